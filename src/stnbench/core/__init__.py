@@ -1,0 +1,1 @@
+"""Floor 0: errors, identity, seeds and files. Standard library only."""

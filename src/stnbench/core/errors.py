@@ -1,0 +1,133 @@
+"""Every error that stnbench raises on purpose, as one tree.
+
+::
+
+    StnbenchError
+    ├── SpecError (ValueError)         a configuration says something that cannot be meant
+    │   ├── UnknownNameError           a key, choice, sweep or trial that does not exist
+    │   └── InfeasibleError            each value is fine, but no network can be built from them together
+    ├── ShapeError (ValueError)        a tensor has the wrong shape
+    ├── DataError                      a data set cannot be used
+    │   ├── DataMissingError           it, or the part asked for, is not there
+    │   └── DataCorruptError           it is there, and wrong
+    ├── FolderError                    a folder cannot be read or written
+    ├── StoreError                     the database cannot be used
+    │   ├── StoreVersionError          it was written by another version of stnbench
+    │   └── StoreBusyError             another orchestrator is at work on it
+    ├── TransitionError                the orchestrator was told something impossible
+    ├── TrainingError                  a training run cannot go on
+    │   ├── DivergedError              the loss is no longer a number
+    │   └── CheckpointError            a checkpoint cannot be read, or belongs to another trial
+    └── EngineError                    attempts cannot be executed
+
+A command turns any of them into one line and exit code 2; anything else is a bug and keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class StnbenchError(Exception):
+    """Base of the tree: names the problem (the thing and its value) and the remedy.
+
+    Attributes:
+        problem: what is wrong, naming the thing and the value found.
+        remedy: what the reader can do about it; empty where there is nothing to do.
+    """
+
+    def __init__(self, problem: str, *, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}: {self.remedy}" if self.remedy else self.problem
+
+
+class SpecError(StnbenchError, ValueError):
+    """A configuration says something that cannot be meant."""
+
+
+class UnknownNameError(SpecError):
+    """A name that does not exist; the message offers the nearest ones that do.
+
+    Attributes:
+        name: the unknown name.
+        known: the names that exist, sorted.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str = "") -> None:
+        self.name = name
+        self.known = tuple(sorted(known))
+        nearest = difflib.get_close_matches(name, self.known, n=3, cutoff=0.5)
+        offered = nearest or self.known[:12]
+        more = "" if nearest or len(self.known) <= 12 else f", and {len(self.known) - 12} more"
+        label = "did you mean" if nearest else "there are"
+        remedy = f"{label} {', '.join(offered)}{more}" if offered else "there are none"
+        super().__init__(f"unknown {kind} '{name}'{f' in {where}' if where else ''}", remedy=remedy)
+
+
+class InfeasibleError(SpecError):
+    """Each value is fine, but no network can be built from them together."""
+
+
+class ShapeError(StnbenchError, ValueError):
+    """A tensor has the wrong shape.
+
+    Attributes:
+        actual: the shape found.
+        expected: the shape wanted, as text, for example ``(batch, 2, 3)``.
+    """
+
+    def __init__(self, thing: str, actual: Iterable[int], expected: str) -> None:
+        self.actual = tuple(actual)
+        self.expected = expected
+        super().__init__(f"{thing} has shape {self.actual}", remedy=f"expected {expected}")
+
+
+class DataError(StnbenchError):
+    """A data set cannot be used."""
+
+
+class DataMissingError(DataError):
+    """A data set, or the part of it asked for, is not there."""
+
+
+class DataCorruptError(DataError):
+    """A data set is there, and wrong."""
+
+
+class FolderError(StnbenchError):
+    """A folder cannot be read or written."""
+
+
+class StoreError(StnbenchError):
+    """The database cannot be used."""
+
+
+class StoreVersionError(StoreError):
+    """The database was written by another version of stnbench."""
+
+
+class StoreBusyError(StoreError):
+    """Another orchestrator is at work on the database."""
+
+
+class TransitionError(StnbenchError):
+    """The orchestrator was told something impossible; the message carries the trial's history."""
+
+
+class TrainingError(StnbenchError):
+    """A training run cannot go on."""
+
+
+class DivergedError(TrainingError):
+    """The loss, or a weight, is no longer a finite number."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint cannot be read, or belongs to another trial."""
+
+
+class EngineError(StnbenchError):
+    """Attempts cannot be executed."""

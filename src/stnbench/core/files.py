@@ -1,0 +1,53 @@
+"""Files that are whole or absent, and folders that can be written."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from stnbench.core.errors import FolderError
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write so that a reader sees the old file or the new one, and a power cut leaves one of them.
+
+    A temporary file in the same folder is written, synced and renamed; the folder is synced as well.
+    Raises: OSError, for example when the disk is full; the old file then stands and the temporary one is gone.
+    """
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in the folder survive a power cut, where the system can."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def writable_folder(folder: Path, purpose: str, *, remedy: str) -> Path:
+    """The folder, made if it is missing, after a file was written and removed in it.
+
+    Raises: FolderError naming the folder, its purpose and the remedy.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        problem = f"the folder {folder} for {purpose} cannot be written ({error.strerror or error})"
+        raise FolderError(problem, remedy=remedy) from error

@@ -1,0 +1,30 @@
+"""Identity by content: canonical JSON and its digest."""
+
+import hashlib
+import json
+
+from stnbench.core.errors import SpecError
+
+RESULTS_VERSION = 1
+"""Raised by hand when training code changes meaning: the same specification then becomes a new trial."""
+
+DIGEST_LENGTH = 16
+"""Hexadecimal digits kept: 64 bits, a collision among a million trials has a chance below 1e-7."""
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+def canonical_json(value: Json) -> str:
+    """JSON with sorted keys and no white space: equal values give equal text.
+
+    Raises: SpecError for a float that is not finite, which JSON cannot say.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise SpecError(f"a value is not a finite number ({error})", remedy="use a number, or leave it out") from error
+
+
+def digest(value: Json) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:DIGEST_LENGTH]

@@ -1,0 +1,66 @@
+"""The contract of a data set: two halves of images in tracks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ImageSet:
+    """One half (train or test) of a data set; every array has one row an image, in one fixed order.
+
+    Attributes:
+        images: uint8 (n, 3, height, width), RGB, usually a read-only memory map.
+        labels: int64 (n,), the class.
+        tracks: int64 (n,), one number a track, unique in the half; -1 where tracks are unknown (GTSRB's test half).
+        frames: int64 (n,), position within the track from 0, the farthest first; -1 where unknown.
+        roi: float32 (n, 4), the sign's box x1, y1, x2, y2 in normalised coordinates of the image ([-1, 1], x to the
+            right, y down, -1 and 1 at the outer edges of the border pixels).
+        original_size: int64 (n, 2), width and height in pixels before resizing.
+        pose: float32 (n, 3, 3) or None: the homography that takes points of the sign's own square ([-1, 1]^2) to
+            normalised image coordinates (edges as for roi); the last element is 1. Only synthetic sets know it.
+        digest: SHA-256 (first 16 hexadecimal digits) over images and labels.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    tracks: NDArray[np.int64]
+    frames: NDArray[np.int64]
+    roi: NDArray[np.float32]
+    original_size: NDArray[np.int64]
+    pose: NDArray[np.float32] | None
+    digest: str
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self.labels)
+
+
+class Dataset(ABC):
+    """A data set with a train and a test half.
+
+    Opening is lazy: a half is read or made when it is first asked for. Instances may be used by one thread at a time;
+    several processes may open the same set at once.
+    """
+
+    @property
+    @abstractmethod
+    def class_names(self) -> Sequence[str]:
+        """One readable name a class, in label order."""
+
+    @abstractmethod
+    def train(self) -> ImageSet:
+        """The training half, validation included.
+
+        Raises: DataMissingError where it is not there; DataCorruptError where it is there and wrong.
+        """
+
+    @abstractmethod
+    def test(self) -> ImageSet:
+        """The test half, sealed from planners.
+
+        Raises: as ``train``.
+        """

@@ -1,0 +1,151 @@
+"""Dataclasses to plain JSON values and back, strictly.
+
+Nothing is coerced silently and nothing unknown is let in: ``from_plain`` names the key, the value and the nearest
+valid name. Unions of dataclasses are told apart by their ``kind``.
+"""
+
+import dataclasses
+import functools
+import json
+import typing
+from types import UnionType
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.core.identity import Json, canonical_json
+
+T = TypeVar("T")
+
+
+class Strict:
+    """Base of every dataclass that is decoded: unknown keys and wrong types are errors, numbers are finite."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def to_plain(value: object) -> dict[str, Json]:
+    """A dataclass as JSON values, every field said."""
+    plain: dict[str, Json] = _adapter(type(value)).dump_python(value, mode="json")
+    return plain
+
+
+def to_json(value: object) -> str:
+    """A dataclass as canonical JSON text."""
+    return canonical_json(to_plain(value))
+
+
+def from_plain(kind: type[T], plain: Json, *, where: str) -> T:
+    """The dataclass that the JSON values describe.
+
+    Args:
+        kind: the dataclass.
+        plain: its fields as JSON values.
+        where: the file or table the values are from, for messages.
+    Raises: UnknownNameError for a key or choice that does not exist; SpecError for any other value that is not valid.
+    """
+    return from_json(kind, json.dumps(plain), where=where)
+
+
+def from_json(kind: type[T], text: str | bytes, *, where: str) -> T:
+    """As ``from_plain``, from JSON text."""
+    try:
+        decoded: T = _adapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise _explain(kind, error.errors()[0], where) from error
+    return decoded
+
+
+def to_identity(value: object) -> dict[str, Json]:
+    """A dataclass as JSON values without its plain fields at their defaults, so that a default said aloud is no change.
+
+    Fields that are dataclasses stay, with their ``kind``. A default that changes its meaning therefore needs a higher
+    ``RESULTS_VERSION``; a new field whose default keeps the meaning leaves every identity as it was.
+    """
+    plain: dict[str, Json] = {}
+    for field in dataclasses.fields(typing.cast("Any", value)):
+        item = getattr(value, field.name)
+        if dataclasses.is_dataclass(item):
+            plain[field.name] = to_identity(item)
+        elif isinstance(item, tuple) and item and dataclasses.is_dataclass(item[0]):
+            plain[field.name] = [to_identity(part) for part in item]
+        elif field.name == "kind" or item != _default(field):
+            plain[field.name] = list(item) if isinstance(item, tuple) else item
+    return plain
+
+
+def _default(field: "dataclasses.Field[Any]") -> object:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+@functools.cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
+
+
+def _explain(kind: type, error: ErrorDetails, where: str) -> SpecError:
+    location, value = error["loc"], error["input"]
+    path, owner = _walk(kind, location)
+    match error["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            known = [field.name for field in dataclasses.fields(owner) if field.name != "kind"]
+            return UnknownNameError("key", path, _qualified(path, known), where=where)
+        case "literal_error":
+            choices = str(error["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+            return UnknownNameError(f"{path}", str(value), choices, where=where)
+        case "union_tag_invalid":
+            choices = str(error["ctx"]["expected_tags"]).replace("'", "").split(", ")
+            return UnknownNameError(f"{path}.kind" if path else "kind", str(error["ctx"]["tag"]), choices, where=where)
+        case "value_error":
+            cause = error["ctx"]["error"]
+            if isinstance(cause, SpecError):
+                prefix = f"{path}." if path else ""
+                return type(cause)(f"{where}: {prefix}{cause.problem}", remedy=cause.remedy)
+            return SpecError(f"{where}: {path} is {value!r}", remedy=str(cause))
+        case _:
+            return SpecError(f"{where}: {path or 'the text'} is {_short(value)}", remedy=error["msg"].lower())
+
+
+def _qualified(path: str, known: list[str]) -> list[str]:
+    parent = path.rpartition(".")[0]
+    return [f"{parent}.{name}" if parent else name for name in known]
+
+
+def _short(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _walk(kind: Any, location: tuple[int | str, ...]) -> tuple[str, Any]:  # noqa: ANN401 - a type or a type form
+    """The dotted path of a location, without the tags of unions, and the dataclass its last key belongs to."""
+    path, owner = "", kind
+    for step in location:
+        members = _members(kind)
+        tagged = {_kind_of(member): member for member in members if dataclasses.is_dataclass(member)}
+        if step in tagged and len(members) > 1:
+            kind = tagged[str(step)]
+        elif isinstance(step, int):
+            path, kind = f"{path}[{step}]", _item(members)
+        else:
+            path = f"{path}.{step}" if path else step
+            owner = next((member for member in members if dataclasses.is_dataclass(member)), owner)
+            kind = typing.get_type_hints(owner, include_extras=False).get(step)
+    return path, owner
+
+
+def _members(kind: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a type or a type form
+    return typing.get_args(kind) if isinstance(kind, UnionType) or typing.get_origin(kind) is typing.Union else (kind,)
+
+
+def _item(members: tuple[Any, ...]) -> Any:  # noqa: ANN401 - a type or a type form
+    arguments = [argument for member in members for argument in typing.get_args(member)]
+    return arguments[0] if arguments else None
+
+
+def _kind_of(kind: Any) -> str:  # noqa: ANN401 - a dataclass
+    return next((str(field.default) for field in dataclasses.fields(kind) if field.name == "kind"), "")

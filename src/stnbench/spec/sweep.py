@@ -1,0 +1,103 @@
+"""A sweep: a question, the axes that answer it, and the points they span."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from stnbench.core.identity import Json
+from stnbench.spec.codec import Strict
+from stnbench.spec.model import require
+
+Scalar = None | bool | int | float | str
+Value = Scalar | tuple[Scalar, ...]
+"""One choice of an axis: a number, a name, or a list such as the sizes of a localisation network."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Override(Strict):
+    """One key of the configuration set to one value, for example ``network=idsia`` or ``locnet1.sizes=[20,20,20]``."""
+
+    key: str
+    value: Value
+
+    def __str__(self) -> str:
+        return f"{self.key}={show_value(self.value)}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice(Strict):
+    """One value of an axis: its label in tables, and the overrides it stands for."""
+
+    label: str
+    overrides: tuple[Override, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Axis(Strict):
+    """One thing that varies."""
+
+    name: str
+    choices: tuple[Choice, ...]
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        labels = [choice.label for choice in self.choices]
+        require(bool(labels), f"axes.{self.name}", labels, "give at least one value")
+        require(len(set(labels)) == len(labels), f"axes.{self.name}", labels, "give each value once")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GridPlannerSpec(Strict):
+    """Every point of the axes, less the excluded ones, with every seed."""
+
+    kind: Literal["grid"] = "grid"
+
+
+PlannerSpec = GridPlannerSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepSpec(Strict):
+    """A question, as its file says it.
+
+    ``base`` holds for every cell, ``exclude`` lists points to leave out (each a set of axis = label pairs that must all
+    match), ``twins`` adds every cell's twin without its transformers, ``seeds`` repeats every cell.
+    """
+
+    name: str
+    question: str
+    base: tuple[Override, ...] = ()
+    axes: tuple[Axis, ...] = ()
+    exclude: tuple[tuple[tuple[str, str], ...], ...] = ()
+    seeds: tuple[int, ...] = (1, 2)
+    twins: bool = True
+    planner: PlannerSpec = field(default_factory=GridPlannerSpec)
+
+    def __post_init__(self) -> None:
+        """Check what no part can check alone."""
+        names = [axis.name for axis in self.axes]
+        require(len(set(names)) == len(names), "axes", names, "name each axis once")
+        require(bool(self.seeds), "seeds", list(self.seeds), "give at least one seed")
+        require(len(set(self.seeds)) == len(self.seeds), "seeds", list(self.seeds), "give each seed once")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point(Strict):
+    """One label for every axis: where a cell stands in its sweep."""
+
+    labels: tuple[tuple[str, str], ...]
+
+    @property
+    def label(self) -> str:
+        """The labels joined, for tables."""
+        return " · ".join(label for _, label in self.labels) or "base"
+
+
+def show_value(value: Json | Value) -> str:
+    """A value as a person writes it on a command line: lists without spaces, names without quotes."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{','.join(show_value(item) for item in value)}]"
+    return str(value)

@@ -1,0 +1,124 @@
+"""A trial: everything that decides its result, and nothing else."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Discriminator
+
+from stnbench.core.errors import InfeasibleError
+from stnbench.core.identity import RESULTS_VERSION, digest
+from stnbench.spec.codec import Strict, to_identity
+from stnbench.spec.data import DatasetSpec, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
+from stnbench.spec.model import LecunSpec, NetworkSpec, PlacedTransformerSpec, require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SgdSpec(Strict):
+    """Stochastic gradient descent; ``locnet_learning_rate_factor`` multiplies the rate of localisation networks."""
+
+    kind: Literal["sgd"] = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    locnet_learning_rate_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        require(0 <= self.momentum < 1, "momentum", self.momentum, "at least 0 and below 1")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
+        factor = self.locnet_learning_rate_factor
+        require(factor >= 0, "locnet_learning_rate_factor", factor, "at least 0")
+        require(not self.nesterov or self.momentum > 0, "nesterov", True, "needs a momentum above 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConstantScheduleSpec(Strict):
+    """The learning rate never changes, as in 2015."""
+
+    kind: Literal["constant"] = "constant"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OneCycleScheduleSpec(Strict):
+    """Up to the learning rate over ``warmup_share`` of all steps, then down to zero, both by cosine (Smith 2018)."""
+
+    kind: Literal["one_cycle"] = "one_cycle"
+    warmup_share: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require(0 < self.warmup_share < 1, "warmup_share", self.warmup_share, "between 0 and 1")
+
+
+ScheduleSpec = Annotated[ConstantScheduleSpec | OneCycleScheduleSpec, Discriminator("kind")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSpec(Strict):
+    """How long and on how much; the last, incomplete batch of an epoch is dropped, as in 2015.
+
+    ``train_images`` random training images are used, all of them where it is None.
+    """
+
+    epochs: int = 10
+    batch_size: int = 50
+    train_images: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        enough = self.train_images is None or self.train_images >= self.batch_size
+        require(enough, "train_images", self.train_images, f"at least one batch of {self.batch_size}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialSpec(Strict):
+    """One trial, fully resolved: a cell with a seed.
+
+    Only what decides the result is in it. Where it runs, what it is called and who asked for it are recorded beside it.
+    """
+
+    dataset: DatasetSpec = field(default_factory=SignsSpec)
+    split: SplitSpec = field(default_factory=TrackSplitSpec)
+    preprocess: PreprocessSpec = field(default_factory=PreprocessSpec)
+    network: NetworkSpec = field(default_factory=LecunSpec)
+    transformers: tuple[PlacedTransformerSpec, ...] = ()
+    optimizer: SgdSpec = field(default_factory=SgdSpec)
+    schedule: ScheduleSpec = field(default_factory=ConstantScheduleSpec)
+    training: TrainingSpec = field(default_factory=TrainingSpec)
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        """Check what no part can check alone."""
+        places = [placed.place for placed in self.transformers]
+        require(places == sorted(set(places)), "transformers", places, "one a place, in ascending order")
+        if places and places[-1] > self.network.stages:
+            raise InfeasibleError(
+                f"a transformer stands at place {places[-1]} of the network {self.network.kind}",
+                remedy=f"it has {self.network.stages} stages, so places 1 to {self.network.stages}",
+            )
+        require(self.seed >= 0, "seed", self.seed, "a whole number of at least 0")
+
+    @property
+    def trial_id(self) -> str:
+        """The identity of the trial: 16 hexadecimal digits of the specification with its seed."""
+        return digest({"results_version": RESULTS_VERSION, "trial": to_identity(self)})
+
+    @property
+    def cell_id(self) -> str:
+        """The identity of the configuration without its seed."""
+        plain = to_identity(self)
+        plain.pop("seed", None)
+        return digest({"results_version": RESULTS_VERSION, "cell": plain})
+
+    def with_seed(self, seed: int) -> "TrialSpec":
+        """The same cell with another seed."""
+        return dataclasses.replace(self, seed=seed)
+
+    def twin(self) -> "TrialSpec":
+        """The same trial without its spatial transformers; itself where it has none."""
+        return dataclasses.replace(self, transformers=())

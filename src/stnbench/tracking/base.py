@@ -1,0 +1,78 @@
+"""The contract of a tracker."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore
+from stnbench.spec.states import AttemptState
+from stnbench.spec.sweep import SweepSpec
+from stnbench.spec.trial import TrialSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptView:
+    """Everything a tracker shows of one attempt, as the store knows it at one moment. Times are unix milliseconds."""
+
+    sweep: str
+    trial_id: str
+    cell_id: str
+    label: str
+    is_twin: bool
+    spec: TrialSpec
+    number: int
+    token: str
+    state: AttemptState
+    started_at_ms: int
+    finished_at_ms: int | None
+    epochs: tuple[EpochRecord, ...] = ()
+    validation: SplitScore | None = None
+    test: SplitScore | None = None
+    cost: Cost | None = None
+    environment: Environment | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellView:
+    """The summary of one cell over its seeds: accuracies are shares in [0, 1] on the validation split."""
+
+    sweep: str
+    cell_id: str
+    label: str
+    is_twin: bool
+    seeds: int
+    mean: float
+    low: float | None
+    high: float | None
+    method: str
+    cost: Cost | None
+
+
+class Tracker(ABC):
+    """Shows attempts and cells to people.
+
+    Every method is idempotent: showing the same view twice leaves what showing it once leaves, and a later view of the
+    same attempt replaces an earlier one. Used from one thread at a time.
+    Raises: any exception of the library below; the caller logs it and goes on, training never depends on a tracker.
+    """
+
+    @abstractmethod
+    def open_sweep(self, sweep: SweepSpec) -> None:
+        """Prepare to show this sweep; called before any of its attempts or cells."""
+
+    @abstractmethod
+    def show_attempt(self, view: AttemptView) -> None:
+        """Show an attempt: begun, at a new epoch, or ended. An ended attempt is shown as ended at once."""
+
+    @abstractmethod
+    def show_cell(self, view: CellView) -> None:
+        """Show the summary of a cell."""
+
+    @abstractmethod
+    def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:
+        """End every attempt of the sweep that is shown as running and whose token is not among these; return how many."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back connections; no other method is called afterwards."""
