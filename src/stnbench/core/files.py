@@ -51,3 +51,25 @@ def writable_folder(folder: Path, purpose: str, *, remedy: str) -> Path:
     except OSError as error:
         problem = f"the folder {folder} for {purpose} cannot be written ({error.strerror or error})"
         raise FolderError(problem, remedy=remedy) from error
+
+
+def write_all(handle: int, data: bytes) -> None:
+    """Write every byte to a file descriptor, however the system cuts them up.
+
+    Raises: OSError, for example BrokenPipeError when the reader is gone.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def tail(path: Path, limit: int = 2000) -> str:
+    """The last ``limit`` bytes of a text file, from a line's start where possible; empty where there is no file."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - limit))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return text if size <= limit else text.partition("\n")[2] or text

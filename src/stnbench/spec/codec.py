@@ -38,24 +38,25 @@ def to_json(value: object) -> str:
     return canonical_json(to_plain(value))
 
 
-def from_plain(kind: type[T], plain: Json, *, where: str) -> T:
+def from_plain(kind: type[T], plain: Json, *, where: str, prefix: str = "") -> T:
     """The dataclass that the JSON values describe.
 
     Args:
         kind: the dataclass.
         plain: its fields as JSON values.
         where: the file or table the values are from, for messages.
+        prefix: the key below which the values stand there, for messages.
     Raises: UnknownNameError for a key or choice that does not exist; SpecError for any other value that is not valid.
     """
-    return from_json(kind, json.dumps(plain), where=where)
+    return from_json(kind, json.dumps(plain), where=where, prefix=prefix)
 
 
-def from_json(kind: type[T], text: str | bytes, *, where: str) -> T:
+def from_json(kind: type[T], text: str | bytes, *, where: str, prefix: str = "") -> T:
     """As ``from_plain``, from JSON text."""
     try:
         decoded: T = _adapter(kind).validate_json(text)
     except ValidationError as error:
-        raise _explain(kind, error.errors()[0], where) from error
+        raise _explain(kind, error.errors()[0], where, prefix) from error
     return decoded
 
 
@@ -84,13 +85,14 @@ def _default(field: "dataclasses.Field[Any]") -> object:
 
 
 @functools.cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - a dataclass or a union of them
     return TypeAdapter(kind)
 
 
-def _explain(kind: type, error: ErrorDetails, where: str) -> SpecError:
+def _explain(kind: type, error: ErrorDetails, where: str, prefix: str) -> SpecError:
     location, value = error["loc"], error["input"]
-    path, owner = _walk(kind, location)
+    below, owner = _walk(kind, location)
+    path = ".".join(part for part in (prefix, below) if part)
     match error["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
             known = [field.name for field in dataclasses.fields(owner) if field.name != "kind"]
@@ -139,6 +141,8 @@ def _walk(kind: Any, location: tuple[int | str, ...]) -> tuple[str, Any]:  # noq
 
 
 def _members(kind: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a type or a type form
+    if typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
     return typing.get_args(kind) if isinstance(kind, UnionType) or typing.get_origin(kind) is typing.Union else (kind,)
 
 

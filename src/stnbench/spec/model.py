@@ -23,7 +23,7 @@ Family = Literal[
 Padding = Literal["zeros", "border", "reflection"]
 
 
-def require(condition: bool, key: str, value: object, remedy: str) -> None:
+def require(condition: bool, key: str, value: object, remedy: str) -> None:  # noqa: FBT001 - reads as a sentence
     """Raise SpecError naming the key and its value unless the condition holds."""
     if not condition:
         raise SpecError(f"{key} is {value!r}", remedy=remedy)

@@ -112,8 +112,8 @@ class Environment(Strict):
 class TrialResult(Strict):
     """Everything a finished attempt reports, as written to its ``result.json``.
 
-    ``token`` names the attempt: a result is accepted for the attempt that made it. ``test`` is None where no test images
-    were there to score.
+    ``token`` names the attempt: a result is accepted for the attempt that made it. ``test`` is None where no test
+    images were there to score.
     """
 
     trial_id: str

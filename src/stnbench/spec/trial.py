@@ -31,7 +31,7 @@ class SgdSpec(Strict):
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
         factor = self.locnet_learning_rate_factor
         require(factor >= 0, "locnet_learning_rate_factor", factor, "at least 0")
-        require(not self.nesterov or self.momentum > 0, "nesterov", True, "needs a momentum above 0")
+        require(not self.nesterov or self.momentum > 0, "nesterov", self.nesterov, "needs a momentum above 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,65 @@
+# stnbench: `make help` lists what can be typed. Every target sets up .venv by itself where it is missing or stale.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stnbench-installed
+
+# What a sweep runs on, and how large; both have embedded defaults (signs, quick).
+overrides = $(if $(DATASET),dataset=$(DATASET)) $(if $(SCALE),scale=$(SCALE)) $(if $(SEEDS),seeds=$(SEEDS)) $(ARGS)
+engine = $(if $(ENGINE),--engine $(ENGINE))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep plan report status ui test test-fast lint format check lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@echo
+	@echo "variables: SWEEP=name DATASET=signs|gtsrb SCALE=smoke|quick|paper SEEDS=3 ENGINE=local|inline ARGS='key=value ...'"
+
+setup: $(STAMP) ## make or refresh .venv from requirements.lock
+
+$(STAMP): pyproject.toml requirements.lock
+	@echo "setting up $(VENV) (a few minutes the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stnbench needs Python 3.11 or newer: make PYTHON=python3.12 setup")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	@touch $@
+
+sweep: $(STAMP) ## run a sweep to its end and print its leaderboard: make sweep SWEEP=locnet_sizes
+	@$(BIN)/python -m stnbench.sweep $(if $(SWEEP),$(SWEEP),$(error name a sweep, for example: make sweep SWEEP=locnet_sizes)) $(overrides) $(engine)
+
+plan: $(STAMP) ## list cells, cost and expected time of a sweep; trains nothing
+	@$(BIN)/python -m stnbench.sweep $(if $(SWEEP),$(SWEEP),$(error name a sweep, for example: make plan SWEEP=locnet_sizes)) $(overrides) $(engine) --plan
+
+report: $(STAMP) ## leaderboards of all sweeps, to the terminal and to reports/
+	@$(BIN)/python -m stnbench.report $(SWEEP)
+
+status: $(STAMP) ## states, progress and failures of all sweeps
+	@$(BIN)/python -m stnbench.status $(SWEEP)
+
+ui: $(STAMP) ## MLflow's pages on http://127.0.0.1:5000 (PORT=... for another port)
+	@$(BIN)/python -m stnbench.mirror --serve --port $(or $(PORT),5000)
+
+test: $(STAMP) ## all tests, end to end included
+	@$(BIN)/python -m pytest -q
+
+test-fast: $(STAMP) ## the inner loop: no subprocess, no training beyond a few steps
+	@$(BIN)/python -m pytest -q -m 'not slow'
+
+lint: $(STAMP) ## format, lint, types and floors
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## rewrite the code as lint wants it
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+check: lint test ## lint and test, what .ci/run does
+
+lock: ## solve requirements.lock again after a change of pyproject.toml, keeping versions (needs uv)
+	uv pip compile --universal --python-version 3.11 --extra dev --extra ray --no-header --no-annotate --quiet pyproject.toml --output-file requirements.lock
+
+clean: ## remove .venv and caches; runs/, data/ and reports/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

@@ -1,0 +1,169 @@
+"""Hydra: from overrides to one composed configuration as plain values.
+
+Group choices go through Hydra, once for each distinct set of them; values are then set on a copy. A sweep of a thousand
+cells that varies values therefore composes once.
+"""
+
+import copy
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import cast
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from stnbench.config.locate import shown
+from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.core.identity import Json
+from stnbench.spec.sweep import Override, Value, show_value
+
+ROOT = "trial"
+"""The primary configuration, ``conf/trial.yaml``."""
+
+Node = dict[str, Json]
+
+
+class Composer:
+    """Composes configurations from one folder of groups."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._composed: dict[tuple[Override, ...], Node] = {}
+
+    @functools.cached_property
+    def defaults(self) -> dict[str, str]:
+        """Every group that can be chosen (``network``, ``locnet@locnet1``), with its default choice."""
+        path = self.folder / f"{ROOT}.yaml"
+        entries = read_yaml(path).get("defaults")
+        if not isinstance(entries, list):
+            raise SpecError(f"{shown(path)} has no list of defaults", remedy="install stnbench again")
+        return {str(key): str(value) for entry in entries if isinstance(entry, dict) for key, value in entry.items()}
+
+    def choices(self, group: str) -> list[str]:
+        """The choices of a group, sorted."""
+        return sorted(path.stem for path in (self.folder / group.partition("@")[0]).glob("*.yaml"))
+
+    def is_default(self, override: Override) -> bool:
+        """Whether the override chooses what is chosen without it."""
+        return self.defaults.get(override.key) == override.value
+
+    def compose(self, overrides: Iterable[Override]) -> Node:
+        """The composed configuration; a later override of a key replaces an earlier one.
+
+        Raises: UnknownNameError for a key or choice that does not exist; SpecError for one that cannot be set.
+        """
+        last = {override.key: override for override in overrides}
+        groups = tuple(item for key, item in sorted(last.items()) if key in self.defaults and not self.is_default(item))
+        if groups not in self._composed:
+            self._composed[groups] = self._compose_groups(groups)
+        node = copy.deepcopy(self._composed[groups])
+        for override in last.values():
+            if override.key not in self.defaults:
+                self._set(node, override, last)
+        return node
+
+    def file_of(self, key: str, choices: Mapping[str, Override]) -> str:
+        """The file that a top-level key of the configuration comes from, for messages."""
+        group = next((name for name in self.defaults if name.split("@")[-1] == key), None)
+        if group is None:
+            return shown(self.folder / f"{ROOT}.yaml")
+        choice = choices[group].value if group in choices else self.defaults[group]
+        return shown(self.folder / group.split("@")[0] / f"{choice}.yaml")
+
+    def _compose_groups(self, groups: tuple[Override, ...]) -> Node:
+        for override in groups:
+            options = self.choices(override.key)
+            if override.value not in options:
+                where = f"{shown(self.folder)}/{override.key.split('@')[0]}/"
+                raise UnknownNameError(override.key, str(override.value), options, where=where)
+        try:
+            with initialize_config_dir(config_dir=str(self.folder), version_base="1.3"):
+                config = compose(config_name=ROOT, overrides=[str(override) for override in groups])
+            return cast("Node", OmegaConf.to_container(config, resolve=True))
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+            chosen = ", ".join(map(str, groups)) or "the defaults"
+            problem = f"the configuration of {chosen} cannot be composed ({error})"
+            raise SpecError(problem, remedy=f"mend the file in {shown(self.folder)} that it names") from error
+
+    def _set(self, node: Node, override: Override, choices: Mapping[str, Override]) -> None:
+        *parents, leaf = override.key.split(".")
+        for depth, name in enumerate(parents):
+            below = node.get(name)
+            if not isinstance(below, dict):
+                raise self._unknown(override.key, node, parents[:depth], choices)
+            node = below
+        if leaf not in node:
+            raise self._unknown(override.key, node, parents, choices)
+        if isinstance(node[leaf], dict):
+            placed = next((name for name in self.defaults if name.endswith(f"@{override.key}")), None)
+            known = [f"{override.key}.{name}" for name in node[leaf]]  # type: ignore[union-attr]
+            remedy = (
+                f"choose with {placed}={show_value(override.value)}" if placed else f"set one of {', '.join(known)}"
+            )
+            raise SpecError(f"the key {override.key} is a group of keys", remedy=remedy)
+        node[leaf] = list(override.value) if isinstance(override.value, tuple) else override.value
+
+    def _unknown(self, key: str, node: Node, parents: list[str], choices: Mapping[str, Override]) -> UnknownNameError:
+        known = [".".join([*parents, name]) for name in node]
+        if not parents:
+            known = [name for name in known if not isinstance(node[name], dict)] + list(self.defaults)
+        where = self.file_of(parents[0] if parents else "", choices)
+        return UnknownNameError("key", key, known, where=where)
+
+
+def parse_overrides(arguments: Iterable[str]) -> tuple[Override, ...]:
+    """``key=value`` arguments in Hydra's grammar.
+
+    Raises: SpecError for one that cannot be parsed, or that adds, deletes or sweeps.
+    """
+    return tuple(_parse(argument) for argument in arguments)
+
+
+def read_yaml(path: Path) -> Node:
+    """The mapping in a YAML file; empty for an empty file.
+
+    Raises: SpecError naming the file and the line.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{shown(path)} is not YAML ({error})", remedy="mend it at the place named") from error
+    except OSError as error:
+        raise SpecError(f"{shown(path)} cannot be read ({error.strerror})", remedy="check the file") from error
+    if content is not None and not isinstance(content, dict):
+        raise SpecError(f"{shown(path)} holds a {type(content).__name__}", remedy="write keys and values")
+    return content or {}
+
+
+def as_value(value: object, key: str, where: str) -> Value:
+    """A parsed value as an override's value: a scalar or a list of scalars.
+
+    Raises: SpecError for anything else.
+    """
+    if isinstance(value, list | tuple):
+        items = tuple(as_value(item, key, where) for item in value)
+        if any(isinstance(item, tuple) for item in items):
+            raise SpecError(f"{where}: {key} is a list of lists", remedy="use a list of numbers or names")
+        return cast("Value", items)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise SpecError(f"{where}: {key} is a {type(value).__name__}", remedy="use a number, a name or a list")
+
+
+def _parse(argument: str) -> Override:
+    where = "the command line"
+    if "=" not in argument:
+        raise SpecError(f"{where}: '{argument}' is no override", remedy="write key=value")
+    try:
+        parsed = OverridesParser.create().parse_override(argument)
+        if parsed.is_sweep_override() or parsed.is_add() or parsed.is_delete() or parsed.is_force_add():
+            raise SpecError(f"{where}: '{argument}' adds, deletes or sweeps", remedy="write key=value with one value")
+        key = parsed.key_or_group if parsed.package is None else f"{parsed.key_or_group}@{parsed.package}"
+        return Override(key=key, value=as_value(parsed.value(), key, where))
+    except HydraException as error:
+        raise SpecError(f"{where}: '{argument}' cannot be read", remedy="write key=value, lists as [1,2,3]") from error

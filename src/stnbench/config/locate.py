@@ -1,0 +1,53 @@
+"""Where configuration groups and sweeps lie: in a checkout, inside an installed wheel, and in the user's folder."""
+
+from pathlib import Path
+
+import stnbench
+from stnbench.core.errors import FolderError, UnknownNameError
+
+_PACKAGE = Path(stnbench.__file__).parent
+_CHECKOUT = _PACKAGE.parent.parent
+
+
+def conf_folder() -> Path:
+    """The folder of the Hydra groups.
+
+    Raises: FolderError for a broken installation.
+    """
+    return _shipped("conf")
+
+
+def sweep_files(working_folder: Path) -> dict[str, Path]:
+    """Every sweep by name: those that ship with stnbench, and the user's own in ``sweeps/`` of the working folder.
+
+    A user's sweep hides a shipped one of the same name.
+    """
+    folders = (_shipped("sweeps"), working_folder / "sweeps")
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_sweep(name: str, working_folder: Path) -> Path:
+    """The file of one sweep.
+
+    Raises: UnknownNameError with the nearest names.
+    """
+    files = sweep_files(working_folder)
+    if name not in files:
+        raise UnknownNameError("sweep", name, files, where=str(working_folder / "sweeps"))
+    return files[name]
+
+
+def shown(path: Path) -> str:
+    """A path as messages show it: relative to the checkout or the package where it lies inside one."""
+    for root in (_CHECKOUT, _PACKAGE):
+        if path.is_relative_to(root):
+            return str(path.relative_to(root))
+    return str(path)
+
+
+def _shipped(name: str) -> Path:
+    candidates = (_PACKAGE / name, _CHECKOUT / name)
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    raise FolderError(f"the folder {name}/ of stnbench is missing below {_PACKAGE}", remedy="install stnbench again")

@@ -1,0 +1,85 @@
+"""The grid: every point of the axes, less the excluded ones, with every seed."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from typing_extensions import override
+
+from stnbench.planning.base import ComposePoint, Observation, Planner
+from stnbench.spec.sweep import Point, SweepSpec
+from stnbench.spec.trial import TrialSpec
+from stnbench.store.records import PlannedTrial
+
+TWIN_LABEL = "no ST"
+
+
+class GridPlanner(Planner):
+    """Asks for everything at once; answers change nothing.
+
+    Seeds run in rounds, all cells with the first seed before any with the second, so that a sweep that is stopped early
+    has seen every cell. Points that mean the same trial (a localisation network's size without a transformer) are asked
+    once.
+    """
+
+    def __init__(self, sweep: SweepSpec, compose: ComposePoint) -> None:
+        self._sweep = sweep
+        self._compose = compose
+        self._asked = False
+
+    @override
+    def ask(self) -> Sequence[PlannedTrial]:
+        if self._asked:
+            return ()
+        self._asked = True
+        cells = list(self._cells())
+        seeded = itertools.product(self._sweep.seeds, cells)
+        return [
+            PlannedTrial(spec=cell.spec.with_seed(seed), point=cell.point, label=cell.label, is_twin=cell.is_twin)
+            for seed, cell in seeded
+        ]
+
+    @override
+    def tell(self, observation: Observation) -> None:
+        del observation
+
+    @property
+    @override
+    def is_exhausted(self) -> bool:
+        return self._asked
+
+    def _cells(self) -> Iterator[PlannedTrial]:
+        cells: dict[str, tuple[Point, TrialSpec]] = {}
+        for point in points(self._sweep):
+            spec = self._compose(point)
+            cells.setdefault(spec.cell_id, (point, spec))
+        if self._sweep.twins:
+            yield from _twins(cells)
+        for point, spec in cells.values():
+            yield PlannedTrial(spec=spec, point=point, label=point.label)
+
+
+def points(sweep: SweepSpec) -> Iterator[Point]:
+    """Every point of the axes, the last axis fastest, less the excluded ones."""
+    for choices in itertools.product(*(axis.choices for axis in sweep.axes)):
+        labels = tuple((axis.name, choice.label) for axis, choice in zip(sweep.axes, choices, strict=True))
+        if not any(set(excluded) <= set(labels) for excluded in sweep.exclude):
+            yield Point(labels=labels)
+
+
+def _twins(cells: dict[str, tuple[Point, TrialSpec]]) -> Iterator[PlannedTrial]:
+    """The twins that are not cells themselves; each keeps the labels that all of its cells share."""
+    groups: dict[str, list[tuple[Point, TrialSpec]]] = {}
+    for point, spec in cells.values():
+        twin = spec.twin()
+        if twin.cell_id not in cells:
+            groups.setdefault(twin.cell_id, []).append((point, twin))
+    for group in groups.values():
+        shared = set.intersection(*(set(point.labels) for point, _ in group))
+        first, twin = group[0]
+        # A label that every cell of the sweep has says nothing; one that only these cells have does.
+        everywhere = set.intersection(*(set(point.labels) for point, _ in cells.values()))
+        labels = tuple(pair for pair in first.labels if pair in shared)
+        telling = [label for name, label in labels if (name, label) not in everywhere]
+        yield PlannedTrial(
+            spec=twin, point=Point(labels=labels), label=" · ".join([*telling, TWIN_LABEL]), is_twin=True
+        )
