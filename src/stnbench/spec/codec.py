@@ -9,7 +9,7 @@ import functools
 import json
 import typing
 from types import UnionType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -29,7 +29,7 @@ class Strict:
 
 def to_plain(value: object) -> dict[str, Json]:
     """A dataclass as JSON values, every field said."""
-    plain: dict[str, Json] = _adapter(type(value)).dump_python(value, mode="json")
+    plain: dict[str, Json] = _adapter(cast("Any", type(value))).dump_python(value, mode="json")
     return plain
 
 
@@ -54,7 +54,7 @@ def from_plain(kind: type[T], plain: Json, *, where: str, prefix: str = "") -> T
 def from_json(kind: type[T], text: str | bytes, *, where: str, prefix: str = "") -> T:
     """As ``from_plain``, from JSON text."""
     try:
-        decoded: T = _adapter(kind).validate_json(text)
+        decoded: T = _adapter(cast("Any", kind)).validate_json(text)
     except ValidationError as error:
         raise _explain(kind, error.errors()[0], where, prefix) from error
     return decoded
@@ -67,7 +67,7 @@ def to_identity(value: object) -> dict[str, Json]:
     ``RESULTS_VERSION``; a new field whose default keeps the meaning leaves every identity as it was.
     """
     plain: dict[str, Json] = {}
-    for field in dataclasses.fields(typing.cast("Any", value)):
+    for field in dataclasses.fields(cast("Any", value)):
         item = getattr(value, field.name)
         if dataclasses.is_dataclass(item):
             plain[field.name] = to_identity(item)

@@ -71,7 +71,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:
-        """End every attempt of the sweep that is shown as running and whose token is not among these; return how many."""
+        """End every attempt of the sweep shown as running whose token is not among these; return how many."""
 
     @abstractmethod
     def close(self) -> None:

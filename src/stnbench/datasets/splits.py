@@ -1,0 +1,104 @@
+"""What is held out of a training half: whole tracks, never single frames, for frames of one track are near copies."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stnbench.core.errors import SpecError
+from stnbench.core.seeds import derive_seed
+from stnbench.spec.data import FoldSplitSpec, OneTrackSplitSpec, SplitSpec, TrackSplitSpec
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Split:
+    """Two disjoint, sorted sets of rows of one half, int64, that together are all of it."""
+
+    train: Indices
+    validation: Indices
+
+
+def split_tracks(spec: SplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Split:
+    """The rows to train on and the rows held out; no track is in both, and the same arguments give the same split.
+
+    What is drawn for one class does not depend on the other classes, except for folds, which are dealt class after
+    class so that they are of one size.
+
+    Args:
+        spec: how many tracks are held out, and the seed that draws them.
+        labels: (n,) the classes.
+        tracks: (n,) one number a track, unique in the half.
+    Raises: SpecError if tracks are unknown, if a class would have no image left to train on, or if nothing would be
+    held out.
+    """
+    if not len(tracks) or tracks.min() < 0:
+        raise SpecError("the tracks of these images are unknown", remedy="split the training half of a set with tracks")
+    held_out = _DRAW[spec.kind](spec, labels, tracks)
+    is_held_out = np.isin(tracks, held_out)
+    split = Split(train=np.flatnonzero(~is_held_out), validation=np.flatnonzero(is_held_out))
+    _check(spec, split, labels)
+    return split
+
+
+def subset(indices: Indices, n: int, seed: int) -> Indices:
+    """``n`` of the rows drawn at random, sorted; a smaller draw of the same seed lies inside a larger one.
+
+    Raises: SpecError if there are fewer than ``n``, or ``n`` is less than 1.
+    """
+    if not 1 <= n <= len(indices):
+        problem = f"{n} training images are asked for, and there are {len(indices)}"
+        raise SpecError(problem, remedy=f"ask for 1 to {len(indices)}")
+    drawn = np.random.default_rng(derive_seed(seed, "subset")).permutation(indices)[:n]
+    return np.sort(drawn)
+
+
+def _draw_some(spec: TrackSplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Indices:
+    """So many tracks of every class, at most half of them."""
+    drawn = [
+        _generator(spec.seed, label).permutation(own)[: min(spec.tracks_per_class, len(own) // 2)]
+        for label, own in _tracks_by_class(labels, tracks)
+    ]
+    return np.concatenate(drawn)
+
+
+def _draw_one(spec: OneTrackSplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Indices:
+    """One track of every class, never its first, as the code of 2015 drew them."""
+    drawn = []
+    for label, own in _tracks_by_class(labels, tracks):
+        if len(own) < 2:
+            raise SpecError(f"class {label} has one track", remedy="holding out one needs at least two")
+        drawn.append(_generator(spec.seed, label).choice(own[1:]))
+    return np.array(drawn, np.int64)
+
+
+def _draw_fold(spec: FoldSplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Indices:
+    """The tracks of every class in random order, dealt to the folds in turn; the next class goes on where one ended."""
+    order = np.concatenate(
+        [_generator(spec.seed, label).permutation(own) for label, own in _tracks_by_class(labels, tracks)]
+    )
+    return order[spec.fold :: spec.folds]
+
+
+_DRAW: dict[str, Callable[..., Indices]] = {"tracks": _draw_some, "one_track": _draw_one, "folds": _draw_fold}
+
+
+def _tracks_by_class(labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Iterator[tuple[int, Indices]]:
+    """Each class with its tracks in ascending order."""
+    for label in np.unique(labels):
+        yield int(label), np.unique(tracks[labels == label])
+
+
+def _generator(seed: int, label: int) -> np.random.Generator:
+    return np.random.default_rng(derive_seed(seed, "split", label))
+
+
+def _check(spec: SplitSpec, split: Split, labels: NDArray[np.int64]) -> None:
+    if not len(split.validation):
+        raise SpecError(f"the split {spec.kind} holds out nothing", remedy="there are too few tracks for it")
+    lost = np.setdiff1d(labels, labels[split.train])
+    if len(lost):
+        problem = f"the split {spec.kind} leaves class {lost[0]} without images to train on"
+        raise SpecError(problem, remedy="a class needs at least two tracks")

@@ -1,0 +1,116 @@
+"""The contract of an engine, and the messages between it and the orchestrator."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stnbench.spec.codec import Strict
+from stnbench.spec.result import EpochRecord, Failure
+from stnbench.spec.trial import TrialSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slot:
+    """Room for one running trial: a share of a GPU, or some CPU threads.
+
+    ``device`` is ``cpu`` or a CUDA device as CUDA_VISIBLE_DEVICES names it (``0``, ``GPU-...``); slots that share a
+    device carry the same name of it.
+    """
+
+    name: str
+    device: str
+    threads: int
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether the slot is a share of a GPU."""
+        return self.device != "cpu"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launch(Strict):
+    """One attempt to execute. Folders are absolute paths; ``resume_from`` is an earlier attempt's."""
+
+    spec: TrialSpec
+    token: str
+    folder: str
+    data_root: str
+    resume_from: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Epoch(Strict):
+    """An attempt finished an epoch."""
+
+    token: str
+    record: EpochRecord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished(Strict):
+    """An attempt is complete; its result lies in its folder."""
+
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed(Strict):
+    """An attempt ended with an error it could still report."""
+
+    token: str
+    failure: Failure
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stopped(Strict):
+    """An attempt stopped because it was asked to."""
+
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lost(Strict):
+    """The process of an attempt died without a word; ``reason`` says how, ``last_output`` is the end of its log."""
+
+    token: str
+    reason: str
+    last_output: str = ""
+
+
+EngineEvent = Epoch | Finished | Failed | Stopped | Lost
+
+
+class Engine(ABC):
+    """Executes attempts, at most one a slot.
+
+    Used from one thread. Every submitted attempt ends with exactly one of Finished, Failed, Stopped or Lost, also when
+    its process is killed. After ``close`` no process of the engine is left.
+    """
+
+    @property
+    @abstractmethod
+    def slots(self) -> Sequence[Slot]:
+        """Every slot, in a fixed order."""
+
+    @abstractmethod
+    def submit(self, slot: Slot, launch: Launch) -> None:
+        """Begin an attempt in a free slot; returns at once, unless the engine runs attempts in this process.
+
+        Raises: EngineError where the slot is taken.
+        """
+
+    @abstractmethod
+    def poll(self, timeout_s: float) -> Sequence[EngineEvent]:
+        """What happened since the last call, in order for each attempt; waits up to ``timeout_s`` for a first event."""
+
+    @abstractmethod
+    def stop(self, token: str) -> None:
+        """Ask an attempt to stop at its next step; nothing for one that has ended."""
+
+    @abstractmethod
+    def kill(self, token: str) -> None:
+        """End the process of an attempt now; Lost follows. Nothing for one that has ended."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End every process: asked first, killed after a grace period."""

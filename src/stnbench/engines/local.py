@@ -1,0 +1,139 @@
+"""The local engine: one warm worker process a slot, so that torch is imported once a slot and not once a trial."""
+
+import selectors
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from typing_extensions import override
+
+from stnbench.core.errors import EngineError
+from stnbench.core.files import writable_folder
+from stnbench.engines.base import Engine, EngineEvent, Epoch, Launch, Lost, Slot
+from stnbench.engines.process import WorkerProcess, worker_command
+from stnbench.engines.protocol import Stop
+
+GRACE_S = 5.0
+"""How long a worker may take to end after SIGTERM before it is killed."""
+
+
+class LocalEngine(Engine):
+    """Worker processes on this machine, started when a slot is first used and again when one has died."""
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        logs: Path,
+        *,
+        command: Sequence[str] | None = None,
+        grace_s: float = GRACE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._slots = tuple(slots)
+        self._logs = writable_folder(logs, "worker logs", remedy="set STNBENCH_RUNS to a folder you can write")
+        self._command = tuple(command or worker_command())
+        self._grace_s = grace_s
+        self._clock = clock
+        self._workers: dict[str, WorkerProcess] = {}
+        self._events: deque[EngineEvent] = deque()
+        self._selector = selectors.DefaultSelector()
+
+    @property
+    @override
+    def slots(self) -> Sequence[Slot]:
+        return self._slots
+
+    @override
+    def submit(self, slot: Slot, launch: Launch) -> None:
+        worker = self._workers.get(slot.name) or self._start(slot)
+        if worker.launch is not None:
+            raise EngineError(f"slot {slot.name} already runs attempt {worker.launch.token}", remedy="wait for its end")
+        worker.launch = launch
+        if not worker.send(launch):
+            self._bury(worker)
+
+    def warm_up(self) -> None:
+        """Start every worker now, so that they import torch while the orchestrator still plans."""
+        for slot in self._slots:
+            if slot.name not in self._workers:
+                self._start(slot)
+
+    @override
+    def poll(self, timeout_s: float) -> Sequence[EngineEvent]:
+        wait_s = 0.0 if self._events else timeout_s
+        if self._workers:
+            for key, _ in self._selector.select(wait_s):
+                self._receive(key.data)
+        elif wait_s:
+            time.sleep(wait_s)
+        events = tuple(self._events)
+        self._events.clear()
+        return events
+
+    @override
+    def stop(self, token: str) -> None:
+        worker = self._running(token)
+        if worker is not None:
+            worker.send(Stop(token=token))
+
+    @override
+    def kill(self, token: str) -> None:
+        worker = self._running(token)
+        if worker is not None:
+            worker.signal_group(signal.SIGKILL)
+
+    @override
+    def close(self) -> None:
+        workers = list(self._workers.values())
+        for worker in workers:
+            worker.signal_group(signal.SIGTERM)
+        deadline = self._clock() + self._grace_s
+        for worker in workers:
+            self._forget(worker)
+            worker.reap(max(0.0, deadline - self._clock()))
+        self._selector.close()
+
+    def _start(self, slot: Slot) -> WorkerProcess:
+        try:
+            worker = WorkerProcess(slot, self._logs / f"{slot.name}.log", self._command)
+        except OSError as error:
+            raise EngineError(
+                f"no worker can be started for slot {slot.name} ({error})", remedy="see ulimit"
+            ) from error
+        self._workers[slot.name] = worker
+        self._selector.register(worker.fileno(), selectors.EVENT_READ, worker)
+        return worker
+
+    def _running(self, token: str) -> WorkerProcess | None:
+        workers = self._workers.values()
+        return next((worker for worker in workers if worker.launch and worker.launch.token == token), None)
+
+    def _receive(self, worker: WorkerProcess) -> None:
+        try:
+            events, is_closed = worker.receive()
+        except EngineError as error:
+            self._bury(worker, str(error))
+            return
+        for event in events:
+            self._events.append(event)
+            if not isinstance(event, Epoch):
+                worker.launch = None
+        if is_closed:
+            self._bury(worker)
+
+    def _bury(self, worker: WorkerProcess, reason: str = "") -> None:
+        """A worker has died, or talks nonsense: end it, report its attempt as lost; the next submit starts another."""
+        self._forget(worker)
+        if reason:
+            worker.signal_group(signal.SIGKILL)
+        ended = worker.reap(self._grace_s)
+        if worker.launch is not None:
+            why = reason or f"the worker of slot {worker.slot.name} ended with {ended}"
+            self._events.append(Lost(token=worker.launch.token, reason=why, last_output=worker.last_output()))
+            worker.launch = None
+
+    def _forget(self, worker: WorkerProcess) -> None:
+        self._workers.pop(worker.slot.name, None)
+        self._selector.unregister(worker.fileno())

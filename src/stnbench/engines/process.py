@@ -1,0 +1,111 @@
+"""One worker process as its engine sees it: started, spoken to, watched and ended."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stnbench.core.files import tail, write_all
+from stnbench.engines.base import EngineEvent, Launch, Slot
+from stnbench.engines.protocol import Message, decode, encode
+
+_READ_SIZE = 1 << 16
+
+
+class WorkerProcess:
+    """A worker in a process group of its own, with a pipe each way and a log file.
+
+    ``command`` is the worker's command line without the device and the threads.
+    """
+
+    def __init__(self, slot: Slot, log: Path, command: Sequence[str]) -> None:
+        self.slot = slot
+        self.log = log
+        self.launch: Launch | None = None
+        self._buffer = b""
+        device = "cuda:0" if slot.is_cuda else "cpu"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - our own module, no input of others
+                [*command, "--device", device, "--threads", str(slot.threads)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                env=worker_environment(slot, os.environ.copy()),
+                start_new_session=True,
+                bufsize=0,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id, also the id of its group."""
+        return self._process.pid
+
+    def fileno(self) -> int:
+        """Readable when the worker has sent something or has died."""
+        if self._process.stdout is None:
+            raise ValueError("a worker is always started with a pipe")
+        return self._process.stdout.fileno()
+
+    def send(self, message: Message) -> bool:
+        """Send a message; False where the worker is gone, which ``receive`` then reports."""
+        if self._process.stdin is None:
+            return False
+        try:
+            write_all(self._process.stdin.fileno(), encode(message))
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def receive(self) -> tuple[list[EngineEvent], bool]:
+        """Events that have arrived, without waiting for a whole line, and whether the worker has closed its pipe.
+
+        Raises: EngineError for a line that is no message.
+        """
+        chunk = os.read(self.fileno(), _READ_SIZE)
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        events: list[EngineEvent] = []
+        for line in lines:
+            message = decode(line)
+            if isinstance(message, EngineEvent):
+                events.append(message)
+        return events, not chunk
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Signal the worker and everything it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def reap(self, timeout_s: float) -> str:
+        """Wait for the end of the process, kill its group in any case, and say how it ended."""
+        try:
+            code = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.signal_group(signal.SIGKILL)
+            code = self._process.wait()
+        self.signal_group(signal.SIGKILL)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def last_output(self) -> str:
+        """The end of the worker's log."""
+        return tail(self.log)
+
+
+def worker_command() -> tuple[str, ...]:
+    """The command line of a worker."""
+    return (sys.executable, "-m", "stnbench.engines.worker")
+
+
+def worker_environment(slot: Slot, environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a worker: it sees one device, and every library keeps to its thread budget."""
+    environment["CUDA_VISIBLE_DEVICES"] = slot.device if slot.is_cuda else "-1"
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        environment[variable] = str(slot.threads)
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment

@@ -1,0 +1,79 @@
+"""A worker process: ``python -m stnbench.engines.worker``.
+
+Imports torch once, then executes attempts until its engine ends.
+
+Messages come in on standard input and go out on a private copy of standard output; whatever else writes to standard
+output or error lands in the log that the engine set up. When standard input closes the engine is gone, however it died,
+and the worker ends at once: no orphan keeps a GPU.
+"""
+
+import argparse
+import os
+import queue
+import sys
+import threading
+from collections.abc import Sequence
+
+from stnbench.core.files import write_all
+from stnbench.engines.base import EngineEvent, Launch
+from stnbench.engines.execute import execute
+from stnbench.engines.protocol import Stop, decode, encode
+
+ORPHANED = 3
+"""Exit code of a worker whose engine is gone."""
+
+
+class _Inbox:
+    """Messages from the engine, read by a thread of its own so that a running attempt can be stopped."""
+
+    def __init__(self) -> None:
+        self.launches: queue.SimpleQueue[Launch] = queue.SimpleQueue()
+        self._stopped: set[str] = set()
+        threading.Thread(target=self._read, daemon=True, name="inbox").start()
+
+    def is_stopped(self, token: str) -> bool:
+        return token in self._stopped
+
+    def _read(self) -> None:
+        for line in sys.stdin.buffer:
+            message = decode(line)
+            if isinstance(message, Stop):
+                self._stopped.add(message.token)
+            elif isinstance(message, Launch):
+                self.launches.put(message)
+        # No clean-up: the result is written atomically, and an orphan must not outlive its engine.
+        os._exit(ORPHANED)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve attempts for ever."""
+    parser = argparse.ArgumentParser(prog="stnbench.engines.worker", description="Executes attempts for an engine.")
+    parser.add_argument("--device", required=True, help="cpu or cuda:0")
+    parser.add_argument("--threads", type=int, required=True, help="CPU threads this worker may use")
+    options = parser.parse_args(arguments)
+
+    outbox = os.dup(sys.stdout.fileno())
+    os.set_inheritable(outbox, False)  # noqa: FBT003 - positional by signature
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    lock = threading.Lock()
+
+    def send(event: EngineEvent) -> None:
+        with lock:
+            write_all(outbox, encode(event))
+
+    inbox = _Inbox()
+    import stnbench.trials.run  # noqa: F401 - torch, once per worker, while the engine does other work
+
+    while True:
+        launch = inbox.launches.get()
+        execute(
+            launch,
+            device=options.device,
+            threads=options.threads,
+            send=send,
+            should_stop=lambda token=launch.token: inbox.is_stopped(token),  # type: ignore[misc]
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,74 @@
+"""``python -m stnbench.mirror``: replay the store into MLflow, or serve MLflow's pages."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from stnbench.core.command import DONE, SOME_FAILED, run_command
+from stnbench.core.errors import UnknownNameError
+from stnbench.core.paths import RunsLayout
+from stnbench.orchestration.session import SessionOptions, open_session, tracking_uri
+from stnbench.report.cells import cell_views
+from stnbench.report.output import read_leaderboard
+from stnbench.store.records import SweepRecord
+from stnbench.store.store import Store
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Replay or serve; 1 where MLflow could not be shown everything.
+
+    Raises: StnbenchError where there is no store, or another sweep is at work on it.
+    """
+    options = _parser().parse_args(arguments)
+    layout = RunsLayout.from_environment()
+    uri = tracking_uri(layout)
+    if options.serve:
+        return _serve(layout, uri, options.port)
+    with Store.open(layout.store, writable=False) as store:
+        sweeps = _chosen(store.sweeps(), options.sweep)
+    with open_session(layout, SessionOptions(tracking_uri=uri)) as session:
+        session.store.forget_mirrored(uri)
+        is_done = True
+        for record in sweeps:
+            board = read_leaderboard(session.store, record.spec.name)
+            done = session.sync_mirror(record.spec, cell_views(board))
+            print(f"{record.spec.name}: {'shown' if done else 'NOT shown whole'} in {uri}")
+            is_done = is_done and done
+    return DONE if is_done else SOME_FAILED
+
+
+def _chosen(sweeps: Sequence[SweepRecord], name: str | None) -> list[SweepRecord]:
+    chosen = [record for record in sweeps if name in {None, record.spec.name}]
+    if name is not None and not chosen:
+        raise UnknownNameError("sweep", name, [record.spec.name for record in sweeps], where="the store")
+    return chosen
+
+
+def _serve(layout: RunsLayout, uri: str, port: int) -> int:
+    """MLflow's own server on this machine alone, until Ctrl-C; its exit code."""
+    from stnbench.tracking.mlflow import initialise
+
+    layout.root.mkdir(parents=True, exist_ok=True)
+    initialise(uri)
+    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    artifacts = ["--artifacts-destination", str(layout.mlflow_artifacts), "--port", str(port), "--workers", "1"]
+    return subprocess.run([*command, *artifacts], check=False).returncode  # noqa: S603 - our own command line
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stnbench.mirror",
+        description="Shows every attempt and cell of the store in MLflow again; nothing is trained.",
+        epilog="MLflow keeps its runs in runs/mlflow.db, or where MLFLOW_TRACKING_URI says. "
+        "Exit codes: 0 done, 1 MLflow failed, 2 cannot start.",
+    )
+    parser.add_argument("sweep", nargs="?", help="one sweep of the store (default: all)")
+    parser.add_argument("--serve", action="store_true", help="serve MLflow's pages on 127.0.0.1 instead")
+    parser.add_argument("--port", type=int, default=5000, help="port of the pages (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,134 @@
+"""The mirror: a thread that shows a sweep in a tracker, best effort. The store alone is the truth.
+
+Views queue up and only the newest of each attempt is shown; a tracker that fails costs a warning, never a trial. What
+was shown is handed back to the caller's thread, which alone writes the store; so a later run knows what is left to show
+and starts no tracker where nothing is.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from typing_extensions import override
+
+from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
+from stnbench.orchestration.views import ended_view, running_view, stored_views, view_key
+from stnbench.spec.sweep import SweepSpec
+from stnbench.store.store import Store
+from stnbench.tracking.base import AttemptView, CellView, Tracker
+from stnbench.tracking.digest import view_digest
+
+View = AttemptView | CellView
+
+
+class Mirror(Observer):
+    """Shows views in a tracker that is opened, by the thread, when there is a first one."""
+
+    def __init__(self, sweep: SweepSpec, open_tracker: Callable[[], Tracker], warn: Callable[[str], None]) -> None:
+        self._sweep = sweep
+        self._open_tracker = open_tracker
+        self._warn = warn
+        self._waiting: OrderedDict[str, View] = OrderedDict()
+        self._shown: dict[str, str] = {}
+        self._changed = threading.Condition()
+        self._is_busy = False
+        self._is_closing = False
+        self._failure = ""
+        self._thread: threading.Thread | None = None
+
+    @override
+    def launched(self, attempt: RunningAttempt) -> None:
+        self.show([running_view(self._sweep.name, attempt)])
+
+    @override
+    def epoch_ended(self, attempt: RunningAttempt) -> None:
+        self.show([running_view(self._sweep.name, attempt)])
+
+    @override
+    def ended(self, end: EndedAttempt) -> None:
+        self.show([ended_view(self._sweep.name, end)])
+
+    def show(self, views: Iterable[View]) -> None:
+        """Queue views; a newer view of the same attempt replaces one that waits."""
+        with self._changed:
+            for view in views:
+                self._waiting[view_key(view)] = view
+            if self._waiting and self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def sync(self, store: Store, tracker_name: str, cells: Iterable[CellView], timeout_s: float) -> bool:
+        """Show everything in the store that the tracker has not seen, and note in the store what it has seen by now.
+
+        Returns False where the tracker failed, or took longer than the time allowed; the next sync goes on from there.
+        """
+        seen = store.mirrored(tracker_name) | self._collect()
+        views: list[View] = [*stored_views(store, self._sweep.name), *cells]
+        self.show(view for view in views if seen.get(view_key(view)) != view_digest(view))
+        is_done = self._drain(timeout_s)
+        shown = self._collect()
+        if shown:
+            store.set_mirrored(tracker_name, shown)
+        return is_done and not self._failure
+
+    def close(self) -> None:
+        """End the thread; what still waits is left to the next sync."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+
+    def _collect(self) -> dict[str, str]:
+        with self._changed:
+            return dict(self._shown)
+
+    def _drain(self, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while (self._waiting or self._is_busy) and not self._failure:
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    return False
+                self._changed.wait(left_s)
+        return True
+
+    def _next(self) -> View | None:
+        with self._changed:
+            while not self._waiting and not self._is_closing:
+                self._changed.wait()
+            if self._is_closing or not self._waiting:
+                return None
+            self._is_busy = True
+            return self._waiting.popitem(last=False)[1]
+
+    def _work(self) -> None:
+        try:
+            tracker = self._open_tracker()
+            tracker.open_sweep(self._sweep)
+            while (view := self._next()) is not None:
+                _show(tracker, view)
+                with self._changed:
+                    self._shown[view_key(view)] = view_digest(view)
+                    self._is_busy = False
+                    self._changed.notify_all()
+            tracker.close()
+        except Exception as error:  # noqa: BLE001 - a tracker may fail in any way, and training goes on without it
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        with self._changed:
+            self._failure = f"{type(error).__name__}: {error}"
+            self._is_busy = False
+            self._changed.notify_all()
+        reason = self._failure.splitlines()[0][:300]
+        self._warn(f"the mirror stopped ({reason}); nothing is lost, replay it with: python -m stnbench.mirror")
+
+
+def _show(tracker: Tracker, view: View) -> None:
+    if isinstance(view, AttemptView):
+        tracker.show_attempt(view)
+    else:
+        tracker.show_cell(view)

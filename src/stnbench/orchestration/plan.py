@@ -1,0 +1,152 @@
+"""What a sweep would do, without doing it: pure, from the planned trials and what is known of them."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from stnbench.core.errors import InfeasibleError
+from stnbench.spec.data import CLASSES, FRAMES_PER_TRACK, FoldSplitSpec, GtsrbSpec, TrackSplitSpec
+from stnbench.spec.result import Cost
+from stnbench.spec.states import TrialState
+from stnbench.spec.sweep import SweepSpec
+from stnbench.spec.trial import TrialSpec
+from stnbench.store.queries import StoreReader
+from stnbench.store.records import PlannedTrial
+
+GTSRB_TRAIN_IMAGES = 39_209
+
+Assess = Callable[[TrialSpec], Cost]
+"""The cost of a trial's network, known before it runs; raises InfeasibleError where none can be built."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experience:
+    """One complete trial: its training FLOPs, and the seconds they took."""
+
+    work_flops: float
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellPlan:
+    """One cell: how many of its trials are complete, and what each costs, or why it cannot be built.
+
+    ``work_flops`` is what one trial's training takes.
+    """
+
+    cell_id: str
+    label: str
+    is_twin: bool
+    trials: int
+    complete: int
+    cost: Cost | None
+    infeasible: str
+    work_flops: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepPlan:
+    """A sweep before it runs.
+
+    ``overlapping_points`` is how many points of the axes mean a trial that another point means too; ``notes`` say what
+    had no effect, and at how many points. ``expected_s`` is for the open trials with all slots busy, at
+    ``flops_per_s``, the median of ``experience`` complete trials; both are None without experience.
+    """
+
+    sweep: SweepSpec
+    cells: tuple[CellPlan, ...]
+    trials: int
+    complete: int
+    overlapping_points: int
+    notes: tuple[tuple[str, int], ...]
+    slots: int
+    expected_s: float | None
+    flops_per_s: float | None
+    experience: int
+
+
+def plan_sweep(
+    sweep: SweepSpec,
+    planned: Sequence[PlannedTrial],
+    *,
+    states: Mapping[str, TrialState],
+    assess: Assess,
+    experience: Sequence[Experience],
+    slots: int,
+    points: int,
+    notes: Mapping[str, int],
+) -> SweepPlan:
+    """The plan of a sweep whose axes span ``points`` points."""
+    by_cell: dict[str, list[PlannedTrial]] = {}
+    for trial in planned:
+        by_cell.setdefault(trial.spec.cell_id, []).append(trial)
+    cells = tuple(_plan_cell(trials, states, assess) for trials in by_cell.values())
+    rates = [item.work_flops / item.duration_s for item in experience if item.duration_s > 0]
+    rate = statistics.median(rates) if rates else None
+    left = sum((cell.trials - cell.complete) * cell.work_flops for cell in cells)
+    return SweepPlan(
+        sweep=sweep,
+        cells=cells,
+        trials=len(planned),
+        complete=sum(cell.complete for cell in cells),
+        overlapping_points=points - sum(not cell.is_twin for cell in cells),
+        notes=tuple(sorted(notes.items())),
+        slots=slots,
+        expected_s=left / rate / slots if rate else None,
+        flops_per_s=rate,
+        experience=len(rates),
+    )
+
+
+def read_experience(store: StoreReader) -> list[Experience]:
+    """What the complete trials of a store took, each once."""
+    found: dict[str, Experience] = {}
+    for record in store.sweeps():
+        outcomes = store.outcomes(record.spec.name)
+        for trial in store.sweep_trials(record.spec.name):
+            outcome = outcomes.get(trial.trial_id)
+            if outcome is not None:
+                work = training_flops(trial.spec, outcome.cost)
+                found[trial.trial_id] = Experience(work_flops=work, duration_s=outcome.train_duration_s)
+    return list(found.values())
+
+
+def training_flops(spec: TrialSpec, cost: Cost) -> float:
+    """FLOPs of a whole training: a forward and a backward pass cost about three forward passes."""
+    return 3.0 * cost.flops * training_images(spec) * spec.training.epochs
+
+
+def training_images(spec: TrialSpec) -> int:
+    """How many images an epoch has; without opening the data, so for GTSRB that of the official set."""
+    if spec.training.train_images is not None:
+        return spec.training.train_images
+    if isinstance(spec.dataset, GtsrbSpec):
+        total = GTSRB_TRAIN_IMAGES
+    else:
+        total = CLASSES * FRAMES_PER_TRACK * spec.dataset.tracks_per_class
+    match spec.split:
+        case TrackSplitSpec(tracks_per_class=tracks):
+            return total - CLASSES * FRAMES_PER_TRACK * tracks
+        case FoldSplitSpec(folds=folds):
+            return total - total // folds
+        case _:
+            return total - CLASSES * FRAMES_PER_TRACK
+
+
+def _plan_cell(trials: Sequence[PlannedTrial], states: Mapping[str, TrialState], assess: Assess) -> CellPlan:
+    first = trials[0]
+    cost, infeasible = None, ""
+    try:
+        cost = assess(first.spec)
+    except InfeasibleError as error:
+        infeasible = str(error)
+    return CellPlan(
+        cell_id=first.spec.cell_id,
+        label=first.label,
+        is_twin=first.is_twin,
+        trials=len(trials),
+        complete=sum(states.get(trial.spec.trial_id) is TrialState.COMPLETE for trial in trials),
+        cost=cost,
+        infeasible=infeasible,
+        work_flops=training_flops(first.spec, cost) if cost else 0.0,
+    )

@@ -1,0 +1,68 @@
+"""A plan as lines for people and as one JSON object."""
+
+from collections.abc import Iterator
+
+from stnbench.core.identity import Json
+from stnbench.orchestration.plan import CellPlan, SweepPlan
+from stnbench.orchestration.progress import duration
+
+
+def plan_lines(plan: SweepPlan) -> Iterator[str]:
+    """The plan as plain lines, one a cell."""
+    yield f"{plan.sweep.name}: {plan.sweep.question}"
+    width = max((len(cell.label) for cell in plan.cells), default=0)
+    yield f"{'cell':{width}}  {'complete':>8}  {'parameters':>11}  {'MFLOPs':>8}"
+    for cell in plan.cells:
+        yield _cell_line(cell, width)
+    infeasible = sum(bool(cell.infeasible) for cell in plan.cells)
+    also = f", {infeasible} infeasible" if infeasible else ""
+    yield f"{len(plan.cells)} cells{also}, {plan.trials} trials, {plan.complete} complete"
+    if plan.overlapping_points > 0:
+        yield f"{plan.overlapping_points} points of the axes mean the same trial as another, or as a twin"
+    for note, cells in plan.notes:
+        yield f"note: {note} ({cells} points)"
+    yield _expected(plan)
+
+
+def plan_json(plan: SweepPlan) -> dict[str, Json]:
+    """The plan as JSON values."""
+    return {
+        "sweep": plan.sweep.name,
+        "question": plan.sweep.question,
+        "cells": len(plan.cells),
+        "trials": plan.trials,
+        "complete": plan.complete,
+        "infeasible": [{"cell": cell.label, "reason": cell.infeasible} for cell in plan.cells if cell.infeasible],
+        "overlapping_points": plan.overlapping_points,
+        "slots": plan.slots,
+        "expected_s": plan.expected_s,
+        "cell_list": [
+            {
+                "cell": cell.label,
+                "cell_id": cell.cell_id,
+                "twin": cell.is_twin,
+                "trials": cell.trials,
+                "complete": cell.complete,
+                "parameters": cell.cost.parameters if cell.cost else None,
+                "flops": cell.cost.flops if cell.cost else None,
+            }
+            for cell in plan.cells
+        ],
+        "notes": [{"note": note, "points": points} for note, points in plan.notes],
+    }
+
+
+def _cell_line(cell: CellPlan, width: int) -> str:
+    done = f"{cell.complete}/{cell.trials}"
+    if cell.cost is None:
+        return f"{cell.label:{width}}  {done:>8}  INVALID: {cell.infeasible}"
+    return f"{cell.label:{width}}  {done:>8}  {cell.cost.parameters:>11,}  {cell.cost.flops / 1e6:>8.1f}"
+
+
+def _expected(plan: SweepPlan) -> str:
+    if plan.complete == plan.trials:
+        return "nothing is left to run"
+    if plan.expected_s is None:
+        return f"expected time: unknown until a trial is complete in this store ({plan.slots} slots)"
+    pace = f"{(plan.flops_per_s or 0) / 1e9:.1f} GFLOP/s, the median of {plan.experience} complete trials"
+    return f"expected time: {duration(plan.expected_s)} on {plan.slots} slots (at {pace})"

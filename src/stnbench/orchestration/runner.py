@@ -1,0 +1,298 @@
+"""The runner does what the machine decides: it owns the store's writing side, the engine, the clock and the signals."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stnbench.core.errors import StnbenchError
+from stnbench.core.files import writable_folder
+from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Finished, Launch, Lost, Stopped
+from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.machine import (
+    AttemptFailed,
+    AttemptFinished,
+    AttemptStopped,
+    Command,
+    Event,
+    KillAttempt,
+    LaunchTrial,
+    Machine,
+    RecordComplete,
+    RecordEnd,
+    StopAsked,
+    StopAttempt,
+    TimePassed,
+    TrialsPlanned,
+)
+from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
+from stnbench.orchestration.recovery import recover, result_of
+from stnbench.planning.base import Observation, Planner
+from stnbench.spec.result import Failure, FailureKind, TrialResult
+from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.sweep import SweepSpec
+from stnbench.store.records import AttemptStart, PlannedTrial
+from stnbench.store.store import Store
+from stnbench.trials.files import load_result
+
+POLL_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """What a person may ask of one run of a sweep. Times in seconds; None means no limit."""
+
+    data_root: Path
+    retry_failed: bool = False
+    budget_s: float | None = None
+    trial_timeout_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """How a run ended: counts are of the sweep's trials, over all runs; ``launched`` counts attempts of this run."""
+
+    trials: int
+    complete: int
+    failed: int
+    launched: int
+    adopted: int
+    lost: int
+    stop_reason: str
+
+
+class Runner:
+    """Runs one sweep to its end, or until it is asked to stop."""
+
+    def __init__(  # noqa: PLR0913 - the composition root of a run hands over every collaborator by name
+        self,
+        *,
+        sweep: SweepSpec,
+        planner: Planner,
+        store: Store,
+        engine: Engine,
+        layout: RunsLayout,
+        identity: ProcessIdentity,
+        options: RunOptions,
+        observers: Sequence[Observer] = (),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sweep = sweep
+        self._planner = planner
+        self._store = store
+        self._engine = engine
+        self._layout = layout
+        self._identity = identity
+        self._options = options
+        self._observers = observers
+        self._now = now
+        self._clock_s = clock_s
+        self._machine = Machine(engine.slots, session=identity.session, timeout_s=options.trial_timeout_s)
+        self._trials: dict[str, PlannedTrial] = {}
+        self._running: dict[str, RunningAttempt] = {}
+        self._results: dict[str, TrialResult] = {}
+        self._stop_asked = ""
+        self._launched = 0
+
+    def ask_stop(self, reason: str) -> None:
+        """End the sweep soon: running attempts stop at their next step. Safe to call from a signal handler."""
+        self._stop_asked = self._stop_asked or reason
+
+    def run(self) -> RunSummary:
+        """Recover, plan, and run every trial that is not final.
+
+        Raises: StnbenchError where the sweep cannot be planned or the store, the engine or a folder fails.
+        """
+        adopted, lost = recover(self._store, self._layout, self._now())
+        started_s = self._clock_s()
+        self._handle(TimePassed(now_s=started_s))
+        self._plan()
+        while not (self._machine.is_idle and (self._planner.is_exhausted or self._machine.stop_reason)):
+            for event in self._engine.poll(POLL_S):
+                self._take(event)
+            self._pass_time(started_s)
+            self._plan()
+        return self._summary(adopted, lost)
+
+    def _pass_time(self, started_s: float) -> None:
+        now_s = self._clock_s()
+        self._handle(TimePassed(now_s=now_s))
+        budget_s = self._options.budget_s
+        if budget_s is not None and now_s - started_s > budget_s:
+            self.ask_stop(f"the budget of {budget_s:g} s is spent")
+        if self._stop_asked and not self._machine.stop_reason:
+            for observer in self._observers:
+                observer.stopping(self._stop_asked)
+            self._handle(StopAsked(reason=self._stop_asked))
+        for observer in self._observers:
+            observer.ticked()
+
+    def _plan(self) -> None:
+        if self._planner.is_exhausted or self._machine.stop_reason:
+            return
+        asked = self._planner.ask()
+        if not asked and self._trials:
+            return
+        self._trials |= {trial.spec.trial_id: trial for trial in asked}
+        self._store.save_sweep(self._sweep, list(self._trials.values()), self._now())
+        states = self._states(asked)
+        for observer in self._observers:
+            observer.planned(asked, states)
+        open_ids = []
+        for trial, state in zip(asked, states, strict=True):
+            if state.is_final:
+                self._tell(trial.spec.trial_id, state)
+            else:
+                open_ids.append(trial.spec.trial_id)
+        self._handle(TrialsPlanned(trial_ids=tuple(open_ids)))
+
+    def _states(self, asked: Sequence[PlannedTrial]) -> list[TrialState]:
+        """Where the trials stand; failed ones are planned again where that is asked for."""
+        ids = [trial.spec.trial_id for trial in asked]
+        states = self._store.trial_states(ids)
+        failed = [trial_id for trial_id in ids if states[trial_id] is TrialState.FAILED]
+        if self._options.retry_failed and failed:
+            self._store.replan(failed)
+            states |= dict.fromkeys(failed, TrialState.PLANNED)
+        return [states[trial_id] for trial_id in ids]
+
+    def _take(self, event: EngineEvent) -> None:
+        """An engine's event, with what lies on the disk, becomes an event of the machine."""
+        attempt = self._running.get(event.token)
+        if attempt is None:
+            return
+        match event:
+            case Epoch(record=record):
+                self._store.add_epoch(event.token, record)
+                attempt = dataclasses.replace(attempt, epochs=(*attempt.epochs, record))
+                self._running[event.token] = attempt
+                for observer in self._observers:
+                    observer.epoch_ended(attempt)
+            case Finished():
+                self._handle(self._finished(attempt))
+            case Failed(failure=failure):
+                self._handle(AttemptFailed(token=event.token, failure=failure))
+            case Stopped():
+                self._handle(AttemptStopped(token=event.token))
+            case Lost():
+                self._handle(self._lost(attempt, event))
+
+    def _finished(self, attempt: RunningAttempt) -> Event:
+        record = attempt.record
+        folder = self._layout.attempt(record.trial_id, record.number)
+        try:
+            self._results[record.token] = load_result(AttemptLayout(folder).result)
+        except StnbenchError as error:
+            failure = Failure(kind=FailureKind.BUG, message=f"finished without a readable result: {error}")
+            return AttemptFailed(token=record.token, failure=failure)
+        return AttemptFinished(token=record.token)
+
+    def _lost(self, attempt: RunningAttempt, event: Lost) -> Event:
+        """A worker that died after it had written its result has finished all the same."""
+        record = attempt.record
+        result = result_of(self._layout, record.trial_id, record.number, record.token)
+        if result is not None:
+            self._results[record.token] = result
+            return AttemptFinished(token=record.token)
+        failure = Failure(kind=FailureKind.KILLED, message=event.reason, last_output=event.last_output)
+        return AttemptFailed(token=record.token, failure=failure)
+
+    def _handle(self, event: Event) -> None:
+        for command in self._machine.handle(event):
+            self._execute(command)
+
+    def _execute(self, command: Command) -> None:
+        match command:
+            case LaunchTrial():
+                self._launch(command)
+            case RecordComplete(token=token):
+                result = self._results.pop(token)
+                now = self._now()
+                self._store.complete_attempt(token, result, now)
+                self._end(token, AttemptState.COMPLETE, TrialState.COMPLETE, now, result=result)
+            case RecordEnd(token=token, attempt_state=state, trial_state=trial_state, failure=failure):
+                now = self._now()
+                self._store.end_attempt(token, state, failure, now, trial_state=trial_state)
+                self._end(token, state, trial_state, now, failure=failure)
+            case StopAttempt(token=token):
+                self._engine.stop(token)
+            case KillAttempt(token=token):
+                self._engine.kill(token)
+
+    def _launch(self, command: LaunchTrial) -> None:
+        trial = self._trials[command.trial_id]
+        start = AttemptStart(
+            trial_id=command.trial_id,
+            token=command.token,
+            slot=command.slot.name,
+            host=self._identity.host,
+            pid=self._identity.pid,
+            boot_id=self._identity.boot_id,
+            started_at=self._now(),
+        )
+        record = self._store.start_attempt(start)
+        remedy = "set STNBENCH_RUNS to a folder you can write"
+        folder = writable_folder(self._layout.attempt(command.trial_id, record.number), "an attempt", remedy=remedy)
+        attempt = RunningAttempt(trial=trial, record=record, slot=command.slot)
+        self._running[command.token] = attempt
+        self._launched += 1
+        launch = Launch(
+            spec=trial.spec,
+            token=command.token,
+            folder=str(folder),
+            data_root=str(self._options.data_root),
+            resume_from=self._earlier_attempt(command.trial_id, record.number),
+        )
+        self._engine.submit(command.slot, launch)
+        for observer in self._observers:
+            observer.launched(attempt)
+
+    def _earlier_attempt(self, trial_id: str, number: int) -> str | None:
+        """The folder of the latest earlier attempt that left a checkpoint."""
+        for earlier in range(number - 1, 0, -1):
+            folder = self._layout.attempt(trial_id, earlier)
+            if AttemptLayout(folder).checkpoint.exists():
+                return str(folder)
+        return None
+
+    def _end(
+        self,
+        token: str,
+        state: AttemptState,
+        trial_state: TrialState,
+        at: datetime,
+        *,
+        result: TrialResult | None = None,
+        failure: Failure | None = None,
+    ) -> None:
+        attempt = self._running.pop(token)
+        accuracy = result.validation.accuracy if result else None
+        if trial_state.is_final:
+            self._tell(attempt.record.trial_id, trial_state, accuracy)
+        end = EndedAttempt(
+            attempt=attempt, state=state, trial_state=trial_state, finished_at=at, result=result, failure=failure
+        )
+        for observer in self._observers:
+            observer.ended(end)
+
+    def _tell(self, trial_id: str, state: TrialState, accuracy: float | None = None) -> None:
+        if state is TrialState.COMPLETE and accuracy is None:
+            outcome = self._store.outcome(trial_id)
+            accuracy = outcome.validation.accuracy if outcome else None
+        self._planner.tell(Observation(trial_id=trial_id, state=state, validation_accuracy=accuracy))
+
+    def _summary(self, adopted: int, lost: int) -> RunSummary:
+        records = self._store.sweep_trials(self._sweep.name)
+        return RunSummary(
+            trials=len(records),
+            complete=sum(record.state is TrialState.COMPLETE for record in records),
+            failed=sum(record.state is TrialState.FAILED for record in records),
+            launched=self._launched,
+            adopted=adopted,
+            lost=lost,
+            stop_reason=self._machine.stop_reason,
+        )

@@ -1,0 +1,186 @@
+"""One process at work on one runs folder: lock, store, engine, mirror and signals, wired together."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from stnbench.core.cores import available_cores
+from stnbench.core.errors import SpecError
+from stnbench.core.files import writable_folder
+from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
+from stnbench.datasets.build import open_dataset
+from stnbench.engines.base import Engine
+from stnbench.engines.inline import InlineEngine
+from stnbench.engines.local import LocalEngine
+from stnbench.engines.slots import plan_slots, visible_gpus
+from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.lock import orchestrator_lock
+from stnbench.orchestration.mirroring import Mirror
+from stnbench.orchestration.progress import open_progress
+from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
+from stnbench.planning.base import Planner
+from stnbench.spec.data import DatasetSpec
+from stnbench.spec.sweep import SweepSpec
+from stnbench.store.store import Store
+from stnbench.tracking.base import CellView, Tracker
+
+EngineName = Literal["local", "inline"]
+MIRROR_TIMEOUT_S = 120.0
+"""How long the end of a sweep may wait for the tracker."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionOptions:
+    """How attempts are executed and where they are shown."""
+
+    engine: EngineName = "local"
+    slots: int | None = None
+    slots_per_gpu: int = 1
+    tracking_uri: str | None = None
+    """Where MLflow keeps its runs; None for no mirror."""
+
+
+class Session:
+    """Holds the runs folder's lock while it lives."""
+
+    def __init__(self, layout: RunsLayout, store: Store, identity: ProcessIdentity, options: SessionOptions) -> None:
+        self.layout = layout
+        self.store = store
+        self._identity = identity
+        self._options = options
+        self._mirrors: dict[str, Mirror] = {}
+
+    def run(self, sweep: SweepSpec, planner: Planner, options: RunOptions) -> RunSummary:
+        """Run a sweep to its end, or until Ctrl-C, SIGTERM or a budget stops it.
+
+        Raises: StnbenchError where it cannot start or go on.
+        """
+        engine = self._open_engine()
+        progress = open_progress(len(engine.slots))
+        is_mirrored = self._options.tracking_uri is not None
+        observers = [progress, *([self._mirror_of(sweep)] if is_mirrored else [])]
+        runner = Runner(
+            sweep=sweep,
+            planner=planner,
+            store=self.store,
+            engine=engine,
+            layout=self.layout,
+            identity=self._identity,
+            options=options,
+            observers=observers,
+        )
+        try:
+            with _signals(runner):
+                return runner.run()
+        finally:
+            engine.close()
+            progress.close()
+
+    def sync_mirror(self, sweep: SweepSpec, cells: Iterable[CellView]) -> bool:
+        """Show what the tracker has not seen yet of a sweep, cells included; False where it failed or took too long."""
+        uri = self._options.tracking_uri
+        if uri is None:
+            return True
+        if uri == local_tracking_uri(self.layout) and not self.layout.mlflow_store.exists():
+            self.store.forget_mirrored(uri)
+        return self._mirror_of(sweep).sync(self.store, uri, cells, MIRROR_TIMEOUT_S)
+
+    def close(self) -> None:
+        """End the mirrors."""
+        for mirror in self._mirrors.values():
+            mirror.close()
+
+    def _mirror_of(self, sweep: SweepSpec) -> Mirror:
+        return self._mirrors.setdefault(sweep.name, Mirror(sweep, self._open_tracker, warn=_warn))
+
+    def _open_engine(self) -> Engine:
+        slots = plan_slots(
+            visible_gpus(), available_cores(), slots=self._options.slots, per_gpu=self._options.slots_per_gpu
+        )
+        if self._options.engine == "inline":
+            return InlineEngine(plan_slots(visible_gpus(), available_cores(), slots=1)[0])
+        return LocalEngine(slots, self.layout.logs)
+
+    def _open_tracker(self) -> Tracker:
+        from stnbench.tracking.mlflow import MlflowTracker
+
+        return MlflowTracker(str(self._options.tracking_uri), self.layout.mlflow_artifacts)
+
+
+@contextlib.contextmanager
+def open_session(layout: RunsLayout, options: SessionOptions) -> Iterator[Session]:
+    """The one session that may write this runs folder, for the block.
+
+    Raises: FolderError, StoreBusyError, StoreError or StoreVersionError.
+    """
+    writable_folder(layout.root, "runs", remedy=f"set {RUNS_VARIABLE} to a folder you can write")
+    identity = ProcessIdentity.current()
+    with orchestrator_lock(layout, identity), Store.open(layout.store, writable=True) as store:
+        session = Session(layout, store, identity, options)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+def prepare_datasets(specs: Iterable[DatasetSpec], *, data_root: Path, source: Path | None) -> None:
+    """Make the caches of these data sets once, with all cores, before any worker asks for them.
+
+    Raises: DataError where a training half is missing or wrong. A missing test half is no error.
+    """
+    for spec in dict.fromkeys(specs):
+        open_dataset(spec, root=data_root, source=source, workers=available_cores()).train()
+
+
+def tracking_uri(layout: RunsLayout) -> str:
+    """Where MLflow keeps its runs: ``MLFLOW_TRACKING_URI``, or a database in the runs folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or local_tracking_uri(layout)
+
+
+def local_tracking_uri(layout: RunsLayout) -> str:
+    """MLflow's own database in the runs folder."""
+    return f"sqlite:///{layout.mlflow_store}"
+
+
+def parse_duration_s(text: str) -> float:
+    """``90``, ``90s``, ``30m`` or ``2h`` in seconds.
+
+    Raises: SpecError for anything else.
+    """
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise SpecError(f"'{text}' is no duration", remedy="write 90s, 30m or 2h")
+    return seconds
+
+
+@contextlib.contextmanager
+def _signals(runner: Runner) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM stops the sweep cleanly, the second at once."""
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        for other in numbers:
+            signal.signal(other, signal.default_int_handler)
+        runner.ask_stop(f"{signal.Signals(number).name} received; again to stop at once")
+
+    numbers: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,123 @@
+"""What a leaderboard says, ready to be written in any format. No pandas here: who only passes it on stays light.
+
+Accuracies are shares in [0, 1], and so are their differences; formats turn them into percent and percentage points.
+"""
+
+from dataclasses import dataclass
+
+from stnbench.report.stats import Estimate, Standing
+from stnbench.spec.data import Split
+from stnbench.spec.states import TrialState
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StateCounts:
+    """How many trials are in which state."""
+
+    planned: int = 0
+    running: int = 0
+    complete: int = 0
+    failed: int = 0
+    pruned: int = 0
+
+    @property
+    def trials(self) -> int:
+        """All of them."""
+        return self.planned + self.running + self.complete + self.failed + self.pruned
+
+    @property
+    def unfinished(self) -> str:
+        """The states of the trials that are not complete, as text: ``2 running, 1 failed``; empty where all are."""
+        states = (state for state in TrialState if state is not TrialState.COMPLETE)
+        counts = ((getattr(self, state.value), state.value) for state in states)
+        return ", ".join(f"{count} {state}" for count, state in counts if count)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One cell.
+
+    It ranks from ``rank_first`` to ``rank_last``: 1 to 17 for each of the cells that cannot be told from the best, None
+    without a score. ``score`` is on the board's split, ``test`` on the test split where it is known. ``behind`` is the
+    paired difference to the best, ``st_gain`` that to the cell's twin. Durations are means over the complete trials.
+    """
+
+    rank_first: int | None
+    rank_last: int | None
+    standing: Standing | None
+    label: str
+    cell_id: str
+    axes: tuple[tuple[str, str], ...]
+    is_twin: bool
+    seeds: tuple[int, ...]
+    states: StateCounts
+    score: Estimate | None
+    test: Estimate | None
+    behind: Estimate | None
+    st_gain: Estimate | None
+    parameters: int | None
+    flops: int | None
+    activation_bytes: int | None
+    epoch_duration_s: float | None
+    peak_memory_mib: float | None
+    notes: tuple[str, ...]
+
+    @property
+    def rank(self) -> str:
+        """The rank as text, ``1-17`` or ``18``; empty without one."""
+        if self.rank_first is None:
+            return ""
+        return str(self.rank_first) if self.rank_first == self.rank_last else f"{self.rank_first}-{self.rank_last}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailureGroup:
+    """Trials that failed alike; ``message`` is the first line."""
+
+    kind: str
+    message: str
+    trial_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counted:
+    """A value, and how many complete trials have it."""
+
+    value: str
+    trials: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """What the numbers were made with; several values where trials differ, the most frequent first."""
+
+    command: str
+    seeds: tuple[int, ...]
+    commits: tuple[Counted, ...]
+    devices: tuple[Counted, ...]
+    platforms: tuple[Counted, ...]
+    versions: tuple[Counted, ...]
+    datasets: tuple[Counted, ...]
+    images: tuple[Counted, ...]
+    """How many images the split has."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leaderboard:
+    """A sweep's cells, the best first, cells without a score last."""
+
+    sweep: str
+    question: str
+    split: Split
+    axes: tuple[str, ...]
+    rows: tuple[Row, ...]
+    states: StateCounts
+    failures: tuple[FailureGroup, ...]
+    provenance: Provenance
+    notes: tuple[str, ...]
+
+    @property
+    def images(self) -> int | None:
+        """Images of the split, the most frequent number where trials differ; None before a trial is complete."""
+        counts = self.provenance.images
+        return int(counts[0].value) if counts else None

@@ -1,0 +1,29 @@
+"""Cells as trackers show them."""
+
+from stnbench.report.board import Leaderboard, Row
+from stnbench.report.stats import Estimate
+from stnbench.spec.result import Cost
+from stnbench.tracking.base import CellView
+
+
+def cell_views(board: Leaderboard) -> list[CellView]:
+    """The cells of a leaderboard that have a score, the best first."""
+    return [_view(board.sweep, row, row.score) for row in board.rows if row.score]
+
+
+def _view(sweep: str, row: Row, score: Estimate) -> CellView:
+    cost = None
+    if row.parameters is not None and row.flops is not None and row.activation_bytes is not None:
+        cost = Cost(parameters=row.parameters, flops=row.flops, activation_bytes=row.activation_bytes)
+    return CellView(
+        sweep=sweep,
+        cell_id=row.cell_id,
+        label=row.label,
+        is_twin=row.is_twin,
+        seeds=score.n,
+        mean=score.mean,
+        low=score.low,
+        high=score.high,
+        method=score.method,
+        cost=cost,
+    )

@@ -1,0 +1,76 @@
+"""What the numbers of a sweep were made with, and how to make them again."""
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from stnbench.report.board import Counted, Provenance
+from stnbench.spec.data import Split
+from stnbench.spec.sweep import Override, SweepSpec, show_value
+
+
+def provenance(sweep: SweepSpec, trials: pd.DataFrame, split: Split) -> Provenance:
+    """The provenance of the complete trials of a frame (``frames.TRIAL_COLUMNS``)."""
+    done = trials[trials["state"] == "complete"]
+    dirty = done["dirty"].fillna(value=False).map({True: " with local changes", False: ""})
+    images = done[f"{split}_images"].dropna()
+    return Provenance(
+        command=reproducing_command(sweep),
+        seeds=tuple(sorted(int(seed) for seed in trials["seed"].unique())),
+        commits=counted(done["commit"] + dirty),
+        devices=counted(done["device"]),
+        platforms=counted(done["platform"] + ", Python " + done["python"]),
+        versions=counted(done["versions"]),
+        datasets=counted(done["dataset_digest"]),
+        images=counted(images),
+    )
+
+
+def counted(values: "pd.Series[Any]") -> tuple[Counted, ...]:
+    """Distinct values with how often they occur, the most frequent first, equally frequent ones in order."""
+    found = [Counted(value=str(value), trials=int(count)) for value, count in values.value_counts().items()]
+    return tuple(sorted(found, key=lambda item: (-item.trials, item.value)))
+
+
+def differences(known: Provenance) -> Iterator[str]:
+    """A note for everything that should be the same for all trials and is not."""
+    worries = (
+        ("commits", known.commits, "the code may have changed between them"),
+        ("devices", known.devices, "times do not compare, and scores may differ in the last images"),
+        ("sets of libraries", known.versions, "scores may differ between them"),
+        ("data digests", known.datasets, "the trials did not see the same data, and their scores do not compare"),
+        ("numbers of images", known.images, "the trials were not scored on the same images"),
+    )
+    for what, values, worry in worries:
+        if len(values) > 1:
+            yield f"{len(values)} different {what} among the trials: {worry}."
+
+
+def reproducing_command(sweep: SweepSpec) -> str:
+    """The command that runs this sweep again.
+
+    A sweep that was varied on the command line carries what varied in its name (``locnet_sizes-gtsrb``, see
+    ``config.sweeps``), from which the overrides are found again.
+    """
+    parts = sweep.name.split("-")
+    overrides: list[Override] = []
+    while len(parts) > 1 and (override := _override_of(parts[-1], sweep)):
+        overrides.insert(0, override)
+        parts.pop()
+    words = ["-".join(parts), *map(str, overrides)]
+    words += [f"seeds={show_value(sweep.seeds)}", f"twins={show_value(sweep.twins)}"]
+    return shlex.join(["python", "-m", "stnbench.sweep", *words])
+
+
+def _override_of(suffix: str, sweep: SweepSpec) -> Override | None:
+    narrowed = [axis.choices[0] for axis in sweep.axes if len(axis.choices) == 1]
+    candidates = [*reversed(sweep.base), *(item for choice in narrowed for item in choice.overrides)]
+    return next((item for item in candidates if suffix in _suffixes(item)), None)
+
+
+def _suffixes(override: Override) -> tuple[str, ...]:
+    value = show_value(override.value).strip("[]").replace(",", "_")
+    texts = (value, f"{override.key}_{value}")
+    return tuple("".join(letter if letter.isalnum() or letter in "._" else "_" for letter in text) for text in texts)

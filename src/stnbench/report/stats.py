@@ -1,0 +1,160 @@
+"""Intervals and comparisons, pure. Every result says its n and its method.
+
+Seeds are the unit: a mean over n seeds carries a Student t interval, and two cells are compared by their difference on
+common seeds, because all cells of one seed see the same data order. Accuracies are shares in [0, 1].
+"""
+
+import functools
+import math
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from stnbench.core.errors import SpecError
+
+CONFIDENCE = 0.95
+T_METHOD = "t over seeds"
+WILSON_METHOD = "Wilson, one run"
+NO_METHOD = "none"
+
+ENOUGH_SEEDS = 6
+"""With fewer pairs the smallest p of the exact two-sided Wilcoxon test, 2 / 2**n, stays above 0.05."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A mean with its 95 % interval; ``low`` and ``high`` are None where n is too small to give one.
+
+    ``clipped`` says that the interval reached beyond what is possible and was cut there. ``spread`` is the standard
+    deviation between seeds, None for one seed; an interval from a spread of 0 has no width and proves nothing.
+    """
+
+    n: int
+    mean: float
+    low: float | None
+    high: float | None
+    method: str
+    clipped: bool = False
+    spread: float | None = None
+
+    def is_below_zero(self) -> bool:
+        """Whether the interval lies below 0; one without a width must come from enough seeds to count."""
+        if self.high is None or (not self.spread and self.n < ENOUGH_SEEDS):
+            return False
+        return self.high < 0
+
+
+class Standing(StrEnum):
+    """Where a cell stands against the best one.
+
+    ``lower``: the interval of the paired difference lies below 0. ``tied``: it does not, on enough seeds.
+    ``underpowered``: it does not, or there is none, and so few seeds cannot tell the two apart by any exact test.
+    """
+
+    BEST = "best"
+    TIED = "tied"
+    UNDERPOWERED = "underpowered"
+    LOWER = "lower"
+
+
+def t_estimate(values: Sequence[float]) -> Estimate:
+    """The mean with its Student t interval at 95 %, from two values on; one value has no interval.
+
+    Raises: SpecError for no value at all.
+    """
+    if not values:
+        raise SpecError("a mean of no values was asked for", remedy="give at least one")
+    n, mean = len(values), statistics.fmean(values)
+    if n == 1:
+        return Estimate(n=1, mean=mean, low=None, high=None, method=NO_METHOD)
+    spread = statistics.stdev(values)
+    if spread < sys.float_info.epsilon:  # equal differences of shares may differ by rounding
+        spread = 0.0
+    half = _t_quantile(n - 1) * spread / math.sqrt(n)
+    return Estimate(n=n, mean=mean, low=mean - half, high=mean + half, method=T_METHOD, spread=spread)
+
+
+def wilson_estimate(correct: int, images: int) -> Estimate:
+    """The accuracy of one run with Wilson's interval over its images (Wilson 1927), at 95 %.
+
+    It covers the choice of images only, not that of the seed.
+    """
+    low, high = _wilson_interval(correct, images)
+    return Estimate(n=1, mean=correct / images, low=low, high=high, method=WILSON_METHOD)
+
+
+def accuracy_estimate(correct: Sequence[int], images: Sequence[int]) -> Estimate:
+    """The mean accuracy of one cell's runs, one a seed: t over seeds from two on, Wilson for one.
+
+    Args:
+        correct: images classified correctly, one number a seed.
+        images: images scored, likewise.
+    Raises: SpecError for no run at all.
+    """
+    if len(correct) == 1:
+        return wilson_estimate(correct[0], images[0])
+    return _clip(t_estimate([right / total for right, total in zip(correct, images, strict=True)]))
+
+
+def paired_difference(of: Mapping[int, float], base: Mapping[int, float]) -> Estimate | None:
+    """The mean of ``of`` less ``base`` over their common seeds; None where they have none.
+
+    One common seed gives a difference without an interval.
+    """
+    common = sorted(of.keys() & base.keys())
+    return t_estimate([of[seed] - base[seed] for seed in common]) if common else None
+
+
+def standing(difference: Estimate | None) -> Standing:
+    """Where a cell stands, by its paired difference to the best one."""
+    if difference is not None and difference.is_below_zero():
+        return Standing.LOWER
+    if difference is None or difference.n < ENOUGH_SEEDS:
+        return Standing.UNDERPOWERED
+    return Standing.TIED
+
+
+def standings(cells: Sequence[Mapping[int, float]]) -> list[Standing]:
+    """Where each cell stands, from its accuracy by seed; the best comes first.
+
+    All comparisons are made here, in one place: each is at 95 % by itself, none is corrected for their number.
+    """
+    best, *others = cells
+    return [Standing.BEST, *(standing(paired_difference(cell, best)) for cell in others)]
+
+
+def smallest_wilcoxon_p(pairs: int) -> float:
+    """The smallest two-sided p that the exact paired Wilcoxon test can give on so many pairs."""
+    return min(1.0, 2.0 ** (1 - pairs))
+
+
+def _clip(estimate: Estimate) -> Estimate:
+    low, high = estimate.low, estimate.high
+    if low is None or high is None or (low >= 0 and high <= 1):
+        return estimate
+    return Estimate(
+        n=estimate.n,
+        mean=estimate.mean,
+        low=max(low, 0.0),
+        high=min(high, 1.0),
+        method=estimate.method,
+        clipped=True,
+        spread=estimate.spread,
+    )
+
+
+@functools.cache
+def _t_quantile(freedom: int) -> float:
+    from scipy import stats  # half a second that only those who ask for an interval pay
+
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+
+
+@functools.lru_cache(maxsize=4096)
+def _wilson_interval(correct: int, images: int) -> tuple[float, float]:
+    from scipy import stats  # as above
+
+    interval = stats.binomtest(correct, images).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,21 @@
+"""Geometry and statistics keep full precision, whatever precision the network around them runs in."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+_WITHOUT_AUTOCAST = frozenset({"meta"})
+"""Kinds of device that torch.autocast does not know."""
+
+
+def full_precision(kind_of_device: str) -> AbstractContextManager[object]:
+    """A block without autocast, for results that float16 and bfloat16 would spoil."""
+    if kind_of_device in _WITHOUT_AUTOCAST or not torch.is_autocast_enabled(kind_of_device):
+        return nullcontext()
+    return torch.autocast(kind_of_device, enabled=False)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """The values in float32; float64 stays, so that gradients can be checked."""
+    return values if values.dtype == torch.float64 else values.to(torch.float32)

@@ -1,0 +1,232 @@
+"""Rows to records and back: pure, so that queries only query. ``Fields`` are the columns of one row to write."""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Row
+
+from stnbench.core.errors import StoreError
+from stnbench.core.identity import canonical_json, digest
+from stnbench.spec.codec import from_json, to_json, to_plain
+from stnbench.spec.result import (
+    Cost,
+    Environment,
+    EpochRecord,
+    Failure,
+    FailureKind,
+    SplitScore,
+    TransformerHealth,
+    TrialResult,
+)
+from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.sweep import Point
+from stnbench.spec.trial import TrialSpec
+from stnbench.store.labels import PackedLabels, pack_labels, unpack_labels
+from stnbench.store.records import AttemptEpoch, AttemptRecord, AttemptStart, Outcome, PlannedTrial, TrialRecord
+
+Fields = dict[str, Any]
+T = TypeVar("T")
+FAILURE_COLUMNS = ("failure_kind", "failure_message", "failure_traceback", "failure_last_output")
+EPOCH_NUMBERS = (
+    "train_loss",
+    "validation_loss",
+    "validation_accuracy",
+    "learning_rate",
+    "train_duration_s",
+    "evaluate_duration_s",
+)
+
+
+def trial_fields(trial_id: str, spec: TrialSpec, at: datetime) -> Fields:
+    """A row of ``trials``, planned."""
+    return {
+        "id": trial_id,
+        "cell_id": spec.cell_id,
+        "seed": spec.seed,
+        "spec": to_json(spec),
+        "state": TrialState.PLANNED.value,
+        "created_at": at,
+    }
+
+
+def link_fields(sweep: str, trial_id: str, position: int, planned: PlannedTrial) -> Fields:
+    """A row of ``sweep_trials``, wanted."""
+    return {
+        "sweep": sweep,
+        "trial_id": trial_id,
+        "position": position,
+        "label": planned.label,
+        "point": to_json(planned.point),
+        "is_twin": planned.is_twin,
+        "wanted": True,
+    }
+
+
+def attempt_fields(start: AttemptStart, number: int) -> Fields:
+    """A row of ``attempts``, running."""
+    return {
+        "trial_id": start.trial_id,
+        "number": number,
+        "token": start.token,
+        "state": AttemptState.RUNNING.value,
+        "slot": start.slot,
+        "host": start.host,
+        "pid": start.pid,
+        "boot_id": start.boot_id,
+        "started_at": start.started_at,
+    }
+
+
+def failure_fields(failure: Failure | None) -> Fields:
+    """The columns of ``attempts`` that say why."""
+    if failure is None:
+        return dict.fromkeys(FAILURE_COLUMNS)
+    said = (failure.kind.value, failure.message, failure.traceback, failure.last_output)
+    return dict(zip(FAILURE_COLUMNS, said, strict=True))
+
+
+def epoch_fields(attempt_id: int, record: EpochRecord) -> Fields:
+    """A row of ``epochs``.
+
+    Raises: StoreError for a number that is not finite: a diverged attempt fails, it has no such epoch.
+    """
+    numbers = {name: float(getattr(record, name)) for name in EPOCH_NUMBERS}
+    for name, number in numbers.items():
+        _require_finite(f"{name} of epoch {record.epoch}", number)
+    health = canonical_json([to_plain(health) for health in record.health])
+    return {"attempt_id": attempt_id, "epoch": record.epoch, "step": record.step, "health": health, **numbers}
+
+
+def outcome_fields(attempt_id: int, result: TrialResult) -> Fields:
+    """A row of ``outcomes``."""
+    return {
+        "trial_id": result.trial_id,
+        "attempt_id": attempt_id,
+        "parameters": result.cost.parameters,
+        "flops": result.cost.flops,
+        "activation_bytes": result.cost.activation_bytes,
+        "train_duration_s": result.train_duration_s,
+        "peak_memory_mib": result.peak_memory_mib,
+        "environment": environment_digest(result.environment),
+    }
+
+
+def score_fields(trial_id: str, score: SplitScore) -> Fields:
+    """A row of ``scores``.
+
+    Raises: StoreError for a loss that is not finite.
+    """
+    _require_finite(f"the {score.split} loss", score.loss)
+    counts = {"images": score.images, "correct": score.correct}
+    return {"trial_id": trial_id, "split": score.split, "loss": score.loss, **counts}
+
+
+def prediction_fields(trial_id: str, score: SplitScore) -> Fields:
+    """A row of ``predictions``.
+
+    Raises: StoreError where there is not one label an image.
+    """
+    if len(score.predictions) != score.images:
+        problem = f"the {score.split} score of trial {trial_id} has {len(score.predictions)} predictions"
+        raise StoreError(problem, remedy=f"give one for each of its {score.images} images")
+    packed = pack_labels(score.predictions)
+    return {
+        "trial_id": trial_id,
+        "split": score.split,
+        "dtype": packed.dtype,
+        "images": score.images,
+        "labels": packed.data,
+    }
+
+
+def environment_digest(environment: Environment) -> str:
+    """The identity of an environment."""
+    return digest(to_plain(environment))
+
+
+def trial_record(row: Row[Any]) -> TrialRecord:
+    """A row of ``sweep_trials`` joined with its trial and the trial's last attempt."""
+    last = attempt_record(row) if row.number else None
+    return TrialRecord(
+        sweep=row.sweep,
+        position=row.position,
+        trial_id=row.id,
+        cell_id=row.cell_id,
+        point=from_stored(Point, row.point),
+        label=row.label,
+        is_twin=row.is_twin,
+        seed=row.seed,
+        state=TrialState(row.trial_state),
+        attempts=last.number if last else 0,  # numbers count from 1 without gaps
+        last_attempt=last,
+        spec=from_stored(TrialSpec, row.spec),
+    )
+
+
+def attempt_record(row: Row[Any]) -> AttemptRecord:
+    """A row of ``attempts``."""
+    failure = row.failure_kind and Failure(
+        kind=FailureKind(row.failure_kind),
+        message=row.failure_message,
+        traceback=row.failure_traceback,
+        last_output=row.failure_last_output,
+    )
+    return AttemptRecord(
+        trial_id=row.trial_id,
+        number=row.number,
+        token=row.token,
+        state=AttemptState(row.state),
+        slot=row.slot,
+        host=row.host,
+        pid=row.pid,
+        boot_id=row.boot_id,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        failure=failure,
+    )
+
+
+def attempt_epoch(row: Row[Any]) -> AttemptEpoch:
+    """A row of ``epochs`` joined with the number of its attempt."""
+    numbers = {name: getattr(row, name) for name in EPOCH_NUMBERS}
+    health = from_stored(tuple[TransformerHealth, ...], row.health)
+    return AttemptEpoch(
+        attempt=row.number, record=EpochRecord(epoch=row.epoch, step=row.step, health=health, **numbers)
+    )
+
+
+def split_score(row: Row[Any], labels: tuple[int, ...]) -> SplitScore:
+    """A row of ``scores``."""
+    return SplitScore(split=row.split, images=row.images, correct=row.correct, loss=row.loss, predictions=labels)
+
+
+def labels_of(row: Row[Any]) -> tuple[int, ...]:
+    """The labels of a row of ``predictions``."""
+    return unpack_labels(PackedLabels(dtype=row.dtype, data=row.labels))
+
+
+def outcome(row: Row[Any], scores: Mapping[str, SplitScore], environment: Environment) -> Outcome:
+    """A row of ``outcomes`` joined with its attempt's number."""
+    return Outcome(
+        attempt=row.number,
+        validation=scores["validation"],
+        test=scores.get("test"),
+        cost=Cost(parameters=row.parameters, flops=row.flops, activation_bytes=row.activation_bytes),
+        environment=environment,
+        train_duration_s=row.train_duration_s,
+        peak_memory_mib=row.peak_memory_mib,
+    )
+
+
+def from_stored(kind: type[T], text: str) -> T:
+    """What a JSON column says."""
+    return from_json(kind, text, where="the store")
+
+
+def _require_finite(thing: str, number: float) -> None:
+    if not math.isfinite(number):
+        raise StoreError(
+            f"{thing} is {number}, and only finite numbers are stored", remedy="end the attempt as diverged"
+        )

@@ -1,0 +1,149 @@
+"""What is written, one thing a function, each inside its caller's transaction."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table, bindparam, insert, select, update
+
+from stnbench.core.errors import TransitionError, UnknownNameError
+from stnbench.spec.codec import to_json
+from stnbench.spec.result import EpochRecord, Failure, TrialResult
+from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.sweep import SweepSpec
+from stnbench.store import rows, tables
+
+trials, links, attempts = tables.trials, tables.sweep_trials, tables.attempts
+
+COMPLETABLE = frozenset({AttemptState.RUNNING, AttemptState.LOST, AttemptState.STOPPED})
+"""A result counts although its attempt was given up: the process went on and delivered."""
+
+
+def insert_all(connection: Connection, table: Table, fields: Sequence[rows.Fields]) -> None:
+    """Insert rows, possibly none."""
+    if fields:
+        connection.execute(insert(table), fields)
+
+
+def save_spec(connection: Connection, spec: SweepSpec, at: datetime) -> None:
+    """Insert or update the row of a sweep."""
+    table = tables.sweeps
+    found = connection.execute(
+        update(table).where(table.c.name == spec.name), {"spec": to_json(spec), "updated_at": at}
+    )
+    if found.rowcount == 0:
+        row = {"name": spec.name, "spec": to_json(spec), "created_at": at, "updated_at": at}
+        connection.execute(insert(table), row)
+
+
+def save_links(connection: Connection, sweep: str, wanted: Sequence[rows.Fields]) -> None:
+    """Make the sweep show exactly these trials; rows that are as they should be are not touched."""
+    found = connection.execute(select(links).where(links.c.sweep == sweep)).mappings()
+    stored = {row["trial_id"]: dict(row) for row in found}
+    asked = {row["trial_id"] for row in wanted}
+    changed = [row for row in wanted if row["trial_id"] in stored and stored[row["trial_id"]] != row]
+    dropped = [{"trial_id": trial_id} for trial_id in stored.keys() - asked]
+    # Positions are unique among the wanted rows at every moment, so all that move are taken out first.
+    _update_links(connection, sweep, [{"trial_id": row["trial_id"], "wanted": False} for row in [*changed, *dropped]])
+    _update_links(connection, sweep, changed)
+    insert_all(connection, links, [row for row in wanted if row["trial_id"] not in stored])
+
+
+def set_trial_state(connection: Connection, trial_id: str, state: TrialState) -> None:
+    """Write where a trial stands."""
+    connection.execute(update(trials).where(trials.c.id == trial_id), {"state": state.value})
+
+
+def find_attempt(connection: Connection, token: str) -> Row[Any] | None:
+    """The row of an attempt, or None."""
+    return connection.execute(select(attempts).where(attempts.c.token == token)).one_or_none()
+
+
+def require_attempt(connection: Connection, token: str) -> Row[Any]:
+    """The row of an attempt, or UnknownNameError."""
+    attempt = find_attempt(connection, token)
+    if attempt is None:
+        raise unknown("attempt", token, connection.execute(select(attempts.c.token)).scalars())
+    return attempt
+
+
+def require_completable(connection: Connection, attempt: Row[Any]) -> None:
+    """Raise TransitionError unless a result of this attempt can be accepted."""
+    siblings = connection.execute(select(attempts).where(attempts.c.trial_id == attempt.trial_id)).all()
+    for other in siblings:
+        if other.state == AttemptState.COMPLETE.value or (
+            other.state == AttemptState.RUNNING.value and other.id != attempt.id
+        ):
+            what = f"cannot complete by attempt {attempt.number}: attempt {other.number} is {other.state}"
+            raise refusal(connection, attempt.trial_id, what)
+    if attempt.state not in COMPLETABLE:
+        what = f"cannot complete by attempt {attempt.number}: it is {attempt.state}"
+        raise refusal(connection, attempt.trial_id, what)
+
+
+def missing_epochs(connection: Connection, attempt_id: int, records: Iterable[EpochRecord]) -> list[rows.Fields]:
+    """The rows of those epochs that the attempt does not have."""
+    table = tables.epochs
+    known = set(connection.execute(select(table.c.epoch).where(table.c.attempt_id == attempt_id)).scalars())
+    return [rows.epoch_fields(attempt_id, record) for record in records if record.epoch not in known]
+
+
+def insert_outcome(connection: Connection, attempt_id: int, result: TrialResult) -> None:
+    """Write everything that a result says besides its epochs."""
+    table = tables.environments
+    digest = rows.environment_digest(result.environment)
+    if connection.execute(select(table.c.digest).where(table.c.digest == digest)).first() is None:
+        connection.execute(insert(table), {"digest": digest, "environment": to_json(result.environment)})
+    connection.execute(insert(tables.outcomes), rows.outcome_fields(attempt_id, result))
+    for score in (result.validation, result.test):
+        if score is not None:
+            connection.execute(insert(tables.scores), rows.score_fields(result.trial_id, score))
+            connection.execute(insert(tables.predictions), rows.prediction_fields(result.trial_id, score))
+
+
+def end_attempt(
+    connection: Connection, attempt_id: int, state: AttemptState, failure: Failure | None, at: datetime
+) -> None:
+    """Write that an attempt has ended."""
+    ended = {"state": state.value, "finished_at": at, **rows.failure_fields(failure)}
+    connection.execute(update(attempts).where(attempts.c.id == attempt_id), ended)
+
+
+def save_mirrored(connection: Connection, tracker: str, digests: Mapping[str, str]) -> None:
+    """Insert or update what a tracker was shown."""
+    table = tables.mirrored
+    known = set(connection.execute(select(table.c.subject).where(table.c.tracker == tracker)).scalars())
+    new = [
+        {"tracker": tracker, "subject": subject, "digest": digest}
+        for subject, digest in digests.items()
+        if subject not in known
+    ]
+    insert_all(connection, table, new)
+    for subject in known & digests.keys():
+        row = (table.c.tracker == tracker) & (table.c.subject == subject)
+        connection.execute(update(table).where(row), {"digest": digests[subject]})
+
+
+def refusal(connection: Connection, trial_id: str, what: str) -> TransitionError:
+    """An error that says what cannot be, with the trial's history."""
+    found = connection.execute(select(attempts).where(attempts.c.trial_id == trial_id).order_by(attempts.c.number))
+    history = [f"attempt {row.number} {row.state}" for row in found]
+    state = connection.execute(select(trials.c.state).where(trials.c.id == trial_id)).scalar_one()
+    return TransitionError(f"trial {trial_id} {what}", remedy=f"its history: {', '.join([*history, f'now {state}'])}")
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """An error for a name that the store does not know."""
+    return UnknownNameError(kind, name, known, where="the store")
+
+
+def _update_links(connection: Connection, sweep: str, changes: Sequence[rows.Fields]) -> None:
+    if not changes:
+        return
+    columns = [name for name in changes[0] if name not in {"sweep", "trial_id"}]
+    row = (links.c.sweep == sweep) & (links.c.trial_id == bindparam("of_trial"))
+    statement = update(links).where(row).values({name: bindparam(f"new_{name}") for name in columns})
+    parameters = [
+        {"of_trial": change["trial_id"], **{f"new_{name}": change[name] for name in columns}} for change in changes
+    ]
+    connection.execute(statement, parameters)

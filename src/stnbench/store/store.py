@@ -1,0 +1,189 @@
+"""The store: the only truth about trials. Every method that writes is one transaction, whole or absent."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import delete, func, insert, select
+
+from stnbench.core.errors import SpecError, StoreError
+from stnbench.spec.result import EpochRecord, Failure, TrialResult
+from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.sweep import SweepSpec
+from stnbench.store import rows, schema, statements, tables
+from stnbench.store.engine import BUSY_TIMEOUT_S, Database
+from stnbench.store.queries import StoreReader
+from stnbench.store.records import AttemptRecord, AttemptStart, PlannedTrial
+
+trials, attempts = tables.trials, tables.attempts
+
+
+class Store(StoreReader):
+    """Reads and writes the store. One process writes it (it holds ``RunsLayout.orchestrator_lock``), any number read.
+
+    Trials and attempts that have ended are never changed, but ``replan`` gives a failed trial another chance, and an
+    attempt that was given up may still deliver its result.
+    Raises: StoreBusyError when another process keeps the right to write; StoreError when the database cannot be used or
+        is open for reading only. A method that raises has written nothing.
+    """
+
+    @classmethod
+    def open(cls, where: Path | str, *, writable: bool, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Self:
+        """The store at a path or a database URL.
+
+        To write, it is made where it is missing and brought to this program's revision where it is older.
+        Raises: FolderError, StoreError or StoreVersionError, each in one line with its remedy.
+        """
+        database = Database.open(where, writable=writable, busy_timeout_s=busy_timeout_s)
+        try:
+            schema.prepare(database)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    def close(self) -> None:
+        """Close every connection; the store is not used afterwards."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def save_sweep(self, spec: SweepSpec, planned: Sequence[PlannedTrial], at: datetime) -> int:
+        """Write a sweep and its trials, in their order; what is already there stays as it is.
+
+        Trials that the sweep asked for before and does not now are kept, and no longer shown by it.
+        Returns: how many trials are new to the store.
+        Raises: SpecError when the same trial is planned twice.
+        """
+        by_id = {trial.spec.trial_id: trial for trial in planned}
+        if len(by_id) != len(planned):
+            raise SpecError(f"the sweep {spec.name} plans a trial twice", remedy="plan each trial once")
+        links = [
+            rows.link_fields(spec.name, trial_id, position, trial)
+            for position, (trial_id, trial) in enumerate(by_id.items())
+        ]
+        with self._database.transaction() as connection:
+            statements.save_spec(connection, spec, at)
+            known = set(connection.execute(select(trials.c.id)).scalars())
+            new = [rows.trial_fields(trial_id, by_id[trial_id].spec, at) for trial_id in by_id if trial_id not in known]
+            statements.insert_all(connection, trials, new)
+            statements.save_links(connection, spec.name, links)
+        return len(new)
+
+    def start_attempt(self, start: AttemptStart) -> AttemptRecord:
+        """Begin the next attempt of a planned trial.
+
+        Raises: UnknownNameError for an unknown trial; TransitionError when it is not planned, or the token was used.
+        """
+        with self._database.transaction() as connection:
+            state = connection.execute(select(trials.c.state).where(trials.c.id == start.trial_id)).scalar()
+            if state is None:
+                raise statements.unknown("trial", start.trial_id, connection.execute(select(trials.c.id)).scalars())
+            if state != TrialState.PLANNED.value:
+                raise statements.refusal(connection, start.trial_id, f"cannot start: it is {state}")
+            if statements.find_attempt(connection, start.token) is not None:
+                what = f"cannot start: the token {start.token} was used before"
+                raise statements.refusal(connection, start.trial_id, what)
+            last = select(func.max(attempts.c.number)).where(attempts.c.trial_id == start.trial_id)
+            number = (connection.execute(last).scalar() or 0) + 1
+            connection.execute(insert(attempts), rows.attempt_fields(start, number))
+            statements.set_trial_state(connection, start.trial_id, TrialState.RUNNING)
+            return rows.attempt_record(statements.require_attempt(connection, start.token))
+
+    def add_epoch(self, token: str, record: EpochRecord) -> None:
+        """Write one epoch of a running attempt; an epoch that is already there stays as it is.
+
+        Raises: UnknownNameError for an unknown token; TransitionError when the attempt has ended; StoreError for a
+            number that is not finite.
+        """
+        with self._database.transaction() as connection:
+            attempt = statements.require_attempt(connection, token)
+            missing = statements.missing_epochs(connection, attempt.id, [record])
+            if missing and attempt.state != AttemptState.RUNNING.value:
+                what = f"cannot report epoch {record.epoch}: attempt {attempt.number} has ended"
+                raise statements.refusal(connection, attempt.trial_id, what)
+            statements.insert_all(connection, tables.epochs, missing)
+
+    def complete_attempt(self, token: str, result: TrialResult, at: datetime) -> None:
+        """Write a result: the attempt and its trial are complete from now on.
+
+        An attempt that was given up (lost or stopped) may still deliver, unless another one has or is at work.
+        Raises: UnknownNameError for an unknown token; StoreError for a result of another attempt, or with a number that
+            is not finite; TransitionError when the trial is complete or another attempt of it is running.
+        """
+        with self._database.transaction() as connection:
+            attempt = statements.require_attempt(connection, token)
+            if (result.token, result.trial_id) != (token, attempt.trial_id):
+                problem = f"the result of attempt {result.token} of trial {result.trial_id}"
+                remedy = f"it was given as that of attempt {token} of trial {attempt.trial_id}"
+                raise StoreError(f"{problem} is another attempt's", remedy=remedy)
+            statements.require_completable(connection, attempt)
+            epochs = statements.missing_epochs(connection, attempt.id, result.epochs)
+            statements.insert_all(connection, tables.epochs, epochs)
+            statements.insert_outcome(connection, attempt.id, result)
+            statements.end_attempt(connection, attempt.id, AttemptState.COMPLETE, None, at)
+            statements.set_trial_state(connection, attempt.trial_id, TrialState.COMPLETE)
+
+    def end_attempt(
+        self, token: str, state: AttemptState, failure: Failure | None, at: datetime, *, trial_state: TrialState
+    ) -> None:
+        """End a running attempt that has no result, and say where its trial stands now.
+
+        Raises: UnknownNameError for an unknown token; TransitionError when the attempt is not running, when a failed
+            one does not say why, and for states that need a result or an attempt at work.
+        """
+        with self._database.transaction() as connection:
+            attempt = statements.require_attempt(connection, token)
+            objection = _objection(AttemptState(attempt.state), state, failure, trial_state)
+            if objection:
+                what = f"cannot end attempt {attempt.number} as {state} and become {trial_state}: {objection}"
+                raise statements.refusal(connection, attempt.trial_id, what)
+            statements.end_attempt(connection, attempt.id, state, failure, at)
+            statements.set_trial_state(connection, attempt.trial_id, trial_state)
+
+    def replan(self, trial_ids: Iterable[str]) -> int:
+        """Plan failed trials again; their attempts stay. Returns: how many.
+
+        Raises: UnknownNameError for an unknown trial; TransitionError for one that has not failed.
+        """
+        asked = list(dict.fromkeys(trial_ids))
+        with self._database.transaction() as connection:
+            states = {row.id: row.state for row in connection.execute(select(trials.c.id, trials.c.state))}
+            for trial_id in asked:
+                if trial_id not in states:
+                    raise statements.unknown("trial", trial_id, states)
+                if states[trial_id] != TrialState.FAILED.value:
+                    raise statements.refusal(connection, trial_id, f"cannot be planned again: it is {states[trial_id]}")
+                statements.set_trial_state(connection, trial_id, TrialState.PLANNED)
+        return len(asked)
+
+    def set_mirrored(self, tracker: str, digests: Mapping[str, str]) -> None:
+        """Remember what a tracker was shown: the digest of the view of each subject (an attempt's token, or a cell)."""
+        with self._database.transaction() as connection:
+            statements.save_mirrored(connection, tracker, digests)
+
+    def forget_mirrored(self, tracker: str) -> None:
+        """Forget what a tracker was shown, so that everything is shown again."""
+        with self._database.transaction() as connection:
+            connection.execute(delete(tables.mirrored).where(tables.mirrored.c.tracker == tracker))
+
+
+def _objection(now: AttemptState, end: AttemptState, failure: Failure | None, trial_state: TrialState) -> str:
+    """Why an attempt cannot end like this; empty where it can."""
+    if now is not AttemptState.RUNNING:
+        return f"it is {now} already"
+    if end in {AttemptState.RUNNING, AttemptState.COMPLETE}:
+        return "only a result completes it, and nothing else goes on"
+    if trial_state in {TrialState.RUNNING, TrialState.COMPLETE}:
+        return "its trial then has no attempt at work, and no result"
+    if end is AttemptState.FAILED and failure is None:
+        return "no failure says why"
+    return ""

@@ -1,0 +1,202 @@
+"""The tables of the store. What can be promised by the database is promised by the database.
+
+A trial is complete exactly once (``outcomes`` has one row a trial, and at most one attempt of a trial is complete),
+runs at most once at a time (at most one attempt is running), and failed attempts say why.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from stnbench.store.utc import UtcDateTime
+
+REVISIONS = ("0001",)
+"""Every revision of these tables, oldest first; ``migrations/versions`` holds one file for each."""
+
+METADATA = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+TRIAL_STATES = "'planned', 'running', 'complete', 'failed', 'pruned'"
+ATTEMPT_STATES = "'running', 'complete', 'failed', 'pruned', 'lost', 'stopped'"
+FAILURE_KINDS = "'out_of_memory', 'diverged', 'timeout', 'killed', 'invalid', 'bug'"
+
+sweeps = Table(
+    "sweeps",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("spec", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+trials = Table(
+    "trials",
+    METADATA,
+    Column("id", String, primary_key=True),
+    Column("cell_id", String, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("state", String, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint(f"state IN ({TRIAL_STATES})", name="state"),
+    CheckConstraint("seed >= 0", name="seed"),
+)
+
+sweep_trials = Table(
+    "sweep_trials",
+    METADATA,
+    Column("sweep", ForeignKey("sweeps.name"), primary_key=True),
+    Column("trial_id", ForeignKey("trials.id"), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("label", String, nullable=False),
+    Column("point", Text, nullable=False),
+    Column("is_twin", Boolean, nullable=False),
+    Column("wanted", Boolean, nullable=False),
+    CheckConstraint("position >= 0", name="position"),
+)
+"""Which trials a sweep is made of. A trial that an edited sweep no longer asks for stays, and is not ``wanted``."""
+
+# Naming the condition for PostgreSQL as well would import its dialect at every start, 0.1 s; the migration names it.
+WANTED = text("wanted")
+Index(
+    "ix_sweep_trials_position",
+    sweep_trials.c.sweep,
+    sweep_trials.c.position,
+    unique=True,
+    sqlite_where=WANTED,
+)
+Index("ix_sweep_trials_trial_id", sweep_trials.c.trial_id)
+
+attempts = Table(
+    "attempts",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("trial_id", ForeignKey("trials.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("token", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("slot", String, nullable=False),
+    Column("host", String, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("boot_id", String, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("failure_kind", String),
+    Column("failure_message", Text),
+    Column("failure_traceback", Text),
+    Column("failure_last_output", Text),
+    UniqueConstraint("trial_id", "number"),
+    UniqueConstraint("token"),
+    CheckConstraint("number >= 1", name="number"),
+    CheckConstraint(f"state IN ({ATTEMPT_STATES})", name="state"),
+    CheckConstraint("(state = 'running') = (finished_at IS NULL)", name="finished_at"),
+    CheckConstraint(f"failure_kind IN ({FAILURE_KINDS})", name="failure_kind"),
+    CheckConstraint("state <> 'failed' OR failure_kind IS NOT NULL", name="failed_says_why"),
+    CheckConstraint("state NOT IN ('running', 'complete') OR failure_kind IS NULL", name="no_failure"),
+    CheckConstraint(
+        "(failure_kind IS NULL) = (failure_message IS NULL) AND (failure_kind IS NULL) = (failure_traceback IS NULL)"
+        " AND (failure_kind IS NULL) = (failure_last_output IS NULL)",
+        name="failure_whole",
+    ),
+)
+
+RUNNING = text("state = 'running'")
+Index("ix_attempts_running", attempts.c.trial_id, unique=True, sqlite_where=RUNNING)
+COMPLETE = text("state = 'complete'")
+Index("ix_attempts_complete", attempts.c.trial_id, unique=True, sqlite_where=COMPLETE)
+
+epochs = Table(
+    "epochs",
+    METADATA,
+    Column("attempt_id", ForeignKey("attempts.id"), primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("step", BigInteger, nullable=False),
+    Column("train_loss", Float, nullable=False),
+    Column("validation_loss", Float, nullable=False),
+    Column("validation_accuracy", Float, nullable=False),
+    Column("learning_rate", Float, nullable=False),
+    Column("train_duration_s", Float, nullable=False),
+    Column("evaluate_duration_s", Float, nullable=False),
+    Column("health", Text, nullable=False),
+    CheckConstraint("epoch >= 0 AND step >= 0", name="counts"),
+    CheckConstraint("validation_accuracy >= 0 AND validation_accuracy <= 1", name="validation_accuracy"),
+)
+
+environments = Table(
+    "environments",
+    METADATA,
+    Column("digest", String, primary_key=True),
+    Column("environment", Text, nullable=False),
+)
+
+outcomes = Table(
+    "outcomes",
+    METADATA,
+    Column("trial_id", ForeignKey("trials.id"), primary_key=True),
+    Column("attempt_id", ForeignKey("attempts.id"), nullable=False),
+    Column("parameters", BigInteger, nullable=False),
+    Column("flops", BigInteger, nullable=False),
+    Column("activation_bytes", BigInteger, nullable=False),
+    Column("train_duration_s", Float, nullable=False),
+    Column("peak_memory_mib", Float, nullable=False),
+    Column("environment", ForeignKey("environments.digest"), nullable=False),
+    UniqueConstraint("attempt_id"),
+    CheckConstraint("parameters >= 0 AND flops >= 0 AND activation_bytes >= 0", name="cost"),
+)
+
+scores = Table(
+    "scores",
+    METADATA,
+    Column("trial_id", ForeignKey("outcomes.trial_id"), primary_key=True),
+    Column("split", String, primary_key=True),
+    Column("images", Integer, nullable=False),
+    Column("correct", Integer, nullable=False),
+    Column("loss", Float, nullable=False),
+    CheckConstraint("split IN ('validation', 'test')", name="split"),
+    CheckConstraint("images >= 1 AND correct >= 0 AND correct <= images", name="correct"),
+)
+"""What a complete trial scored on each split. Accuracy is ``correct / images``."""
+
+predictions = Table(
+    "predictions",
+    METADATA,
+    Column("trial_id", String, primary_key=True),
+    Column("split", String, primary_key=True),
+    Column("dtype", String, nullable=False),
+    Column("images", Integer, nullable=False),
+    Column("labels", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["trial_id", "split"], ["scores.trial_id", "scores.split"]),
+    CheckConstraint("dtype IN ('uint8', 'uint16')", name="dtype"),
+    CheckConstraint("length(labels) = images * CASE dtype WHEN 'uint8' THEN 1 ELSE 2 END", name="labels"),
+)
+"""The predicted label of every image of a split, in file order, as little-endian unsigned integers end to end."""
+
+mirrored = Table(
+    "mirrored",
+    METADATA,
+    Column("tracker", String, primary_key=True),
+    Column("subject", String, primary_key=True),
+    Column("digest", String, nullable=False),
+)
+"""What a tracker was last shown of each attempt and cell, so that a run with nothing new to show need not start it."""

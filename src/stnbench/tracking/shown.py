@@ -1,0 +1,183 @@
+"""What a run in MLflow says of an attempt or a cell: names, tags, parameters and metrics. Pure; no MLflow here.
+
+The limits are MLflow's: 6,000 characters a parameter, 8,000 a tag.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from stnbench.core.identity import Json
+from stnbench.spec.codec import to_plain
+from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore, TransformerHealth
+from stnbench.spec.states import AttemptState
+from stnbench.spec.sweep import show_value
+from stnbench.spec.trial import TrialSpec
+from stnbench.tracking.base import AttemptView, CellView
+
+PARAMETER_LIMIT = 6000
+NOTE_LIMIT = 6000
+CELL_MEAN = "validation_accuracy_mean"
+NOTE = "mlflow.note.content"
+"""The tag that MLflow's pages show as a description."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measure:
+    """One value of one metric; ``step`` is the epoch, the time is in unix milliseconds."""
+
+    key: str
+    value: float
+    step: int
+    timestamp_ms: int
+
+
+def run_name(view: AttemptView) -> str:
+    """The name of an attempt's run."""
+    again = f" · attempt {view.number}" if view.number > 1 else ""
+    return f"{view.label} · seed {view.spec.seed}{again}"
+
+
+def cell_name(view: CellView) -> str:
+    """The name of a cell's summary run."""
+    return f"{view.label} · mean of {view.seeds} seed{'' if view.seeds == 1 else 's'}"
+
+
+def cell_token(cell_id: str) -> str:
+    """What tells a cell's summary run from all others; no attempt has such a token."""
+    return f"cell:{cell_id}"
+
+
+def run_tags(view: AttemptView) -> dict[str, str]:
+    """The tags of an attempt's run."""
+    tags = {
+        "sweep": view.sweep,
+        "cell": view.cell_id,
+        "seed": str(view.spec.seed),
+        "trial": view.trial_id,
+        "attempt": str(view.number),
+        "status": view.state.value,
+        "token": view.token,
+        "twin": show_value(view.is_twin),
+    }
+    if view.environment is not None:
+        tags |= _environment_tags(view.environment)
+    if view.failure is not None:
+        tags |= {"failure": view.failure.kind.value, NOTE: _failure_note(view.failure)}
+    return tags
+
+
+def cell_tags(view: CellView) -> dict[str, str]:
+    """The tags of a cell's summary run."""
+    return {
+        "sweep": view.sweep,
+        "cell": view.cell_id,
+        "twin": show_value(view.is_twin),
+        "token": cell_token(view.cell_id),
+        "summary": "true",
+        "method": view.method,
+    }
+
+
+def run_parameters(spec: TrialSpec) -> dict[str, str]:
+    """A specification as parameters: a dotted path for each value, transformers by their place."""
+    return {key: show_value(value)[:PARAMETER_LIMIT] for key, value in _flatten("", to_plain(spec))}
+
+
+def run_measures(view: AttemptView) -> list[Measure]:
+    """Every metric of an attempt's run; the test split only once the attempt has ended."""
+    measures: list[Measure] = []
+    clock_ms = float(view.started_at_ms)
+    for record in view.epochs:
+        clock_ms += 1000 * (record.train_duration_s + record.evaluate_duration_s)
+        measures += _measures(_epoch_values(record), step=record.epoch, timestamp_ms=round(clock_ms))
+    ended = view.state is not AttemptState.RUNNING
+    last_epoch = view.epochs[-1].epoch if view.epochs else 0
+    end_ms = round(clock_ms) if view.finished_at_ms is None else view.finished_at_ms
+    values = _cost_values(view.cost)
+    values |= _score_values(view.validation, suffix="_final")
+    values |= _score_values(view.test, suffix="") if ended else {}
+    return measures + _measures(values, step=last_epoch, timestamp_ms=end_ms)
+
+
+def cell_values(view: CellView) -> dict[str, float]:
+    """The metrics of a cell's summary run: accuracies on the validation split, as shares in [0, 1]."""
+    values = {CELL_MEAN: view.mean, "seeds": float(view.seeds)}
+    if view.low is not None:
+        values["validation_accuracy_low"] = view.low
+    if view.high is not None:
+        values["validation_accuracy_high"] = view.high
+    return values | _cost_values(view.cost)
+
+
+def _measures(values: dict[str, float], *, step: int, timestamp_ms: int) -> list[Measure]:
+    return [Measure(key=key, value=value, step=step, timestamp_ms=timestamp_ms) for key, value in values.items()]
+
+
+def _epoch_values(record: EpochRecord) -> dict[str, float]:
+    values = {
+        "train_loss": record.train_loss,
+        "validation_loss": record.validation_loss,
+        "validation_accuracy": record.validation_accuracy,
+        "learning_rate": record.learning_rate,
+        "train_duration_s": record.train_duration_s,
+        "evaluate_duration_s": record.evaluate_duration_s,
+    }
+    for health in record.health:
+        values |= {f"transformer_{health.place}/{key}": value for key, value in _health_values(health).items()}
+    return values
+
+
+def _health_values(health: TransformerHealth) -> dict[str, float]:
+    """``theta_spread`` is the root mean square, over the six numbers of theta, of their deviations over images."""
+    return {
+        "theta_spread": math.sqrt(sum(std**2 for std in health.theta_std) / len(health.theta_std)),
+        "outside_share": health.outside_share,
+        "identity_distance": health.identity_distance,
+        "determinant_mean": health.determinant_mean,
+    }
+
+
+def _score_values(score: SplitScore | None, *, suffix: str) -> dict[str, float]:
+    if score is None:
+        return {}
+    return {f"{score.split}_accuracy{suffix}": score.accuracy, f"{score.split}_loss{suffix}": score.loss}
+
+
+def _cost_values(cost: Cost | None) -> dict[str, float]:
+    if cost is None:
+        return {}
+    return {
+        "parameters": float(cost.parameters),
+        "flops": float(cost.flops),
+        "activation_bytes": float(cost.activation_bytes),
+    }
+
+
+def _environment_tags(environment: Environment) -> dict[str, str]:
+    return {
+        "mlflow.source.git.commit": environment.commit,
+        "dirty": show_value(environment.dirty),
+        "device": environment.device,
+        "host": environment.host,
+        "dataset_digest": environment.dataset_digest,
+    }
+
+
+def _failure_note(failure: Failure) -> str:
+    """The failure as a person reads it; the end of the traceback is what tells."""
+    details = (failure.traceback or failure.last_output)[-NOTE_LIMIT:].strip()
+    fenced = f"\n\n```\n{details}\n```" if details else ""
+    return f"**{failure.kind.value}**: {failure.message[:1000]}{fenced}"
+
+
+def _flatten(key: str, value: Json) -> Iterator[tuple[str, Json]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _flatten(f"{key}.{name}" if key else name, item)
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for number, item in enumerate(value, start=1):
+            place = item.get("place", number) if isinstance(item, dict) else number
+            yield from _flatten(f"{key}.{place}", item)
+    else:
+        yield key, value

@@ -1,0 +1,131 @@
+"""The device of a trial: parsed, prepared, synchronised, measured."""
+
+import os
+import platform
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import torch
+
+from stnbench.core.errors import EngineError, SpecError
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceSpec:
+    """Where a trial computes: ``cpu``, or one GPU, with a budget of CPU threads.
+
+    Attributes:
+        kind: ``cpu`` or ``cuda``.
+        index: the GPU's number, 0 for the CPU.
+        threads: CPU threads for one operator, also where the network is on a GPU.
+    """
+
+    kind: Literal["cpu", "cuda"]
+    index: int
+    threads: int
+
+    @classmethod
+    def parse(cls, text: str, *, threads: int) -> "DeviceSpec":
+        """Read ``cpu``, ``cuda`` (the first GPU) or ``cuda:N``.
+
+        Raises: SpecError for any other text, and for less than one thread.
+        """
+        if threads < 1:
+            raise SpecError(f"threads is {threads}", remedy="at least 1")
+        if text == "cpu":
+            return cls(kind="cpu", index=0, threads=threads)
+        if found := re.fullmatch(r"cuda(?::(\d+))?", text):
+            return cls(kind="cuda", index=int(found[1] or 0), threads=threads)
+        raise SpecError(f"the device is {text!r}", remedy="write cpu, cuda or cuda:N")
+
+    def __str__(self) -> str:
+        return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
+
+    @property
+    def torch(self) -> torch.device:
+        """The device as torch names it."""
+        return torch.device(str(self))
+
+
+def prepare_device(device: DeviceSpec) -> torch.device:
+    """Set this process up for repeatable work on the device, and return it.
+
+    Sets the thread budget, flushes denormal numbers to zero (a CPU computes slowly with them) and asks for
+    deterministic algorithms. ``grid_sample`` has no deterministic backward on CUDA; its atomic additions are in the
+    gradient of its *input* alone, so a transformer on the image itself is repeatable and one on feature maps is not
+    (pytorch#68959). That operator is let through; any other without a deterministic algorithm gives a warning.
+    Call it before the first tensor is computed: a pool of threads keeps the settings it started with.
+
+    Raises: EngineError where the GPU is not there.
+    """
+    torch.set_num_threads(device.threads)
+    torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(mode=True, warn_only=device.kind == "cuda")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # missing in torch's stubs
+    if device.kind == "cuda":
+        _prepare_cuda(device)
+    return device.torch
+
+
+def _prepare_cuda(device: DeviceSpec) -> None:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first handle of cuBLAS is made
+    count = torch.cuda.device_count()
+    if device.index >= count:
+        raise EngineError(f"the device {device} is not there", remedy=f"torch sees {count} GPUs here; use cpu or less")
+    torch.cuda.init()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    torch.cuda.set_device(device.index)
+    torch.backends.cudnn.benchmark = False  # its choice of algorithm depends on timing
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    warnings.filterwarnings("ignore", message="grid_sampler_2d_backward_cuda does not have a deterministic")
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given; on the CPU that is always so."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def device_name(device: DeviceSpec) -> str:
+    """The maker's name of the device, for example ``NVIDIA H200`` or ``AMD EPYC``."""
+    if device.kind == "cuda":
+        name: str = torch.cuda.get_device_name(device.index)
+        return name
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file() and (found := re.search(r"^model name\s*:\s*(.+)$", listing.read_text(), re.MULTILINE)):
+        return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+class MemoryMeter:
+    """The peak memory of a trial: what torch allocated on a GPU; on the CPU the resident size of the whole process.
+
+    The CPU's number is the largest of the samples taken, so call ``sample`` where memory is high.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._peak_bytes = 0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        self.sample()
+
+    def sample(self) -> None:
+        """Take the memory in use now into the peak."""
+        self._peak_bytes = max(self._peak_bytes, self._used_bytes())
+
+    @property
+    def peak_mib(self) -> float:
+        """The peak so far, in MiB."""
+        return self._peak_bytes / MIB
+
+    def _used_bytes(self) -> int:
+        if self._device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self._device))
+        return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,156 @@
+"""The training loop: epochs of steps, each epoch scored on the validation split, saved and reported."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim import SGD
+
+from stnbench.core.errors import DivergedError
+from stnbench.spec.result import EpochRecord
+from stnbench.spec.trial import TrialSpec
+from stnbench.training.checkpoint import Progress
+from stnbench.training.data import DeviceImages, epoch_order, steps_per_epoch
+from stnbench.training.evaluate import Evaluation, evaluate
+from stnbench.training.model import Model
+from stnbench.training.optim import learning_rate_at, set_learning_rate
+
+CHECK_EVERY_STEPS: Final = 50
+"""Steps between looks at the loss; each look makes the host wait for the device."""
+
+_DIVERGED_REMEDY: Final = "lower the learning rate, or that of the localisation networks"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TrainingRun:
+    """What is trained on what.
+
+    Attributes:
+        spec: the trial; its optimiser, schedule, training and seed matter here.
+        model: on its device.
+        optimizer: over the model's network.
+        images: on the same device.
+        train: int64 (n,), rows of the images to train on, on the same device.
+        validation: int64 (m,), rows of the images held out.
+    """
+
+    spec: TrialSpec
+    model: Model
+    optimizer: SGD
+    images: DeviceImages
+    train: Tensor
+    validation: Tensor
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in one epoch. Raises: SpecError where there is not one whole batch."""
+        return steps_per_epoch(len(self.train), self.spec.training.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hooks:
+    """What the loop calls: ``save`` and then ``report`` after every epoch, ``should_stop`` before every step."""
+
+    save: Callable[[Progress], None]
+    report: Callable[[EpochRecord], None]
+    should_stop: Callable[[], bool]
+    clock: Callable[[], float] = time.perf_counter
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingOutcome:
+    """How the loop ended: ``validation`` is of the last epoch's network, None where it was stopped before its end."""
+
+    progress: Progress
+    validation: Evaluation | None
+
+
+def train(run: TrainingRun, hooks: Hooks, progress: Progress) -> TrainingOutcome:
+    """Train from the progress given (empty, or a checkpoint's) to the last epoch.
+
+    Every random choice derives from the trial's seed and the epoch, so a run that goes on from a checkpoint takes the
+    steps that it would have taken without the break.
+    Raises: DivergedError when a loss or a weight is no longer a finite number; SpecError where there is not one whole
+    batch to train on.
+    """
+    validation = None
+    while progress.epochs < run.spec.training.epochs:
+        started_s = hooks.clock()
+        losses = _train_epoch(run, progress, hooks.should_stop)
+        if losses is None:
+            return TrainingOutcome(progress=progress, validation=None)
+        trained_s = hooks.clock()
+        validation = evaluate(run.model, run.images, run.validation)
+        step = progress.step + run.steps
+        _require_finite_network(run, validation, step)
+        record = EpochRecord(
+            epoch=progress.epochs + 1,
+            step=step,
+            train_loss=float(losses.double().mean()),
+            validation_loss=validation.loss,
+            validation_accuracy=validation.accuracy,
+            learning_rate=_learning_rate(run, step - 1),
+            train_duration_s=trained_s - started_s,
+            evaluate_duration_s=hooks.clock() - trained_s,
+            health=validation.health,
+        )
+        progress = progress.then(record)
+        hooks.save(progress)
+        hooks.report(record)
+    return TrainingOutcome(progress=progress, validation=validation or evaluate(run.model, run.images, run.validation))
+
+
+def _train_epoch(run: TrainingRun, progress: Progress, should_stop: Callable[[], bool]) -> Tensor | None:
+    """The loss of every step of one epoch, or None where it was stopped."""
+    batch_size = run.spec.training.batch_size
+    order = epoch_order(run.train, seed=run.spec.seed, epoch=progress.epochs)
+    batches = order[: run.steps * batch_size].view(run.steps, batch_size)
+    losses = torch.zeros(run.steps, device=order.device)
+    run.model.network.train()
+    for index, batch in enumerate(batches):
+        if should_stop():
+            return None
+        set_learning_rate(run.optimizer, _learning_rate(run, progress.step + index))
+        losses[index] = _step(run, batch)
+        if (index + 1) % CHECK_EVERY_STEPS == 0:
+            _require_finite_losses(losses[: index + 1], progress.step)
+    _require_finite_losses(losses, progress.step)
+    return losses
+
+
+def _step(run: TrainingRun, batch: Tensor) -> Tensor:
+    logits = run.model.logits(run.images.images[batch])
+    loss = functional.cross_entropy(logits, run.images.labels[batch])
+    run.optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    run.optimizer.step()
+    return loss.detach()
+
+
+def _learning_rate(run: TrainingRun, step: int) -> float:
+    spec = run.spec
+    steps = spec.training.epochs * run.steps
+    return learning_rate_at(spec.schedule, peak=spec.optimizer.learning_rate, step=step, steps=steps)
+
+
+def _require_finite_losses(losses: Tensor, steps_before: int) -> None:
+    finite = torch.isfinite(losses)
+    if not bool(finite.all()):
+        index = int((~finite).int().argmax())
+        problem = f"the loss is {float(losses[index])} at step {steps_before + index + 1}"
+        raise DivergedError(problem, remedy=_DIVERGED_REMEDY)
+
+
+def _require_finite_network(run: TrainingRun, validation: Evaluation, step: int) -> None:
+    """The last update shows in no training loss, and a sampler may read zeros where theta is not a number."""
+    for name, parameter in run.model.network.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise DivergedError(f"the weight {name} is not finite after step {step}", remedy=_DIVERGED_REMEDY)
+    if not math.isfinite(validation.loss):
+        problem = f"the validation loss is {validation.loss} after step {step}"
+        raise DivergedError(problem, remedy=_DIVERGED_REMEDY)

@@ -1,0 +1,87 @@
+"""The data of a trial on its device, kept for the next trial of the same process that wants the same."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from stnbench.datasets.build import open_dataset
+from stnbench.datasets.splits import Indices, Split, split_tracks, subset
+from stnbench.networks.preprocess import GlobalStatistics, measure_statistics
+from stnbench.spec.data import DatasetSpec, SplitSpec
+from stnbench.training.data import DeviceImages
+
+_KEPT: Final = 2
+"""Data sets kept at once; a sweep seldom alternates between more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSource:
+    """Which data, and where: what two trials must share to share their data."""
+
+    dataset: DatasetSpec
+    root: Path
+    workers: int
+    device: torch.device
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TrainingData:
+    """The training half on the device.
+
+    Attributes:
+        images: all of it, validation included.
+        split: the rows to train on and the rows held out.
+        statistics: of the rows to train on, whatever part of them a trial uses.
+        classes: how many labels there are.
+    """
+
+    images: DeviceImages
+    split: Split
+    statistics: GlobalStatistics
+    classes: int
+
+    def validation_rows(self) -> Tensor:
+        """The rows (n,) held out, on the device."""
+        return self._rows(self.split.validation)
+
+    def training_rows(self, count: int | None, *, seed: int) -> Tensor:
+        """The rows (n,) to train on: ``count`` of them drawn by the trial's seed, all where it is None.
+
+        Raises: SpecError where there are fewer.
+        """
+        rows = self.split.train
+        return self._rows(rows if count is None else subset(rows, count, seed))
+
+    def _rows(self, rows: Indices) -> Tensor:
+        return torch.from_numpy(rows).to(self.images.labels.device)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def open_training_data(source: DataSource, split: SplitSpec) -> TrainingData:
+    """Open, split and measure the training half, and bring it to the device; a second call gives the same object.
+
+    Raises: DataError where the data cannot be used; SpecError where they cannot be split so.
+    """
+    dataset = open_dataset(source.dataset, root=source.root, workers=source.workers)
+    half = dataset.train()
+    rows = split_tracks(split, half.labels, half.tracks)
+    return TrainingData(
+        images=DeviceImages.from_image_set(half, source.device),
+        split=rows,
+        statistics=measure_statistics(half.images[rows.train]),
+        classes=len(dataset.class_names),
+    )
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def open_test_images(source: DataSource) -> DeviceImages:
+    """Open the test half and bring it to the device; a second call gives the same object.
+
+    Raises: DataMissingError where there is none; other DataErrors where it cannot be used.
+    """
+    dataset = open_dataset(source.dataset, root=source.root, workers=source.workers)
+    return DeviceImages.from_image_set(dataset.test(), source.device)

@@ -1,0 +1,148 @@
+"""From a specification to a result: the one door to torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from stnbench.core.errors import DataMissingError
+from stnbench.core.files import writable_folder
+from stnbench.core.paths import AttemptLayout
+from stnbench.networks.cost import measure_cost
+from stnbench.spec.result import EpochRecord, TrialResult
+from stnbench.spec.trial import TrialSpec
+from stnbench.training.checkpoint import Checkpoint, Progress, read_checkpoint, write_checkpoint
+from stnbench.training.data import DeviceImages
+from stnbench.training.device import DeviceSpec, MemoryMeter, prepare_device
+from stnbench.training.evaluate import Evaluation, evaluate
+from stnbench.training.loop import Hooks, TrainingRun, train
+from stnbench.training.model import build_model
+from stnbench.training.optim import build_optimizer
+from stnbench.trials.data import DataSource, TrainingData, open_test_images, open_training_data
+from stnbench.trials.environment import describe_environment
+from stnbench.trials.files import write_result, write_spec
+
+
+def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one by one across a process border
+    spec: TrialSpec,
+    *,
+    token: str,
+    folder: Path,
+    data_root: Path,
+    device: str,
+    threads: int,
+    report: Callable[[EpochRecord], None],
+    should_stop: Callable[[], bool],
+    resume_from: Path | None = None,
+) -> TrialResult | None:
+    """Train and score one trial, and leave ``spec.json``, ``checkpoint.pt`` and ``result.json`` in its folder.
+
+    A run goes on from the checkpoint in its folder, or else from the one in ``resume_from``; without one it starts
+    anew. Test images are scored once, after training, and never reported.
+
+    Args:
+        spec: the trial.
+        token: names the attempt inside its result.
+        folder: of the attempt; made where it is missing.
+        data_root: the data folder.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: CPU threads.
+        report: called after every epoch, once its checkpoint is on the disk.
+        should_stop: asked before every step.
+        resume_from: the folder of an earlier attempt of the same trial.
+    Returns: the result, as written; None where ``should_stop`` ended the run.
+    Raises: SpecError, DataError, EngineError, DivergedError, CheckpointError, FolderError; OSError when the disk is
+    full; torch.OutOfMemoryError. ``failures.classify`` says which failure each is.
+    """
+    where = DeviceSpec.parse(device, threads=threads)
+    source = DataSource(dataset=spec.dataset, root=data_root, workers=threads, device=prepare_device(where))
+    memory = MemoryMeter(source.device)
+    write_spec(writable_folder(folder, "an attempt", remedy="set STNBENCH_RUNS to a folder that can be written"), spec)
+    data = open_training_data(source, spec.split)
+    run = _prepare(spec, data, source.device)
+    start = _find_checkpoint(folder, resume_from)
+    progress = Progress() if start is None else _resume(run, start)
+
+    def save(progress: Progress) -> None:
+        memory.sample()
+        write_checkpoint(AttemptLayout(folder).checkpoint, _snapshot(run, data, progress))
+
+    outcome = train(run, Hooks(save=save, report=report, should_stop=should_stop), progress)
+    if outcome.validation is None:
+        return None
+    if start is not None and outcome.progress == progress:  # nothing was left to train: the folder still gets its own
+        save(progress)
+    test = _score_test(run, source)
+    result = TrialResult(
+        trial_id=spec.trial_id,
+        token=token,
+        epochs=outcome.progress.records,
+        validation=outcome.validation.score("validation"),
+        test=None if test is None else test.evaluation.score("test"),
+        cost=measure_cost(spec, classes=data.classes),
+        environment=describe_environment(where, dataset_digest=_digests(data.images, test)),
+        train_duration_s=sum(record.train_duration_s for record in outcome.progress.records),
+        peak_memory_mib=memory.peak_mib,
+    )
+    write_result(folder, result)
+    return result
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Tested:
+    evaluation: Evaluation
+    digest: str
+
+
+def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device) -> TrainingRun:
+    model = build_model(spec, data.statistics, classes=data.classes, device=device)
+    network = model.network
+    optimizer = build_optimizer(
+        spec.optimizer,
+        classifier=network.classifier_parameters(),
+        localization=network.localization_parameters(),
+    )
+    return TrainingRun(
+        spec=spec,
+        model=model,
+        optimizer=optimizer,
+        images=data.images,
+        train=data.training_rows(spec.training.train_images, seed=spec.seed),
+        validation=data.validation_rows(),
+    )
+
+
+def _find_checkpoint(folder: Path, resume_from: Path | None) -> Path | None:
+    folders = (folder,) if resume_from is None else (folder, resume_from)
+    return next((path for path in (AttemptLayout(place).checkpoint for place in folders) if path.exists()), None)
+
+
+def _resume(run: TrainingRun, path: Path) -> Progress:
+    checkpoint = read_checkpoint(path, trial_id=run.spec.trial_id)
+    checkpoint.restore(run.model.network, run.optimizer)
+    return checkpoint.progress
+
+
+def _snapshot(run: TrainingRun, data: TrainingData, progress: Progress) -> Checkpoint:
+    return Checkpoint(
+        trial_id=run.spec.trial_id,
+        classes=data.classes,
+        statistics=data.statistics,
+        progress=progress,
+        network=run.model.network.state_dict(),
+        optimizer=run.optimizer.state_dict(),
+    )
+
+
+def _score_test(run: TrainingRun, source: DataSource) -> _Tested | None:
+    """The test half scored; None where there is none on this machine."""
+    try:
+        images = open_test_images(source)
+    except DataMissingError:
+        return None
+    return _Tested(evaluation=evaluate(run.model, images, images.all_rows()), digest=images.digest)
+
+
+def _digests(train_half: DeviceImages, test: _Tested | None) -> str:
+    return f"train {train_half.digest}" + ("" if test is None else f", test {test.digest}")

@@ -1,0 +1,68 @@
+"""A trained network on a split, from the files that its attempt left."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stnbench.core.errors import SpecError
+from stnbench.core.paths import AttemptLayout
+from stnbench.spec.data import DatasetSpec, Split
+from stnbench.spec.result import SplitScore
+from stnbench.spec.trial import TrialSpec
+from stnbench.training.checkpoint import Checkpoint, read_checkpoint
+from stnbench.training.data import DeviceImages
+from stnbench.training.device import DeviceSpec, prepare_device
+from stnbench.training.evaluate import evaluate
+from stnbench.training.model import Model, build_model
+from stnbench.trials.data import DataSource, open_test_images, open_training_data
+from stnbench.trials.files import load_spec
+
+
+def evaluate_trial(
+    folder: Path,
+    split: Split,
+    *,
+    data_root: Path,
+    device: str,
+    threads: int,
+    dataset: DatasetSpec | None = None,
+) -> SplitScore:
+    """Score the checkpoint in an attempt's folder on a split of its own data set, or of another one.
+
+    Another set is split as the trial's own was, and normalised with the statistics of the images the network was
+    trained on.
+    Raises: FolderError or CheckpointError where the folder has no trained network; SpecError where the other set's
+    images are of another size; DataError where the data cannot be used.
+    """
+    spec = load_spec(folder)
+    checkpoint = read_checkpoint(AttemptLayout(folder).checkpoint, trial_id=spec.trial_id)
+    target = prepare_device(DeviceSpec.parse(device, threads=threads))
+    source = DataSource(dataset=dataset or spec.dataset, root=data_root, workers=threads, device=target)
+    _require_same_size(spec, source.dataset)
+    images, rows = _open_split(spec, split, source)
+    return evaluate(restore_model(spec, checkpoint, target), images, rows).score(split)
+
+
+def restore_model(spec: TrialSpec, checkpoint: Checkpoint, device: torch.device) -> Model:
+    """The trained model of a trial, ready to score. Raises: CheckpointError where the weights do not fit."""
+    model = build_model(spec, checkpoint.statistics, classes=checkpoint.classes, device=device)
+    checkpoint.restore(model.network)
+    model.network.eval()
+    return model
+
+
+def _open_split(spec: TrialSpec, split: Split, source: DataSource) -> tuple[DeviceImages, Tensor]:
+    if split == "test":
+        images = open_test_images(source)
+        return images, images.all_rows()
+    data = open_training_data(source, spec.split)
+    if split == "validation":
+        return data.images, data.validation_rows()
+    return data.images, data.training_rows(spec.training.train_images, seed=spec.seed)
+
+
+def _require_same_size(spec: TrialSpec, dataset: DatasetSpec) -> None:
+    if dataset.image_size != spec.dataset.image_size:
+        problem = f"the images of {dataset.kind} are {dataset.image_size} pixels wide"
+        raise SpecError(problem, remedy=f"the network was trained on {spec.dataset.image_size}")

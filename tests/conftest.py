@@ -1,0 +1,63 @@
+"""What test modules share: a small made-up GTSRB in the official layout."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
+
+
+class FakeGtsrb:
+    """Writes trees and archives as the official ones are, with random pixels."""
+
+    def write_train(self, root: Path, *, tracks: dict[int, int] | None = None, frames: int = 3) -> Path:
+        """``GTSRB/Final_Training/Images`` with so many tracks of each class; returns that folder."""
+        rng = np.random.default_rng(0)
+        images = root / "GTSRB" / "Final_Training" / "Images"
+        for label, count in (tracks or {0: 3, 7: 2, 42: 2}).items():
+            folder = images / f"{label:05d}"
+            folder.mkdir(parents=True)
+            names = [f"{track:05d}_{frame:05d}.ppm" for track in range(count) for frame in range(frames)]
+            rows = [self._write_image(rng, folder, name, label) for name in names]
+            self._write_table(folder / f"GT-{label:05d}.csv", rows)
+        return images
+
+    def write_test(self, root: Path, *, count: int = 5, truth: Path | None = None) -> Path:
+        """``GTSRB/Final_Test/Images`` and the table with classes in ``truth``; returns the former."""
+        rng = np.random.default_rng(1)
+        images = root / "GTSRB" / "Final_Test" / "Images"
+        images.mkdir(parents=True)
+        rows = [self._write_image(rng, images, f"{index:05d}.ppm", index % 43) for index in range(count)]
+        self._write_table(images / "GT-final_test.test.csv", [row.rpartition(";")[0] for row in rows], classes=False)
+        self._write_table((truth or root / "GTSRB") / "GT-final_test.csv", rows)
+        return images
+
+    def write_archives(self, tree: Path, root: Path) -> None:
+        """The three official archives of a tree with both halves."""
+        root.mkdir(exist_ok=True)
+        for name, part in (("Training", "Final_Training"), ("Test", "Final_Test")):
+            with zipfile.ZipFile(root / f"GTSRB_Final_{name}_Images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+                for path in sorted((tree / "GTSRB" / part).rglob("*")):
+                    archive.write(path, path.relative_to(tree).as_posix())
+        with zipfile.ZipFile(root / "GTSRB_Final_Test_GT.zip", "w") as archive:
+            archive.write(tree / "GTSRB" / "GT-final_test.csv", "GT-final_test.csv")
+
+    def _write_image(self, rng: np.random.Generator, folder: Path, name: str, label: int) -> str:
+        """Write one image of its own size; its row."""
+        width, height = (int(side) for side in rng.integers(25, 70, 2))
+        pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+        (folder / name).write_bytes(f"P6\n{width} {height}\n255\n".encode() + pixels.tobytes())
+        return f"{name};{width};{height};5;6;{width - 5};{height - 6};{label}"
+
+    def _write_table(self, path: Path, rows: list[str], *, classes: bool = True) -> None:
+        header = HEADER if classes else HEADER.rpartition(";")[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes("".join(f"{line}\r\n" for line in (header, *rows)).encode())
+
+
+@pytest.fixture(scope="session")
+def fake_gtsrb() -> FakeGtsrb:
+    """The writer of made-up GTSRB files."""
+    return FakeGtsrb()

@@ -1,0 +1,114 @@
+"""What every engine promises: each attempt ends with exactly one ending, and nothing is left behind."""
+
+import os
+import sys
+import time
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_trials import Task, fake_spec, run_fake_trial
+
+from stnbench.core.errors import EngineError
+from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Finished, Launch, Slot, Stopped
+from stnbench.engines.inline import InlineEngine
+from stnbench.engines.local import LocalEngine
+from stnbench.spec.result import FailureKind
+from stnbench.trials.files import load_result
+
+FAKE_WORKER = (sys.executable, str(Path(__file__).parents[1] / "support" / "fake_worker.py"))
+
+
+@pytest.fixture(params=["inline", pytest.param("local", marks=pytest.mark.slow)])
+def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """Each engine, with fake trials."""
+    slot = Slot(name="cpu0", device="cpu", threads=1)
+    made: Engine
+    if request.param == "inline":
+        stand_in = types.ModuleType("stnbench.trials.run")
+        stand_in.run_trial = run_fake_trial  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "stnbench.trials.run", stand_in)
+        made = InlineEngine(slot)
+    else:
+        made = LocalEngine([slot], tmp_path / "logs", command=FAKE_WORKER, grace_s=1.0)
+    yield made
+    made.close()
+
+
+def launch(tmp_path: Path, task: Task, token: str = "token-1") -> Launch:
+    """An attempt in a folder of its own."""
+    folder = tmp_path / token
+    folder.mkdir()
+    return Launch(spec=fake_spec(task), token=token, folder=str(folder), data_root=str(tmp_path))
+
+
+def events_until_end(engine: Engine, timeout_s: float = 20.0) -> list[EngineEvent]:
+    """Everything up to the first ending, and whatever comes just after it."""
+    events: list[EngineEvent] = []
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and not any(not isinstance(event, Epoch) for event in events):
+        events.extend(engine.poll(0.1))
+    return [*events, *engine.poll(0.05)]
+
+
+def test_a_trial_reports_its_epochs_in_order_and_then_its_end(engine: Engine, tmp_path: Path) -> None:
+    """Epochs come before the one ending, and the result lies in the folder."""
+    engine.submit(engine.slots[0], launch(tmp_path, Task.FINISH))
+    events = events_until_end(engine)
+
+    assert [event.record.epoch for event in events[:-1] if isinstance(event, Epoch)] == [1, 2]
+    assert events[-1] == Finished(token="token-1")
+    assert load_result(tmp_path / "token-1" / "result.json").token == "token-1"
+
+
+def test_a_trial_that_raises_fails_with_its_traceback(engine: Engine, tmp_path: Path) -> None:
+    """A bug of a trial is an event, and the engine goes on."""
+    engine.submit(engine.slots[0], launch(tmp_path, Task.FAIL))
+    events = events_until_end(engine)
+
+    assert len(events) == 1
+    assert isinstance(events[0], Failed)
+    assert events[0].failure.kind is FailureKind.BUG
+    assert "a fake trial fails" in events[0].failure.message
+    assert "fake_trials.py" in events[0].failure.traceback
+
+    engine.submit(engine.slots[0], launch(tmp_path, Task.FINISH, "token-2"))
+    assert events_until_end(engine)[-1] == Finished(token="token-2")
+
+
+def test_a_trial_that_is_stopped_says_so(engine: Engine, tmp_path: Path) -> None:
+    """Stopping is not failing."""
+    engine.submit(engine.slots[0], launch(tmp_path, Task.WAIT))
+    engine.stop("token-1")
+
+    assert events_until_end(engine) == [Stopped(token="token-1")]
+
+
+def test_a_slot_holds_one_attempt(engine: Engine, tmp_path: Path) -> None:
+    """A second attempt in a taken slot is refused; the first goes on."""
+    engine.submit(engine.slots[0], launch(tmp_path, Task.SLEEP))
+    with pytest.raises(EngineError, match="token-1"):
+        engine.submit(engine.slots[0], launch(tmp_path, Task.FINISH, "token-2"))
+    assert events_until_end(engine)[-1] == Finished(token="token-1")
+
+
+def test_stop_and_kill_of_unknown_attempts_do_nothing(engine: Engine) -> None:
+    """An attempt may end while the order to end it is on its way."""
+    engine.stop("no-such-token")
+    engine.kill("no-such-token")
+
+    assert list(engine.poll(0.0)) == []
+
+
+def test_nothing_is_left_after_close(engine: Engine, tmp_path: Path) -> None:
+    """Closing ends an attempt that would run for a minute, and its process."""
+    engine.submit(engine.slots[0], launch(tmp_path, Task.WAIT))
+    workers = [worker.pid for worker in getattr(engine, "_workers", {}).values()]
+    started = time.monotonic()
+    engine.close()
+
+    assert time.monotonic() - started < 10
+    for pid in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

@@ -1,0 +1,430 @@
+"""Trackers show what they are told, as often as they are told, and MLflow then holds exactly that."""
+
+import contextlib
+import dataclasses
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stnbench.spec.model import PlacedTransformerSpec
+from stnbench.spec.result import (
+    Cost,
+    Environment,
+    EpochRecord,
+    Failure,
+    FailureKind,
+    SplitScore,
+    TransformerHealth,
+)
+from stnbench.spec.states import AttemptState
+from stnbench.spec.sweep import SweepSpec
+from stnbench.spec.trial import TrialSpec
+from stnbench.tracking.base import AttemptView, CellView, Tracker
+from stnbench.tracking.mlflow import MlflowTracker, initialise
+from stnbench.tracking.null import NullTracker
+
+# MLflow 3.17 uses what SQLAlchemy 2.1 calls deprecated, once, when its store is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
+
+SWEEP = SweepSpec(name="locnet_sizes", question="How large must a localisation network be?")
+OTHER = dataclasses.replace(SWEEP, name="networks")
+COST = Cost(parameters=1000, flops=2000, activation_bytes=3000)
+COMMIT = "c0ffee" * 6 + "c0de"
+ENVIRONMENT = Environment(
+    commit=COMMIT,
+    dirty=False,
+    python="3.11",
+    platform="Linux",
+    host="box",
+    device="cpu",
+    threads=2,
+    versions=(("torch", "2.7"),),
+    dataset_digest="d1",
+)
+
+
+def epoch(number: int) -> EpochRecord:
+    """One epoch of two seconds; its accuracy is a tenth of its number."""
+    health = TransformerHealth(
+        place=1,
+        theta_mean=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+        theta_std=(0.5,) * 6,
+        outside_share=0.125,
+        identity_distance=0.25,
+        determinant_mean=0.75,
+    )
+    return EpochRecord(
+        epoch=number,
+        step=number * 400,
+        train_loss=1 / number,
+        validation_loss=0.5,
+        validation_accuracy=number / 10,
+        learning_rate=0.01,
+        train_duration_s=1.5,
+        evaluate_duration_s=0.5,
+        health=(health,),
+    )
+
+
+def running(named: str = "first", *, epochs: int = 0, seed: int = 1, number: int = 1) -> AttemptView:
+    """An attempt at work."""
+    spec = TrialSpec(transformers=(PlacedTransformerSpec(place=1),), seed=seed)
+    return AttemptView(
+        sweep=SWEEP.name,
+        trial_id=spec.trial_id,
+        cell_id=spec.cell_id,
+        label="size 20",
+        is_twin=False,
+        spec=spec,
+        number=number,
+        token=named,
+        state=AttemptState.RUNNING,
+        started_at_ms=1_000_000,
+        finished_at_ms=None,
+        epochs=tuple(epoch(done) for done in range(1, epochs + 1)),
+    )
+
+
+def complete(named: str = "first", *, epochs: int = 3, seed: int = 1, number: int = 1) -> AttemptView:
+    """An attempt with its result."""
+    return dataclasses.replace(
+        running(named, epochs=epochs, seed=seed, number=number),
+        state=AttemptState.COMPLETE,
+        finished_at_ms=1_010_000,
+        validation=SplitScore(split="validation", images=10, correct=9, loss=0.25, predictions=(1,) * 10),
+        test=SplitScore(split="test", images=5, correct=4, loss=0.5, predictions=(1,) * 5),
+        cost=COST,
+        environment=ENVIRONMENT,
+    )
+
+
+def ended(state: AttemptState, failure: Failure | None = None) -> AttemptView:
+    """An attempt that ended without a result."""
+    return dataclasses.replace(running(epochs=2), state=state, finished_at_ms=1_010_000, failure=failure)
+
+
+def cell(*, seeds: int = 2, mean: float = 0.5, low: float | None = 0.25, high: float | None = 0.75) -> CellView:
+    """The summary of the cell of the attempts above."""
+    return CellView(
+        sweep=SWEEP.name,
+        cell_id=running().cell_id,
+        label="size 20",
+        is_twin=False,
+        seeds=seeds,
+        mean=mean,
+        low=low,
+        high=high,
+        method="student t",
+        cost=COST,
+    )
+
+
+class TrackerContract:
+    """What every tracker promises, whatever it shows."""
+
+    @pytest.fixture
+    def tracker(self) -> Iterator[Tracker]:
+        """The tracker under test."""
+        raise AssertionError("an implementation makes its tracker")
+
+    def test_every_view_may_be_shown_any_number_of_times(self, tracker: Tracker) -> None:
+        """A sweep, an attempt at every moment of its life, and a cell: shown again, nothing is refused."""
+        for _ in range(2):
+            tracker.open_sweep(SWEEP)
+            for view in (running(), running(epochs=1), running(epochs=3), complete(), complete()):
+                tracker.show_attempt(view)
+            tracker.show_cell(cell())
+            tracker.show_cell(cell(seeds=3, mean=0.6))
+
+    def test_an_ended_attempt_is_no_orphan(self, tracker: Tracker) -> None:
+        """Once an attempt is shown as ended, there is nothing left to end."""
+        tracker.open_sweep(SWEEP)
+        tracker.show_attempt(running())
+        tracker.show_attempt(ended(AttemptState.LOST))
+        assert tracker.close_orphans(SWEEP.name, []) == 0
+
+    def test_orphans_are_closed_once(self, tracker: Tracker) -> None:
+        """A second time there is none; an attempt at work is never one."""
+        tracker.open_sweep(SWEEP)
+        tracker.show_attempt(running("dead"))
+        tracker.show_attempt(running("alive", seed=2))
+        tracker.close_orphans(SWEEP.name, ["alive"])
+        assert tracker.close_orphans(SWEEP.name, ["alive"]) == 0
+
+    def test_a_sweep_never_shown_has_no_orphans(self, tracker: Tracker) -> None:
+        """Asking about an unknown sweep is no error."""
+        assert tracker.close_orphans("never seen", []) == 0
+
+
+class TestNull(TrackerContract):
+    """The tracker that shows nothing."""
+
+    @pytest.fixture
+    def tracker(self) -> Iterator[Tracker]:
+        """Nothing to prepare."""
+        tracker = NullTracker()
+        yield tracker
+        tracker.close()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of MLflow, made once: it takes seconds."""
+    file = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    initialise(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def uri(template: Path, tmp_path: Path) -> str:
+    """A database of its own for each test."""
+    file = tmp_path / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(template)) as source, contextlib.closing(sqlite3.connect(file)) as copy:
+        source.backup(copy)
+    return f"sqlite:///{file}"
+
+
+@pytest.mark.slow
+class TestMlflow(TrackerContract):
+    """MLflow on a SQLite database."""
+
+    @pytest.fixture
+    def tracker(self, uri: str, tmp_path: Path) -> Iterator[Tracker]:
+        """A tracker with an open sweep."""
+        tracker = MlflowTracker(uri, tmp_path / "artifacts")
+        tracker.open_sweep(SWEEP)
+        yield tracker
+        tracker.close()
+
+    @pytest.fixture
+    def client(self, uri: str) -> Any:
+        """MLflow's own client, to see what people see."""
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=uri)
+
+    def runs(self, client: Any, sweep: str = SWEEP.name) -> list[Any]:
+        """What MLflow lists of a sweep, by name."""
+        experiment = client.get_experiment_by_name(sweep)
+        return sorted(client.search_runs([experiment.experiment_id]), key=lambda run: run.info.run_name)
+
+    def test_a_complete_attempt_is_one_finished_run(self, tracker: Tracker, client: Any) -> None:
+        """Name, tags, parameters, times and last values are those of the view."""
+        tracker.show_attempt(complete(number=2))
+        [run] = self.runs(client)
+        assert run.info.run_name == "size 20 · seed 1 · attempt 2"
+        assert (run.info.status, run.info.start_time, run.info.end_time) == ("FINISHED", 1_000_000, 1_010_000)
+        view = complete(number=2)
+        expected = {
+            "sweep": SWEEP.name,
+            "cell": view.cell_id,
+            "seed": "1",
+            "trial": view.trial_id,
+            "attempt": "2",
+            "status": "complete",
+            "token": "first",
+            "twin": "false",
+            "mlflow.source.git.commit": COMMIT,
+        }
+        assert expected.items() <= run.data.tags.items()
+        assert run.data.params["network.sizes"] == "[108,200,100]"
+        assert run.data.params["transformers.1.transformer.family"] == "affine"
+        assert run.data.metrics["validation_accuracy_final"] == 0.9
+        assert run.data.metrics["test_accuracy"] == 0.8
+        assert run.data.metrics["train_loss"] == 1 / 3
+        assert run.data.metrics["parameters"] == 1000.0
+        assert run.data.metrics["transformer_1/theta_spread"] == 0.5
+
+    def test_epochs_are_steps(self, tracker: Tracker, client: Any) -> None:
+        """However the epochs arrive, and by however many processes, each is one point at its step and time."""
+        tracker.show_attempt(running())
+        tracker.show_attempt(running(epochs=2))
+        tracker.show_attempt(running(epochs=2))
+        [run] = self.runs(client)
+        assert run.info.status == "RUNNING"
+        again = MlflowTracker(f"{client.tracking_uri}", None)
+        again.show_attempt(complete(epochs=4))
+        again.show_attempt(complete(epochs=4))
+        history = client.get_metric_history(run.info.run_id, "validation_accuracy")
+        points = [(point.step, point.value, point.timestamp) for point in history]
+        assert points == [(step, step / 10, 1_000_000 + 2000 * step) for step in (1, 2, 3, 4)]
+        assert [one.info.run_id for one in self.runs(client)] == [run.info.run_id]
+        assert len(client.get_metric_history(run.info.run_id, "test_accuracy")) == 1
+
+    def test_the_test_split_is_sealed_while_an_attempt_runs(self, tracker: Tracker, client: Any) -> None:
+        """No number of the test split is shown before the attempt has ended."""
+        tracker.show_attempt(dataclasses.replace(running(epochs=1), test=complete().test))
+        [run] = self.runs(client)
+        assert not [key for key in run.data.metrics if key.startswith("test")]
+
+    @pytest.mark.parametrize(
+        ("state", "status"),
+        [
+            (AttemptState.FAILED, "FAILED"),
+            (AttemptState.PRUNED, "KILLED"),
+            (AttemptState.LOST, "KILLED"),
+            (AttemptState.STOPPED, "KILLED"),
+        ],
+    )
+    def test_an_attempt_without_result_is_shown_as_ended(
+        self, tracker: Tracker, client: Any, state: AttemptState, status: str
+    ) -> None:
+        """No ended attempt is left running, and a failure says why on the run's page."""
+        failure = Failure(kind=FailureKind.BUG, message="it broke", traceback="x" * 20_000 + "last line")
+        tracker.show_attempt(running())
+        tracker.show_attempt(ended(state, failure))
+        [run] = self.runs(client)
+        assert (run.info.status, run.info.end_time, run.data.tags["status"]) == (status, 1_010_000, state.value)
+        assert run.data.tags["failure"] == "bug"
+        assert "it broke" in run.data.tags["mlflow.note.content"]
+        assert "last line" in run.data.tags["mlflow.note.content"]
+
+    def test_a_lost_attempt_that_delivers_is_shown_as_complete(self, tracker: Tracker, client: Any) -> None:
+        """A later view replaces an earlier one, also one that had ended."""
+        tracker.show_attempt(ended(AttemptState.LOST))
+        tracker.show_attempt(complete())
+        [run] = self.runs(client)
+        assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "complete")
+
+    def test_orphans_are_shown_as_lost(self, tracker: Tracker, client: Any) -> None:
+        """What a killed sweep left running is ended; attempts at work and other sweeps' are not touched."""
+        tracker.open_sweep(OTHER)
+        tracker.show_attempt(dataclasses.replace(running("elsewhere"), sweep=OTHER.name))
+        for seed, named in enumerate(("dead", "alive", "also dead"), start=1):
+            tracker.show_attempt(running(named, seed=seed))
+        tracker.show_attempt(complete("done", seed=4))
+        tracker.show_cell(cell())
+        assert tracker.close_orphans(SWEEP.name, ["alive"]) == 2
+        shown = {run.data.tags["token"]: (run.info.status, run.data.tags.get("status")) for run in self.runs(client)}
+        assert shown == {
+            "dead": ("KILLED", "lost"),
+            "alive": ("RUNNING", "running"),
+            "also dead": ("KILLED", "lost"),
+            "done": ("FINISHED", "complete"),
+            f"cell:{cell().cell_id}": ("FINISHED", None),
+        }
+        [elsewhere] = self.runs(client, OTHER.name)
+        assert elsewhere.info.status == "RUNNING"
+
+    def test_an_orphan_that_lives_is_shown_again(self, tracker: Tracker, client: Any) -> None:
+        """An attempt that was taken for dead is running again as soon as it is shown so."""
+        tracker.show_attempt(running(epochs=1))
+        assert tracker.close_orphans(SWEEP.name, []) == 1
+        tracker.show_attempt(running(epochs=2))
+        [run] = self.runs(client)
+        assert (run.info.status, run.data.tags["status"]) == ("RUNNING", "running")
+        assert run.data.metrics["validation_accuracy"] == 0.2
+
+    def test_a_cell_is_one_summary_run(self, tracker: Tracker, client: Any) -> None:
+        """Its numbers are the last ones shown, whether they rise or fall, and its name counts the seeds."""
+        tracker.show_cell(cell(seeds=1, mean=0.9, low=None, high=None))
+        tracker.show_cell(cell(seeds=2, mean=0.8, low=0.7, high=0.85))
+        tracker.show_cell(cell(seeds=3, mean=0.6, low=0.5, high=0.65))
+        tracker.show_cell(cell(seeds=3, mean=0.6, low=0.5, high=0.65))
+        [run] = self.runs(client)
+        assert (run.info.run_name, run.info.status) == ("size 20 · mean of 3 seeds", "FINISHED")
+        assert run.data.tags["summary"] == "true"
+        assert run.data.tags["method"] == "student t"
+        accuracies = {key: value for key, value in run.data.metrics.items() if key.startswith("validation")}
+        assert accuracies == {
+            "validation_accuracy_mean": 0.6,
+            "validation_accuracy_low": 0.5,
+            "validation_accuracy_high": 0.65,
+        }
+        history = client.get_metric_history(run.info.run_id, "validation_accuracy_mean")
+        assert [point.value for point in history] == [0.9, 0.8, 0.6]
+
+    def test_a_cell_that_loses_its_interval_shows_none(self, tracker: Tracker, client: Any) -> None:
+        """A sweep cut down to one seed has no interval, and an old one is not left standing."""
+        tracker.show_cell(cell())
+        tracker.show_cell(cell(seeds=1, low=None, high=None))
+        [run] = self.runs(client)
+        assert run.data.metrics["seeds"] == 1.0
+        assert "validation_accuracy_low" not in run.data.metrics
+
+    def test_a_run_that_says_something_else_is_replaced(self, tracker: Tracker, client: Any) -> None:
+        """MLflow writes parameters once; a run whose parameters are not the trial's gives way to a new one."""
+        experiment = client.get_experiment_by_name(SWEEP.name)
+        old = client.create_run(experiment.experiment_id, tags={"token": "first"}, run_name="old")
+        client.log_param(old.info.run_id, "network.sizes", "[1,2,3]")
+        tracker.show_attempt(complete())
+        [run] = self.runs(client)
+        assert run.info.run_id != old.info.run_id
+        assert run.data.params["network.sizes"] == "[108,200,100]"
+
+    def test_a_new_label_renames_the_run(self, tracker: Tracker, client: Any) -> None:
+        """An edited sweep may call a cell by another name."""
+        tracker.show_attempt(complete())
+        tracker.show_attempt(dataclasses.replace(complete(), label="tiny"))
+        assert [run.info.run_name for run in self.runs(client)] == ["tiny · seed 1"]
+
+    def test_a_run_deleted_by_a_person_is_shown_again(self, tracker: Tracker, client: Any) -> None:
+        """The first view after the deletion fails, as a tracker may; the next one makes a new run."""
+        from mlflow.exceptions import MlflowException
+
+        tracker.show_attempt(running())
+        client.delete_run(self.runs(client)[0].info.run_id)
+        with pytest.raises(MlflowException):
+            tracker.show_attempt(running(epochs=1))
+        tracker.show_attempt(running(epochs=1))
+        assert [run.data.metrics["validation_accuracy"] for run in self.runs(client)] == [0.1]
+
+    def test_a_deleted_experiment_comes_back(self, tracker: Tracker, client: Any) -> None:
+        """MLflow keeps the name of a deleted experiment; a sweep of that name brings it back with its runs."""
+        tracker.show_attempt(complete())
+        client.delete_experiment(client.get_experiment_by_name(SWEEP.name).experiment_id)
+        tracker.open_sweep(dataclasses.replace(SWEEP, question="Another?"))
+        tracker.show_attempt(complete("second", seed=2))
+        experiment = client.get_experiment_by_name(SWEEP.name)
+        assert experiment.lifecycle_stage == "active"
+        assert experiment.tags["mlflow.note.content"] == "Another?"
+        assert [run.info.run_name for run in self.runs(client)] == ["size 20 · seed 1", "size 20 · seed 2"]
+
+    def test_artifacts_lie_where_they_were_asked_for(self, tracker: Tracker, client: Any, tmp_path: Path) -> None:
+        """An experiment's artifacts are below the folder given, not in the working directory."""
+        experiment = client.get_experiment_by_name(SWEEP.name)
+        assert experiment.artifact_location == (tmp_path / "artifacts" / SWEEP.name).as_uri()
+
+
+NO_NETWORK = """
+import socket, sys
+
+def refuse(*arguments, **named):
+    raise AssertionError(f"the network was asked for {arguments}")
+
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+from stnbench.tracking.mlflow import MlflowTracker
+assert "mlflow" not in sys.modules
+from stnbench.spec.sweep import SweepSpec
+tracker = MlflowTracker(sys.argv[1], None)
+tracker.open_sweep(SweepSpec(name="s", question="?"))
+tracker.close()
+"""
+
+
+@pytest.mark.slow
+def test_mlflow_is_quiet_and_stays_off_the_network(tmp_path: Path) -> None:
+    """The first tracker of all prints nothing, asks no server anything and leaves no folder where it was started.
+
+    MLflow is imported only when a tracker is made.
+    """
+    work = tmp_path / "work"
+    work.mkdir()
+    command = [sys.executable, "-c", NO_NETWORK, f"sqlite:///{tmp_path / 'fresh.db'}"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=work)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert list(work.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_database_is_read_while_it_is_written(uri: str) -> None:
+    """MLflow's pages and a sweep do not wait for each other: the database writes ahead."""
+    initialise(uri)
+    with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -1,0 +1,133 @@
+"""Trials without training, for tests of everything above: what one does is its number of epochs and its seed's task."""
+
+import time
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+
+from stnbench.core.seeds import derive_seed
+from stnbench.spec.data import Split
+from stnbench.spec.result import Cost, Environment, EpochRecord, SplitScore, TrialResult
+from stnbench.spec.trial import TrainingSpec, TrialSpec
+from stnbench.trials.files import write_result, write_spec
+
+IMAGES = 1000
+
+
+class Task(IntEnum):
+    """What a fake trial does; its batch size says which."""
+
+    FINISH = 101
+    FAIL = 102
+    WAIT = 103
+    DIE = 104
+    DIE_AFTER_RESULT = 105
+    GARBLE_RESULT = 106
+    TALK_NONSENSE = 107
+    OUT_OF_MEMORY = 108
+    SLEEP = 109
+
+
+def fake_spec(task: Task, *, seed: int = 1, epochs: int = 2, cell: int = 0) -> TrialSpec:
+    """A trial that does this; ``cell`` makes different cells of the same task."""
+    training = TrainingSpec(epochs=epochs, batch_size=int(task), train_images=10_000 + cell)
+    return TrialSpec(training=training, seed=seed)
+
+
+def fake_accuracy(spec: TrialSpec) -> float:
+    """The accuracy a fake trial reaches: decided by its specification, between 0.5 and 1."""
+    return 0.5 + derive_seed(spec.seed, spec.cell_id) % 500 / 1000
+
+
+def fake_result(spec: TrialSpec, token: str) -> TrialResult:
+    """The result of a fake trial, without predictions of note."""
+    records = tuple(_epoch(spec, number) for number in range(1, spec.training.epochs + 1))
+    return TrialResult(
+        trial_id=spec.trial_id,
+        token=token,
+        epochs=records,
+        validation=_score(spec, "validation"),
+        test=_score(spec, "test"),
+        cost=Cost(parameters=1000, flops=2_000_000, activation_bytes=4000),
+        environment=Environment(
+            commit="0" * 40,
+            dirty=False,
+            python="3.11.0",
+            platform="test",
+            host="test",
+            device="cpu",
+            threads=1,
+            versions=(("torch", "0"),),
+            dataset_digest="0" * 16,
+        ),
+        train_duration_s=0.5,
+        peak_memory_mib=10.0,
+    )
+
+
+def run_fake_trial(  # noqa: PLR0913 - the signature of run_trial
+    spec: TrialSpec,
+    *,
+    token: str,
+    folder: Path,
+    data_root: Path,
+    device: str,
+    threads: int,
+    report: Callable[[EpochRecord], None],
+    should_stop: Callable[[], bool],
+    resume_from: Path | None = None,
+) -> TrialResult | None:
+    """As ``trials.run.run_trial``, but nothing is trained."""
+    del data_root, device, threads, resume_from
+    task = Task(spec.training.batch_size)
+    write_spec(folder, spec)
+    match task:
+        case Task.FAIL:
+            raise ZeroDivisionError("a fake trial fails")
+        case Task.OUT_OF_MEMORY:
+            raise MemoryError("a fake trial is too large")
+        case Task.DIE:
+            kill_self()
+        case Task.WAIT | Task.SLEEP:
+            deadline = time.monotonic() + (0.2 if task is Task.SLEEP else 60.0)
+            while time.monotonic() < deadline:
+                if should_stop():
+                    return None
+                time.sleep(0.01)
+        case _:
+            pass
+    for number in range(1, spec.training.epochs + 1):
+        report(_epoch(spec, number))
+    result = fake_result(spec, token)
+    write_result(folder, result)
+    if task is Task.GARBLE_RESULT:
+        (folder / "result.json").write_text("{")
+    if task is Task.DIE_AFTER_RESULT:
+        kill_self()
+    return result
+
+
+def kill_self() -> None:
+    """Die as the kernel's out-of-memory killer lets processes die: at once, without a word."""
+    import os
+    import signal
+
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _epoch(spec: TrialSpec, number: int) -> EpochRecord:
+    return EpochRecord(
+        epoch=number,
+        step=10 * number,
+        train_loss=1.0 / number,
+        validation_loss=1.5 / number,
+        validation_accuracy=fake_accuracy(spec) * number / spec.training.epochs,
+        learning_rate=0.01,
+        train_duration_s=0.1,
+        evaluate_duration_s=0.05,
+    )
+
+
+def _score(spec: TrialSpec, split: Split) -> SplitScore:
+    correct = round(IMAGES * fake_accuracy(spec))
+    return SplitScore(split=split, images=IMAGES, correct=correct, loss=0.5, predictions=(0,) * IMAGES)

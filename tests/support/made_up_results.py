@@ -1,0 +1,137 @@
+"""Results made up for tests of what is read from a store: a store filled through its write API."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from stnbench.spec.model import LecunSpec, LocnetSpec, PlacedTransformerSpec
+from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore, TransformerHealth, TrialResult
+from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.sweep import Point, SweepSpec
+from stnbench.spec.trial import TrialSpec
+from stnbench.store.records import AttemptStart, PlannedTrial
+from stnbench.store.store import Store
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+IMAGES = 2000
+ENVIRONMENT = Environment(
+    commit="c0ffee" + "0" * 34,
+    dirty=False,
+    python="3.11.2",
+    platform="Linux-6.1",
+    host="box",
+    device="NVIDIA H200",
+    threads=4,
+    versions=(("torch", "2.7.0"), ("numpy", "2.1.0")),
+    dataset_digest="train abcd, test ef01",
+)
+
+
+def transformed(size: int, *, seed: int = 1) -> TrialSpec:
+    """A trial with one transformer, whose localisation network is told apart by its size."""
+    placed = PlacedTransformerSpec(place=1, locnet=LocnetSpec(sizes=(size, size, size)))
+    return TrialSpec(network=LecunSpec(sizes=(8, 9, 10)), transformers=(placed,), seed=seed)
+
+
+def planned(spec: TrialSpec, label: str = "", *, axis: str = "locnet1.sizes") -> PlannedTrial:
+    """The trial as a sweep of one axis wants it; one without transformers is a twin."""
+    if not spec.transformers:
+        return PlannedTrial(spec=spec, point=Point(labels=()), label=label or "no ST", is_twin=True)
+    label = label or ",".join(str(size) for size in spec.transformers[0].locnet.sizes)
+    return PlannedTrial(spec=spec, point=Point(labels=((axis, label),)), label=label)
+
+
+def result(
+    spec: TrialSpec,
+    token: str,
+    correct: int,
+    *,
+    test: int | None = None,
+    images: int = IMAGES,
+    environment: Environment = ENVIRONMENT,
+) -> TrialResult:
+    """What a trial reports that classified so many images correctly, on validation and on test."""
+
+    def score(split: str, right: int) -> SplitScore:
+        return SplitScore(split=split, images=images, correct=right, loss=0.5, predictions=(7,) * images)
+
+    health = TransformerHealth(
+        place=1,
+        theta_mean=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+        theta_std=(0.0,) * 6,
+        outside_share=0.25,
+        identity_distance=0.5,
+        determinant_mean=0.9,
+    )
+    epochs = tuple(
+        EpochRecord(
+            epoch=epoch,
+            step=100 * epoch,
+            train_loss=1.0,
+            validation_loss=0.5,
+            validation_accuracy=correct / images,
+            learning_rate=0.01,
+            train_duration_s=2.0,
+            evaluate_duration_s=0.5,
+            health=(health,) if spec.transformers else (),
+        )
+        for epoch in range(1, spec.training.epochs + 1)
+    )
+    return TrialResult(
+        trial_id=spec.trial_id,
+        token=token,
+        epochs=epochs,
+        validation=score("validation", correct),
+        test=None if test is None else score("test", test),
+        cost=Cost(parameters=1_240_000, flops=38_200_000, activation_bytes=4096),
+        environment=environment,
+        train_duration_s=2.0 * spec.training.epochs,
+        peak_memory_mib=512.0,
+    )
+
+
+@dataclass(slots=True)
+class Filler:
+    """Fills a sweep of a store, trial by trial; ``save`` comes first."""
+
+    store: Store
+    name: str = "sizes"
+    host: str = "box"
+    pid: int = 1
+    boot_id: str = "boot"
+    started_at: datetime = NOW
+    trials: list[PlannedTrial] = field(default_factory=list)
+
+    def save(self, trials: list[PlannedTrial], *, question: str = "How large must it be?") -> "Filler":
+        """Write the sweep and its trials."""
+        self.trials = trials
+        seeds = tuple(dict.fromkeys(trial.spec.seed for trial in trials)) or (1,)
+        self.store.save_sweep(SweepSpec(name=self.name, question=question, seeds=seeds), trials, self.started_at)
+        return self
+
+    def start(self, spec: TrialSpec) -> str:
+        """Begin an attempt; its token."""
+        token = f"{self.name} {spec.trial_id} {len(self.store.attempts_of_trial(spec.trial_id))}"
+        self.store.start_attempt(
+            AttemptStart(
+                trial_id=spec.trial_id,
+                token=token,
+                slot="gpu0",
+                host=self.host,
+                pid=self.pid,
+                boot_id=self.boot_id,
+                started_at=self.started_at,
+            )
+        )
+        return token
+
+    def complete(self, spec: TrialSpec, correct: int, *, test: int | None = None, commit: str = "") -> None:
+        """Run a trial to its result."""
+        environment = replace(ENVIRONMENT, commit=commit) if commit else ENVIRONMENT
+        token = self.start(spec)
+        made = result(spec, token, correct, test=test, environment=environment)
+        self.store.complete_attempt(token, made, self.started_at + timedelta(seconds=30))
+
+    def fail(self, spec: TrialSpec, failure: Failure, *, state: TrialState = TrialState.FAILED) -> None:
+        """Run a trial to a failure."""
+        end = self.started_at + timedelta(seconds=5)
+        self.store.end_attempt(self.start(spec), AttemptState.FAILED, failure, end, trial_state=state)

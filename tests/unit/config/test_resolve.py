@@ -1,0 +1,112 @@
+"""From overrides to a trial."""
+
+import pytest
+
+from stnbench.config.compose import Composer, parse_overrides
+from stnbench.config.locate import conf_folder
+from stnbench.config.resolve import Resolved, resolve_trial
+from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
+from stnbench.spec.data import GtsrbSpec, SignsSpec
+from stnbench.spec.model import IdsiaSpec, LecunSpec, LocnetSpec
+
+
+@pytest.fixture(scope="module")
+def composer() -> Composer:
+    """The shipped groups."""
+    return Composer(conf_folder())
+
+
+def resolve(composer: Composer, *overrides: str) -> Resolved:
+    """The trial of some overrides, as on a command line."""
+    return resolve_trial(composer, parse_overrides(overrides))
+
+
+def test_the_headline_network_of_2015_is_one_line(composer: Composer) -> None:
+    """Two transformers before the first and the third stage of idsia, as the 99.61 % command has them."""
+    overrides = ["network=idsia", "locnet@locnet1=conv", "locnet@locnet3=conv", "locnet3.sizes=[150,150,150]"]
+    spec = resolve(composer, *overrides, "scale=paper", "dataset=gtsrb").spec
+
+    assert spec.network == IdsiaSpec(sizes=(150, 200, 300, 350))
+    assert [placed.place for placed in spec.transformers] == [1, 3]
+    assert spec.transformers[1].locnet == LocnetSpec(sizes=(150, 150, 150))
+    assert spec.dataset == GtsrbSpec(image_size=48)
+    assert (spec.training.epochs, spec.training.train_images, spec.training.batch_size) == (10, 20_000, 50)
+    assert (spec.optimizer.learning_rate, spec.optimizer.momentum) == (0.01, 0.0)
+
+
+def test_the_width_of_a_scale_multiplies_every_size(composer: Composer) -> None:
+    """Network and localisation networks shrink alike, and never below one."""
+    spec = resolve(composer, "locnet@locnet1=conv", "locnet1.sizes=[20,300,3]", "width=0.125").spec
+
+    assert spec.network == LecunSpec(sizes=(14, 25, 13))
+    assert spec.transformers[0].locnet.sizes == (3, 38, 1)
+
+
+def test_what_has_no_effect_is_dropped_and_said(composer: Composer) -> None:
+    """A localisation network at the third place of a two-stage network leaves the identity alone."""
+    plain = resolve(composer)
+    third = resolve(composer, "locnet@locnet3=conv", "locnet3.sizes=[1,2,3]")
+
+    assert third.spec.trial_id == plain.spec.trial_id
+    assert third.notes == ("locnet3 has no effect: lecun has 2 stages",)
+
+
+def test_a_transformer_without_a_locnet_leaves_the_identity_alone(composer: Composer) -> None:
+    """The family matters only where a localisation network stands."""
+    assert resolve(composer, "transformer=rotation").spec == resolve(composer).spec
+
+
+def test_one_place_may_have_a_family_of_its_own(composer: Composer) -> None:
+    """``transformer`` holds everywhere but where ``transformerN`` says otherwise."""
+    overrides = ["locnet@locnet1=conv", "locnet@locnet2=conv", "transformer=scale", "transformer@transformer2=rotation"]
+    spec = resolve(composer, *overrides).spec
+
+    assert [placed.transformer.family for placed in spec.transformers] == ["scale", "rotation"]
+
+
+def test_signs_draws_enough_tracks_for_the_training_images(composer: Composer) -> None:
+    """20,000 training images and 3 held-out tracks a class need 19 tracks of 30 frames in 43 classes."""
+    spec = resolve(composer, "training.train_images=20000").spec
+
+    assert isinstance(spec.dataset, SignsSpec)
+    assert spec.dataset.tracks_per_class == 19
+
+
+WRONG = [
+    (["network=lecn"], UnknownNameError, ["network 'lecn'", "conf/network/", "lecun"]),
+    (["netwrk=lecun"], UnknownNameError, ["'netwrk'", "conf/trial.yaml", "network"]),
+    (["network.sizs=[1,2,3]"], UnknownNameError, ["conf/network/lecun.yaml", "network.sizes"]),
+    (["network=idsia", "network.sizs=[1]"], UnknownNameError, ["conf/network/idsia.yaml"]),
+    (["network.sizes=[1,2]"], SpecError, ["conf/network/lecun.yaml", "network.sizes"]),
+    (["seed=x"], SpecError, ["seed", "'x'"]),
+    (["locnet1=conv"], SpecError, ["locnet@locnet1=conv"]),
+    (["locnet@locnet4=conv"], UnknownNameError, ["locnet@locnet3"]),
+    (["training.epochs=0"], SpecError, ["conf/trial.yaml", "training.epochs is 0"]),
+    (["width=0"], SpecError, ["width", "above 0"]),
+    (["training=3"], SpecError, ["training.epochs"]),
+    (["+a=3"], SpecError, ["'+a=3'", "key=value"]),
+    (["foo"], SpecError, ["'foo'", "key=value"]),
+    (["network=[a"], SpecError, ["cannot be read"]),
+    (["dataset.kind=mnist"], UnknownNameError, ["gtsrb, signs"]),
+    (["optimizer.learning_rate=-1"], SpecError, ["optimizer.learning_rate is -1.0", "conf/optimizer/sgd.yaml"]),
+    (["transformer=same"], SpecError, ["same", "family"]),
+    (["locnet@locnet1=conv", "transformer.family=afine"], UnknownNameError, ["did you mean affine"]),
+]
+
+
+@pytest.mark.parametrize(("overrides", "kind", "texts"), WRONG)
+def test_bad_input_is_named(composer: Composer, overrides: list[str], kind: type[SpecError], texts: list[str]) -> None:
+    """The message names the key, the file and what would be right."""
+    with pytest.raises(kind) as caught:
+        resolve(composer, *overrides)
+    for text in texts:
+        assert text in str(caught.value)
+    assert not isinstance(caught.value, InfeasibleError)
+
+
+def test_every_choice_of_every_group_resolves(composer: Composer) -> None:
+    """No shipped file is broken."""
+    for group in composer.defaults:
+        for choice in composer.choices(group):
+            if (group, choice) != ("transformer", "same"):
+                assert resolve(composer, f"{group}={choice}").spec.trial_id

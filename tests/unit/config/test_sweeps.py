@@ -1,0 +1,152 @@
+"""Sweep files become sweeps."""
+
+from pathlib import Path
+
+import pytest
+
+from stnbench.config.compose import Composer, parse_overrides
+from stnbench.config.locate import conf_folder, find_sweep, sweep_files
+from stnbench.config.points import PointComposer
+from stnbench.config.sweeps import read_sweep
+from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.planning.grid import GridPlanner
+from stnbench.spec.sweep import SweepSpec
+
+
+@pytest.fixture(scope="module")
+def composer() -> Composer:
+    """The shipped groups."""
+    return Composer(conf_folder())
+
+
+def read(tmp_path: Path, composer: Composer, text: str, *overrides: str) -> SweepSpec:
+    """The sweep of a file with this text."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return read_sweep(path, composer, parse_overrides(overrides))
+
+
+QUESTION = "question: Does it matter?\n"
+
+
+def test_locnet_sizes_asks_the_question_of_2015(composer: Composer) -> None:
+    """8 sizes x 2 families and one twin, two seeds each: 34 trials; every cell once in the first round."""
+    sweep = read_sweep(find_sweep("locnet_sizes", Path()), composer)
+    asked = GridPlanner(sweep, PointComposer(sweep, composer)).ask()
+
+    assert len(asked) == 34
+    assert len({trial.spec.cell_id for trial in asked[:17]}) == 17
+    assert [trial.label for trial in asked if trial.is_twin] == ["no ST", "no ST"]
+
+
+def test_every_shipped_sweep_can_be_planned(composer: Composer) -> None:
+    """No shipped sweep is broken, on either data set."""
+    for name, path in sweep_files(Path("/nowhere")).items():
+        for overrides in ([], ["dataset=gtsrb", "scale=paper"]):
+            sweep = read_sweep(path, composer, parse_overrides(overrides))
+            assert GridPlanner(sweep, PointComposer(sweep, composer)).ask(), name
+
+
+def test_overrides_make_a_variant_with_a_name_of_its_own(tmp_path: Path, composer: Composer) -> None:
+    """Defaults said aloud and seeds do not; the order of overrides does not matter."""
+    text = QUESTION + "axes: {transformer: [affine, scale]}\nbase: {locnet@locnet1: conv}\n"
+    variant = read(tmp_path, composer, text, "scale=smoke", "dataset=gtsrb", "training.epochs=3")
+
+    assert variant.name == "mine-gtsrb-smoke-training.epochs_3"
+    assert variant.name == read(tmp_path, composer, text, "training.epochs=3", "dataset=gtsrb", "scale=smoke").name
+    assert read(tmp_path, composer, text, "dataset=signs", "scale=quick", "seeds=[3,4,5]").name == "mine"
+
+
+def test_an_override_of_an_axis_narrows_it(tmp_path: Path, composer: Composer) -> None:
+    """One value of an axis may be chosen, by the label that tables show; others are refused."""
+    text = QUESTION + "axes: {locnet1.sizes: [[20,20,20],[30,60,30]]}\nbase: {locnet@locnet1: conv}\n"
+    sweep = read(tmp_path, composer, text, "locnet1.sizes=[30,60,30]")
+
+    assert [choice.label for choice in sweep.axes[0].choices] == ["30,60,30"]
+    with pytest.raises(UnknownNameError, match="30,60,30"):
+        read(tmp_path, composer, text, "locnet1.sizes=[1,1,1]")
+
+
+def test_excluded_points_and_named_choices(tmp_path: Path, composer: Composer) -> None:
+    """Choices may be named and change several keys at once; a point is left out where all its pairs match."""
+    text = QUESTION + (
+        "axes:\n"
+        "  st:\n"
+        "    one: {locnet@locnet1: conv}\n"
+        "    two: {locnet@locnet1: conv, locnet@locnet2: conv}\n"
+        "  transformer: [affine, rotation, scale]\n"
+        "exclude:\n"
+        "  - {st: two, transformer: rotation}\n"
+        "twins: false\n"
+        "seeds: 1\n"
+    )
+    sweep = read(tmp_path, composer, text)
+    labels = [trial.label for trial in GridPlanner(sweep, PointComposer(sweep, composer)).ask()]
+
+    assert labels == ["one · affine", "one · rotation", "one · scale", "two · affine", "two · scale"]
+
+
+def test_points_that_mean_the_same_trial_are_asked_once(tmp_path: Path, composer: Composer) -> None:
+    """Without a localisation network the family has no effect, and a cell without a transformer needs no twin."""
+    text = QUESTION + "axes: {locnet@locnet1: [none, conv], transformer: [affine, rotation]}\nseeds: [1]\n"
+    sweep = read(tmp_path, composer, text)
+    asked = GridPlanner(sweep, PointComposer(sweep, composer)).ask()
+
+    assert [trial.label for trial in asked] == ["none · affine", "conv · affine", "conv · rotation"]
+    assert not any(trial.is_twin for trial in asked)
+
+
+def test_twins_keep_the_labels_that_tell_them_apart(tmp_path: Path, composer: Composer) -> None:
+    """Two networks have two twins; what all cells share is not repeated."""
+    text = QUESTION + (
+        "base: {locnet@locnet1: conv}\naxes: {network: [lecun, idsia], transformer: [affine, scale]}\nseeds: [1]\n"
+    )
+    sweep = read(tmp_path, composer, text)
+    asked = GridPlanner(sweep, PointComposer(sweep, composer)).ask()
+
+    assert [trial.label for trial in asked if trial.is_twin] == ["lecun · no ST", "idsia · no ST"]
+
+
+WRONG = [
+    ("axes: {}\n", "asks no question"),
+    (QUESTION + "axis: {}\n", "did you mean axes"),
+    (QUESTION + "axes: {transformer: affine}\n", "axes.transformer"),
+    (QUESTION + "axes: {transformer: [affine, affine]}\n", "each value once"),
+    (QUESTION + "axes: {network.sizes: [[[1]]]}\n", "list of lists"),
+    (QUESTION + "seeds: 0\n", "seeds"),
+    (QUESTION + "seeds: [1, 1]\n", "each seed once"),
+    (QUESTION + "seeds: [a]\n", "seeds"),
+    (QUESTION + "twins: 1\n", "true or false"),
+    (QUESTION + "planner: gird\n", "grid"),
+    (QUESTION + "base: [a]\n", "keys and values"),
+    ("question: [\n", "not YAML"),
+    ("- a\n", "keys and values"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG)
+def test_a_wrong_sweep_is_named_with_its_file(tmp_path: Path, composer: Composer, text: str, message: str) -> None:
+    """The message has the file and the remedy."""
+    with pytest.raises(SpecError, match="mine.yaml") as caught:
+        read(tmp_path, composer, text)
+    assert message in str(caught.value)
+
+
+def test_a_wrong_point_names_the_sweep_and_the_cell(tmp_path: Path, composer: Composer) -> None:
+    """In a sweep of hundreds of cells the message says which one is wrong."""
+    sweep = read(tmp_path, composer, QUESTION + "axes: {network.sizes: [[10,20,30], [1,2]]}\n")
+    with pytest.raises(SpecError, match=r"sweep mine, cell 1,2: .*network.sizes"):
+        GridPlanner(sweep, PointComposer(sweep, composer)).ask()
+
+
+def test_a_users_own_sweep_is_found_and_hides_a_shipped_one(tmp_path: Path) -> None:
+    """``sweeps/`` in the working folder comes first; an unknown name offers the nearest."""
+    own = tmp_path / "sweeps"
+    own.mkdir()
+    (own / "locnet_sizes.yaml").write_text(QUESTION)
+    (own / "mine.yaml").write_text(QUESTION)
+
+    assert find_sweep("locnet_sizes", tmp_path) == own / "locnet_sizes.yaml"
+    assert "mine" in sweep_files(tmp_path)
+    with pytest.raises(UnknownNameError, match="did you mean locnet_sizes"):
+        find_sweep("locnet_size", tmp_path)

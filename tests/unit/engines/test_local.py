@@ -1,0 +1,131 @@
+"""The local engine survives what happens to processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from fake_trials import Task, fake_spec
+
+from stnbench.engines.base import EngineEvent, Epoch, Finished, Launch, Lost, Slot
+from stnbench.engines.local import LocalEngine
+from stnbench.engines.process import worker_environment
+
+pytestmark = pytest.mark.slow
+
+SUPPORT = Path(__file__).parents[2] / "support"
+FAKE_WORKER = (sys.executable, str(SUPPORT / "fake_worker.py"))
+SLOTS = [Slot(name=f"cpu{index}", device="cpu", threads=1) for index in range(2)]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[LocalEngine]:
+    """Two slots with fake trials."""
+    made = LocalEngine(SLOTS, tmp_path / "logs", command=FAKE_WORKER, grace_s=1.0)
+    yield made
+    made.close()
+
+
+def launch(tmp_path: Path, task: Task, token: str) -> Launch:
+    """An attempt in a folder of its own."""
+    folder = tmp_path / token
+    folder.mkdir()
+    return Launch(spec=fake_spec(task), token=token, folder=str(folder), data_root=str(tmp_path))
+
+
+def endings(engine: LocalEngine, count: int, timeout_s: float = 20.0) -> dict[str, EngineEvent]:
+    """The endings of so many attempts, by token."""
+    found: dict[str, EngineEvent] = {}
+    deadline = time.monotonic() + timeout_s
+    while len(found) < count and time.monotonic() < deadline:
+        for event in engine.poll(0.1):
+            if not isinstance(event, Epoch):
+                assert event.token not in found, "an attempt ended twice"
+                found[event.token] = event
+    return found
+
+
+def test_a_worker_that_dies_loses_its_attempt_and_is_replaced(engine: LocalEngine, tmp_path: Path) -> None:
+    """A killed process is reported with its signal; the slot works again with a new process."""
+    engine.submit(SLOTS[0], launch(tmp_path, Task.DIE, "a"))
+    lost = endings(engine, 1)["a"]
+
+    assert isinstance(lost, Lost)
+    assert "SIGKILL" in lost.reason
+    engine.submit(SLOTS[0], launch(tmp_path, Task.FINISH, "b"))
+    assert endings(engine, 1) == {"b": Finished(token="b")}
+
+
+def test_a_worker_is_warm_for_its_next_trial(engine: LocalEngine, tmp_path: Path) -> None:
+    """One process serves many trials of a slot."""
+    pids = set()
+    for token in ("a", "b", "c"):
+        engine.submit(SLOTS[0], launch(tmp_path, Task.FINISH, token))
+        pids |= {worker.pid for worker in engine._workers.values()}
+        endings(engine, 1)
+
+    assert len(pids) == 1
+
+
+def test_killing_an_attempt_ends_it_alone(engine: LocalEngine, tmp_path: Path) -> None:
+    """The neighbour in the other slot goes on."""
+    engine.submit(SLOTS[0], launch(tmp_path, Task.WAIT, "a"))
+    engine.submit(SLOTS[1], launch(tmp_path, Task.SLEEP, "b"))
+    engine.kill("a")
+    found = endings(engine, 2)
+
+    assert isinstance(found["a"], Lost)
+    assert found["b"] == Finished(token="b")
+
+
+def test_a_worker_that_talks_nonsense_is_ended(engine: LocalEngine, tmp_path: Path) -> None:
+    """A broken protocol costs the attempt, not the sweep."""
+    engine.submit(SLOTS[0], launch(tmp_path, Task.TALK_NONSENSE, "a"))
+    lost = endings(engine, 1)["a"]
+
+    assert isinstance(lost, Lost)
+    assert "no message" in lost.reason
+
+
+def test_no_worker_outlives_an_engine_that_is_killed(tmp_path: Path) -> None:
+    """After kill -9 of the orchestrator its workers end by themselves, in the middle of a trial."""
+    script = textwrap.dedent(f"""
+        import sys, time
+        sys.path.insert(0, {str(SUPPORT)!r})
+        from pathlib import Path
+        from fake_trials import Task, fake_spec
+        from stnbench.engines.base import Launch, Slot
+        from stnbench.engines.local import LocalEngine
+        slot = Slot(name="cpu0", device="cpu", threads=1)
+        engine = LocalEngine([slot], Path({str(tmp_path)!r}) / "logs", command={FAKE_WORKER!r})
+        launch = Launch(spec=fake_spec(Task.WAIT), token="a", folder={str(tmp_path)!r}, data_root={str(tmp_path)!r})
+        engine.submit(slot, launch)
+        while not (Path({str(tmp_path)!r}) / "spec.json").exists():
+            engine.poll(0.05)
+        print(engine._workers["cpu0"].pid, flush=True)
+        time.sleep(60)
+    """)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as orchestrator:
+        assert orchestrator.stdout is not None
+        worker = psutil.Process(int(orchestrator.stdout.readline()))
+        assert worker.is_running()
+        orchestrator.send_signal(signal.SIGKILL)
+        orchestrator.wait()
+        worker.wait(timeout=5)
+
+    assert not psutil.pid_exists(worker.pid)
+
+
+def test_a_worker_sees_its_device_and_its_threads_only() -> None:
+    """CUDA_VISIBLE_DEVICES is set for every worker, also to hide GPUs from a CPU slot."""
+    gpu = worker_environment(Slot(name="gpu1.0", device="GPU-abc", threads=4), {"PATH": "x"})
+    cpu = worker_environment(SLOTS[0], dict(os.environ))
+
+    assert (gpu["CUDA_VISIBLE_DEVICES"], gpu["OMP_NUM_THREADS"], gpu["PATH"]) == ("GPU-abc", "4", "x")
+    assert cpu["CUDA_VISIBLE_DEVICES"] == "-1"

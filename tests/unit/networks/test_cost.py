@@ -1,0 +1,72 @@
+"""Cost: counted by hand for a network small enough."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from stnbench.core.errors import InfeasibleError
+from stnbench.networks.build import build_network
+from stnbench.networks.cost import measure_cost
+from stnbench.spec.data import SignsSpec
+from stnbench.spec.model import LecunSpec, LocnetSpec, PlacedTransformerSpec
+from stnbench.spec.trial import TrialSpec
+
+SPEC = TrialSpec(
+    dataset=SignsSpec(image_size=16),
+    network=LecunSpec(sizes=(2, 3, 4), contrastive_norm=False),
+    transformers=(PlacedTransformerSpec(place=1, locnet=LocnetSpec(sizes=(2, 3, 4))),),
+)
+
+CLASSIFIER_FLOPS = 2 * (16 * 16 * 75 * 2 + 8 * 8 * 50 * 3 + 3 * 4 * 4 * 4 + 4 * 5)
+LOCALIZATION_FLOPS = 2 * (8 * 8 * 75 * 2 + 4 * 4 * 50 * 3 + 3 * 2 * 2 * 4 + 4 * 6)
+
+
+def test_flops_are_twice_the_multiply_adds() -> None:
+    """Every convolution and linear layer counts, of localisation networks too."""
+    assert measure_cost(SPEC, classes=5).flops == CLASSIFIER_FLOPS + LOCALIZATION_FLOPS
+    assert measure_cost(SPEC.twin(), classes=5).flops == CLASSIFIER_FLOPS
+
+
+def test_parameters_are_those_of_the_network() -> None:
+    """The same number as the built network has."""
+    network = build_network(SPEC, classes=5, seed=1)
+    assert measure_cost(SPEC, classes=5).parameters == sum(p.numel() for p in network.parameters())
+
+
+def test_activations_are_the_outputs_of_all_layers() -> None:
+    """Four bytes for every number that a convolution, pooling, ReLU, linear layer or transformer puts out."""
+    conv_stages = (2 * 16 * 16 + 2 * 2 * 8 * 8) + (3 * 8 * 8 + 2 * 3 * 4 * 4)
+    classifier = conv_stages + 4 + 4 + 5
+    localization = 3 * 8 * 8 + (2 * 8 * 8 + 2 * 2 * 4 * 4) + (3 * 4 * 4 + 2 * 3 * 2 * 2) + 4 + 4 + 6
+    transformed = 3 * 16 * 16
+    assert measure_cost(SPEC.twin(), classes=5).activation_bytes == 4 * classifier
+    assert measure_cost(SPEC, classes=5).activation_bytes == 4 * (classifier + localization + transformed)
+
+
+def test_contrastive_norm_adds_flops_and_no_parameters() -> None:
+    """The matrix products of the norm are counted."""
+    plain = SPEC.twin()
+    normed = dataclasses.replace(plain, network=LecunSpec(sizes=(2, 3, 4)))
+    assert measure_cost(normed, classes=5).parameters == measure_cost(plain, classes=5).parameters
+    products = 2 * 2 * 2 * (8**3 + 4**3)
+    assert measure_cost(normed, classes=5).flops == CLASSIFIER_FLOPS + products
+
+
+def test_measuring_leaves_random_state_and_default_device_alone() -> None:
+    """Planning a sweep has no effect on what runs after it."""
+    before = torch.get_rng_state()
+    measure_cost(SPEC, classes=5)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.empty(0).device.type == "cpu"
+
+
+def test_an_infeasible_trial_has_no_cost() -> None:
+    """The reason comes instead."""
+    small = dataclasses.replace(
+        SPEC,
+        dataset=SignsSpec(image_size=8),
+        transformers=(PlacedTransformerSpec(place=2),),
+    )
+    with pytest.raises(InfeasibleError, match="at place 2"):
+        measure_cost(small, classes=5)

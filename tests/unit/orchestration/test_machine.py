@@ -1,0 +1,238 @@
+"""The machine: events in, commands out; no trial is lost, and none runs twice at once."""
+
+import itertools
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stnbench.core.errors import TransitionError
+from stnbench.engines.base import Slot
+from stnbench.orchestration.machine import (
+    AttemptFailed,
+    AttemptFinished,
+    AttemptStopped,
+    Command,
+    Event,
+    KillAttempt,
+    LaunchTrial,
+    Machine,
+    RecordComplete,
+    RecordEnd,
+    StopAsked,
+    StopAttempt,
+    TimePassed,
+    TrialsPlanned,
+)
+from stnbench.orchestration.policy import BREAKER_THRESHOLD, RETRIES, signature
+from stnbench.spec.result import Failure, FailureKind
+from stnbench.spec.states import AttemptState, TrialState
+
+TWO_GPUS = (
+    Slot(name="gpu0.0", device="0", threads=1),
+    Slot(name="gpu1.0", device="1", threads=1),
+    Slot(name="gpu0.1", device="0", threads=1),
+)
+
+
+def machine(slots: int = 2, **options: float) -> Machine:
+    """A machine with CPU slots."""
+    made = [Slot(name=f"cpu{index}", device=f"cpu{index}", threads=1) for index in range(slots)]
+    return Machine(made, session="s", **options)  # type: ignore[arg-type]
+
+
+def launches(commands: tuple[Command, ...]) -> list[tuple[str, str]]:
+    """Trial and slot of every launch."""
+    return [(command.trial_id, command.slot.name) for command in commands if isinstance(command, LaunchTrial)]
+
+
+def failure(kind: FailureKind, place: str = 'File "a.py", line 1') -> Failure:
+    """A failure of a kind, at a place in the code."""
+    return Failure(kind=kind, message=f"Error: {kind}", traceback=f"Traceback\n  {place}\n")
+
+
+def test_free_slots_get_trials_in_order_at_once() -> None:
+    """No batch barrier: every ending makes room for the next trial in the same answer."""
+    it = machine()
+    assert launches(it.handle(TrialsPlanned(trial_ids=("a", "b", "c")))) == [("a", "cpu0"), ("b", "cpu1")]
+
+    assert it.handle(AttemptFinished(token="s-2"))[0] == RecordComplete(token="s-2")
+    assert it.running == {"s-1": "a", "s-3": "c"}
+    it.handle(AttemptFinished(token="s-1"))
+    it.handle(AttemptFinished(token="s-3"))
+    assert it.is_idle
+    assert it.state_of("a") is TrialState.COMPLETE
+
+
+@pytest.mark.parametrize("kind", list(FailureKind))
+def test_each_kind_of_failure_has_its_own_retries(kind: FailureKind) -> None:
+    """A trial is tried again as often as its policy says and then failed; no attempt is overwritten."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    for number in itertools.count(1):
+        commands = it.handle(AttemptFailed(token=f"s-{number}", failure=failure(kind)))
+        assert isinstance(commands[0], RecordEnd)
+        if not launches(commands):
+            break
+
+    assert number == RETRIES[kind].retries + 1
+    assert it.state_of("a") is TrialState.FAILED
+    lost = kind is FailureKind.KILLED
+    assert commands[0].attempt_state is (AttemptState.LOST if lost else AttemptState.FAILED)
+
+
+def test_a_trial_that_ran_out_of_memory_gets_its_device_alone() -> None:
+    """It waits until its device is empty, nothing joins it there, and other devices go on."""
+    it = Machine(TWO_GPUS, session="s")
+    it.handle(TrialsPlanned(trial_ids=("a", "b", "c", "d", "e")))
+    after_failure = it.handle(AttemptFailed(token="s-1", failure=failure(FailureKind.OUT_OF_MEMORY)))
+    assert launches(after_failure) == []
+
+    assert launches(it.handle(AttemptFinished(token="s-3"))) == [("a", "gpu0.0")]
+    assert launches(it.handle(AttemptFinished(token="s-2"))) == [("d", "gpu1.0")]
+    assert set(launches(it.handle(AttemptFinished(token="s-4")))) == {("e", "gpu0.0")}
+
+
+def test_the_breaker_stops_a_sweep_whose_trials_die_of_the_same_bug() -> None:
+    """The third trial that dies at the same place stops the sweep; the rest stays planned."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=tuple("abcde")))
+    for number in range(1, BREAKER_THRESHOLD + 1):
+        commands = it.handle(AttemptFailed(token=f"s-{number}", failure=failure(FailureKind.BUG)))
+
+    assert "same bug" in it.stop_reason
+    assert launches(commands) == []
+    assert [it.state_of(trial) for trial in "abcde"].count(TrialState.PLANNED) == 5 - BREAKER_THRESHOLD
+
+
+def test_different_bugs_and_successes_do_not_trip_the_breaker() -> None:
+    """Bugs at different places are different bugs, and a trial that completes clears the count."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=tuple(str(number) for number in range(8))))
+    for number in range(1, 5):
+        it.handle(AttemptFailed(token=f"s-{number}", failure=failure(FailureKind.BUG, f'File "{number}.py"')))
+    it.handle(AttemptFailed(token="s-5", failure=failure(FailureKind.BUG, 'File "4.py"')))
+    it.handle(AttemptFinished(token="s-6"))
+    it.handle(AttemptFailed(token="s-7", failure=failure(FailureKind.BUG, 'File "4.py"')))
+
+    assert it.stop_reason == ""
+
+
+def test_the_signature_of_a_bug_is_its_place_and_its_kind() -> None:
+    """Values in the message do not make another bug of it."""
+    one = Failure(kind=FailureKind.BUG, message="ValueError: 3 of trial a", traceback='File "x.py", line 3\n')
+    same = Failure(kind=FailureKind.BUG, message="ValueError: 4 of trial b", traceback='File "x.py", line 3\n')
+    other = Failure(kind=FailureKind.BUG, message="KeyError: 4", traceback='File "x.py", line 3\n')
+
+    assert signature(one) == signature(same) != signature(other)
+
+
+def test_a_trial_beyond_its_time_is_killed_once_and_timed_out() -> None:
+    """The worker's death is then the timeout's doing, with its own policy: no retry."""
+    it = machine(slots=1, timeout_s=10.0)
+    it.handle(TimePassed(now_s=100.0))
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+
+    assert it.handle(TimePassed(now_s=109.0)) == ()
+    assert it.handle(TimePassed(now_s=111.0)) == (KillAttempt(token="s-1"),)
+    assert it.handle(TimePassed(now_s=112.0)) == ()
+    record = it.handle(AttemptFailed(token="s-1", failure=failure(FailureKind.KILLED)))[0]
+    assert isinstance(record, RecordEnd)
+    assert record.failure is not None
+    assert record.failure.kind is FailureKind.TIMEOUT
+    assert it.state_of("a") is TrialState.FAILED
+
+
+def test_stopping_stops_what_runs_and_starts_nothing() -> None:
+    """Stopped trials stay planned, so that the next run takes them up; the first reason is kept."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a", "b")))
+    assert it.handle(StopAsked(reason="Ctrl-C")) == (StopAttempt(token="s-1"),)
+    commands = it.handle(AttemptStopped(token="s-1"))
+
+    assert launches(commands) == []
+    assert it.state_of("a") is it.state_of("b") is TrialState.PLANNED
+    it.handle(StopAsked(reason="later"))
+    assert (it.is_idle, it.stop_reason) == (True, "Ctrl-C")
+
+
+def test_a_worker_killed_while_stopping_costs_no_retry() -> None:
+    """A second Ctrl-C kills workers; their trials stay planned however often that happened before."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    for number in range(1, RETRIES[FailureKind.KILLED].retries + 1):
+        it.handle(AttemptFailed(token=f"s-{number}", failure=failure(FailureKind.KILLED)))
+    it.handle(StopAsked(reason="Ctrl-C"))
+    it.handle(AttemptFailed(token="s-3", failure=failure(FailureKind.KILLED)))
+
+    assert it.state_of("a") is TrialState.PLANNED
+
+
+def test_the_impossible_is_refused_with_the_history() -> None:
+    """An ending of an attempt that does not run, and a trial planned twice, are errors."""
+    it = machine()
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    with pytest.raises(TransitionError, match="s-9"):
+        it.handle(AttemptFinished(token="s-9"))
+    with pytest.raises(TransitionError, match="launched in cpu0 as s-1"):
+        it.handle(TrialsPlanned(trial_ids=("a",)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), trials=st.integers(0, 12), slots=st.integers(1, 4), per_device=st.integers(1, 2))
+def test_whatever_happens_every_trial_ends_once(data: st.DataObject, trials: int, slots: int, per_device: int) -> None:
+    """Under random endings in random order: slots are never shared, no trial runs twice at once, all reach an end."""
+    made = [Slot(name=f"s{index}", device=str(index // per_device), threads=1) for index in range(slots)]
+    it = Machine(made, session="s", timeout_s=50.0)
+    running: dict[str, LaunchTrial] = {}
+    ends: Counter[str] = Counter()
+    commands = list(it.handle(TrialsPlanned(trial_ids=tuple(map(str, range(trials))))))
+    may_stop = data.draw(st.booleans())
+    for round_number in itertools.count():
+        _check(commands, running, ends)
+        if it.is_idle:
+            break
+        if round_number % 4 == 0:
+            it.handle(TimePassed(now_s=float(round_number)))
+        commands = list(it.handle(_random_ending(data, running)))
+        if may_stop and data.draw(st.integers(0, 9)) == 0:
+            commands.extend(it.handle(StopAsked(reason="drawn")))
+
+    assert it.is_idle
+    assert not running
+    for trial in map(str, range(trials)):
+        state = it.state_of(trial)
+        assert state.is_final or (it.stop_reason and state is TrialState.PLANNED)
+        assert ends[trial] == int(state.is_final)
+
+
+def _random_ending(data: st.DataObject, running: dict[str, LaunchTrial]) -> Event:
+    token = data.draw(st.sampled_from(sorted(running)))
+    del running[token]
+    kind = data.draw(st.sampled_from(["finished", "stopped", *FailureKind]))
+    if kind == "finished":
+        return AttemptFinished(token=token)
+    if kind == "stopped":
+        # An engine reports Stopped only for what it was asked to stop; unasked, the trial is simply planned again.
+        return AttemptStopped(token=token)
+    return AttemptFailed(token=token, failure=failure(FailureKind(kind), f"File {token}"))
+
+
+def _check(commands: list[Command], running: dict[str, LaunchTrial], ends: Counter[str]) -> None:
+    for command in commands:
+        match command:
+            case LaunchTrial(trial_id=trial_id, token=token, slot=slot):
+                assert all(other.slot != slot and other.trial_id != trial_id for other in running.values())
+                assert ends[trial_id] == 0
+                running[token] = command
+                TOKENS[token] = trial_id
+            case RecordComplete(token=token):
+                ends[TOKENS[token]] += 1
+            case RecordEnd(token=token, trial_state=state):
+                ends[TOKENS[token]] += int(state.is_final)
+            case _:
+                assert command.token in running
+
+
+TOKENS: dict[str, str] = {}

@@ -1,0 +1,238 @@
+"""The runner: what the store holds after a sweep, whatever happened to its attempts."""
+
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from fake_trials import Task, fake_accuracy, fake_result, fake_spec, run_fake_trial
+from typing_extensions import override
+
+from stnbench.core.paths import RunsLayout
+from stnbench.engines.base import Slot
+from stnbench.engines.inline import InlineEngine
+from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.observer import EndedAttempt, Observer
+from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
+from stnbench.planning.base import Observation, Planner
+from stnbench.spec.result import FailureKind
+from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.sweep import Point, SweepSpec
+from stnbench.spec.trial import TrialSpec
+from stnbench.store.records import AttemptStart, PlannedTrial
+from stnbench.store.store import Store
+from stnbench.trials.files import write_result
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SWEEP = SweepSpec(name="test", question="Does it run?")
+IDENTITY = ProcessIdentity(host="h", pid=1, boot_id="b", session="one")
+
+
+class ListPlanner(Planner):
+    """Asks for a list, and remembers what it was told."""
+
+    def __init__(self, specs: Sequence[TrialSpec]) -> None:
+        self.waiting = list(specs)
+        self.told: list[Observation] = []
+
+    @override
+    def ask(self) -> Sequence[PlannedTrial]:
+        asked, self.waiting = self.waiting, []
+        return [PlannedTrial(spec=spec, point=Point(labels=()), label=spec.trial_id) for spec in asked]
+
+    @override
+    def tell(self, observation: Observation) -> None:
+        self.told.append(observation)
+
+    @property
+    @override
+    def is_exhausted(self) -> bool:
+        return not self.waiting
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty store."""
+    with Store.open(tmp_path / "runs" / "stnbench.db", writable=True) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def fake_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts run in this process and train nothing."""
+    stand_in = types.ModuleType("stnbench.trials.run")
+    stand_in.run_trial = run_fake_trial  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "stnbench.trials.run", stand_in)
+
+
+def run(store: Store, tmp_path: Path, planner: Planner, *observers: Observer, **options: bool | float) -> RunSummary:
+    """One run of the sweep."""
+    runner = Runner(
+        sweep=SWEEP,
+        planner=planner,
+        store=store,
+        engine=InlineEngine(Slot(name="cpu0", device="cpu", threads=1)),
+        layout=RunsLayout(tmp_path / "runs"),
+        identity=ProcessIdentity.current(),
+        options=RunOptions(data_root=tmp_path, **options),  # type: ignore[arg-type]
+        observers=observers,
+        now=lambda: NOW,
+    )
+    return runner.run()
+
+
+def start(store: Store, spec: TrialSpec, token: str) -> None:
+    """An attempt begun by an orchestrator that has since died."""
+    store.save_sweep(SWEEP, [PlannedTrial(spec=spec, point=Point(labels=()), label="x")], NOW)
+    beginning = AttemptStart(
+        trial_id=spec.trial_id, token=token, slot="cpu0", host="h", pid=1, boot_id="b", started_at=NOW
+    )
+    store.start_attempt(beginning)
+
+
+def test_every_trial_ends_complete_once(store: Store, tmp_path: Path) -> None:
+    """The store has each trial complete, with its accuracy and its epochs; the planner was told validation only."""
+    specs = [fake_spec(Task.FINISH, cell=cell) for cell in range(3)]
+    planner = ListPlanner(specs)
+    summary = run(store, tmp_path, planner)
+
+    assert (summary.trials, summary.complete, summary.failed, summary.launched) == (3, 3, 0, 3)
+    for spec in specs:
+        outcome = store.outcome(spec.trial_id)
+        assert outcome is not None
+        assert outcome.validation.accuracy == pytest.approx(fake_accuracy(spec))
+        assert [item.record.epoch for item in store.epochs_of_trial(spec.trial_id)] == [1, 2]
+    told = {observation.trial_id: observation.validation_accuracy for observation in planner.told}
+    assert told == {spec.trial_id: pytest.approx(fake_accuracy(spec)) for spec in specs}
+
+
+def test_a_second_run_trains_nothing(store: Store, tmp_path: Path) -> None:
+    """Complete trials are told to the planner from the store and never launched again."""
+    specs = [fake_spec(Task.FINISH, cell=cell) for cell in range(2)]
+    run(store, tmp_path, ListPlanner(specs))
+    planner = ListPlanner(specs)
+    summary = run(store, tmp_path, planner)
+
+    assert (summary.launched, summary.complete) == (0, 2)
+    assert [observation.validation_accuracy for observation in planner.told] == [
+        pytest.approx(fake_accuracy(spec)) for spec in specs
+    ]
+
+
+def test_an_edited_sweep_runs_only_what_is_new(store: Store, tmp_path: Path) -> None:
+    """Adding a cell keeps what is done; taking one away hides it and keeps it."""
+    one, two, three = (fake_spec(Task.FINISH, cell=cell) for cell in range(3))
+    run(store, tmp_path, ListPlanner([one, two]))
+    summary = run(store, tmp_path, ListPlanner([two, three]))
+
+    assert (summary.launched, summary.trials) == (1, 2)
+    assert store.outcome(one.trial_id) is not None
+
+
+def test_a_failure_is_a_row_and_the_others_go_on(store: Store, tmp_path: Path) -> None:
+    """A bug fails its trial with message and traceback; asked to, the next run tries it again."""
+    bad, good = fake_spec(Task.FAIL), fake_spec(Task.FINISH)
+    summary = run(store, tmp_path, ListPlanner([bad, good]))
+    assert (summary.complete, summary.failed) == (1, 1)
+    attempt = store.attempts_of_trial(bad.trial_id)[0]
+    assert attempt.failure is not None
+    assert attempt.failure.kind is FailureKind.BUG
+    assert "ZeroDivisionError" in attempt.failure.traceback
+
+    assert run(store, tmp_path, ListPlanner([bad, good])).launched == 0
+    again = run(store, tmp_path, ListPlanner([bad, good]), retry_failed=True)
+    assert (again.launched, len(store.attempts_of_trial(bad.trial_id))) == (1, 2)
+
+
+def test_out_of_memory_is_tried_once_more(store: Store, tmp_path: Path) -> None:
+    """The retry is an attempt of its own, in a folder of its own."""
+    spec = fake_spec(Task.OUT_OF_MEMORY)
+    run(store, tmp_path, ListPlanner([spec]))
+    attempts = store.attempts_of_trial(spec.trial_id)
+
+    assert [attempt.state for attempt in attempts] == [AttemptState.FAILED, AttemptState.FAILED]
+    folders = RunsLayout(tmp_path / "runs").trial(spec.trial_id).iterdir()
+    assert sorted(folder.name for folder in folders) == ["001", "002"]
+
+
+def test_a_result_that_cannot_be_read_fails_the_trial(store: Store, tmp_path: Path) -> None:
+    """A worker that says it has finished and left garbage has a bug."""
+    spec = fake_spec(Task.GARBLE_RESULT)
+    summary = run(store, tmp_path, ListPlanner([spec]))
+
+    failure = store.attempts_of_trial(spec.trial_id)[0].failure
+    assert summary.failed == 1
+    assert failure is not None
+    assert "result.json" in failure.message
+
+
+def test_recovery_adopts_a_result_that_reached_the_disk(store: Store, tmp_path: Path) -> None:
+    """The orchestrator died between the result and the store: nothing is trained again."""
+    spec = fake_spec(Task.FINISH)
+    start(store, spec, "dead-1")
+    folder = RunsLayout(tmp_path / "runs").attempt(spec.trial_id, 1)
+    folder.mkdir(parents=True)
+    write_result(folder, fake_result(spec, "dead-1"))
+    summary = run(store, tmp_path, ListPlanner([spec]))
+
+    assert (summary.adopted, summary.lost, summary.launched, summary.complete) == (1, 0, 0, 1)
+
+
+@pytest.mark.parametrize("left_behind", ["nothing", "garbage", "another attempt's result"])
+def test_recovery_plans_again_what_was_lost(store: Store, tmp_path: Path, left_behind: str) -> None:
+    """Without a whole result of its own an attempt is lost, and its trial runs again."""
+    spec = fake_spec(Task.FINISH)
+    start(store, spec, "dead-1")
+    folder = RunsLayout(tmp_path / "runs").attempt(spec.trial_id, 1)
+    folder.mkdir(parents=True)
+    if left_behind == "garbage":
+        (folder / "result.json").write_text('{"trial_id"')
+    elif left_behind != "nothing":
+        write_result(folder, fake_result(spec, "dead-2"))
+    summary = run(store, tmp_path, ListPlanner([spec]))
+
+    assert (summary.adopted, summary.lost, summary.launched, summary.complete) == (0, 1, 1, 1)
+    states = [attempt.state for attempt in store.attempts_of_trial(spec.trial_id)]
+    assert states == [AttemptState.LOST, AttemptState.COMPLETE]
+
+
+def test_a_stopped_sweep_leaves_its_trials_planned(store: Store, tmp_path: Path) -> None:
+    """Asked to stop after the first trial, the runner starts no other; the next run completes the sweep."""
+    specs = [fake_spec(Task.FINISH, cell=cell) for cell in range(3)]
+    planner = ListPlanner(specs)
+
+    class StopAfterFirst(Observer):
+        """Asks the runner to stop when the first trial has ended."""
+
+        @override
+        def ended(self, end: EndedAttempt) -> None:
+            runner.ask_stop("enough")
+
+    runner = Runner(
+        sweep=SWEEP,
+        planner=planner,
+        store=store,
+        engine=InlineEngine(Slot(name="cpu0", device="cpu", threads=1)),
+        layout=RunsLayout(tmp_path / "runs"),
+        identity=IDENTITY,
+        options=RunOptions(data_root=tmp_path),
+        observers=[StopAfterFirst()],
+    )
+    summary = runner.run()
+
+    assert summary.stop_reason == "enough"
+    assert 1 <= summary.complete < 3
+    states = store.trial_states([spec.trial_id for spec in specs])
+    assert set(states.values()) == {TrialState.COMPLETE, TrialState.PLANNED}
+    assert run(store, tmp_path, ListPlanner(specs)).complete == 3
+
+
+def test_a_budget_ends_a_sweep(store: Store, tmp_path: Path) -> None:
+    """A wall-clock budget that is already spent lets the first trial end and starts no more."""
+    specs = [fake_spec(Task.SLEEP, cell=cell) for cell in range(3)]
+    summary = run(store, tmp_path, ListPlanner(specs), budget_s=0.05)
+
+    assert "budget" in summary.stop_reason
+    assert summary.complete < 3

@@ -1,0 +1,62 @@
+"""Views have equal digests exactly when they show the same."""
+
+import dataclasses
+
+import pytest
+
+from stnbench.core.errors import SpecError
+from stnbench.spec.states import AttemptState
+from stnbench.spec.trial import TrialSpec
+from stnbench.tracking.base import AttemptView, CellView
+from stnbench.tracking.digest import view_digest
+
+OTHERS = {
+    str: "other",
+    bool: False,
+    int: 99,
+    float: 0.125,
+}
+
+
+def changed(value: object) -> object:
+    """Another value of the same kind."""
+    match value:
+        case AttemptState():
+            return AttemptState.LOST
+        case TrialSpec():
+            return value.with_seed(value.seed + 1)
+        case tuple():
+            return value[:-1]
+        case bool():
+            return not value
+        case str() | int() | float():
+            return OTHERS[type(value)]
+        case _:
+            return None
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(AttemptView)])
+def test_every_field_of_an_attempt_counts(attempt: AttemptView, name: str) -> None:
+    """No change of an attempt goes unseen."""
+    other = dataclasses.replace(attempt, **{name: changed(getattr(attempt, name))})
+    assert view_digest(other) != view_digest(attempt)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(CellView)])
+def test_every_field_of_a_cell_counts(cell: CellView, name: str) -> None:
+    """No change of a cell goes unseen."""
+    other = dataclasses.replace(cell, **{name: changed(getattr(cell, name))})
+    assert view_digest(other) != view_digest(cell)
+
+
+def test_equal_views_have_equal_digests(attempt: AttemptView, cell: CellView) -> None:
+    """A view made again is the same view, in this process or the next: the digests are pinned."""
+    assert view_digest(dataclasses.replace(attempt)) == view_digest(attempt)
+    assert view_digest(dataclasses.replace(cell)) == view_digest(cell) == "4701bf5b62c3a199"
+
+
+def test_what_json_cannot_say_is_refused(attempt: AttemptView) -> None:
+    """A number that is not finite has no digest."""
+    epochs = (dataclasses.replace(attempt.epochs[0], train_loss=float("nan")),)
+    with pytest.raises(SpecError, match="not a finite number"):
+        view_digest(dataclasses.replace(attempt, epochs=epochs))

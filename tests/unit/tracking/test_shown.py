@@ -1,0 +1,120 @@
+"""What is shown of an attempt and a cell is complete, within MLflow's limits, and never early."""
+
+import dataclasses
+import re
+
+import pytest
+
+from stnbench.spec.model import PlacedTransformerSpec
+from stnbench.spec.result import Failure, FailureKind
+from stnbench.spec.states import AttemptState
+from stnbench.spec.trial import TrialSpec
+from stnbench.tracking import shown
+from stnbench.tracking.base import AttemptView, CellView
+
+MLFLOW_KEY = re.compile(r"[-\w./: ]{1,250}")
+
+
+def test_parameters_are_the_whole_specification() -> None:
+    """Every value has its path; transformers are called by their place, so that columns line up across cells."""
+    parameters = shown.run_parameters(TrialSpec(transformers=(PlacedTransformerSpec(place=2),), seed=7))
+    assert parameters["seed"] == "7"
+    assert parameters["training.train_images"] == "null"
+    assert parameters["preprocess.global_norm"] == "true"
+    assert parameters["network.sizes"] == "[108,200,100]"
+    assert parameters["transformers.2.locnet.sizes"] == "[200,300,200]"
+    assert parameters["optimizer.learning_rate"] == "0.01"
+    assert not [key for key in parameters if key.startswith("transformers.1")]
+
+
+def test_a_cell_without_transformers_says_so() -> None:
+    """An empty list is a value too."""
+    assert shown.run_parameters(TrialSpec())["transformers"] == "[]"
+
+
+def test_every_key_may_be_used_in_mlflow(attempt: AttemptView) -> None:
+    """MLflow's keys have at most 250 characters of a small alphabet."""
+    keys = [*shown.run_parameters(attempt.spec), *shown.run_tags(attempt)]
+    keys += [measure.key for measure in shown.run_measures(attempt)]
+    assert [key for key in keys if not MLFLOW_KEY.fullmatch(key)] == []
+
+
+def test_values_stay_within_the_limits(attempt: AttemptView) -> None:
+    """However long a failure's story, its tag is one that MLflow takes, and its end is what is kept."""
+    story = Failure(kind=FailureKind.BUG, message="m" * 50_000, traceback="t" * 50_000 + "ValueError: the end")
+    tags = shown.run_tags(dataclasses.replace(attempt, failure=story))
+    assert max(map(len, tags.values())) <= 8000
+    assert "ValueError: the end" in tags[shown.NOTE]
+
+
+def test_a_process_that_died_without_a_word_shows_its_log(attempt: AttemptView) -> None:
+    """Where there is no traceback, the last output tells."""
+    tags = shown.run_tags(attempt)
+    assert tags["failure"] == "timeout"
+    assert tags[shown.NOTE] == "**timeout**: too slow\n\n```\nepoch 1\nepoch 2\n```"
+
+
+def test_an_attempt_at_work_has_no_failure_and_no_environment(attempt: AttemptView) -> None:
+    """Tags that nothing is known of are left out."""
+    tags = shown.run_tags(dataclasses.replace(attempt, failure=None, environment=None))
+    assert tags == {
+        "sweep": "sizes",
+        "cell": attempt.cell_id,
+        "seed": "7",
+        "trial": attempt.trial_id,
+        "attempt": "1",
+        "status": "failed",
+        "token": "one",
+        "twin": "true",
+    }
+
+
+def test_points_in_time_follow_from_the_view(attempt: AttemptView) -> None:
+    """The time of an epoch is the start plus the durations until then, so that showing it again is the same point."""
+    points = {(one.step, one.timestamp_ms) for one in shown.run_measures(attempt) if one.key == "train_loss"}
+    assert points == {(1, 2500), (2, 4000)}
+    assert len(set(shown.run_measures(attempt))) == len(shown.run_measures(attempt))
+
+
+def test_the_end_is_at_the_last_epoch(attempt: AttemptView) -> None:
+    """Final numbers stand at the step of the last epoch and the time of the end."""
+    final = {one.key: one for one in shown.run_measures(attempt)}["test_accuracy"]
+    assert (final.value, final.step, final.timestamp_ms) == (0.5, 2, 9000)
+
+
+def test_health_is_shown_by_place(attempt: AttemptView) -> None:
+    """The spread of theta is the root mean square of its six deviations."""
+    health = {one.key: one.value for one in shown.run_measures(attempt) if one.key.startswith("transformer_2/")}
+    assert health == pytest.approx(
+        {
+            "transformer_2/theta_spread": (25 / 6) ** 0.5,
+            "transformer_2/outside_share": 0.1,
+            "transformer_2/identity_distance": 0.2,
+            "transformer_2/determinant_mean": 0.3,
+        }
+    )
+
+
+@pytest.mark.parametrize("state", AttemptState)
+def test_test_scores_wait_for_the_end(attempt: AttemptView, state: AttemptState) -> None:
+    """Only an attempt at work hides the test split."""
+    keys = {one.key for one in shown.run_measures(dataclasses.replace(attempt, state=state))}
+    assert ("test_accuracy" in keys) == (state is not AttemptState.RUNNING)
+    assert "validation_accuracy_final" in keys
+
+
+def test_names_count_attempts_and_seeds(attempt: AttemptView, cell: CellView) -> None:
+    """A first attempt is not numbered; one seed is no seeds."""
+    assert shown.run_name(attempt) == "small · seed 7"
+    assert shown.run_name(dataclasses.replace(attempt, number=3)) == "small · seed 7 · attempt 3"
+    assert shown.cell_name(cell) == "small · mean of 1 seed"
+    assert shown.cell_name(dataclasses.replace(cell, seeds=5)) == "small · mean of 5 seeds"
+
+
+def test_a_cell_shows_only_what_is_known(cell: CellView) -> None:
+    """Without an interval or a cost there is no such number."""
+    assert shown.cell_values(dataclasses.replace(cell, low=None, high=None, cost=None)) == {
+        "validation_accuracy_mean": 0.5,
+        "seeds": 1.0,
+    }
+    assert shown.cell_values(cell)["validation_accuracy_high"] == 0.6

@@ -1,0 +1,73 @@
+"""Devices are parsed strictly, and preparing one sets the process up as it says."""
+
+import pytest
+import torch
+
+from stnbench.core.errors import EngineError, SpecError
+from stnbench.training.device import DeviceSpec, MemoryMeter, device_name, prepare_device
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "index", "shown"),
+    [("cpu", "cpu", 0, "cpu"), ("cuda", "cuda", 0, "cuda:0"), ("cuda:3", "cuda", 3, "cuda:3")],
+)
+def test_a_device_is_read_from_its_name(text: str, kind: str, index: int, shown: str) -> None:
+    """The three ways to write a device, and how it is shown again."""
+    device = DeviceSpec.parse(text, threads=2)
+    assert (device.kind, device.index, device.threads, str(device)) == (kind, index, 2, shown)
+    assert device.torch == torch.device(shown)
+
+
+@pytest.mark.parametrize("text", ["", "gpu", "cpu:0", "cuda:", "cuda:x", "cuda:1 ", "CPU", "mps"])
+def test_any_other_name_is_refused(text: str) -> None:
+    """The message repeats what was written."""
+    with pytest.raises(SpecError, match="write cpu, cuda or cuda:N") as caught:
+        DeviceSpec.parse(text, threads=1)
+    assert repr(text) in str(caught.value)
+
+
+def test_less_than_one_thread_is_refused() -> None:
+    """A budget of no threads cannot be meant."""
+    with pytest.raises(SpecError, match="threads is 0"):
+        DeviceSpec.parse("cpu", threads=0)
+
+
+def test_preparing_sets_threads_and_determinism() -> None:
+    """The budget holds, algorithms are deterministic, and no time goes into filling buffers."""
+    assert prepare_device(DeviceSpec.parse("cpu", threads=2)) == torch.device("cpu")
+    assert torch.get_num_threads() == 2
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory is False
+
+
+def test_preparing_flushes_denormals() -> None:
+    """A number too small for a normal float32 becomes zero."""
+    prepare_device(DeviceSpec.parse("cpu", threads=1))
+    assert float(torch.tensor([1e-30]) * torch.tensor([1e-10])) == 0.0
+
+
+def test_a_gpu_that_is_not_there_is_an_engine_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says how many GPUs there are."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(EngineError, match="cuda:2 is not there: torch sees 2 GPUs"):
+        prepare_device(DeviceSpec.parse("cuda:2", threads=1))
+
+
+def test_the_cpu_has_a_name() -> None:
+    """Some text of the maker's."""
+    assert device_name(DeviceSpec.parse("cpu", threads=1)).strip()
+
+
+def test_the_memory_meter_keeps_the_largest_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peak stays when memory falls again."""
+    samples = iter([100 << 20, 300 << 20, 200 << 20])
+    monkeypatch.setattr(MemoryMeter, "_used_bytes", lambda self: next(samples))
+    meter = MemoryMeter(torch.device("cpu"))
+    meter.sample()
+    meter.sample()
+    assert meter.peak_mib == 300.0
+
+
+def test_the_memory_meter_measures_this_process() -> None:
+    """A process with torch in it holds tens of MiB at least."""
+    assert MemoryMeter(torch.device("cpu")).peak_mib > 20

@@ -1,0 +1,64 @@
+"""An evaluation scores every image once, in order, and leaves the network as it was."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.nn import functional
+
+from stnbench.spec.trial import TrialSpec
+from stnbench.training import evaluate as module
+from stnbench.training.evaluate import evaluate
+from stnbench.training.loop import TrainingRun
+
+MakeRun = Callable[[TrialSpec], TrainingRun]
+
+
+def test_the_score_is_that_of_one_large_batch(
+    make_run: MakeRun, toy_spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of 7, the last one smaller, give the loss, hits and predictions of all images at once."""
+    monkeypatch.setattr(module, "_BATCH", 7)
+    run = make_run(toy_spec)
+    rows = torch.tensor([5, 3, 110, 7, 64, 33, 2, 90, 91, 119])
+    found = evaluate(run.model, run.images, rows)
+    with torch.no_grad():
+        logits = run.model.logits(run.images.images[rows])
+    labels = run.images.labels[rows]
+    assert found.predictions == tuple(logits.argmax(dim=1).tolist())
+    assert found.loss == pytest.approx(float(functional.cross_entropy(logits, labels)), rel=1e-6)
+    assert found.correct == int((logits.argmax(dim=1) == labels).sum())
+    assert found.accuracy == found.correct / 10
+
+
+def test_a_new_transformer_is_the_identity(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """Health comes out of the same pass: before training nothing is moved and nothing outside is read."""
+    run = make_run(toy_spec)
+    (health,) = evaluate(run.model, run.images, run.validation).health
+    assert (health.place, health.identity_distance, health.outside_share, health.determinant_mean) == (1, 0, 0, 1)
+
+
+def test_without_a_transformer_there_is_no_health(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """A twin has none to report."""
+    run = make_run(toy_spec.twin())
+    assert evaluate(run.model, run.images, run.validation).health == ()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_of_the_network_is_kept(training: bool, make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """Evaluation does not end training, nor begin it, and leaves no gradient."""
+    run = make_run(toy_spec)
+    run.model.network.train(training)
+    evaluate(run.model, run.images, run.validation)
+    assert run.model.network.training is training
+    assert all(parameter.grad is None for parameter in run.model.network.parameters())
+
+
+def test_an_evaluation_becomes_the_score_of_a_split(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """Nothing is lost on the way."""
+    run = make_run(toy_spec)
+    found = evaluate(run.model, run.images, run.validation)
+    score = found.score("test")
+    assert (score.split, score.images, score.accuracy) == ("test", 20, found.accuracy)
+    assert dataclasses.asdict(score).items() >= {"loss": found.loss, "predictions": found.predictions}.items()

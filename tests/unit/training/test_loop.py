@@ -1,0 +1,234 @@
+"""The loop learns, drops nothing silently, stops when asked, and goes on bit for bit."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from stnbench.core.errors import DivergedError, SpecError
+from stnbench.spec.model import LecunSpec
+from stnbench.spec.result import EpochRecord
+from stnbench.spec.trial import OneCycleScheduleSpec, SgdSpec, TrainingSpec, TrialSpec
+from stnbench.training import loop
+from stnbench.training.checkpoint import Progress
+from stnbench.training.loop import Hooks, TrainingOutcome, TrainingRun, train
+from stnbench.training.model import Model
+
+MakeRun = Callable[[TrialSpec], TrainingRun]
+
+
+def hooks(**replaced: Any) -> Hooks:
+    """Hooks that do nothing, apart from those given."""
+    quiet = Hooks(save=lambda progress: None, report=lambda record: None, should_stop=lambda: False)
+    return dataclasses.replace(quiet, **replaced)
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    """Let so many steps pass."""
+    answers = iter([False] * steps)
+    return lambda: next(answers, True)
+
+
+def poison_before_step(run: TrainingRun, step: int, value: float = float("nan")) -> Callable[[], bool]:
+    """Put a value into a bias of the logits before the ``step``-th step, and never stop."""
+    counter = iter(range(1, 10**6))
+
+    def should_stop() -> bool:
+        if next(counter) == step:
+            with torch.no_grad():
+                run.model.network.logits.bias[0] = value
+        return False
+
+    return should_stop
+
+
+def losses(outcome: TrainingOutcome) -> list[float]:
+    """The training loss of every epoch."""
+    return [record.train_loss for record in outcome.progress.records]
+
+
+def test_the_loss_falls_on_a_task_that_can_be_learnt(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """Six epochs of ten steps learn the four quadrants."""
+    spec = dataclasses.replace(toy_spec, training=TrainingSpec(epochs=6, batch_size=10))
+    outcome = train(make_run(spec), hooks(), Progress())
+    assert losses(outcome)[-1] < losses(outcome)[0] / 2
+    assert outcome.validation is not None
+    assert outcome.validation.accuracy > 0.9
+
+
+def test_every_epoch_is_saved_and_then_reported(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """Three epochs of ten steps, each with its validation score, saved before anyone hears of it."""
+    seen: list[tuple[str, int]] = []
+    ticks = iter(range(100))
+    watching = hooks(
+        save=lambda progress: seen.append(("saved", progress.epochs)),
+        report=lambda record: seen.append(("reported", record.epoch)),
+        clock=lambda: next(ticks),
+    )
+    outcome = train(make_run(toy_spec), watching, Progress())
+    assert seen == [(what, epoch) for epoch in (1, 2, 3) for what in ("saved", "reported")]
+    records = outcome.progress.records
+    assert [(record.epoch, record.step) for record in records] == [(1, 10), (2, 20), (3, 30)]
+    assert [record.train_duration_s for record in records] == [1, 1, 1]
+    assert [record.evaluate_duration_s for record in records] == [1, 1, 1]
+    assert outcome.validation is not None
+    assert records[-1].validation_accuracy == outcome.validation.accuracy
+    assert records[-1].validation_loss == outcome.validation.loss
+    assert records[-1].health == outcome.validation.health
+    assert len(records[-1].health) == 1
+
+
+def test_the_record_of_an_epoch_has_no_room_for_a_test_score() -> None:
+    """Test scores are sealed: no field of what is reported could carry one."""
+    assert not [field.name for field in dataclasses.fields(EpochRecord) if "test" in field.name]
+
+
+def test_two_runs_of_one_trial_are_equal(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """On one CPU thread, bit for bit, and whatever the global generator was at."""
+    first = train(make_run(toy_spec), hooks(), Progress())
+    torch.manual_seed(12345)
+    second = train(make_run(toy_spec), hooks(), Progress())
+    assert losses(first) == losses(second)
+    assert first.validation == second.validation
+
+
+def test_a_run_that_goes_on_equals_one_without_a_break(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """Weights, momentum and records, after a break at the end of each epoch."""
+    spec = dataclasses.replace(toy_spec, schedule=OneCycleScheduleSpec())
+    whole = make_run(spec)
+    expected = train(whole, hooks(), Progress())
+    progress, state = Progress(), None
+    for _ in range(spec.training.epochs):
+        run = make_run(spec)
+        if state is not None:
+            run.model.network.load_state_dict(state[0])
+            run.optimizer.load_state_dict(state[1])
+        progress = train(run, hooks(should_stop=stop_after(run.steps)), progress).progress
+        state = (run.model.network.state_dict(), run.optimizer.state_dict())
+    found = train(run, hooks(), progress)
+    assert losses(found) == losses(expected)
+    assert found.validation == expected.validation
+    for name, weight in whole.model.network.state_dict().items():
+        assert torch.equal(weight, state[0][name]), name
+
+
+def test_a_stop_between_steps_keeps_the_epochs_before(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """Stopped in the second epoch: the first stands, no score is made, and no further step is taken."""
+    reported: list[EpochRecord] = []
+    outcome = train(make_run(toy_spec), hooks(should_stop=stop_after(14), report=reported.append), Progress())
+    assert outcome.validation is None
+    assert outcome.progress.epochs == len(reported) == 1
+
+
+def test_a_stop_after_the_last_step_comes_too_late(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """A run that has taken its last step finishes."""
+    assert train(make_run(toy_spec), hooks(should_stop=stop_after(30)), Progress()).validation is not None
+
+
+def test_a_loss_that_is_not_a_number_names_its_step(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """Found at the end of the epoch, told as of the step where it happened: the 13th of the run."""
+    run = make_run(toy_spec)
+    with pytest.raises(DivergedError, match="the loss is nan at step 13: lower the learning rate"):
+        train(run, hooks(should_stop=poison_before_step(run, 13)), Progress())
+
+
+def test_an_infinite_loss_is_found_too(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """Infinity is no loss either."""
+    run = make_run(toy_spec)
+    with pytest.raises(DivergedError, match=r"the loss is (inf|nan) at step 2"):
+        train(run, hooks(should_stop=poison_before_step(run, 2, float("-inf"))), Progress())
+
+
+def test_a_long_epoch_is_not_trained_to_its_end_after_a_nan(
+    make_run: MakeRun, toy_spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is looked at every few steps: of ten steps, only the first four are taken."""
+    monkeypatch.setattr(loop, "CHECK_EVERY_STEPS", 4)
+    run = make_run(toy_spec)
+    poison, asked = poison_before_step(run, 2), []
+    with pytest.raises(DivergedError, match="at step 2"):
+        train(run, hooks(should_stop=lambda: asked.append(1) or poison()), Progress())
+    assert len(asked) == 4
+
+
+def test_a_weight_that_the_last_step_spoilt_is_found(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """The update after the last loss shows in no loss: an enormous rate in one step alone."""
+    run = make_run(toy_spec)
+    run.optimizer.register_step_post_hook(lambda *_: run.model.network.logits.weight.data.fill_(float("inf")))
+    spec = dataclasses.replace(toy_spec, training=TrainingSpec(epochs=1, batch_size=100))
+    with pytest.raises(DivergedError, match=r"the weight logits\.weight is not finite after step 1"):
+        train(dataclasses.replace(run, spec=spec), hooks(), Progress())
+
+
+def test_a_validation_loss_that_is_not_a_number_is_found(
+    make_run: MakeRun, toy_spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finite weights may still give an infinite loss."""
+    real = loop.evaluate
+    monkeypatch.setattr(loop, "evaluate", lambda *given: dataclasses.replace(real(*given), loss=float("inf")))
+    with pytest.raises(DivergedError, match="the validation loss is inf after step 10"):
+        train(make_run(toy_spec), hooks(), Progress())
+
+
+def test_less_than_one_batch_cannot_be_trained(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """Rather than an epoch without a step."""
+    spec = dataclasses.replace(toy_spec, training=TrainingSpec(epochs=1, batch_size=101))
+    with pytest.raises(SpecError, match="batch_size is 101, and there are 100 training images"):
+        train(make_run(spec), hooks(), Progress())
+
+
+def watch_batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
+    """The images of every training step, as they reach the model."""
+    seen: list[Tensor] = []
+    real = Model.logits
+
+    def logits(model: Model, images: Tensor) -> Tensor:
+        seen.append(images)
+        return real(model, images)
+
+    monkeypatch.setattr(Model, "logits", logits)
+    while True:
+        seen.clear()
+        yield seen
+
+
+def test_all_cells_of_one_seed_see_the_same_batches(
+    make_run: MakeRun, toy_spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another network, its twin without a transformer, another rate: the images of every step are the same."""
+    cells = [
+        toy_spec,
+        toy_spec.twin(),
+        dataclasses.replace(toy_spec, network=LecunSpec(sizes=(2, 3, 4)), optimizer=SgdSpec(learning_rate=0.001)),
+    ]
+    batches = watch_batches(monkeypatch)
+    seen = []
+    for cell in cells:
+        watched = next(batches)
+        train(make_run(cell), hooks(), Progress())
+        seen.append(torch.stack(watched))
+    assert len(seen[0]) == 30
+    assert all(torch.equal(seen[0], other) for other in seen[1:])
+    watched = next(batches)
+    train(make_run(toy_spec.with_seed(8)), hooks(), Progress())
+    assert not torch.equal(seen[0], torch.stack(watched))
+
+
+def test_the_schedule_counts_steps_over_all_epochs(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """One cycle over the whole training: high at the end of the first epoch, almost zero at the end of the last."""
+    spec = dataclasses.replace(toy_spec, schedule=OneCycleScheduleSpec(warmup_share=0.3))
+    rates = [record.learning_rate for record in train(make_run(spec), hooks(), Progress()).progress.records]
+    assert rates[0] > rates[1] > rates[2] > 0
+    assert rates[2] < 0.01 * spec.optimizer.learning_rate
+
+
+def test_a_factor_of_zero_freezes_the_localisation_networks(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """The transformer stays the identity while the classifier learns."""
+    frozen = dataclasses.replace(toy_spec.optimizer, locnet_learning_rate_factor=0.0)
+    outcome = train(make_run(dataclasses.replace(toy_spec, optimizer=frozen)), hooks(), Progress())
+    assert [record.health[0].identity_distance for record in outcome.progress.records] == [0, 0, 0]
+    moving = train(make_run(toy_spec), hooks(), Progress())
+    assert moving.progress.records[-1].health[0].identity_distance > 1e-3

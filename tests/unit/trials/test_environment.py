@@ -1,0 +1,94 @@
+"""What a result was made with is recorded truthfully, with git and without it."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from stnbench.training.device import DeviceSpec
+from stnbench.trials import environment
+from stnbench.trials.environment import CodeVersion, code_version, describe_environment
+
+
+@pytest.fixture(autouse=True)
+def asked_anew() -> Iterator[None]:
+    """Nothing is kept from one test to the next."""
+    code_version.cache_clear()
+    yield
+    code_version.cache_clear()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A package in a git checkout with one commit."""
+    package = tmp_path / "src" / "package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True, timeout=30)
+    return package
+
+
+@pytest.mark.slow
+def test_a_clean_checkout_gives_its_commit(checkout: Path) -> None:
+    """Forty hexadecimal digits, and not dirty."""
+    version = code_version(checkout)
+    assert len(version.commit) == 40
+    assert not version.dirty
+
+
+@pytest.mark.slow
+def test_a_changed_or_new_module_makes_it_dirty(checkout: Path) -> None:
+    """Both may change results; a file outside the package cannot."""
+    (checkout.parent.parent / "notes.txt").write_text("outside")
+    assert not code_version(checkout).dirty
+    code_version.cache_clear()
+    (checkout / "new.py").write_text("")
+    assert code_version(checkout).dirty
+
+
+@pytest.mark.slow
+def test_a_package_that_git_does_not_track_has_no_commit(checkout: Path) -> None:
+    """A virtual environment inside some other checkout is not of that commit."""
+    installed = checkout.parent.parent / ".venv" / "package"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("")
+    assert code_version(installed).commit.startswith("wheel ")
+
+
+def test_without_git_the_version_stands_for_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No git on the machine is no error."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert code_version(tmp_path) == CodeVersion(commit="wheel 0.1.0", dirty=False)
+
+
+def test_a_git_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network drive must not hold up a trial."""
+
+    def hang(command: list[str], **settings: object) -> None:
+        raise subprocess.TimeoutExpired(command, 10)
+
+    monkeypatch.setattr(environment.subprocess, "run", hang)
+    assert code_version(tmp_path).commit.startswith("wheel ")
+
+
+def test_the_code_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker runs what it read at its start, whatever the checkout is by now."""
+    calls: list[Path] = []
+    monkeypatch.setattr(environment, "_git", lambda folder, *arguments: calls.append(folder))
+    assert code_version(tmp_path) == code_version(tmp_path)
+    assert len(calls) == 1
+
+
+def test_the_environment_names_machine_libraries_and_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a reader needs to repeat a result."""
+    monkeypatch.setattr(environment, "code_version", lambda package: CodeVersion(commit="c0ffee", dirty=True))
+    found = describe_environment(DeviceSpec.parse("cpu", threads=3), dataset_digest="train a")
+    assert (found.commit, found.dirty, found.threads, found.dataset_digest) == ("c0ffee", True, 3, "train a")
+    versions = dict(found.versions)
+    assert versions["torch"] == torch.__version__.split("+")[0] or versions["torch"] == torch.__version__
+    assert versions.keys() == {"numpy", "stnbench", "torch", "torchvision"}
+    assert all((found.python, found.platform, found.host, found.device))

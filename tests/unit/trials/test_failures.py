@@ -1,0 +1,106 @@
+"""Which failure an exception is."""
+
+import errno
+
+import pytest
+import torch
+
+from stnbench.core.errors import (
+    CheckpointError,
+    DataCorruptError,
+    DivergedError,
+    EngineError,
+    InfeasibleError,
+    SpecError,
+    UnknownNameError,
+)
+from stnbench.spec.result import FailureKind
+from stnbench.trials.failures import MESSAGE_LIMIT, TRACEBACK_LIMIT, classify, shorten
+
+CPU_ALLOCATOR = (
+    "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."), FailureKind.OUT_OF_MEMORY),
+        (MemoryError(), FailureKind.OUT_OF_MEMORY),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), FailureKind.OUT_OF_MEMORY),
+        (RuntimeError(CPU_ALLOCATOR), FailureKind.OUT_OF_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), FailureKind.OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: out of memory"), FailureKind.OUT_OF_MEMORY),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), FailureKind.OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), FailureKind.OUT_OF_MEMORY),
+        (DivergedError("the loss is nan at step 3"), FailureKind.DIVERGED),
+        (SpecError("batch_size is 0"), FailureKind.INVALID),
+        (InfeasibleError("the images are too small"), FailureKind.INVALID),
+        (UnknownNameError("key", "x", ["y"]), FailureKind.INVALID),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), FailureKind.BUG),
+        (KeyError("out of memory"), FailureKind.BUG),
+        (OSError(errno.ENOSPC, "No space left on device"), FailureKind.BUG),
+        (DataCorruptError("images.npy has changed"), FailureKind.BUG),
+        (CheckpointError("the checkpoint cannot be read"), FailureKind.BUG),
+        (EngineError("cuda:3 is not there"), FailureKind.BUG),
+        (AssertionError(), FailureKind.BUG),
+    ],
+)
+def test_the_kind_of_an_exception(error: Exception, kind: FailureKind) -> None:
+    """Memory, divergence and configuration are told apart; everything else is a bug."""
+    failure = classify(error)
+    assert failure.kind is kind
+    assert failure.message
+    assert failure.last_output == ""
+
+
+def test_a_real_failed_allocation_is_out_of_memory() -> None:
+    """What torch raises here when a tensor is larger than the machine."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert classify(caught.value).kind is FailureKind.OUT_OF_MEMORY
+
+
+def test_a_cause_is_looked_through() -> None:
+    """An error raised from a lack of memory is a lack of memory."""
+    outer = EngineError("the worker gave up")
+    outer.__cause__ = MemoryError()
+    assert classify(outer).kind is FailureKind.OUT_OF_MEMORY
+
+
+def test_the_nearest_kind_decides() -> None:
+    """A divergence that came of a configuration error is a divergence."""
+    outer = DivergedError("the loss is nan")
+    outer.__cause__ = SpecError("x")
+    assert classify(outer).kind is FailureKind.DIVERGED
+
+
+def test_a_bug_is_named_by_its_type() -> None:
+    """The message of a KeyError alone says nothing; a message of ours stands for itself."""
+    assert classify(KeyError("theta")).message == "KeyError: 'theta'"
+    assert classify(SpecError("seed is -1", remedy="at least 0")).message == "seed is -1: at least 0"
+    assert classify(MemoryError()).message == "MemoryError"
+
+
+def test_the_traceback_shows_where_it_happened() -> None:
+    """Function and line, as Python prints them."""
+
+    def deep() -> None:
+        raise ValueError("here")
+
+    with pytest.raises(ValueError, match="here") as caught:
+        deep()
+    text = classify(caught.value).traceback
+    assert "in deep" in text
+    assert text.rstrip().endswith("ValueError: here")
+
+
+def test_long_texts_keep_both_ends() -> None:
+    """A message of a million characters does not reach the store; beginning and end do."""
+    failure = classify(ValueError("a" * 500_000 + "b" * 500_000))
+    assert len(failure.message) < MESSAGE_LIMIT + 100
+    assert len(failure.traceback) < TRACEBACK_LIMIT + 100
+    assert failure.message.startswith("ValueError: a")
+    assert failure.message.endswith("b")
+    assert "characters left out" in failure.traceback
+    assert shorten("short", 5) == "short"

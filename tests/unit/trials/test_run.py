@@ -1,0 +1,214 @@
+"""One trial from its specification to its files."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stnbench.core.errors import CheckpointError, DivergedError, FolderError, SpecError
+from stnbench.core.paths import AttemptLayout
+from stnbench.networks.cost import measure_cost
+from stnbench.spec.result import EpochRecord, TrialResult
+from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
+from stnbench.trials import data
+from stnbench.trials.files import load_result, load_spec
+from stnbench.trials.run import run_trial
+
+Run = Callable[..., TrialResult | None]
+
+
+@pytest.fixture
+def run(tmp_path: Path, toy_dataset: Any) -> Run:
+    """Run a trial in the folder named, on one CPU thread."""
+
+    def run_in(spec: TrialSpec, folder: str = "first", **replaced: Any) -> TrialResult | None:
+        settings: dict[str, Any] = {
+            "token": f"token of {folder}",
+            "data_root": tmp_path / "data",
+            "device": "cpu",
+            "threads": 1,
+            "report": lambda record: None,
+            "should_stop": lambda: False,
+        }
+        return run_trial(spec, folder=tmp_path / folder, **(settings | replaced))
+
+    return run_in
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    """Let so many steps pass."""
+    answers = iter([False] * steps)
+    return lambda: next(answers, True)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights in the checkpoint of an attempt."""
+    content = torch.load(AttemptLayout(folder).checkpoint, weights_only=True)
+    found: dict[str, torch.Tensor] = content["network"]
+    return found
+
+
+def without_times(records: tuple[EpochRecord, ...]) -> list[EpochRecord]:
+    """The records as they would be if nothing took time."""
+    return [dataclasses.replace(record, train_duration_s=0, evaluate_duration_s=0) for record in records]
+
+
+def test_a_trial_leaves_its_specification_checkpoint_and_result(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
+    """Three files and nothing else; the result on the disk is the one returned."""
+    reported: list[EpochRecord] = []
+    result = run(toy_spec, report=reported.append)
+    folder = tmp_path / "first"
+    assert {path.name for path in folder.iterdir()} == {"spec.json", "checkpoint.pt", "result.json"}
+    assert load_spec(folder) == toy_spec
+    assert load_result(folder / "result.json") == result
+    assert result is not None
+    assert (result.trial_id, result.token) == (toy_spec.trial_id, "token of first")
+    assert list(result.epochs) == reported
+    assert [record.step for record in reported] == [6, 12, 18]
+    assert result.train_duration_s == pytest.approx(sum(record.train_duration_s for record in reported))
+    assert result.peak_memory_mib > 20
+    assert result.environment.dataset_digest == "train toy1, test toy2"
+
+
+def test_the_scores_are_of_the_last_network(run: Run, toy_spec: TrialSpec) -> None:
+    """Validation has one track a class, test all its images; the toy task is learnt."""
+    result = run(dataclasses.replace(toy_spec, training=TrainingSpec(epochs=6, batch_size=10)))
+    assert result is not None
+    assert result.test is not None
+    assert (result.validation.images, result.test.images) == (20, 20)
+    assert result.validation.accuracy == result.epochs[-1].validation_accuracy
+    assert len(result.test.predictions) == 20
+    assert result.test.accuracy > 0.9
+    assert result.cost == measure_cost(toy_spec, classes=4)
+
+
+def test_the_test_half_is_opened_after_the_last_report(run: Run, toy_spec: TrialSpec, toy_dataset: Any) -> None:
+    """Test scores are sealed: while anything is reported, the test images have not even been read."""
+    seen: list[list[str]] = []
+    run(toy_spec, report=lambda record: seen.append(list(toy_dataset.opened)))
+    assert seen == [["train"]] * 3
+    assert toy_dataset.opened == ["train", "test"]
+
+
+def test_without_a_test_half_there_is_no_test_score(run: Run, toy_spec: TrialSpec, toy_dataset: Any) -> None:
+    """A machine with the training images alone completes the trial."""
+    toy_dataset.has_test = False
+    result = run(toy_spec)
+    assert result is not None
+    assert result.test is None
+    assert result.environment.dataset_digest == "train toy1"
+
+
+def test_a_warm_worker_opens_its_data_once(run: Run, toy_spec: TrialSpec, toy_dataset: Any) -> None:
+    """Two trials of one process on the same data; another seed needs no other data."""
+    run(toy_spec)
+    run(toy_spec.with_seed(8), "second")
+    assert toy_dataset.opened == ["train", "test"]
+    assert data.open_training_data.cache_info().maxsize == 2
+
+
+def test_what_a_warm_worker_did_before_changes_nothing(run: Run, toy_spec: TrialSpec) -> None:
+    """The same trial, first in a process and after another trial, has the same scores."""
+    first = run(toy_spec)
+    run(toy_spec.twin().with_seed(3), "between")
+    again = run(toy_spec, "again")
+    assert first is not None
+    assert again is not None
+    assert without_times(first.epochs) == without_times(again.epochs)
+    assert (first.validation, first.test) == (again.validation, again.test)
+
+
+def test_a_stopped_trial_leaves_a_checkpoint_and_no_result(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
+    """Stopped in the second epoch: the first is on the disk."""
+    assert run(toy_spec, should_stop=stop_after(8)) is None
+    assert {path.name for path in (tmp_path / "first").iterdir()} == {"spec.json", "checkpoint.pt"}
+
+
+@pytest.mark.parametrize("in_another_folder", [True, False])
+@pytest.mark.parametrize("steps", [6, 8, 15])
+def test_a_trial_that_goes_on_equals_one_without_a_break(
+    in_another_folder: bool, steps: int, run: Run, toy_spec: TrialSpec, tmp_path: Path
+) -> None:
+    """Bit for bit on one CPU thread: weights, records but for times, and scores."""
+    whole = run(toy_spec, "whole")
+    run(toy_spec, "broken", should_stop=stop_after(steps))
+    continued = "other" if in_another_folder else "broken"
+    asked: list[int] = []
+    going_on = run(toy_spec, continued, resume_from=tmp_path / "broken", should_stop=lambda: bool(asked.append(1)))
+    assert len(asked) == 18 - steps // 6 * 6
+    assert whole is not None
+    assert going_on is not None
+    assert without_times(going_on.epochs) == without_times(whole.epochs)
+    assert (going_on.validation, going_on.test) == (whole.validation, whole.test)
+    expected, found = weights(tmp_path / "whole"), weights(tmp_path / continued)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_trial_killed_before_its_result_was_written_is_not_trained_again(
+    run: Run, toy_spec: TrialSpec, tmp_path: Path
+) -> None:
+    """The checkpoint of the last epoch is enough, in the same folder or another one, which gets its own copy."""
+    whole = run(toy_spec)
+    AttemptLayout(tmp_path / "first").result.unlink()
+    for folder in ("first", "second"):
+        again = run(toy_spec, folder, resume_from=tmp_path / "first", should_stop=lambda: pytest.fail("a step"))
+        assert whole is not None
+        assert again is not None
+        assert dataclasses.replace(again, token=whole.token, peak_memory_mib=0) == dataclasses.replace(
+            whole, peak_memory_mib=0
+        )
+        assert AttemptLayout(tmp_path / folder).checkpoint.exists()
+
+
+def test_a_checkpoint_of_another_trial_is_refused(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
+    """Nothing is trained on weights of something else."""
+    run(toy_spec)
+    with pytest.raises(CheckpointError, match="is of the trial"):
+        run(toy_spec.with_seed(8), "second", resume_from=tmp_path / "first")
+
+
+def test_a_folder_without_a_checkpoint_means_a_new_start(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
+    """The attempt before may have died in its first epoch."""
+    (tmp_path / "empty").mkdir()
+    result = run(toy_spec, resume_from=tmp_path / "empty")
+    assert result is not None
+    assert len(result.epochs) == 3
+
+
+def test_a_trial_that_diverges_says_so_and_leaves_no_result(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
+    """A learning rate that throws the weights out of float32."""
+    spec = dataclasses.replace(toy_spec, optimizer=SgdSpec(learning_rate=1e30))
+    with pytest.raises(DivergedError, match="lower the learning rate"):
+        run(spec)
+    assert not AttemptLayout(tmp_path / "first").result.exists()
+
+
+def test_more_images_than_there_are_cannot_be_trained_on(run: Run, toy_spec: TrialSpec) -> None:
+    """60 of the 80 images are left to train on."""
+    with pytest.raises(SpecError, match="61 training images are asked for, and there are 60"):
+        run(dataclasses.replace(toy_spec, training=TrainingSpec(batch_size=10, train_images=61)))
+
+
+def test_fewer_images_make_shorter_epochs(run: Run, toy_spec: TrialSpec) -> None:
+    """25 images are two batches of ten."""
+    result = run(dataclasses.replace(toy_spec, training=TrainingSpec(epochs=2, batch_size=10, train_images=25)))
+    assert result is not None
+    assert [record.step for record in result.epochs] == [2, 4]
+
+
+def test_a_folder_that_cannot_be_made_is_named(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
+    """A file stands where the folder should be."""
+    (tmp_path / "first").write_text("in the way")
+    with pytest.raises(FolderError, match="STNBENCH_RUNS"):
+        run(toy_spec)
+
+
+def test_an_unknown_device_is_refused_before_anything_is_written(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
+    """The folder is not even made."""
+    with pytest.raises(SpecError, match="the device is 'gpu'"):
+        run(toy_spec, device="gpu")
+    assert not (tmp_path / "first").exists()
