@@ -108,8 +108,9 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
         budget_s=parse_duration_s(options.budget) if options.budget else None,
         trial_timeout_s=parse_duration_s(options.trial_timeout) if options.trial_timeout else None,
     )
+    # Composed before anything is written: a sweep that cannot be meant leaves no trace.
+    datasets = dict.fromkeys(trial.spec.dataset for trial in GridPlanner(question.sweep, question.compose).ask())
     with open_session(layout, session_options) as session:
-        datasets = dict.fromkeys(trial.spec.dataset for trial in GridPlanner(question.sweep, question.compose).ask())
         prepare_datasets(datasets, data_root=run_options.data_root, source=question.source)
         summary = session.run(question.sweep, question.planner, run_options)
         board = _report(session, question.sweep, as_json=options.json)

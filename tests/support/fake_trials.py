@@ -28,6 +28,10 @@ class Task(IntEnum):
     SLEEP = 109
 
 
+DURATIONS_S = {Task.WAIT: 60.0, Task.SLEEP: 0.2}
+"""How long tasks take that take any time."""
+
+
 def fake_spec(task: Task, *, seed: int = 1, epochs: int = 2, cell: int = 0) -> TrialSpec:
     """A trial that does this; ``cell`` makes different cells of the same task."""
     training = TrainingSpec(epochs=epochs, batch_size=int(task), train_images=10_000 + cell)
@@ -65,7 +69,7 @@ def fake_result(spec: TrialSpec, token: str) -> TrialResult:
     )
 
 
-def run_fake_trial(  # noqa: PLR0913 - the signature of run_trial
+def run_fake_trial(
     spec: TrialSpec,
     *,
     token: str,
@@ -81,21 +85,9 @@ def run_fake_trial(  # noqa: PLR0913 - the signature of run_trial
     del data_root, device, threads, resume_from
     task = Task(spec.training.batch_size)
     write_spec(folder, spec)
-    match task:
-        case Task.FAIL:
-            raise ZeroDivisionError("a fake trial fails")
-        case Task.OUT_OF_MEMORY:
-            raise MemoryError("a fake trial is too large")
-        case Task.DIE:
-            kill_self()
-        case Task.WAIT | Task.SLEEP:
-            deadline = time.monotonic() + (0.2 if task is Task.SLEEP else 60.0)
-            while time.monotonic() < deadline:
-                if should_stop():
-                    return None
-                time.sleep(0.01)
-        case _:
-            pass
+    _misbehave(task)
+    if not _wait(DURATIONS_S.get(task, 0.0), should_stop):
+        return None
     for number in range(1, spec.training.epochs + 1):
         report(_epoch(spec, number))
     result = fake_result(spec, token)
@@ -105,6 +97,25 @@ def run_fake_trial(  # noqa: PLR0913 - the signature of run_trial
     if task is Task.DIE_AFTER_RESULT:
         kill_self()
     return result
+
+
+def _misbehave(task: Task) -> None:
+    if task is Task.FAIL:
+        raise ZeroDivisionError("a fake trial fails")
+    if task is Task.OUT_OF_MEMORY:
+        raise MemoryError("a fake trial is too large")
+    if task is Task.DIE:
+        kill_self()
+
+
+def _wait(duration_s: float, should_stop: Callable[[], bool]) -> bool:
+    """Let time pass; whether it passed without being stopped."""
+    deadline = time.monotonic() + duration_s
+    while time.monotonic() < deadline:
+        if should_stop():
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def kill_self() -> None:

@@ -109,7 +109,7 @@ class Composer:
         node[leaf] = list(override.value) if isinstance(override.value, tuple) else override.value
 
     def _unknown(self, key: str, node: Node, parents: list[str], choices: Mapping[str, Override]) -> UnknownNameError:
-        known = [".".join([*parents, name]) for name in node]
+        known = [".".join([*parents, name]) for name in node if name != "kind"]
         if not parents:
             known = [name for name in known if not isinstance(node[name], dict)] + list(self.defaults)
         where = self.file_of(parents[0] if parents else "", choices)

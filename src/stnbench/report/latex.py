@@ -1,6 +1,7 @@
 """Leaderboards as LaTeX tables, for papers that load booktabs."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 from stnbench.report import text
 from stnbench.report.board import Leaderboard
@@ -28,6 +29,8 @@ _SPECIAL = str.maketrans(
         "\u2013": "--",
     }
 )
+_RANGE = re.compile(r"(?<=\d)-(?=\d)")
+_SIGN = re.compile(r"(?<!-)-(?=\d)")
 LEAST_IMPORTANCE = 3
 
 
@@ -51,25 +54,27 @@ def _lines(board: Leaderboard) -> Iterator[str]:
     yield from (f"% failed: {failure_line(group)}" for group in board.failures)
     yield r"\begin{table}"
     yield r"\centering"
-    notes = " ".join((board.question, heading(board), *board.notes))
-    yield rf"\caption{{{escape(notes)}}}"
+    yield rf"\caption{{{escape(board.question)} {escape(heading(board))}}}"
     yield rf"\label{{tab:{_label(board.sweep)}}}"
     yield rf"\begin{{tabular}}{{{''.join('r' if column.is_number else 'l' for column in columns)}}}"
     yield r"\toprule"
-    yield _row([column.heading for column in columns])
+    yield _row(escape(column.heading) for column in columns)
     yield r"\midrule"
-    yield from (_row(cells) for cells in _rows(columns))
+    yield from (_row(cells) for cells in zip(*map(_cells, columns), strict=True))
     yield r"\bottomrule"
     yield r"\end{tabular}"
+    yield rf"\par\smallskip\footnotesize {escape(' '.join(board.notes))}"
     yield r"\end{table}"
 
 
-def _rows(columns: Sequence[Column]) -> Iterator[tuple[str, ...]]:
-    return zip(*(column.cells for column in columns), strict=True)
+def _cells(column: Column) -> list[str]:
+    """The cells of a column; in numbers a hyphen is a minus sign, or between two of them a dash."""
+    cells = map(escape, column.cells)
+    return [_SIGN.sub("$-$", _RANGE.sub("--", cell)) for cell in cells] if column.is_number else list(cells)
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"{' & '.join(map(escape, cells))} \\\\"
+def _row(cells: Iterable[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"
 
 
 def _label(name: str) -> str:

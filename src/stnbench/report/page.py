@@ -10,13 +10,14 @@ from stnbench.report.table import Column, failure_line, heading, leaderboard_col
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --dim: #8a8f98; --best: #1a7f37; --bad: #c0392b; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1.5rem; }
+@media (prefers-color-scheme: dark) { :root { --best: #56d364; --bad: #ff7b72; } }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 115rem; padding: 0 1.5rem; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; }
 h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
 .question { font-size: 1.1rem; margin: 0 0 .5rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0; white-space: nowrap; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; }
+th, td { padding: .3rem .55rem; border-bottom: 1px solid var(--line); text-align: left; }
 th { font-weight: 600; border-bottom-width: 2px; }
 .number { text-align: right; }
 .best td { color: var(--best); font-weight: 600; }

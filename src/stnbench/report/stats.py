@@ -125,11 +125,6 @@ def standings(cells: Sequence[Mapping[int, float]]) -> list[Standing]:
     return [Standing.BEST, *(standing(paired_difference(cell, best)) for cell in others)]
 
 
-def smallest_wilcoxon_p(pairs: int) -> float:
-    """The smallest two-sided p that the exact paired Wilcoxon test can give on so many pairs."""
-    return min(1.0, 2.0 ** (1 - pairs))
-
-
 def _clip(estimate: Estimate) -> Estimate:
     low, high = estimate.low, estimate.high
     if low is None or high is None or (low >= 0 and high <= 1):

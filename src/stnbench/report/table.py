@@ -35,12 +35,12 @@ def leaderboard_columns(board: Leaderboard) -> list[Column]:
         column("95 % interval", lambda row: _interval_text(row, decimals), 9),
         column("vs best", lambda row: row.standing.value if row.standing else text.MISSING, 7, is_number=False),
     ]
-    if any(row.behind for row in board.rows):
-        columns.append(column("behind (points)", lambda row: text.points(row.behind, decimals), 1))
     if shows_gain:
         columns.append(column("ST gain (points)", lambda row: text.points(row.st_gain, decimals), 8))
     if shows_test:
         columns.append(column("test % [95 %]", lambda row: text.score(row.test, 2), 5))
+    if any(row.behind for row in board.rows):
+        columns.append(column("behind (points)", lambda row: text.points(row.behind, decimals), 1))
     columns += [
         column("parameters", lambda row: text.count(row.parameters), 4),
         column("FLOPs", lambda row: text.count(row.flops), 2),
@@ -54,8 +54,7 @@ def leaderboard_columns(board: Leaderboard) -> list[Column]:
 def heading(board: Leaderboard) -> str:
     """What the table is of: the split, and how many images it has."""
     images = f", {board.images:,} images" if board.images else ""
-    trials = f"{board.states.complete} of {board.states.trials} trials complete"
-    return f"Accuracy on the {board.split} split{images}; {trials}."
+    return f"Accuracy on the {board.split} split{images}."
 
 
 def failure_line(group: FailureGroup, *, shown_ids: int = 3) -> str:

@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from stnbench.report import text
@@ -43,8 +43,8 @@ def render_terminal(board: Leaderboard, *, width: int | None = None, color: bool
     for name, value in text.provenance_lines(board.provenance):
         console.print(Text(f"{name.lower()}: {text.clean(value)}", style="dim"), soft_wrap=width is None)
     console.print(Text(heading(board)), soft_wrap=width is None)
-    if board.rows:
-        console.print(_table(board.rows, shown))
+    for row in _table(board.rows, shown):
+        console.print(row, soft_wrap=True)
     for line, style in _lines_below(board, [column.heading for column in columns if column not in shown]):
         console.print(Text(line, style=style), soft_wrap=width is None)
     return "".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines())
@@ -66,18 +66,29 @@ def fitting_columns(columns: Sequence[Column], width: int) -> list[Column]:
 
 
 def _width(columns: Sequence[Column]) -> int:
-    widest = (max(len(item) for item in (column.heading, *column.cells)) for column in columns)
-    return sum(widest) + GAP * (len(columns) - 1)
+    return sum(map(_column_width, columns)) + GAP * (len(columns) - 1)
 
 
-def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
-    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column.heading, justify="right" if column.is_number else "left", no_wrap=True)
-    for row, cells in zip(rows, zip(*(column.cells for column in columns), strict=True), strict=True):
-        style = _STYLES[row.standing] if row.standing else "dim"
-        table.add_row(*map(Text, cells), style=style)
-    return table
+def _column_width(column: Column) -> int:
+    return max(map(cell_len, (column.heading, *column.cells)))
+
+
+def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Iterator[Text]:
+    """The heading and one line a row, aligned by what a terminal shows, in which some letters are wide."""
+    if not rows:
+        return
+    padded = [_pad(column) for column in columns]
+    styles = ["dim", *(_STYLES[row.standing] if row.standing else "dim" for row in rows)]
+    for cells, style in zip(zip(*padded, strict=True), styles, strict=True):
+        yield Text((" " * GAP).join(cells).rstrip(), style=style)
+
+
+def _pad(column: Column) -> list[str]:
+    width = _column_width(column)
+    cells = (column.heading, *column.cells)
+    if column.is_number:
+        return [" " * (width - cell_len(cell)) + cell for cell in cells]
+    return [set_cell_size(cell, width) for cell in cells]
 
 
 def _lines_below(board: Leaderboard, left_out: Sequence[str]) -> Iterator[tuple[str, str]]:

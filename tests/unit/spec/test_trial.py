@@ -11,7 +11,7 @@ from stnbench.core.identity import Json
 from stnbench.spec.codec import from_json, from_plain, to_identity, to_json, to_plain
 from stnbench.spec.data import FoldSplitSpec, GtsrbSpec, OneTrackSplitSpec, PreprocessSpec, SignsSpec, TrackSplitSpec
 from stnbench.spec.model import IdsiaSpec, LecunSpec, LocnetSpec, PlacedTransformerSpec, TransformerSpec
-from stnbench.spec.trial import OneCycleScheduleSpec, SgdSpec, TrainingSpec, TrialSpec
+from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
 
 SIZES = st.integers(1, 300)
 PLACED = st.builds(

@@ -45,7 +45,7 @@ def attempt() -> AttemptView:
         is_twin=True,
         spec=spec,
         number=1,
-        token="one",  # noqa: S106 - names an attempt
+        token="one",
         state=AttemptState.FAILED,
         started_at_ms=1000,
         finished_at_ms=9000,

@@ -36,7 +36,7 @@ EPOCH = EpochRecord(
 )
 RESULT = TrialResult(
     trial_id="0123456789abcdef",
-    token="7",  # noqa: S106 - names an attempt, opens nothing
+    token="7",
     epochs=(EPOCH,),
     validation=SplitScore(split="validation", images=3, correct=2, loss=0.1, predictions=(0, 42, 7)),
     test=None,

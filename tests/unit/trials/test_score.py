@@ -21,7 +21,7 @@ def result(tmp_path: Path, toy_dataset: Any, toy_spec: TrialSpec) -> TrialResult
     """A finished trial in ``tmp_path``."""
     finished = run_trial(
         toy_spec,
-        token="t",  # noqa: S106 - names an attempt, opens nothing
+        token="t",
         folder=tmp_path,
         data_root=tmp_path,
         device="cpu",

@@ -1,0 +1,76 @@
+"""What a reader must know beside the numbers: of one cell in a few words, of a leaderboard in sentences."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from stnbench.report.board import Row, StateCounts
+from stnbench.report.stats import ENOUGH_SEEDS, Estimate, Standing
+from stnbench.spec.data import Split
+
+
+def row_notes(states: StateCounts, score: Estimate | None, gain: Estimate | None) -> Iterator[str]:
+    """What is missing from a cell, and where its numbers say less than they seem to."""
+    if states.unfinished:
+        yield states.unfinished
+    if score is not None and score.spread == 0:
+        yield "all seeds scored the same"
+    if gain is not None and gain.spread == 0:
+        yield "all seeds gained the same"
+    if score is not None and gain is not None and gain.n < score.n:
+        yield f"gain from {_seeds(gain.n)}"
+
+
+def board_notes(states: StateCounts, rows: Iterable[Row], split: Split) -> Iterator[str]:
+    """What is missing, what the intervals are, and what the words of the table mean."""
+    rows = [row for row in rows if row.score]
+    yield _progress(states)
+    if rows:
+        yield from _method_notes([row.score for row in rows if row.score])
+        yield from _standing_notes(rows)
+    if any(row.st_gain for row in rows):
+        yield (
+            "ST gain: percentage points over the same network without its transformers, mean and 95 % t interval of "
+            "the differences paired by seed."
+        )
+    if any(row.st_gain and row.st_gain.n == 1 for row in rows):
+        yield "A gain from one seed has no interval: one pair cannot tell it from chance."
+    if split == "test" and len(rows) > 1:
+        yield "Ranked on the test split: the score of the best of many is too high by selection."
+
+
+def _progress(states: StateCounts) -> str:
+    if not states.trials:
+        return "The sweep has no trials yet."
+    if not states.unfinished:
+        return f"All {states.trials} trials are complete."
+    return f"{states.complete} of {states.trials} trials are complete ({states.unfinished})."
+
+
+def _method_notes(scores: Sequence[Estimate]) -> Iterator[str]:
+    if any(score.n > 1 for score in scores):
+        yield "t: mean over n seeds with the 95 % interval of Student's t; with 2 seeds it is wide, as it must be."
+    if any(score.n == 1 for score in scores):
+        yield "W: Wilson's 95 % interval of one run over its images; how much another seed changes is not in it."
+    clipped = sum(score.clipped for score in scores)
+    if clipped:
+        were = "interval was" if clipped == 1 else "intervals were"
+        yield f"{clipped} {were} clipped to what is possible, 0 to 100 %."
+
+
+def _standing_notes(rows: Sequence[Row]) -> Iterator[str]:
+    found = {row.standing for row in rows}
+    if len(rows) > 1:
+        yield (
+            f"Against the best: {len(rows) - 1} differences paired by seed, each with its own 95 % interval, not "
+            "corrected for their number."
+        )
+    if Standing.TIED in found:
+        yield "tied: the interval of the difference includes 0."
+    if Standing.UNDERPOWERED in found:
+        yield (
+            f"underpowered: the difference could not be told from chance, and fewer than {ENOUGH_SEEDS} seeds could "
+            "not have shown it by an exact test. It does not mean that there is none."
+        )
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"

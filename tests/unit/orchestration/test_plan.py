@@ -1,0 +1,90 @@
+"""A plan counts, prices and expects, and runs nothing."""
+
+import json
+
+import pytest
+from fake_trials import Task, fake_spec
+
+from stnbench.core.errors import InfeasibleError, SpecError
+from stnbench.orchestration.plan import Experience, plan_sweep, training_images
+from stnbench.orchestration.plan_text import plan_json, plan_lines
+from stnbench.orchestration.session import parse_duration_s
+from stnbench.spec.data import FoldSplitSpec, GtsrbSpec, OneTrackSplitSpec, SignsSpec
+from stnbench.spec.result import Cost
+from stnbench.spec.states import TrialState
+from stnbench.spec.sweep import Point, SweepSpec
+from stnbench.spec.trial import TrainingSpec, TrialSpec
+from stnbench.store.records import PlannedTrial
+
+COST = Cost(parameters=1_234, flops=1_000_000, activation_bytes=10)
+SWEEP = SweepSpec(name="test", question="How long?")
+
+
+def assess(spec: TrialSpec) -> Cost:
+    """Every network costs the same, but those of cell 2 cannot be built."""
+    if spec.training.train_images == 10_002:
+        raise InfeasibleError("too deep", remedy="use larger images")
+    return COST
+
+
+def planned() -> list[PlannedTrial]:
+    """Three cells with two seeds each."""
+    specs = [fake_spec(Task.FINISH, cell=cell, seed=seed) for seed in (1, 2) for cell in range(3)]
+    return [
+        PlannedTrial(spec=spec, point=Point(labels=()), label=f"cell {index % 3}") for index, spec in enumerate(specs)
+    ]
+
+
+def test_a_plan_counts_what_is_open_and_what_cannot_be_built() -> None:
+    """The expected time is that of the open, feasible trials at the median pace, shared by the slots."""
+    trials = planned()
+    states = {trials[0].spec.trial_id: TrialState.COMPLETE, trials[1].spec.trial_id: TrialState.FAILED}
+    work = 3 * 1_000_000 * 10_000 * 2
+    paces = [Experience(work_flops=work, duration_s=seconds) for seconds in (10.0, 20.0, 1000.0)]
+    plan = plan_sweep(
+        SWEEP, trials, states=states, assess=assess, experience=paces, slots=2, points=5, notes={"no effect": 2}
+    )
+
+    assert (plan.trials, plan.complete, len(plan.cells), plan.overlapping_points) == (6, 1, 3, 2)
+    assert plan.expected_s == pytest.approx(3 * 20.0 / 2, rel=1e-3)
+    text = "\n".join(plan_lines(plan))
+    assert "INVALID: too deep: use larger images" in text
+    assert "3 cells, 1 infeasible, 6 trials, 1 complete" in text
+    assert "expected time: 30 s on 2 slots" in text
+    plain = json.loads(json.dumps(plan_json(plan)))
+    assert (plain["sweep"], plain["cells"], plain["trials"], plain["complete"]) == ("test", 3, 6, 1)
+    assert plain["infeasible"] == [{"cell": "cell 2", "reason": "too deep: use larger images"}]
+
+
+def test_without_experience_there_is_no_expectation() -> None:
+    """A guess would be worse than none."""
+    plan = plan_sweep(SWEEP, planned(), states={}, assess=assess, experience=[], slots=2, points=3, notes={})
+
+    assert plan.expected_s is None
+    assert "unknown until a trial is complete" in "\n".join(plan_lines(plan))
+
+
+def test_the_images_of_an_epoch_are_known_without_the_data() -> None:
+    """From the number asked for, or from the sizes of the set and of what is held out."""
+    everything = TrainingSpec(train_images=None)
+    gtsrb = TrialSpec(dataset=GtsrbSpec(), training=everything)
+    signs = TrialSpec(dataset=SignsSpec(tracks_per_class=5), training=everything)
+
+    assert training_images(TrialSpec(training=TrainingSpec(train_images=123))) == 123
+    assert training_images(gtsrb) == 39_209 - 3_870
+    assert training_images(TrialSpec(dataset=GtsrbSpec(), split=OneTrackSplitSpec(), training=everything)) == 37_919
+    assert training_images(TrialSpec(dataset=GtsrbSpec(), split=FoldSplitSpec(folds=10), training=everything)) == 35_289
+    assert training_images(signs) == 43 * 30 * 2
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("0.5h", 1800)])
+def test_durations_are_read_with_their_unit(text: str, seconds: float) -> None:
+    """A number without a unit is seconds."""
+    assert parse_duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "-1s", "0", "nan", "inf", "2 days"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """The remedy shows how to write one."""
+    with pytest.raises(SpecError, match="30m"):
+        parse_duration_s(text)

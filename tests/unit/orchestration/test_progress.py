@@ -1,0 +1,107 @@
+"""Progress: live on a terminal, plain lines elsewhere."""
+
+import io
+from datetime import UTC, datetime
+
+from fake_trials import Task, fake_result, fake_spec
+from rich.console import Console
+
+from stnbench.engines.base import Slot
+from stnbench.orchestration.observer import EndedAttempt, RunningAttempt
+from stnbench.orchestration.progress import LiveProgress, Picture, PlainProgress, Progress, duration, open_progress
+from stnbench.spec.result import Failure, FailureKind
+from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.sweep import Point
+from stnbench.store.records import AttemptRecord, PlannedTrial
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def attempt(number: int = 1, epochs: int = 0, label: str = "20,20,20 · affine") -> RunningAttempt:
+    """A running attempt."""
+    spec = fake_spec(Task.FINISH)
+    record = AttemptRecord(
+        trial_id=spec.trial_id,
+        number=number,
+        token=f"t-{number}",
+        state=AttemptState.RUNNING,
+        slot="cpu0",
+        host="h",
+        pid=1,
+        boot_id="b",
+        started_at=NOW,
+        finished_at=None,
+        failure=None,
+    )
+    trial = PlannedTrial(spec=spec, point=Point(labels=()), label=label)
+    done = fake_result(spec, "t").epochs[:epochs]
+    return RunningAttempt(trial=trial, record=record, slot=Slot(name="cpu0", device="cpu", threads=1), epochs=done)
+
+
+def play(progress: Progress) -> None:
+    """Three trials: one complete already, one that completes, one that fails twice."""
+    one = attempt()
+    progress.planned([one.trial] * 3, [TrialState.COMPLETE, TrialState.PLANNED, TrialState.PLANNED])
+    progress.launched(one)
+    progress.epoch_ended(attempt(epochs=1))
+    result = fake_result(one.trial.spec, "t")
+    complete = {"state": AttemptState.COMPLETE, "trial_state": TrialState.COMPLETE, "finished_at": NOW}
+    progress.ended(EndedAttempt(attempt=one, result=result, **complete))  # type: ignore[arg-type]
+    for number, trial_state in ((2, TrialState.PLANNED), (3, TrialState.FAILED)):
+        failed = attempt(number, label="[red]x[/red] · affine")
+        progress.launched(failed)
+        failure = Failure(kind=FailureKind.KILLED, message="SIGKILL")
+        end = EndedAttempt(
+            attempt=failed, state=AttemptState.LOST, trial_state=trial_state, finished_at=NOW, failure=failure
+        )
+        progress.ended(end)
+
+
+def test_plain_progress_is_one_line_an_event() -> None:
+    """A log of a sweep reads without a terminal."""
+    out = io.StringIO()
+    play(PlainProgress(2, out))
+    lines = out.getvalue().splitlines()
+
+    assert lines[0] == "3 trials, 1 complete already, 2 slots"
+    assert lines[1] == "start  20,20,20 · affine · seed 1 in cpu0"
+    assert lines[2].startswith("done   [2/3] 20,20,20 · affine · seed 1: validation ")
+    assert lines[4].endswith("killed, SIGKILL, will be tried again")
+    assert lines[5].endswith("in cpu0, attempt 3")
+    assert lines[6].startswith("failed [3/3]")
+    assert lines[6].endswith("killed, SIGKILL")
+
+
+def test_live_progress_shows_slots_epochs_and_the_best() -> None:
+    """The picture has the bar's numbers, the best so far and one row a slot; labels are no markup."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    progress = LiveProgress(1, console)
+    play(progress)
+    progress.epoch_ended(attempt(4, epochs=2, label="[b]odd[/b]"))
+    progress.stopping("Ctrl-C")
+    with console.capture() as captured:
+        console.print(progress.render())
+    progress.close()
+    text = captured.get()
+
+    for expected in ("3/3 trials", "1 failed", "best so far", "[b]odd[/b]", "2/2", "stopping: Ctrl-C"):
+        assert expected in text
+
+
+def test_without_a_terminal_progress_is_plain() -> None:
+    """A pipe gets lines."""
+    assert isinstance(open_progress(1, io.StringIO()), PlainProgress)
+
+
+def test_the_time_left_follows_the_pace_of_this_run() -> None:
+    """After 4 of 10 trials in 40 s, 60 s are left; before the first there is no telling."""
+    picture = Picture(trials=10, started_s=100.0)
+    assert picture.time_left_s(140.0, 2) is None
+    picture.complete = 4
+
+    assert picture.time_left_s(140.0, 2) == 60.0
+
+
+def test_durations_read_as_people_say_them() -> None:
+    """Seconds below a hundred, then minutes, then hours."""
+    assert [duration(value) for value in (None, 42.4, 180, 7500)] == ["?", "42 s", "3 min", "2 h 05 min"]

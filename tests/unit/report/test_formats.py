@@ -1,0 +1,306 @@
+"""Leaderboards in every format."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stnbench.report import latex, markdown, page, tabular, text
+from stnbench.report.board import Counted, FailureGroup, Leaderboard, Provenance, Row, StateCounts
+from stnbench.report.stats import Estimate, Standing
+from stnbench.report.table import leaderboard_columns
+from stnbench.report.terminal import fitting_columns, render_terminal
+
+NASTY = "=cmd|'/c calc'!A1 <script>alert(1)</script> & | \\ % $ # _ { } ~ ^ `x` [a](b)\n\x1b[31m\u202e\"quoted\""
+FORMATS = [
+    markdown.to_markdown,
+    latex.to_latex,
+    page.to_page,
+    tabular.to_csv,
+    tabular.to_json,
+    lambda boards: "".join(render_terminal(board) for board in boards),
+]
+
+
+def estimate(mean: float, low: float | None, high: float | None, *, n: int = 2) -> Estimate:
+    """An interval over seeds."""
+    return Estimate(n=n, mean=mean, low=low, high=high, method="t over seeds", spread=0.01)
+
+
+def make_row(label: str = "20,20,20", *, scored: bool = True) -> Row:
+    """The only cell of a leaderboard."""
+    return Row(
+        rank_first=1 if scored else None,
+        rank_last=1 if scored else None,
+        standing=Standing.BEST if scored else None,
+        label=label,
+        cell_id="0123456789abcdef",
+        axes=(("locnet1.sizes", label),),
+        is_twin=False,
+        seeds=(1, 2) if scored else (),
+        states=StateCounts(complete=2) if scored else StateCounts(failed=2),
+        score=estimate(0.98451, 0.9712, 0.99784) if scored else None,
+        test=None,
+        behind=None,
+        st_gain=estimate(0.0123, -0.0051, 0.0297) if scored else None,
+        parameters=1_240_000 if scored else None,
+        flops=38_200_000 if scored else None,
+        activation_bytes=4096 if scored else None,
+        epoch_duration_s=2.345 if scored else None,
+        peak_memory_mib=512.0 if scored else None,
+        notes=() if scored else ("2 failed",),
+    )
+
+
+def make_board(*rows: Row, name: str = "sizes", question: str = "How large?", message: str = "") -> Leaderboard:
+    """A leaderboard with these rows."""
+    failures = (FailureGroup(kind="bug", message=message, trial_ids=("ab",)),) if message else ()
+    return Leaderboard(
+        sweep=name,
+        question=question,
+        split="validation",
+        axes=("locnet1.sizes",),
+        rows=rows or (make_row(), make_row("30,30,30", scored=False)),
+        states=StateCounts(complete=2, failed=2),
+        failures=failures,
+        provenance=Provenance(
+            command="python -m stnbench.sweep sizes",
+            seeds=(1, 2),
+            commits=(Counted(value="c0ffee", trials=2),),
+            devices=(Counted(value="cpu", trials=2), Counted(value="NVIDIA H200", trials=1)),
+            platforms=(),
+            versions=(Counted(value="torch 2.7", trials=2),),
+            datasets=(Counted(value="train abcd", trials=2),),
+            images=(Counted(value="2000", trials=2),),
+        ),
+        notes=("2 of 4 trials are complete (2 failed).",),
+    )
+
+
+class Document(HTMLParser):
+    """The tags and the text of a page."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        """Note a tag."""
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        """Note a text."""
+        self.words.append(data)
+
+
+@pytest.mark.parametrize("write", FORMATS)
+def test_same_leaderboard_gives_the_same_bytes(write: Callable[[Sequence[Leaderboard]], str]) -> None:
+    """Nothing of the moment or the machine is in a report."""
+    assert write([make_board()]) == write([make_board()])
+
+
+@pytest.mark.parametrize("write", FORMATS)
+def test_head_says_how_the_numbers_were_made(write: Callable[[Sequence[Leaderboard]], str]) -> None:
+    """Every format but CSV says the command, the commit, both devices, the versions and the data."""
+    if write is tabular.to_csv:
+        assert "stnbench.sweep" not in write([make_board()])
+        return
+    written = write([make_board()])
+    for said in ("python -m stnbench.sweep sizes", "c0ffee", "cpu", "NVIDIA H200", "torch 2.7", "train abcd"):
+        assert said in written
+
+
+@pytest.mark.parametrize("write", FORMATS)
+def test_no_control_character_of_a_message_gets_through(write: Callable[[Sequence[Leaderboard]], str]) -> None:
+    """Neither the terminal nor the direction of writing can be steered by a label, a question or an error message."""
+    written = write([make_board(make_row(NASTY), question=NASTY, message=NASTY)])
+    assert "\x1b" not in written
+    assert "\u202e" not in written or write is tabular.to_json  # JSON is data, and keeps it
+
+
+def test_markdown_is_one_table_with_all_cells() -> None:
+    """Heading, rule and rows have the same number of columns, and a cell without a score has dashes."""
+    lines = [line for line in markdown.to_markdown([make_board()]).splitlines() if line.startswith("|")]
+    assert len(lines) == 4
+    assert len({line.count("|") for line in lines}) == 1
+    expected = (
+        "| 1 | 20,20,20 | 2 | 98.45 | [97.12, 99.78] t | best | +1.23 [-0.51, +2.97] | 1.24 M | 38.2 M | 2.35 |  |"
+    )
+    assert lines[2] == expected
+    assert lines[3].startswith("| \u2013 | 30,30,30 | 0/2 | \u2013 | \u2013 |")
+
+
+@given(st.text())
+def test_markdown_cell_stays_in_its_cell(label: str) -> None:
+    """Whatever a label is, it adds no column, no line and no tag."""
+    written = markdown.to_markdown([make_board(make_row(label))])
+    lines = [line for line in written.split("\n") if line.startswith("|")]
+    assert len(lines) == 3
+    assert len({len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines}) == 1
+    assert "<" not in written
+
+
+@given(st.text())
+def test_page_has_the_same_tags_whatever_it_says(said: str) -> None:
+    """A label, a question or a message adds no tag to the page."""
+    plain = Document(page.to_page([make_board(make_row("x"), question="x", message="x")]))
+    other = Document(page.to_page([make_board(make_row(said), question=said, message=f"m{said}")]))
+    assert other.tags == plain.tags
+
+
+def test_page_shows_text_as_it_is() -> None:
+    """Escaped text reads as it was written, on one line, and nothing is fetched or run."""
+    written = page.to_page([make_board(make_row("<b>&\n\"x'"))])
+    assert "<b>& \"x'" in Document(written).words
+    assert "default-src 'none'" in written
+    assert not {"script", "link", "img", "iframe"} & set(Document(written).tags)
+
+
+@given(st.text())
+def test_csv_comes_back_as_it_was(label: str) -> None:
+    """A label stays one field; what a spreadsheet would run begins with an apostrophe."""
+    (line,) = csv.DictReader(io.StringIO(tabular.to_csv([make_board(make_row(label))]), newline=""))
+    plain = text.clean(label)
+    assert line["cell"] == (f"'{plain}" if plain[:1] in {"=", "+", "-", "@"} and plain else plain)
+
+
+def test_csv_has_shares_and_units() -> None:
+    """Numbers are not rounded for the eye; a cell without a score has empty fields and its states."""
+    first, second = csv.DictReader(io.StringIO(tabular.to_csv([make_board()])))
+    assert (first["mean"], first["low"], first["high"], first["n"]) == ("0.98451", "0.9712", "0.99784", "2")
+    assert (first["split"], first["method"], first["epoch_duration_s"]) == ("validation", "t over seeds", "2.345")
+    assert first["axis:locnet1.sizes"] == "20,20,20"
+    assert (second["mean"], second["rank_first"], second["trials_failed"]) == ("", "", "2")
+
+
+def test_json_has_the_documented_keys() -> None:
+    """``sweep`` and rows with cell, n, mean, low, high and split; what is not there is null, and n is 0."""
+    plain = json.loads(tabular.to_json([make_board()]))
+    assert plain["sweep"] == "sizes"
+    first, second = plain["rows"]
+    assert {key: first[key] for key in ("cell", "n", "mean", "low", "high", "split")} == {
+        "cell": "20,20,20",
+        "n": 2,
+        "mean": 0.98451,
+        "low": 0.9712,
+        "high": 0.99784,
+        "split": "validation",
+    }
+    assert (second["n"], second["mean"], second["rank"], second["states"]["failed"]) == (0, None, None, 2)
+    assert plain["provenance"]["devices"] == [{"value": "cpu", "trials": 2}, {"value": "NVIDIA H200", "trials": 1}]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_json_of_several_sweeps_is_one_object(count: int) -> None:
+    """Several sweeps, or none, stand in a list."""
+    plain = json.loads(tabular.to_json([make_board()] * count))
+    assert [sweep["sweep"] for sweep in plain["sweeps"]] == ["sizes"] * count
+
+
+def test_latex_escapes_what_is_special() -> None:
+    """Every special character is set as it is, and a bracket never begins an optional argument."""
+    written = latex.escape(r"a&b%c$d#e_f{g}h~i^j\k[l]")
+    expected = r"a\&b\%c\$d\#e\_f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k{[}l{]}"
+    assert written == expected
+
+
+def test_latex_is_a_booktabs_table() -> None:
+    """One table with a rule above, below and under the heading, and as many cells a row as columns."""
+    written = latex.to_latex([make_board(make_row(NASTY))])
+    (alignment,) = re.findall(r"\\begin\{tabular\}\{([lr]+)\}", written)
+    rows = [line for line in written.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 2
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(alignment) - 1}
+    assert "+1.23 {[}$-$0.51, +2.97{]}" in written
+    assert all(rule in written for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+
+
+def test_plain_lines_keep_every_column_on_one_line() -> None:
+    """Without a terminal nothing is wrapped or cut, however long a label is."""
+    label = "x" * 300
+    written = render_terminal(make_board(make_row(label)))
+    (line,) = [line for line in written.splitlines() if label in line]
+    assert line.endswith("2.35")
+    assert "\x1b" not in written
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_narrow_terminal_leaves_out_columns_and_says_which(width: int) -> None:
+    """The table fits, the most important columns stay, the others are named."""
+    written = render_terminal(make_board(), width=width)
+    assert max(map(len, written.splitlines())) <= width
+    assert "98.45  [97.12, 99.78] t" in written
+    assert ("Left out" in written) == (width < 160)
+    if width == 80:
+        assert "ST gain" in written
+        assert "Left out for want of width: vs best, parameters, FLOPs, s/epoch, notes." in written
+
+
+def test_most_important_columns_stay_on_any_terminal() -> None:
+    """Rank, cell, n, accuracy and interval are never left out."""
+    kept = fitting_columns(leaderboard_columns(make_board()), 10)
+    assert [column.heading for column in kept] == ["rank", "cell", "n", "validation %", "95 % interval"]
+
+
+def test_colours_are_written_when_asked() -> None:
+    """The best row is green on a terminal that has colours."""
+    assert "\x1b[1;32m" in render_terminal(make_board(), width=160, color=True)
+
+
+def test_wide_letters_are_aligned() -> None:
+    """Columns stand below each other where letters take two places."""
+    rows = (make_row("\u6f22\u5b57"), make_row("wxyz"))
+    lines = render_terminal(make_board(*rows)).splitlines()
+    first, second = (next(line for line in lines if label in line) for label in ("\u6f22", "wxyz"))
+    assert len(second) - len(first) == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(None, "\u2013"), (0, "0"), (999, "999"), (1_240_000, "1.24 M"), (38_200_000, "38.2 M"), (999_999, "1.00 M"),
+     (123_456, "123 k"), (9_999_999_999, "10.0 G")],
+)  # fmt: skip
+def test_large_numbers_have_three_digits(number: int | None, expected: str) -> None:
+    """Units change where rounding reaches the next one."""
+    assert text.count(number) == expected
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "expected"), [(None, "\u2013"), (2.345, "2.35"), (12.34, "12.3"), (1234.5, "1230"), (0.01, "0.01")]
+)
+def test_seconds_have_three_digits(duration_s: float | None, expected: str) -> None:
+    """Three digits, at most two decimals."""
+    assert text.seconds(duration_s) == expected
+
+
+def test_decimals_follow_the_number_of_images() -> None:
+    """258 images do not justify a hundredth of a percent."""
+    assert [text.decimals_for(images) for images in (None, 258, 1000, 12_630)] == [2, 1, 2, 2]
+
+
+def test_small_negative_difference_is_not_minus_zero() -> None:
+    """A difference that rounds to nothing has no sign."""
+    assert text.points(estimate(-0.000001, -0.01, 0.01), 2) == "0.00 [-1.00, +1.00]"
+
+
+def test_difference_without_interval_is_a_number_alone() -> None:
+    """One pair gives a difference and no interval."""
+    assert text.points(estimate(0.02, None, None, n=1), 2) == "+2.00"
+
+
+def test_columns_that_nobody_fills_are_left_out() -> None:
+    """No gain and no notes: no such columns; a test score adds one."""
+    row = replace(make_row(), st_gain=None)
+    plain = [column.heading for column in leaderboard_columns(make_board(row))]
+    tested = leaderboard_columns(make_board(replace(row, test=estimate(0.5, 0.4, 0.6))))
+    assert not {"ST gain (points)", "notes", "test % [95 %]"} & set(plain)
+    assert "test % [95 %]" in [column.heading for column in tested]

@@ -1,0 +1,305 @@
+"""From frames to a leaderboard."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from made_up_results import ENVIRONMENT, IMAGES, NOW, planned, result, transformed
+
+from stnbench.report.board import Leaderboard, Row
+from stnbench.report.cells import cell_views
+from stnbench.report.frames import trials_frame
+from stnbench.report.leaderboard import build_leaderboard
+from stnbench.report.stats import Standing
+from stnbench.spec.result import Environment, Failure, FailureKind
+from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.sweep import Axis, Choice, Override, SweepSpec
+from stnbench.spec.trial import TrialSpec
+from stnbench.store.records import AttemptRecord, Outcome, TrialRecord
+
+SWEEP = SweepSpec(name="sizes", question="How large?", seeds=(1, 2, 3))
+
+
+class Made:
+    """A sweep's records, made by hand."""
+
+    def __init__(self) -> None:
+        self.trials: list[TrialRecord] = []
+        self.outcomes: dict[str, Outcome] = {}
+
+    def add(
+        self,
+        spec: TrialSpec,
+        state: TrialState = TrialState.PLANNED,
+        *,
+        failure: Failure | None = None,
+        label: str = "",
+    ) -> None:
+        """A trial that has no score."""
+        wanted = planned(spec, label)
+        attempt = failure and AttemptRecord(
+            trial_id=spec.trial_id,
+            number=1,
+            token="t",
+            state=AttemptState.FAILED,
+            slot="gpu0",
+            host="box",
+            pid=1,
+            boot_id="b",
+            started_at=NOW,
+            finished_at=NOW,
+            failure=failure,
+        )
+        self.trials.append(
+            TrialRecord(
+                sweep="sizes",
+                position=len(self.trials),
+                trial_id=spec.trial_id,
+                cell_id=spec.cell_id,
+                point=wanted.point,
+                label=wanted.label,
+                is_twin=wanted.is_twin,
+                seed=spec.seed,
+                state=state,
+                attempts=1 if attempt else 0,
+                last_attempt=attempt,
+                spec=spec,
+            )
+        )
+
+    def score(
+        self, spec: TrialSpec, *correct: int, test: int | None = None, environment: Environment = ENVIRONMENT
+    ) -> None:
+        """A cell, with the images of one seed after the other that it classified correctly."""
+        for seed, right in enumerate(correct, 1):
+            own = spec.with_seed(seed)
+            self.add(own, TrialState.COMPLETE)
+            made = result(own, "t", right, test=test, environment=environment)
+            self.outcomes[own.trial_id] = Outcome(
+                attempt=1,
+                validation=made.validation,
+                test=made.test,
+                cost=made.cost,
+                environment=environment,
+                train_duration_s=made.train_duration_s,
+                peak_memory_mib=made.peak_memory_mib,
+            )
+
+    def frame(self) -> pd.DataFrame:
+        """The frame."""
+        return trials_frame(self.trials, self.outcomes)
+
+    def board(self) -> Leaderboard:
+        """The leaderboard."""
+        return build_leaderboard(SWEEP, self.frame())
+
+
+def row_of(board: Leaderboard, label: str) -> Row:
+    """The row of a cell."""
+    return next(row for row in board.rows if row.label == label)
+
+
+def test_cells_are_sorted_by_mean_and_cells_without_a_score_come_last() -> None:
+    """The best comes first; a cell whose trials all failed is there, without a number."""
+    made = Made()
+    made.add(transformed(9), TrialState.FAILED, failure=Failure(kind=FailureKind.BUG, message="x"))
+    made.score(transformed(1), 1700, 1702)
+    made.score(transformed(2), 1800, 1802)
+    rows = made.board().rows
+    assert [row.label for row in rows] == ["2,2,2", "1,1,1", "9,9,9"]
+    assert rows[0].score is not None
+    assert rows[0].score.mean == pytest.approx(1801 / IMAGES)
+    assert (rows[2].score, rows[2].rank, rows[2].standing) == (None, "", None)
+
+
+def test_cells_not_told_from_the_best_share_its_rank() -> None:
+    """On three seeds the second is underpowered and shares ranks 1 to 2, the third is lower and has its own."""
+    made = Made()
+    made.score(transformed(1), 1900, 1910, 1905)
+    made.score(transformed(2), 1904, 1903, 1905)
+    made.score(transformed(3), 1800, 1811, 1804)
+    rows = made.board().rows
+    assert [(row.rank, row.standing) for row in rows] == [
+        ("1-2", Standing.BEST),
+        ("1-2", Standing.UNDERPOWERED),
+        ("3", Standing.LOWER),
+    ]
+
+
+def test_gain_is_paired_with_the_twin_by_seed() -> None:
+    """Seeds differ by much, the gain of 50 images is the same for each: its interval is narrow."""
+    made = Made()
+    made.score(transformed(1).twin(), 1000, 1400, 1800)
+    made.score(transformed(1), 1050, 1449, 1851)
+    gain = row_of(made.board(), "1,1,1").st_gain
+    assert gain is not None
+    assert gain.n == 3
+    assert gain.mean == pytest.approx(50 / IMAGES)
+    assert gain.high is not None
+    assert gain.high - gain.mean < 3 / IMAGES
+
+
+def test_gain_from_one_common_seed_has_no_interval_and_a_note() -> None:
+    """Where the twin has one seed only, the difference is shown and said to prove nothing."""
+    made = Made()
+    made.score(transformed(1).twin(), 1000)
+    made.score(transformed(1), 1050, 1450)
+    board = made.board()
+    row = row_of(board, "1,1,1")
+    assert row.st_gain is not None
+    assert (row.st_gain.n, row.st_gain.low) == (1, None)
+    assert "gain from 1 seed" in row.notes
+    assert any("one pair cannot tell" in note for note in board.notes)
+
+
+def test_twin_has_no_gain() -> None:
+    """The base of the gain is compared with nothing."""
+    made = Made()
+    made.score(transformed(1).twin(), 1000, 1001)
+    assert row_of(made.board(), "no ST").st_gain is None
+
+
+def test_incomplete_sweep_is_shown_as_it_is() -> None:
+    """Counts, states and the seeds that are there are said, for the sweep and for the cell."""
+    made = Made()
+    made.score(transformed(1), 1900, 1910)
+    made.add(transformed(1, seed=3), TrialState.RUNNING)
+    made.add(transformed(2, seed=1))
+    board = made.board()
+    row = row_of(board, "1,1,1")
+    assert (row.seeds, row.states.trials, row.notes) == ((1, 2), 3, ("1 running",))
+    assert board.notes[0] == "2 of 4 trials are complete (1 planned, 1 running)."
+    assert row_of(board, "2,2,2").notes == ("1 planned",)
+
+
+def test_failures_are_grouped_by_kind_and_first_line() -> None:
+    """The largest group comes first; the rest of a message does not part a group."""
+    made = Made()
+    for seed in (1, 2):
+        failure = Failure(kind=FailureKind.DIVERGED, message=f"the loss is nan\nat step {seed}")
+        made.add(transformed(1, seed=seed), TrialState.FAILED, failure=failure)
+    made.add(transformed(2), TrialState.FAILED, failure=Failure(kind=FailureKind.BUG, message=""))
+    first, second = made.board().failures
+    assert (first.kind, first.message, len(first.trial_ids)) == ("diverged", "the loss is nan", 2)
+    assert (second.kind, second.message, second.trial_ids) == ("bug", "(no message)", (transformed(2).trial_id,))
+
+
+def test_one_seed_is_a_wilson_interval_with_a_note() -> None:
+    """One run has the interval of its images, and the note says what is not in it."""
+    made = Made()
+    made.score(transformed(1), 1900)
+    board = made.board()
+    score = board.rows[0].score
+    assert score is not None
+    assert (score.n, score.method) == (1, "Wilson, one run")
+    assert any("another seed" in note for note in board.notes)
+
+
+def test_equal_scores_of_all_seeds_are_said() -> None:
+    """An interval without a width is not certainty."""
+    made = Made()
+    made.score(transformed(1), 1900, 1900)
+    assert made.board().rows[0].notes == ("all seeds scored the same",)
+
+
+def test_test_split_is_beside_and_never_ranks_unless_asked() -> None:
+    """Validation ranks; ranking by test is possible and carries a warning."""
+    made = Made()
+    made.score(transformed(1), 1900, 1901, test=1500)
+    made.score(transformed(2), 1800, 1801, test=1600)
+    by_validation = made.board()
+    by_test = build_leaderboard(SWEEP, made.frame(), split="test")
+    assert [row.label for row in by_validation.rows] == ["1,1,1", "2,2,2"]
+    assert by_validation.rows[0].test is not None
+    assert by_validation.rows[0].test.mean == 0.75
+    assert [row.label for row in by_test.rows] == ["2,2,2", "1,1,1"]
+    assert any("by selection" in note for note in by_test.notes)
+    assert not any("by selection" in note for note in by_validation.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"commit": "other"}, "2 different commits"),
+        ({"dirty": True}, "2 different commits"),
+        ({"device": "cpu"}, "2 different devices"),
+        ({"dataset_digest": "other"}, "2 different data digests"),
+        ({"versions": (("torch", "9"),)}, "2 different sets of libraries"),
+    ],
+)
+def test_differences_between_trials_are_said(change: dict[str, object], said: str) -> None:
+    """What should be the same for all trials and is not is a note."""
+    made = Made()
+    made.score(transformed(1), 1900, 1901)
+    assert not any("different" in note for note in made.board().notes)
+    made.score(transformed(2), 1800, environment=replace(ENVIRONMENT, **change))
+    board = made.board()
+    assert any(note.startswith(said) for note in board.notes)
+
+
+def test_local_changes_are_part_of_the_commit() -> None:
+    """A dirty checkout is not its commit."""
+    made = Made()
+    made.score(transformed(1), 1900, environment=replace(ENVIRONMENT, dirty=True))
+    assert made.board().provenance.commits[0].value == f"{ENVIRONMENT.commit} with local changes"
+
+
+def test_same_records_give_the_same_leaderboard() -> None:
+    """Equal means are ordered by label, whatever the order of the trials."""
+    made = Made()
+    made.score(transformed(2), 1900, 1901)
+    made.score(transformed(1), 1900, 1901)
+    forwards = made.board()
+    made.trials.reverse()
+    backwards = made.board()
+    assert [row.label for row in forwards.rows] == ["1,1,1", "2,2,2"]
+    assert backwards.rows == forwards.rows
+
+
+def test_empty_sweep_has_a_leaderboard() -> None:
+    """A sweep without trials has no rows and no images."""
+    board = Made().board()
+    assert (board.rows, board.images, board.states.trials) == ((), None, 0)
+    assert board.notes == ("The sweep has no trials yet.",)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("sizes", "sizes"),
+        ("sizes-gtsrb", "sizes dataset=gtsrb"),
+        ("sizes-gtsrb-network.sizes_1_2_3", "sizes dataset=gtsrb 'network.sizes=[1,2,3]'"),
+        ("sizes-affine", "sizes transformer=affine"),
+        ("two-parts", "two-parts"),
+    ],
+)
+def test_command_reproduces_the_sweep(name: str, words: str) -> None:
+    """What was varied on the command line is found again in the sweep's name."""
+    sweep = SweepSpec(
+        name=name,
+        question="?",
+        base=(Override(key="dataset", value="gtsrb"), Override(key="network.sizes", value=(1, 2, 3))),
+        axes=(
+            Axis(
+                name="transformer",
+                choices=(Choice(label="affine", overrides=(Override(key="transformer", value="affine"),)),),
+            ),
+        ),
+        seeds=(1, 2),
+    )
+    command = build_leaderboard(sweep, Made().frame()).provenance.command
+    assert command == f"python -m stnbench.sweep {words} 'seeds=[1,2]' twins=true"
+
+
+def test_cells_are_shown_to_trackers_with_n_interval_and_method() -> None:
+    """Every cell with a score becomes a view; one without does not."""
+    made = Made()
+    made.score(transformed(1), 1900, 1902)
+    made.add(transformed(2))
+    (view,) = cell_views(made.board())
+    assert (view.sweep, view.label, view.seeds, view.method) == ("sizes", "1,1,1", 2, "t over seeds")
+    assert view.mean == pytest.approx(1901 / IMAGES)
+    assert view.low is not None
+    assert view.low < view.mean
+    assert view.cost is not None
+    assert view.cost.flops == 38_200_000
