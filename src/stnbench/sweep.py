@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
     Raises: StnbenchError where the sweep cannot start.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     question = _ask(options)
     if options.plan:
         return _plan(question, options)

@@ -1,9 +1,10 @@
-"""``python -m stnbench.train``: one trial, described by Hydra overrides, in this process."""
+"""``python -m stnbench.train``: one trial, described by Hydra overrides."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from typing import get_args
 
 import yaml
 from typing_extensions import override
@@ -15,10 +16,10 @@ from stnbench.config.resolve import resolve_trial
 from stnbench.core.command import DONE, SOME_FAILED, run_command
 from stnbench.core.paths import AttemptLayout, RunsLayout, data_root
 from stnbench.orchestration.runner import RunOptions, RunSummary
-from stnbench.orchestration.session import SessionOptions, open_session, prepare_datasets, tracking_uri
+from stnbench.orchestration.session import EngineName, SessionOptions, open_session, prepare_datasets, tracking_uri
 from stnbench.planning.base import Observation, Planner
 from stnbench.spec.codec import to_plain
-from stnbench.spec.sweep import Point, SweepSpec
+from stnbench.spec.sweep import Override, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises: StnbenchError where the trial cannot start.
     """
     composer = Composer(conf_folder())
-    options = _parser(composer).parse_args(arguments)
+    options = _parser(composer).parse_intermixed_args(arguments)
     source, overrides = take_dataset_root(parse_overrides(options.overrides))
     if options.cfg:
         print(yaml.safe_dump(composer.compose(overrides), sort_keys=False), end="")
@@ -63,15 +64,19 @@ def main(arguments: Sequence[str]) -> int:
     spec = resolved.spec
     _require_feasible(spec)
     prepare_datasets([spec.dataset], data_root=data_root(), source=source)
+    engine = SessionOptions(engine=options.engine, slots=1, tracking_uri=tracking_uri(RunsLayout.from_environment()))
+    return _train(spec, overrides, engine, retry_failed=options.retry_failed, as_json=options.json)
+
+
+def _train(
+    spec: TrialSpec, overrides: tuple[Override, ...], engine: SessionOptions, *, retry_failed: bool, as_json: bool
+) -> int:
     label = ", ".join(str(item) for item in overrides if item.key != "seed") or "the default trial"
-    return _train(spec, label, retry_failed=options.retry_failed, as_json=options.json)
-
-
-def _train(spec: TrialSpec, label: str, *, retry_failed: bool, as_json: bool) -> int:
     layout = RunsLayout.from_environment()
-    sweep = SweepSpec(name=f"train-{spec.trial_id}", question=label, seeds=(spec.seed,), twins=False)
-    session_options = SessionOptions(engine="inline", tracking_uri=tracking_uri(layout))
-    with open_session(layout, session_options) as session:
+    sweep = SweepSpec(
+        name=f"train-{spec.trial_id}", question=label, seeds=(spec.seed,), twins=False, overrides=overrides
+    )
+    with open_session(layout, engine) as session:
         run_options = RunOptions(data_root=data_root(), retry_failed=retry_failed)
         summary = session.run(sweep, OneTrial(spec, label), run_options)
         session.sync_mirror(sweep, ())
@@ -111,13 +116,15 @@ def _parser(composer: Composer) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stnbench.train",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Trains one trial in this process; a trial that is complete is not trained again.",
+        description="Trains one trial; one that is complete is not trained again.",
         epilog=f"Groups and their choices (defaults: --cfg job shows all keys):\n{groups}\n"
         "Any key can be set as well: training.epochs=3 locnet1.sizes=[20,20,20] dataset.root=/where/GTSRB/lies\n"
         "Exit codes: 0 done, 1 the trial failed, 2 cannot start.",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides")
     parser.add_argument("--cfg", nargs="?", const="job", choices=["job"], help="print the configuration and leave")
+    engines = "where it runs: a worker process, or this one, for debuggers (no progress then)"
+    parser.add_argument("--engine", choices=get_args(EngineName), default="local", help=engines)
     parser.add_argument("--retry-failed", action="store_true", help="try again where the trial has failed")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     return parser

@@ -66,7 +66,7 @@ def tree(fake_gtsrb: Any, tmp_path: Path) -> Path:
 
 def test_a_truncated_image(workplace: Workplace, tree: Path, tmp_path: Path) -> None:
     """The file is named."""
-    image = sorted(tree.rglob("*.ppm"))[0]
+    image = min(tree.rglob("*.ppm"))
     image.write_bytes(image.read_bytes()[:-7])
     own = Workplace(tmp_path, tmp_path / "data")
     assert_refused(own, image.name, command=("sweep", "locnet_sizes", "dataset=gtsrb", f"dataset.root={tree}"))
@@ -74,7 +74,7 @@ def test_a_truncated_image(workplace: Workplace, tree: Path, tmp_path: Path) -> 
 
 def test_a_table_row_without_its_image(workplace: Workplace, tree: Path, tmp_path: Path) -> None:
     """The row's image is named."""
-    image = sorted(tree.rglob("*.ppm"))[0]
+    image = min(tree.rglob("*.ppm"))
     image.unlink()
     own = Workplace(tmp_path, tmp_path / "data")
     assert_refused(own, image.name, command=("data", "prepare", "gtsrb", "--root", str(tree)))

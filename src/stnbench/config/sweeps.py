@@ -29,7 +29,8 @@ def read_sweep(path: Path, composer: Composer, overrides: Iterable[Override] = (
     for override in changes:
         spec = _apply(spec, override, reader.where)
     varied = sorted((override for override in changes if _varies(override)), key=lambda override: override.key)
-    return replace(spec, name="-".join([path.stem, *(_suffix(override, composer) for override in varied)]))
+    name = "-".join([path.stem, *(_suffix(override, composer) for override in varied)])
+    return replace(spec, name=name, file=path.stem, overrides=tuple(changes))
 
 
 def _varies(override: Override) -> bool:

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
 
     Raises: UnknownNameError, StoreError or FolderError.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     with Store.open(RunsLayout.from_environment().store, writable=False) as store:
         boards = read_leaderboards(store, dict.fromkeys(options.sweeps) or None, split=options.split)
     kind: Format | None = options.format

@@ -8,7 +8,7 @@ import pandas as pd
 
 from stnbench.report.board import Counted, Provenance
 from stnbench.spec.data import Split
-from stnbench.spec.sweep import Override, SweepSpec, show_value
+from stnbench.spec.sweep import SweepSpec
 
 
 def provenance(sweep: SweepSpec, trials: pd.DataFrame, split: Split) -> Provenance:
@@ -49,28 +49,6 @@ def differences(known: Provenance) -> Iterator[str]:
 
 
 def reproducing_command(sweep: SweepSpec) -> str:
-    """The command that runs this sweep again.
-
-    A sweep that was varied on the command line carries what varied in its name (``locnet_sizes-gtsrb``, see
-    ``config.sweeps``), from which the overrides are found again.
-    """
-    parts = sweep.name.split("-")
-    overrides: list[Override] = []
-    while len(parts) > 1 and (override := _override_of(parts[-1], sweep)):
-        overrides.insert(0, override)
-        parts.pop()
-    words = ["-".join(parts), *map(str, overrides)]
-    words += [f"seeds={show_value(sweep.seeds)}", f"twins={show_value(sweep.twins)}"]
-    return shlex.join(["python", "-m", "stnbench.sweep", *words])
-
-
-def _override_of(suffix: str, sweep: SweepSpec) -> Override | None:
-    narrowed = [axis.choices[0] for axis in sweep.axes if len(axis.choices) == 1]
-    candidates = [*reversed(sweep.base), *(item for choice in narrowed for item in choice.overrides)]
-    return next((item for item in candidates if suffix in _suffixes(item)), None)
-
-
-def _suffixes(override: Override) -> tuple[str, ...]:
-    value = show_value(override.value).strip("[]").replace(",", "_")
-    texts = (value, f"{override.key}_{value}")
-    return tuple("".join(letter if letter.isalnum() or letter in "._" else "_" for letter in text) for text in texts)
+    """The command that runs this sweep, or this single trial, again."""
+    command = ["stnbench.sweep", sweep.file] if sweep.file else ["stnbench.train"]
+    return shlex.join(["python", "-m", *command, *map(str, sweep.overrides)])

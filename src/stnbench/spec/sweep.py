@@ -60,7 +60,9 @@ class SweepSpec(Strict):
     """A question, as its file says it.
 
     ``base`` holds for every cell, ``exclude`` lists points to leave out (each a set of axis = label pairs that must all
-    match), ``twins`` adds every cell's twin without its transformers, ``seeds`` repeats every cell.
+    match), ``twins`` adds every cell's twin without its transformers, ``seeds`` repeats every cell. ``file`` is the
+    name of its file in ``sweeps/`` (empty for a single trial), ``overrides`` what the command line changed for all
+    cells; both are in the values above already, and kept so that the sweep can be asked again.
     """
 
     name: str
@@ -71,6 +73,8 @@ class SweepSpec(Strict):
     seeds: tuple[int, ...] = (1, 2)
     twins: bool = True
     planner: PlannerSpec = field(default_factory=GridPlannerSpec)
+    file: str = ""
+    overrides: tuple[Override, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what no part can check alone."""

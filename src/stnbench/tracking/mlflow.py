@@ -6,6 +6,7 @@ that MLflow's table can be sorted and filtered. Runs are found again by their ta
 
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -49,10 +50,26 @@ def initialise(tracking_uri: str) -> None:
     Raises: mlflow.exceptions.MlflowException when the database is another MLflow version's; it names the command that
         upgrades it.
     """
+    if not tracking_uri.startswith(SQLITE_PREFIX):
+        _client(tracking_uri)
+        return
+    database = Path(tracking_uri.removeprefix(SQLITE_PREFIX))
+    if not database.exists():
+        _make_database(database)
     _client(tracking_uri)
-    if tracking_uri.startswith(SQLITE_PREFIX):
-        with closing(sqlite3.connect(tracking_uri.removeprefix(SQLITE_PREFIX))) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _make_database(database: Path) -> None:
+    """Make the database beside its place and move it there whole: MLflow cannot use one that was half made.
+
+    It takes seconds, in which a sweep may well be killed.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{database.name}.", dir=database.parent) as folder:
+        half_made = Path(folder) / database.name
+        _client(f"{SQLITE_PREFIX}{half_made}")
+        half_made.replace(database)
 
 
 @dataclass(kw_only=True, slots=True)

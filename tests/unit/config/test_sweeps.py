@@ -127,7 +127,7 @@ WRONG = [
 @pytest.mark.parametrize(("text", "message"), WRONG)
 def test_a_wrong_sweep_is_named_with_its_file(tmp_path: Path, composer: Composer, text: str, message: str) -> None:
     """The message has the file and the remedy."""
-    with pytest.raises(SpecError, match="mine.yaml") as caught:
+    with pytest.raises(SpecError, match=r"mine\.yaml") as caught:
         read(tmp_path, composer, text)
     assert message in str(caught.value)
 

@@ -13,7 +13,7 @@ from stnbench.report.leaderboard import build_leaderboard
 from stnbench.report.stats import Standing
 from stnbench.spec.result import Environment, Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
-from stnbench.spec.sweep import Axis, Choice, Override, SweepSpec
+from stnbench.spec.sweep import Override, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptRecord, Outcome, TrialRecord
 
@@ -264,31 +264,22 @@ def test_empty_sweep_has_a_leaderboard() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("file", "overrides", "command"),
     [
-        ("sizes", "sizes"),
-        ("sizes-gtsrb", "sizes dataset=gtsrb"),
-        ("sizes-gtsrb-network.sizes_1_2_3", "sizes dataset=gtsrb 'network.sizes=[1,2,3]'"),
-        ("sizes-affine", "sizes transformer=affine"),
-        ("two-parts", "two-parts"),
+        ("sizes", (), "python -m stnbench.sweep sizes"),
+        ("sizes", (Override(key="dataset", value="gtsrb"),), "python -m stnbench.sweep sizes dataset=gtsrb"),
+        (
+            "sizes",
+            (Override(key="network.sizes", value=(1, 2, 3)), Override(key="seeds", value=3)),
+            "python -m stnbench.sweep sizes 'network.sizes=[1,2,3]' seeds=3",
+        ),
+        ("", (Override(key="scale", value="smoke"),), "python -m stnbench.train scale=smoke"),
     ],
 )
-def test_command_reproduces_the_sweep(name: str, words: str) -> None:
-    """What was varied on the command line is found again in the sweep's name."""
-    sweep = SweepSpec(
-        name=name,
-        question="?",
-        base=(Override(key="dataset", value="gtsrb"), Override(key="network.sizes", value=(1, 2, 3))),
-        axes=(
-            Axis(
-                name="transformer",
-                choices=(Choice(label="affine", overrides=(Override(key="transformer", value="affine"),)),),
-            ),
-        ),
-        seeds=(1, 2),
-    )
-    command = build_leaderboard(sweep, Made().frame()).provenance.command
-    assert command == f"python -m stnbench.sweep {words} 'seeds=[1,2]' twins=true"
+def test_command_reproduces_the_sweep(file: str, overrides: tuple[Override, ...], command: str) -> None:
+    """A sweep is asked again by its file and what the command line changed; a single trial by its overrides."""
+    sweep = SweepSpec(name="any", question="?", file=file, overrides=overrides)
+    assert build_leaderboard(sweep, Made().frame()).provenance.command == command
 
 
 def test_cells_are_shown_to_trackers_with_n_interval_and_method() -> None:

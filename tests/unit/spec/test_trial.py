@@ -115,7 +115,7 @@ def test_a_wrong_value_is_named(key: str, change: dict[str, Json], kind: type[Sp
     assert isinstance(section, dict)
     section |= change
 
-    with pytest.raises(kind, match="conf/x.yaml") as caught:
+    with pytest.raises(kind, match=r"conf/x\.yaml") as caught:
         from_plain(TrialSpec, plain, where="conf/x.yaml")
     assert text in str(caught.value)
 
