@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stnbench.core.errors import SpecError, StoreError, TransitionError, UnknownNameError
-from stnbench.spec.model import LecunSpec, PlacedTransformerSpec
+from stnbench.spec.network import LecunSpec
 from stnbench.spec.result import (
     Cost,
     Environment,
@@ -25,6 +25,7 @@ from stnbench.spec.result import (
 )
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
+from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptEpoch, AttemptStart, PlannedTrial
 from stnbench.store.store import Store

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from stnbench.spec.model import PlacedTransformerSpec
 from stnbench.spec.result import (
     Cost,
     Environment,
@@ -23,6 +22,7 @@ from stnbench.spec.result import (
 )
 from stnbench.spec.states import AttemptState
 from stnbench.spec.sweep import SweepSpec
+from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.tracking.base import AttemptView, CellView, Tracker
 from stnbench.tracking.mlflow import MlflowTracker, initialise

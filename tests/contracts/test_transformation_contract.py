@@ -11,7 +11,7 @@ from torch.func import jacrev, vmap
 from torch.nn import functional
 
 from stnbench.core.errors import ShapeError
-from stnbench.spec.model import Family
+from stnbench.spec.transformer import Family
 from stnbench.stn.affine import AffineTransformation, invert_affine, map_affine
 from stnbench.stn.base import Transformation, pixel_centres
 from stnbench.stn.sampler import sample

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from stnbench.spec.model import LecunSpec, LocnetSpec, PlacedTransformerSpec
+from stnbench.spec.network import LecunSpec
 from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore, TransformerHealth, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
+from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store

@@ -9,8 +9,9 @@ from stnbench.config.compose import Composer, Node
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.codec import from_plain
 from stnbench.spec.data import CLASSES, FRAMES_PER_TRACK, DatasetSpec, PreprocessSpec, SplitSpec
-from stnbench.spec.model import LocnetSpec, NetworkSpec, PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.network import NetworkSpec
 from stnbench.spec.sweep import Override
+from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import ScheduleSpec, SgdSpec, TrainingSpec, TrialSpec
 
 PLACES = (1, 2, 3)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from stnbench.core.errors import InfeasibleError
 from stnbench.networks.designs import NetworkDesign, StageDesign
 from stnbench.networks.layers import BOX_SIZE, ContrastiveNorm, box_kernel
-from stnbench.spec.model import PlacedTransformerSpec
+from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.stn.initialization import clear_weights, conv, draw_weights, linear, part_generator
 from stnbench.stn.maps import MapSize
 from stnbench.stn.module import SpatialTransformer, build_spatial_transformer

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stnbench.spec.model import IdsiaSpec, LecunSpec, NetworkSpec
+from stnbench.spec.network import IdsiaSpec, LecunSpec, NetworkSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator
 
+from stnbench.spec.check import require
 from stnbench.spec.codec import Strict
-from stnbench.spec.model import require
 
 Split = Literal["train", "validation", "test"]
 """Where a number comes from; test is sealed from planners and pruners."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from stnbench.core.identity import Json
+from stnbench.spec.check import require
 from stnbench.spec.codec import Strict
-from stnbench.spec.model import require
 
 Scalar = None | bool | int | float | str
 Value = Scalar | tuple[Scalar, ...]

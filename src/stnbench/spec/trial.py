@@ -8,9 +8,11 @@ from pydantic import Discriminator
 
 from stnbench.core.errors import InfeasibleError
 from stnbench.core.identity import RESULTS_VERSION, digest
+from stnbench.spec.check import require
 from stnbench.spec.codec import Strict, to_identity
 from stnbench.spec.data import DatasetSpec, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
-from stnbench.spec.model import LecunSpec, NetworkSpec, PlacedTransformerSpec, require
+from stnbench.spec.network import LecunSpec, NetworkSpec
+from stnbench.spec.transformer import PlacedTransformerSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

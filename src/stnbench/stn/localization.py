@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnbench.core.errors import InfeasibleError
-from stnbench.spec.model import LocnetSpec
+from stnbench.spec.transformer import LocnetSpec
 from stnbench.stn.initialization import clear_weights, conv, draw_weights, linear
 from stnbench.stn.maps import MapSize
 from stnbench.stn.precision import full_precision

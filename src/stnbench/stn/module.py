@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnbench.core.errors import InfeasibleError, ShapeError
-from stnbench.spec.model import PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
 from stnbench.stn.base import Transformation
 from stnbench.stn.localization import ConvLocalization, build_localization
 from stnbench.stn.maps import MapSize

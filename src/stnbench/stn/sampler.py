@@ -1,7 +1,7 @@
 """Reading images at sampling points: the one place that calls ``grid_sample``."""
 
 from collections.abc import Callable, Mapping
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from jaxtyping import Float
@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stnbench.core.errors import ShapeError
-from stnbench.spec.model import Padding
-
-Sampler = Literal["bilinear"]
+from stnbench.spec.transformer import Padding, Sampler
 
 _Sample = Callable[[Tensor, Tensor, Padding, bool], Tensor]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from stnbench.spec.model import Family
+from stnbench.spec.transformer import Family
 from stnbench.stn.affine import Affine
 from stnbench.stn.base import Transformation
 from stnbench.stn.similarity import Similarity

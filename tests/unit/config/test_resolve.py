@@ -7,7 +7,8 @@ from stnbench.config.locate import conf_folder
 from stnbench.config.resolve import Resolved, resolve_trial
 from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
 from stnbench.spec.data import GtsrbSpec, SignsSpec
-from stnbench.spec.model import IdsiaSpec, LecunSpec, LocnetSpec
+from stnbench.spec.network import IdsiaSpec, LecunSpec
+from stnbench.spec.transformer import LocnetSpec
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import torch
 from stnbench.core.errors import InfeasibleError
 from stnbench.networks.build import build_network
 from stnbench.spec.data import SignsSpec
-from stnbench.spec.model import IdsiaSpec, LecunSpec, LocnetSpec, NetworkSpec, PlacedTransformerSpec
+from stnbench.spec.network import IdsiaSpec, LecunSpec, NetworkSpec
+from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
 
 

@@ -8,7 +8,8 @@ import torch
 from stnbench.networks.build import build_network
 from stnbench.networks.classifiers import StnClassifier
 from stnbench.spec.data import SignsSpec
-from stnbench.spec.model import IdsiaSpec, LecunSpec, LocnetSpec, NetworkSpec, PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.network import IdsiaSpec, LecunSpec, NetworkSpec
+from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
 
 SMALL = (

@@ -9,7 +9,8 @@ from stnbench.core.errors import InfeasibleError
 from stnbench.networks.build import build_network
 from stnbench.networks.cost import measure_cost
 from stnbench.spec.data import SignsSpec
-from stnbench.spec.model import LecunSpec, LocnetSpec, PlacedTransformerSpec
+from stnbench.spec.network import LecunSpec
+from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
 
 SPEC = TrialSpec(

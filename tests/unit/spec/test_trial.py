@@ -10,7 +10,8 @@ from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
 from stnbench.core.identity import Json
 from stnbench.spec.codec import from_json, from_plain, to_identity, to_json, to_plain
 from stnbench.spec.data import FoldSplitSpec, GtsrbSpec, OneTrackSplitSpec, PreprocessSpec, SignsSpec, TrackSplitSpec
-from stnbench.spec.model import IdsiaSpec, LecunSpec, LocnetSpec, PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.network import IdsiaSpec, LecunSpec
+from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
 
 SIZES = st.integers(1, 300)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stnbench.core.errors import InfeasibleError
-from stnbench.spec.model import LocnetSpec
+from stnbench.spec.transformer import LocnetSpec
 from stnbench.stn.localization import ConvLocalization, build_localization
 from stnbench.stn.maps import MapSize
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stnbench.core.errors import InfeasibleError, ShapeError
-from stnbench.spec.model import Family, LocnetSpec, PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.transformer import Family, LocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.stn.maps import MapSize
 from stnbench.stn.module import SpatialTransformer, build_spatial_transformer
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from stnbench.core.errors import ShapeError
-from stnbench.spec.model import Padding
+from stnbench.spec.transformer import Padding
 from stnbench.stn.sampler import outside_share, sample
 
 ROW = torch.tensor([[[[1.0, 2.0, 4.0]]]])

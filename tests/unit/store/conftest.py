@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stnbench.spec.model import LecunSpec
+from stnbench.spec.network import LecunSpec
 from stnbench.spec.result import Cost, Environment, EpochRecord, SplitScore, TrialResult
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec

@@ -2,9 +2,9 @@
 
 import pytest
 
-from stnbench.spec.model import PlacedTransformerSpec
 from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, FailureKind, SplitScore, TransformerHealth
 from stnbench.spec.states import AttemptState
+from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.tracking.base import AttemptView, CellView
 

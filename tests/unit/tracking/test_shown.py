@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from stnbench.spec.model import PlacedTransformerSpec
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState
+from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.tracking import shown
 from stnbench.tracking.base import AttemptView, CellView

@@ -9,7 +9,8 @@ import torch
 from stnbench.datasets.base import ImageSet
 from stnbench.networks.preprocess import GlobalStatistics
 from stnbench.spec.data import SignsSpec
-from stnbench.spec.model import LecunSpec, LocnetSpec, PlacedTransformerSpec
+from stnbench.spec.network import LecunSpec
+from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
 from stnbench.training.data import DeviceImages
 from stnbench.training.loop import TrainingRun

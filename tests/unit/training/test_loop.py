@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stnbench.core.errors import DivergedError, SpecError
-from stnbench.spec.model import LecunSpec
+from stnbench.spec.network import LecunSpec
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.trial import OneCycleScheduleSpec, SgdSpec, TrainingSpec, TrialSpec
 from stnbench.training import loop

@@ -10,7 +10,8 @@ import torch
 from stnbench.core.errors import DataMissingError
 from stnbench.datasets.base import Dataset, ImageSet
 from stnbench.spec.data import DatasetSpec, SignsSpec, TrackSplitSpec
-from stnbench.spec.model import LecunSpec, LocnetSpec, PlacedTransformerSpec
+from stnbench.spec.network import LecunSpec
+from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
 from stnbench.trials import data
 
