@@ -60,11 +60,11 @@ def _standing_notes(rows: Sequence[Row]) -> Iterator[str]:
     found = {row.standing for row in rows}
     if len(rows) > 1:
         yield (
-            f"Against the best: {len(rows) - 1} differences paired by seed, each with its own 95 % interval, not "
-            "corrected for their number."
+            f"Against the best: {len(rows) - 1} differences paired by seed, tested by t at 5 % with Holm's correction "
+            "for all pairs of cells, for the best was picked; each interval is at 95 % by itself."
         )
     if Standing.TIED in found:
-        yield "tied: the interval of the difference includes 0."
+        yield "tied: the difference cannot be told from 0."
     if Standing.UNDERPOWERED in found:
         yield (
             f"underpowered: the difference could not be told from chance, and fewer than {ENOUGH_SEEDS} seeds could "

@@ -1,0 +1,62 @@
+"""What the documents say is there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stnbench.config.compose import Composer
+from stnbench.config.locate import conf_folder
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def text_of_documents() -> str:
+    """All documents in one."""
+    return "\n".join(document.read_text() for document in DOCUMENTS)
+
+
+def test_every_make_target_of_the_documents_exists() -> None:
+    """A reader can type what is written."""
+    named = set(re.findall(r"`?make ([a-z-]+)", text_of_documents()))
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
+
+    assert {"sweep", "test"} <= named
+    assert named <= targets
+
+
+def test_every_target_is_listed_by_make_help() -> None:
+    """``make help`` knows every target that a person types, and the default target is help."""
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=20).stdout
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE))
+
+    assert {f"make {target}" for target in targets} <= {" ".join(line.split()[:2]) for line in shown.splitlines()}
+
+
+def test_every_module_of_the_documents_exists() -> None:
+    """A command that is written can be started."""
+    for module in set(re.findall(r"python -m stnbench\.(\w+)", text_of_documents())):
+        path = ROOT / "src" / "stnbench" / module
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_that_a_document_names_exists(document: Path) -> None:
+    """Links and paths lead somewhere."""
+    text = document.read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    paths = re.findall(r"`((?:src|tests|conf|sweeps|reports|benchmarks|docs)/[\w./-]*[\w/])`", text)
+
+    assert links or paths
+    for path in (*links, *paths):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_group_of_the_configuration_is_in_the_readme() -> None:
+    """A user finds what can vary."""
+    readme = (ROOT / "README.md").read_text()
+    for group in Composer(conf_folder()).defaults:
+        assert f"`{group.partition('@')[0]}" in readme, group
