@@ -110,6 +110,15 @@ class PlainProgress(Progress):
         self._print(f"start  {_name(attempt)} in {attempt.slot.name}{again}")
 
     @override
+    def epoch_ended(self, attempt: RunningAttempt) -> None:
+        super().epoch_ended(attempt)
+        if self.picture.trials == 1:  # of many trials their ends are news enough
+            last, epochs = attempt.epochs[-1], attempt.trial.spec.training.epochs
+            accuracy = f"validation {100 * last.validation_accuracy:.2f} %"
+            pace = f"{last.train_duration_s:.1f} s"
+            self._print(f"epoch  {last.epoch}/{epochs} train loss {last.train_loss:.4f}, {accuracy}, {pace}")
+
+    @override
     def ended(self, end: EndedAttempt) -> None:
         super().ended(end)
         picture = self.picture

@@ -44,13 +44,18 @@ def describe_environment(device: DeviceSpec, *, dataset_digest: str) -> Environm
     )
 
 
+CONFIGURATION = (":/conf", ":/sweeps")
+"""What decides a result beside the package, from the root of its checkout."""
+
+
 @functools.cache
 def code_version(package: Path) -> CodeVersion:
     """The version of the code in a package's folder; asked once a process, since what runs was read at its start."""
     if not _git(package, "ls-files", "--", "__init__.py"):
         return CodeVersion(commit=_wheel(), dirty=False)
     commit = _git(package, "rev-parse", "HEAD")
-    return CodeVersion(commit=commit or "unknown", dirty=_git(package, "status", "--porcelain", "--", ".") != "")
+    changed = _git(package, "status", "--porcelain", "--", ".", *CONFIGURATION)
+    return CodeVersion(commit=commit or "unknown", dirty=changed != "")
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

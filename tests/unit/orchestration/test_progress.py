@@ -72,6 +72,16 @@ def test_plain_progress_is_one_line_an_event() -> None:
     assert lines[6].endswith("killed, SIGKILL")
 
 
+def test_a_single_trial_is_followed_by_its_epochs() -> None:
+    """A training of hours says something after each epoch."""
+    out = io.StringIO()
+    progress = PlainProgress(1, out)
+    progress.planned([attempt().trial], [TrialState.PLANNED])
+    progress.epoch_ended(attempt(epochs=1))
+
+    assert out.getvalue().splitlines()[-1].startswith("epoch  1/2 train loss 1.0000, validation ")
+
+
 def test_live_progress_shows_slots_epochs_and_the_best() -> None:
     """The picture has the bar's numbers, the best so far and one row a slot; labels are no markup."""
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
