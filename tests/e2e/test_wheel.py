@@ -28,7 +28,9 @@ def test_a_wheel_carries_groups_and_sweeps_and_runs_anywhere(tmp_path: Path) -> 
 
     folder = tmp_path / "elsewhere"
     (folder / "sweeps").mkdir(parents=True)
-    (folder / "sweeps" / "mine.yaml").write_text("question: Is it found?\naxes: {network: [lecun, idsia]}\nseeds: [1]\n")
+    (folder / "sweeps" / "mine.yaml").write_text(
+        "question: Is it found?\naxes: {network: [lecun, idsia]}\nseeds: [1]\n"
+    )
     environment = os.environ | {"PYTHONPATH": str(installed), "STNBENCH_RUNS": str(folder / "runs")}
     for name, trials in (("locnet_sizes", 34), ("mine", 2)):
         done = subprocess.run(

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import tempfile
 from pathlib import Path
 
@@ -14,16 +15,16 @@ def write_atomic(path: Path, data: bytes) -> None:
     A temporary file in the same folder is written, synced and renamed; the folder is synced as well.
     Raises: OSError, for example when the disk is full; the old file then stands and the temporary one is gone.
     """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:  # unlike tempfile's, readable by whom the user's umask lets read
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise
     sync_folder(path.parent)
 

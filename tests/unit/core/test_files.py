@@ -19,6 +19,14 @@ def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["result.json"]  # noqa: PTH208 - names are what is asserted
 
 
+def test_a_written_file_has_the_rights_of_any_new_file(tmp_path: Path) -> None:
+    """Reports can be read by others where the user's umask allows it."""
+    write_atomic(tmp_path / "atomic", b"")
+    (tmp_path / "plain").write_bytes(b"")
+
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that fails at the sync costs the new content, not the old."""
     path = tmp_path / "result.json"
