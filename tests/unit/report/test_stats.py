@@ -182,7 +182,7 @@ def test_holm_is_between_bonferroni_and_no_correction(p_values: list[float]) -> 
 
 @pytest.mark.parametrize(("cells", "seeds"), [(3, 3), (9, 6), (17, 10)])
 def test_equal_cells_are_seldom_told_apart(cells: int, seeds: int) -> None:
-    """Of 600 simulated sweeps of equal cells at most 5 % (+ 2 % for chance) call any cell lower than the picked best."""
+    """Of 600 simulated sweeps of equal cells at most 5 % (+ 2 % for chance) find one lower than the picked best."""
     rng = np.random.default_rng(7)
     false = 0
     for scores in rng.normal(0.9, 0.01, (600, cells, seeds)):
