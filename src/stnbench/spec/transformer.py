@@ -1,7 +1,9 @@
 """Spatial transformers as a trial describes them: the transformation, its localisation network, and the place."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Discriminator
 
 from stnbench.spec.check import require, require_sizes
 from stnbench.spec.codec import Strict
@@ -15,18 +17,33 @@ Family = Literal[
     "rotation_translation",
     "scale_translation",
     "rotation_scale_translation",
+    "attention",
+    "crop",
+    "shear",
+    "lie_affine",
+    "projective",
+    "corners",
+    "tps",
+    "fixed_zoom",
+    "roi",
 ]
-"""Families of transformations; ``stn/transforms.py`` defines each."""
+"""Families of transformations; ``stn/transforms.py`` defines each.
+
+The last two are controls, which learn nothing: a constant zoom on the centre, and the annotated box of the sign.
+"""
+
+CONTROLS = frozenset[Family]({"fixed_zoom", "roi"})
+"""Families without a localisation network."""
 
 Padding = Literal["zeros", "border", "reflection"]
 """What lies outside the image: zeros, the nearest border pixel, or a reflection."""
 
-Sampler = Literal["bilinear"]
+Sampler = Literal["bilinear", "bicubic", "nearest", "mipmap", "linearized"]
 """How an image is read between its pixels; ``stn/sampler.py`` defines each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LocnetSpec(Strict):
+class ConvLocnetSpec(Strict):
     """The localisation network ``a-b-c`` of 2015.
 
     Max-pool 2, conv 5x5 to ``a`` channels, ReLU, max-pool 2, conv 5x5 to ``b``, ReLU, max-pool 2, linear to ``c``,
@@ -42,26 +59,106 @@ class LocnetSpec(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DenseLocnetSpec(Strict):
+    """Fully connected: a hidden layer with ReLU for each size, then the parameters (Jaderberg et al. 2015, ST-FCN)."""
+
+    kind: Literal["dense"] = "dense"
+    sizes: tuple[int, ...] = (32, 32)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require_sizes("sizes", self.sizes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedLocnetSpec(Strict):
+    """Looks through the classifier's own next ``stages`` stages, then a hidden layer with ReLU for each size.
+
+    STN-SLX of Finnveden et al. 2020 (arXiv 2004.11678): the image is transformed, and the stages are shared.
+    """
+
+    kind: Literal["shared"] = "shared"
+    stages: int = 1
+    sizes: tuple[int, ...] = (64,)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require(self.stages >= 1, "stages", self.stages, "at least 1")
+        require_sizes("sizes", self.sizes)
+
+
+LocnetSpec = Annotated[ConvLocnetSpec | DenseLocnetSpec | SharedLocnetSpec, Discriminator("kind")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerSpec(Strict):
-    """What a transformer may do to an image, and how it reads the image."""
+    """What a transformer may do to an image, and how it reads the image.
+
+    ``control_points`` (a side) matters to ``tps`` and ``zoom`` (the share of a side that is read) to ``fixed_zoom``;
+    for other families both stay at their defaults. ``scale_min`` and ``scale_max`` guard the scale: sampling points are
+    drawn apart or together about their mean until their spread over that of the output lies between them.
+    ``identity_penalty`` times the mean squared distance of the sampling points from the identity's, in half sides of
+    the image, joins the training loss.
+
+    ``iterations`` lets the same localisation network look again at what it made of the image; the transformations are
+    composed and the image itself is read (Lin & Lucey 2017, IC-STN). ``branches`` stand side by side and join their
+    outputs by channel (Jaderberg et al. 2015, MNIST addition). ``output_pooling`` averages so many pixels a side of the
+    output (likewise, A.4).
+    """
 
     family: Family = "affine"
     sampler: Sampler = "bilinear"
     padding: Padding = "zeros"
     align_corners: bool = True
+    control_points: int = 4
+    zoom: float = 0.72
+    scale_min: float | None = None
+    scale_max: float | None = None
+    identity_penalty: float = 0.0
+    iterations: int = 1
+    branches: int = 1
+    output_pooling: int = 1
+
+    used_by: ClassVar[dict[str, Family]] = {"control_points": "tps", "zoom": "fixed_zoom"}
+    """Which keys matter to one family only."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require(2 <= self.control_points <= 16, "control_points", self.control_points, "from 2 to 16 a side")
+        require(self.zoom > 0, "zoom", self.zoom, "above 0")
+        for key, bound in (("scale_min", self.scale_min), ("scale_max", self.scale_max)):
+            require(bound is None or bound > 0, key, bound, "above 0, or null for no guard")
+        low, high = self.scale_min or 0, self.scale_max
+        require(high is None or low <= high, "scale_min", low, "at most scale_max")
+        require(self.identity_penalty >= 0, "identity_penalty", self.identity_penalty, "at least 0")
+        for key, count in (
+            ("iterations", self.iterations),
+            ("branches", self.branches),
+            ("output_pooling", self.output_pooling),
+        ):
+            require(1 <= count <= 16, key, count, "from 1 to 16")
+            once = not self.is_control or key == "output_pooling"
+            require(once or count == 1, key, count, f"1, since the control {self.family} does the same each time")
+
+    @property
+    def is_control(self) -> bool:
+        """Whether nothing is learnt, so that there is no localisation network."""
+        return self.family in CONTROLS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlacedTransformerSpec(Strict):
     """A spatial transformer (transformer and localisation network) before the ``place``-th convolution stage.
 
-    Place 1 is the input image.
+    Place 1 is the input image. ``locnet`` is None for controls, which have none.
     """
 
     place: int
     transformer: TransformerSpec = field(default_factory=TransformerSpec)
-    locnet: LocnetSpec = field(default_factory=LocnetSpec)
+    locnet: LocnetSpec | None = field(default_factory=ConvLocnetSpec)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check what no part can check alone."""
         require(self.place >= 1, "place", self.place, "places count from 1, the input image")
+        remedy = "controls (fixed_zoom, roi) have none, and all other families need one"
+        require((self.locnet is None) == self.transformer.is_control, "locnet", self.locnet, remedy)

@@ -17,7 +17,7 @@ class AffineTransformation(Transformation):
         """The matrix [[a, b, tx], [c, d, ty]] of every image; exact."""
 
     def map_points(
-        self, parameters: Float[Tensor, "batch parameters"], points: Float[Tensor, "points 2"]
+        self, parameters: Float[Tensor, "batch parameters"], points: Float[Tensor, "#batch points 2"]
     ) -> Float[Tensor, "batch points 2"]:
         """The matrix times (x, y, 1)."""
         return map_affine(self.theta_out_to_in(parameters), points)
@@ -43,15 +43,17 @@ class Affine(AffineTransformation):
         return self.checked(parameters).reshape(len(parameters), 2, 3)
 
 
-def map_affine(theta: Float[Tensor, "batch 2 3"], points: Float[Tensor, "points 2"]) -> Float[Tensor, "batch points 2"]:
-    """The points under every matrix.
+def map_affine(
+    theta: Float[Tensor, "batch 2 3"], points: Float[Tensor, "#batch points 2"]
+) -> Float[Tensor, "batch points 2"]:
+    """The points, shared by all images or each image's own, under every matrix.
 
     Written as products and sums rather than a matrix product, which autocast and TF32 would round to 8 or 11 bits: up
     to a tenth of a pixel. The identity gives the points back bit by bit, and ``torch.vmap`` can batch it, which it
     cannot do with ``torch.nn.functional.affine_grid``.
     """
     a_c, b_d, offset = theta[:, None].unbind(-1)
-    return a_c * points[:, :1] + (b_d * points[:, 1:] + offset)
+    return a_c * points[..., :1] + (b_d * points[..., 1:] + offset)
 
 
 def invert_affine(theta: Float[Tensor, "batch 2 3"]) -> Float[Tensor, "batch 2 3"]:
@@ -61,5 +63,10 @@ def invert_affine(theta: Float[Tensor, "batch 2 3"]) -> Float[Tensor, "batch 2 3
     """
     (a, b, tx), (c, d, ty) = (row.unbind(-1) for row in theta.unbind(1))
     determinant = a * d - b * c
-    rows = [d, -b, b * ty - d * tx, -c, a, c * tx - a * ty]
-    return (torch.stack(rows, dim=-1) / determinant[:, None]).reshape(len(theta), 2, 3)
+    adjugate = matrix_of_rows((d, -b, b * ty - d * tx), (-c, a, c * tx - a * ty))
+    return adjugate / determinant[:, None, None]
+
+
+def matrix_of_rows(*rows: tuple[Float[Tensor, " batch"], ...]) -> Float[Tensor, "batch rows columns"]:
+    """A matrix for every image, from its numbers row by row."""
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)

@@ -1,10 +1,9 @@
 """Rotation, scale and translation, and every combination of them."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stnbench.stn.affine import AffineTransformation
+from stnbench.stn.affine import AffineTransformation, matrix_of_rows
 
 
 class Similarity(AffineTransformation):
@@ -41,5 +40,4 @@ class Similarity(AffineTransformation):
         scale = next(numbers) if self._scale else one
         tx, ty = (next(numbers), next(numbers)) if self._translation else (zero, zero)
         a, c = scale * angle.cos(), scale * angle.sin()
-        rows = [a, -c, a * tx - c * ty, c, a, c * tx + a * ty]
-        return torch.stack(rows, dim=-1).reshape(len(parameters), 2, 3)
+        return matrix_of_rows((a, -c, a * tx - c * ty), (c, a, c * tx + a * ty))

@@ -1,26 +1,39 @@
 """The registry of families: one line each."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Final
 
-from stnbench.spec.transformer import Family
+from stnbench.spec.transformer import Family, TransformerSpec
 from stnbench.stn.affine import Affine
 from stnbench.stn.base import Transformation
+from stnbench.stn.controls import FixedZoom
+from stnbench.stn.homography import Corners, Projective
+from stnbench.stn.lie import LieAffine
+from stnbench.stn.linear import Attention, Crop, Shear
 from stnbench.stn.similarity import Similarity
+from stnbench.stn.tps import ThinPlateSpline
 
-_FAMILIES: Final[Mapping[Family, Callable[[], Transformation]]] = {
-    "affine": Affine,
-    "rotation": partial(Similarity, rotation=True),
-    "scale": partial(Similarity, scale=True),
-    "translation": partial(Similarity, translation=True),
-    "rotation_scale": partial(Similarity, rotation=True, scale=True),
-    "rotation_translation": partial(Similarity, rotation=True, translation=True),
-    "scale_translation": partial(Similarity, scale=True, translation=True),
-    "rotation_scale_translation": partial(Similarity, rotation=True, scale=True, translation=True),
+_FAMILIES: Final[Mapping[Family, Callable[[TransformerSpec], Transformation]]] = {
+    "affine": lambda _: Affine(),
+    "rotation": lambda _: Similarity(rotation=True),
+    "scale": lambda _: Similarity(scale=True),
+    "translation": lambda _: Similarity(translation=True),
+    "rotation_scale": lambda _: Similarity(rotation=True, scale=True),
+    "rotation_translation": lambda _: Similarity(rotation=True, translation=True),
+    "scale_translation": lambda _: Similarity(scale=True, translation=True),
+    "rotation_scale_translation": lambda _: Similarity(rotation=True, scale=True, translation=True),
+    "attention": lambda _: Attention(),
+    "crop": lambda _: Crop(),
+    "shear": lambda _: Shear(),
+    "lie_affine": lambda _: LieAffine(),
+    "projective": lambda _: Projective(),
+    "corners": lambda _: Corners(),
+    "tps": lambda spec: ThinPlateSpline(spec.control_points),
+    "fixed_zoom": lambda spec: FixedZoom(spec.zoom),
+    "roi": lambda _: Crop(),  # its parameters come from the annotated box: controls.box_parameters
 }
 
 
-def build_transformation(family: Family) -> Transformation:
-    """The transformation of a family."""
-    return _FAMILIES[family]()
+def build_transformation(spec: TransformerSpec) -> Transformation:
+    """The transformation that a specification names."""
+    return _FAMILIES[spec.family](spec)

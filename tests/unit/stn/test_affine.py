@@ -11,7 +11,7 @@ def test_parameters_are_the_matrix_row_by_row() -> None:
     """x_in = a x + b y + tx and y_in = c x + d y + ty."""
     a, b, tx, c, d, ty = parameters = [1.5, 0.25, 0.5, -0.5, 2.0, -1.0]
     x, y = 0.5, -0.25
-    read = Affine().map_points(torch.tensor([parameters]), torch.tensor([[x, y]]))
+    read = Affine().map_points(torch.tensor([parameters]), torch.tensor([[[x, y]]]))
     assert read.tolist() == [[[a * x + b * y + tx, c * x + d * y + ty]]]
 
 
@@ -30,7 +30,16 @@ def test_each_image_has_its_own_matrix() -> None:
     """Batches of matrices do not mix."""
     theta = torch.stack([torch.eye(2, 3), 2 * torch.eye(2, 3)])
     points = torch.tensor([[0.25, -0.5], [1.0, 0.0]])
-    assert torch.equal(map_affine(theta, points), torch.stack([points, 2 * points]))
+    assert torch.equal(map_affine(theta, points[None]), torch.stack([points, 2 * points]))
+
+
+def test_iterated_maps_multiply_their_matrices() -> None:
+    """Reading with A what B asks for is reading with the matrix A B."""
+    a, b = torch.randn(2, 4, 2, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    points = torch.tensor([[[0.25, -0.5], [1.0, 0.0]]], dtype=torch.float64)
+    last = torch.tensor([[[0.0, 0.0, 1.0]]], dtype=torch.float64).expand(4, 1, 3)
+    product = (torch.cat([a, last], dim=1) @ torch.cat([b, last], dim=1))[:, :2]
+    torch.testing.assert_close(map_affine(a, map_affine(b, points)), map_affine(product, points))
 
 
 def test_warped_images_are_those_of_kornia() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stnbench.stn.initialization import clear_weights, conv, draw_weights, linear, part_generator
+from stnbench.stn.initialization import batch_norm, clear_weights, conv, draw_weights, linear, part_generator
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,55 @@ def test_global_random_state_is_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_convolution_without_a_bias_has_the_weights_of_one_with_a_bias() -> None:
+    """Leaving the bias away moves no other weight of the layer, and is no error."""
+    bare, full = (conv(3, 4, kernel=3, padding=1, bias=bias) for bias in (False, True))
+    for layer in (bare, full):
+        draw_weights(layer, part_generator(1, "part"))
+    assert bare.bias is None
+    assert torch.equal(bare.weight, full.weight)
+
+
+def test_a_drawn_batch_norm_has_seen_no_batch() -> None:
+    """Scale 1, shift 0, mean 0, variance 1 and no batches, whatever it was before; it takes no random numbers."""
+    layer, generator = batch_norm(3), part_generator(1, "part")
+    before = generator.get_state()
+    with torch.no_grad():
+        for value in layer.state_dict().values():
+            value.fill_(7)
+    draw_weights(layer, generator)
+    state = {name: value.tolist() for name, value in layer.state_dict().items()}
+    assert state == {
+        "weight": [1.0] * 3,
+        "bias": [0.0] * 3,
+        "running_mean": [0.0] * 3,
+        "running_var": [1.0] * 3,
+        "num_batches_tracked": 0,
+    }
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_a_cleared_batch_norm_has_seen_no_batch_either() -> None:
+    """Its parameters are zero, and its memory is that of a new one, not what lay in memory before."""
+    layer = batch_norm(2)
+    with torch.no_grad():
+        for value in layer.state_dict().values():
+            value.fill_(7)
+    clear_weights(layer)
+    assert not any(parameter.any() for parameter in layer.parameters())
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    assert layer.running_mean.tolist() == [0.0, 0.0]
+    assert layer.running_var.tolist() == [1.0, 1.0]
+    assert layer.num_batches_tracked == 0
+
+
 def test_layers_lie_on_the_default_device() -> None:
     """A meta device costs no memory."""
     with torch.device("meta"):
         assert conv(1, 2, kernel=3, padding=1).weight.device.type == "meta"
         assert linear(1, 2).weight.device.type == "meta"
+        assert {value.device.type for value in batch_norm(2).state_dict().values()} == {"meta"}
 
 
 def test_cleared_weights_are_zero() -> None:

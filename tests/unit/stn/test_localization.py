@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from stnbench.core.errors import InfeasibleError
-from stnbench.spec.transformer import LocnetSpec
-from stnbench.stn.localization import ConvLocalization, build_localization
+from stnbench.spec.transformer import ConvLocnetSpec
+from stnbench.stn.localization import Localization, build_localization
 from stnbench.stn.maps import MapSize
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
-def localization(size: MapSize, sizes: tuple[int, int, int] = (4, 5, 6)) -> ConvLocalization:
+def localization(size: MapSize, sizes: tuple[int, int, int] = (4, 5, 6)) -> Localization:
     """A small localisation network with weights drawn."""
-    network = build_localization(LocnetSpec(sizes=sizes), size, identity=IDENTITY)
+    network = build_localization(ConvLocnetSpec(sizes=sizes), size, identity=IDENTITY)
     network.initialize(torch.Generator().manual_seed(2))
     return network
 
@@ -27,7 +27,7 @@ def test_parameters_are_as_many_as_in_2015(
 ) -> None:
     """The two localisation networks of the 99.61 % net have their published sizes."""
     with torch.device("meta"):
-        network = build_localization(LocnetSpec(sizes=sizes), MapSize(channels, side, side), identity=IDENTITY)
+        network = build_localization(ConvLocnetSpec(sizes=sizes), MapSize(channels, side, side), identity=IDENTITY)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 

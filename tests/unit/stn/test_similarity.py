@@ -52,7 +52,7 @@ def test_no_part_at_all_is_the_identity_without_parameters() -> None:
 def test_translation_is_in_units_of_the_output() -> None:
     """The translation is scaled with the output point: input = scale (output + t)."""
     family = Similarity(scale=True, translation=True)
-    read = family.map_points(torch.tensor([[0.5, 0.2, 0.6]]), torch.tensor([[0.4, 0.0]]))
+    read = family.map_points(torch.tensor([[0.5, 0.2, 0.6]]), torch.tensor([[[0.4, 0.0]]]))
     torch.testing.assert_close(read, torch.tensor([[[0.3, 0.3]]]))
 
 
@@ -60,7 +60,7 @@ def test_positive_angle_reads_clockwise() -> None:
     """A quarter turn reads the output's right edge at the input's lower edge, and shows the image turned back."""
     family = Similarity(rotation=True)
     quarter = torch.tensor([[math.pi / 2]])
-    read = family.map_points(quarter, torch.tensor([[1.0, 0.0]]))
+    read = family.map_points(quarter, torch.tensor([[[1.0, 0.0]]]))
     torch.testing.assert_close(read, torch.tensor([[[0.0, 1.0]]]), rtol=0, atol=1e-6)
     image = torch.arange(9.0).reshape(1, 1, 3, 3)
     grid = family.grid(quarter, (3, 3), align_corners=True)
@@ -70,5 +70,5 @@ def test_positive_angle_reads_clockwise() -> None:
 
 def test_scale_below_one_zooms_in() -> None:
     """Scale 1/2 reads the middle half of the image."""
-    read = Similarity(scale=True).map_points(torch.tensor([[0.5]]), torch.tensor([[1.0, -1.0]]))
+    read = Similarity(scale=True).map_points(torch.tensor([[0.5]]), torch.tensor([[[1.0, -1.0]]]))
     assert read.tolist() == [[[0.5, -0.5]]]
