@@ -2,89 +2,59 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnbench.core.errors import InfeasibleError
-from stnbench.networks.designs import NetworkDesign, StageDesign
-from stnbench.networks.layers import BOX_SIZE, ContrastiveNorm, box_kernel
-from stnbench.spec.transformer import PlacedTransformerSpec
-from stnbench.stn.initialization import clear_weights, conv, draw_weights, linear, part_generator
+from stnbench.networks.designs import NetworkDesign
+from stnbench.networks.stages import Stage, build_head, build_stage
+from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec, SharedLocnetSpec
+from stnbench.stn.initialization import clear_weights, draw_weights, part_generator
 from stnbench.stn.maps import MapSize
-from stnbench.stn.module import SpatialTransformer, build_spatial_transformer
+from stnbench.stn.module import Look, Transformed
+from stnbench.stn.parallel import ParallelTransformers
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TransformerRecord:
-    """What one spatial transformer did to a batch; nothing here carries a gradient.
-
-    Attributes:
-        place: the stage that it stands before, from 1.
-        parameters: (batch, parameters), as the localisation network emitted them.
-        theta_out_to_in: (batch, 2, 3), float32.
-        outside_share: (batch), the share of sampling points outside the image.
-    """
+    """What one spatial transformer did to a batch: the stage it stands before and its branch there, both from 1."""
 
     place: int
-    parameters: Tensor
-    theta_out_to_in: Tensor
-    outside_share: Tensor
+    branch: int
+    done: Transformed
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Explained:
-    """Logits (batch, classes), and what each spatial transformer did on the way, by ascending place."""
+    """What a network says of images, and how it came to it.
+
+    Attributes:
+        logits: (batch, classes).
+        transformers: what each spatial transformer did on the way, by ascending place and branch.
+    """
 
     logits: Tensor
     transformers: tuple[TransformerRecord, ...]
 
-
-class ConvStage(nn.Module):
-    """Convolution, max-pool 2, ReLU and, if the design asks for it, contrastive norm with a 9x9 box.
-
-    The code of 2015 pools after ReLU: the same numbers and gradients, with four times the work.
-    Raises: InfeasibleError where nothing is left of the map.
-    """
-
-    def __init__(self, design: StageDesign, input_size: MapSize) -> None:
-        super().__init__()
-        size = input_size.convolved(design.channels, kernel=design.kernel, padding=design.padding).pooled()
-        if size.is_empty:
-            problem = f"a convolution of side {design.kernel} and pooling leave nothing of a {input_size} map"
-            raise InfeasibleError(problem, remedy="use larger images or fewer stages")
-        self.layers = nn.Sequential(
-            conv(input_size.channels, design.channels, kernel=design.kernel, padding=design.padding),
-            nn.MaxPool2d(2),
-            nn.ReLU(),
-        )
-        if design.contrastive_norm:
-            self.layers.append(ContrastiveNorm(box_kernel(BOX_SIZE), height=size.height, width=size.width))
-        self.shortcut = nn.MaxPool2d(2) if design.keeps_input else None
-        kept = input_size.channels if design.keeps_input else 0
-        self.output_size = MapSize(size.channels + kept, size.height, size.width)
-
-    def forward(
-        self, maps: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch out_channels out_height out_width"]:
-        """The stage's maps, and its pooled input behind them where the design keeps it."""
-        features: Tensor = self.layers(maps)
-        return features if self.shortcut is None else torch.cat([features, self.shortcut(maps)], dim=1)
+    @property
+    def penalty(self) -> Tensor | None:
+        """The sum of the transformers' penalties, to be added to the loss; None where there is none."""
+        penalties = [record.done.penalty for record in self.transformers if record.done.penalty is not None]
+        return torch.stack(penalties).sum() if penalties else None
 
 
 class StnClassifier(nn.Module):
-    """Convolution stages with spatial transformers before some of them, a hidden layer with ReLU, and the logits.
-
-    The weights of every part depend on the seed and the part's name alone, so a network and its twin without
-    transformers start with the same classifier.
+    """Stages with spatial transformers before some of them, then hidden layers and logits.
 
     Args:
-        design: the stages and the hidden layer.
-        transformers: where spatial transformers stand, and which.
-        input_size: the size of the images.
+        design: the stages and what follows.
+        transformers: by ascending place, at most one specification a place.
+        input_size: of the images.
         classes: how many logits.
-    Raises: InfeasibleError where a map shrinks to nothing.
+    Raises: InfeasibleError where nothing is left of a map, or a localisation network shares a stage that is not there.
     """
 
     def __init__(
@@ -96,75 +66,118 @@ class StnClassifier(nn.Module):
         classes: int,
     ) -> None:
         super().__init__()
+        placed = {spec.place: spec for spec in transformers}
         self.transformers = nn.ModuleDict()
         self.stages = nn.ModuleList()
-        placed = {spec.place: spec for spec in transformers}
-        size = input_size
+        self._shared = {place: shared_stages(spec.locnet) for place, spec in placed.items()}
+        sizes = [input_size]
         for place, stage_design in enumerate(design.stages, start=1):
+            size = sizes[-1]
             if place in placed:
-                self.transformers[str(place)] = build_spatial_transformer(placed[place], size)
-            stage = ConvStage(stage_design, size)
-            self.stages.append(stage)
-            size = stage.output_size
-        self.hidden = nn.Sequential(linear(size.numbers, design.hidden), nn.ReLU())
-        self.logits = linear(design.hidden, classes)
+                looked_at = _looked_at(design, placed[place], size)
+                self.transformers[str(place)] = ParallelTransformers(placed[place], size, looked_at)
+                size = self._transformers(place).output_size
+            self.stages.append(build_stage(stage_design, size))
+            sizes.append(self._stage(place).output_size)
+        self.head = build_head(design, sizes[-1], classes=classes)
 
-    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
-        """The logits of preprocessed images."""
-        maps = images
-        for place, stage in enumerate(self.stages, start=1):
-            transformer = self.transformer(place)
-            maps = stage(maps if transformer is None else transformer(maps))
-        return self._classify(maps)
+    def forward(
+        self,
+        images: Float[Tensor, "batch channels height width"],
+        boxes: Float[Tensor, "batch 4"] | None = None,
+    ) -> Float[Tensor, "batch classes"]:
+        """The logits of preprocessed images. Arguments as of ``explain``."""
+        return self.explain(images, boxes).logits
 
-    def explain(self, images: Float[Tensor, "batch channels height width"]) -> Explained:
-        """The logits with what every spatial transformer did, in one pass."""
+    def explain(
+        self,
+        images: Float[Tensor, "batch channels height width"],
+        boxes: Float[Tensor, "batch 4"] | None = None,
+    ) -> Explained:
+        """The logits with what every spatial transformer did, in one pass.
+
+        Args:
+            images: preprocessed.
+            boxes: x1, y1, x2, y2 of the sign, normalised, -1 and 1 at the image's outer edges; the control ``roi``
+                reads them, and nothing else does.
+        """
         maps, records = images, []
-        for place, stage in enumerate(self.stages, start=1):
-            transformer = self.transformer(place)
-            if transformer is not None:
-                done = transformer.explain(maps)
-                maps = done.images
-                record = TransformerRecord(
-                    place=place,
-                    parameters=done.parameters.detach(),
-                    theta_out_to_in=done.theta_out_to_in,
-                    outside_share=done.outside_share,
-                )
-                records.append(record)
-            maps = stage(maps)
-        return Explained(logits=self._classify(maps), transformers=tuple(records))
-
-    def transformer(self, place: int) -> SpatialTransformer | None:
-        """The spatial transformer before a stage, None where there is none."""
-        for key, module in self.transformers.items():
-            if key == str(place) and isinstance(module, SpatialTransformer):
-                return module
-        return None
+        for place in range(1, len(self.stages) + 1):
+            if str(place) in self.transformers:
+                done = self._transformers(place)(maps, boxes, self._look(place))
+                maps = done.maps
+                for branch, transformed in enumerate(done.branches, start=1):
+                    records.append(TransformerRecord(place=place, branch=branch, done=transformed))
+            maps = self._stage(place)(maps)
+        logits: Tensor = self.head(maps)
+        return Explained(logits=logits, transformers=tuple(records))
 
     def localization_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters of all localisation networks, which may learn at a rate of their own."""
+        """The parameters of all localisation networks alone, which may learn at a rate of their own."""
         return self.transformers.parameters()
 
     def classifier_parameters(self) -> Iterator[nn.Parameter]:
-        """All other parameters."""
-        for part in (self.stages, self.hidden, self.logits):
+        """All other parameters, those of shared stages too."""
+        for part in (self.stages, self.head):
             yield from part.parameters()
 
     def initialize(self, seed: int) -> None:
-        """Draw all weights; spatial transformers are the identity then."""
-        for place, stage in enumerate(self.stages, start=1):
-            draw_weights(stage, part_generator(seed, f"stage{place}"))
-            transformer = self.transformer(place)
-            if transformer is not None:
-                transformer.initialize(part_generator(seed, f"localization{place}"))
-        draw_weights(self.hidden, part_generator(seed, "hidden"))
-        draw_weights(self.logits, part_generator(seed, "logits"))
+        """Draw all weights; spatial transformers that learn are the identity then."""
+        for place in range(1, len(self.stages) + 1):
+            draw_weights(self._stage(place), part_generator(seed, f"stage{place}"))
+            if str(place) in self.transformers:
+                self._transformers(place).initialize(seed)
+        draw_weights(self.head.hidden, part_generator(seed, "hidden"))
+        draw_weights(self.head.logits, part_generator(seed, "logits"))
 
     def clear(self) -> None:
         """Set all weights to zero, for a checkpoint to be loaded."""
         clear_weights(self)
 
-    def _classify(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.logits(self.hidden(maps.flatten(1)))
-        return logits
+    def _look(self, place: int) -> Look | None:
+        """What the localisation network of a place sees; None for the maps as they come.
+
+        The stages work as in the classifier itself: batch normalisation of a shared stage takes its running statistics
+        from the maps before the transformer and from those behind it alike.
+        """
+        count = self._shared[place]
+        if count == 0:
+            return None
+        stages = [self._stage(place + step) for step in range(count)]
+
+        def look(maps: Tensor) -> Tensor:
+            for stage in stages:
+                maps = stage(maps)
+            return maps
+
+        return look
+
+    def _transformers(self, place: int) -> ParallelTransformers:
+        return cast("ParallelTransformers", self.transformers[str(place)])
+
+    def _stage(self, place: int) -> Stage:
+        return cast("Stage", self.stages[place - 1])
+
+
+def shared_stages(locnet: LocnetSpec | None) -> int:
+    """How many of the classifier's stages a localisation network looks through."""
+    return locnet.stages if isinstance(locnet, SharedLocnetSpec) else 0
+
+
+def _looked_at(design: NetworkDesign, spec: PlacedTransformerSpec, size: MapSize) -> MapSize:
+    """The size of what a localisation network sees of maps of a size.
+
+    Raises: InfeasibleError where it would share a stage that is not there, or made for other maps.
+    """
+    count = shared_stages(spec.locnet)
+    if count and (spec.transformer.branches > 1 or spec.transformer.output_pooling > 1):
+        problem = f"at place {spec.place}, a shared localisation network has branches or output_pooling above 1"
+        raise InfeasibleError(problem, remedy="the stages it shares fit the maps as they come: leave both at 1")
+    shared = design.stages[spec.place - 1 : spec.place - 1 + count]
+    if len(shared) < count:
+        problem = f"at place {spec.place}, the localisation network shares {count} stages, and {len(shared)} follow"
+        raise InfeasibleError(problem, remedy=f"share at most {len(shared)}")
+    with torch.device("meta"):
+        for stage_design in shared:
+            size = build_stage(stage_design, size).output_size
+    return size

@@ -10,7 +10,7 @@ from stnbench.networks.build import build_network, input_map
 from stnbench.networks.classifiers import StnClassifier
 from stnbench.spec.result import Cost
 from stnbench.spec.trial import TrialSpec
-from stnbench.stn.module import SpatialTransformer
+from stnbench.stn.parallel import ParallelTransformers, PlaceOutput
 
 _FLOAT32_BYTES = 4
 
@@ -24,10 +24,10 @@ def measure_cost(spec: TrialSpec, *, classes: int) -> Cost:
     size = input_map(spec)
     with torch.device("meta"), torch.no_grad():
         network = build_network(spec, classes=classes, seed=None)
-        image = torch.empty(1, size.channels, size.height, size.width)
+        image, box = torch.empty(1, size.channels, size.height, size.width), torch.empty(1, 4)
         outputs = _OutputBytes()
         with FlopCounterMode(display=False) as counter, outputs.watching(network):
-            network(image)
+            network.eval()(image, box)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Cost(parameters=parameters, flops=counter.get_total_flops(), activation_bytes=outputs.total)
 
@@ -42,9 +42,10 @@ class _OutputBytes:
         """A block in which the output of every layer and spatial transformer is counted."""
         stack = ExitStack()
         for module in network.modules():
-            if isinstance(module, SpatialTransformer) or not any(module.children()):
+            if isinstance(module, ParallelTransformers) or not any(module.children()):
                 stack.callback(module.register_forward_hook(self._add).remove)
         return stack
 
-    def _add(self, _layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.total += output.numel() * _FLOAT32_BYTES
+    def _add(self, _layer: nn.Module, _inputs: tuple[object, ...], output: Tensor | PlaceOutput) -> None:
+        outputs = [done.images for done in output.branches] if isinstance(output, PlaceOutput) else [output]
+        self.total += sum(tensor.numel() for tensor in outputs) * _FLOAT32_BYTES

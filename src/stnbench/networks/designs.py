@@ -1,58 +1,206 @@
-"""The networks of 2015 as data: one function and one registry line each."""
+"""The networks as data: one function and one registry line each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from stnbench.spec.network import IdsiaSpec, LecunSpec, NetworkSpec
+from stnbench.spec.network import (
+    CnnSpec,
+    ContrastiveKernel,
+    FcnSpec,
+    IdsiaSpec,
+    LecunSpec,
+    ModernSpec,
+    NetworkSpec,
+    PoojahiraSpec,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conv:
+    """Convolution ``kernel`` x ``kernel`` of stride 1."""
+
+    channels: int
+    kernel: int
+    padding: int = 0
+    bias: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dense:
+    """Every number of the map to ``units`` numbers, a map of 1 x 1 pixels."""
+
+    units: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaxPool:
+    """Max-pooling 2 x 2 of stride 2."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GlobalAverage:
+    """Every channel to its average."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Activation:
+    """ReLU, or leaky ReLU with a slope of 0.01."""
+
+    function: Literal["relu", "leaky_relu"] = "relu"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchNorm:
+    """Batch normalisation of every channel, with a scale and a shift to learn."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contrastive:
+    """Contrastive norm, over all channels together."""
+
+    kernel: ContrastiveKernel
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChannelDropout:
+    """While training, ``share`` of the channels of every image become zero, and the others grow."""
+
+    share: float
+
+
+LayerDesign = Conv | Dense | MaxPool | GlobalAverage | Activation | BatchNorm | Contrastive | ChannelDropout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageDesign:
-    """One convolution stage: conv ``kernel`` x ``kernel``, max-pool 2, ReLU and, if asked for, contrastive norm.
+    """Layers before which a transformer may stand.
 
     ``keeps_input`` joins a pooled copy of the stage's input behind its output, by channel.
     """
 
-    channels: int
-    kernel: int
-    padding: int = 2
-    contrastive_norm: bool = True
+    layers: tuple[LayerDesign, ...]
     keeps_input: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkDesign:
-    """Convolution stages, then one hidden layer of ``hidden`` units."""
+    """Stages, then hidden layers; the logits, a linear function of all that they put out, go without saying."""
 
     stages: tuple[StageDesign, ...]
-    hidden: int
+    hidden: tuple[LayerDesign, ...] = ()
+
+
+_NORMED: Final = (BatchNorm(), Activation())
 
 
 def lecun(spec: LecunSpec) -> NetworkDesign:
     """Two stages of conv 5x5 (Sermanet & LeCun 2011); multi-scale keeps the second stage's input."""
     first, second, hidden = spec.sizes
-    norm = spec.contrastive_norm
     stages = (
-        StageDesign(channels=first, kernel=5, contrastive_norm=norm),
-        StageDesign(channels=second, kernel=5, contrastive_norm=norm, keeps_input=spec.multi_scale),
+        StageDesign(layers=_stage_2015(first, 5, spec)),
+        StageDesign(layers=_stage_2015(second, 5, spec), keeps_input=spec.multi_scale),
     )
-    return NetworkDesign(stages=stages, hidden=hidden)
+    return NetworkDesign(stages=stages, hidden=_dense(hidden))
 
 
 def idsia(spec: IdsiaSpec) -> NetworkDesign:
     """Three stages of conv 7x7, 4x4 and 4x4 (Ciresan et al. 2012)."""
     *channels, hidden = spec.sizes
     stages = tuple(
-        StageDesign(channels=count, kernel=kernel, contrastive_norm=spec.contrastive_norm)
-        for count, kernel in zip(channels, (7, 4, 4), strict=True)
+        StageDesign(layers=_stage_2015(count, kernel, spec)) for count, kernel in zip(channels, (7, 4, 4), strict=True)
     )
-    return NetworkDesign(stages=stages, hidden=hidden)
+    return NetworkDesign(stages=stages, hidden=_dense(hidden))
 
 
-_DESIGNS: Final[Mapping[type, Callable[[Any], NetworkDesign]]] = {LecunSpec: lecun, IdsiaSpec: idsia}
+def fcn(spec: FcnSpec) -> NetworkDesign:
+    """Two hidden layers, the first of them the stage (Jaderberg et al. 2015)."""
+    first, second = spec.sizes
+    return NetworkDesign(stages=(StageDesign(layers=_dense(first)),), hidden=_dense(second))
+
+
+def cnn(spec: CnnSpec) -> NetworkDesign:
+    """Two stages of conv 9x9 and 7x7, and no hidden layer (Jaderberg et al. 2015)."""
+    return NetworkDesign(
+        stages=tuple(
+            StageDesign(layers=(Conv(channels=count, kernel=kernel), MaxPool(), Activation()))
+            for count, kernel in zip(spec.sizes, (9, 7), strict=True)
+        )
+    )
+
+
+def poojahira(spec: PoojahiraSpec) -> NetworkDesign:
+    """Three stages of conv 5x5, 3x3 and 3x3 with batch norm behind the activation (poojahira/gtsrb-pytorch)."""
+    *channels, hidden = spec.sizes
+    dropout = _dropout(spec.dropout)
+    stages = tuple(
+        StageDesign(
+            layers=(
+                Conv(channels=count, kernel=kernel),
+                MaxPool(),
+                Activation(function="leaky_relu"),
+                BatchNorm(),
+                *dropout,
+            )
+        )
+        for count, kernel in zip(channels, (5, 3, 3), strict=True)
+    )
+    return NetworkDesign(stages=stages, hidden=(*_dense(hidden), *dropout))
+
+
+def modern(spec: ModernSpec) -> NetworkDesign:
+    """Stages of conv 3x3 with batch norm before the activation.
+
+    Pooling stands right behind the first convolution of a stage (as in Keller Jordan's airbench), which leaves the
+    other layers a quarter of the work.
+    """
+    average = (GlobalAverage(),) if spec.global_average else ()
+    stages = tuple(
+        StageDesign(
+            layers=(
+                *_conv3(count),
+                MaxPool(),
+                *_NORMED,
+                *((*_conv3(count), *_NORMED) * (spec.convs_per_stage - 1)),
+            )
+        )
+        for count in spec.sizes
+    )
+    return NetworkDesign(stages=stages, hidden=(*average, *_dropout(spec.dropout)))
+
+
+_DESIGNS: Final[Mapping[type, Callable[[Any], NetworkDesign]]] = {
+    LecunSpec: lecun,
+    IdsiaSpec: idsia,
+    FcnSpec: fcn,
+    CnnSpec: cnn,
+    PoojahiraSpec: poojahira,
+    ModernSpec: modern,
+}
 
 
 def design_network(spec: NetworkSpec) -> NetworkDesign:
     """The design of a specified network."""
     return _DESIGNS[type(spec)](spec)
+
+
+def _stage_2015(channels: int, kernel: int, spec: LecunSpec | IdsiaSpec) -> tuple[LayerDesign, ...]:
+    """Conv, max-pool, ReLU and, if asked for, contrastive norm.
+
+    The code of 2015 pools after ReLU: the same numbers and gradients, with four times the work.
+    """
+    norm = (Contrastive(kernel=spec.contrastive_kernel),) if spec.contrastive_norm else ()
+    return (Conv(channels=channels, kernel=kernel, padding=2), MaxPool(), Activation(), *norm)
+
+
+def _conv3(channels: int) -> tuple[LayerDesign, ...]:
+    """A convolution that a batch norm follows, whose shift takes the place of a bias."""
+    return (Conv(channels=channels, kernel=3, padding=1, bias=False),)
+
+
+def _dense(units: int) -> tuple[LayerDesign, ...]:
+    return (Dense(units=units), Activation())
+
+
+def _dropout(share: float) -> tuple[LayerDesign, ...]:
+    return (ChannelDropout(share=share),) if share > 0 else ()

@@ -1,7 +1,7 @@
-"""Contrastive normalisation as the networks of 2015 had it."""
+"""Layers that torch lacks: contrastive normalisation as in 2015, dense layers on maps, dropout with its own seed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnbench.core.errors import ShapeError, SpecError
+from stnbench.core.seeds import derive_seed
 from stnbench.stn.precision import at_least_float32, full_precision
 
 THRESHOLD: Final = 1e-4
@@ -16,6 +17,11 @@ THRESHOLD: Final = 1e-4
 
 BOX_SIZE: Final = 9
 """Side of the box that torch/nn takes where it is given no kernel, as happened in the networks of 2015."""
+
+GAUSSIAN_SIZE: Final = 7
+"""Side of the gaussian that the networks of 2015 meant to use, and that Arcos-Garcia et al. 2018 did use."""
+
+_CPU: Final = torch.device("cpu")
 
 
 def gaussian_kernel(size: int) -> tuple[float, ...]:
@@ -27,6 +33,13 @@ def gaussian_kernel(size: int) -> tuple[float, ...]:
 def box_kernel(size: int) -> tuple[float, ...]:
     """``size`` equal weights."""
     return (1.0,) * size
+
+
+CONTRASTIVE_KERNELS: Final[Mapping[str, tuple[float, ...]]] = {
+    "box": box_kernel(BOX_SIZE),
+    "gaussian": gaussian_kernel(GAUSSIAN_SIZE),
+}
+"""The kernels that a contrastive norm inside a network may have, by name."""
 
 
 class ContrastiveNorm(nn.Module):
@@ -84,6 +97,58 @@ class ContrastiveNorm(nn.Module):
         """The kernel's weighted mean over window and channels, (batch, 1, height, width)."""
         mean = values.mean(dim=1, keepdim=True)
         return self.rows.to(mean.dtype) @ mean @ self.columns.to(mean.dtype)
+
+
+class Dense(nn.Linear):
+    """A linear layer of every number of a map, whose output is a map of 1 x 1 pixels; its weights not yet drawn."""
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__(inputs, units, device="meta")
+        self.to_empty(device=torch.get_default_device())
+
+    def forward(self, maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch units 1 1"]:
+        """The units, one a channel."""
+        return super().forward(maps.flatten(1))[:, :, None, None]
+
+
+class ChannelDropout(nn.Module):
+    """While training, every channel of every image becomes zero with a probability, and the others grow to match.
+
+    Tompson et al. 2015; on maps of 1 x 1 pixels it is the dropout of Srivastava et al. 2014. What is dropped comes from
+    a generator of its own on the CPU, so that every device drops the same; ``seed_dropout`` sets it.
+
+    Args:
+        share: the probability, at least 0 and below 1.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.generator = torch.Generator(_CPU).manual_seed(0)
+
+    def forward(
+        self, maps: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The maps with channels dropped while training, the maps themselves otherwise."""
+        if not self.training:
+            return maps
+        drawn = torch.rand(maps.shape[:2], generator=self.generator, dtype=torch.float32, device=_CPU)
+        factor = (drawn >= self.share).to(torch.float32) / (1 - self.share)
+        return maps * factor.to(maps.device, maps.dtype)[:, :, None, None]
+
+    def extra_repr(self) -> str:
+        """What torch prints about it."""
+        return f"share={self.share}"
+
+
+def seed_dropout(network: nn.Module, seed: int) -> None:
+    """Let every dropout layer of the network start anew from a seed, each with a stream of its own.
+
+    Called with a seed of the epoch, an epoch drops the same whether or not the run was interrupted before it.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, ChannelDropout)]
+    for index, layer in enumerate(layers):
+        layer.generator.manual_seed(derive_seed(seed, "dropout", index))
 
 
 def _band(kernel: Sequence[float], size: int) -> Float[Tensor, "size size"]:

@@ -9,8 +9,9 @@ from stnbench.networks.build import build_network
 from stnbench.networks.classifiers import StnClassifier
 from stnbench.spec.data import SignsSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, NetworkSpec
-from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
+from stnbench.stn.parallel import ParallelTransformers
 
 SMALL = (
     LecunSpec(sizes=(4, 6, 5)),
@@ -27,7 +28,7 @@ def trial(network: NetworkSpec, *places: int) -> TrialSpec:
         PlacedTransformerSpec(
             place=place,
             transformer=TransformerSpec(family="scale_translation"),
-            locnet=LocnetSpec(sizes=(3, 4, 5)),
+            locnet=ConvLocnetSpec(sizes=(3, 4, 5)),
         )
         for place in places
     )
@@ -37,6 +38,15 @@ def trial(network: NetworkSpec, *places: int) -> TrialSpec:
 def build(spec: TrialSpec, *, seed: int = 1) -> StnClassifier:
     """Its network for 7 classes."""
     return build_network(spec, classes=7, seed=seed)
+
+
+def last_layer(classifier: StnClassifier, place: int) -> torch.nn.Linear:
+    """The layer that emits the parameters of the first transformer at a place."""
+    placed = classifier.transformers[str(place)]
+    assert isinstance(placed, ParallelTransformers)
+    localization = placed.transformers()[0].localization
+    assert localization is not None
+    return localization.parameters_layer
 
 
 def images(batch: int = 2) -> torch.Tensor:
@@ -61,13 +71,13 @@ def test_seed_decides_every_weight(network: NetworkSpec) -> None:
     first, again, other = (build(trial(network, 1), seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     same = {name for name in first if torch.equal(first[name], other[name])}
-    assert same == {f"transformers.1.localization.parameters_layer.{part}" for part in ("weight", "bias")}
+    assert same == {f"transformers.1.branches.0.localization.parameters_layer.{part}" for part in ("weight", "bias")}
 
 
 def test_two_transformers_start_with_different_weights() -> None:
     """Localisation networks of one size at two places do not share their random numbers."""
     network = build(trial(IdsiaSpec(sizes=(3, 3, 6, 7)), 1, 2)).state_dict()
-    first, second = (network[f"transformers.{place}.localization.features.1.weight"] for place in (1, 2))
+    first, second = (network[f"transformers.{place}.branches.0.localization.features.1.weight"] for place in (1, 2))
     assert not torch.equal(first, second)
 
 
@@ -106,25 +116,24 @@ def test_explain_gives_the_logits_of_forward_and_each_theta(network: NetworkSpec
     assert torch.equal(explained.logits, classifier(images(3)))
     assert [record.place for record in explained.transformers] == [1, 2]
     for record in explained.transformers:
-        assert torch.equal(record.theta_out_to_in, torch.eye(2, 3).expand(3, 2, 3))
-        assert record.parameters.tolist() == [[1.0, 0.0, 0.0]] * 3
-        assert record.outside_share.tolist() == [0.0] * 3
-        assert not record.parameters.requires_grad
+        (parameters,) = record.done.parameters
+        assert torch.equal(record.done.theta_out_to_in, torch.eye(2, 3).expand(3, 2, 3))
+        assert parameters.tolist() == [[1.0, 0.0, 0.0]] * 3
+        assert record.done.outside_share.tolist() == [0.0] * 3
+        assert not record.done.theta_out_to_in.requires_grad
 
 
 def test_explain_sees_what_each_transformer_did() -> None:
     """The second of two transformers, made to zoom out by two, is the one that is reported so, and changes logits."""
     classifier = build(trial(IdsiaSpec(sizes=(4, 5, 6, 7)), 1, 3))
     before = classifier(images())
-    third = classifier.transformer(3)
-    assert third is not None
-    torch.nn.init.constant_(third.localization.parameters_layer.bias[:1], 2.0)
+    torch.nn.init.constant_(last_layer(classifier, 3).bias[:1], 2.0)
     explained = classifier.explain(images())
     first, second = explained.transformers
-    assert first.theta_out_to_in[0].tolist() == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    assert first.done.theta_out_to_in[0].tolist() == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     assert second.place == 3
-    assert second.theta_out_to_in[0].tolist() == [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
-    assert second.outside_share[0] > 0.5
+    assert second.done.theta_out_to_in[0].tolist() == [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
+    assert second.done.outside_share[0] > 0.5
     assert not torch.allclose(before, explained.logits)
 
 
@@ -143,11 +152,8 @@ def test_every_part_learns() -> None:
     """After a step with non-zero last layers, every parameter of network and transformers has a gradient."""
     classifier = build(trial(LecunSpec(sizes=(4, 6, 5)), 1, 2))
     for place in (1, 2):
-        transformer = classifier.transformer(place)
-        assert transformer is not None
-        torch.nn.init.normal_(
-            transformer.localization.parameters_layer.weight, std=0.1, generator=torch.Generator().manual_seed(place)
-        )
+        generator = torch.Generator().manual_seed(place)
+        torch.nn.init.normal_(last_layer(classifier, place).weight, std=0.1, generator=generator)
     torch.nn.functional.cross_entropy(classifier(images(8)), torch.arange(8) % 7).backward()
     silent = [name for name, p in classifier.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
@@ -175,4 +181,4 @@ def test_training_seed_of_the_specification_is_not_looked_at() -> None:
     """The seed passed in decides, so that a caller cannot be surprised by the specification's."""
     spec = trial(LecunSpec(sizes=(4, 6, 5)))
     first, second = build(spec), build(dataclasses.replace(spec, seed=9))
-    assert torch.equal(first.logits.weight, second.logits.weight)
+    assert torch.equal(first.head.logits.weight, second.head.logits.weight)

@@ -9,14 +9,14 @@ from stnbench.core.errors import InfeasibleError
 from stnbench.networks.build import build_network
 from stnbench.networks.cost import measure_cost
 from stnbench.spec.data import SignsSpec
-from stnbench.spec.network import LecunSpec
-from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec
+from stnbench.spec.network import LecunSpec, ModernSpec
+from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
 
 SPEC = TrialSpec(
     dataset=SignsSpec(image_size=16),
     network=LecunSpec(sizes=(2, 3, 4), contrastive_norm=False),
-    transformers=(PlacedTransformerSpec(place=1, locnet=LocnetSpec(sizes=(2, 3, 4))),),
+    transformers=(PlacedTransformerSpec(place=1, locnet=ConvLocnetSpec(sizes=(2, 3, 4))),),
 )
 
 CLASSIFIER_FLOPS = 2 * (16 * 16 * 75 * 2 + 8 * 8 * 50 * 3 + 3 * 4 * 4 * 4 + 4 * 5)
@@ -52,6 +52,20 @@ def test_contrastive_norm_adds_flops_and_no_parameters() -> None:
     assert measure_cost(normed, classes=5).parameters == measure_cost(plain, classes=5).parameters
     products = 2 * 2 * 2 * (8**3 + 4**3)
     assert measure_cost(normed, classes=5).flops == CLASSIFIER_FLOPS + products
+
+
+def test_batch_norm_adds_parameters_and_no_flops() -> None:
+    """Two numbers a channel are learnt; running statistics are not parameters, and only products are counted."""
+    modern = dataclasses.replace(SPEC.twin(), network=ModernSpec(sizes=(2, 3), convs_per_stage=1, global_average=False))
+    cost = measure_cost(modern, classes=5)
+    assert cost.parameters == (27 * 2 + 2 * 2) + (18 * 3 + 2 * 3) + (3 * 4 * 4 + 1) * 5
+    assert cost.flops == 2 * (16 * 16 * 27 * 2 + 8 * 8 * 18 * 3 + 3 * 4 * 4 * 5)
+
+
+def test_one_image_on_a_map_of_one_pixel_can_be_measured() -> None:
+    """Batch norm has no statistics of a single number while it trains; measuring does not need them."""
+    deep = dataclasses.replace(SPEC.twin(), network=ModernSpec(sizes=(2, 3, 4, 5), dropout=0.5))
+    assert measure_cost(deep, classes=5).flops > 0
 
 
 def test_measuring_leaves_random_state_and_default_device_alone() -> None:

@@ -1,14 +1,25 @@
-"""Contrastive normalisation: against a literal reference, at borders, flat regions and low precision."""
+"""Contrastive normalisation against a literal reference, dense layers on maps, and dropout."""
 
+import copy
 import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from stnbench.core.errors import ShapeError, SpecError
-from stnbench.networks.layers import BOX_SIZE, THRESHOLD, ContrastiveNorm, box_kernel, gaussian_kernel
+from stnbench.networks.layers import (
+    BOX_SIZE,
+    CONTRASTIVE_KERNELS,
+    THRESHOLD,
+    ChannelDropout,
+    ContrastiveNorm,
+    Dense,
+    box_kernel,
+    gaussian_kernel,
+    seed_dropout,
+)
 
 KERNELS = {"gaussian7": gaussian_kernel(7), "box9": box_kernel(BOX_SIZE), "lopsided3": (1.0, 2.0, 4.0)}
 every_kernel = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
@@ -111,6 +122,20 @@ def test_gaussian_is_that_of_torch_image() -> None:
     assert gaussian_kernel(7) == pytest.approx(expected, rel=1e-15)
 
 
+def test_the_gaussian_of_a_network_is_the_two_dimensional_one() -> None:
+    """The norm named ``gaussian`` is the definition with exp(-r^2 / (2 1.75^2)) on 7 x 7 pixels, to 1e-6."""
+    maps = random_maps(2, 4, 12, 11)
+    offset = torch.arange(7, dtype=torch.float64) - 3
+    window = torch.exp(-(offset[:, None] ** 2 + offset**2) / (2 * 1.75**2))
+    weights = (window / window.sum() / 4).expand(1, 4, -1, -1)
+    coef = functional.conv2d(torch.ones_like(maps), weights, padding=3)
+    centred = maps - functional.conv2d(maps, weights, padding=3) / coef
+    deviation = functional.conv2d(centred**2, weights, padding=3).sqrt() / coef
+    actual = norm(CONTRASTIVE_KERNELS["gaussian"], maps)(maps)
+    torch.testing.assert_close(actual, centred / deviation.clamp(min=THRESHOLD), rtol=1e-6, atol=1e-6)
+    assert CONTRASTIVE_KERNELS["box"] == (1.0,) * 9
+
+
 def test_an_even_kernel_is_an_error() -> None:
     """A kernel without a centre cannot be used."""
     with pytest.raises(SpecError, match="4 weights"):
@@ -146,3 +171,59 @@ def test_memory_format_is_kept() -> None:
     out = layer(maps.to(memory_format=torch.channels_last))
     assert out.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(out, layer(maps), rtol=1e-5, atol=1e-5)
+
+
+def test_dense_is_a_linear_layer_of_the_flattened_map() -> None:
+    """Channel by channel, row by row, in either memory format; the output is a map of one pixel."""
+    layer = Dense(2 * 3 * 4, 5)
+    nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(1))
+    nn.init.normal_(layer.bias, generator=torch.Generator().manual_seed(2))
+    maps = random_maps(6, 2, 3, 4).float()
+    expected = maps.reshape(6, 24) @ layer.weight.T + layer.bias
+    for memory in (torch.contiguous_format, torch.channels_last):
+        out = layer(maps.contiguous(memory_format=memory))
+        assert out.shape == (6, 5, 1, 1)
+        torch.testing.assert_close(out.flatten(1), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_drops_whole_channels_and_keeps_the_mean() -> None:
+    """A channel is zero or scaled by 1 / (1 - share); about the share of them is zero, 3 percent points at most off."""
+    maps = random_maps(50, 40, 2, 3) + 0.5
+    out = ChannelDropout(0.25)(maps)
+    dropped = (out == 0).flatten(2)
+    assert torch.equal(dropped.all(dim=2), dropped.any(dim=2))
+    torch.testing.assert_close(out[out != 0], maps[out != 0] * 4 / 3, rtol=1e-6, atol=0)
+    assert dropped[:, :, 0].double().mean().item() == pytest.approx(0.25, abs=0.03)
+
+
+def test_dropout_does_nothing_in_evaluation() -> None:
+    """The maps come back as they are."""
+    maps = random_maps(2, 3, 4, 4)
+    assert ChannelDropout(0.5).eval()(maps) is maps
+
+
+def test_dropout_follows_its_seed_and_leaves_global_random_state_alone() -> None:
+    """Layers of one network have streams of their own; seeding again repeats them; torch's generator does not move."""
+    network = nn.ModuleList([ChannelDropout(0.5), ChannelDropout(0.5)])
+    maps, before = torch.ones(4, 32, 1, 1), torch.get_rng_state()
+
+    def dropped(seed: int) -> list[Tensor]:
+        seed_dropout(network, seed)
+        return [layer(maps) for layer in network]
+
+    first, again, other = dropped(1), dropped(1), dropped(2)
+    assert all(map(torch.equal, first, again))
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], other[0])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dropout_keeps_the_maps_type_and_can_be_copied() -> None:
+    """bfloat16 stays bfloat16; a copy of a network, as an average of weights needs it, goes on from the same state."""
+    layer = ChannelDropout(0.5)
+    twin = copy.deepcopy(layer)
+    maps = torch.ones(4, 32, 2, 2, dtype=torch.bfloat16)
+    out = layer(maps)
+    assert out.dtype == torch.bfloat16
+    assert torch.equal(out, twin(maps))
+    assert not layer.state_dict()

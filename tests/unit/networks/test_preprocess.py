@@ -1,18 +1,26 @@
 """Preprocessing: exact statistics, and each of the normalisations."""
 
+import dataclasses
 from fractions import Fraction
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from stnbench.core.errors import DataCorruptError, DataMissingError
+from stnbench.networks.contrast import adjust_contrast
 from stnbench.networks.layers import ContrastiveNorm, gaussian_kernel
 from stnbench.networks.preprocess import GlobalStatistics, Preprocess, measure_statistics
-from stnbench.spec.data import PreprocessSpec
+from stnbench.spec.codec import from_plain, to_plain
+from stnbench.spec.data import Contrast, PreprocessSpec
+
+CHOICES = Path(__file__).parents[3] / "conf" / "preprocess"
 
 STATISTICS = GlobalStatistics(mean=0.4, std=0.2)
 
@@ -38,6 +46,16 @@ def test_no_images_is_an_error() -> None:
         measure_statistics(np.zeros((0, 3, 8, 8), dtype=np.uint8))
 
 
+def test_rows_choose_what_is_measured() -> None:
+    """The statistics of some rows are those of a copy of them, bit by bit, whatever the chunks."""
+    half = np.random.default_rng(1).integers(0, 256, (9, 3, 8, 8), dtype=np.uint8)
+    rows = np.array([7, 1, 4, 2])
+    assert measure_statistics(half, rows, chunk_images=3) == measure_statistics(half[rows])
+    assert measure_statistics(half, rows) != measure_statistics(half)
+    with pytest.raises(DataMissingError):
+        measure_statistics(half, rows[:0])
+
+
 def images() -> torch.Tensor:
     """Random uint8 images."""
     generator = torch.Generator().manual_seed(3)
@@ -61,6 +79,38 @@ def test_global_norm_subtracts_the_mean_and_divides_by_the_deviation() -> None:
     assert out.std(correction=0).item() == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("contrast", get_args(Contrast))
+def test_statistics_are_those_after_the_contrast(contrast: Contrast, channels: int) -> None:
+    """Over the measured rows the output has mean 0 and deviation 1, to within the rounding to 8 bits."""
+    half = np.random.default_rng(2).normal(90, 12, (6, channels, 16, 16)).astype(np.uint8)
+    half[0] = 255
+    rows = np.arange(1, 6)
+    spec = PreprocessSpec(contrast=contrast, contrastive_norm=False)
+    statistics = measure_statistics(half, rows, contrast=contrast, chunk_images=2)
+    out = Preprocess(spec, statistics, image_size=16)(torch.from_numpy(half[rows]))
+    assert out.mean().item() == pytest.approx(0, abs=2e-3)
+    assert out.std(correction=0).item() == pytest.approx(1, abs=2e-3)
+
+
+def test_contrast_is_adjusted_before_the_norms() -> None:
+    """The chain is contrast, global normalisation, contrastive normalisation."""
+    spec = PreprocessSpec(contrast="image_adjustment")
+    adjusted = adjust_contrast(images().float(), "image_adjustment")
+    expected = Preprocess(PreprocessSpec(), STATISTICS, image_size=8)(adjusted)
+    assert torch.equal(Preprocess(spec, STATISTICS, image_size=8)(images()), expected)
+    assert not torch.equal(adjusted, images().float())
+
+
+@pytest.mark.parametrize("contrast", get_args(Contrast))
+def test_float_images_are_taken_as_levels(contrast: Contrast) -> None:
+    """float32 images in [0, 255] give what the same uint8 images give, and are not written to."""
+    module = Preprocess(PreprocessSpec(contrast=contrast), STATISTICS, image_size=8)
+    levels = images().float()
+    assert torch.equal(module(levels), module(images()))
+    assert torch.equal(levels, images().float())
+
+
 def test_contrastive_norm_follows_the_global_one() -> None:
     """The whole chain of 2015, with a gaussian of the side that the specification says."""
     out = Preprocess(PreprocessSpec(kernel_size=5), STATISTICS, image_size=8)(images())
@@ -76,3 +126,22 @@ def test_images_themselves_are_not_changed() -> None:
     first = module(batch)
     assert torch.equal(batch, images())
     assert torch.equal(module(batch), first)
+
+
+@pytest.mark.parametrize("choice", sorted(CHOICES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_choices_say_every_key(choice: Path) -> None:
+    """Each file of conf/preprocess decodes and names every key, so that each can be overridden."""
+    plain = yaml.safe_load(choice.read_text())
+    spec = from_plain(PreprocessSpec, plain, where=choice.name)
+    assert to_plain(spec) == plain
+
+
+def test_the_five_versions_of_the_committee_are_choices() -> None:
+    """Without contrastive normalisation, and told apart by their contrast alone."""
+    versions = ["original", "image_adjustment", "histogram_equalisation", "clahe", "contrast_normalisation"]
+    specs = [
+        from_plain(PreprocessSpec, yaml.safe_load((CHOICES / f"{name}.yaml").read_text()), where=name)
+        for name in versions
+    ]
+    assert [spec.contrast for spec in specs] == ["none", *versions[1:]]
+    assert {dataclasses.replace(spec, contrast="none") for spec in specs} == {PreprocessSpec(contrastive_norm=False)}

@@ -11,7 +11,7 @@ from stnbench.core.identity import Json
 from stnbench.spec.codec import from_json, from_plain, to_identity, to_json, to_plain
 from stnbench.spec.data import FoldSplitSpec, GtsrbSpec, OneTrackSplitSpec, PreprocessSpec, SignsSpec, TrackSplitSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec
-from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
 
 SIZES = st.integers(1, 300)
@@ -19,7 +19,7 @@ PLACED = st.builds(
     PlacedTransformerSpec,
     place=st.integers(1, 2),
     transformer=st.builds(TransformerSpec, family=st.sampled_from(["affine", "rotation", "scale_translation"])),
-    locnet=st.builds(LocnetSpec, sizes=st.tuples(SIZES, SIZES, SIZES)),
+    locnet=st.builds(ConvLocnetSpec, sizes=st.tuples(SIZES, SIZES, SIZES)),
 )
 TRIALS = st.builds(
     TrialSpec,
