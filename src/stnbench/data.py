@@ -14,6 +14,7 @@ from stnbench.core.paths import data_root
 from stnbench.datasets.base import Dataset, ImageSet
 from stnbench.datasets.build import open_dataset
 from stnbench.datasets.cache_manifest import images_digest
+from stnbench.datasets.digits import mnist
 from stnbench.datasets.gtsrb.download import download_archives
 from stnbench.datasets.gtsrb.half import Half, content_digest, find_half
 from stnbench.datasets.gtsrb.official import (
@@ -25,9 +26,13 @@ from stnbench.datasets.gtsrb.official import (
 )
 from stnbench.datasets.quality import Keys, box_facts, content_key, count_shared, find_repeats, pixel_keys
 from stnbench.datasets.splits import split_tracks
-from stnbench.spec.data import DatasetSpec, GtsrbSpec, SignsSpec, TrackSplitSpec
+from stnbench.spec.data import DatasetSpec, DigitsSpec, GtsrbSpec, MnistSpec, SignsSpec, TrackSplitSpec
 
 DEFAULT_SPLIT = TrackSplitSpec()
+
+SPECS = {"gtsrb": GtsrbSpec, "signs": SignsSpec, "digits": DigitsSpec, "mnist": MnistSpec}
+
+WITHOUT_SOURCE = {"signs": "is drawn and not read", "digits": "comes with scikit-learn"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,10 +41,13 @@ def main(arguments: Sequence[str]) -> int:
     Raises: StnbenchError if the data cannot be found, read or made.
     """
     options = _parser().parse_args(arguments)
-    if options.dataset == "signs" and (options.root is not None or options.download):
-        raise SpecError("signs is drawn and not read", remedy="leave out --root and --download")
+    if options.dataset in WITHOUT_SOURCE and (options.root is not None or options.download):
+        problem = f"{options.dataset} {WITHOUT_SOURCE[options.dataset]}"
+        raise SpecError(problem, remedy="leave out --root and --download")
     root = data_root() if options.root is None else options.root.resolve()
-    if options.download:
+    if options.download and options.dataset == "mnist":
+        mnist.download_mnist(root)
+    elif options.download:
         download_archives(root, say=print)
     dataset = open_dataset(_spec(options), root=data_root(), workers=available_cores(), source=root)
     return prepare(dataset) if options.command == "prepare" else check(dataset, options.dataset, root)
@@ -69,28 +77,37 @@ def check(dataset: Dataset, name: str, source: Path) -> int:
         if test is not None:
             _say_official("test", (len(test),), (TEST_IMAGES,))
         _check_files(train, source, with_test=test is not None)
+    if name == "mnist":
+        _say_official("train", (len(train),), (mnist.TRAIN_IMAGES,))
+        if test is not None:
+            _say_official("test", (len(test),), (mnist.TEST_IMAGES,))
     return SOME_FAILED if wrong else DONE
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stnbench.data",
-        description="Makes the caches of a data set, or checks them.",
+        description="Makes the caches of a data set as it is, undistorted, or checks them.",
         epilog="Caches lie in STNBENCH_DATA, or data/, below cache/. Exit codes: 0 done, 1 something is wrong with the "
         "data, 2 cannot start.",
     )
     parser.add_argument("command", choices=("prepare", "check"), help="make the caches, or read and describe them")
-    parser.add_argument("dataset", choices=("gtsrb", "signs"), help="which data set")
-    parser.add_argument("--root", type=Path, help="folder with GTSRB's tree or archives (default: the data folder)")
-    parser.add_argument("--download", action="store_true", help="first fetch GTSRB's archives (360 MB) to that folder")
-    parser.add_argument("--image-size", type=int, default=48, help="side of an image in pixels (default: %(default)s)")
+    parser.add_argument("dataset", choices=tuple(SPECS), help="which data set")
+    parser.add_argument(
+        "--root", type=Path, help="folder with GTSRB's files, or with mnist/ (default: the data folder)"
+    )
+    parser.add_argument(
+        "--download", action="store_true", help="first fetch GTSRB (360 MB) or MNIST (11 MB) to that folder"
+    )
+    parser.add_argument("--image-size", type=int, help="side of an image in pixels (default: 48; of digits 42)")
     return parser
 
 
 def _spec(options: argparse.Namespace) -> DatasetSpec:
-    if options.dataset == "signs":
-        return SignsSpec(image_size=options.image_size)
-    return GtsrbSpec(image_size=options.image_size)
+    sizes = {} if options.image_size is None else {"image_size": options.image_size}
+    copies = {"copies": 1} if options.dataset == "digits" else {}  # undistorted, they would be equal
+    spec: DatasetSpec = SPECS[options.dataset](**sizes, **copies)
+    return spec
 
 
 def _test_or_none(dataset: Dataset) -> ImageSet | None:

@@ -5,26 +5,62 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up_mnist import write_mnist
 
 from stnbench.datasets.base import Dataset, ImageSet
-from stnbench.datasets.build import open_dataset
+from stnbench.datasets.build import dataset_info, open_dataset
 from stnbench.datasets.cache_manifest import images_digest
 from stnbench.datasets.splits import split_tracks
-from stnbench.spec.data import CLASSES, GtsrbSpec, OneTrackSplitSpec, SignsSpec, TrackSplitSpec
+from stnbench.spec.data import (
+    DatasetSpec,
+    DigitsSpec,
+    DistortionSpec,
+    GtsrbSpec,
+    MnistSpec,
+    OneTrackSplitSpec,
+    SignsSpec,
+    TrackSplitSpec,
+)
 
 SIZE = 16
 
+PERTURBED = DistortionSpec(rotation_deg=25, scale_min=0.7, scale_max=1.1, placement="random", corner_noise=0.1)
+ELASTIC = DistortionSpec(scale_min=0.75, point_noise=1.5 / 28)
+CLUTTERED = DistortionSpec(canvas=60 / 28, placement="random", clutter=6)
 
-@pytest.fixture(scope="module", params=["gtsrb", pytest.param("signs", marks=pytest.mark.slow)])
-def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, fake_gtsrb: Any) -> Dataset:
+SPECS: dict[str, DatasetSpec] = {
+    "gtsrb": GtsrbSpec(image_size=SIZE),
+    "gtsrb_perturbed": GtsrbSpec(image_size=SIZE, distortion=PERTURBED),
+    "gtsrb_elastic": GtsrbSpec(image_size=SIZE, distortion=ELASTIC),
+    "signs": SignsSpec(image_size=SIZE, tracks_per_class=2, test_tracks_per_class=1),
+    "signs_perturbed": SignsSpec(image_size=SIZE, tracks_per_class=2, test_tracks_per_class=1, distortion=PERTURBED),
+    "digits": DigitsSpec(image_size=SIZE, copies=2, distortion=CLUTTERED),
+    "digits_elastic": DigitsSpec(image_size=SIZE, copies=1, distortion=ELASTIC),
+    "digits_addition": DigitsSpec(image_size=SIZE, copies=2, task="addition", distortion=PERTURBED),
+    "mnist": MnistSpec(image_size=SIZE),
+}
+
+SLOW = {"signs", "signs_perturbed"}
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SPECS]
+)
+def spec(request: pytest.FixtureRequest) -> DatasetSpec:
     """Each set in turn, as small as it can be, of images of SIZE pixels."""
-    root: Path = tmp_path_factory.mktemp(request.param)
-    if request.param == "signs":
-        spec = SignsSpec(image_size=SIZE, tracks_per_class=2, test_tracks_per_class=1)
-        return open_dataset(spec, root=root, workers=1)
-    fake_gtsrb.write_train(root)
-    fake_gtsrb.write_test(root)
-    return open_dataset(GtsrbSpec(image_size=SIZE), root=root, workers=1)
+    return SPECS[request.param]
+
+
+@pytest.fixture(scope="module")
+def dataset(spec: DatasetSpec, tmp_path_factory: pytest.TempPathFactory, fake_gtsrb: Any) -> Dataset:
+    """The set, from made-up files where it is read from files."""
+    root: Path = tmp_path_factory.mktemp(spec.kind)
+    if spec.kind == "gtsrb":
+        fake_gtsrb.write_train(root)
+        fake_gtsrb.write_test(root)
+    if spec.kind == "mnist":
+        write_mnist(root)
+    return open_dataset(spec, root=root, workers=1)
 
 
 @pytest.fixture(params=["train", "test"])
@@ -33,12 +69,12 @@ def half(request: pytest.FixtureRequest, dataset: Dataset) -> ImageSet:
     return dataset.train() if request.param == "train" else dataset.test()
 
 
-def test_every_array_has_one_row_an_image(half: ImageSet) -> None:
-    """Types and shapes are those of the contract."""
+def test_every_array_has_one_row_an_image(spec: DatasetSpec, half: ImageSet) -> None:
+    """Types and shapes are those of the contract, and those that were known beforehand."""
     n = len(half)
     assert n > 0
     expected = {
-        "images": (np.uint8, (n, 3, SIZE, SIZE)),
+        "images": (np.uint8, (n, *dataset_info(spec).image_shape)),
         "labels": (np.int64, (n,)),
         "tracks": (np.int64, (n,)),
         "frames": (np.int64, (n,)),
@@ -47,14 +83,18 @@ def test_every_array_has_one_row_an_image(half: ImageSet) -> None:
     }
     assert {name: (getattr(half, name).dtype, getattr(half, name).shape) for name in expected} == expected
     assert half.pose is None or (half.pose.dtype, half.pose.shape) == (np.float32, (n, 3, 3))
+    points = half.control_points
+    assert points is None or (points.dtype, points.shape) == (np.float32, (n, 16, 2))
+    assert points is None or half.pose is not None
 
 
-def test_labels_name_classes(dataset: Dataset, half: ImageSet) -> None:
-    """Every label has a readable name."""
-    assert len(dataset.class_names) == CLASSES
-    assert len(set(dataset.class_names)) == CLASSES
+def test_labels_name_classes(spec: DatasetSpec, dataset: Dataset, half: ImageSet) -> None:
+    """Every label has a readable name of its own, known beforehand."""
+    names = list(dataset.class_names)
+    assert names == list(dataset_info(spec).class_names)
+    assert len(set(names)) == len(names)
     assert half.labels.min() >= 0
-    assert half.labels.max() < CLASSES
+    assert half.labels.max() < len(names)
 
 
 def test_boxes_lie_in_the_image(half: ImageSet) -> None:

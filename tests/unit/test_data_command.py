@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_mnist import write_mnist
 
 from stnbench import data
 from stnbench.core.errors import DataMissingError, SpecError
@@ -127,10 +128,36 @@ def test_download_fetches_to_the_root_first(folders: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("option", [["--download"], ["--root", "x"]])
-def test_signs_have_no_source(folders: Path, option: list[str]) -> None:
-    """They are drawn; an option that would be ignored is refused."""
-    with pytest.raises(SpecError, match="signs is drawn"):
-        run("prepare", "signs", *option)
+@pytest.mark.parametrize(("name", "why"), [("signs", "signs is drawn"), ("digits", "digits comes with scikit-learn")])
+def test_embedded_sets_have_no_source(folders: Path, option: list[str], name: str, why: str) -> None:
+    """Nothing is read for them; an option that would be ignored is refused."""
+    with pytest.raises(SpecError, match=why):
+        run("prepare", name, *option)
+
+
+def test_mnist_is_prepared_from_its_files(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Counts and size are said, and ``check`` tells it from the official set."""
+    write_mnist(folders / "source")
+    assert run("prepare", "mnist", "--root", str(folders / "source"), "--image-size", "16") == 0
+    assert capsys.readouterr().out.startswith("train: 40 images of 16x16 pixels, 10 classes, 40 tracks, digest ")
+    assert run("check", "mnist", "--image-size", "16") == 0
+    assert "train: NOT the official set, which has 60,000 images" in capsys.readouterr().out
+
+
+def test_mnist_is_fetched_only_when_asked(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--download`` fetches to where the set is then sought; without it its absence names the option."""
+    monkeypatch.setattr("stnbench.datasets.digits.mnist.download_mnist", write_mnist)
+    with pytest.raises(DataMissingError, match="--download"):
+        run("prepare", "mnist")
+    assert run("prepare", "mnist", "--download", "--image-size", "16") == 0
+
+
+def test_digits_are_prepared_once_each(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Undistorted, one copy of each digit is made, at their own size."""
+    assert run("prepare", "digits") == 0
+    train, test = capsys.readouterr().out.splitlines()
+    assert train.startswith("train: 1,438 images of 42x42 pixels, 10 classes, 1,438 tracks")
+    assert test.startswith("test: 359 images")
 
 
 def test_a_wrong_size_is_named(folders: Path) -> None:

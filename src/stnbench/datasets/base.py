@@ -13,15 +13,21 @@ class ImageSet:
     """One half (train or test) of a data set; every array has one row an image, in one fixed order.
 
     Attributes:
-        images: uint8 (n, 3, height, width), RGB, usually a read-only memory map.
+        images: uint8 (n, channels, height, width), usually a read-only memory map; 3 channels are RGB, 1 is grey, and
+            2 hold a digit each.
         labels: int64 (n,), the class.
         tracks: int64 (n,), one number a track, unique in the half; -1 where tracks are unknown (GTSRB's test half).
         frames: int64 (n,), position within the track from 0, the farthest first; -1 where unknown.
-        roi: float32 (n, 4), the sign's box x1, y1, x2, y2 in normalised coordinates of the image ([-1, 1], x to the
-            right, y down, -1 and 1 at the outer edges of the border pixels).
+        roi: float32 (n, 4), the box of the sign or digit, x1, y1, x2, y2, in normalised coordinates of the image
+            ([-1, 1], x to the right, y down, -1 and 1 at the outer edges of the border pixels). In a distorted set it
+            is the box round the warped box, clipped to the image.
         original_size: int64 (n, 2), width and height in pixels before resizing.
-        pose: float32 (n, 3, 3) or None: the homography that takes points of the sign's own square ([-1, 1]^2) to
-            normalised image coordinates (edges as for roi); the last element is 1. Only synthetic sets know it.
+        pose: float32 (n, 3, 3) or None: the homography that takes points of the thing's own square ([-1, 1]^2: of the
+            sign, its box in GTSRB, or the undistorted image of a digit) to normalised image coordinates (edges as for
+            roi); the last element is 1. Synthetic and distorted sets know it, but for two digits in two channels. Where
+            the distortion is a thin plate spline it is the affine map nearest to it in the least squares.
+        control_points: float32 (n, 16, 2) or None: where the regular 4x4 lattice of that square, corners included, row
+            by row and x fastest, lies in the image. Only sets distorted by thin plate splines have it.
         digest: SHA-256 (first 16 hexadecimal digits) over images and labels.
     """
 
@@ -33,6 +39,7 @@ class ImageSet:
     original_size: NDArray[np.int64]
     pose: NDArray[np.float32] | None
     digest: str
+    control_points: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """How many images."""

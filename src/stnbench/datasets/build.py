@@ -1,14 +1,17 @@
 """A data set from its specification."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stnbench.datasets.base import Dataset
+from stnbench.datasets.digits.source import Digits, digit_channels, digit_class_names
+from stnbench.datasets.distort.photographs import DistortedPhotographs
 from stnbench.datasets.gtsrb.source import Gtsrb
 from stnbench.datasets.gtsrb_classes import GTSRB_CLASSES
 from stnbench.datasets.signs.source import Signs
-from stnbench.spec.data import DatasetSpec, SignsSpec
+from stnbench.spec.data import DatasetSpec, DigitsSpec, MnistSpec, SignsSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +29,10 @@ class DatasetInfo:
 
 def dataset_info(spec: DatasetSpec) -> DatasetInfo:
     """What is known of the data set without opening it; reads no file."""
-    return DatasetInfo(class_names=GTSRB_CLASSES, image_shape=(3, spec.image_size, spec.image_size))
+    sides = (spec.image_size, spec.image_size)
+    if isinstance(spec, DigitsSpec | MnistSpec):
+        return DatasetInfo(class_names=digit_class_names(spec), image_shape=(digit_channels(spec), *sides))
+    return DatasetInfo(class_names=GTSRB_CLASSES, image_shape=(3, *sides))
 
 
 def open_dataset(spec: DatasetSpec, *, root: Path, workers: int, source: Path | None = None) -> Dataset:
@@ -35,10 +41,15 @@ def open_dataset(spec: DatasetSpec, *, root: Path, workers: int, source: Path | 
     Args:
         spec: which set.
         root: the data folder; caches lie in its ``cache/``.
-        workers: processes that draw what is missing; GTSRB is read by one, which takes seconds.
-        source: the folder with GTSRB's official files, ``root`` where it is None.
+        workers: processes that draw signs that are missing; everything else is made by one.
+        source: the folder with GTSRB's official files, or with ``mnist/``; ``root`` where it is None.
     """
     cache = root / "cache"
+    if isinstance(spec, DigitsSpec | MnistSpec):
+        return Digits(spec, source=source or root, cache=cache)
+    if spec.distortion is not None:
+        base = open_dataset(dataclasses.replace(spec, distortion=None), root=root, workers=workers, source=source)
+        return DistortedPhotographs(base, name=spec.kind, distortion=spec.distortion, cache=cache)
     if isinstance(spec, SignsSpec):
         return Signs(spec, cache, workers)
     return Gtsrb(spec, source=source or root, cache=cache)

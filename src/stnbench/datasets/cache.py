@@ -27,8 +27,8 @@ from stnbench.datasets.base import ImageSet
 from stnbench.datasets.cache_manifest import (
     MANIFEST,
     REMEDY,
+    Layout,
     Manifest,
-    array_shapes,
     file_sha256,
     images_digest,
     read_manifest,
@@ -52,29 +52,30 @@ class CacheArrays:
     roi: NDArray[np.float32]
     original_size: NDArray[np.int64]
     pose: NDArray[np.float32] | None
+    control_points: NDArray[np.float32] | None = None
 
 
-def open_or_build(
-    folder: Path,
-    *,
-    identity: dict[str, Json],
-    count: int,
-    image_size: int,
-    has_pose: bool,
-    fill: Callable[[CacheArrays], None],
-) -> ImageSet:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Recipe:
+    """How a cache is made: its shapes, and what writes every row of every array."""
+
+    layout: Layout
+    fill: Callable[[CacheArrays], None]
+
+
+def open_or_build(folder: Path, *, identity: dict[str, Json], recipe: Callable[[], Recipe]) -> ImageSet:
     """The cache in ``folder``, made first if it is missing or was made from something else.
 
-    ``fill`` writes every row of every array; it is called at most once, while no other process fills this folder. A
-    second process waits and opens what the first one made; what a killed process left behind is removed.
+    ``recipe`` may read the source, and is asked for at most once, and followed, while no other process fills this
+    folder. A second process waits and opens what the first one made; what a killed process left behind is removed.
     Raises: DataCorruptError if the cache is there and wrong; FolderError if it cannot be written, for example because
-    the disk is full; whatever else ``fill`` raises. After an error there is no half cache.
+    the disk is full; whatever else ``recipe`` and its ``fill`` raise. After an error there is no half cache.
     """
     if _is_current(folder, identity):
         return open_cache(folder)
     with _lock(folder):
         if not _is_current(folder, identity):
-            _build(folder, identity, count, image_size, has_pose, fill)
+            _build(folder, identity, recipe)
     return open_cache(folder)
 
 
@@ -87,8 +88,9 @@ def open_cache(folder: Path) -> ImageSet:
 
 
 def _open(folder: Path, manifest: Manifest) -> ImageSet:
-    small = {name: _read_small(folder, name, manifest) for name in manifest.shapes() if name != "images"}
-    return ImageSet(images=_map_images(folder, manifest), pose=small.pop("pose", None), digest=manifest.digest, **small)
+    small = {name: _read_small(folder, name, manifest) for name in manifest.layout.shapes() if name != "images"}
+    pose = small.pop("pose", None)
+    return ImageSet(images=_map_images(folder, manifest), pose=pose, digest=manifest.digest, **small)
 
 
 def verify(folder: Path) -> Manifest:
@@ -130,21 +132,15 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _build(
-    folder: Path,
-    identity: dict[str, Json],
-    count: int,
-    image_size: int,
-    has_pose: bool,  # noqa: FBT001 - private, called once
-    fill: Callable[[CacheArrays], None],
-) -> None:
+def _build(folder: Path, identity: dict[str, Json], recipe: Callable[[], Recipe]) -> None:
     _clean(folder)
     temporary = _sibling(folder)
     try:
+        followed = recipe()
         temporary.mkdir()
-        arrays = _allocate(temporary, count, image_size, has_pose=has_pose)
-        fill(arrays)
-        _finish(temporary, arrays, identity)
+        arrays = _allocate(temporary, followed.layout)
+        followed.fill(arrays)
+        _finish(temporary, arrays, followed.layout, identity)
         _retire(folder)
         temporary.rename(folder)
         sync_folder(folder.parent)
@@ -174,8 +170,8 @@ def _retire(folder: Path) -> None:
         folder.rename(_sibling(folder))
 
 
-def _allocate(folder: Path, count: int, image_size: int, *, has_pose: bool) -> CacheArrays:
-    shapes = array_shapes(count, image_size, has_pose=has_pose)
+def _allocate(folder: Path, layout: Layout) -> CacheArrays:
+    shapes = layout.shapes()
     dtype, shape = shapes.pop("images")
     path = folder / "images.npy"
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
@@ -191,19 +187,15 @@ def _reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def _finish(folder: Path, arrays: CacheArrays, identity: dict[str, Json]) -> None:
+def _finish(folder: Path, arrays: CacheArrays, layout: Layout, identity: dict[str, Json]) -> None:
     """Write the small arrays and the manifest, and sync every file."""
-    count, _, image_size, _ = arrays.images.shape
-    has_pose = arrays.pose is not None
     arrays.images.flush()  # type: ignore[attr-defined]  # it is a memory map
-    for name in array_shapes(count, image_size, has_pose=has_pose):
+    for name in layout.shapes():
         if name != "images":
             np.save(folder / f"{name}.npy", getattr(arrays, name), allow_pickle=False)
     manifest = Manifest(
         identity=identity,
-        count=count,
-        image_size=image_size,
-        has_pose=has_pose,
+        layout=layout,
         digest=images_digest(arrays.images, arrays.labels),
         sha256={path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))},
     )
@@ -224,7 +216,7 @@ def _read_small(folder: Path, name: str, manifest: Manifest) -> NDArray[Any]:
         array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataCorruptError(f"{path} cannot be read ({error})", remedy=REMEDY) from error
-    _check_layout(path, array, manifest.shapes()[name])
+    _check_layout(path, array, manifest.layout.shapes()[name])
     array.flags.writeable = False
     return array
 
@@ -236,7 +228,7 @@ def _map_images(folder: Path, manifest: Manifest) -> NDArray[np.uint8]:
         size = path.stat().st_size
     except (OSError, ValueError) as error:
         raise DataCorruptError(f"{path} cannot be read ({error})", remedy=REMEDY) from error
-    _check_layout(path, images, manifest.shapes()["images"])
+    _check_layout(path, images, manifest.layout.shapes()["images"])
     if size != images.offset + images.nbytes:
         problem = f"{path} has {size} bytes instead of {images.offset + images.nbytes}"
         raise DataCorruptError(problem, remedy=REMEDY)

@@ -22,28 +22,56 @@ _HASH_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """The shapes of a cache.
+
+    Attributes:
+        count: images.
+        image_size: side of an image in pixels.
+        channels: of an image.
+        has_pose: whether the homographies are known.
+        has_control_points: whether the images are distorted by thin plate splines.
+    """
+
+    count: int
+    image_size: int
+    channels: int = 3
+    has_pose: bool
+    has_control_points: bool = False
+
+    def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Type and shape of every array of the cache by its name."""
+        n, side = self.count, self.image_size
+        shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+            "images": ("|u1", (n, self.channels, side, side)),
+            "labels": ("<i8", (n,)),
+            "tracks": ("<i8", (n,)),
+            "frames": ("<i8", (n,)),
+            "roi": ("<f4", (n, 4)),
+            "original_size": ("<i8", (n, 2)),
+        }
+        if self.has_pose:
+            shapes["pose"] = ("<f4", (n, 3, 3))
+        if self.has_control_points:
+            shapes["control_points"] = ("<f4", (n, 16, 2))
+        return shapes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """What a cache says about itself.
 
     Attributes:
         identity: what the cache was made from and how, as JSON values.
-        count: images.
-        image_size: side of an image in pixels.
-        has_pose: whether the homographies are known.
+        layout: the shapes of its arrays.
         digest: the ``ImageSet``'s digest.
         sha256: SHA-256 of each file by its name, 64 hexadecimal digits.
     """
 
     identity: dict[str, Json]
-    count: int
-    image_size: int
-    has_pose: bool
+    layout: Layout
     digest: str
     sha256: dict[str, str]
-
-    def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Type and shape of every array of the cache by its name."""
-        return array_shapes(self.count, self.image_size, has_pose=self.has_pose)
 
     def describes(self, identity: dict[str, Json]) -> bool:
         """Whether the cache was made from just this."""
@@ -69,31 +97,21 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise DataCorruptError(f"{path} does not match its own checksum", remedy=REMEDY)
     if plain.pop("format", None) != FORMAT_VERSION:
         return None
-    return Manifest(**plain)
+    layout = {field.name: plain.pop(field.name) for field in dataclasses.fields(Layout) if field.name in plain}
+    return Manifest(layout=Layout(**layout), **plain)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest of a cache, with a checksum of its own."""
     plain: dict[str, Json] = {"format": FORMAT_VERSION, **dataclasses.asdict(manifest)}
+    plain |= dataclasses.asdict(manifest.layout)  # beside the rest, where older caches have it
+    del plain["layout"]
     text = json.dumps(plain | {"checksum": _checksum(plain)}, indent=1, sort_keys=True)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def _checksum(plain: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(plain).encode()).hexdigest()
-
-
-def array_shapes(count: int, image_size: int, *, has_pose: bool) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of every array by its name."""
-    shapes: dict[str, tuple[str, tuple[int, ...]]] = {
-        "images": ("|u1", (count, 3, image_size, image_size)),
-        "labels": ("<i8", (count,)),
-        "tracks": ("<i8", (count,)),
-        "frames": ("<i8", (count,)),
-        "roi": ("<f4", (count, 4)),
-        "original_size": ("<i8", (count, 2)),
-    }
-    return shapes | ({"pose": ("<f4", (count, 3, 3))} if has_pose else {})
 
 
 def images_digest(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:

@@ -1,7 +1,7 @@
 """The data of a trial: the set, what is held out of it, and what is done to images before the network."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator
 
@@ -16,6 +16,50 @@ CLASSES = 43
 
 FRAMES_PER_TRACK = 30
 
+DigitTask = Literal["classify", "addition"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistortionSpec(Strict):
+    """What is done to every image of a set, training and test, once: its own square is warped into a larger frame.
+
+    The square is scaled, turned and placed; then its corners are moved, and then its 4x4 lattice. One unit is a side of
+    the undistorted image, so that nothing depends on pixels. Noise that folds the image, or carries its middle out of
+    the frame, is drawn again. Source: Jaderberg et al. 2015, appendix A.
+
+    Attributes:
+        rotation_deg: turned by an angle drawn evenly between minus and plus this.
+        scale_min: with ``scale_max``, the range from which the side of the square is drawn evenly.
+        scale_max: see there.
+        canvas: side of the frame; 1 is the undistorted image's own.
+        placement: in the centre of the frame, or anywhere in it where the unturned square still fits.
+        corner_noise: standard deviation of each coordinate of the four corners: a homography.
+        point_noise: that of each coordinate of the 4x4 lattice of control points: a thin plate spline.
+        clutter: crops of 6/28 of a side from other images strewn over the frame (digits only).
+        seed: draws all of it.
+    """
+
+    rotation_deg: float = 0.0
+    scale_min: float = 1.0
+    scale_max: float = 1.0
+    canvas: float = 1.0
+    placement: Literal["centre", "random"] = "centre"
+    corner_noise: float = 0.0
+    point_noise: float = 0.0
+    clutter: int = 0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require(0 <= self.rotation_deg <= 180, "rotation_deg", self.rotation_deg, "from 0 to 180 degrees")
+        require(self.scale_min >= 0.1, "scale_min", self.scale_min, "at least 0.1")
+        ordered = self.scale_min <= self.scale_max <= 4
+        require(ordered, "scale_max", self.scale_max, "at least scale_min, at most 4")
+        require(1 <= self.canvas <= 8, "canvas", self.canvas, "from 1 to 8 sides of the undistorted image")
+        require(0 <= self.corner_noise <= 0.3, "corner_noise", self.corner_noise, "from 0 to 0.3 sides")
+        require(0 <= self.point_noise <= 0.1, "point_noise", self.point_noise, "from 0 to 0.1 sides")
+        require(0 <= self.clutter <= 100, "clutter", self.clutter, "from 0 to 100 crops")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignsSpec(Strict):
@@ -26,10 +70,13 @@ class SignsSpec(Strict):
     tracks_per_class: int = 5
     test_tracks_per_class: int = 2
     drawing_seed: int = 1
+    distortion: DistortionSpec | None = None
+
+    channels: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         """Check the values."""
-        require(8 <= self.image_size <= 512, "image_size", self.image_size, "between 8 and 512 pixels")
+        _check_photographs(self.image_size, self.distortion)
         require(self.tracks_per_class >= 2, "tracks_per_class", self.tracks_per_class, "at least 2, one to hold out")
         require(self.test_tracks_per_class >= 1, "test_tracks_per_class", self.test_tracks_per_class, "at least 1")
 
@@ -40,13 +87,71 @@ class GtsrbSpec(Strict):
 
     kind: Literal["gtsrb"] = "gtsrb"
     image_size: int = 48
+    distortion: DistortionSpec | None = None
+
+    channels: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         """Check the values."""
-        require(8 <= self.image_size <= 512, "image_size", self.image_size, "between 8 and 512 pixels")
+        _check_photographs(self.image_size, self.distortion)
 
 
-DatasetSpec = Annotated[SignsSpec | GtsrbSpec, Discriminator("kind")]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DigitsSpec(Strict):
+    """The 1,797 handwritten digits of 8x8 pixels that scikit-learn brings along, each in ``copies`` distorted versions.
+
+    ``classify``: which digit, 10 classes, one channel. ``addition`` (Jaderberg et al. 2015): the sum of two digits,
+    each distorted by itself in a channel of its own, 19 classes. Without a distortion the copies are equal.
+    """
+
+    kind: Literal["digits"] = "digits"
+    image_size: int = 42
+    copies: int = 8
+    task: DigitTask = "classify"
+    distortion: DistortionSpec | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _check_digits(self.image_size, self.copies)
+
+    @property
+    def channels(self) -> int:
+        """One a digit."""
+        return 2 if self.task == "addition" else 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MnistSpec(Strict):
+    """MNIST, 60,000 and 10,000 handwritten digits of 28x28 pixels; ``copies`` and ``task`` as for ``DigitsSpec``."""
+
+    kind: Literal["mnist"] = "mnist"
+    image_size: int = 42
+    copies: int = 1
+    task: DigitTask = "classify"
+    distortion: DistortionSpec | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _check_digits(self.image_size, self.copies)
+
+    @property
+    def channels(self) -> int:
+        """One a digit."""
+        return 2 if self.task == "addition" else 1
+
+
+DatasetSpec = Annotated[SignsSpec | GtsrbSpec | DigitsSpec | MnistSpec, Discriminator("kind")]
+
+
+def _check_photographs(image_size: int, distortion: DistortionSpec | None) -> None:
+    require(8 <= image_size <= 512, "image_size", image_size, "between 8 and 512 pixels")
+    clutter = 0 if distortion is None else distortion.clutter
+    require(clutter == 0, "distortion.clutter", clutter, "clutter is for digits; choose a distortion without it")
+
+
+def _check_digits(image_size: int, copies: int) -> None:
+    require(8 <= image_size <= 512, "image_size", image_size, "between 8 and 512 pixels")
+    require(1 <= copies <= 10_000, "copies", copies, "from 1 to 10,000")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,14 +193,20 @@ class FoldSplitSpec(Strict):
 SplitSpec = Annotated[TrackSplitSpec | OneTrackSplitSpec | FoldSplitSpec, Discriminator("kind")]
 
 
+Contrast = Literal["none", "image_adjustment", "histogram_equalisation", "clahe", "contrast_normalisation"]
+"""How the contrast of images is adjusted; ``networks/contrast.py`` defines each."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreprocessSpec(Strict):
     """What is done to images in [0, 1] before the network.
 
+    ``contrast``: an adjustment of every image for itself (Cireşan et al. 2012), before all else.
     ``global_norm``: one mean and one standard deviation of the training images, over pixels and channels together.
     ``contrastive_norm``: then local contrast normalisation with a gaussian kernel of side ``kernel_size``.
     """
 
+    contrast: Contrast = "none"
     global_norm: bool = True
     contrastive_norm: bool = True
     kernel_size: int = 7

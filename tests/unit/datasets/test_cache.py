@@ -1,6 +1,7 @@
 """The cache of one half is whole or absent, whatever happens while it is made."""
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 
 from stnbench.core.errors import DataCorruptError, DataMissingError, FolderError
+from stnbench.core.identity import canonical_json
 from stnbench.datasets.base import ImageSet
-from stnbench.datasets.cache import CacheArrays, open_cache, open_or_build, verify
-from stnbench.datasets.cache_manifest import images_digest, read_manifest
+from stnbench.datasets.cache import CacheArrays, Recipe, open_cache, open_or_build, verify
+from stnbench.datasets.cache_manifest import Layout, images_digest, read_manifest
 
 COUNT, SIZE = 6, 8
 
@@ -40,7 +42,8 @@ def build(
 ) -> ImageSet:
     """Open the cache of the tests, made by ``fill`` if needed."""
     identity = {"version": version, "name": "tests"}
-    return open_or_build(folder, identity=identity, count=COUNT, image_size=SIZE, has_pose=has_pose, fill=fill)
+    layout = Layout(count=COUNT, image_size=SIZE, has_pose=has_pose)
+    return open_or_build(folder, identity=identity, recipe=lambda: Recipe(layout=layout, fill=fill))
 
 
 def refuse(arrays: CacheArrays) -> None:
@@ -69,6 +72,42 @@ def test_what_is_filled_is_what_is_opened(tmp_path: Path) -> None:
     assert images.pose[5].tolist() == np.eye(3).tolist()
     assert images.digest == images_digest(images.images, images.labels)
     assert len(images.digest) == 16
+
+
+def test_channels_and_control_points_come_back(tmp_path: Path) -> None:
+    """A cache may have any number of channels, and control points."""
+    layout = Layout(count=COUNT, image_size=SIZE, channels=2, has_pose=True, has_control_points=True)
+
+    def fill_all(arrays: CacheArrays) -> None:
+        fill(arrays)
+        assert arrays.control_points is not None
+        arrays.control_points[:] = np.arange(COUNT)[:, None, None]
+
+    images = open_or_build(tmp_path / "a", identity={}, recipe=lambda: Recipe(layout=layout, fill=fill_all))
+    assert images.images.shape == (COUNT, 2, SIZE, SIZE)
+    assert images.control_points is not None
+    assert (images.control_points.dtype, images.control_points.shape) == (np.float32, (COUNT, 16, 2))
+    assert images.control_points[:, 3, 1].tolist() == list(range(COUNT))
+    assert verify(tmp_path / "a").layout == layout
+
+
+def test_a_cache_from_before_channels_is_still_open(tmp_path: Path) -> None:
+    """A manifest that says nothing of channels and control points has three and none."""
+    first = build(tmp_path / "a")
+    path = tmp_path / "a" / "manifest.json"
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    older = {key: value for key, value in plain.items() if key not in {"channels", "has_control_points", "checksum"}}
+    assert len(plain) == len(older) + 3
+    older["checksum"] = hashlib.sha256(canonical_json(older).encode()).hexdigest()
+    path.write_text(json.dumps(older), encoding="utf-8")
+    assert build(tmp_path / "a", refuse).digest == first.digest
+
+
+def test_a_cache_that_is_there_asks_for_no_recipe(tmp_path: Path) -> None:
+    """The source is not read again."""
+    first = build(tmp_path / "a")
+    again = open_or_build(tmp_path / "a", identity={"version": 1, "name": "tests"}, recipe=lambda: pytest.fail("asked"))
+    assert again.digest == first.digest
 
 
 def test_second_opening_fills_nothing(tmp_path: Path) -> None:
@@ -104,7 +143,7 @@ def test_another_format_is_made_again(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(DataCorruptError, match="another version"):
         open_cache(tmp_path / "a")
     build(tmp_path / "a")
-    assert verify(tmp_path / "a").count == COUNT
+    assert verify(tmp_path / "a").layout.count == COUNT
 
 
 def test_no_cache_is_missing(tmp_path: Path) -> None:
@@ -261,7 +300,8 @@ BUILDER = textwrap.dedent(
         cache.sync_folder = lambda folder: die() if folder.suffix != ".tmp" else None
         cache.Path.rename = die
     identity = {"version": 1, "name": "tests"}
-    images = cache.open_or_build(folder, identity=identity, count=6, image_size=8, has_pose=False, fill=fill)
+    recipe = cache.Recipe(layout=cache.Layout(count=6, image_size=8, has_pose=False), fill=fill)
+    images = cache.open_or_build(folder, identity=identity, recipe=lambda: recipe)
     print(images.digest, int(images.images.sum()))
     """
 )
@@ -303,9 +343,9 @@ def test_two_processes_at_once_make_one_cache(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_opening_the_size_of_gtsrb_is_quick(tmp_path: Path) -> None:
     """39,209 images of 48 pixels open in less than 0.3 s."""
-    arguments = {"identity": {}, "count": 39_209, "image_size": 48, "has_pose": True}
-    open_or_build(tmp_path / "a", fill=lambda arrays: None, **arguments)  # type: ignore[arg-type]
+    layout = Layout(count=39_209, image_size=48, has_pose=True)
+    open_or_build(tmp_path / "a", identity={}, recipe=lambda: Recipe(layout=layout, fill=lambda arrays: None))
     started = time.perf_counter()
-    images = open_or_build(tmp_path / "a", fill=refuse, **arguments)  # type: ignore[arg-type]
+    images = open_or_build(tmp_path / "a", identity={}, recipe=lambda: Recipe(layout=layout, fill=refuse))
     assert time.perf_counter() - started < 0.3
     assert len(images) == 39_209

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stnbench.datasets.signs.geometry import Placement, View, apply_homography, place, view_homography
+from stnbench.datasets.homography import apply_homography
+from stnbench.datasets.signs.geometry import Placement, View, place, view_homography
 from stnbench.datasets.signs.panel import PANEL_REACH, Panel
 
 SQUARE = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])

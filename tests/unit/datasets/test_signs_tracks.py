@@ -5,10 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from stnbench.datasets.homography import apply_homography
 from stnbench.datasets.signs import difficulty
 from stnbench.datasets.signs.conditions import draw_frames
 from stnbench.datasets.signs.faces import FACE_SIZE, face
-from stnbench.datasets.signs.geometry import apply_homography
 from stnbench.datasets.signs.track import draw_track, frame_dtype
 from stnbench.spec.data import FRAMES_PER_TRACK
 

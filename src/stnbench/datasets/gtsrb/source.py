@@ -6,8 +6,8 @@ from pathlib import Path
 from stnbench.core.errors import DataError
 from stnbench.core.identity import Json, digest
 from stnbench.datasets.base import Dataset, ImageSet
-from stnbench.datasets.cache import open_cache, open_or_build
-from stnbench.datasets.cache_manifest import read_manifest
+from stnbench.datasets.cache import Recipe, open_cache, open_or_build
+from stnbench.datasets.cache_manifest import Layout, read_manifest
 from stnbench.datasets.gtsrb.half import Half, HalfName, fill_arrays, find_half
 from stnbench.datasets.gtsrb.locate import missing_test, missing_train
 from stnbench.datasets.gtsrb.resize import RESIZE_VERSION
@@ -64,10 +64,10 @@ class Gtsrb(Dataset):
         return open_or_build(
             self._cache / f"gtsrb-{half.half}-{self._image_size}-{digest(identity)}",
             identity=identity,
-            count=len(half),
-            image_size=self._image_size,
-            has_pose=False,
-            fill=lambda arrays: fill_arrays(half, arrays),
+            recipe=lambda: Recipe(
+                layout=Layout(count=len(half), image_size=self._image_size, has_pose=False),
+                fill=lambda arrays: fill_arrays(half, arrays),
+            ),
         )
 
     def _open_prepared(self, half: HalfName) -> ImageSet:

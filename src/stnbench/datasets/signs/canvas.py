@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from stnbench.datasets.signs.geometry import apply_homography
+from stnbench.datasets.homography import apply_homography
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]

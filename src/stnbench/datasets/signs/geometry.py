@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stnbench.datasets.homography import apply_homography
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
@@ -45,13 +47,6 @@ class Placement:
     roi: NDArray[np.float64]
     width: int
     height: int
-
-
-def apply_homography(homography: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points (n, 2) taken through a (3, 3) homography: (n, 2)."""
-    moved = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ homography.T
-    projected: NDArray[np.float64] = moved[:, :2] / moved[:, 2:]
-    return projected
 
 
 def view_homography(view: View) -> NDArray[np.float64]:

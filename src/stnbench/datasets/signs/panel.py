@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from stnbench.datasets.homography import apply_homography
 from stnbench.datasets.signs import difficulty
 from stnbench.datasets.signs.backdrop import texture
 from stnbench.datasets.signs.faces import FACE_SIZE, Face, face
-from stnbench.datasets.signs.geometry import apply_homography, pixels_to_normalised
+from stnbench.datasets.signs.geometry import pixels_to_normalised
 from stnbench.spec.data import CLASSES
 
 PANEL_REACH: Final = 2.5

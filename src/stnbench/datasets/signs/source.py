@@ -9,7 +9,8 @@ import numpy as np
 
 from stnbench.core.identity import Json, digest
 from stnbench.datasets.base import Dataset, ImageSet
-from stnbench.datasets.cache import CacheArrays, open_or_build
+from stnbench.datasets.cache import CacheArrays, Recipe, open_or_build
+from stnbench.datasets.cache_manifest import Layout
 from stnbench.datasets.gtsrb_classes import GTSRB_CLASSES
 from stnbench.datasets.signs.drawing import Half, HalfPlan, draw_half
 from stnbench.spec.data import CLASSES, FRAMES_PER_TRACK, SignsSpec
@@ -62,10 +63,10 @@ class Signs(Dataset):
         return open_or_build(
             self._folder / f"signs-{half}-{digest(identity)}",
             identity=identity,
-            count=len(plan.keys) * FRAMES_PER_TRACK,
-            image_size=plan.image_size,
-            has_pose=True,
-            fill=lambda arrays: fill(arrays, plan, self._workers),
+            recipe=lambda: Recipe(
+                layout=Layout(count=len(plan.keys) * FRAMES_PER_TRACK, image_size=plan.image_size, has_pose=True),
+                fill=lambda arrays: fill(arrays, plan, self._workers),
+            ),
         )
 
 

@@ -1,0 +1,1 @@
+"""Handwritten digits, distorted as in Jaderberg et al. 2015: scikit-learn's, and MNIST."""

@@ -1,0 +1,1 @@
+"""Known random warps of images: drawn, rendered, and kept with what they did."""
