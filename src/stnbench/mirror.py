@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from stnbench.core.command import DONE, SOME_FAILED, run_command
-from stnbench.core.errors import UnknownNameError
+from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RunsLayout
 from stnbench.orchestration.session import SessionOptions, open_session, tracking_uri
 from stnbench.report.cells import cell_views
@@ -28,12 +29,12 @@ def main(arguments: Sequence[str]) -> int:
     with Store.open(layout.store, writable=False) as store:
         sweeps = _chosen(store.sweeps(), options.sweep)
     with open_session(layout, SessionOptions(tracking_uri=uri)) as session:
-        session.store.forget_mirrored(uri)
+        session.store.forget_mirrored(hide_passwords(uri))
         is_done = True
         for record in sweeps:
             board = read_leaderboard(session.store, record.spec.name)
             done = session.sync_mirror(record.spec, cell_views(board))
-            print(f"{record.spec.name}: {'shown' if done else 'NOT shown whole'} in {uri}")
+            print(f"{record.spec.name}: {'shown' if done else 'NOT shown whole'} in {hide_passwords(uri)}")
             is_done = is_done and done
     return DONE if is_done else SOME_FAILED
 
@@ -46,7 +47,12 @@ def _chosen(sweeps: Sequence[SweepRecord], name: str | None) -> list[SweepRecord
 
 
 def _serve(layout: RunsLayout, uri: str, port: int) -> int:
-    """MLflow's own server on this machine alone, until Ctrl-C; its exit code."""
+    """MLflow's own server on this machine alone, until Ctrl-C; its exit code.
+
+    Raises: SpecError where a server shows the runs already.
+    """
+    if uri.startswith(("http://", "https://")):
+        raise SpecError(f"MLflow is served at {hide_passwords(uri)} already", remedy="open it there")
     from stnbench.tracking.mlflow import initialise
 
     layout.root.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from postgres import database, needs_postgres
 
 from stnbench.core.errors import SpecError, StoreError, TransitionError, UnknownNameError
 from stnbench.spec.network import LecunSpec
@@ -123,7 +124,7 @@ class StoreContract:
     """What every store promises; an implementation says where it is."""
 
     @pytest.fixture
-    def where(self, tmp_path: Path, template: Path) -> Path | str:
+    def where(self) -> Path | str:
         """Where the store under test is."""
         raise AssertionError("an implementation says where its store is")
 
@@ -435,6 +436,31 @@ class StoreContract:
         assert store.outcomes(SWEEP.name) == {}
         assert store.sweep_trials(SWEEP.name)[0].state is TrialState.RUNNING
 
+    def test_text_of_any_characters_is_kept(self, store: Store) -> None:
+        """What no database takes (NUL, half a pair) is written as a symbol or an escape, and the rest as it is."""
+        label = "größe 20 · λ=½ 🚦 'q' \\ %s :p"
+        store.save_sweep(SWEEP, [dataclasses.replace(planned(1), label=label)], START)
+        store.start_attempt(start(planned(1)))
+        torn = dataclasses.replace(CRASH, last_output="before\0after \udcff\x1b[0m\r\n")
+        store.end_attempt("first", AttemptState.FAILED, torn, LATER, trial_state=TrialState.FAILED)
+        [trial] = store.sweep_trials(SWEEP.name)
+        assert trial.label == label
+        assert trial.last_attempt is not None
+        assert trial.last_attempt.failure is not None
+        assert trial.last_attempt.failure.last_output == "before\u2400after \\udcff\x1b[0m\r\n"
+
+    def test_numbers_keep_every_bit(self, store: Store) -> None:
+        """The largest seed, the smallest numbers and the longest fractions come back as they were."""
+        largest = dataclasses.replace(planned(1), spec=dataclasses.replace(planned(1).spec, seed=2**63 - 1))
+        store.save_sweep(SWEEP, [largest], START)
+        store.start_attempt(start(largest))
+        exact = dataclasses.replace(
+            epoch(1, loss=5e-324), validation_loss=1.7976931348623157e308, learning_rate=0.1 + 0.2
+        )
+        store.add_epoch("first", exact)
+        assert store.sweep_trials(SWEEP.name)[0].seed == 2**63 - 1
+        assert [e.record for e in store.epochs_of_trial(largest.spec.trial_id)] == [exact]
+
     def test_a_failure_comes_back_as_it_was_told(self, store: Store) -> None:
         """Kind, message, traceback and last output are kept, and the trial goes where it is sent."""
         store.save_sweep(SWEEP, [planned(1)], START)
@@ -514,6 +540,7 @@ class StoreContract:
         store.save_sweep(SWEEP, [planned(1), planned(2)], START)
         trial_id = planned(1).spec.trial_id
         assert store.find_trial(trial_id[:12]) == store.sweep_trials(SWEEP.name)[0]
+        assert store.find_trial(trial_id[:12].upper()) == store.sweep_trials(SWEEP.name)[0]
         store.save_sweep(OTHER, [dataclasses.replace(planned(1), label="mine")], LATER)
         assert store.find_trial(trial_id).label == "mine"
         store.save_sweep(OTHER, [], LATER + timedelta(seconds=1))
@@ -542,6 +569,34 @@ class StoreContract:
         assert store.mirrored("mlflow") == {"a": "1", "b": "2", "c": "2"}
         store.forget_mirrored("mlflow")
         assert (store.mirrored("mlflow"), store.mirrored("other")) == ({}, {"a": "9"})
+
+    def test_a_reader_sees_what_was_committed_before(self, store: Store, where: Path | str) -> None:
+        """Somebody who looks on while a sweep runs sees each write once it has returned, and holds nothing up."""
+        with Store.open(where, writable=False) as reader:
+            store.save_sweep(SWEEP, [planned(1)], START)
+            assert reader.sweeps() == store.sweeps()
+            store.start_attempt(start(planned(1)))
+            for number in (1, 2):
+                store.add_epoch("first", epoch(number))
+                assert len(reader.epochs_of_trial(planned(1).spec.trial_id)) == number
+            store.complete_attempt("first", result(planned(1)), LATER)
+            assert reader.outcomes(SWEEP.name, predictions=True) == store.outcomes(SWEEP.name, predictions=True)
+
+    def test_another_writer_goes_on_from_what_is_there(self, store: Store, where: Path | str) -> None:
+        """Two processes that write in turn, as one that was killed and the one after it do, see each other's writes."""
+        store.save_sweep(SWEEP, [planned(1), planned(2)], START)
+        with Store.open(where, writable=True) as after:
+            after.start_attempt(start(planned(1)))
+            store.add_epoch("first", epoch(1))
+            with pytest.raises(TransitionError, match="it is running"):
+                store.start_attempt(start(planned(1), "second"))
+            after.complete_attempt("first", result(planned(1)), LATER)
+            assert store.start_attempt(start(planned(2), "third")).number == 1
+            assert [a.token for a in after.running_attempts()] == ["third"]
+
+    def test_there_is_a_store_once_it_was_written(self, store: Store, where: Path | str) -> None:
+        """A plan asks whether there is one to read."""
+        assert Store.exists(where)
 
     def test_everything_survives_closing(self, store: Store, where: Path | str) -> None:
         """What was written is read by a store opened later, to read only."""
@@ -585,3 +640,22 @@ class TestSqliteByUrl(StoreContract):
     def where(self, tmp_path: Path, template: Path) -> Path | str:
         """The URL of a file."""
         return f"sqlite:///{shutil.copy(template, tmp_path / 'stnbench.db')}"
+
+
+@pytest.fixture(scope="session")
+def server_template() -> Iterator[str]:
+    """An empty store on a server, made once."""
+    with database() as url:
+        Store.open(url, writable=True).close()
+        yield url
+
+
+@needs_postgres
+class TestPostgres(StoreContract):
+    """A database of a PostgreSQL server."""
+
+    @pytest.fixture
+    def where(self, server_template: str) -> Iterator[Path | str]:
+        """A database of its own for each test."""
+        with database(server_template) as url:
+            yield url

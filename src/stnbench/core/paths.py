@@ -1,32 +1,47 @@
 """Where things lie: the one place that knows the names of folders and files of a run."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from stnbench.core.errors import StoreError
+
 RUNS_VARIABLE = "STNBENCH_RUNS"
+STORE_VARIABLE = "STNBENCH_STORE"
 DATA_VARIABLE = "STNBENCH_DATA"
 
 
 @dataclass(frozen=True, slots=True)
 class RunsLayout:
-    """Every path below the runs folder."""
+    """Every path below the runs folder, and the store, which may be elsewhere.
+
+    ``store_url`` is the URL of a database server that holds the store instead of a file; it may contain a password.
+    """
 
     root: Path
+    store_url: str = field(default="", repr=False)
 
     @classmethod
     def from_environment(cls) -> "RunsLayout":
-        """``$STNBENCH_RUNS``, or ``runs/`` in the working directory."""
-        return cls(Path(os.environ.get(RUNS_VARIABLE) or "runs").resolve())
+        """``$STNBENCH_RUNS``, or ``runs/`` in the working directory, with the store at ``$STNBENCH_STORE``.
+
+        Raises: StoreError when the latter is no URL of PostgreSQL.
+        """
+        url = os.environ.get(STORE_VARIABLE, "")
+        if url and not url.startswith("postgres"):
+            kind = f"begins with '{url.partition('://')[0]}://'" if "://" in url else "is no URL"
+            remedy = f"give postgresql://user@host/database; a store that is a file moves with {RUNS_VARIABLE}"
+            raise StoreError(f"{STORE_VARIABLE} {kind}", remedy=remedy)
+        return cls(Path(os.environ.get(RUNS_VARIABLE) or "runs").resolve(), store_url=url)
 
     @property
-    def store(self) -> Path:
-        """The SQLite store, the only truth about trials."""
-        return self.root / "stnbench.db"
+    def store(self) -> Path | str:
+        """The only truth about trials: a SQLite file, or the URL of a server."""
+        return self.store_url or self.root / "stnbench.db"
 
     @property
     def orchestrator_lock(self) -> Path:
-        """Held by the one process that writes the store."""
+        """Held by the one process that writes this folder, and its store."""
         return self.root / "orchestrator.lock"
 
     @property

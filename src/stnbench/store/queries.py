@@ -30,7 +30,7 @@ class StoreReader:
     def sweeps(self) -> list[SweepRecord]:
         """Every sweep, the one last run first."""
         with self._database.reading() as connection:
-            found = connection.execute(select(tables.sweeps).order_by(tables.sweeps.c.updated_at.desc())).all()
+            found = connection.execute(_sweeps_by_time()).all()
             counts = _count_states(connection)
         return [
             SweepRecord(
@@ -58,7 +58,7 @@ class StoreReader:
 
         Raises: UnknownNameError when there is none, offering the nearest; SpecError when there are several.
         """
-        begins = trials.c.id.startswith(prefix, autoescape=True)
+        begins = trials.c.id.startswith(prefix.lower(), autoescape=True)  # SQLite alone would not mind capitals
         with self._database.reading() as connection:
             found = connection.execute(select(trials.c.id).where(begins).order_by(trials.c.id).limit(4)).scalars().all()
             if not found:
@@ -160,6 +160,10 @@ def require_sweep(connection: Connection, sweep: str) -> None:
         raise UnknownNameError("sweep", sweep, known, where="the store")
 
 
+def _sweeps_by_time() -> Select[Any]:
+    return select(tables.sweeps).order_by(tables.sweeps.c.updated_at.desc(), tables.sweeps.c.name)
+
+
 def _count_states(connection: Connection) -> dict[str, dict[TrialState, int]]:
     query = select(links.c.sweep, trials.c.state, func.count().label("trials"))
     joined = query.join(trials, trials.c.id == links.c.trial_id).where(links.c.wanted)
@@ -194,6 +198,7 @@ def _outcomes(connection: Connection, wanted: Select[Any], *, predictions: bool)
         select(table, attempts.c.number)
         .join(attempts, attempts.c.id == table.c.attempt_id)
         .where(table.c.trial_id.in_(wanted))
+        .order_by(table.c.trial_id)
     ).all()
     scored = connection.execute(select(tables.scores).where(tables.scores.c.trial_id.in_(wanted))).all()
     labels = _labels(connection, wanted) if predictions else {}

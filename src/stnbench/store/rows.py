@@ -57,7 +57,7 @@ def link_fields(sweep: str, trial_id: str, position: int, planned: PlannedTrial)
         "sweep": sweep,
         "trial_id": trial_id,
         "position": position,
-        "label": planned.label,
+        "label": storable(planned.label),
         "point": to_json(planned.point),
         "is_twin": planned.is_twin,
         "wanted": True,
@@ -83,7 +83,8 @@ def failure_fields(failure: Failure | None) -> Fields:
     """The columns of ``attempts`` that say why."""
     if failure is None:
         return dict.fromkeys(FAILURE_COLUMNS)
-    said = (failure.kind.value, failure.message, failure.traceback, failure.last_output)
+    texts = (failure.message, failure.traceback, failure.last_output)
+    said = (failure.kind.value, *map(storable, texts))
     return dict(zip(FAILURE_COLUMNS, said, strict=True))
 
 
@@ -223,6 +224,14 @@ def outcome(row: Row[Any], scores: Mapping[str, SplitScore], environment: Enviro
 def from_stored(kind: type[T], text: str) -> T:
     """What a JSON column says."""
     return from_json(kind, text, where="the store")
+
+
+def storable(text: str) -> str:
+    """The text without what no database takes: NUL becomes its symbol, half a surrogate pair its escape.
+
+    Both come in what a process printed before it died.
+    """
+    return text.replace("\0", "\u2400").encode(errors="backslashreplace").decode()
 
 
 def _require_finite(thing: str, number: float) -> None:

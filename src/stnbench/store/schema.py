@@ -32,6 +32,19 @@ def prepare(database: Database) -> None:
         upgrade(connection)
 
 
+def is_made(url: str) -> bool:
+    """Whether the database at a URL has the tables of a store, of whatever revision.
+
+    Raises: StoreError when it cannot be read, or is another program's.
+    """
+    database = Database.open(url, writable=False)
+    try:
+        with database.reading() as connection:
+            return find_revision(database.name, connection) is not None
+    finally:
+        database.close()
+
+
 def find_revision(name: str, connection: Connection) -> str | None:
     """The revision of a database; None where it is empty.
 
@@ -41,7 +54,7 @@ def find_revision(name: str, connection: Connection) -> str | None:
     if not tables:
         return None
     if not {ALEMBIC_TABLE, "sweeps", "sweep_trials"} <= set(tables):
-        raise StoreError(f"{name} is a database of another program", remedy="give another path for the store")
+        raise StoreError(f"{name} is a database of another program", remedy="give the store another path or database")
     version = connection.execute(select(column("version_num")).select_from(table(ALEMBIC_TABLE))).scalar()
     return None if version is None else str(version)
 
@@ -55,7 +68,8 @@ def check(name: str, revision: str | None, *, writable: bool) -> str | None:
     if revision is not None and revision not in REVISIONS:
         problem = f"the store {name} has revision {revision}, and this stnbench knows revisions up to {ours}"
         raise StoreVersionError(
-            problem, remedy="a newer stnbench wrote it: update stnbench, or give another STNBENCH_RUNS"
+            problem,
+            remedy="a newer stnbench wrote it: update stnbench, or give another STNBENCH_RUNS or STNBENCH_STORE",
         )
     if revision != ours and not writable:
         found = "is empty" if revision is None else f"has the older revision {revision}"

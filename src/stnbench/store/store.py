@@ -13,7 +13,8 @@ from stnbench.spec.result import EpochRecord, Failure, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store import rows, schema, statements, tables
-from stnbench.store.engine import BUSY_TIMEOUT_S, Database
+from stnbench.store.backend import BUSY_TIMEOUT_S
+from stnbench.store.engine import Database
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import AttemptRecord, AttemptStart, PlannedTrial
 
@@ -21,7 +22,9 @@ trials, attempts = tables.trials, tables.attempts
 
 
 class Store(StoreReader):
-    """Reads and writes the store. One process writes it (it holds ``RunsLayout.orchestrator_lock``), any number read.
+    """Reads and writes the store. One process writes it, any number read.
+
+    The one that writes holds ``RunsLayout.orchestrator_lock``, and the store itself where that is on a server.
 
     Trials and attempts that have ended are never changed, but ``replan`` gives a failed trial another chance, and an
     attempt that was given up may still deliver its result.
@@ -30,19 +33,30 @@ class Store(StoreReader):
     """
 
     @classmethod
-    def open(cls, where: Path | str, *, writable: bool, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Self:
+    def open(
+        cls, where: Path | str, *, writable: bool, busy_timeout_s: float = BUSY_TIMEOUT_S, holder: str = ""
+    ) -> Self:
         """The store at a path or a database URL.
 
-        To write, it is made where it is missing and brought to this program's revision where it is older.
-        Raises: FolderError, StoreError or StoreVersionError, each in one line with its remedy.
+        To write, it is made where it is missing and brought to this program's revision where it is older. With a
+        ``holder``, the name of a process, nobody else may write a store on a server until this one is closed.
+        Raises: FolderError, StoreError, StoreBusyError or StoreVersionError, each in one line with its remedy.
         """
-        database = Database.open(where, writable=writable, busy_timeout_s=busy_timeout_s)
+        database = Database.open(where, writable=writable, busy_timeout_s=busy_timeout_s, holder=holder)
         try:
             schema.prepare(database)
         except BaseException:
             database.close()
             raise
         return cls(database)
+
+    @staticmethod
+    def exists(where: Path | str) -> bool:
+        """Whether there is a store at a path, or at the URL of a server's database.
+
+        Raises: StoreError when the server cannot be reached, or holds another program's tables.
+        """
+        return where.exists() if isinstance(where, Path) else schema.is_made(where)
 
     def close(self) -> None:
         """Close every connection; the store is not used afterwards."""

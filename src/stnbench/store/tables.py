@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from stnbench.store.utc import UtcDateTime
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every revision of these tables, oldest first; ``migrations/versions`` holds one file for each."""
 
 METADATA = MetaData(
@@ -39,7 +39,7 @@ METADATA = MetaData(
 
 TRIAL_STATES = "'planned', 'running', 'complete', 'failed', 'pruned'"
 ATTEMPT_STATES = "'running', 'complete', 'failed', 'pruned', 'lost', 'stopped'"
-FAILURE_KINDS = "'out_of_memory', 'diverged', 'timeout', 'killed', 'invalid', 'bug'"
+FAILURE_KINDS = "'out_of_memory', 'diverged', 'timeout', 'killed', 'infrastructure', 'invalid', 'bug'"
 
 sweeps = Table(
     "sweeps",

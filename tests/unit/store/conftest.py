@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from postgres import database, needs_postgres
 
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.result import Cost, Environment, EpochRecord, SplitScore, TrialResult
@@ -110,3 +111,28 @@ def fill(store: Store) -> Callable[[str, int], list[PlannedTrial]]:
         return trials
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def server_template() -> Iterator[str]:
+    """An empty store on a PostgreSQL server, made once."""
+    with database() as url:
+        Store.open(url, writable=True).close()
+        yield url
+
+
+@pytest.fixture
+def url(server_template: str) -> Iterator[str]:
+    """The URL of an empty store on a server, of its own for each test."""
+    with database(server_template) as url:
+        yield url
+
+
+@pytest.fixture(params=["SQLite", pytest.param("PostgreSQL", marks=needs_postgres)])
+def any_store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """An empty store of either kind, open to write."""
+    if request.param == "SQLite":
+        yield request.getfixturevalue("store")
+        return
+    with Store.open(request.getfixturevalue("url"), writable=True) as store:
+        yield store

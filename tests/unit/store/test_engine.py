@@ -101,9 +101,10 @@ def test_a_store_in_a_read_only_folder_says_what_to_do(public_folder: Path) -> N
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("nonsense://", "driver"),
+        ("nonsense://", "neither SQLite nor PostgreSQL"),
         ("://", "no database URL"),
         ("sqlite://", "names no file"),
+        ("postgresql://host:port/db", "no database URL"),
     ],
 )
 def test_a_url_that_leads_nowhere_is_refused(url: str, says: str) -> None:
@@ -112,11 +113,23 @@ def test_a_url_that_leads_nowhere_is_refused(url: str, says: str) -> None:
         Store.open(url, writable=True)
 
 
-def test_a_password_stays_out_of_messages() -> None:
-    """A message never shows the password of a database URL."""
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense://me:secret@host/db",
+        "sqlite://me:secret@host",
+        "postgresql://me:secret@host:port/db",
+        "postgresql://me:so@secret@host/db",
+        "postgresql://me:secret@127.0.0.1:1/db",
+        "postgresql://me@127.0.0.1:1/db?password=secret&connect_timeout=2",
+    ],
+)
+def test_a_password_stays_out_of_messages(url: str) -> None:
+    """A message never shows the password of a database URL, however it is written there."""
     with pytest.raises(StoreError) as caught:
-        Store.open("nonsense://me:secret@host/db", writable=True)
+        Store.open(url, writable=True)
     assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def write_and_fail(store: Store, error: Exception) -> None:

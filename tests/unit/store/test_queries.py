@@ -29,9 +29,9 @@ def count_statements(store: Store, ask: Callable[[Store, str], object], sweep: s
     def listen(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         said.append(statement)
 
-    event.listen(store._database.engine, "before_cursor_execute", listen)
+    event.listen(store._database.backend.reader, "before_cursor_execute", listen)
     ask(store, sweep)
-    event.remove(store._database.engine, "before_cursor_execute", listen)
+    event.remove(store._database.backend.reader, "before_cursor_execute", listen)
     return len([statement for statement in said if not statement.startswith("BEGIN")])
 
 

@@ -13,7 +13,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
+from postgres import connected, needs_postgres
+from postgres import database as server_database
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
 
 from stnbench.core.errors import StoreError, StoreVersionError
@@ -24,6 +27,7 @@ from stnbench.store.engine import Database
 from stnbench.store.store import Store
 
 ASSETS = Path(__file__).parents[2] / "assets"
+LATEST = tables.REVISIONS[-1]
 
 
 @pytest.fixture
@@ -32,6 +36,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database = Database.open(tmp_path / "empty.db", writable=True)
     yield database
     database.close()
+
+
+@pytest.fixture
+def empty_url() -> Iterator[str]:
+    """An empty database on a server."""
+    with server_database() as url:
+        yield url
 
 
 def normalised(statement: str) -> str:
@@ -82,10 +93,74 @@ def test_the_tables_can_be_made_on_postgresql() -> None:
     options = {"as_sql": True, "output_buffer": script}
     context = MigrationContext.configure(dialect_name="postgresql", opts=options)
     with Operations.context(context):
-        for revision in ScriptDirectory(str(schema.MIGRATIONS)).walk_revisions():
+        for revision in reversed(list(ScriptDirectory(str(schema.MIGRATIONS)).walk_revisions())):
             revision.module.upgrade()
     assert "CREATE UNIQUE INDEX ix_attempts_running ON attempts (trial_id) WHERE state = 'running'" in script.getvalue()
     assert "TIMESTAMP WITH TIME ZONE" in script.getvalue()
+
+
+@needs_postgres
+def test_the_migrations_make_the_tables_on_a_server(empty_url: str) -> None:
+    """Alembic finds nothing to change there either, and the promises that hold for some rows only are kept."""
+    with Store.open(empty_url, writable=True) as store, store._database.reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, tables.METADATA) == []
+        partial = connection.exec_driver_sql("SELECT indexdef FROM pg_indexes WHERE indexdef LIKE '%% WHERE %%'")
+        conditions = {one.rpartition(" WHERE ")[2] for one in partial.scalars()}
+    assert conditions == {"wanted", "((state)::text = 'running'::text)", "((state)::text = 'complete'::text)"}
+
+
+@needs_postgres
+def test_a_server_without_a_store_is_filled_by_a_writer_only(empty_url: str) -> None:
+    """A reader of an empty database is told what fills it; a writer makes the tables; then there is a store."""
+    assert not Store.exists(empty_url)
+    with pytest.raises(StoreVersionError, match=r"is empty.*python -m stnbench\.sweep"):
+        Store.open(empty_url, writable=False)
+    assert not Store.exists(empty_url)
+    with Store.open(empty_url, writable=True) as store:
+        assert store.sweeps() == []
+    assert Store.exists(empty_url)
+
+
+@needs_postgres
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_newer_store_on_a_server_is_refused(url: str, *, writable: bool) -> None:
+    """The message names the database, its revision, ours and the remedy."""
+    with Store.open(url, writable=True) as store, store._database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(
+        StoreVersionError, match=rf"/stnbench_test_\w+ has revision 9999, .* up to {LATEST}: .*update stnbench"
+    ):
+        Store.open(url, writable=writable)
+
+
+@needs_postgres
+def test_an_upgrade_that_fails_leaves_nothing_on_a_server(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Migrations are one transaction there as well."""
+    original = Operations.invoke
+    made = []
+
+    def fail_late(self: Operations, operation: object) -> object:
+        made.append(operation)
+        if len(made) == 5:
+            raise OSError("the line went dead")
+        return original(self, operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Operations, "invoke", fail_late)
+        with pytest.raises(OSError, match="the line went dead"):
+            Store.open(empty_url, writable=True)
+    assert not Store.exists(empty_url)
+
+
+@needs_postgres
+def test_a_database_of_another_program_on_a_server_is_refused(empty_url: str) -> None:
+    """A database with other tables is neither read nor written."""
+    with connected(empty_url.replace("postgresql:", "postgresql+psycopg:")) as connection:
+        connection.exec_driver_sql("CREATE TABLE experiments (name VARCHAR)")
+    for writable in (True, False):
+        with pytest.raises(StoreError, match="is a database of another program"):
+            Store.open(empty_url, writable=writable)
 
 
 def test_a_current_store_is_opened_without_alembic(store: Store, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +175,9 @@ def test_a_newer_store_is_refused(store: Store, file: Path, *, writable: bool) -
     """The message names the file, its revision, ours and the remedy; the store is left as it is."""
     with store._database.transaction() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(StoreVersionError, match=r"stnbench\.db has revision 9999, .* up to 0001: .*update stnbench"):
+    with pytest.raises(
+        StoreVersionError, match=rf"stnbench\.db has revision 9999, .* up to {LATEST}: .*update stnbench"
+    ):
         Store.open(file, writable=writable)
 
 
@@ -116,8 +193,8 @@ def test_an_empty_store_is_filled_by_a_writer_only(tmp_path: Path) -> None:
 
 def test_an_older_store_is_left_alone_by_readers(store: Store, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading never changes a store: the message says what does."""
-    monkeypatch.setattr(schema, "REVISIONS", (*tables.REVISIONS, "0002"))
-    with pytest.raises(StoreVersionError, match=r"older revision 0001.*reads 0002.*python -m stnbench\.sweep"):
+    monkeypatch.setattr(schema, "REVISIONS", (*tables.REVISIONS, "9999"))
+    with pytest.raises(StoreVersionError, match=rf"older revision {LATEST}.*reads 9999.*python -m stnbench\.sweep"):
         Store.open(file, writable=False)
 
 
@@ -150,6 +227,34 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     for writable in (True, False):
         with pytest.raises(StoreError, match=r"mlflow\.db is a database of another program"):
             Store.open(file, writable=writable)
+
+
+def test_the_upgrade_lets_attempts_fail_in_the_new_way(database: Database) -> None:
+    """A store of the first revision refuses the kind; upgraded, also in the same connection, it takes it whole."""
+    who = "1, 't', 1, 'a', 'failed', 'cpu0', 'box', 1, 'boot'"
+    kind = f"INSERT INTO attempts VALUES ({who}, '2026', '2026', 'infrastructure', '', '', '')"  # noqa: S608 - constants
+    with database.transaction() as connection:
+        schema.upgrade(connection, to="0001")
+        connection.exec_driver_sql("INSERT INTO trials VALUES ('t', 'c', 1, '{}', 'failed', '2026-03-01 12:00:00')")
+        with pytest.raises(IntegrityError, match="ck_attempts_failure_kind"):
+            connection.exec_driver_sql(kind)
+        schema.upgrade(connection)
+        connection.exec_driver_sql(kind)
+    with database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT failure_kind FROM attempts").scalars().all() == ["infrastructure"]
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalars().all() == ["ok"]
+
+
+@needs_postgres
+def test_the_upgrade_changes_a_store_on_a_server(empty_url: str) -> None:
+    """There the check is replaced in the same way."""
+    database = Database.open(empty_url, writable=True)
+    with database.transaction() as connection:
+        schema.upgrade(connection, to="0001")
+    database.close()
+    query = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'ck_attempts_failure_kind'"
+    with Store.open(empty_url, writable=True) as store, store._database.reading() as connection:
+        assert "infrastructure" in connection.exec_driver_sql(query).scalar_one()
 
 
 @pytest.mark.parametrize("revision", tables.REVISIONS)

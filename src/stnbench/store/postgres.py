@@ -1,0 +1,192 @@
+"""PostgreSQL: connections that read, and one that writes and holds the right to.
+
+That right is an advisory lock of the server, for the schema the store is in. Who keeps it for a whole sweep keeps it in
+the connection that writes: a writer that has lost its connection has lost the right with it, and commits nothing until
+it has both again. So two orchestrators, on whatever hosts, never both write.
+
+A connection that was lost between two transactions is made again, for up to ``RECONNECT_S``: a server that restarts
+costs a pause. One that is lost in the middle of a transaction is an error, since nobody knows whether it was committed;
+the next run finds out.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    StatementError,
+)
+
+from stnbench.core.errors import StoreBusyError, StoreError
+from stnbench.core.passwords import hide_passwords
+from stnbench.store.backend import Backend
+
+if TYPE_CHECKING:
+    import psycopg
+
+DRIVER = "postgresql+psycopg"
+PROGRAM = "stnbench"
+"""What the server calls our connections, followed by the holder where there is one."""
+
+RECONNECT_S = 60.0
+RETRY_S = 0.5
+PARAMETERS: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""Of libpq, where the URL does not give them: a server that has gone is noticed within a minute (s, the last ms)."""
+
+SETTINGS = {
+    "timezone": "UTC",
+    "tcp_keepalives_idle": "20",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+"""Of the session: a host that was switched off loses its lock within a minute, not after the two hours of TCP."""
+
+LOCK = f"{int.from_bytes(b'stnb')}, hashtext(current_schema())"
+"""The key of the advisory lock: stores in different schemas of one database do not exclude each other."""
+
+HOLDER = f"""
+SELECT l.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND (l.classid, l.objid, l.objsubid) = ({LOCK}, 2)
+AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""  # noqa: S608 - of constants
+"""Which process of the server has the lock, and what its client calls itself."""
+
+
+def open_postgres(url: URL, *, writable: bool, busy_timeout_s: float, holder: str) -> Backend:
+    """A database of a server; nothing is connected yet.
+
+    Raises: StoreError for a URL of another kind of server, or where the driver is not installed.
+    """
+    name = hide_passwords(url.render_as_string(hide_password=True))
+    if url.drivername in {"postgres", "postgresql"}:
+        url = url.set(drivername=DRIVER)
+    if url.drivername != DRIVER:
+        remedy = "the file of the one begins with sqlite:///, the URL of the other with postgresql://"
+        raise StoreError(f"the store {name} is neither SQLite nor PostgreSQL", remedy=remedy)
+    if "@" in (url.host or ""):
+        raise StoreError(f"the store {name} has an '@' in its password", remedy="write it as %40 there")
+    settings = SETTINGS | {"lock_timeout": f"{max(1, round(1000 * busy_timeout_s))}ms"}
+    reading = _Connector(name=name, settings=settings | {"default_transaction_read_only": "on"})
+    reader = _engine(url, reading, isolation_level="REPEATABLE READ")
+    if not writable:
+        return Backend(name=name, reader=reader, writer=reader, explain=explain)
+    writing = _Connector(name=name, settings=settings, holder=holder)
+    # A writer is alone once it has the right to write, and must see all that was committed before.
+    writer = _engine(url, writing, isolation_level="READ COMMITTED", pool_size=1, max_overflow=0)
+    event.listen(writer, "begin", _take_right)
+    return Backend(name=name, reader=reader, writer=writer, explain=explain)
+
+
+def explain(name: str, error: StatementError) -> StoreError | None:  # noqa: PLR0911 - one return a meaning
+    """The error as one of ours, in one line; None for what must not be written."""
+    said = hide_passwords(next(iter(str(error.orig or error).splitlines()), ""))
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        remedy = "the same command goes on where it was"
+        return StoreError(f"the connection to the store {name} was lost ({said})", remedy=remedy)
+    match getattr(error.orig, "sqlstate", None) or "none":
+        case "55P03" | "40001" | "40P01":
+            return StoreBusyError(f"the store {name} is being written by another process", remedy="wait until it ends")
+        case "42501":
+            remedy = "let the user of its URL create and write tables there, best in a database of its own"
+            return StoreError(f"the store {name} may not be used ({said})", remedy=remedy)
+        case "3F000":
+            return StoreError(f"the store {name} names a schema that does not exist ({said})", remedy="create it")
+        case "53100":
+            return StoreError(f"no space is left on the disk of the store {name}", remedy="free some and run again")
+        case "none" if isinstance(error, OperationalError):
+            remedy = "see that the server runs, and that the URL says where and as whom; then run again"
+            return StoreError(f"the store {name} cannot be reached ({said})", remedy=remedy)
+        case _ if isinstance(error, IntegrityError | ProgrammingError):
+            return None
+        case _:
+            return StoreError(f"the store {name} cannot be used", remedy=said)
+
+
+@dataclass(kw_only=True, eq=False)  # a listener is known by what it is, not by what it holds
+class _Connector:
+    """Makes the connections of an engine; with a ``holder``, only one that has the right to write is made.
+
+    The first one must succeed at once, since its URL may be wrong; later ones are tried for up to ``RECONNECT_S``.
+    """
+
+    name: str
+    settings: dict[str, str]
+    holder: str = ""
+    pids: set[int] = field(default_factory=set)
+    """Of the server's processes that served us; one that it has not given up yet may still hold our lock."""
+
+    def __call__(self, dialect: Dialect, _record: object, words: list[Any], named: dict[str, Any]) -> Any:  # noqa: ANN401
+        """A connection of the driver, as SQLAlchemy's event ``do_connect`` wants it.
+
+        Raises: the driver's errors; StoreBusyError when another process has the right to write.
+        """
+        deadline_s = time.monotonic() + (RECONNECT_S if self.pids else 0.0)
+        title = f"{PROGRAM} {self.holder}" if self.holder else PROGRAM
+        while True:
+            may_wait = time.monotonic() < deadline_s
+            try:
+                connection: Any = dialect.connect(*words, **(PARAMETERS | named | {"application_name": title}))
+                if self._prepare(connection, may_wait=may_wait):
+                    return connection
+            except dialect.loaded_dbapi.OperationalError:
+                if not may_wait:
+                    raise
+            time.sleep(RETRY_S)
+
+    def _prepare(self, connection: "psycopg.Connection[Any]", *, may_wait: bool) -> bool:
+        """Set the session up; False, and the connection closed, where the right to write can be waited for."""
+        is_ready = False
+        try:
+            connection.autocommit = True
+            calls = ", ".join("set_config(%s, %s, false)" for _ in self.settings)
+            connection.execute(f"SELECT {calls}", [word for pair in self.settings.items() for word in pair])
+            is_ready = not self.holder or self._hold(connection, may_wait=may_wait)
+            connection.autocommit = False
+            self.pids.add(connection.info.backend_pid)
+        finally:
+            if not is_ready:
+                connection.close()
+        return is_ready
+
+    def _hold(self, connection: "psycopg.Connection[Any]", *, may_wait: bool) -> bool:
+        """Take the lock for as long as the connection lives; False where an earlier connection of ours still has it.
+
+        Raises: StoreBusyError naming the process that has it.
+        """
+        taken = connection.execute(f"SELECT pg_try_advisory_lock({LOCK})").fetchone()
+        if taken is not None and taken[0] is not False:  # NULL where there is no schema, which the next statement tells
+            return True
+        found = connection.execute(HOLDER).fetchone()
+        if found is not None and found[0] in self.pids and may_wait:
+            return False
+        who = "another process" if found is None else found[1].removeprefix(PROGRAM).strip() or "another program"
+        remedy = "wait for it, stop it, or set STNBENCH_STORE to another database"
+        raise StoreBusyError(f"another sweep runs on {self.name} ({who})", remedy=remedy)
+
+
+def _engine(url: URL, connect: _Connector, **options: Any) -> Engine:  # noqa: ANN401 - as SQLAlchemy takes them
+    """Connections are looked at before they are lent: one that was lost meanwhile is made again."""
+    try:
+        engine = create_engine(url, pool_pre_ping=True, use_native_hstore=False, **options)
+    except (NoSuchModuleError, ImportError) as error:
+        problem = f"the driver of the store {connect.name} is not installed ({error})"
+        raise StoreError(problem, remedy="python -m pip install 'stnbench[postgres]'") from error
+    event.listen(engine, "do_connect", connect)
+    return engine
+
+
+def _take_right(connection: Connection) -> None:
+    """Wait for other writers, none of which there are while somebody holds the store for a whole sweep."""
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")

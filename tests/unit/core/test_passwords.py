@@ -1,0 +1,31 @@
+"""Passwords are hidden wherever an address is shown."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stnbench.core.passwords import hide_passwords
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:secret@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("http://me:se@cr/et@host", "http://me:***@host"),
+        ("at https://a:b@c/d failed: x", "at https://a:***@c/d failed: x"),
+        ("postgresql://host/db?password=secret&sslmode=require", "postgresql://host/db?password=***&sslmode=require"),
+        ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("sqlite:////runs/mlflow.db", "sqlite:////runs/mlflow.db"),
+    ],
+)
+def test_only_the_password_is_hidden(text: str, shown: str) -> None:
+    """User, host and everything else stay, and an address without a password stays whole."""
+    assert hide_passwords(text) == shown
+
+
+@given(st.text(st.characters(codec="ascii", categories=("L", "N", "P", "S")), min_size=8))
+def test_no_password_is_left(password: str) -> None:
+    """Whatever it is made of, nothing of it is shown."""
+    shown = hide_passwords(f"postgresql://me:{password}@host/db")
+    assert shown == "postgresql://me:***@host/db"
