@@ -38,10 +38,13 @@ class Row:
     """One cell.
 
     It ranks from ``rank_first`` to ``rank_last``: 1 to 17 for each of the cells that cannot be told from the best, None
-    without a score. ``score`` is on the board's split, ``test`` on the test split where it is known. ``behind`` is the
-    paired difference to the best, ``st_gain`` that to the cell's twin. Durations are means over the complete trials.
+    without a score. Where a sweep compares within an axis, ``group`` is the cell's label on it, and ranks and
+    differences are those of its group. ``score`` is on the board's split, ``test`` on the test split where it is known.
+    ``behind`` is the paired difference to the best, ``st_gain`` that to the cell's twin. Durations are means over the
+    complete trials.
     """
 
+    group: str
     rank_first: int | None
     rank_last: int | None
     standing: Standing | None
@@ -104,12 +107,16 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leaderboard:
-    """A sweep's cells, the best first, cells without a score last."""
+    """A sweep's cells, group by group, the best first, cells without a score last.
+
+    ``within`` names the axis whose labels are the groups; empty where all cells are compared with each other.
+    """
 
     sweep: str
     question: str
     split: Split
     axes: tuple[str, ...]
+    within: str
     rows: tuple[Row, ...]
     states: StateCounts
     failures: tuple[FailureGroup, ...]

@@ -81,9 +81,12 @@ HEALTH_COLUMNS = {
     "attempt": "int64",
     "epoch": "int64",
     "place": "int64",
+    "branch": "int64",
     "outside_share": "float64",
     "identity_distance": "float64",
     "determinant_mean": "float64",
+    "theta_error": "float64",
+    "theta_error_identity": "float64",
 }
 """One row a transformer and epoch: see ``spec.result.TransformerHealth``."""
 

@@ -28,13 +28,15 @@ NO_MESSAGE = "(no message)"
 def build_leaderboard(sweep: SweepSpec, trials: pd.DataFrame, *, split: Split = "validation") -> Leaderboard:
     """The leaderboard of a sweep's trials (``frames.TRIAL_COLUMNS``), ranked by mean accuracy on one split.
 
-    The same frame gives the same leaderboard: equal means are ordered by label and cell.
+    Where the sweep compares within an axis, each of the axis's labels is ranked by itself, in the axis's order. The
+    same frame gives the same leaderboard: equal means are ordered by label and cell.
     """
     cells = _read_cells(trials, split)
     scores = {cell.cell_id: cell.scores for cell in cells}
-    rows = [_row(cell, scores) for cell in cells]
+    rows = [_row(cell, scores, within=sweep.within) for cell in cells]
     rows.sort(key=lambda row: (-row.score.mean if row.score else 1.0, row.label, row.cell_id))
-    ranked = tuple(_rank(rows, scores))
+    groups = _group_order(sweep, rows)
+    ranked = tuple(row for group in groups for row in _rank([row for row in rows if row.group == group], scores))
     known = provenance(sweep, trials, split)
     states = _count_states(trials["state"])
     return Leaderboard(
@@ -42,6 +44,7 @@ def build_leaderboard(sweep: SweepSpec, trials: pd.DataFrame, *, split: Split = 
         question=sweep.question,
         split=split,
         axes=tuple(name.removeprefix(AXIS_PREFIX) for name in _axis_columns(trials)),
+        within=sweep.within,
         rows=ranked,
         states=states,
         failures=tuple(_failures(trials)),
@@ -131,7 +134,15 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return statistics.fmean(known) if known else None
 
 
-def _row(cell: _Cell, scores: Mapping[str, Mapping[int, float]]) -> Row:
+def _group_order(sweep: SweepSpec, rows: Iterable[Row]) -> list[str]:
+    """The groups that there are: as the axis lists its choices, what it does not list last."""
+    listed = [
+        choice.label for grid in sweep.grids for axis in grid if axis.name == sweep.within for choice in axis.choices
+    ]
+    return list(dict.fromkeys([*listed, *sorted({row.group for row in rows})]))
+
+
+def _row(cell: _Cell, scores: Mapping[str, Mapping[int, float]], *, within: str) -> Row:
     """A cell without its rank, which needs the others."""
     own, runs = scores[cell.cell_id], cell.runs
     has_transformer = cell.twin_cell_id != cell.cell_id
@@ -139,6 +150,7 @@ def _row(cell: _Cell, scores: Mapping[str, Mapping[int, float]]) -> Row:
     states = _count_states(run.state for run in runs)
     score = _estimate((run.correct, run.images) for run in runs)
     return Row(
+        group=dict(cell.axes).get(within, ""),
         rank_first=None,
         rank_last=None,
         standing=None,

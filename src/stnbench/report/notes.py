@@ -58,10 +58,12 @@ def _method_notes(scores: Sequence[Estimate]) -> Iterator[str]:
 
 def _standing_notes(rows: Sequence[Row]) -> Iterator[str]:
     found = {row.standing for row in rows}
-    if len(rows) > 1:
+    groups = {row.group for row in rows}
+    if len(rows) > len(groups):
+        best, pairs = ("the best", "cells") if len(groups) == 1 else ("the best of its group", "cells of a group")
         yield (
-            f"Against the best: {len(rows) - 1} differences paired by seed, tested by t at 5 % with Holm's correction "
-            "for all pairs of cells, for the best was picked; each interval is at 95 % by itself."
+            f"Against {best}: {len(rows) - len(groups)} differences paired by seed, tested by t at 5 % with Holm's "
+            f"correction for all pairs of {pairs}, for the best was picked; each interval is at 95 % by itself."
         )
     if Standing.TIED in found:
         yield "tied: the difference cannot be told from 0."

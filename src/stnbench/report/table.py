@@ -27,7 +27,8 @@ def leaderboard_columns(board: Leaderboard) -> list[Column]:
     def column(heading: str, of: Callable[[Row], str], importance: int, *, is_number: bool = True) -> Column:
         return Column(heading=heading, cells=tuple(map(of, board.rows)), is_number=is_number, importance=importance)
 
-    columns = [
+    columns = [column(board.within, lambda row: text.clean(row.group), 9, is_number=False)] if board.within else []
+    columns += [
         column("rank", lambda row: row.rank or text.MISSING, 9),
         column("cell", lambda row: text.clean(row.label), 9, is_number=False),
         column("n", _seeds_text, 9),

@@ -46,6 +46,7 @@ def leaderboard_json(board: Leaderboard) -> dict[str, Json]:
         "question": board.question,
         "split": board.split,
         "images": board.images,
+        "within": board.within or None,
         "trials": board.states.trials,
         "states": asdict(board.states),
         "rows": [_row_json(board, row) for row in board.rows],
@@ -65,6 +66,7 @@ def leaderboard_json(board: Leaderboard) -> dict[str, Json]:
 
 def _row_json(board: Leaderboard, row: Row) -> dict[str, Json]:
     return {
+        "group": row.group or None,
         "rank": row.rank or None,
         "rank_first": row.rank_first,
         "rank_last": row.rank_last,

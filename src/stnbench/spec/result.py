@@ -14,6 +14,7 @@ class FailureKind(StrEnum):
     DIVERGED = "diverged"
     TIMEOUT = "timeout"
     KILLED = "killed"
+    INFRASTRUCTURE = "infrastructure"
     INVALID = "invalid"
     BUG = "bug"
 
@@ -33,12 +34,15 @@ class Failure(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerHealth(Strict):
-    """What one spatial transformer did to the images of a split, after one epoch.
+    """What one spatial transformer, the ``branch``-th at its ``place``, did to the images of a split, after one epoch.
 
     ``theta_mean`` and ``theta_std`` are over images, of the six numbers [a, b, tx, c, d, ty] of the output-to-input
     matrix, row by row. ``outside_share`` is the share of sampling points outside the image, ``identity_distance`` the
     root mean square over images and the six numbers of theta less the identity, ``determinant_mean`` the mean
     determinant of the 2 x 2 part (the area read, over the area written).
+
+    ``theta_error`` says how far theta is from the sign's true pose, and ``theta_error_identity`` what it would be
+    without the transformer (``training/pose.py``); None where the poses are not known, or nothing can be said.
     """
 
     place: int
@@ -47,6 +51,9 @@ class TransformerHealth(Strict):
     outside_share: float
     identity_distance: float
     determinant_mean: float
+    branch: int = 1
+    theta_error: float | None = None
+    theta_error_identity: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +102,10 @@ class Cost(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment(Strict):
-    """What a result was made with; recorded beside it and never part of its identity."""
+    """What a result was made with; recorded beside it and never part of its identity.
+
+    ``micro_batches`` is in how many parts each batch was computed, above 1 where memory was short.
+    """
 
     commit: str
     dirty: bool
@@ -106,6 +116,7 @@ class Environment(Strict):
     threads: int
     versions: tuple[tuple[str, str], ...]
     dataset_digest: str
+    micro_batches: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

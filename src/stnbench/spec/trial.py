@@ -8,6 +8,7 @@ from pydantic import Discriminator
 
 from stnbench.core.errors import InfeasibleError
 from stnbench.core.identity import RESULTS_VERSION, digest
+from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.check import require
 from stnbench.spec.codec import Strict, to_identity
 from stnbench.spec.data import DatasetSpec, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
@@ -87,6 +88,7 @@ class TrialSpec(Strict):
     dataset: DatasetSpec = field(default_factory=SignsSpec)
     split: SplitSpec = field(default_factory=TrackSplitSpec)
     preprocess: PreprocessSpec = field(default_factory=PreprocessSpec)
+    augment: AugmentSpec | None = None
     network: NetworkSpec = field(default_factory=LecunSpec)
     transformers: tuple[PlacedTransformerSpec, ...] = ()
     optimizer: SgdSpec = field(default_factory=SgdSpec)

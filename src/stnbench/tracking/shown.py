@@ -124,18 +124,21 @@ def _epoch_values(record: EpochRecord) -> dict[str, float]:
         "evaluate_duration_s": record.evaluate_duration_s,
     }
     for health in record.health:
-        values |= {f"transformer_{health.place}/{key}": value for key, value in _health_values(health).items()}
+        name = f"transformer_{health.place}" + (f".{health.branch}" if health.branch > 1 else "")
+        values |= {f"{name}/{key}": value for key, value in _health_values(health).items()}
     return values
 
 
 def _health_values(health: TransformerHealth) -> dict[str, float]:
     """``theta_spread`` is the root mean square, over the six numbers of theta, of their deviations over images."""
-    return {
+    values = {
         "theta_spread": math.sqrt(sum(std**2 for std in health.theta_std) / len(health.theta_std)),
         "outside_share": health.outside_share,
         "identity_distance": health.identity_distance,
         "determinant_mean": health.determinant_mean,
     }
+    errors = {"theta_error": health.theta_error, "theta_error_identity": health.theta_error_identity}
+    return values | {key: error for key, error in errors.items() if error is not None}
 
 
 def _score_values(score: SplitScore | None, *, suffix: str) -> dict[str, float]:

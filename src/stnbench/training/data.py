@@ -16,13 +16,17 @@ class DeviceImages:
     """One half of a data set on a device: GTSRB's 39,209 training images at 48x48 are 271 MB.
 
     Attributes:
-        images: uint8 (n, 3, height, width).
+        images: uint8 (n, channels, height, width).
         labels: int64 (n,).
+        boxes: float32 (n, 4), as ``ImageSet.roi``.
+        poses: float32 (n, 3, 3), as ``ImageSet.pose``; None where they are not known.
         digest: as of the ``ImageSet``.
     """
 
     images: Tensor
     labels: Tensor
+    boxes: Tensor
+    poses: Tensor | None
     digest: str
 
     @classmethod
@@ -34,8 +38,15 @@ class DeviceImages:
         """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            images, labels = torch.from_numpy(half.images), torch.from_numpy(half.labels)
-        return cls(images=images.to(device), labels=labels.to(device), digest=half.digest)
+            images, labels, boxes = (torch.from_numpy(array) for array in (half.images, half.labels, half.roi))
+            poses = None if half.pose is None else torch.from_numpy(half.pose).to(device)
+        return cls(
+            images=images.to(device),
+            labels=labels.to(device),
+            boxes=boxes.to(device),
+            poses=poses,
+            digest=half.digest,
+        )
 
     def __len__(self) -> int:
         """How many images."""

@@ -10,7 +10,7 @@ from torch.nn import functional
 from stnbench.spec.data import Split
 from stnbench.spec.result import SplitScore, TransformerHealth
 from stnbench.training.data import DeviceImages
-from stnbench.training.health import HealthMeter
+from stnbench.training.health import TransformerWatch
 from stnbench.training.model import Model
 
 _BATCH: Final = 250
@@ -43,20 +43,19 @@ def evaluate(model: Model, images: DeviceImages, indices: Tensor) -> Evaluation:
     """Score the images at the indices (n,), at least one; the network is left in the mode it was in."""
     was_training = model.network.training
     model.network.eval()
-    meters: dict[int, HealthMeter] = {}
+    watch = TransformerWatch()
     predictions, losses = [], []
     with torch.inference_mode():
         for batch in torch.split(indices, _BATCH):
-            explained = model.explain(images.images[batch])
+            explained = model.explain(images.images[batch], images.boxes[batch])
             losses.append(functional.cross_entropy(explained.logits, images.labels[batch], reduction="sum").double())
             predictions.append(explained.logits.argmax(dim=1))
-            for record in explained.transformers:
-                meters.setdefault(record.place, HealthMeter(record.place)).add(record)
+            watch.add(explained.transformers, None if images.poses is None else images.poses[batch])
     model.network.train(was_training)
     predicted = torch.cat(predictions)
     return Evaluation(
         loss=float(torch.stack(losses).sum()) / len(indices),
         correct=int((predicted == images.labels[indices]).sum()),
         predictions=tuple(predicted.tolist()),
-        health=tuple(meter.result() for meter in meters.values()),
+        health=watch.results(),
     )

@@ -12,6 +12,9 @@ from torch.nn import functional
 from torch.optim import SGD
 
 from stnbench.core.errors import DivergedError
+from stnbench.core.seeds import derive_seed
+from stnbench.networks.augment import Augmentations, draw_augmentations
+from stnbench.networks.layers import seed_dropout
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.checkpoint import Progress
@@ -37,6 +40,7 @@ class TrainingRun:
         images: on the same device.
         train: int64 (n,), rows of the images to train on, on the same device.
         validation: int64 (m,), rows of the images held out.
+        micro_batches: in how many parts each batch is computed, where memory is short; their gradients are added up.
     """
 
     spec: TrialSpec
@@ -45,6 +49,7 @@ class TrainingRun:
     images: DeviceImages
     train: Tensor
     validation: Tensor
+    micro_batches: int = 1
 
     @property
     def steps(self) -> int:
@@ -111,25 +116,48 @@ def _train_epoch(run: TrainingRun, progress: Progress, should_stop: Callable[[],
     order = epoch_order(run.train, seed=run.spec.seed, epoch=progress.epochs)
     batches = order[: run.steps * batch_size].view(run.steps, batch_size)
     losses = torch.zeros(run.steps, device=order.device)
+    augmentations = _draw_augmentations(run, epoch=progress.epochs)
     run.model.network.train()
+    seed_dropout(run.model.network, derive_seed(run.spec.seed, "dropout", progress.epochs))
     for index, batch in enumerate(batches):
         if should_stop():
             return None
         set_learning_rate(run.optimizer, _learning_rate(run, progress.step + index))
-        losses[index] = _step(run, batch)
+        rows = slice(index * batch_size, (index + 1) * batch_size)
+        losses[index] = _step(run, batch, None if augmentations is None else augmentations.rows(rows))
         if (index + 1) % CHECK_EVERY_STEPS == 0:
             _require_finite_losses(losses[: index + 1], progress.step)
     _require_finite_losses(losses, progress.step)
     return losses
 
 
-def _step(run: TrainingRun, batch: Tensor) -> Tensor:
-    logits = run.model.logits(run.images.images[batch])
-    loss = functional.cross_entropy(logits, run.images.labels[batch])
+def _draw_augmentations(run: TrainingRun, *, epoch: int) -> Augmentations | None:
+    """What is done to every image of an epoch, in the order of its batches; None without augmentation."""
+    spec = run.spec
+    if spec.augment is None:
+        return None
+    count = run.steps * spec.training.batch_size
+    return draw_augmentations(spec.augment, seed=spec.seed, epoch=epoch, count=count).to(run.images.images.device)
+
+
+def _step(run: TrainingRun, batch: Tensor, augmentations: Augmentations | None) -> Tensor:
+    """One step of the optimiser; the cross-entropy before it, without the transformers' penalties."""
+    images, boxes = run.images.images[batch], run.images.boxes[batch]
+    if augmentations is not None:
+        images, boxes = augmentations.apply(images, boxes)
+    labels = run.images.labels[batch]
     run.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    total = torch.zeros((), device=labels.device)
+    parts = (tensor.chunk(run.micro_batches) for tensor in (images, boxes, labels))
+    for part_images, part_boxes, part_labels in zip(*parts, strict=True):
+        share = len(part_labels) / len(labels)
+        explained = run.model.explain(part_images, part_boxes)
+        loss = functional.cross_entropy(explained.logits, part_labels)
+        penalty = explained.penalty
+        (share * (loss if penalty is None else loss + penalty)).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        total += share * loss.detach()
     run.optimizer.step()
-    return loss.detach()
+    return total
 
 
 def _learning_rate(run: TrainingRun, step: int) -> float:

@@ -1,4 +1,4 @@
-"""A network with what is done to images before it: from uint8 images to logits."""
+"""A network with what is done to images before it: from images in [0, 255] to logits."""
 
 from dataclasses import dataclass
 
@@ -18,14 +18,14 @@ class Model:
     network: StnClassifier
     preprocess: Preprocess
 
-    def logits(self, images: Tensor) -> Tensor:
-        """The logits (batch, classes) of uint8 images (batch, 3, height, width)."""
-        logits: Tensor = self.network(self._prepare(images))
-        return logits
+    def explain(self, images: Tensor, boxes: Tensor) -> Explained:
+        """The logits of images, with what every spatial transformer did, in one pass.
 
-    def explain(self, images: Tensor) -> Explained:
-        """The same with what every spatial transformer did, in one pass."""
-        return self.network.explain(self._prepare(images))
+        Args:
+            images: (batch, channels, height, width), uint8, or float32 in [0, 255].
+            boxes: (batch, 4), the signs' boxes, which the control ``roi`` reads.
+        """
+        return self.network.explain(self._prepare(images), boxes)
 
     def _prepare(self, images: Tensor) -> Tensor:
         with torch.no_grad():

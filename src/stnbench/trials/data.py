@@ -11,7 +11,7 @@ from torch import Tensor
 from stnbench.datasets.build import open_dataset
 from stnbench.datasets.splits import Indices, Split, split_tracks, subset
 from stnbench.networks.preprocess import GlobalStatistics, measure_statistics
-from stnbench.spec.data import DatasetSpec, SplitSpec
+from stnbench.spec.data import Contrast, DatasetSpec, SplitSpec
 from stnbench.training.data import DeviceImages
 
 _KEPT: Final = 2
@@ -61,8 +61,10 @@ class TrainingData:
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def open_training_data(source: DataSource, split: SplitSpec) -> TrainingData:
+def open_training_data(source: DataSource, split: SplitSpec, contrast: Contrast = "none") -> TrainingData:
     """Open, split and measure the training half, and bring it to the device; a second call gives the same object.
+
+    The statistics are those of the images after ``contrast``.
 
     Raises: DataError where the data cannot be used; SpecError where they cannot be split so.
     """
@@ -72,7 +74,7 @@ def open_training_data(source: DataSource, split: SplitSpec) -> TrainingData:
     return TrainingData(
         images=DeviceImages.from_image_set(half, source.device),
         split=rows,
-        statistics=measure_statistics(half.images[rows.train]),
+        statistics=measure_statistics(half.images, rows.train, contrast=contrast),
         classes=len(dataset.class_names),
     )
 

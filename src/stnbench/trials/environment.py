@@ -28,8 +28,8 @@ class CodeVersion:
     dirty: bool
 
 
-def describe_environment(device: DeviceSpec, *, dataset_digest: str) -> Environment:
-    """The environment of this process, as recorded beside a result."""
+def describe_environment(device: DeviceSpec, *, dataset_digest: str, parts: int = 1) -> Environment:
+    """The environment of this process, as recorded beside a result; ``parts`` are the micro-batches of a batch."""
     code = code_version(Path(stnbench.__file__).parent)
     return Environment(
         commit=code.commit,
@@ -41,6 +41,7 @@ def describe_environment(device: DeviceSpec, *, dataset_digest: str) -> Environm
         threads=device.threads,
         versions=_versions(device),
         dataset_digest=dataset_digest,
+        micro_batches=parts,
     )
 
 

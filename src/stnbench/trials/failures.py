@@ -22,6 +22,23 @@ OUT_OF_MEMORY_TEXTS = (
 """What torch, cuDNN and cuBLAS say in a RuntimeError."""
 
 
+INFRASTRUCTURE_ERRORS = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EROFS,
+        errno.ESTALE,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ETIMEDOUT,
+        errno.ECONNRESET,
+        errno.EPIPE,
+    }
+)
+"""A full, broken or read-only disk, a file server that is away, too many open files, a broken connection."""
+
+
 def classify(error: BaseException) -> Failure:
     """Why an attempt failed, from the exception that ended it; causes are looked through, the nearest first."""
     kind = next((kind for link in _chain(error) if (kind := _kind(link))), FailureKind.BUG)
@@ -51,7 +68,14 @@ def _kind(error: BaseException) -> FailureKind | None:
         return FailureKind.DIVERGED
     if isinstance(error, SpecError):
         return FailureKind.INVALID
-    return FailureKind.OUT_OF_MEMORY if _is_out_of_memory(error) else None
+    if _is_out_of_memory(error):
+        return FailureKind.OUT_OF_MEMORY
+    return FailureKind.INFRASTRUCTURE if _is_infrastructure(error) else None
+
+
+def _is_infrastructure(error: BaseException) -> bool:
+    """The disk, the file server or the network: nothing that the trial did."""
+    return isinstance(error, OSError) and error.errno in INFRASTRUCTURE_ERRORS
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -35,6 +35,7 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     report: Callable[[EpochRecord], None],
     should_stop: Callable[[], bool],
     resume_from: Path | None = None,
+    micro_batches: int = 1,
 ) -> TrialResult | None:
     """Train and score one trial, and leave ``spec.json``, ``checkpoint.pt`` and ``result.json`` in its folder.
 
@@ -51,6 +52,8 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
         report: called after every epoch, once its checkpoint is on the disk.
         should_stop: asked before every step.
         resume_from: the folder of an earlier attempt of the same trial.
+        micro_batches: in how many parts each batch is computed, where memory is short. Gradients are added up, so the
+            result is the same but for rounding, and for batch normalisation, which sees smaller batches.
     Returns: the result, as written; None where ``should_stop`` ended the run.
     Raises: SpecError, DataError, EngineError, DivergedError, CheckpointError, FolderError; OSError when the disk is
     full; torch.OutOfMemoryError. ``failures.classify`` says which failure each is.
@@ -59,8 +62,8 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     source = DataSource(dataset=spec.dataset, root=data_root, workers=threads, device=prepare_device(where))
     memory = MemoryMeter(source.device)
     write_spec(writable_folder(folder, "an attempt", remedy="set STNBENCH_RUNS to a folder that can be written"), spec)
-    data = open_training_data(source, spec.split)
-    run = _prepare(spec, data, source.device)
+    data = open_training_data(source, spec.split, spec.preprocess.contrast)
+    run = _prepare(spec, data, source.device, micro_batches)
     start = _find_checkpoint(folder, resume_from)
     progress = Progress() if start is None else _resume(run, start)
 
@@ -81,7 +84,7 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
         validation=outcome.validation.score("validation"),
         test=None if test is None else test.evaluation.score("test"),
         cost=measure_cost(spec, classes=data.classes),
-        environment=describe_environment(where, dataset_digest=_digests(data.images, test)),
+        environment=describe_environment(where, dataset_digest=_digests(data.images, test), parts=micro_batches),
         train_duration_s=sum(record.train_duration_s for record in outcome.progress.records),
         peak_memory_mib=memory.peak_mib,
     )
@@ -95,7 +98,7 @@ class _Tested:
     digest: str
 
 
-def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device) -> TrainingRun:
+def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, micro_batches: int) -> TrainingRun:
     model = build_model(spec, data.statistics, classes=data.classes, device=device)
     network = model.network
     optimizer = build_optimizer(
@@ -110,6 +113,7 @@ def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device) -> Train
         images=data.images,
         train=data.training_rows(spec.training.train_images, seed=spec.seed),
         validation=data.validation_rows(),
+        micro_batches=micro_batches,
     )
 
 

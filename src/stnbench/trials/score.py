@@ -56,7 +56,7 @@ def _open_split(spec: TrialSpec, split: Split, source: DataSource) -> tuple[Devi
     if split == "test":
         images = open_test_images(source)
         return images, images.all_rows()
-    data = open_training_data(source, spec.split)
+    data = open_training_data(source, spec.split, spec.preprocess.contrast)
     if split == "validation":
         return data.images, data.validation_rows()
     return data.images, data.training_rows(spec.training.train_images, seed=spec.seed)

@@ -37,6 +37,7 @@ def estimate(mean: float, low: float | None, high: float | None, *, n: int = 2) 
 def make_row(label: str = "20,20,20", *, scored: bool = True) -> Row:
     """The only cell of a leaderboard."""
     return Row(
+        group="",
         rank_first=1 if scored else None,
         rank_last=1 if scored else None,
         standing=Standing.BEST if scored else None,
@@ -67,6 +68,7 @@ def make_board(*rows: Row, name: str = "sizes", question: str = "How large?", me
         question=question,
         split="validation",
         axes=("locnet1.sizes",),
+        within="",
         rows=rows or (make_row(), make_row("30,30,30", scored=False)),
         states=StateCounts(complete=2, failed=2),
         failures=failures,

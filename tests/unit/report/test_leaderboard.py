@@ -11,9 +11,10 @@ from stnbench.report.cells import cell_views
 from stnbench.report.frames import trials_frame
 from stnbench.report.leaderboard import build_leaderboard
 from stnbench.report.stats import Standing
+from stnbench.report.table import leaderboard_columns
 from stnbench.spec.result import Environment, Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
-from stnbench.spec.sweep import Override, SweepSpec
+from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptRecord, Outcome, TrialRecord
 
@@ -89,9 +90,16 @@ class Made:
         """The frame."""
         return trials_frame(self.trials, self.outcomes)
 
-    def board(self) -> Leaderboard:
+    def board(self, sweep: SweepSpec = SWEEP) -> Leaderboard:
         """The leaderboard."""
-        return build_leaderboard(SWEEP, self.frame())
+        return build_leaderboard(sweep, self.frame())
+
+    def move(self, label: str, axis: str, choice: str) -> None:
+        """Give the cell of a label one more label on an axis."""
+        for index, trial in enumerate(self.trials):
+            if trial.label == label:
+                labels = (*trial.point.labels, (axis, choice))
+                self.trials[index] = replace(trial, point=Point(labels=labels))
 
 
 def row_of(board: Leaderboard, label: str) -> Row:
@@ -294,3 +302,26 @@ def test_cells_are_shown_to_trackers_with_n_interval_and_method() -> None:
     assert view.low < view.mean
     assert view.cost is not None
     assert view.cost.flops == 38_200_000
+
+
+def test_cells_of_different_tasks_are_not_compared() -> None:
+    """Within an axis each choice has its own best, ranks and differences, in the axis's order."""
+    made = Made()
+    for size, correct in ((1, 1000), (2, 900), (3, 1900), (4, 1800)):
+        made.score(transformed(size), correct, correct + size, correct - size)
+    for label, task in (("1,1,1", "hard"), ("2,2,2", "hard"), ("3,3,3", "easy"), ("4,4,4", "easy")):
+        made.move(label, "task", task)
+    choices = tuple(Choice(label=label, overrides=()) for label in ("hard", "easy"))
+    sweep = replace(SWEEP, axes=(Axis(name="task", choices=choices),), within="task")
+    board = made.board(sweep)
+    assert [(row.group, row.label, row.rank) for row in board.rows] == [
+        ("hard", "1,1,1", "1"),
+        ("hard", "2,2,2", "2"),
+        ("easy", "3,3,3", "1"),
+        ("easy", "4,4,4", "2"),
+    ]
+    assert [row.standing for row in board.rows] == [Standing.BEST, Standing.LOWER] * 2
+    assert board.rows[3].behind is not None
+    assert board.rows[3].behind.mean == pytest.approx(-100 / IMAGES)
+    assert any("Against the best of its group: 2 differences" in note for note in board.notes)
+    assert leaderboard_columns(board)[0].cells == ("hard", "hard", "easy", "easy")

@@ -95,6 +95,15 @@ def test_health_is_shown_by_place(attempt: AttemptView) -> None:
     )
 
 
+def test_known_theta_errors_and_further_branches_are_shown(attempt: AttemptView) -> None:
+    """A second branch has a name of its own, and an error that is not known is not shown at all."""
+    health = dataclasses.replace(attempt.epochs[-1].health[0], branch=2, theta_error=0.25)
+    epochs = (dataclasses.replace(attempt.epochs[-1], health=(health,)),)
+    keys = {one.key: one.value for one in shown.run_measures(dataclasses.replace(attempt, epochs=epochs))}
+    assert keys["transformer_2.2/theta_error"] == 0.25
+    assert "transformer_2.2/theta_error_identity" not in keys
+
+
 @pytest.mark.parametrize("state", AttemptState)
 def test_test_scores_wait_for_the_end(attempt: AttemptView, state: AttemptState) -> None:
     """Only an attempt at work hides the test split."""

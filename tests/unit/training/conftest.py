@@ -10,7 +10,7 @@ from stnbench.datasets.base import ImageSet
 from stnbench.networks.preprocess import GlobalStatistics
 from stnbench.spec.data import SignsSpec
 from stnbench.spec.network import LecunSpec
-from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec
+from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
 from stnbench.training.data import DeviceImages
 from stnbench.training.loop import TrainingRun
@@ -61,7 +61,7 @@ def toy_spec() -> TrialSpec:
     return TrialSpec(
         dataset=SignsSpec(image_size=SIZE),
         network=LecunSpec(sizes=(4, 5, 8)),
-        transformers=(PlacedTransformerSpec(place=1, locnet=LocnetSpec(sizes=(3, 4, 5))),),
+        transformers=(PlacedTransformerSpec(place=1, locnet=ConvLocnetSpec(sizes=(3, 4, 5))),),
         optimizer=SgdSpec(learning_rate=0.05, momentum=0.9),
         training=TrainingSpec(epochs=3, batch_size=10),
         seed=7,

@@ -93,7 +93,7 @@ def test_a_flipped_bit_in_a_weight_is_refused(
 ) -> None:
     """A weight that changed on the disk is noticed, not trained on."""
     data = bytearray(written.read_bytes())
-    weight = trained[1].network["logits.weight"].numpy().tobytes()
+    weight = trained[1].network["head.logits.weight"].numpy().tobytes()
     place = bytes(data).index(weight)
     data[place + len(weight) // 2] ^= 1
     written.write_bytes(data)

@@ -24,7 +24,7 @@ def test_the_score_is_that_of_one_large_batch(
     rows = torch.tensor([5, 3, 110, 7, 64, 33, 2, 90, 91, 119])
     found = evaluate(run.model, run.images, rows)
     with torch.no_grad():
-        logits = run.model.logits(run.images.images[rows])
+        logits = run.model.explain(run.images.images[rows], run.images.boxes[rows]).logits
     labels = run.images.labels[rows]
     assert found.predictions == tuple(logits.argmax(dim=1).tolist())
     assert found.loss == pytest.approx(float(functional.cross_entropy(logits, labels)), rel=1e-6)

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stnbench.networks.classifiers import TransformerRecord
 from stnbench.spec.result import TransformerHealth
 from stnbench.training.health import HealthMeter
 
@@ -19,7 +18,7 @@ def health(theta: np.ndarray, outside: np.ndarray, sizes: list[int]) -> Transfor
     meter = HealthMeter(2)
     for chunk, share in zip(torch.tensor(theta).split(sizes), torch.tensor(outside).split(sizes), strict=True):
         matrices = chunk.unflatten(1, (2, 3))
-        meter.add(TransformerRecord(place=2, parameters=chunk, theta_out_to_in=matrices, outside_share=share))
+        meter.add(matrices, share)
     return meter.result()
 
 

@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 
 from stnbench.core.errors import DivergedError, SpecError
+from stnbench.networks.classifiers import Explained
+from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.result import EpochRecord
+from stnbench.spec.transformer import TransformerSpec
 from stnbench.spec.trial import OneCycleScheduleSpec, SgdSpec, TrainingSpec, TrialSpec
 from stnbench.training import loop
 from stnbench.training.checkpoint import Progress
+from stnbench.training.evaluate import evaluate
 from stnbench.training.loop import Hooks, TrainingOutcome, TrainingRun, train
 from stnbench.training.model import Model
 
@@ -39,7 +43,7 @@ def poison_before_step(run: TrainingRun, step: int, value: float = float("nan"))
     def should_stop() -> bool:
         if next(counter) == step:
             with torch.no_grad():
-                run.model.network.logits.bias[0] = value
+                run.model.network.head.logits.bias[0] = value
         return False
 
     return should_stop
@@ -157,9 +161,9 @@ def test_a_long_epoch_is_not_trained_to_its_end_after_a_nan(
 def test_a_weight_that_the_last_step_spoilt_is_found(make_run: MakeRun, toy_spec: TrialSpec) -> None:
     """The update after the last loss shows in no loss: an enormous rate in one step alone."""
     run = make_run(toy_spec)
-    run.optimizer.register_step_post_hook(lambda *_: run.model.network.logits.weight.data.fill_(float("inf")))
+    run.optimizer.register_step_post_hook(lambda *_: run.model.network.head.logits.weight.data.fill_(float("inf")))
     spec = dataclasses.replace(toy_spec, training=TrainingSpec(epochs=1, batch_size=100))
-    with pytest.raises(DivergedError, match=r"the weight logits\.weight is not finite after step 1"):
+    with pytest.raises(DivergedError, match=r"the weight head\.logits\.weight is not finite after step 1"):
         train(dataclasses.replace(run, spec=spec), hooks(), Progress())
 
 
@@ -183,13 +187,14 @@ def test_less_than_one_batch_cannot_be_trained(make_run: MakeRun, toy_spec: Tria
 def watch_batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
     """The images of every training step, as they reach the model."""
     seen: list[Tensor] = []
-    real = Model.logits
+    real = Model.explain
 
-    def logits(model: Model, images: Tensor) -> Tensor:
-        seen.append(images)
-        return real(model, images)
+    def explain(model: Model, images: Tensor, boxes: Tensor) -> Explained:
+        if model.network.training:
+            seen.append(images)
+        return real(model, images, boxes)
 
-    monkeypatch.setattr(Model, "logits", logits)
+    monkeypatch.setattr(Model, "explain", explain)
     while True:
         seen.clear()
         yield seen
@@ -232,3 +237,36 @@ def test_a_factor_of_zero_freezes_the_localisation_networks(make_run: MakeRun, t
     assert [record.health[0].identity_distance for record in outcome.progress.records] == [0, 0, 0]
     moving = train(make_run(toy_spec), hooks(), Progress())
     assert moving.progress.records[-1].health[0].identity_distance > 1e-3
+
+
+@pytest.mark.parametrize("micro_batches", [2, 3])
+def test_micro_batches_take_the_same_steps(make_run: MakeRun, toy_spec: TrialSpec, micro_batches: int) -> None:
+    """Batches computed in parts, equal or not, give the losses and weights of whole ones, to 1e-4."""
+    whole = make_run(toy_spec)
+    parted = dataclasses.replace(make_run(toy_spec), micro_batches=micro_batches)
+    expected, found = (train(run, hooks(), Progress()) for run in (whole, parted))
+    assert losses(found) == pytest.approx(losses(expected), abs=1e-4)
+    for name, weight in whole.model.network.state_dict().items():
+        torch.testing.assert_close(parted.model.network.state_dict()[name], weight, rtol=0, atol=1e-4)
+
+
+def test_augmentation_varies_training_images_alone(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """The run with augmentation trains on other images, the same ones when repeated; validation stays as it is."""
+    augmented = dataclasses.replace(toy_spec, augment=AugmentSpec(rotation_deg=10, brightness=0.2))
+    plain, first, again = (train(make_run(spec), hooks(), Progress()) for spec in (toy_spec, augmented, augmented))
+    assert losses(first) == losses(again)
+    assert losses(first) != losses(plain)
+    start = evaluate(make_run(augmented).model, make_run(augmented).images, torch.arange(100, 120))
+    assert start == evaluate(make_run(toy_spec).model, make_run(toy_spec).images, torch.arange(100, 120))
+
+
+def test_the_penalty_holds_the_transformer_back(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """With a large identity penalty theta stays nearer to the identity, and the loss told is without it."""
+    (placed,) = toy_spec.transformers
+    held = dataclasses.replace(placed, transformer=TransformerSpec(identity_penalty=20.0))
+    free, tied = (
+        train(make_run(spec), hooks(), Progress()).progress.records
+        for spec in (toy_spec, dataclasses.replace(toy_spec, transformers=(held,)))
+    )
+    assert tied[-1].health[0].identity_distance < 0.5 * free[-1].health[0].identity_distance
+    assert tied[0].train_loss == pytest.approx(free[0].train_loss, rel=0.2)

@@ -11,7 +11,7 @@ from stnbench.core.errors import DataMissingError
 from stnbench.datasets.base import Dataset, ImageSet
 from stnbench.spec.data import DatasetSpec, SignsSpec, TrackSplitSpec
 from stnbench.spec.network import LecunSpec
-from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec
+from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
 from stnbench.trials import data
 
@@ -88,7 +88,7 @@ def toy_spec() -> TrialSpec:
         dataset=SignsSpec(image_size=SIZE),
         split=TrackSplitSpec(tracks_per_class=1),
         network=LecunSpec(sizes=(4, 5, 8)),
-        transformers=(PlacedTransformerSpec(place=1, locnet=LocnetSpec(sizes=(3, 4, 5))),),
+        transformers=(PlacedTransformerSpec(place=1, locnet=ConvLocnetSpec(sizes=(3, 4, 5))),),
         optimizer=SgdSpec(learning_rate=0.05, momentum=0.9),
         training=TrainingSpec(epochs=3, batch_size=10),
         seed=7,

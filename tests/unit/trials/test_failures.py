@@ -39,7 +39,9 @@ CPU_ALLOCATOR = (
         (UnknownNameError("key", "x", ["y"]), FailureKind.INVALID),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), FailureKind.BUG),
         (KeyError("out of memory"), FailureKind.BUG),
-        (OSError(errno.ENOSPC, "No space left on device"), FailureKind.BUG),
+        (OSError(errno.ENOSPC, "No space left on device"), FailureKind.INFRASTRUCTURE),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), FailureKind.INFRASTRUCTURE),
+        (FileNotFoundError(errno.ENOENT, "No such file"), FailureKind.BUG),
         (DataCorruptError("images.npy has changed"), FailureKind.BUG),
         (CheckpointError("the checkpoint cannot be read"), FailureKind.BUG),
         (EngineError("cuda:3 is not there"), FailureKind.BUG),
@@ -47,7 +49,7 @@ CPU_ALLOCATOR = (
     ],
 )
 def test_the_kind_of_an_exception(error: Exception, kind: FailureKind) -> None:
-    """Memory, divergence and configuration are told apart; everything else is a bug."""
+    """Memory, divergence, configuration and a broken machine are told apart; everything else is a bug."""
     failure = classify(error)
     assert failure.kind is kind
     assert failure.message
