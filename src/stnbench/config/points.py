@@ -13,7 +13,8 @@ class PointComposer:
     def __init__(self, sweep: SweepSpec, composer: Composer) -> None:
         self._sweep = sweep
         self._composer = composer
-        self._choices = {(axis.name, choice.label): choice for axis in sweep.axes for choice in axis.choices}
+        axes = [axis for grid in sweep.grids for axis in grid]
+        self._choices = {(axis.name, choice.label): choice for axis in axes for choice in axis.choices}
         self.notes: dict[str, int] = {}
 
     def overrides(self, point: Point) -> tuple[Override, ...]:

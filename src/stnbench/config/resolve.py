@@ -1,5 +1,6 @@
 """From a composed configuration to a trial: widths multiplied, inactive branches dropped, everything checked."""
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,26 +8,45 @@ from typing import Any, TypeVar, cast
 
 from stnbench.config.compose import Composer, Node
 from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.codec import from_plain
-from stnbench.spec.data import CLASSES, FRAMES_PER_TRACK, DatasetSpec, PreprocessSpec, SplitSpec
+from stnbench.spec.data import CLASSES as SIGNS_CLASSES
+from stnbench.spec.data import FRAMES_PER_TRACK, DatasetSpec, DistortionSpec, PreprocessSpec, SplitSpec
 from stnbench.spec.network import NetworkSpec
 from stnbench.spec.sweep import Override
-from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.transformer import CONTROLS, LocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import ScheduleSpec, SgdSpec, TrainingSpec, TrialSpec
 
-PLACES = (1, 2, 3)
+PLACES = (1, 2, 3, 4)
 """Where conf/trial.yaml offers transformers."""
 
 SIGNS_TRACKS_PER_CLASS_MIN = 5
 
+DIGITS_COPIES_MIN = 8
+
+DIGITS_TO_TRAIN_ON = 1100
+"""Digits that are left for training at least, once tracks are held out."""
+
+HELD_OUT_TRACKS = {
+    ("digits", "classify"): 28,
+    ("digits", "addition"): 7,
+    ("mnist", "classify"): 500,
+    ("mnist", "addition"): 150,
+}
+"""Tracks a class that are held out where nobody said how many, by kind and task of the data set, 3 where nothing stands
+here: a track of ``digits`` and ``mnist`` is one digit, or one pair of them."""
+
 _PARTS = (
     "dataset",
+    "distortion",
     "split",
     "preprocess",
+    "augment",
     "network",
     "optimizer",
     "schedule",
     "training",
+    "synthetic_train_images",
     "seed",
     "width",
     "transformer",
@@ -61,16 +81,19 @@ class _Resolver:
 
     def resolve(self) -> Resolved:
         self._check_keys()
+        self._fill_split()
         split: SplitSpec = self._decode(SplitSpec, "split")
         training = self._decode(TrainingSpec, "training")
-        self._fill_signs(split, training)
+        self._fill_dataset(split, training)
         width = self._width()
         self._widen("network", width)
         network: NetworkSpec = self._decode(NetworkSpec, "network")
+        dataset: DatasetSpec = self._decode(DatasetSpec, "dataset")
         spec = TrialSpec(
-            dataset=self._decode(DatasetSpec, "dataset"),
+            dataset=dataclasses.replace(dataset, distortion=self._decode_optional(DistortionSpec, "distortion")),
             split=split,
             preprocess=self._decode(PreprocessSpec, "preprocess"),
+            augment=self._augment(),
             network=network,
             transformers=self._transformers(network, width),
             optimizer=self._decode(SgdSpec, "optimizer"),
@@ -89,6 +112,15 @@ class _Resolver:
     def _decode(self, kind: Any, key: str) -> Any:  # noqa: ANN401 - a dataclass or a union of them
         where = self.composer.file_of(key, self.choices)
         return from_plain(kind, self.node[key], where=where, prefix=key)
+
+    def _decode_optional(self, kind: Any, key: str) -> Any:  # noqa: ANN401 - a dataclass
+        """The dataclass of a group whose choice ``none`` means that there is none."""
+        return None if self._section(key).get("kind") == "none" else self._decode(kind, key)
+
+    def _augment(self) -> AugmentSpec | None:
+        """None as well for an augmentation that changes nothing."""
+        spec: AugmentSpec | None = self._decode_optional(AugmentSpec, "augment")
+        return spec if spec is not None and (spec.is_geometric or spec.is_colour) else None
 
     def _section(self, key: str) -> Node:
         section = self.node[key]
@@ -116,19 +148,29 @@ class _Resolver:
         if isinstance(sizes, list) and all(isinstance(size, int) and size > 0 for size in sizes):
             section["sizes"] = [max(1, math.floor(cast("int", size) * width + 0.5)) for size in sizes]
 
-    def _fill_signs(self, split: SplitSpec, training: TrainingSpec) -> None:
-        """``signs`` draws as many tracks as the trial needs where nobody said how many."""
+    def _fill_split(self) -> None:
+        """So many held-out tracks a class as suit the data set, where nobody said how many."""
+        split = self._section("split")
+        if split.get("kind") == "tracks" and split.get("tracks_per_class", 0) is None:
+            dataset = self._section("dataset")
+            split["tracks_per_class"] = HELD_OUT_TRACKS.get((str(dataset.get("kind")), str(dataset.get("task"))), 3)
+
+    def _fill_dataset(self, split: SplitSpec, training: TrainingSpec) -> None:
+        """Synthetic sets draw as many images as the trial needs where nobody said how many."""
         dataset = self._section("dataset")
-        if dataset.get("kind") != "signs" or dataset.get("tracks_per_class", 0) is not None:
-            return
         held_out = getattr(split, "tracks_per_class", 1)
-        wanted = math.ceil((training.train_images or 0) / (CLASSES * FRAMES_PER_TRACK))
-        dataset["tracks_per_class"] = max(SIGNS_TRACKS_PER_CLASS_MIN, wanted + held_out, 2 * held_out)
+        wanted = training.train_images or self._integer("synthetic_train_images")
+        match dataset:
+            case {"kind": "signs", "tracks_per_class": None}:
+                tracks = math.ceil(wanted / (SIGNS_CLASSES * FRAMES_PER_TRACK))
+                dataset["tracks_per_class"] = max(SIGNS_TRACKS_PER_CLASS_MIN, tracks + held_out, 2 * held_out)
+            case {"kind": "digits", "copies": None}:
+                dataset["copies"] = max(DIGITS_COPIES_MIN, math.ceil(wanted / DIGITS_TO_TRAIN_ON))
 
     def _transformers(self, network: NetworkSpec, width: float) -> tuple[PlacedTransformerSpec, ...]:
-        if self._section("transformer").get("family") == "same":
+        everywhere = self._section("transformer")
+        if everywhere.get("family") == "same":
             raise SpecError("transformer is 'same'", remedy="`same` is for one place: choose a family for all of them")
-        everywhere = self._decode(TransformerSpec, "transformer")
         placed = []
         for place in PLACES:
             key = f"locnet{place}"
@@ -138,9 +180,24 @@ class _Resolver:
                 self.notes.append(f"{key} has no effect: {network.kind} has {network.stages} stages")
                 continue
             self._widen(key, width)
-            own = self._section(f"transformer{place}")
-            same = own.get("family") == "same"
-            transformer = everywhere if same else self._decode(TransformerSpec, f"transformer{place}")
             locnet = self._decode(LocnetSpec, key)
+            transformer = self._transformer(f"transformer{place}")
+            if transformer.is_control:
+                self.notes.append(f"{key} has no effect: the control {transformer.family} learns nothing")
+                locnet = None
             placed.append(PlacedTransformerSpec(place=place, transformer=transformer, locnet=locnet))
         return tuple(placed)
+
+    def _transformer(self, key: str) -> TransformerSpec:
+        """The transformer of a place, without what has no effect on its family."""
+        key = "transformer" if self._section(key).get("family") == "same" else key
+        section, family = self._section(key), self._section(key).get("family")
+        repeats = ("iterations", "branches") if family in CONTROLS else ()
+        idle = [name for name, user in TransformerSpec.used_by.items() if user != family]
+        for name in (*idle, *repeats):
+            usual = getattr(TransformerSpec(), name)
+            if section.get(name, usual) != usual:
+                self.notes.append(f"{key}.{name} has no effect on {family}")
+            section[name] = usual
+        spec: TransformerSpec = self._decode(TransformerSpec, key)
+        return spec

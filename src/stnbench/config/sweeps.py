@@ -1,6 +1,6 @@
 """Sweep files: YAML to SweepSpec."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,26 +11,35 @@ from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.codec import from_plain
 from stnbench.spec.sweep import Axis, Choice, GridPlannerSpec, Override, PlannerSpec, SweepSpec, Value, show_value
 
-_KEYS = ("question", "base", "axes", "exclude", "seeds", "twins", "planner")
+_KEYS = ("question", "base", "axes", "exclude", "seeds", "twins", "within", "planner")
 _SWEEP_OVERRIDES = ("seeds", "twins")
 
 
 def read_sweep(path: Path, composer: Composer, overrides: Iterable[Override] = ()) -> SweepSpec:
     """The sweep that a file describes, with overrides of the command line for all its cells.
 
-    An override of an axis (``transformer=affine``) narrows the axis to that value; ``seeds`` and ``twins`` replace the
-    file's; everything else joins the base and, unless it is a default said aloud, makes a variant with a name of its
-    own (``locnet_sizes-gtsrb``), so that its trials and reports stand beside the sweep's as it is shipped.
+    An override of an axis (``transformer=affine``) narrows the sweep to the points with that value; ``seeds`` and
+    ``twins`` replace the file's; everything else joins the base. Unless it says aloud what holds anyway, it makes a
+    variant with a name of its own (``locnet_sizes-gtsrb``), so that its trials and reports stand beside the sweep's as
+    it is shipped.
     Raises: UnknownNameError or SpecError naming the file, the key and the remedy.
     """
     reader = _Reader(path)
     spec = reader.read()
-    changes = [override for override in overrides if not composer.is_default(override)]
+    changes = [override for override in overrides if _changes(override, spec, composer)]
     for override in changes:
         spec = _apply(spec, override, reader.where)
     varied = sorted((override for override in changes if _varies(override)), key=lambda override: override.key)
     name = "-".join([path.stem, *(_suffix(override, composer) for override in varied)])
     return replace(spec, name=name, file=path.stem, overrides=tuple(changes))
+
+
+def _changes(override: Override, spec: SweepSpec, composer: Composer) -> bool:
+    """Whether the override is more than what the sweep's file or, where that is silent, the defaults say."""
+    if any(axis.name == override.key for grid in spec.grids for axis in grid):
+        return True
+    base = {said.key: said.value for said in spec.base}
+    return base[override.key] != override.value if override.key in base else not composer.is_default(override)
 
 
 def _varies(override: Override) -> bool:
@@ -49,16 +58,22 @@ def _apply(spec: SweepSpec, override: Override, where: str) -> SweepSpec:
         return replace(spec, seeds=_seeds(override.value, "the command line"))
     if override.key == "twins":
         return replace(spec, twins=_flag(override.value, "twins", "the command line"))
-    axis = next((axis for axis in spec.axes if axis.name == override.key), None)
-    if axis is None:
+    if not any(axis.name == override.key for grid in spec.grids for axis in grid):
         return replace(spec, base=(*spec.base, override))
-    label = _label(override.key, override.value)
-    chosen = tuple(choice for choice in axis.choices if choice.label == label)
-    if not chosen:
-        labels = [choice.label for choice in axis.choices]
-        raise UnknownNameError(f"value of the axis {axis.name}", label, labels, where=where)
-    narrowed = replace(axis, choices=chosen)
-    return replace(spec, axes=tuple(narrowed if item is axis else item for item in spec.axes))
+    return _narrow(spec, override.key, _label(override.key, override.value), where)
+
+
+def _narrow(spec: SweepSpec, name: str, label: str, where: str) -> SweepSpec:
+    """Only the points with this label; a grid that has none of them goes."""
+    labels = [choice.label for grid in spec.grids for axis in grid if axis.name == name for choice in axis.choices]
+    if label not in labels:
+        raise UnknownNameError(f"value of the axis {name}", label, dict.fromkeys(labels), where=where)
+    grids = []
+    for grid in spec.grids:
+        kept = [choice for axis in grid if axis.name == name for choice in axis.choices if choice.label == label]
+        if kept:
+            grids.append(tuple(replace(axis, choices=tuple(kept)) if axis.name == name else axis for axis in grid))
+    return replace(spec, axes=grids[0], more_axes=tuple(grids[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +92,17 @@ class _Reader:
         if not isinstance(content.get("question"), str):
             raise SpecError(f"{self.where} asks no question", remedy="write question: in a sentence")
         try:
+            axes, *more_axes = self._grids(content.get("axes"))
             return SweepSpec(
                 name=self.path.stem,
                 question=" ".join(content["question"].split()),
                 base=self._overrides(content.get("base"), "base"),
-                axes=self._axes(content.get("axes")),
-                exclude=self._exclude(content.get("exclude")),
+                axes=axes,
+                more_axes=tuple(more_axes),
+                exclude=self._exclude(content.get("exclude"), (axes, *more_axes)),
                 seeds=_seeds(content.get("seeds", [1, 2]), self.where),
                 twins=_flag(content.get("twins", True), "twins", self.where),
+                within=self._text(content.get("within", ""), "within"),
                 planner=self._planner(content.get("planner", "grid")),
             )
         except SpecError as error:
@@ -103,8 +121,11 @@ class _Reader:
         items = self._mapping(value, key).items()
         return tuple(Override(key=name, value=as_value(item, f"{key}.{name}", self.where)) for name, item in items)
 
-    def _axes(self, value: object) -> tuple[Axis, ...]:
-        return tuple(self._axis(name, item) for name, item in self._mapping(value, "axes").items())
+    def _grids(self, value: object) -> list[tuple[Axis, ...]]:
+        """A mapping of axes spans one grid, a list of mappings one grid each."""
+        items = value if isinstance(value, list) and value else [value]
+        grids = [self._mapping(item, "axes").items() for item in items]
+        return [tuple(self._axis(name, choices) for name, choices in grid) for grid in grids]
 
     def _axis(self, name: str, value: object) -> Axis:
         """A list of values for one key, or a mapping of labels to overrides that change together."""
@@ -120,16 +141,30 @@ class _Reader:
             )
         return Axis(name=name, choices=tuple(choices))
 
-    def _exclude(self, value: object) -> tuple[tuple[tuple[str, str], ...], ...]:
+    def _text(self, value: object, key: str) -> str:
+        if isinstance(value, str):
+            return value
+        raise SpecError(f"{self.where}: {key} is {value!r}", remedy="write a name")
+
+    def _exclude(self, value: object, grids: Iterable[tuple[Axis, ...]]) -> tuple[tuple[tuple[str, str], ...], ...]:
         if value is None:
             return ()
         if not isinstance(value, list):
             raise SpecError(f"{self.where}: exclude is a {type(value).__name__}", remedy="write a list of points")
-        points = []
-        for item in value:
-            pairs = self._overrides(item, "exclude")
-            points.append(tuple((pair.key, _label(pair.key, pair.value)) for pair in pairs))
-        return tuple(points)
+        labels: dict[str, list[str]] = {}
+        for axis in (axis for grid in grids for axis in grid):
+            labels.setdefault(axis.name, []).extend(choice.label for choice in axis.choices)
+        return tuple(self._excluded(item, labels) for item in value)
+
+    def _excluded(self, value: object, labels: Mapping[str, Collection[str]]) -> tuple[tuple[str, str], ...]:
+        """One point to leave out; a misspelt one would leave out nothing without a word."""
+        pairs = tuple((pair.key, _label(pair.key, pair.value)) for pair in self._overrides(value, "exclude"))
+        for name, label in pairs:
+            if name not in labels:
+                raise UnknownNameError("axis of exclude", name, labels, where=self.where)
+            if label not in labels[name]:
+                raise UnknownNameError(f"value of the axis {name}", label, labels[name], where=self.where)
+        return pairs
 
     def _planner(self, value: object) -> PlannerSpec:
         plain: dict[str, Any] = {"kind": value} if isinstance(value, str) else self._mapping(value, "planner")

@@ -1,4 +1,4 @@
-"""The grid: every point of the axes, less the excluded ones, with every seed."""
+"""The grids: every point of their axes, less the excluded ones, with every seed."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -53,21 +53,36 @@ class GridPlanner(Planner):
             spec = self._compose(point)
             cells.setdefault(spec.cell_id, (point, spec))
         if self._sweep.twins:
-            yield from _twins(cells)
+            yield from _twins(cells, _axes_of_transformers(self._sweep))
         for point, spec in cells.values():
             yield PlannedTrial(spec=spec, point=point, label=point.label)
 
 
 def points(sweep: SweepSpec) -> Iterator[Point]:
-    """Every point of the axes, the last axis fastest, less the excluded ones."""
-    for choices in itertools.product(*(axis.choices for axis in sweep.axes)):
-        labels = tuple((axis.name, choice.label) for axis, choice in zip(sweep.axes, choices, strict=True))
-        if not any(set(excluded) <= set(labels) for excluded in sweep.exclude):
-            yield Point(labels=labels)
+    """Every point of one grid after the other, the last axis fastest, less the excluded ones."""
+    for grid in sweep.grids:
+        for choices in itertools.product(*(axis.choices for axis in grid)):
+            labels = tuple((axis.name, choice.label) for axis, choice in zip(grid, choices, strict=True))
+            if not any(set(excluded) <= set(labels) for excluded in sweep.exclude):
+                yield Point(labels=labels)
 
 
-def _twins(cells: dict[str, tuple[Point, TrialSpec]]) -> Iterator[PlannedTrial]:
-    """The twins that are not cells themselves; each keeps the labels that all of its cells share."""
+def _axes_of_transformers(sweep: SweepSpec) -> frozenset[str]:
+    """The axes that change nothing but transformers and their localisation networks."""
+    keys: dict[str, set[str]] = {}
+    for axis in (axis for grid in sweep.grids for axis in grid):
+        keys.setdefault(axis.name, set()).update(item.key for choice in axis.choices for item in choice.overrides)
+    parts = ("locnet", "transformer")
+    return frozenset(
+        name for name, own in keys.items() if own and all(key.rpartition("@")[2].startswith(parts) for key in own)
+    )
+
+
+def _twins(cells: dict[str, tuple[Point, TrialSpec]], left_out: frozenset[str]) -> Iterator[PlannedTrial]:
+    """The twins that are not cells themselves; each keeps the labels that all of its cells share.
+
+    It keeps none on the axes ``left_out``: what they change, it has not.
+    """
     groups: dict[str, list[tuple[Point, TrialSpec]]] = {}
     for point, spec in cells.values():
         twin = spec.twin()
@@ -78,7 +93,9 @@ def _twins(cells: dict[str, tuple[Point, TrialSpec]]) -> Iterator[PlannedTrial]:
         first, twin = group[0]
         # A label that every cell of the sweep has says nothing; one that only these cells have does.
         everywhere = set.intersection(*(set(point.labels) for point, _ in cells.values()))
-        labels = tuple(pair for pair in first.labels if pair in shared)
+        labels = tuple(
+            (name, label) for name, label in first.labels if (name, label) in shared and name not in left_out
+        )
         telling = [label for name, label in labels if (name, label) not in everywhere]
         yield PlannedTrial(
             spec=twin, point=Point(labels=labels), label=" · ".join([*telling, TWIN_LABEL]), is_twin=True

@@ -47,7 +47,7 @@ class Axis(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GridPlannerSpec(Strict):
-    """Every point of the axes, less the excluded ones, with every seed."""
+    """Every point of every grid, less the excluded ones, with every seed."""
 
     kind: Literal["grid"] = "grid"
 
@@ -59,34 +59,51 @@ PlannerSpec = GridPlannerSpec
 class SweepSpec(Strict):
     """A question, as its file says it.
 
-    ``base`` holds for every cell, ``exclude`` lists points to leave out (each a set of axis = label pairs that must all
-    match), ``twins`` adds every cell's twin without its transformers, ``seeds`` repeats every cell. ``file`` is the
-    name of its file in ``sweeps/`` (empty for a single trial), ``overrides`` what the command line changed for all
-    cells; both are in the values above already, and kept so that the sweep can be asked again.
+    ``base`` holds for every cell. ``axes`` span a grid of points, and each of ``more_axes`` another beside it: what
+    one grid cannot express is a union of several. ``exclude`` lists points to leave out (each a set of axis = label
+    pairs that must all match), ``twins`` adds every cell's twin without its transformers, ``seeds`` repeats every cell.
+    ``within`` names the axis whose choices are tasks of their own, so that cells are compared with those of the same
+    choice only (empty where all are one task). ``file`` is the name of its file in ``sweeps/`` (empty for a single
+    trial), ``overrides`` what the command line changed for all cells; both are in the values above already, and kept so
+    that the sweep can be asked again.
     """
 
     name: str
     question: str
     base: tuple[Override, ...] = ()
     axes: tuple[Axis, ...] = ()
+    more_axes: tuple[tuple[Axis, ...], ...] = ()
     exclude: tuple[tuple[tuple[str, str], ...], ...] = ()
     seeds: tuple[int, ...] = (1, 2)
     twins: bool = True
+    within: str = ""
     planner: PlannerSpec = field(default_factory=GridPlannerSpec)
     file: str = ""
     overrides: tuple[Override, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what no part can check alone."""
-        names = [axis.name for axis in self.axes]
-        require(len(set(names)) == len(names), "axes", names, "name each axis once")
+        meaning: dict[tuple[str, str], Choice] = {}
+        for grid in self.grids:
+            names = [axis.name for axis in grid]
+            require(len(set(names)) == len(names), "axes", names, "name each axis once in a grid")
+            known = not self.within or self.within in names
+            require(known, "within", self.within, f"an axis of every grid, such as {', '.join(names)}")
+            for name, choice in ((axis.name, choice) for axis in grid for choice in axis.choices):
+                same = meaning.setdefault((name, choice.label), choice) == choice
+                require(same, f"axes.{name}", choice.label, "let a name stand for the same in every grid")
         require(bool(self.seeds), "seeds", list(self.seeds), "give at least one seed")
         require(len(set(self.seeds)) == len(self.seeds), "seeds", list(self.seeds), "give each seed once")
+
+    @property
+    def grids(self) -> tuple[tuple[Axis, ...], ...]:
+        """The axes of every grid, in the order of the file."""
+        return (self.axes, *self.more_axes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point(Strict):
-    """One label for every axis: where a cell stands in its sweep."""
+    """One label for every axis of a grid: where a cell stands in its sweep."""
 
     labels: tuple[tuple[str, str], ...]
 

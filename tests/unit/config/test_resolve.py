@@ -6,9 +6,9 @@ from stnbench.config.compose import Composer, parse_overrides
 from stnbench.config.locate import conf_folder
 from stnbench.config.resolve import Resolved, resolve_trial
 from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
-from stnbench.spec.data import GtsrbSpec, SignsSpec
+from stnbench.spec.data import DigitsSpec, GtsrbSpec, SignsSpec, TrackSplitSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec
-from stnbench.spec.transformer import LocnetSpec
+from stnbench.spec.transformer import ConvLocnetSpec
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_the_headline_network_of_2015_is_one_line(composer: Composer) -> None:
 
     assert spec.network == IdsiaSpec(sizes=(150, 200, 300, 350))
     assert [placed.place for placed in spec.transformers] == [1, 3]
-    assert spec.transformers[1].locnet == LocnetSpec(sizes=(150, 150, 150))
+    assert spec.transformers[1].locnet == ConvLocnetSpec(sizes=(150, 150, 150))
     assert spec.dataset == GtsrbSpec(image_size=48)
     assert (spec.training.epochs, spec.training.train_images, spec.training.batch_size) == (10, 20_000, 50)
     assert (spec.optimizer.learning_rate, spec.optimizer.momentum) == (0.01, 0.0)
@@ -73,6 +73,49 @@ def test_signs_draws_enough_tracks_for_the_training_images(composer: Composer) -
     assert spec.dataset.tracks_per_class == 19
 
 
+def test_digits_hold_out_and_copy_as_many_as_the_trial_needs(composer: Composer) -> None:
+    """A track of digits is one digit: 28 a class are held out, and 20,000 training images need 19 copies of each."""
+    spec = resolve(composer, "dataset=digits", "training.train_images=20000").spec
+
+    assert spec.split == TrackSplitSpec(tracks_per_class=28)
+    assert isinstance(spec.dataset, DigitsSpec)
+    assert spec.dataset.copies == 19
+
+
+def test_a_distortion_belongs_to_the_data_and_none_is_no_distortion(composer: Composer) -> None:
+    """The group's choice is the data set's distortion; saying ``none`` aloud changes no identity."""
+    distorted = resolve(composer, "dataset=digits", "distortion=R").spec
+
+    assert distorted.dataset.distortion is not None
+    assert distorted.dataset.distortion.rotation_deg == 90
+    assert resolve(composer, "distortion=none", "augment=none").spec.trial_id == resolve(composer).spec.trial_id
+
+
+def test_controls_have_no_localisation_network(composer: Composer) -> None:
+    """Its sizes have no effect, so cells that differ in them alone are one cell; a note says so."""
+    one, other = (
+        resolve(
+            composer, "locnet@locnet1=conv", f"locnet1.sizes={sizes}", "transformer=roi", "transformer.iterations=2"
+        )
+        for sizes in ("[20,20,20]", "[30,30,30]")
+    )
+
+    assert one.spec.transformers[0].locnet is None
+    assert one.spec.cell_id == other.spec.cell_id
+    assert "locnet1 has no effect: the control roi learns nothing" in one.notes
+    assert "transformer.iterations has no effect on roi" in one.notes
+
+
+def test_keys_of_other_families_do_not_count(composer: Composer) -> None:
+    """The control points of an affine map and the zoom of a spline make no other cell."""
+    plain = resolve(composer, "locnet@locnet1=conv")
+    idle = resolve(composer, "locnet@locnet1=conv", "transformer.control_points=5", "transformer.zoom=0.5")
+    spline = resolve(composer, "locnet@locnet1=conv", "transformer=tps", "transformer.control_points=5")
+
+    assert idle.spec.trial_id == plain.spec.trial_id
+    assert spline.spec.transformers[0].transformer.control_points == 5
+
+
 WRONG = [
     (["network=lecn"], UnknownNameError, ["network 'lecn'", "conf/network/", "lecun"]),
     (["netwrk=lecun"], UnknownNameError, ["'netwrk'", "conf/trial.yaml", "network"]),
@@ -81,14 +124,14 @@ WRONG = [
     (["network.sizes=[1,2]"], SpecError, ["conf/network/lecun.yaml", "network.sizes"]),
     (["seed=x"], SpecError, ["seed", "'x'"]),
     (["locnet1=conv"], SpecError, ["locnet@locnet1=conv"]),
-    (["locnet@locnet4=conv"], UnknownNameError, ["locnet@locnet3"]),
+    (["locnet@locnet5=conv"], UnknownNameError, ["locnet@locnet4"]),
     (["training.epochs=0"], SpecError, ["conf/trial.yaml", "training.epochs is 0"]),
     (["width=0"], SpecError, ["width", "above 0"]),
     (["training=3"], SpecError, ["training.epochs"]),
     (["+a=3"], SpecError, ["'+a=3'", "key=value"]),
     (["foo"], SpecError, ["'foo'", "key=value"]),
     (["network=[a"], SpecError, ["cannot be read"]),
-    (["dataset.kind=mnist"], UnknownNameError, ["gtsrb, signs"]),
+    (["dataset.kind=svhn"], UnknownNameError, ["gtsrb", "signs"]),
     (["optimizer.learning_rate=-1"], SpecError, ["optimizer.learning_rate is -1.0", "conf/optimizer/sgd.yaml"]),
     (["transformer=same"], SpecError, ["same", "family"]),
     (["locnet@locnet1=conv", "transformer.family=afine"], UnknownNameError, ["did you mean affine"]),
@@ -110,4 +153,5 @@ def test_every_choice_of_every_group_resolves(composer: Composer) -> None:
     for group in composer.defaults:
         for choice in composer.choices(group):
             if (group, choice) != ("transformer", "same"):
-                assert resolve(composer, f"{group}={choice}").spec.trial_id
+                digits = ["dataset=digits"] if group == "distortion" else []  # clutter is for digits
+                assert resolve(composer, *digits, f"{group}={choice}").spec.trial_id

@@ -10,6 +10,7 @@ from stnbench.config.points import PointComposer
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.planning.grid import GridPlanner
+from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.sweep import SweepSpec
 
 
@@ -40,11 +41,10 @@ def test_locnet_sizes_asks_the_question_of_2015(composer: Composer) -> None:
 
 
 def test_every_shipped_sweep_can_be_planned(composer: Composer) -> None:
-    """No shipped sweep is broken, on either data set."""
+    """No shipped sweep is broken; test_published_sweeps composes those of 2015 on GTSRB as well."""
     for name, path in sweep_files(Path("/nowhere")).items():
-        for overrides in ([], ["dataset=gtsrb", "scale=paper"]):
-            sweep = read_sweep(path, composer, parse_overrides(overrides))
-            assert GridPlanner(sweep, PointComposer(sweep, composer)).ask(), name
+        sweep = read_sweep(path, composer)
+        assert GridPlanner(sweep, PointComposer(sweep, composer)).ask(), name
 
 
 def test_overrides_make_a_variant_with_a_name_of_its_own(tmp_path: Path, composer: Composer) -> None:
@@ -65,6 +65,67 @@ def test_an_override_of_an_axis_narrows_it(tmp_path: Path, composer: Composer) -
     assert [choice.label for choice in sweep.axes[0].choices] == ["30,60,30"]
     with pytest.raises(UnknownNameError, match="30,60,30"):
         read(tmp_path, composer, text, "locnet1.sizes=[1,1,1]")
+
+
+def test_an_override_that_is_a_default_still_narrows(tmp_path: Path, composer: Composer) -> None:
+    """``affine`` is chosen without being said, and yet says something where a sweep has several families."""
+    text = QUESTION + "axes: {transformer: [scale, affine]}\nbase: {locnet@locnet1: conv, network: idsia}\n"
+
+    assert [choice.label for choice in read(tmp_path, composer, text, "transformer=affine").axes[0].choices] == [
+        "affine"
+    ]
+    assert read(tmp_path, composer, text, "network=lecun").name == "mine-lecun"
+    assert read(tmp_path, composer, text, "network=idsia").name == "mine"
+
+
+GRIDS = QUESTION + (
+    "axes:\n"
+    "  - network: [lecun]\n"
+    "    network.sizes: [[10,20,30], [20,30,40]]\n"
+    "    optimizer: [sgd, momentum]\n"
+    "  - network: [idsia]\n"
+    "    network.sizes: [[10,20,30,40]]\n"
+    "  - {}\n"
+    "twins: false\n"
+    "seeds: 1\n"
+)
+
+
+def test_a_list_of_axes_spans_several_grids(tmp_path: Path, composer: Composer) -> None:
+    """Each grid has axes of its own; a point has the labels of its grid, and a grid without axes is the base alone."""
+    sweep = read(tmp_path, composer, GRIDS + "exclude:\n  - {network.sizes: [20,30,40], optimizer: momentum}\n")
+    asked = GridPlanner(sweep, PointComposer(sweep, composer)).ask()
+
+    assert [trial.label for trial in asked] == [
+        "lecun · 10,20,30 · sgd",
+        "lecun · 10,20,30 · momentum",
+        "lecun · 20,30,40 · sgd",
+        "idsia · 10,20,30,40",
+        "base",
+    ]
+    assert from_plain(SweepSpec, to_plain(sweep), where="the store") == sweep
+
+
+def test_grids_that_meet_share_the_cell(tmp_path: Path, composer: Composer) -> None:
+    """A point that two grids have is asked once."""
+    text = QUESTION + "axes:\n  - {optimizer: [sgd, momentum]}\n  - {optimizer: [momentum]}\nseeds: 1\n"
+    sweep = read(tmp_path, composer, text)
+
+    assert [trial.label for trial in GridPlanner(sweep, PointComposer(sweep, composer)).ask()] == ["sgd", "momentum"]
+
+
+def test_an_override_narrows_every_grid(tmp_path: Path, composer: Composer) -> None:
+    """Grids without a point of that value go; what no grid varies holds for all of them."""
+    for override, labels in (
+        ("network=idsia", ["idsia · 10,20,30,40"]),
+        ("optimizer=momentum", ["lecun · 10,20,30 · momentum", "lecun · 20,30,40 · momentum"]),
+    ):
+        sweep = read(tmp_path, composer, GRIDS, override, "training.epochs=3")
+        asked = GridPlanner(sweep, PointComposer(sweep, composer)).ask()
+        assert [trial.label for trial in asked] == labels
+        assert {trial.spec.training.epochs for trial in asked} == {3}
+    with pytest.raises(UnknownNameError, match="idsia"):
+        read(tmp_path, composer, GRIDS, "network=idsa")
 
 
 def test_excluded_points_and_named_choices(tmp_path: Path, composer: Composer) -> None:
@@ -107,12 +168,32 @@ def test_twins_keep_the_labels_that_tell_them_apart(tmp_path: Path, composer: Co
     assert [trial.label for trial in asked if trial.is_twin] == ["lecun · no ST", "idsia · no ST"]
 
 
+def test_twins_have_no_label_of_what_they_lack(tmp_path: Path, composer: Composer) -> None:
+    """Where a network stands in one cell only, its twin still is not called after that cell's transformer."""
+    text = QUESTION + (
+        "base: {locnet@locnet1: conv}\naxes:\n"
+        "  - {network: [lecun], transformer: [affine, scale]}\n"
+        "  - {network: [idsia], transformer: [affine], locnet1: {small: {locnet1.sizes: [3, 4, 5]}}}\n"
+        "seeds: [1]\n"
+    )
+    sweep = read(tmp_path, composer, text)
+    twins = [trial for trial in GridPlanner(sweep, PointComposer(sweep, composer)).ask() if trial.is_twin]
+
+    assert [twin.label for twin in twins] == ["lecun · no ST", "idsia · no ST"]
+    assert [twin.point.labels for twin in twins] == [(("network", "lecun"),), (("network", "idsia"),)]
+
+
 WRONG = [
     ("axes: {}\n", "asks no question"),
     (QUESTION + "axis: {}\n", "did you mean axes"),
     (QUESTION + "axes: {transformer: affine}\n", "axes.transformer"),
     (QUESTION + "axes: {transformer: [affine, affine]}\n", "each value once"),
     (QUESTION + "axes: {network.sizes: [[[1]]]}\n", "list of lists"),
+    (QUESTION + "axes: []\n", "keys and values"),
+    (QUESTION + "axes: [{a: {x: {seed: 1}}}, {a: {x: {seed: 2}}}]\n", "the same in every grid"),
+    (QUESTION + "axes: [{seed: [1]}, {transformer: [affine]}]\nwithin: seed\n", "an axis of every grid"),
+    (QUESTION + "axes: {transformer: [affine]}\nexclude: [{tranformer: affine}]\n", "did you mean transformer"),
+    (QUESTION + "axes: {transformer: [affine]}\nexclude: [{transformer: afine}]\n", "did you mean affine"),
     (QUESTION + "seeds: 0\n", "seeds"),
     (QUESTION + "seeds: [1, 1]\n", "each seed once"),
     (QUESTION + "seeds: [a]\n", "seeds"),

@@ -1,0 +1,134 @@
+"""Everything that can be chosen trains: two epochs at the scale ``smoke``, and the loss falls."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from stnbench.config.compose import Composer, parse_overrides
+from stnbench.config.locate import conf_folder
+from stnbench.config.resolve import resolve_trial
+from stnbench.spec.result import TrialResult
+from stnbench.trials.run import run_trial
+
+pytestmark = pytest.mark.slow
+
+COMPOSER = Composer(conf_folder())
+SMALL = (
+    "scale=smoke",
+    "dataset.tracks_per_class=2",
+    "dataset.test_tracks_per_class=1",
+    "split.tracks_per_class=1",
+    "optimizer=momentum",
+)
+DIGITS = ("scale=smoke", "dataset=digits", "dataset.copies=1", "optimizer=momentum", "preprocess=global")
+AN_ST = ("locnet@locnet1=conv", "locnet1.sizes=[100,100,50]")
+
+
+def choices(group: str, *left_out: str) -> list[str]:
+    """The choices of a group, less some."""
+    return [choice for choice in COMPOSER.choices(group) if choice not in left_out]
+
+
+@pytest.fixture(autouse=True)
+def torch_settings() -> Iterator[None]:
+    """Training sets the process up for its device; the next test finds it as it was."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def train(data: Path, folder: Path, *overrides: str) -> TrialResult:
+    """One trial, in this process."""
+    spec = resolve_trial(COMPOSER, parse_overrides(overrides)).spec
+    result = run_trial(
+        spec,
+        token="1",
+        folder=folder,
+        data_root=data,
+        device="cpu",
+        threads=1,
+        report=lambda _: None,
+        should_stop=lambda: False,
+    )
+    assert result is not None
+    return result
+
+
+def assert_learns(result: TrialResult) -> None:
+    """The training loss of the second epoch is below that of the first."""
+    first, second = result.epochs
+    assert math.isfinite(second.validation_loss)
+    assert second.train_loss < first.train_loss
+
+
+@pytest.mark.parametrize("transformer", choices("transformer", "same"))
+def test_every_transformer_trains(transformer: str, shared_data: Path, tmp_path: Path) -> None:
+    """A network with this family before it learns, and its health is recorded, theta error included."""
+    result = train(shared_data, tmp_path, *SMALL, *AN_ST, f"transformer={transformer}")
+    assert_learns(result)
+    (health,) = result.epochs[-1].health
+    assert health.theta_error is not None
+
+
+@pytest.mark.parametrize("sampler", ["bicubic", "nearest", "mipmap", "linearized"])
+def test_every_sampler_trains(sampler: str, shared_data: Path, tmp_path: Path) -> None:
+    """A network that reads its image so learns; bilinear is every other test's."""
+    assert_learns(train(shared_data, tmp_path, *SMALL, *AN_ST, f"transformer.sampler={sampler}"))
+
+
+@pytest.mark.parametrize("network", choices("network"))
+def test_every_network_trains_with_a_transformer(network: str, shared_data: Path, tmp_path: Path) -> None:
+    """Each classifier learns behind an affine transformer."""
+    assert_learns(train(shared_data, tmp_path, *SMALL, *AN_ST, f"network={network}"))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("locnet@locnet1=dense",),
+        ("locnet@locnet1=shared",),
+        ("locnet@locnet1=shared", "locnet1.stages=2", "transformer.iterations=2"),
+        (*AN_ST, "transformer.iterations=3"),
+        (*AN_ST, "transformer.branches=2"),
+        (*AN_ST, "transformer.output_pooling=2"),
+        (*AN_ST, "transformer.scale_max=1.5", "transformer.identity_penalty=0.1"),
+        (*AN_ST, "locnet@locnet2=conv", "transformer@transformer2=translation", "network=idsia"),
+    ],
+    ids=" ".join,
+)
+def test_every_place_and_kind_of_localisation_trains(
+    overrides: tuple[str, ...], shared_data: Path, tmp_path: Path
+) -> None:
+    """Dense, shared, iterated, parallel, pooled, guarded and penalised transformers, and two of two families, learn."""
+    assert_learns(train(shared_data, tmp_path, *SMALL, *overrides))
+
+
+@pytest.mark.parametrize("preprocess", choices("preprocess", "contrastive", "none"))
+def test_every_preprocessing_trains(preprocess: str, shared_data: Path, tmp_path: Path) -> None:
+    """A network behind each version of the images learns."""
+    assert_learns(train(shared_data, tmp_path, *SMALL, f"preprocess={preprocess}"))
+
+
+@pytest.mark.parametrize("augment", choices("augment", "none"))
+def test_every_augmentation_trains(augment: str, shared_data: Path, tmp_path: Path) -> None:
+    """A network and its transformer learn from images that are never the same twice."""
+    assert_learns(train(shared_data, tmp_path, *SMALL, *AN_ST, f"augment={augment}"))
+
+
+@pytest.mark.parametrize("distortion", choices("distortion"))
+def test_every_distortion_of_digits_trains(distortion: str, shared_data: Path, tmp_path: Path) -> None:
+    """The paper's network with a transformer learns each task, and its theta error is recorded."""
+    result = train(shared_data, tmp_path, *DIGITS, *AN_ST, "network=cnn", f"distortion={distortion}")
+    assert_learns(result)
+    assert result.epochs[-1].health[0].theta_error is not None
+
+
+def test_digit_addition_trains(shared_data: Path, tmp_path: Path) -> None:
+    """Two parallel transformers look at two channels with a digit each, and the network learns their sum."""
+    overrides = ("dataset=digits_addition", "distortion=RTS", "network=fcn", "transformer.branches=2")
+    assert_learns(train(shared_data, tmp_path, *DIGITS, *AN_ST, *overrides))
