@@ -57,6 +57,12 @@ class FakeGtsrb:
         path.write_bytes("".join(f"{line}\r\n" for line in (header, *rows)).encode())
 
 
+@pytest.fixture(autouse=True)
+def own_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes to the store that its caller happens to use."""
+    monkeypatch.delenv("STNBENCH_STORE", raising=False)
+
+
 @pytest.fixture(scope="session")
 def fake_gtsrb() -> FakeGtsrb:
     """The writer of made-up GTSRB files."""

@@ -16,6 +16,7 @@ from stnbench.config.sweeps import read_sweep
 from stnbench.core.command import DONE, SOME_FAILED, run_command
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import InfeasibleError
+from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RunsLayout, data_root
 from stnbench.engines.slots import plan_slots, visible_gpus
 from stnbench.orchestration.plan import Experience, plan_sweep, read_experience
@@ -78,7 +79,7 @@ def _plan(question: _Question, options: argparse.Namespace) -> int:
     states: dict[str, TrialState] = {}
     experience: list[Experience] = []
     layout = RunsLayout.from_environment()
-    if layout.store.exists():
+    if Store.exists(layout.store):
         with Store.open(layout.store, writable=False) as store:
             states = store.trial_states(trial.spec.trial_id for trial in planned)
             experience = read_experience(store)
@@ -153,7 +154,7 @@ def _say_end(summary: RunSummary, board: Leaderboard, layout: RunsLayout, uri: s
     if uri == local_tracking_uri(layout):
         lines.append("MLflow: make ui")
     elif uri is not None:
-        lines.append(f"MLflow: {uri}")
+        lines.append(f"MLflow: {hide_passwords(uri)}")
     print("\n".join(lines), file=sys.stderr)
 
 

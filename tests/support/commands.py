@@ -26,6 +26,10 @@ seeds: [1, 2]
 """A sweep of three cells (two and their twin) and six trials, each a second long."""
 
 
+SERVERS = frozenset({"MLFLOW_TRACKING_URI", "STNBENCH_STORE"})
+"""Variables that would take a test to a server of somebody's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workplace:
     """A user's folder: ``sweeps/`` of its own, ``runs/``, and data shared with other tests."""
@@ -41,7 +45,7 @@ class Workplace:
     def environment(self) -> dict[str, str]:
         """The environment of every command."""
         own = {"STNBENCH_RUNS": str(self.runs), "STNBENCH_DATA": str(self.data), "COLUMNS": "200"}
-        return {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"} | own
+        return {key: value for key, value in os.environ.items() if key not in SERVERS} | own
 
     def run(self, module: str, *arguments: str, timeout_s: float = 120) -> "subprocess.CompletedProcess[str]":
         """Run ``python -m stnbench.<module>`` to its end."""

@@ -80,9 +80,10 @@ def run_fake_trial(
     report: Callable[[EpochRecord], None],
     should_stop: Callable[[], bool],
     resume_from: Path | None = None,
+    micro_batches: int = 1,
 ) -> TrialResult | None:
     """As ``trials.run.run_trial``, but nothing is trained."""
-    del data_root, device, threads, resume_from
+    del data_root, device, threads, resume_from, micro_batches
     task = Task(spec.training.batch_size)
     write_spec(folder, spec)
     _misbehave(task)

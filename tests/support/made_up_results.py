@@ -7,7 +7,7 @@ from stnbench.spec.network import LecunSpec
 from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore, TransformerHealth, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
-from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec
+from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
@@ -29,7 +29,7 @@ ENVIRONMENT = Environment(
 
 def transformed(size: int, *, seed: int = 1) -> TrialSpec:
     """A trial with one transformer, whose localisation network is told apart by its size."""
-    placed = PlacedTransformerSpec(place=1, locnet=LocnetSpec(sizes=(size, size, size)))
+    placed = PlacedTransformerSpec(place=1, locnet=ConvLocnetSpec(sizes=(size, size, size)))
     return TrialSpec(network=LecunSpec(sizes=(8, 9, 10)), transformers=(placed,), seed=seed)
 
 

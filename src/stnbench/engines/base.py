@@ -14,12 +14,13 @@ class Slot:
     """Room for one running trial: a share of a GPU, or some CPU threads.
 
     ``device`` is ``cpu`` or a CUDA device as CUDA_VISIBLE_DEVICES names it (``0``, ``GPU-...``); slots that share a
-    device carry the same name of it.
+    device carry the same name of it. ``memory_mib`` is all the memory of the device, None where it is not known.
     """
 
     name: str
     device: str
     threads: int
+    memory_mib: float | None = None
 
     @property
     def is_cuda(self) -> bool:
@@ -29,13 +30,18 @@ class Slot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launch(Strict):
-    """One attempt to execute. Folders are absolute paths; ``resume_from`` is an earlier attempt's."""
+    """One attempt to execute.
+
+    Folders are absolute paths; ``resume_from`` is an earlier attempt's. Each batch is computed in ``micro_batches``
+    parts whose gradients are added up, where memory is short.
+    """
 
     spec: TrialSpec
     token: str
     folder: str
     data_root: str
     resume_from: str | None = None
+    micro_batches: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +115,10 @@ class Engine(ABC):
 
     @abstractmethod
     def kill(self, token: str) -> None:
-        """End the process of an attempt now; Lost follows. Nothing for one that has ended."""
+        """End the process of an attempt: asked first, killed after a grace period. Lost follows.
+
+        Nothing for one that has ended.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -25,6 +25,7 @@ def execute(
             device=device,
             threads=threads,
             resume_from=Path(launch.resume_from) if launch.resume_from else None,
+            micro_batches=launch.micro_batches,
             report=lambda record: send(Epoch(token=launch.token, record=record)),
             should_stop=should_stop,
         )

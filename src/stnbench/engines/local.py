@@ -63,6 +63,9 @@ class LocalEngine(Engine):
     @override
     def poll(self, timeout_s: float) -> Sequence[EngineEvent]:
         wait_s = 0.0 if self._events else timeout_s
+        for worker in self._workers.values():
+            if worker.kill_at_s is not None and self._clock() >= worker.kill_at_s:
+                worker.signal_group(signal.SIGKILL)
         if self._workers:
             for key, _ in self._selector.select(wait_s):
                 self._receive(key.data)
@@ -82,7 +85,8 @@ class LocalEngine(Engine):
     def kill(self, token: str) -> None:
         worker = self._running(token)
         if worker is not None:
-            worker.signal_group(signal.SIGKILL)
+            worker.signal_group(signal.SIGTERM)
+            worker.kill_at_s = self._clock() + self._grace_s
 
     @override
     def close(self) -> None:

@@ -18,13 +18,15 @@ _READ_SIZE = 1 << 16
 class WorkerProcess:
     """A worker in a process group of its own, with a pipe each way and a log file.
 
-    ``command`` is the worker's command line without the device and the threads.
+    ``command`` is the worker's command line without the device and the threads. ``kill_at_s`` is when its engine loses
+    patience with it, None while it may live.
     """
 
     def __init__(self, slot: Slot, log: Path, command: Sequence[str]) -> None:
         self.slot = slot
         self.log = log
         self.launch: Launch | None = None
+        self.kill_at_s: float | None = None
         self._buffer = b""
         device = "cuda:0" if slot.is_cuda else "cpu"
         with log.open("ab") as output:

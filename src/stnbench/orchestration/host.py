@@ -25,3 +25,8 @@ class ProcessIdentity:
         """This process."""
         boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else str(int(psutil.boot_time()))
         return cls(host=socket.gethostname(), pid=os.getpid(), boot_id=boot_id, session=secrets.token_hex(6))
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"process {self.pid} on {self.host}"

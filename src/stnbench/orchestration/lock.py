@@ -22,10 +22,10 @@ def orchestrator_lock(layout: RunsLayout, identity: ProcessIdentity) -> Iterator
         lock.acquire()
     except Timeout as error:
         who = holder.read_text().strip() if holder.exists() else "another process"
-        problem = f"another sweep runs on {layout.store} ({who})"
+        problem = f"another sweep runs on {layout.root} ({who})"
         raise StoreBusyError(problem, remedy="wait for it, stop it, or set STNBENCH_RUNS to another folder") from error
     try:
-        holder.write_text(f"process {identity.pid} on {identity.host}\n")
+        holder.write_text(f"{identity.title}\n")
         yield
     finally:
         holder.unlink(missing_ok=True)

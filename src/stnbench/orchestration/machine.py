@@ -11,111 +11,40 @@
        │  lost, stopped,    ├───────────> failed
        └────────────────────┘
           failed, and a retry is left
+
+A running trial that the planner gives up becomes pruned once its attempt has stopped.
 """
 
 import itertools
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from stnbench.core.errors import TransitionError
 from stnbench.engines.base import Slot
-from stnbench.orchestration.policy import BREAKER_THRESHOLD, RETRIES, signature
+from stnbench.orchestration.admission import Admission
+from stnbench.orchestration.messages import (
+    AttemptFailed,
+    AttemptFinished,
+    AttemptStopped,
+    Command,
+    EpochEnded,
+    Event,
+    KillAttempt,
+    LaunchTrial,
+    PeakMemoryLearnt,
+    PruneAsked,
+    RecordComplete,
+    RecordEnd,
+    StopAsked,
+    StopAttempt,
+    TimePassed,
+    TrialsPlanned,
+)
+from stnbench.orchestration.policy import BREAKER_THRESHOLD, Retry, next_try, signature
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
-
-# Events
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrialsPlanned:
-    """Trials that are to run, in order of preference."""
-
-    trial_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttemptFinished:
-    """An attempt is complete and its result is valid."""
-
-    token: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttemptFailed:
-    """An attempt ended with a failure; a process that died without a word is a failure of the kind ``killed``."""
-
-    token: str
-    failure: Failure
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttemptStopped:
-    """An attempt stopped because it was asked to."""
-
-    token: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TimePassed:
-    """The clock now, in seconds from any fixed origin."""
-
-    now_s: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StopAsked:
-    """A person or a budget wants the sweep to end: running attempts are stopped, and nothing new begins."""
-
-    reason: str
-
-
-Event = TrialsPlanned | AttemptFinished | AttemptFailed | AttemptStopped | TimePassed | StopAsked
-
-# Commands
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LaunchTrial:
-    """Begin an attempt in a slot."""
-
-    trial_id: str
-    token: str
-    slot: Slot
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RecordComplete:
-    """Write the attempt's result to the store."""
-
-    token: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RecordEnd:
-    """Write to the store how an attempt ended, and what becomes of its trial."""
-
-    token: str
-    attempt_state: AttemptState
-    trial_state: TrialState
-    failure: Failure | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StopAttempt:
-    """Ask an attempt to stop at its next step."""
-
-    token: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KillAttempt:
-    """End an attempt's process; its time is up."""
-
-    token: str
-
-
-Command = LaunchTrial | RecordComplete | RecordEnd | StopAttempt | KillAttempt
 
 
 @dataclass(slots=True)
@@ -123,6 +52,8 @@ class _Trial:
     state: TrialState = TrialState.PLANNED
     failures: Counter[FailureKind] = field(default_factory=Counter)
     needs_device_alone: bool = False
+    micro_batches: int = 1
+    not_before_s: float = float("-inf")
     history: list[str] = field(default_factory=list)
 
 
@@ -133,6 +64,7 @@ class _Attempt:
     started_s: float
     alone: bool
     is_timed_out: bool = False
+    is_pruned: bool = False
 
 
 class Machine:
@@ -147,6 +79,7 @@ class Machine:
         self._queue: deque[str] = deque()
         self._running: dict[str, _Attempt] = {}
         self._bugs: Counter[str] = Counter()
+        self._admission = Admission(self._slots)
         self._now_s = 0.0
         self.stop_reason = ""
 
@@ -169,20 +102,18 @@ class Machine:
 
         Raises: TransitionError for an event that cannot happen now, with the trial's history.
         """
-        match event:
-            case TrialsPlanned():
-                done = self._plan(event)
-            case AttemptFinished():
-                done = self._finish(event)
-            case AttemptFailed():
-                done = self._fail(event)
-            case AttemptStopped():
-                done = self._end_stopped(event)
-            case TimePassed():
-                done = self._pass_time(event)
-            case StopAsked():
-                done = self._ask_stop(event)
-        return (*done, *self._launches())
+        handlers: dict[type[Event], Callable[[Any], tuple[Command, ...]]] = {
+            TrialsPlanned: self._plan,
+            PeakMemoryLearnt: self._learn,
+            EpochEnded: self._get_further,
+            PruneAsked: self._prune,
+            AttemptFinished: self._finish,
+            AttemptFailed: self._fail,
+            AttemptStopped: self._end_stopped,
+            TimePassed: self._pass_time,
+            StopAsked: self._ask_stop,
+        }
+        return (*handlers[type(event)](event), *self._launches())
 
     def _plan(self, event: TrialsPlanned) -> tuple[Command, ...]:
         for trial_id in event.trial_ids:
@@ -191,6 +122,18 @@ class Machine:
             self._trials[trial_id] = _Trial(history=["planned"])
             self._queue.append(trial_id)
         return ()
+
+    def _learn(self, event: PeakMemoryLearnt) -> tuple[Command, ...]:
+        self._admission.learn(event.peak_mib)
+        return ()
+
+    def _get_further(self, event: EpochEnded) -> tuple[Command, ...]:
+        self._trials[self._attempt(event.token).trial_id].failures.clear()
+        return ()
+
+    def _prune(self, event: PruneAsked) -> tuple[Command, ...]:
+        self._attempt(event.token).is_pruned = True
+        return (StopAttempt(token=event.token),)
 
     def _finish(self, event: AttemptFinished) -> tuple[Command, ...]:
         self._bugs.clear()
@@ -202,19 +145,28 @@ class Machine:
         trial = self._trials[attempt.trial_id]
         failure = self._judge(event.failure, attempt)
         trial.failures[failure.kind] += 1
-        policy = RETRIES[failure.kind]
-        retry = trial.failures[failure.kind] <= policy.retries or (bool(self.stop_reason) and _is_killed(failure))
-        trial.needs_device_alone = policy.alone
-        state = TrialState.PLANNED if retry else TrialState.FAILED
+        retry = next_try(failure.kind, trial.failures[failure.kind])
+        if retry is not None:
+            self._prepare(trial, retry)
+        is_open = retry is not None or (bool(self.stop_reason) and _is_killed(failure))
+        state = TrialState.PLANNED if is_open else TrialState.FAILED
         self._leave(event.token, state, f"failed ({failure.kind})")
         attempt_state = AttemptState.LOST if _is_killed(failure) else AttemptState.FAILED
         record = RecordEnd(token=event.token, attempt_state=attempt_state, trial_state=state, failure=failure)
         return (record, *self._break(failure))
 
+    def _prepare(self, trial: _Trial, retry: Retry) -> None:
+        """What a trial has learnt of its memory it keeps: a later failure of another kind does not undo it."""
+        trial.needs_device_alone |= retry.alone
+        trial.micro_batches = max(trial.micro_batches, retry.micro_batches)
+        trial.not_before_s = self._now_s + retry.wait_s if retry.wait_s else trial.not_before_s
+
     def _end_stopped(self, event: AttemptStopped) -> tuple[Command, ...]:
-        self._leave(event.token, TrialState.PLANNED, "stopped")
-        stopped, planned = AttemptState.STOPPED, TrialState.PLANNED
-        return (RecordEnd(token=event.token, attempt_state=stopped, trial_state=planned, failure=None),)
+        is_pruned = self._attempt(event.token).is_pruned
+        state = TrialState.PRUNED if is_pruned else TrialState.PLANNED
+        self._leave(event.token, state, "pruned" if is_pruned else "stopped")
+        attempt_state = AttemptState.PRUNED if is_pruned else AttemptState.STOPPED
+        return (RecordEnd(token=event.token, attempt_state=attempt_state, trial_state=state, failure=None),)
 
     def _pass_time(self, event: TimePassed) -> tuple[Command, ...]:
         self._now_s = event.now_s
@@ -250,18 +202,25 @@ class Machine:
         if self.stop_reason:
             return
         for slot in self._slots:
-            if not self._queue:
+            trial_id = self._next_in_queue()
+            if trial_id is None:
                 return
-            if self._admits(slot):
-                trial_id = self._queue.popleft()
+            if self._admits(slot, trial_id):
+                self._queue.remove(trial_id)
                 yield self._launch(trial_id, slot)
 
-    def _admits(self, slot: Slot) -> bool:
-        """Whether the slot is free for the next trial; one that needs its device alone waits for it at the front."""
+    def _next_in_queue(self) -> str | None:
+        """The first trial whose wait is over; one that needs more room than there is holds the others back."""
+        return next((name for name in self._queue if self._trials[name].not_before_s <= self._now_s), None)
+
+    def _admits(self, slot: Slot, trial_id: str) -> bool:
+        """Whether the slot is free for the trial."""
         neighbours = [attempt for attempt in self._running.values() if attempt.slot.device == slot.device]
         if any(attempt.slot == slot or attempt.alone for attempt in neighbours):
             return False
-        return not (self._trials[self._queue[0]].needs_device_alone and neighbours)
+        if self._trials[trial_id].needs_device_alone and neighbours:
+            return False
+        return self._admission.admits(trial_id, slot, [attempt.trial_id for attempt in neighbours])
 
     def _launch(self, trial_id: str, slot: Slot) -> LaunchTrial:
         trial = self._trials[trial_id]
@@ -272,7 +231,7 @@ class Machine:
         trial.history.append(f"launched in {slot.name} as {token}")
         alone = trial.needs_device_alone
         self._running[token] = _Attempt(trial_id=trial_id, slot=slot, started_s=self._now_s, alone=alone)
-        return LaunchTrial(trial_id=trial_id, token=token, slot=slot)
+        return LaunchTrial(trial_id=trial_id, token=token, slot=slot, micro_batches=trial.micro_batches)
 
     def _leave(self, token: str, state: TrialState, why: str) -> None:
         attempt = self._attempt(token)

@@ -5,7 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stnbench.core.errors import InfeasibleError
-from stnbench.spec.data import CLASSES, FRAMES_PER_TRACK, FoldSplitSpec, GtsrbSpec, TrackSplitSpec
+from stnbench.spec.data import (
+    CLASSES,
+    FRAMES_PER_TRACK,
+    DatasetSpec,
+    DigitsSpec,
+    FoldSplitSpec,
+    GtsrbSpec,
+    MnistSpec,
+    SignsSpec,
+    TrackSplitSpec,
+)
 from stnbench.spec.result import Cost
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
@@ -14,6 +24,12 @@ from stnbench.store.queries import StoreReader
 from stnbench.store.records import PlannedTrial
 
 GTSRB_TRAIN_IMAGES = 39_209
+
+DIGITS_TRAIN, MNIST_TRAIN = 1438, 60_000
+"""Digits in the training halves of ``digits`` and ``mnist``."""
+
+DIGITS, SUMS = 10, 19
+"""Classes of digits, and of sums of two."""
 
 Assess = Callable[[TrialSpec], Cost]
 """The cost of a trial's network, known before it runs; raises InfeasibleError where none can be built."""
@@ -120,17 +136,30 @@ def training_images(spec: TrialSpec) -> int:
     """How many images an epoch has; without opening the data, so for GTSRB that of the official set."""
     if spec.training.train_images is not None:
         return spec.training.train_images
-    if isinstance(spec.dataset, GtsrbSpec):
-        total = GTSRB_TRAIN_IMAGES
-    else:
-        total = CLASSES * FRAMES_PER_TRACK * spec.dataset.tracks_per_class
+    total, classes, frames = _training_half(spec.dataset)
     match spec.split:
-        case TrackSplitSpec(tracks_per_class=tracks):
-            return total - CLASSES * FRAMES_PER_TRACK * tracks
+        case TrackSplitSpec(tracks_per_class=held_out):
+            return total - classes * held_out * frames
         case FoldSplitSpec(folds=folds):
             return total - total // folds
         case _:
-            return total - CLASSES * FRAMES_PER_TRACK
+            return total - classes * frames
+
+
+def _training_half(dataset: DatasetSpec) -> tuple[int, int, int]:
+    """How many images a training half has, in how many classes, and how many a track has."""
+    match dataset:
+        case SignsSpec():
+            return CLASSES * FRAMES_PER_TRACK * dataset.tracks_per_class, CLASSES, FRAMES_PER_TRACK
+        case GtsrbSpec():
+            return GTSRB_TRAIN_IMAGES, CLASSES, FRAMES_PER_TRACK
+        case DigitsSpec():
+            digits = DIGITS_TRAIN
+        case MnistSpec():
+            digits = MNIST_TRAIN
+    if dataset.task == "addition":
+        return digits // 2 * dataset.copies, SUMS, dataset.copies
+    return digits * dataset.copies, DIGITS, dataset.copies
 
 
 def _plan_cell(trials: Sequence[PlannedTrial], states: Mapping[str, TrialState], assess: Assess) -> CellPlan:

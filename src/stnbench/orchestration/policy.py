@@ -7,26 +7,56 @@ from stnbench.spec.result import Failure, FailureKind
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryPolicy:
-    """How often a failed trial is tried again, and whether the next attempt has its device to itself."""
+    """How often a failed trial is tried again.
+
+    Failures of a kind are counted since the trial last got further, by an epoch. Before the n-th retry
+    ``first_wait_s * 2 ** (n - 1)`` seconds pass. With ``spares_memory`` the first retry has its device to itself, and
+    every further one also computes each batch in twice as many parts.
+    """
 
     retries: int
-    alone: bool = False
+    first_wait_s: float = 0.0
+    spares_memory: bool = False
 
 
 RETRIES: dict[FailureKind, RetryPolicy] = {
-    # Another trial on the device may have taken the memory; alone, the trial fits or it does not. Batches never shrink.
-    FailureKind.OUT_OF_MEMORY: RetryPolicy(retries=1, alone=True),
+    # Another trial on the device may have taken the memory; then parts of 1/2, 1/4, 1/8 and 1/16 of a batch, whose
+    # gradients are added up. The batch of the optimiser never shrinks.
+    FailureKind.OUT_OF_MEMORY: RetryPolicy(retries=5, spares_memory=True),
     # The same seed diverges again.
     FailureKind.DIVERGED: RetryPolicy(retries=0),
     FailureKind.TIMEOUT: RetryPolicy(retries=0),
     # The machine's doing, not the trial's; a trial that kills its worker each time must end all the same.
-    FailureKind.KILLED: RetryPolicy(retries=2),
+    FailureKind.KILLED: RetryPolicy(retries=3),
+    # A full disk or a file server that is away: it takes a person or another program to mend it. A minute in all.
+    FailureKind.INFRASTRUCTURE: RetryPolicy(retries=6, first_wait_s=1.0),
     FailureKind.INVALID: RetryPolicy(retries=0),
     FailureKind.BUG: RetryPolicy(retries=0),
 }
 
 BREAKER_THRESHOLD = 3
 """This many trials that die of the same bug, with none complete in between, stop the sweep."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retry:
+    """How a trial is tried again: after a wait, alone on its device or not, its batches computed in so many parts."""
+
+    wait_s: float
+    alone: bool
+    micro_batches: int
+
+
+def next_try(kind: FailureKind, failures: int) -> Retry | None:
+    """How to try again after so many failures of one kind, the present one counted; None where that is enough."""
+    policy = RETRIES[kind]
+    if failures > policy.retries:
+        return None
+    return Retry(
+        wait_s=policy.first_wait_s * 2 ** (failures - 1),
+        alone=policy.spares_memory,
+        micro_batches=2 ** (failures - 1) if policy.spares_memory else 1,
+    )
 
 
 def signature(failure: Failure) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,15 +12,17 @@ from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Finished, Launch, Lost, Stopped
 from stnbench.orchestration.host import ProcessIdentity
-from stnbench.orchestration.machine import (
+from stnbench.orchestration.machine import Machine
+from stnbench.orchestration.messages import (
     AttemptFailed,
     AttemptFinished,
     AttemptStopped,
     Command,
+    EpochEnded,
     Event,
     KillAttempt,
     LaunchTrial,
-    Machine,
+    PeakMemoryLearnt,
     RecordComplete,
     RecordEnd,
     StopAsked,
@@ -93,6 +95,7 @@ class Runner:
         self._clock_s = clock_s
         self._machine = Machine(engine.slots, session=identity.session, timeout_s=options.trial_timeout_s)
         self._trials: dict[str, PlannedTrial] = {}
+        self._cells: dict[str, str] = {}
         self._running: dict[str, RunningAttempt] = {}
         self._results: dict[str, TrialResult] = {}
         self._stop_asked = ""
@@ -138,6 +141,7 @@ class Runner:
         if not asked and self._trials:
             return
         self._trials |= {trial.spec.trial_id: trial for trial in asked}
+        self._cells |= {trial.spec.trial_id: trial.spec.cell_id for trial in asked}
         self._store.save_sweep(self._sweep, list(self._trials.values()), self._now())
         states = self._states(asked)
         for observer in self._observers:
@@ -148,7 +152,19 @@ class Runner:
                 self._tell(trial.spec.trial_id, state)
             else:
                 open_ids.append(trial.spec.trial_id)
+        if open_ids:
+            outcomes = self._store.outcomes(self._sweep.name)
+            self._learn_memory({trial_id: outcome.peak_memory_mib for trial_id, outcome in outcomes.items()})
         self._handle(TrialsPlanned(trial_ids=tuple(open_ids)))
+
+    def _learn_memory(self, peak_mib: Mapping[str, float]) -> None:
+        """Trials of one cell need the same memory, so those that finished tell of those that did not."""
+        by_cell: dict[str, float] = {}
+        for trial_id, peak in peak_mib.items():
+            cell = self._cells.get(trial_id, "")
+            by_cell[cell] = max(peak, by_cell.get(cell, 0.0))
+        known = {trial_id: by_cell[cell] for trial_id, cell in self._cells.items() if cell in by_cell}
+        self._handle(PeakMemoryLearnt(peak_mib=known))
 
     def _states(self, asked: Sequence[PlannedTrial]) -> list[TrialState]:
         """Where the trials stand; failed ones are planned again where that is asked for."""
@@ -170,16 +186,24 @@ class Runner:
                 self._store.add_epoch(event.token, record)
                 attempt = dataclasses.replace(attempt, epochs=(*attempt.epochs, record))
                 self._running[event.token] = attempt
+                self._handle(EpochEnded(token=event.token))
                 for observer in self._observers:
                     observer.epoch_ended(attempt)
             case Finished():
-                self._handle(self._finished(attempt))
+                self._end_well(self._finished(attempt))
             case Failed(failure=failure):
                 self._handle(AttemptFailed(token=event.token, failure=failure))
             case Stopped():
                 self._handle(AttemptStopped(token=event.token))
             case Lost():
-                self._handle(self._lost(attempt, event))
+                self._end_well(self._lost(attempt, event))
+
+    def _end_well(self, event: Event) -> None:
+        """Pass an ending on; what a result says of its cell's memory is known before the slot is given away."""
+        result = self._results.get(event.token) if isinstance(event, AttemptFinished) else None
+        if result is not None:
+            self._learn_memory({result.trial_id: result.peak_memory_mib})
+        self._handle(event)
 
     def _finished(self, attempt: RunningAttempt) -> Event:
         record = attempt.record
@@ -246,6 +270,7 @@ class Runner:
             folder=str(folder),
             data_root=str(self._options.data_root),
             resume_from=self._earlier_attempt(command.trial_id, record.number),
+            micro_batches=command.micro_batches,
         )
         self._engine.submit(command.slot, launch)
         for observer in self._observers:

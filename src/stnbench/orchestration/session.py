@@ -13,6 +13,7 @@ from typing import Literal
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import SpecError
 from stnbench.core.files import writable_folder
+from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
 from stnbench.datasets.build import open_dataset
 from stnbench.engines.base import Engine
@@ -30,7 +31,7 @@ from stnbench.spec.sweep import SweepSpec
 from stnbench.store.store import Store
 from stnbench.tracking.base import CellView, Tracker
 
-EngineName = Literal["local", "inline"]
+EngineName = Literal["local", "inline", "ray"]
 MIRROR_TIMEOUT_S = 120.0
 """How long the end of a sweep may wait for the tracker."""
 
@@ -89,7 +90,7 @@ class Session:
             return True
         if uri == local_tracking_uri(self.layout) and not self.layout.mlflow_store.exists():
             self.store.forget_mirrored(uri)
-        return self._mirror_of(sweep).sync(self.store, uri, cells, MIRROR_TIMEOUT_S)
+        return self._mirror_of(sweep).sync(self.store, hide_passwords(uri), cells, MIRROR_TIMEOUT_S)
 
     def close(self) -> None:
         """End the mirrors."""
@@ -100,6 +101,8 @@ class Session:
         return self._mirrors.setdefault(sweep.name, Mirror(sweep, self._open_tracker, warn=_warn))
 
     def _open_engine(self) -> Engine:
+        if self._options.engine == "ray":
+            return self._open_ray_engine()
         slots = plan_slots(
             visible_gpus(), available_cores(), slots=self._options.slots, per_gpu=self._options.slots_per_gpu
         )
@@ -107,10 +110,19 @@ class Session:
             return InlineEngine(plan_slots(visible_gpus(), available_cores(), slots=1)[0])
         return LocalEngine(slots, self.layout.logs)
 
+    def _open_ray_engine(self) -> Engine:
+        from stnbench.engines.ray import RayEngine
+
+        address = os.environ.get("RAY_ADDRESS") or None
+        options = self._options
+        return RayEngine(address, slots=options.slots, slots_per_gpu=options.slots_per_gpu, warn=_warn)
+
     def _open_tracker(self) -> Tracker:
         from stnbench.tracking.mlflow import MlflowTracker
 
-        return MlflowTracker(str(self._options.tracking_uri), self.layout.mlflow_artifacts)
+        uri = str(self._options.tracking_uri)
+        is_remote = uri.startswith(("http://", "https://"))  # a server knows where it keeps artifacts; not here
+        return MlflowTracker(uri, None if is_remote else self.layout.mlflow_artifacts)
 
 
 @contextlib.contextmanager
@@ -121,7 +133,8 @@ def open_session(layout: RunsLayout, options: SessionOptions) -> Iterator[Sessio
     """
     writable_folder(layout.root, "runs", remedy=f"set {RUNS_VARIABLE} to a folder you can write")
     identity = ProcessIdentity.current()
-    with orchestrator_lock(layout, identity), Store.open(layout.store, writable=True) as store:
+    holder = identity.title
+    with orchestrator_lock(layout, identity), Store.open(layout.store, writable=True, holder=holder) as store:
         session = Session(layout, store, identity, options)
         try:
             yield session
@@ -183,4 +196,4 @@ def _signals(runner: Runner) -> Iterator[None]:
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {hide_passwords(message)}", file=sys.stderr)

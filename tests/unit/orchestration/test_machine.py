@@ -9,15 +9,17 @@ from hypothesis import strategies as st
 
 from stnbench.core.errors import TransitionError
 from stnbench.engines.base import Slot
-from stnbench.orchestration.machine import (
+from stnbench.orchestration.machine import Machine
+from stnbench.orchestration.messages import (
     AttemptFailed,
     AttemptFinished,
     AttemptStopped,
     Command,
+    EpochEnded,
     Event,
     KillAttempt,
     LaunchTrial,
-    Machine,
+    PeakMemoryLearnt,
     RecordComplete,
     RecordEnd,
     StopAsked,
@@ -73,7 +75,7 @@ def test_each_kind_of_failure_has_its_own_retries(kind: FailureKind) -> None:
     for number in itertools.count(1):
         commands = it.handle(AttemptFailed(token=f"s-{number}", failure=failure(kind)))
         assert isinstance(commands[0], RecordEnd)
-        if not launches(commands):
+        if not launches(commands) and not launches(it.handle(TimePassed(now_s=1000.0 * number))):
             break
 
     assert number == RETRIES[kind].retries + 1
@@ -164,9 +166,58 @@ def test_a_worker_killed_while_stopping_costs_no_retry() -> None:
     for number in range(1, RETRIES[FailureKind.KILLED].retries + 1):
         it.handle(AttemptFailed(token=f"s-{number}", failure=failure(FailureKind.KILLED)))
     it.handle(StopAsked(reason="Ctrl-C"))
-    it.handle(AttemptFailed(token="s-3", failure=failure(FailureKind.KILLED)))
+    it.handle(AttemptFailed(token="s-4", failure=failure(FailureKind.KILLED)))
 
     assert it.state_of("a") is TrialState.PLANNED
+
+
+def test_a_trial_that_gets_further_starts_counting_anew() -> None:
+    """Kills are counted since the last epoch: a trial that is killed once an epoch completes all the same."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    for number in range(1, 3 * RETRIES[FailureKind.KILLED].retries):
+        it.handle(EpochEnded(token=f"s-{number}"))
+        it.handle(AttemptFailed(token=f"s-{number}", failure=failure(FailureKind.KILLED)))
+
+    assert it.state_of("a") is TrialState.RUNNING
+
+
+def test_each_time_memory_runs_out_batches_are_computed_in_more_parts() -> None:
+    """First alone on the device, then in 2, 4, 8 and 16 parts, and what was learnt holds after another failure."""
+    it = machine(slots=1)
+    first = it.handle(TrialsPlanned(trial_ids=("a",)))
+    parts = [command.micro_batches for command in first if isinstance(command, LaunchTrial)]
+    kinds = [FailureKind.OUT_OF_MEMORY] * 3 + [FailureKind.KILLED] + [FailureKind.OUT_OF_MEMORY] * 2
+    for number, kind in enumerate(kinds, start=1):
+        commands = it.handle(AttemptFailed(token=f"s-{number}", failure=failure(kind)))
+        parts += [command.micro_batches for command in commands if isinstance(command, LaunchTrial)]
+
+    assert parts == [1, 1, 2, 4, 4, 8, 16]
+
+
+def test_a_failing_machine_is_given_time() -> None:
+    """After a full disk a trial waits 1 s, then 2 s; trials behind it in the queue do not."""
+    it = machine(slots=1)
+    it.handle(TimePassed(now_s=100.0))
+    it.handle(TrialsPlanned(trial_ids=("a", "b")))
+    after = it.handle(AttemptFailed(token="s-1", failure=failure(FailureKind.INFRASTRUCTURE)))
+    assert launches(after) == [("b", "cpu0")]
+    it.handle(AttemptFinished(token="s-2"))
+    assert not it.is_idle
+    assert launches(it.handle(TimePassed(now_s=100.9))) == []
+    assert launches(it.handle(TimePassed(now_s=101.0))) == [("a", "cpu0")]
+    it.handle(AttemptFailed(token="s-3", failure=failure(FailureKind.INFRASTRUCTURE)))
+    assert launches(it.handle(TimePassed(now_s=102.9))) == []
+    assert launches(it.handle(TimePassed(now_s=103.0))) == [("a", "cpu0")]
+
+
+def test_trials_share_a_device_only_where_their_memory_fits() -> None:
+    """Two that are known to need 6 of 10 GiB take turns on a GPU of two slots; one of 2 GiB joins at once."""
+    gpu = [Slot(name=f"gpu0.{share}", device="0", threads=1, memory_mib=10_240) for share in range(2)]
+    it = Machine(gpu, session="s")
+    it.handle(PeakMemoryLearnt(peak_mib={"a": 6144, "b": 6144, "c": 2048}))
+    assert launches(it.handle(TrialsPlanned(trial_ids=("a", "b", "c")))) == [("a", "gpu0.0")]
+    assert launches(it.handle(AttemptFinished(token="s-1"))) == [("b", "gpu0.0"), ("c", "gpu0.1")]
 
 
 def test_the_impossible_is_refused_with_the_history() -> None:
@@ -193,9 +244,11 @@ def test_whatever_happens_every_trial_ends_once(data: st.DataObject, trials: int
         _check(commands, running, ends)
         if it.is_idle:
             break
-        if round_number % 4 == 0:
-            it.handle(TimePassed(now_s=float(round_number)))
-        commands = list(it.handle(_random_ending(data, running)))
+        commands = []
+        if round_number % 4 == 0 or not running:
+            commands += it.handle(TimePassed(now_s=100.0 * round_number))
+            _check(commands, running, ends)
+        commands = list(it.handle(_random_ending(data, running))) if running else []
         if may_stop and data.draw(st.integers(0, 9)) == 0:
             commands.extend(it.handle(StopAsked(reason="drawn")))
 

@@ -9,7 +9,15 @@ from stnbench.core.errors import InfeasibleError, SpecError
 from stnbench.orchestration.plan import Experience, plan_sweep, training_images
 from stnbench.orchestration.plan_text import plan_json, plan_lines
 from stnbench.orchestration.session import parse_duration_s
-from stnbench.spec.data import FoldSplitSpec, GtsrbSpec, OneTrackSplitSpec, SignsSpec
+from stnbench.spec.data import (
+    DigitsSpec,
+    FoldSplitSpec,
+    GtsrbSpec,
+    MnistSpec,
+    OneTrackSplitSpec,
+    SignsSpec,
+    TrackSplitSpec,
+)
 from stnbench.spec.result import Cost
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import Point, SweepSpec
@@ -75,6 +83,12 @@ def test_the_images_of_an_epoch_are_known_without_the_data() -> None:
     assert training_images(TrialSpec(dataset=GtsrbSpec(), split=OneTrackSplitSpec(), training=everything)) == 37_919
     assert training_images(TrialSpec(dataset=GtsrbSpec(), split=FoldSplitSpec(folds=10), training=everything)) == 35_289
     assert training_images(signs) == 43 * 30 * 2
+    digits = TrialSpec(dataset=DigitsSpec(copies=8), split=TrackSplitSpec(tracks_per_class=28), training=everything)
+    assert training_images(digits) == (1438 - 280) * 8
+    sums = TrialSpec(
+        dataset=MnistSpec(task="addition"), split=TrackSplitSpec(tracks_per_class=150), training=everything
+    )
+    assert training_images(sums) == 30_000 - 150 * 19
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("0.5h", 1800)])

@@ -146,15 +146,15 @@ def test_a_failure_is_a_row_and_the_others_go_on(store: Store, tmp_path: Path) -
     assert (again.launched, len(store.attempts_of_trial(bad.trial_id))) == (1, 2)
 
 
-def test_out_of_memory_is_tried_once_more(store: Store, tmp_path: Path) -> None:
-    """The retry is an attempt of its own, in a folder of its own."""
+def test_out_of_memory_is_tried_alone_and_in_ever_smaller_parts(store: Store, tmp_path: Path) -> None:
+    """Each retry is an attempt of its own, in a folder of its own; where nothing helps the trial fails."""
     spec = fake_spec(Task.OUT_OF_MEMORY)
     run(store, tmp_path, ListPlanner([spec]))
     attempts = store.attempts_of_trial(spec.trial_id)
 
-    assert [attempt.state for attempt in attempts] == [AttemptState.FAILED, AttemptState.FAILED]
+    assert [attempt.state for attempt in attempts] == [AttemptState.FAILED] * 6
     folders = RunsLayout(tmp_path / "runs").trial(spec.trial_id).iterdir()
-    assert sorted(folder.name for folder in folders) == ["001", "002"]
+    assert sorted(folder.name for folder in folders) == [f"{number:03}" for number in range(1, 7)]
 
 
 def test_a_result_that_cannot_be_read_fails_the_trial(store: Store, tmp_path: Path) -> None:

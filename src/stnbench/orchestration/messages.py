@@ -1,0 +1,132 @@
+"""What the machine is told, and what it answers: events and commands."""
+
+from dataclasses import dataclass
+
+from stnbench.engines.base import Slot
+from stnbench.spec.result import Failure
+from stnbench.spec.states import AttemptState, TrialState
+
+# Events
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialsPlanned:
+    """Trials that are to run, in order of preference."""
+
+    trial_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PeakMemoryLearnt:
+    """How much memory trials need at most, in MiB, by trial: what finished trials of the same cells took."""
+
+    peak_mib: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochEnded:
+    """An attempt got further: its next failure is the first of its kind."""
+
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PruneAsked:
+    """The planner has seen enough of an attempt: it is stopped, and its trial is pruned."""
+
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptFinished:
+    """An attempt is complete and its result is valid."""
+
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptFailed:
+    """An attempt ended with a failure; a process that died without a word is a failure of the kind ``killed``."""
+
+    token: str
+    failure: Failure
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptStopped:
+    """An attempt stopped because it was asked to."""
+
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimePassed:
+    """The clock now, in seconds from any fixed origin."""
+
+    now_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopAsked:
+    """A person or a budget wants the sweep to end: running attempts are stopped, and nothing new begins."""
+
+    reason: str
+
+
+Event = (
+    TrialsPlanned
+    | PeakMemoryLearnt
+    | EpochEnded
+    | PruneAsked
+    | AttemptFinished
+    | AttemptFailed
+    | AttemptStopped
+    | TimePassed
+    | StopAsked
+)
+
+# Commands
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchTrial:
+    """Begin an attempt in a slot, each batch computed in so many parts."""
+
+    trial_id: str
+    token: str
+    slot: Slot
+    micro_batches: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordComplete:
+    """Write the attempt's result to the store."""
+
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordEnd:
+    """Write to the store how an attempt ended, and what becomes of its trial."""
+
+    token: str
+    attempt_state: AttemptState
+    trial_state: TrialState
+    failure: Failure | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopAttempt:
+    """Ask an attempt to stop at its next step."""
+
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KillAttempt:
+    """End an attempt's process; its time is up."""
+
+    token: str
+
+
+Command = LaunchTrial | RecordComplete | RecordEnd | StopAttempt | KillAttempt
