@@ -1,17 +1,18 @@
 """What every engine promises: each attempt ends with exactly one ending, and nothing is left behind."""
 
-import os
 import sys
 import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from fake_trials import Task, fake_spec, run_fake_trial
+from ray_clusters import left_of, ray_cluster
 
 from stnbench.core.errors import EngineError
-from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Finished, Launch, Slot, Stopped
+from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Finished, Launch, Lost, Slot, Stopped
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
 from stnbench.spec.result import FailureKind
@@ -20,7 +21,16 @@ from stnbench.trials.files import load_result
 FAKE_WORKER = (sys.executable, str(Path(__file__).parents[1] / "support" / "fake_worker.py"))
 
 
-@pytest.fixture(params=["inline", pytest.param("local", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module")
+def ray_address() -> Iterator[str]:
+    """A Ray cluster of one node with one CPU."""
+    with ray_cluster(head_cpus=1) as cluster:
+        yield cluster.address
+
+
+@pytest.fixture(
+    params=["inline", pytest.param("local", marks=pytest.mark.slow), pytest.param("ray", marks=pytest.mark.slow)]
+)
 def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """Each engine, with fake trials."""
     slot = Slot(name="cpu0", device="cpu", threads=1)
@@ -30,6 +40,11 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         stand_in.run_trial = run_fake_trial  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "stnbench.trials.run", stand_in)
         made = InlineEngine(slot)
+    elif request.param == "ray":
+        address = request.getfixturevalue("ray_address")  # whose settings Ray reads when it is imported
+        from stnbench.engines.ray import RayEngine
+
+        made = RayEngine(address, command=FAKE_WORKER)
     else:
         made = LocalEngine([slot], tmp_path / "logs", command=FAKE_WORKER, grace_s=1.0)
     yield made
@@ -101,14 +116,36 @@ def test_stop_and_kill_of_unknown_attempts_do_nothing(engine: Engine) -> None:
     assert list(engine.poll(0.0)) == []
 
 
+def test_a_killed_attempt_ends_once_and_the_slot_works_again(engine: Engine, tmp_path: Path) -> None:
+    """Killing ends an attempt that would run for a minute; the inline engine can only prevent it."""
+    engine.submit(engine.slots[0], launch(tmp_path, Task.WAIT))
+    engine.kill("token-1")
+    events = events_until_end(engine)
+
+    assert [event.token for event in events] == ["token-1"]
+    assert isinstance(events[0], Stopped if isinstance(engine, InlineEngine) else Lost)
+    engine.submit(engine.slots[0], launch(tmp_path, Task.FINISH, "token-2"))
+    assert events_until_end(engine)[-1] == Finished(token="token-2")
+
+
 def test_nothing_is_left_after_close(engine: Engine, tmp_path: Path) -> None:
     """Closing ends an attempt that would run for a minute, and its process."""
     engine.submit(engine.slots[0], launch(tmp_path, Task.WAIT))
-    workers = [worker.pid for worker in getattr(engine, "_workers", {}).values()]
+    started_processes = processes_of(engine)
     started = time.monotonic()
     engine.close()
 
     assert time.monotonic() - started < 10
-    for pid in workers:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+    assert left_of(started_processes) == []
+
+
+def processes_of(engine: Engine) -> list[psutil.Process]:
+    """What an engine has started: workers, and on a cluster the hosts that have started them."""
+    if isinstance(engine, InlineEngine):
+        return []
+    if isinstance(engine, LocalEngine):
+        return [psutil.Process(worker.pid) for worker in engine._workers.values()]
+    hosts = [psutil.Process(host.pid) for host in engine._hosts]  # type: ignore[attr-defined]
+    started = [*hosts, *(child for host in hosts for child in host.children())]
+    assert len(started) == 2 * len(engine.slots)
+    return started

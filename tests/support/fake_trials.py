@@ -5,6 +5,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 
+from stnbench.core.paths import AttemptLayout
 from stnbench.core.seeds import derive_seed
 from stnbench.spec.data import Split
 from stnbench.spec.result import Cost, Environment, EpochRecord, SplitScore, TrialResult
@@ -26,6 +27,7 @@ class Task(IntEnum):
     TALK_NONSENSE = 107
     OUT_OF_MEMORY = 108
     SLEEP = 109
+    SLOW_EPOCHS = 110
 
 
 DURATIONS_S = {Task.WAIT: 60.0, Task.SLEEP: 0.2}
@@ -91,6 +93,9 @@ def run_fake_trial(
         return None
     for number in range(1, spec.training.epochs + 1):
         report(_epoch(spec, number))
+        if task is Task.SLOW_EPOCHS and not _wait(0.2, should_stop):
+            return None
+    AttemptLayout(folder).checkpoint.write_bytes(b"weights")
     result = fake_result(spec, token)
     write_result(folder, result)
     if task is Task.GARBLE_RESULT:

@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,8 +29,10 @@ class RayCluster:
     """A cluster whose head, where drivers connect, has no room for trials unless it is given some."""
 
     def __init__(self, head_cpus: int, head_gpus: int) -> None:
+        from ray._raylet import Config
         from ray.cluster_utils import Cluster
 
+        Config.initialize("")  # Ray may have been imported before the settings were made
         options = {"num_cpus": head_cpus, "num_gpus": head_gpus, "object_store_memory": OBJECT_STORE_BYTES}
         self._cluster = Cluster(initialize_head=True, head_node_args={**options, "include_dashboard": False})
 
@@ -56,8 +60,10 @@ def ray_cluster(*, head_cpus: int = 0, head_gpus: int = 0) -> Iterator[RayCluste
 
     Raises: AssertionError where one is.
     """
-    before = {name: os.environ.get(name) for name in SETTINGS}
-    os.environ.update(SETTINGS)
+    scratch = tempfile.mkdtemp(prefix="ray-")  # what killed nodes leave behind, which is no test's
+    settings = {**SETTINGS, "RAY_TMPDIR": scratch, "TMPDIR": scratch}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         cluster = RayCluster(head_cpus, head_gpus)
         try:
@@ -68,6 +74,7 @@ def ray_cluster(*, head_cpus: int = 0, head_gpus: int = 0) -> Iterator[RayCluste
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def left_of(processes: Sequence[psutil.Process], timeout_s: float = 10.0) -> list[psutil.Process]:

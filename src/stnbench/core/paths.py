@@ -59,6 +59,10 @@ class RunsLayout:
         """Output of the workers, one file a slot."""
         return self.root / "logs"
 
+    def slot_choice(self, host: str) -> Path:
+        """How many slots a machine works fastest with, as it was measured."""
+        return self.root / "machines" / f"{host}.json"
+
     def attempt(self, trial: str, number: int) -> Path:
         """The folder of one attempt of one trial."""
         return self.root / "trials" / trial / f"{number:03d}"
@@ -88,6 +92,11 @@ class AttemptLayout:
     def spec(self) -> Path:
         """The trial's specification, for a reader without the store."""
         return self.folder / "spec.json"
+
+    @property
+    def snapshots(self) -> Path:
+        """What the transformers did to a few images while the network learnt; absent where it has none."""
+        return self.folder / "snapshots.npy"
 
 
 def data_root() -> Path:

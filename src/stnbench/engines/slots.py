@@ -5,15 +5,24 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 
+import psutil
+
 from stnbench.core.errors import SpecError
 from stnbench.engines.base import Slot
 
 
-def plan_slots(gpus: Sequence[str], cores: int, *, slots: int | None = None, per_gpu: int = 1) -> tuple[Slot, ...]:
+def plan_slots(
+    gpus: Sequence[str],
+    cores: int,
+    *,
+    slots: int | None = None,
+    per_gpu: int = 1,
+    memory_mib: Mapping[str, float] | None = None,
+) -> tuple[Slot, ...]:
     """Slots from the devices at hand: ``per_gpu`` on every GPU, else one CPU slot a core with one thread each.
 
     ``slots`` sets how many CPU slots there are, each with an equal share of the cores as threads; with GPUs it limits
-    how many slots are used. CPU threads are divided among GPU slots as well.
+    how many slots are used. CPU threads are divided among GPU slots as well. ``memory_mib`` is that of each device.
     Raises: SpecError for a number below 1.
     """
     for name, value in (("slots", slots), ("slots per GPU", per_gpu), ("cores", cores)):
@@ -22,10 +31,14 @@ def plan_slots(gpus: Sequence[str], cores: int, *, slots: int | None = None, per
     if gpus:
         shares = [(gpu, share) for share in range(per_gpu) for gpu in gpus][:slots]
         threads = max(1, cores // len(shares))
-        return tuple(Slot(name=f"gpu{gpu}.{share}", device=gpu, threads=threads) for gpu, share in shares)
+        return tuple(
+            Slot(name=f"gpu{gpu}.{share}", device=gpu, threads=threads, memory_mib=(memory_mib or {}).get(gpu))
+            for gpu, share in shares
+        )
     count = slots or cores
     threads = max(1, cores // count)
-    return tuple(Slot(name=f"cpu{index}", device="cpu", threads=threads) for index in range(count))
+    memory = (memory_mib or {}).get("cpu")
+    return tuple(Slot(name=f"cpu{index}", device="cpu", threads=threads, memory_mib=memory) for index in range(count))
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -38,7 +51,26 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
+    return tuple(_ask_driver(tool, "index"))
+
+
+def device_memory_mib(gpus: Sequence[str]) -> dict[str, float]:
+    """All memory of the named GPUs, where the driver tells, and of this machine as that of ``cpu``."""
+    memory = {"cpu": psutil.virtual_memory().total / (1 << 20)}
+    tool = shutil.which("nvidia-smi")
+    for line in _ask_driver(tool, "index,uuid,memory.total") if gpus and tool else ():
+        index, uuid, total = (field.strip() for field in line.split(","))
+        memory |= {name: float(total) for name in (index, uuid) if name in gpus}
+    return memory
+
+
+def _ask_driver(tool: str, fields: str) -> list[str]:
+    """A line a GPU; none where the driver does not answer."""
     listed = subprocess.run(  # noqa: S603 - the driver's own tool, no input of ours
-        [tool, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=30, check=False
+        [tool, f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
-    return tuple(listed.stdout.split()) if listed.returncode == 0 else ()
+    return listed.stdout.splitlines() if listed.returncode == 0 else []

@@ -26,8 +26,9 @@ RETRIES: dict[FailureKind, RetryPolicy] = {
     # The same seed diverges again.
     FailureKind.DIVERGED: RetryPolicy(retries=0),
     FailureKind.TIMEOUT: RetryPolicy(retries=0),
-    # The machine's doing, not the trial's; a trial that kills its worker each time must end all the same.
-    FailureKind.KILLED: RetryPolicy(retries=3),
+    # The machine's doing, not the trial's; a trial that kills its worker each time must end all the same. Eight,
+    # because a worker takes seconds to start, and what kills it may come again in the meantime, as injected faults do.
+    FailureKind.KILLED: RetryPolicy(retries=8),
     # A full disk or a file server that is away: it takes a person or another program to mend it. A minute in all.
     FailureKind.INFRASTRUCTURE: RetryPolicy(retries=6, first_wait_s=1.0),
     FailureKind.INVALID: RetryPolicy(retries=0),

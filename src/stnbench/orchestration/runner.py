@@ -2,8 +2,8 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from stnbench.core.errors import StnbenchError
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Finished, Launch, Lost, Stopped
+from stnbench.orchestration.asking import Asking
+from stnbench.orchestration.budget import Budget, Spent
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.machine import Machine
 from stnbench.orchestration.messages import (
@@ -23,6 +25,7 @@ from stnbench.orchestration.messages import (
     KillAttempt,
     LaunchTrial,
     PeakMemoryLearnt,
+    PruneAsked,
     RecordComplete,
     RecordEnd,
     StopAsked,
@@ -32,11 +35,12 @@ from stnbench.orchestration.messages import (
 )
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.orchestration.recovery import recover, result_of
-from stnbench.planning.base import Observation, Planner
+from stnbench.orchestration.retention import drop_checkpoints
+from stnbench.planning.base import Planner
 from stnbench.spec.result import Failure, FailureKind, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store.records import AttemptStart, PlannedTrial
+from stnbench.store.records import AttemptStart
 from stnbench.store.store import Store
 from stnbench.trials.files import load_result
 
@@ -45,12 +49,17 @@ POLL_S = 0.2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOptions:
-    """What a person may ask of one run of a sweep. Times in seconds; None means no limit."""
+    """What a person may ask of one run of a sweep.
+
+    ``trial_timeout_s`` ends a trial that takes longer; None is no limit. ``keep_checkpoints`` keeps those of so many of
+    the best cells alone, None all of them.
+    """
 
     data_root: Path
     retry_failed: bool = False
-    budget_s: float | None = None
+    budget: Budget = field(default_factory=Budget)
     trial_timeout_s: float | None = None
+    keep_checkpoints: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +69,7 @@ class RunSummary:
     trials: int
     complete: int
     failed: int
+    pruned: int
     launched: int
     adopted: int
     lost: int
@@ -84,7 +94,6 @@ class Runner:
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sweep = sweep
-        self._planner = planner
         self._store = store
         self._engine = engine
         self._layout = layout
@@ -94,12 +103,13 @@ class Runner:
         self._now = now
         self._clock_s = clock_s
         self._machine = Machine(engine.slots, session=identity.session, timeout_s=options.trial_timeout_s)
-        self._trials: dict[str, PlannedTrial] = {}
-        self._cells: dict[str, str] = {}
+        self._asking = Asking(sweep=sweep, planner=planner, store=store, retry_failed=options.retry_failed, now=now)
         self._running: dict[str, RunningAttempt] = {}
         self._results: dict[str, TrialResult] = {}
         self._stop_asked = ""
         self._launched = 0
+        self._ended = 0
+        self._device_s = 0.0
 
     def ask_stop(self, reason: str) -> None:
         """End the sweep soon: running attempts stop at their next step. Safe to call from a signal handler."""
@@ -111,22 +121,24 @@ class Runner:
         Raises: StnbenchError where the sweep cannot be planned or the store, the engine or a folder fails.
         """
         adopted, lost = recover(self._store, self._layout, self._now())
-        started_s = self._clock_s()
+        self._asking.resume()
+        started_s = now_s = self._clock_s()
         self._handle(TimePassed(now_s=started_s))
         self._plan()
-        while not (self._machine.is_idle and (self._planner.is_exhausted or self._machine.stop_reason)):
+        while not (self._machine.is_idle and (self._asking.is_exhausted or self._machine.stop_reason)):
             for event in self._engine.poll(POLL_S):
                 self._take(event)
-            self._pass_time(started_s)
+            before_s, now_s = now_s, self._clock_s()
+            self._device_s += (now_s - before_s) * len(self._running)
+            self._pass_time(now_s, Spent(wall_s=now_s - started_s, device_s=self._device_s, trials=self._ended))
             self._plan()
         return self._summary(adopted, lost)
 
-    def _pass_time(self, started_s: float) -> None:
-        now_s = self._clock_s()
+    def _pass_time(self, now_s: float, spent: Spent) -> None:
         self._handle(TimePassed(now_s=now_s))
-        budget_s = self._options.budget_s
-        if budget_s is not None and now_s - started_s > budget_s:
-            self.ask_stop(f"the budget of {budget_s:g} s is spent")
+        spent_reason = self._options.budget.exceeded_by(spent)
+        if spent_reason:
+            self.ask_stop(spent_reason)
         if self._stop_asked and not self._machine.stop_reason:
             for observer in self._observers:
                 observer.stopping(self._stop_asked)
@@ -135,46 +147,14 @@ class Runner:
             observer.ticked()
 
     def _plan(self) -> None:
-        if self._planner.is_exhausted or self._machine.stop_reason:
+        asked = None if self._machine.stop_reason else self._asking.ask()
+        if asked is None:
             return
-        asked = self._planner.ask()
-        if not asked and self._trials:
-            return
-        self._trials |= {trial.spec.trial_id: trial for trial in asked}
-        self._cells |= {trial.spec.trial_id: trial.spec.cell_id for trial in asked}
-        self._store.save_sweep(self._sweep, list(self._trials.values()), self._now())
-        states = self._states(asked)
         for observer in self._observers:
-            observer.planned(asked, states)
-        open_ids = []
-        for trial, state in zip(asked, states, strict=True):
-            if state.is_final:
-                self._tell(trial.spec.trial_id, state)
-            else:
-                open_ids.append(trial.spec.trial_id)
-        if open_ids:
-            outcomes = self._store.outcomes(self._sweep.name)
-            self._learn_memory({trial_id: outcome.peak_memory_mib for trial_id, outcome in outcomes.items()})
-        self._handle(TrialsPlanned(trial_ids=tuple(open_ids)))
-
-    def _learn_memory(self, peak_mib: Mapping[str, float]) -> None:
-        """Trials of one cell need the same memory, so those that finished tell of those that did not."""
-        by_cell: dict[str, float] = {}
-        for trial_id, peak in peak_mib.items():
-            cell = self._cells.get(trial_id, "")
-            by_cell[cell] = max(peak, by_cell.get(cell, 0.0))
-        known = {trial_id: by_cell[cell] for trial_id, cell in self._cells.items() if cell in by_cell}
-        self._handle(PeakMemoryLearnt(peak_mib=known))
-
-    def _states(self, asked: Sequence[PlannedTrial]) -> list[TrialState]:
-        """Where the trials stand; failed ones are planned again where that is asked for."""
-        ids = [trial.spec.trial_id for trial in asked]
-        states = self._store.trial_states(ids)
-        failed = [trial_id for trial_id in ids if states[trial_id] is TrialState.FAILED]
-        if self._options.retry_failed and failed:
-            self._store.replan(failed)
-            states |= dict.fromkeys(failed, TrialState.PLANNED)
-        return [states[trial_id] for trial_id in ids]
+            observer.planned(asked.trials, asked.states)
+        if asked.open_ids:
+            self._handle(PeakMemoryLearnt(peak_mib=self._asking.known_peaks_mib()))
+        self._handle(TrialsPlanned(trial_ids=asked.open_ids))
 
     def _take(self, event: EngineEvent) -> None:
         """An engine's event, with what lies on the disk, becomes an event of the machine."""
@@ -183,12 +163,7 @@ class Runner:
             return
         match event:
             case Epoch(record=record):
-                self._store.add_epoch(event.token, record)
-                attempt = dataclasses.replace(attempt, epochs=(*attempt.epochs, record))
-                self._running[event.token] = attempt
-                self._handle(EpochEnded(token=event.token))
-                for observer in self._observers:
-                    observer.epoch_ended(attempt)
+                self._end_epoch(dataclasses.replace(attempt, epochs=(*attempt.epochs, record)))
             case Finished():
                 self._end_well(self._finished(attempt))
             case Failed(failure=failure):
@@ -198,11 +173,22 @@ class Runner:
             case Lost():
                 self._end_well(self._lost(attempt, event))
 
+    def _end_epoch(self, attempt: RunningAttempt) -> None:
+        token = attempt.record.token
+        self._store.add_epoch(token, attempt.epochs[-1])
+        self._running[token] = attempt
+        self._handle(EpochEnded(token=token))
+        for observer in self._observers:
+            observer.epoch_ended(attempt)
+        if self._asking.should_prune(attempt):
+            self._handle(PruneAsked(token=token))
+
     def _end_well(self, event: Event) -> None:
         """Pass an ending on; what a result says of its cell's memory is known before the slot is given away."""
         result = self._results.get(event.token) if isinstance(event, AttemptFinished) else None
         if result is not None:
-            self._learn_memory({result.trial_id: result.peak_memory_mib})
+            alike = self._asking.peaks_alike_mib({result.trial_id: result.peak_memory_mib})
+            self._handle(PeakMemoryLearnt(peak_mib=alike))
         self._handle(event)
 
     def _finished(self, attempt: RunningAttempt) -> Event:
@@ -238,6 +224,7 @@ class Runner:
                 now = self._now()
                 self._store.complete_attempt(token, result, now)
                 self._end(token, AttemptState.COMPLETE, TrialState.COMPLETE, now, result=result)
+                self._save_room()
             case RecordEnd(token=token, attempt_state=state, trial_state=trial_state, failure=failure):
                 now = self._now()
                 self._store.end_attempt(token, state, failure, now, trial_state=trial_state)
@@ -248,7 +235,7 @@ class Runner:
                 self._engine.kill(token)
 
     def _launch(self, command: LaunchTrial) -> None:
-        trial = self._trials[command.trial_id]
+        trial = self._asking.trials[command.trial_id]
         start = AttemptStart(
             trial_id=command.trial_id,
             token=command.token,
@@ -295,20 +282,19 @@ class Runner:
         failure: Failure | None = None,
     ) -> None:
         attempt = self._running.pop(token)
-        accuracy = result.validation.accuracy if result else None
         if trial_state.is_final:
-            self._tell(attempt.record.trial_id, trial_state, accuracy)
+            self._ended += 1
+            self._asking.tell(attempt, trial_state, result)
         end = EndedAttempt(
             attempt=attempt, state=state, trial_state=trial_state, finished_at=at, result=result, failure=failure
         )
         for observer in self._observers:
             observer.ended(end)
 
-    def _tell(self, trial_id: str, state: TrialState, accuracy: float | None = None) -> None:
-        if state is TrialState.COMPLETE and accuracy is None:
-            outcome = self._store.outcome(trial_id)
-            accuracy = outcome.validation.accuracy if outcome else None
-        self._planner.tell(Observation(trial_id=trial_id, state=state, validation_accuracy=accuracy))
+    def _save_room(self) -> None:
+        keep = self._options.keep_checkpoints
+        if keep is not None:
+            drop_checkpoints(self._store, self._sweep.name, self._layout, keep=keep)
 
     def _summary(self, adopted: int, lost: int) -> RunSummary:
         records = self._store.sweep_trials(self._sweep.name)
@@ -316,6 +302,7 @@ class Runner:
             trials=len(records),
             complete=sum(record.state is TrialState.COMPLETE for record in records),
             failed=sum(record.state is TrialState.FAILED for record in records),
+            pruned=sum(record.state is TrialState.PRUNED for record in records),
             launched=self._launched,
             adopted=adopted,
             lost=lost,

@@ -17,9 +17,10 @@ from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
 from stnbench.datasets.build import open_dataset
 from stnbench.engines.base import Engine
+from stnbench.engines.calibrate import measure_choice, recall_choice, remember_choice
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
-from stnbench.engines.slots import plan_slots, visible_gpus
+from stnbench.engines.slots import device_memory_mib, plan_slots, visible_gpus
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.lock import orchestrator_lock
 from stnbench.orchestration.mirroring import Mirror
@@ -28,6 +29,7 @@ from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
 from stnbench.planning.base import Planner
 from stnbench.spec.data import DatasetSpec
 from stnbench.spec.sweep import SweepSpec
+from stnbench.spec.trial import TrialSpec
 from stnbench.store.store import Store
 from stnbench.tracking.base import CellView, Tracker
 
@@ -42,6 +44,8 @@ class SessionOptions:
 
     engine: EngineName = "local"
     slots: int | None = None
+    measure_slots_with: TrialSpec | None = None
+    """A trial to measure with whether one slot with all threads or one a core is faster, where no GPU is there."""
     slots_per_gpu: int = 1
     tracking_uri: str | None = None
     """Where MLflow keeps its runs; None for no mirror."""
@@ -62,7 +66,7 @@ class Session:
 
         Raises: StnbenchError where it cannot start or go on.
         """
-        engine = self._open_engine()
+        engine = self._open_engine(options.data_root)
         progress = open_progress(len(engine.slots))
         is_mirrored = self._options.tracking_uri is not None
         observers = [progress, *([self._mirror_of(sweep)] if is_mirrored else [])]
@@ -100,22 +104,43 @@ class Session:
     def _mirror_of(self, sweep: SweepSpec) -> Mirror:
         return self._mirrors.setdefault(sweep.name, Mirror(sweep, self._open_tracker, warn=_warn))
 
-    def _open_engine(self) -> Engine:
+    def _open_engine(self, data_root: Path) -> Engine:
         if self._options.engine == "ray":
             return self._open_ray_engine()
-        slots = plan_slots(
-            visible_gpus(), available_cores(), slots=self._options.slots, per_gpu=self._options.slots_per_gpu
-        )
+        gpus, cores = visible_gpus(), available_cores()
         if self._options.engine == "inline":
-            return InlineEngine(plan_slots(visible_gpus(), available_cores(), slots=1)[0])
+            return InlineEngine(plan_slots(gpus, cores, slots=1)[0])
+        count, spec = self._options.slots, self._options.measure_slots_with
+        if spec is not None and not gpus:
+            count = self._measure_slots(spec, cores, data_root)
+        per_gpu, memory_mib = self._options.slots_per_gpu, device_memory_mib(gpus)
+        slots = plan_slots(gpus, cores, slots=count, per_gpu=per_gpu, memory_mib=memory_mib)
         return LocalEngine(slots, self.layout.logs)
+
+    def _measure_slots(self, spec: TrialSpec, cores: int, data_root: Path) -> int:
+        """What is faster on this machine, measured once and remembered."""
+        remembered = self.layout.slot_choice(self._identity.host)
+        choice = recall_choice(remembered, cores=cores)
+        if choice is None:
+            choice = measure_choice(
+                spec,
+                cores=cores,
+                open_engine=lambda slots: LocalEngine(slots, self.layout.logs),
+                scratch=self.layout.root / "calibration",
+                data_root=data_root,
+            )
+            remember_choice(remembered, choice)
+            rates = ", ".join(f"{count} slots {rate:.3f}" for count, rate in choice.trials_per_s)
+            print(f"slots=auto: short trials a second with {rates}; {choice.slots} from now on", file=sys.stderr)
+        return choice.slots
 
     def _open_ray_engine(self) -> Engine:
         from stnbench.engines.ray import RayEngine
 
-        address = os.environ.get("RAY_ADDRESS") or None
         options = self._options
-        return RayEngine(address, slots=options.slots, slots_per_gpu=options.slots_per_gpu, warn=_warn)
+        return RayEngine(
+            os.environ.get("RAY_ADDRESS"), slots=options.slots, slots_per_gpu=options.slots_per_gpu, warn=_warn
+        )
 
     def _open_tracker(self) -> Tracker:
         from stnbench.tracking.mlflow import MlflowTracker

@@ -34,9 +34,10 @@ INFRASTRUCTURE_ERRORS = frozenset(
         errno.ETIMEDOUT,
         errno.ECONNRESET,
         errno.EPIPE,
+        errno.EFBIG,
     }
 )
-"""A full, broken or read-only disk, a file server that is away, too many open files, a broken connection."""
+"""A full, broken or read-only disk or a quota, a file server that is away, too many open files, a broken connection."""
 
 
 def classify(error: BaseException) -> Failure:

@@ -166,7 +166,8 @@ def test_a_worker_killed_while_stopping_costs_no_retry() -> None:
     for number in range(1, RETRIES[FailureKind.KILLED].retries + 1):
         it.handle(AttemptFailed(token=f"s-{number}", failure=failure(FailureKind.KILLED)))
     it.handle(StopAsked(reason="Ctrl-C"))
-    it.handle(AttemptFailed(token="s-4", failure=failure(FailureKind.KILLED)))
+    last = RETRIES[FailureKind.KILLED].retries + 1
+    it.handle(AttemptFailed(token=f"s-{last}", failure=failure(FailureKind.KILLED)))
 
     assert it.state_of("a") is TrialState.PLANNED
 

@@ -1,7 +1,7 @@
 """The mirror shows everything in the end, and never gets in the way."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
-from stnbench.tracking.base import AttemptView, CellView, Tracker
+from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
 
 NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 SWEEP = SweepSpec(name="test", question="Is it shown?")
@@ -45,6 +45,10 @@ class RecordingTracker(Tracker):
     @override
     def show_cell(self, view: CellView) -> None:
         self.views[view.cell_id] = view
+
+    @override
+    def show_pictures(self, view: AttemptView, pictures: Iterable[Picture]) -> int:
+        return 0
 
     @override
     def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:

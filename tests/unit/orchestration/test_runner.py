@@ -6,17 +6,20 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import fake_trials
 import pytest
 from fake_trials import Task, fake_accuracy, fake_result, fake_spec, run_fake_trial
 from typing_extensions import override
 
-from stnbench.core.paths import RunsLayout
-from stnbench.engines.base import Slot
+from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.engines.base import Engine, Slot
 from stnbench.engines.inline import InlineEngine
+from stnbench.engines.local import LocalEngine
+from stnbench.orchestration.budget import Budget
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.observer import EndedAttempt, Observer
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
-from stnbench.planning.base import Observation, Planner
+from stnbench.planning.base import Known, Observation, Planner, Progress
 from stnbench.spec.result import FailureKind
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
@@ -28,6 +31,10 @@ from stnbench.trials.files import write_result
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SWEEP = SweepSpec(name="test", question="Does it run?")
 IDENTITY = ProcessIdentity(host="h", pid=1, boot_id="b", session="one")
+
+
+SLOT = Slot(name="cpu0", device="cpu", threads=1)
+FAKE_WORKER = (sys.executable, str(Path(fake_trials.__file__).parent / "fake_worker.py"))
 
 
 class ListPlanner(Planner):
@@ -60,20 +67,27 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture(autouse=True)
-def fake_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts run in this process and train nothing."""
     stand_in = types.ModuleType("stnbench.trials.run")
     stand_in.run_trial = run_fake_trial  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "stnbench.trials.run", stand_in)
 
 
-def run(store: Store, tmp_path: Path, planner: Planner, *observers: Observer, **options: bool | float) -> RunSummary:
-    """One run of the sweep."""
+def run(
+    store: Store,
+    tmp_path: Path,
+    planner: Planner,
+    *observers: Observer,
+    engine: Engine | None = None,
+    **options: object,
+) -> RunSummary:
+    """One run of the sweep, in this process unless an engine is given."""
     runner = Runner(
         sweep=SWEEP,
         planner=planner,
         store=store,
-        engine=InlineEngine(Slot(name="cpu0", device="cpu", threads=1)),
+        engine=engine or InlineEngine(SLOT),
         layout=RunsLayout(tmp_path / "runs"),
         identity=ProcessIdentity.current(),
         options=RunOptions(data_root=tmp_path, **options),  # type: ignore[arg-type]
@@ -232,7 +246,70 @@ def test_a_stopped_sweep_leaves_its_trials_planned(store: Store, tmp_path: Path)
 def test_a_budget_ends_a_sweep(store: Store, tmp_path: Path) -> None:
     """A wall-clock budget that is already spent lets the first trial end and starts no more."""
     specs = [fake_spec(Task.SLEEP, cell=cell) for cell in range(3)]
-    summary = run(store, tmp_path, ListPlanner(specs), budget_s=0.05)
+    summary = run(store, tmp_path, ListPlanner(specs), budget=Budget(wall_s=0.05))
 
     assert "budget" in summary.stop_reason
     assert summary.complete < 3
+
+
+def test_so_many_trials_and_no_more(store: Store, tmp_path: Path) -> None:
+    """The run ends when two trials have ended; the same command runs the rest."""
+    specs = [fake_spec(Task.FINISH, cell=cell) for cell in range(4)]
+    summary = run(store, tmp_path, ListPlanner(specs), budget=Budget(max_trials=2))
+
+    assert "2 trials have ended" in summary.stop_reason
+    assert 2 <= summary.complete < 4
+    assert run(store, tmp_path, ListPlanner(specs)).complete == 4
+
+
+class Pruning(ListPlanner):
+    """Gives up a trial after its first epoch."""
+
+    def __init__(self, specs: Sequence[TrialSpec], hopeless: str) -> None:
+        super().__init__(specs)
+        self.hopeless = hopeless
+        self.known: Sequence[Known] = ()
+
+    @override
+    def resume(self, known: Sequence[Known]) -> None:
+        self.known = known
+
+    @override
+    def should_prune(self, progress: Progress) -> bool:
+        return progress.trial_id == self.hopeless
+
+
+def test_a_hopeless_trial_is_pruned_for_good(store: Store, tmp_path: Path) -> None:
+    """It stops at its next step and is not run again; the planner is told its last validation accuracy."""
+    hopeless, fine = fake_spec(Task.SLOW_EPOCHS), fake_spec(Task.FINISH)
+    planner = Pruning([hopeless, fine], hopeless.trial_id)
+    engine = LocalEngine([SLOT], tmp_path / "logs", command=FAKE_WORKER)
+    try:
+        summary = run(store, tmp_path, planner, engine=engine)
+    finally:
+        engine.close()
+
+    assert (summary.complete, summary.failed) == (1, 0)
+    assert store.trial_states([hopeless.trial_id]) == {hopeless.trial_id: TrialState.PRUNED}
+    told = {observation.trial_id: observation for observation in planner.told}
+    assert told[hopeless.trial_id].state is TrialState.PRUNED
+    assert told[hopeless.trial_id].validation_accuracy == pytest.approx(fake_accuracy(hopeless) / 2)
+    again = Pruning([hopeless, fine], hopeless.trial_id)
+    assert run(store, tmp_path, again).launched == 0
+    assert {known.planned.spec.trial_id: known.state for known in again.known} == {
+        hopeless.trial_id: TrialState.PRUNED,
+        fine.trial_id: TrialState.COMPLETE,
+    }
+    assert len(again.told) == 2
+
+
+def test_checkpoints_of_all_but_the_best_cells_are_dropped(store: Store, tmp_path: Path) -> None:
+    """With room for one cell, the checkpoints of its trials stay and those of the other complete trials go."""
+    specs = [fake_spec(Task.FINISH, cell=cell, seed=seed) for cell in range(3) for seed in (1, 2)]
+    means = {spec.cell_id: fake_accuracy(spec.with_seed(1)) + fake_accuracy(spec.with_seed(2)) for spec in specs}
+    best = max(means, key=lambda cell: means[cell])
+    run(store, tmp_path, ListPlanner(specs), keep_checkpoints=1)
+    layout = RunsLayout(tmp_path / "runs")
+    kept = {spec.cell_id for spec in specs if AttemptLayout(layout.attempt(spec.trial_id, 1)).checkpoint.exists()}
+
+    assert kept == {best}

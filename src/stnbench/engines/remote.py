@@ -1,0 +1,170 @@
+"""The far end of a slot: what a node of a cluster runs to execute the attempts of one slot.
+
+It knows nothing of the cluster. Requests and answers are bytes and text, so that whatever carries them needs to know
+none of our classes.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stnbench.core.errors import EngineError
+from stnbench.core.files import write_atomic
+from stnbench.core.identity import RESULTS_VERSION, Json
+from stnbench.core.paths import DATA_VARIABLE, AttemptLayout
+from stnbench.engines.base import Epoch, Launch, Slot
+from stnbench.engines.local import LocalEngine
+from stnbench.engines.protocol import decode, encode
+from stnbench.engines.slots import visible_gpus
+
+REPLY_S = 0.5
+"""How long an answer may wait for something to happen; a request to stop or to kill waits as long at most."""
+
+CHECKPOINT_PERIOD_S = 30.0
+"""How often a running attempt's checkpoint is sent along, so that a lost node costs no more than this."""
+
+Parcel = tuple[list[bytes], dict[str, bytes]]
+"""Events in order, one encoded message each, and files of the attempt by name, of which all come with its end."""
+
+
+class SlotHost:
+    """A slot on this node: a local engine of one slot that works in a scratch folder of its own.
+
+    The attempt's folder and the earlier one to resume from exist where the orchestrator is; here they are scratch, and
+    their files travel. The data folder is this node's ``STNBENCH_DATA``, or else of the same path as the
+    orchestrator's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        threads: int,
+        is_cuda: bool,
+        command: Sequence[str] | None = None,
+        reply_s: float = REPLY_S,
+        checkpoint_period_s: float = CHECKPOINT_PERIOD_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        gpus = visible_gpus() if is_cuda else ()
+        if is_cuda and not gpus:
+            raise EngineError(f"slot {name} was given a GPU that it cannot see", remedy="see `nvidia-smi` on its node")
+        self._slot = Slot(name=name, device=gpus[0] if gpus else "cpu", threads=threads)
+        self._scratch = Path(tempfile.mkdtemp(prefix="stnbench-slot-"))
+        self._engine = LocalEngine([self._slot], self._scratch / "logs", command=command)
+        self._engine.warm_up()
+        self._reply_s = reply_s
+        self._checkpoint_period_s = checkpoint_period_s
+        self._clock = clock
+        self._sent_s = 0.0
+        self._token = ""
+
+    def describe(self) -> str:
+        """Where this is, as a JSON object: ``host``, ``pid``, ``device`` and ``results_version``."""
+        described: dict[str, Json] = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "device": self._slot.device,
+            "results_version": RESULTS_VERSION,
+        }
+        return json.dumps(described)
+
+    def begin(self, launch: bytes, checkpoint: bytes | None) -> Parcel:
+        """Begin an attempt, from the checkpoint of an earlier one if there is any; what happened first.
+
+        Raises: EngineError where an attempt runs already; OSError where the scratch folder cannot be written.
+        """
+        message = decode(launch)
+        if not isinstance(message, Launch):
+            raise EngineError("a slot was asked to begin what is no attempt", remedy="this is a bug of the engine")
+        if self._token:
+            raise EngineError(f"slot {self._slot.name} already runs attempt {self._token}", remedy="wait for its end")
+        self._engine.poll(0.0)  # a worker that died in the meantime must not cost this attempt
+        self._clear()
+        self._folder.mkdir()
+        if checkpoint is not None:
+            self._earlier.mkdir()
+            write_atomic(AttemptLayout(self._earlier).checkpoint, checkpoint)
+        here = dataclasses.replace(
+            message,
+            folder=str(self._folder),
+            data_root=os.environ.get(DATA_VARIABLE) or message.data_root,
+            resume_from=None if checkpoint is None else str(self._earlier),
+        )
+        self._token, self._sent_s = message.token, self._clock()
+        self._engine.submit(self._slot, here)
+        return self.poll()
+
+    def poll(self) -> Parcel:
+        """What has happened since the last answer; waits a moment for something to happen."""
+        events = self._engine.poll(self._reply_s)
+        files: dict[str, bytes] = {}
+        if any(not isinstance(event, Epoch) for event in events):
+            files = _read_files(AttemptLayout(self._folder), only_checkpoint=False)
+            self._clear()
+            self._token = ""
+        elif events and self._clock() - self._sent_s >= self._checkpoint_period_s:
+            files = _read_files(AttemptLayout(self._folder), only_checkpoint=True)
+            self._sent_s = self._clock()
+        return [encode(event) for event in events], files
+
+    def stop(self, token: str) -> None:
+        """Ask the attempt to stop at its next step."""
+        self._engine.stop(token)
+
+    def kill(self, token: str) -> None:
+        """End the attempt's process now."""
+        self._engine.kill(token)
+
+    def close(self) -> None:
+        """End the worker and remove the scratch folder."""
+        self._engine.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    @property
+    def _folder(self) -> Path:
+        return self._scratch / "attempt"
+
+    @property
+    def _earlier(self) -> Path:
+        return self._scratch / "earlier"
+
+    def _clear(self) -> None:
+        for folder in (self._folder, self._earlier):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def checkpoint_of(launch: Launch) -> bytes | None:
+    """The checkpoint to resume from, where the orchestrator is; None, to begin anew, where it cannot be read."""
+    if launch.resume_from is None:
+        return None
+    try:
+        return AttemptLayout(Path(launch.resume_from)).checkpoint.read_bytes()
+    except OSError:
+        return None
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    """Write the files of a parcel into an attempt's folder, its result last: where that is, all is.
+
+    Raises: OSError, for example when the disk is full; EngineError for a file that no attempt has.
+    """
+    layout = AttemptLayout(folder)
+    known = {path.name: path for path in (layout.spec, layout.checkpoint, layout.result)}
+    strange = sorted(files.keys() - known.keys())
+    if strange:
+        raise EngineError(f"a slot sent files that no attempt has: {strange}", remedy="run one version on all nodes")
+    for name, path in known.items():
+        if name in files:
+            write_atomic(path, files[name])
+
+
+def _read_files(layout: AttemptLayout, *, only_checkpoint: bool) -> dict[str, bytes]:
+    paths = (layout.checkpoint,) if only_checkpoint else (layout.spec, layout.checkpoint, layout.result)
+    return {path.name: path.read_bytes() for path in paths if path.exists()}

@@ -1,0 +1,171 @@
+"""Between planner and store: what is asked, what is known of it already, and what the planner is told."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from stnbench.orchestration.observer import RunningAttempt
+from stnbench.planning.base import Known, Observation, Planner, Progress
+from stnbench.spec.result import TrialResult
+from stnbench.spec.states import TrialState
+from stnbench.spec.sweep import SweepSpec
+from stnbench.store.records import Outcome, PlannedTrial
+from stnbench.store.store import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """Trials that the planner wants now, and where each stands."""
+
+    trials: Sequence[PlannedTrial]
+    states: Sequence[TrialState]
+
+    @property
+    def open_ids(self) -> tuple[str, ...]:
+        """Those that are to run."""
+        pairs = zip(self.trials, self.states, strict=True)
+        return tuple(trial.spec.trial_id for trial, state in pairs if not state.is_final)
+
+
+class Asking:
+    """Asks a planner, keeps the store in step, and tells the planner what became of its questions.
+
+    A trial that is final is never run again, whoever asked for it first; its planner is told at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        sweep: SweepSpec,
+        planner: Planner,
+        store: Store,
+        retry_failed: bool,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._sweep = sweep
+        self._planner = planner
+        self._store = store
+        self._retry_failed = retry_failed
+        self._now = now
+        self._cells: dict[str, str] = {}
+        self.trials: dict[str, PlannedTrial] = {}
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether nothing more will be asked."""
+        return self._planner.is_exhausted
+
+    def resume(self) -> None:
+        """Let the planner know what earlier runs of the sweep left."""
+        name = self._sweep.name
+        if all(record.spec.name != name for record in self._store.sweeps()):
+            return
+        outcomes, epochs = self._store.outcomes(name), self._store.epochs_of_sweep(name)
+        known = []
+        for trial in self._store.sweep_trials(name):
+            seen = epochs.get(trial.trial_id, [])
+            last = max((item.attempt for item in seen), default=0)
+            accuracies = tuple(item.record.validation_accuracy for item in seen if item.attempt == last)
+            outcome = outcomes.get(trial.trial_id)
+            planned = PlannedTrial(spec=trial.spec, point=trial.point, label=trial.label, is_twin=trial.is_twin)
+            accuracy = _accuracy(trial.state, outcome, accuracies)
+            flops = None if outcome is None else outcome.cost.flops
+            again = self._retry_failed and trial.state is TrialState.FAILED
+            known.append(
+                Known(
+                    planned=planned,
+                    state=TrialState.PLANNED if again else trial.state,
+                    validation_accuracy=accuracy,
+                    epochs=accuracies,
+                    flops=flops,
+                )
+            )
+        self._planner.resume(known)
+
+    def ask(self) -> Asked | None:
+        """What the planner wants now; None where it wants nothing new.
+
+        Raises: SpecError for a sweep that cannot be meant; StoreError.
+        """
+        if self._planner.is_exhausted:
+            return None
+        trials = self._planner.ask()
+        if not trials and self.trials:
+            return None
+        self.trials |= {trial.spec.trial_id: trial for trial in trials}
+        self._cells |= {trial.spec.trial_id: trial.spec.cell_id for trial in trials}
+        self._store.save_sweep(self._sweep, list(self.trials.values()), self._now())
+        asked = Asked(trials=trials, states=self._states(trials))
+        for trial, state in zip(asked.trials, asked.states, strict=True):
+            if state.is_final:
+                self._tell_known(trial.spec.trial_id, state)
+        return asked
+
+    def tell(self, attempt: RunningAttempt, state: TrialState, result: TrialResult | None) -> None:
+        """Tell the planner how a trial ended that it asked for."""
+        accuracy = attempt.epochs[-1].validation_accuracy if attempt.epochs else None
+        self._planner.tell(
+            Observation(
+                trial_id=attempt.record.trial_id,
+                state=state,
+                validation_accuracy=result.validation.accuracy if result else accuracy,
+                flops=result.cost.flops if result else None,
+            )
+        )
+
+    def should_prune(self, attempt: RunningAttempt) -> bool:
+        """Whether the planner has seen enough of an attempt, after its last epoch."""
+        record = attempt.epochs[-1]
+        spec = attempt.trial.spec
+        return self._planner.should_prune(
+            Progress(
+                trial_id=spec.trial_id,
+                epoch=record.epoch,
+                epochs=spec.training.epochs,
+                validation_accuracy=record.validation_accuracy,
+                health=record.health,
+            )
+        )
+
+    def known_peaks_mib(self) -> dict[str, float]:
+        """The peak memory of every trial of which a trial of the same cell is complete."""
+        outcomes = self._store.outcomes(self._sweep.name)
+        return self.peaks_alike_mib({trial_id: outcome.peak_memory_mib for trial_id, outcome in outcomes.items()})
+
+    def peaks_alike_mib(self, peak_mib: Mapping[str, float]) -> dict[str, float]:
+        """Trials of one cell need the same memory, so those that finished tell of those that did not."""
+        by_cell: dict[str, float] = {}
+        for trial_id, peak in peak_mib.items():
+            cell = self._cells.get(trial_id, "")
+            by_cell[cell] = max(peak, by_cell.get(cell, 0.0))
+        return {trial_id: by_cell[cell] for trial_id, cell in self._cells.items() if cell in by_cell}
+
+    def _states(self, asked: Sequence[PlannedTrial]) -> list[TrialState]:
+        """Where the trials stand; failed ones are planned again where that is asked for."""
+        ids = [trial.spec.trial_id for trial in asked]
+        states = self._store.trial_states(ids)
+        failed = [trial_id for trial_id in ids if states[trial_id] is TrialState.FAILED]
+        if self._retry_failed and failed:
+            self._store.replan(failed)
+            states |= dict.fromkeys(failed, TrialState.PLANNED)
+        return [states[trial_id] for trial_id in ids]
+
+    def _tell_known(self, trial_id: str, state: TrialState) -> None:
+        outcome = self._store.outcome(trial_id) if state is TrialState.COMPLETE else None
+        epochs = self._store.epochs_of_trial(trial_id) if state is TrialState.PRUNED else []
+        accuracies = tuple(item.record.validation_accuracy for item in epochs)
+        self._planner.tell(
+            Observation(
+                trial_id=trial_id,
+                state=state,
+                validation_accuracy=_accuracy(state, outcome, accuracies),
+                flops=outcome.cost.flops if outcome else None,
+            )
+        )
+
+
+def _accuracy(state: TrialState, outcome: Outcome | None, epochs: Sequence[float]) -> float | None:
+    """What a planner may know: of a complete trial its score, of a pruned one its last epoch's."""
+    if state is TrialState.COMPLETE and outcome is not None:
+        return outcome.validation.accuracy
+    return epochs[-1] if state is TrialState.PRUNED and epochs else None

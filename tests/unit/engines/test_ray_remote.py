@@ -1,0 +1,181 @@
+"""The far end of a slot executes attempts in scratch folders and sends their files along, whatever carries them."""
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_trials import Task, fake_spec
+
+from stnbench.core.errors import EngineError
+from stnbench.core.identity import RESULTS_VERSION
+from stnbench.engines.base import EngineEvent, Epoch, Failed, Finished, Launch, Lost, Stopped
+from stnbench.engines.protocol import decode, encode
+from stnbench.engines.remote import Parcel, SlotHost, checkpoint_of, write_files
+
+pytestmark = pytest.mark.slow
+
+SUPPORT = Path(__file__).parents[2] / "support"
+FAKE_WORKER = (sys.executable, str(SUPPORT / "fake_worker.py"))
+NOWHERE = Launch(spec=fake_spec(Task.FINISH), token="a", folder="/nowhere/attempt", data_root="/nowhere/data")
+"""An attempt whose folders exist on the orchestrator's machine only."""
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlotHost]:
+    """A host of a CPU slot with fake trials, whose scratch folder is a test's."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    made = SlotHost("node-cpu0", threads=1, is_cuda=False, command=FAKE_WORKER, reply_s=0.1)
+    yield made
+    made.close()
+
+
+def task(name: Task, token: str = "a") -> bytes:
+    """An attempt of this task, as it is sent."""
+    return encode(replace(NOWHERE, spec=fake_spec(name), token=token))
+
+
+def until_end(host: SlotHost, first: Parcel, timeout_s: float = 20.0) -> tuple[list[EngineEvent], dict[str, bytes]]:
+    """Events up to the end of the attempt that has begun, and the files that came with it."""
+    (lines, files), events = first, list[EngineEvent]()
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        events += [event for event in map(decode, lines) if isinstance(event, EngineEvent)]
+        if events and not isinstance(events[-1], Epoch):
+            break
+        lines, files = host.poll()
+    return events, files
+
+
+def test_the_files_of_an_attempt_come_with_its_end(host: SlotHost, tmp_path: Path) -> None:
+    """The orchestrator's folder is never touched, and nothing stays on the node."""
+    events, files = until_end(host, host.begin(encode(NOWHERE), None))
+
+    assert [type(event) for event in events] == [Epoch, Epoch, Finished]
+    assert sorted(files) == ["checkpoint.pt", "result.json", "spec.json"]
+    assert b'"token":"a"' in files["result.json"].replace(b" ", b"")
+    assert list(tmp_path.glob("stnbench-slot-*/attempt")) == []
+
+
+def test_a_worker_that_dies_leaves_what_it_had_written(host: SlotHost) -> None:
+    """A result that reached the node's disk is not lost with its worker, and the slot works again."""
+    events, files = until_end(host, host.begin(task(Task.DIE_AFTER_RESULT), None))
+
+    assert isinstance(events[-1], Lost)
+    assert "SIGKILL" in events[-1].reason
+    assert "result.json" in files
+    again, _ = until_end(host, host.begin(task(Task.FINISH, "b"), None))
+    assert again[-1] == Finished(token="b")
+
+
+def test_a_slot_runs_one_attempt_that_can_be_stopped(host: SlotHost) -> None:
+    """A second one is refused without harm to the first."""
+    first = host.begin(task(Task.WAIT), None)
+    with pytest.raises(EngineError, match="already runs attempt a"):
+        host.begin(task(Task.FINISH, "b"), None)
+    host.stop("a")
+
+    assert until_end(host, first)[0] == [Stopped(token="a")]
+
+
+def test_a_killed_attempt_is_lost(host: SlotHost) -> None:
+    """Its worker ends, and the host says so."""
+    first = host.begin(task(Task.WAIT), None)
+    host.kill("a")
+
+    assert isinstance(until_end(host, first)[0][-1], Lost)
+
+
+def test_an_earlier_checkpoint_lies_where_the_attempt_looks_for_it(host: SlotHost, tmp_path: Path) -> None:
+    """What travels to the node is what was read where the orchestrator is; one that is gone is done without."""
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    (earlier / "checkpoint.pt").write_bytes(b"weights")
+    launch = replace(NOWHERE, spec=fake_spec(Task.WAIT), resume_from=str(earlier))
+    host.begin(encode(launch), checkpoint_of(launch))
+
+    (there,) = tmp_path.glob("stnbench-slot-*/earlier/checkpoint.pt")
+    assert there.read_bytes() == b"weights"
+    assert checkpoint_of(NOWHERE) is None
+    assert checkpoint_of(replace(NOWHERE, resume_from="/nowhere/earlier")) is None
+
+
+def test_a_running_attempt_sends_its_checkpoint_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that is lost later costs what came after the last one sent; in between epochs come without it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    now = [0.0]
+    host = SlotHost("n", threads=1, is_cuda=False, command=FAKE_WORKER, reply_s=0.1, clock=lambda: now[0])
+    host.begin(task(Task.WAIT), None)
+    (folder,) = tmp_path.glob("stnbench-slot-*/attempt")
+    (folder / "checkpoint.pt").write_bytes(b"weights")
+    epoch = until_end_of_epoch()
+    monkeypatch.setattr(host._engine, "poll", lambda _: [epoch])
+    early = host.poll()
+    now[0] = 31.0
+    due, after = host.poll(), host.poll()
+    monkeypatch.undo()
+    host.close()
+
+    assert [files for _, files in (early, due, after)] == [{}, {"checkpoint.pt": b"weights"}, {}]
+
+
+def until_end_of_epoch() -> Epoch:
+    """The event of a first epoch."""
+    from fake_trials import fake_result
+
+    return Epoch(token="a", record=fake_result(NOWHERE.spec, "a").epochs[0])
+
+
+def test_a_host_says_where_it_is(host: SlotHost) -> None:
+    """Its device and the meaning that its code gives results are checked before it gets an attempt."""
+    import json
+    import os
+
+    described = json.loads(host.describe())
+
+    assert (described["device"], described["pid"]) == ("cpu", os.getpid())
+    assert described["results_version"] == RESULTS_VERSION
+
+
+def test_a_gpu_slot_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that was to run on a GPU does not run on a CPU instead."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    with pytest.raises(EngineError, match="cannot see"):
+        SlotHost("n", threads=1, is_cuda=True)
+
+
+def test_nothing_is_left_of_a_closed_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker has ended and the scratch folder is gone, also in the middle of an attempt."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    host = SlotHost("n", threads=1, is_cuda=False, command=FAKE_WORKER, reply_s=0.1)
+    host.begin(task(Task.WAIT), None)
+    host.close()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_launch_that_is_none_is_refused(host: SlotHost) -> None:
+    """Only attempts begin."""
+    with pytest.raises(EngineError, match="no attempt"):
+        host.begin(encode(Stopped(token="a")), None)
+
+
+def test_the_result_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a result is, its attempt's other files are as well; a file that no attempt has is not written anywhere."""
+    written: list[str] = []
+    monkeypatch.setattr("stnbench.engines.remote.write_atomic", lambda path, _: written.append(path.name))
+    write_files(tmp_path, {"result.json": b"{}", "checkpoint.pt": b"", "spec.json": b"{}"})
+
+    assert written == ["spec.json", "checkpoint.pt", "result.json"]
+    with pytest.raises(EngineError, match="no attempt has"):
+        write_files(tmp_path, {"../elsewhere": b""})
+
+
+def test_a_trial_that_fails_there_fails_here(host: SlotHost) -> None:
+    """Its traceback travels."""
+    events, _ = until_end(host, host.begin(task(Task.FAIL), None))
+
+    assert isinstance(events[-1], Failed)
+    assert "fake_trials.py" in events[-1].failure.traceback
