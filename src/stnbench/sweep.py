@@ -15,10 +15,11 @@ from stnbench.config.points import PointComposer
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.command import DONE, SOME_FAILED, run_command
 from stnbench.core.cores import available_cores
-from stnbench.core.errors import InfeasibleError
+from stnbench.core.errors import InfeasibleError, SpecError
 from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RunsLayout, data_root
 from stnbench.engines.slots import plan_slots, visible_gpus
+from stnbench.orchestration.budget import Budget
 from stnbench.orchestration.plan import Experience, plan_sweep, read_experience
 from stnbench.orchestration.plan_text import plan_json, plan_lines
 from stnbench.orchestration.runner import RunOptions, RunSummary
@@ -32,14 +33,20 @@ from stnbench.orchestration.session import (
     prepare_datasets,
     tracking_uri,
 )
-from stnbench.planning.grid import GridPlanner, points
+from stnbench.planning.base import Planner
+from stnbench.planning.build import build_planner
+from stnbench.planning.cells import survey
 from stnbench.report.board import Leaderboard
 from stnbench.report.cells import cell_views
 from stnbench.report.output import REPORTS, leaderboard_json, print_leaderboard, read_leaderboard, write_boards
+from stnbench.spec.planner import SAMPLERS, GridPlannerSpec, RacingPlannerSpec
 from stnbench.spec.result import FailureKind
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
+from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
+
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,8 @@ class _Question:
 
     sweep: SweepSpec
     compose: PointComposer
-    planner: GridPlanner
+    planner: Planner
+    slots: int
     source: Path | None
 
 
@@ -69,7 +77,11 @@ def _ask(options: argparse.Namespace) -> _Question:
     source, overrides = take_dataset_root(parse_overrides(options.overrides))
     sweep = read_sweep(find_sweep(options.sweep, Path.cwd()), composer, overrides)
     compose = PointComposer(sweep, composer)
-    return _Question(sweep=sweep, compose=compose, planner=GridPlanner(sweep, compose), source=source)
+    slots = len(
+        plan_slots(visible_gpus(), available_cores(), slots=_number(options.slots), per_gpu=options.slots_per_gpu)
+    )
+    planner = build_planner(sweep, compose, slots=slots)
+    return _Question(sweep=sweep, compose=compose, planner=planner, slots=slots, source=source)
 
 
 def _plan(question: _Question, options: argparse.Namespace) -> int:
@@ -89,28 +101,57 @@ def _plan(question: _Question, options: argparse.Namespace) -> int:
         states=states,
         assess=assess_cost,
         experience=experience,
-        slots=len(plan_slots(visible_gpus(), available_cores(), slots=options.slots, per_gpu=options.slots_per_gpu)),
-        points=sum(1 for _ in points(question.sweep)),
+        slots=question.slots,
+        points=_points(question.sweep, planned),
         notes=question.compose.notes,
     )
-    print(json.dumps(plan_json(plan)) if options.json else "\n".join(plan_lines(plan)))
+    further = _further(question.sweep)
+    print(json.dumps(plan_json(plan)) if options.json else "\n".join([*plan_lines(plan), *further]))
     return DONE
+
+
+def _points(sweep: SweepSpec, planned: Sequence[PlannedTrial]) -> int:
+    """How many points the axes span; of a space that is sampled, those that were drawn."""
+    if sweep.planner.kind in SAMPLERS:
+        return len({trial.spec.cell_id for trial in planned if not trial.is_twin})
+    return sum(1 for _ in sweep.points())
+
+
+def _further(sweep: SweepSpec) -> list[str]:
+    """What the plan does not show, because answers decide it."""
+    match sweep.planner:
+        case GridPlannerSpec():
+            return []
+        case RacingPlannerSpec(max_seeds=seeds):
+            return [f"then up to {seeds} seeds for cells that may still be the best (racing)"]
+        case planner:
+            return [f"these are the first; {planner.kind} asks for {planner.trials} trials in all, by the answers"]
 
 
 def _run(question: _Question, options: argparse.Namespace) -> int:
     layout = RunsLayout.from_environment()
     uri = None if options.no_mlflow else tracking_uri(layout)
-    session_options = SessionOptions(
-        engine=options.engine, slots=options.slots, slots_per_gpu=options.slots_per_gpu, tracking_uri=uri
-    )
     run_options = RunOptions(
         data_root=data_root(),
         retry_failed=options.retry_failed,
-        budget_s=parse_duration_s(options.budget) if options.budget else None,
+        budget=Budget(
+            wall_s=parse_duration_s(options.budget) if options.budget else None,
+            device_hours=options.device_hours,
+            max_trials=options.max_trials,
+        ),
+        keep_checkpoints=options.keep_checkpoints,
         trial_timeout_s=parse_duration_s(options.trial_timeout) if options.trial_timeout else None,
     )
     # Composed before anything is written: a sweep that cannot be meant leaves no trace.
-    datasets = dict.fromkeys(trial.spec.dataset for trial in GridPlanner(question.sweep, question.compose).ask())
+    specs = list(survey(question.sweep, question.compose))
+    datasets = dict.fromkeys(spec.dataset for spec in specs)
+    session_options = SessionOptions(
+        engine=options.engine,
+        slots=_number(options.slots),
+        measure_slots_with=specs[0] if options.slots == AUTO and specs else None,
+        slots_per_gpu=options.slots_per_gpu,
+        tracking_uri=uri,
+    )
     with open_session(layout, session_options) as session:
         prepare_datasets(datasets, data_root=run_options.data_root, source=question.source)
         summary = session.run(question.sweep, question.planner, run_options)
@@ -119,7 +160,19 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
     if summary.trials and len(infeasible) == summary.trials:
         raise InfeasibleError(f"no cell of {question.sweep.name} can be built: {infeasible[0]}")
     _say_end(summary, board, layout, uri)
-    return DONE if summary.complete == summary.trials else SOME_FAILED
+    return DONE if summary.complete + summary.pruned == summary.trials else SOME_FAILED
+
+
+def _number(slots: str | None) -> int | None:
+    """``--slots`` as a number; None for the default and for ``auto``.
+
+    Raises: SpecError for anything else.
+    """
+    if slots is None or slots == AUTO:
+        return None
+    if slots.isdecimal():
+        return int(slots)
+    raise SpecError(f"--slots is '{slots}'", remedy=f"use a whole number, or {AUTO}")
 
 
 def _report(session: Session, sweep: SweepSpec, *, as_json: bool) -> Leaderboard:
@@ -146,7 +199,7 @@ def _say_end(summary: RunSummary, board: Leaderboard, layout: RunsLayout, uri: s
     if summary.adopted or summary.lost:
         lines.append(f"after the last run ended early: {summary.adopted} results adopted, {summary.lost} attempts lost")
     if summary.stop_reason:
-        left = summary.trials - summary.complete - summary.failed
+        left = summary.trials - summary.complete - summary.failed - summary.pruned
         lines.append(f"stopped with {left} trials to go ({summary.stop_reason}); the same command goes on")
     if summary.failed:
         lines.append(f"{summary.failed} trials failed: python -m stnbench.status {board.sweep}")
@@ -173,10 +226,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--plan", action="store_true", help="list cells, cost and expected time; train nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parser.add_argument("--engine", choices=get_args(EngineName), default="local", help="where attempts run")
-    parser.add_argument("--slots", type=int, help="how many trials run at once (default: one a GPU, or one a core)")
+    parser.add_argument(
+        "--slots",
+        metavar="N",
+        help="how many trials run at once (default: one a GPU, or one a core; auto: measure once)",
+    )
     parser.add_argument("--slots-per-gpu", type=int, default=1, help="trials that share a GPU (default: %(default)s)")
     parser.add_argument("--retry-failed", action="store_true", help="try failed trials again")
     parser.add_argument("--budget", metavar="2h", help="stop after this long (90s, 30m, 2h)")
+    parser.add_argument("--device-hours", type=float, help="stop when slots have worked for so many hours together")
+    parser.add_argument("--max-trials", type=int, help="stop when so many trials have ended in this run")
+    parser.add_argument("--keep-checkpoints", type=int, metavar="K", help="keep those of the K best cells alone")
     parser.add_argument("--trial-timeout", metavar="30m", help="end a trial that takes longer than this")
     parser.add_argument("--no-mlflow", action="store_true", help="show nothing in MLflow; `stnbench.mirror` can later")
     return parser

@@ -14,7 +14,7 @@ class PointComposer:
         self._sweep = sweep
         self._composer = composer
         axes = [axis for grid in sweep.grids for axis in grid]
-        self._choices = {(axis.name, choice.label): choice for axis in axes for choice in axis.choices}
+        self._choices = {(axis.name, choice.label): choice for axis in axes for choice in axis.values}
         self.notes: dict[str, int] = {}
 
     def overrides(self, point: Point) -> tuple[Override, ...]:

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stnbench.config.compose import Composer, as_value, read_yaml
+from stnbench.config.axes import AxisReader
+from stnbench.config.compose import Composer, read_yaml
 from stnbench.config.locate import shown
+from stnbench.config.planners import PLANNER_KEYS, change_planner, is_planned, read_planner, read_pruner
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.spec.codec import from_plain
-from stnbench.spec.sweep import Axis, Choice, GridPlannerSpec, Override, PlannerSpec, SweepSpec, Value, show_value
+from stnbench.spec.sweep import Axis, Choice, Labels, Override, SweepSpec, Value, label_of, show_value
 
-_KEYS = ("question", "base", "axes", "exclude", "seeds", "twins", "within", "planner")
+_KEYS = ("question", "base", "axes", "exclude", "seeds", "twins", "within", *PLANNER_KEYS)
 _SWEEP_OVERRIDES = ("seeds", "twins")
 
 
@@ -19,9 +20,9 @@ def read_sweep(path: Path, composer: Composer, overrides: Iterable[Override] = (
     """The sweep that a file describes, with overrides of the command line for all its cells.
 
     An override of an axis (``transformer=affine``) narrows the sweep to the points with that value; ``seeds`` and
-    ``twins`` replace the file's; everything else joins the base. Unless it says aloud what holds anyway, it makes a
-    variant with a name of its own (``locnet_sizes-gtsrb``), so that its trials and reports stand beside the sweep's as
-    it is shipped.
+    ``twins`` replace the file's, as do ``planner``, ``planner.trials`` and the like; everything else joins the base.
+    Unless it says aloud what holds anyway, it makes a variant with a name of its own (``locnet_sizes-gtsrb``), so that
+    its trials and reports stand beside the sweep's as it is shipped.
     Raises: UnknownNameError or SpecError naming the file, the key and the remedy.
     """
     reader = _Reader(path)
@@ -38,12 +39,15 @@ def _changes(override: Override, spec: SweepSpec, composer: Composer) -> bool:
     """Whether the override is more than what the sweep's file or, where that is silent, the defaults say."""
     if any(axis.name == override.key for grid in spec.grids for axis in grid):
         return True
+    if override.key in PLANNER_KEYS:
+        return not is_planned(spec, override)
     base = {said.key: said.value for said in spec.base}
     return base[override.key] != override.value if override.key in base else not composer.is_default(override)
 
 
 def _varies(override: Override) -> bool:
-    return override.key not in _SWEEP_OVERRIDES
+    """More trials of the same search are the same sweep; another planner is another."""
+    return override.key not in _SWEEP_OVERRIDES and not override.key.startswith(("planner.", "pruner."))
 
 
 def _suffix(override: Override, composer: Composer) -> str:
@@ -58,22 +62,37 @@ def _apply(spec: SweepSpec, override: Override, where: str) -> SweepSpec:
         return replace(spec, seeds=_seeds(override.value, "the command line"))
     if override.key == "twins":
         return replace(spec, twins=_flag(override.value, "twins", "the command line"))
+    if override.key.partition(".")[0] in PLANNER_KEYS:
+        return change_planner(spec, override)
     if not any(axis.name == override.key for grid in spec.grids for axis in grid):
         return replace(spec, base=(*spec.base, override))
-    return _narrow(spec, override.key, _label(override.key, override.value), where)
+    return _narrow(spec, override.key, override.value, where)
 
 
-def _narrow(spec: SweepSpec, name: str, label: str, where: str) -> SweepSpec:
-    """Only the points with this label; a grid that has none of them goes."""
-    labels = [choice.label for grid in spec.grids for axis in grid if axis.name == name for choice in axis.choices]
-    if label not in labels:
-        raise UnknownNameError(f"value of the axis {name}", label, dict.fromkeys(labels), where=where)
+def _narrow(spec: SweepSpec, name: str, value: Value, where: str) -> SweepSpec:
+    """Only the points with this value, and those where the axis is not; a grid that has none of them goes."""
+    label = label_of(name, value)
+    axes = [axis for grid in spec.grids for axis in grid if axis.name == name]
+    if not any(_kept(axis, label, value) for axis in axes):
+        known = dict.fromkeys(choice.label for axis in axes for choice in axis.values)
+        raise UnknownNameError(f"value of the axis {name}", label, known, where=where)
     grids = []
     for grid in spec.grids:
-        kept = [choice for axis in grid if axis.name == name for choice in axis.choices if choice.label == label]
-        if kept:
-            grids.append(tuple(replace(axis, choices=tuple(kept)) if axis.name == name else axis for axis in grid))
+        kept = {axis.name: _kept(axis, label, value) for axis in grid if axis.name == name}
+        if kept.get(name):
+            narrowed = [replace(axis, choices=kept[name], span=None) if axis.name == name else axis for axis in grid]
+            grids.append(tuple(narrowed))
     return replace(spec, axes=grids[0], more_axes=tuple(grids[1:]))
+
+
+def _kept(axis: Axis, label: str, value: Value) -> tuple[Choice, ...]:
+    """What an axis has of a value: a range has every number between its ends."""
+    if axis.span is None:
+        return tuple(choice for choice in axis.choices if choice.label == label)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not axis.span.low <= value <= axis.span.high:  # type: ignore[operator]
+        return ()
+    return (Choice(label=label, overrides=(Override(key=axis.name, value=value),)),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +102,10 @@ class _Reader:
     @property
     def where(self) -> str:
         return shown(self.path)
+
+    @property
+    def axes(self) -> AxisReader:
+        return AxisReader(self.where)
 
     def read(self) -> SweepSpec:
         content: dict[str, Any] = read_yaml(self.path)
@@ -96,79 +119,50 @@ class _Reader:
             return SweepSpec(
                 name=self.path.stem,
                 question=" ".join(content["question"].split()),
-                base=self._overrides(content.get("base"), "base"),
+                base=self.axes.overrides(content.get("base"), "base"),
                 axes=axes,
                 more_axes=tuple(more_axes),
                 exclude=self._exclude(content.get("exclude"), (axes, *more_axes)),
                 seeds=_seeds(content.get("seeds", [1, 2]), self.where),
                 twins=_flag(content.get("twins", True), "twins", self.where),
                 within=self._text(content.get("within", ""), "within"),
-                planner=self._planner(content.get("planner", "grid")),
+                planner=read_planner(content.get("planner", "grid"), self.where),
+                pruner=read_pruner(content.get("pruner"), self.where),
             )
         except SpecError as error:
             if self.where in error.problem:
                 raise
             raise type(error)(f"{self.where}: {error.problem}", remedy=error.remedy) from error
 
-    def _mapping(self, value: object, key: str) -> dict[str, Any]:
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise SpecError(f"{self.where}: {key} is a {type(value).__name__}", remedy="write keys and values")
-        return {str(name): item for name, item in value.items()}
-
-    def _overrides(self, value: object, key: str) -> tuple[Override, ...]:
-        items = self._mapping(value, key).items()
-        return tuple(Override(key=name, value=as_value(item, f"{key}.{name}", self.where)) for name, item in items)
-
     def _grids(self, value: object) -> list[tuple[Axis, ...]]:
         """A mapping of axes spans one grid, a list of mappings one grid each."""
         items = value if isinstance(value, list) and value else [value]
-        grids = [self._mapping(item, "axes").items() for item in items]
-        return [tuple(self._axis(name, choices) for name, choices in grid) for grid in grids]
-
-    def _axis(self, name: str, value: object) -> Axis:
-        """A list of values for one key, or a mapping of labels to overrides that change together."""
-        if isinstance(value, dict):
-            named = self._mapping(value, f"axes.{name}").items()
-            choices = [Choice(label=key, overrides=self._overrides(item, f"axes.{name}.{key}")) for key, item in named]
-        elif isinstance(value, list):
-            values = [as_value(item, f"axes.{name}", self.where) for item in value]
-            choices = [Choice(label=_label(name, item), overrides=(Override(key=name, value=item),)) for item in values]
-        else:
-            raise SpecError(
-                f"{self.where}: axes.{name} is {value!r}", remedy="write a list of values, or named choices"
-            )
-        return Axis(name=name, choices=tuple(choices))
+        return [self.axes.grid(item) for item in items]
 
     def _text(self, value: object, key: str) -> str:
         if isinstance(value, str):
             return value
         raise SpecError(f"{self.where}: {key} is {value!r}", remedy="write a name")
 
-    def _exclude(self, value: object, grids: Iterable[tuple[Axis, ...]]) -> tuple[tuple[tuple[str, str], ...], ...]:
+    def _exclude(self, value: object, grids: Iterable[tuple[Axis, ...]]) -> tuple[Labels, ...]:
         if value is None:
             return ()
         if not isinstance(value, list):
             raise SpecError(f"{self.where}: exclude is a {type(value).__name__}", remedy="write a list of points")
         labels: dict[str, list[str]] = {}
         for axis in (axis for grid in grids for axis in grid):
-            labels.setdefault(axis.name, []).extend(choice.label for choice in axis.choices)
+            labels.setdefault(axis.name, []).extend(choice.label for choice in axis.values)
         return tuple(self._excluded(item, labels) for item in value)
 
-    def _excluded(self, value: object, labels: Mapping[str, Collection[str]]) -> tuple[tuple[str, str], ...]:
+    def _excluded(self, value: object, labels: Mapping[str, Collection[str]]) -> Labels:
         """One point to leave out; a misspelt one would leave out nothing without a word."""
-        pairs = tuple((pair.key, _label(pair.key, pair.value)) for pair in self._overrides(value, "exclude"))
+        pairs = tuple((pair.key, label_of(pair.key, pair.value)) for pair in self.axes.overrides(value, "exclude"))
         for name, label in pairs:
             if name not in labels:
                 raise UnknownNameError("axis of exclude", name, labels, where=self.where)
             if label not in labels[name]:
                 raise UnknownNameError(f"value of the axis {name}", label, labels[name], where=self.where)
         return pairs
-
-    def _planner(self, value: object) -> PlannerSpec:
-        plain: dict[str, Any] = {"kind": value} if isinstance(value, str) else self._mapping(value, "planner")
-        return from_plain(GridPlannerSpec, plain, where=self.where, prefix="planner")
 
 
 def _seeds(value: object, where: str) -> tuple[int, ...]:
@@ -184,12 +178,3 @@ def _flag(value: object, key: str, where: str) -> bool:
     if isinstance(value, bool):
         return value
     raise SpecError(f"{where}: {key} is {value!r}", remedy="write true or false")
-
-
-def _label(key: str, value: Value) -> str:
-    """How tables name a value: names and sizes speak for themselves, numbers and switches carry their key."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, tuple):
-        return show_value(value).strip("[]")
-    return f"{key.rpartition('.')[2]}={show_value(value)}"

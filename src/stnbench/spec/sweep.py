@@ -1,11 +1,17 @@
 """A sweep: a question, the axes that answer it, and the points they span."""
 
+import functools
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 from stnbench.core.identity import Json
 from stnbench.spec.check import require
 from stnbench.spec.codec import Strict
+from stnbench.spec.planner import SAMPLERS, GridPlannerSpec, PlannerSpec, PrunerSpec
+from stnbench.spec.space import Span
+
+Labels = tuple[tuple[str, str], ...]
+"""Pairs of an axis and the label of its value there."""
 
 Scalar = None | bool | int | float | str
 Value = Scalar | tuple[Scalar, ...]
@@ -33,26 +39,37 @@ class Choice(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis(Strict):
-    """One thing that varies."""
+    """One thing that varies: over ``choices``, or over the numbers of ``span`` as values of the key ``name``.
+
+    ``when`` holds the conditions of its being there at all: axes above it, and the labels of theirs with which it is.
+    """
 
     name: str
-    choices: tuple[Choice, ...]
+    choices: tuple[Choice, ...] = ()
+    span: Span | None = None
+    when: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values."""
         labels = [choice.label for choice in self.choices]
-        require(bool(labels), f"axes.{self.name}", labels, "give at least one value")
+        require(bool(labels) != bool(self.span), f"axes.{self.name}", labels, "give at least one value")
         require(len(set(labels)) == len(labels), f"axes.{self.name}", labels, "give each value once")
 
+    @property
+    def values(self) -> tuple[Choice, ...]:
+        """Every value there is, in order; those of a range as well."""
+        return self.choices if self.span is None else _values_of(self.name, self.span)
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GridPlannerSpec(Strict):
-    """Every point of every grid, less the excluded ones, with every seed."""
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of the configuration that it sets."""
+        if self.span is not None:
+            return frozenset({self.name})
+        return frozenset(item.key for choice in self.choices for item in choice.overrides)
 
-    kind: Literal["grid"] = "grid"
-
-
-PlannerSpec = GridPlannerSpec
+    def applies(self, labels: Collection[tuple[str, str]]) -> bool:
+        """Whether it is there at a point with these labels of the axes above."""
+        return all(any((name, label) in labels for label in own) for name, own in self.when)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +82,7 @@ class SweepSpec(Strict):
     ``within`` names the axis whose choices are tasks of their own, so that cells are compared with those of the same
     choice only (empty where all are one task). ``file`` is the name of its file in ``sweeps/`` (empty for a single
     trial), ``overrides`` what the command line changed for all cells; both are in the values above already, and kept so
-    that the sweep can be asked again.
+    that the sweep can be asked again. ``planner`` proposes cells; ``pruner`` ends trials early, None ends none.
     """
 
     name: str
@@ -73,11 +90,12 @@ class SweepSpec(Strict):
     base: tuple[Override, ...] = ()
     axes: tuple[Axis, ...] = ()
     more_axes: tuple[tuple[Axis, ...], ...] = ()
-    exclude: tuple[tuple[tuple[str, str], ...], ...] = ()
+    exclude: tuple[Labels, ...] = ()
     seeds: tuple[int, ...] = (1, 2)
     twins: bool = True
     within: str = ""
     planner: PlannerSpec = field(default_factory=GridPlannerSpec)
+    pruner: PrunerSpec | None = None
     file: str = ""
     overrides: tuple[Override, ...] = ()
 
@@ -89,28 +107,65 @@ class SweepSpec(Strict):
             require(len(set(names)) == len(names), "axes", names, "name each axis once in a grid")
             known = not self.within or self.within in names
             require(known, "within", self.within, f"an axis of every grid, such as {', '.join(names)}")
-            for name, choice in ((axis.name, choice) for axis in grid for choice in axis.choices):
+            for name, choice in ((axis.name, choice) for axis in grid for choice in axis.values):
                 same = meaning.setdefault((name, choice.label), choice) == choice
                 require(same, f"axes.{name}", choice.label, "let a name stand for the same in every grid")
+            self._check_grid(grid)
         require(bool(self.seeds), "seeds", list(self.seeds), "give at least one seed")
         require(len(set(self.seeds)) == len(self.seeds), "seeds", list(self.seeds), "give each seed once")
+
+    def _check_grid(self, grid: tuple[Axis, ...]) -> None:
+        above: set[str] = set()
+        samples = self.planner.kind in SAMPLERS
+        require(not (self.within and samples), "within", self.within, "planner: grid or racing compares within an axis")
+        for axis in grid:
+            key = f"axes.{axis.name}"
+            for name, _ in axis.when:
+                require(name in above, f"{key}.when", name, "an axis with choices that stands above it")
+            if axis.span is None:
+                above.add(axis.name)
+            visited = samples or axis.span is None or axis.span.is_stepped
+            remedy = "say step: or values: (how many), or let planner: random or tpe choose"
+            require(visited, key, "a range without steps", remedy)
+            whole = self.within != axis.name or (axis.span is None and not axis.when)
+            require(whole, "within", self.within, "an axis with choices and without conditions")
 
     @property
     def grids(self) -> tuple[tuple[Axis, ...], ...]:
         """The axes of every grid, in the order of the file."""
         return (self.axes, *self.more_axes)
 
+    def points(self) -> Iterator["Point"]:
+        """Every point of one grid after the other, the last axis fastest, less the excluded ones."""
+        for grid in self.grids:
+            for labels in _spread(grid, ()):
+                if not self.excludes(labels):
+                    yield Point(labels=labels)
+
+    def excludes(self, labels: Labels) -> bool:
+        """Whether points with these labels are left out."""
+        return any(set(excluded) <= set(labels) for excluded in self.exclude)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point(Strict):
     """One label for every axis of a grid: where a cell stands in its sweep."""
 
-    labels: tuple[tuple[str, str], ...]
+    labels: Labels
 
     @property
     def label(self) -> str:
         """The labels joined, for tables."""
         return " · ".join(label for _, label in self.labels) or "base"
+
+
+def label_of(key: str, value: Value) -> str:
+    """How tables name a value: names and sizes speak for themselves, numbers and switches carry their key."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, tuple):
+        return show_value(value).strip("[]")
+    return f"{key.rpartition('.')[2]}={show_value(value)}"
 
 
 def show_value(value: Json | Value) -> str:
@@ -122,3 +177,21 @@ def show_value(value: Json | Value) -> str:
     if isinstance(value, tuple | list):
         return f"[{','.join(show_value(item) for item in value)}]"
     return str(value)
+
+
+def _spread(axes: tuple[Axis, ...], labels: Labels) -> Iterator[Labels]:
+    """The points of a grid that begin with these labels."""
+    if not axes:
+        yield labels
+    elif not axes[0].applies(labels):
+        yield from _spread(axes[1:], labels)
+    else:
+        for choice in axes[0].values:
+            yield from _spread(axes[1:], (*labels, (axes[0].name, choice.label)))
+
+
+@functools.lru_cache(maxsize=256)
+def _values_of(name: str, span: Span) -> tuple[Choice, ...]:
+    return tuple(
+        Choice(label=label_of(name, number), overrides=(Override(key=name, value=number),)) for number in span.numbers()
+    )

@@ -9,6 +9,7 @@ from stnbench.config.locate import conf_folder, find_sweep, sweep_files
 from stnbench.config.points import PointComposer
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.planning.build import build_planner
 from stnbench.planning.grid import GridPlanner
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.sweep import SweepSpec
@@ -44,7 +45,7 @@ def test_every_shipped_sweep_can_be_planned(composer: Composer) -> None:
     """No shipped sweep is broken; test_published_sweeps composes those of 2015 on GTSRB as well."""
     for name, path in sweep_files(Path("/nowhere")).items():
         sweep = read_sweep(path, composer)
-        assert GridPlanner(sweep, PointComposer(sweep, composer)).ask(), name
+        assert build_planner(sweep, PointComposer(sweep, composer)).ask(), name
 
 
 def test_overrides_make_a_variant_with_a_name_of_its_own(tmp_path: Path, composer: Composer) -> None:

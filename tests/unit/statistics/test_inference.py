@@ -1,4 +1,4 @@
-"""Intervals and comparisons of the report."""
+"""Intervals and comparisons of cells."""
 
 import math
 from random import Random
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from stnbench.core.errors import SpecError
-from stnbench.report.stats import (
+from stnbench.statistics.inference import (
     ENOUGH_SEEDS,
     Standing,
     accuracy_estimate,

@@ -1,0 +1,42 @@
+"""From the specification of a sweep to its planner."""
+
+from stnbench.planning.base import ComposePoint, Planner
+from stnbench.planning.grid import GridPlanner
+from stnbench.planning.health import HealthJudge
+from stnbench.planning.pruning import Judge, OptunaJudge, PruningPlanner, ThresholdJudge
+from stnbench.planning.racing import RacingPlanner
+from stnbench.planning.sampling import SamplingPlanner
+from stnbench.spec.planner import GridPlannerSpec, HealthPrunerSpec, PrunerSpec, RacingPlannerSpec, ThresholdPrunerSpec
+from stnbench.spec.sweep import SweepSpec
+
+
+def build_planner(sweep: SweepSpec, compose: ComposePoint, *, slots: int = 1) -> Planner:
+    """The planner that a sweep asks for, and its pruner; ``slots`` is how many trials run at once.
+
+    Optuna is imported only where one of them needs it.
+    Raises: SpecError for a sampler that does not exist or cannot be used.
+    """
+    planner = _build(sweep, compose, slots)
+    if sweep.pruner is None:
+        return planner
+    return PruningPlanner(planner, _judge(sweep.pruner, sweep.name), sweep)
+
+
+def _build(sweep: SweepSpec, compose: ComposePoint, slots: int) -> Planner:
+    match sweep.planner:
+        case GridPlannerSpec():
+            return GridPlanner(sweep, compose)
+        case RacingPlannerSpec() as spec:
+            return RacingPlanner(sweep, spec, compose)
+        case spec:
+            return SamplingPlanner(sweep, spec, compose, slots=slots)
+
+
+def _judge(spec: PrunerSpec, sweep: str) -> Judge:
+    match spec:
+        case ThresholdPrunerSpec():
+            return ThresholdJudge(spec)
+        case HealthPrunerSpec():
+            return HealthJudge(spec)
+        case _:
+            return OptunaJudge(spec, sweep)

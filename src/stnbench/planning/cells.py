@@ -1,0 +1,104 @@
+"""The cells of a grid, and twins: what a point means, without its seeds."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+from stnbench.core.errors import InfeasibleError
+from stnbench.planning.base import ComposePoint
+from stnbench.spec.planner import SAMPLERS, GridPlannerSpec
+from stnbench.spec.sweep import Axis, Point, SweepSpec
+from stnbench.spec.trial import TrialSpec
+from stnbench.store.records import PlannedTrial
+
+TWIN_LABEL = "no ST"
+SURVEYED_MAX = 1000
+"""Points of a sampled space that are looked at before it is searched."""
+
+
+def grid_cells(sweep: SweepSpec, compose: ComposePoint) -> list[PlannedTrial]:
+    """The twins and the cells of every grid, each once, with some seed.
+
+    Points that mean the same trial (a localisation network's size without a transformer) are one cell.
+    Raises: SpecError for a point that cannot be meant.
+    """
+    cells: dict[str, tuple[Point, TrialSpec]] = {}
+    for point in sweep.points():
+        spec = compose(point)
+        cells.setdefault(spec.cell_id, (point, spec))
+    twins = _twins(cells, axes_of_transformers(sweep)) if sweep.twins else ()
+    return [*twins, *(PlannedTrial(spec=spec, point=point, label=point.label) for point, spec in cells.values())]
+
+
+def with_seeds(cells: Iterable[PlannedTrial], seeds: Iterable[int]) -> list[PlannedTrial]:
+    """Every cell with every seed: all with the first before any with the second."""
+    seeded = itertools.product(seeds, list(cells))
+    return [dataclasses.replace(cell, spec=cell.spec.with_seed(seed)) for seed, cell in seeded]
+
+
+def survey(sweep: SweepSpec, compose: ComposePoint) -> Iterator[TrialSpec]:
+    """Trials that stand for all that the sweep may ask: of a sampled range the lowest value, and not every point.
+
+    Raises: SpecError for a point that cannot be meant.
+    """
+    if sweep.planner.kind not in SAMPLERS:
+        yield from (cell.spec for cell in grid_cells(sweep, compose))
+        return
+    grids = [tuple(map(_pinned, grid)) for grid in sweep.grids]
+    pinned = dataclasses.replace(sweep, axes=grids[0], more_axes=tuple(grids[1:]), planner=GridPlannerSpec())
+    for point in itertools.islice(pinned.points(), SURVEYED_MAX):
+        try:
+            yield compose(point)
+        except InfeasibleError:
+            continue
+
+
+def axes_of_transformers(sweep: SweepSpec) -> frozenset[str]:
+    """The axes that change nothing but transformers and their localisation networks."""
+    keys: dict[str, set[str]] = {}
+    for axis in (axis for grid in sweep.grids for axis in grid):
+        keys.setdefault(axis.name, set()).update(axis.keys)
+    parts = ("locnet", "transformer")
+    return frozenset(
+        name for name, own in keys.items() if own and all(key.rpartition("@")[2].startswith(parts) for key in own)
+    )
+
+
+def twin_of(point: Point, spec: TrialSpec, left_out: frozenset[str]) -> PlannedTrial:
+    """The twin of a proposed cell, called after what is not on the axes ``left_out``."""
+    labels = tuple((name, label) for name, label in point.labels if name not in left_out)
+    label = " · ".join([*(label for _, label in labels), TWIN_LABEL])
+    return PlannedTrial(spec=spec.twin(), point=Point(labels=labels), label=label, is_twin=True)
+
+
+def _pinned(axis: Axis) -> Axis:
+    return axis if axis.span is None else dataclasses.replace(axis, span=None, choices=axis.values[:1])
+
+
+def _twins(cells: dict[str, tuple[Point, TrialSpec]], left_out: frozenset[str]) -> Iterator[PlannedTrial]:
+    """The twins that are not cells themselves; each keeps the labels that all of its cells share.
+
+    It keeps none on the axes ``left_out``: what they change, it has not.
+    """
+    groups: dict[str, list[tuple[Point, TrialSpec]]] = {}
+    for point, spec in cells.values():
+        twin = spec.twin()
+        if twin.cell_id not in cells:
+            groups.setdefault(twin.cell_id, []).append((point, twin))
+    # A label that every cell of the sweep has says nothing; one that only these cells have does.
+    everywhere = _shared(point for point, _ in cells.values())
+    for group in groups.values():
+        shared = _shared(point for point, _ in group)
+        first, twin = group[0]
+        labels = tuple(
+            (name, label) for name, label in first.labels if (name, label) in shared and name not in left_out
+        )
+        telling = [label for name, label in labels if (name, label) not in everywhere]
+        yield PlannedTrial(
+            spec=twin, point=Point(labels=labels), label=" · ".join([*telling, TWIN_LABEL]), is_twin=True
+        )
+
+
+def _shared(points: Iterable[Point]) -> set[tuple[str, str]]:
+    sets: Sequence[set[tuple[str, str]]] = [set(point.labels) for point in points]
+    return set.intersection(*sets) if sets else set()

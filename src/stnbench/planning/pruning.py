@@ -1,0 +1,196 @@
+"""Ending trials early: any planner with a judge of running trials."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from stnbench.planning.base import Known, Observation, Planner, Progress
+from stnbench.planning.samplers import quiet
+from stnbench.spec.planner import AshaPrunerSpec, HyperbandPrunerSpec, MedianPrunerSpec, PrunerSpec, ThresholdPrunerSpec
+from stnbench.spec.states import TrialState
+from stnbench.spec.sweep import SweepSpec
+from stnbench.store.records import PlannedTrial
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.pruners import BasePruner
+
+
+class Judge(ABC):
+    """Decides which running trials go on. Trials of one group are compared with one another."""
+
+    @abstractmethod
+    def expect(self, trial_id: str, group: str, epochs: int) -> None:
+        """A trial will run, for so many epochs at most."""
+
+    @abstractmethod
+    def is_hopeless(self, progress: Progress) -> bool:
+        """Whether an expected trial should end after this epoch."""
+
+    def end(self, observation: Observation) -> None:
+        """An expected trial has ended."""
+        del observation
+
+
+class ThresholdJudge(Judge):
+    """Looks at each trial by itself."""
+
+    def __init__(self, spec: ThresholdPrunerSpec) -> None:
+        self._spec = spec
+
+    @override
+    def expect(self, trial_id: str, group: str, epochs: int) -> None:
+        del trial_id, group, epochs
+
+    @override
+    def is_hopeless(self, progress: Progress) -> bool:
+        spec = self._spec
+        if progress.epoch < max(1, spec.warmup_epochs):
+            return False
+        is_low = spec.accuracy is not None and progress.validation_accuracy < spec.accuracy
+        limit = spec.outside_share
+        return is_low or (limit is not None and any(one.outside_share > limit for one in progress.health))
+
+
+class OptunaJudge(Judge):
+    """One of Optuna's pruners, with a study in memory for each group, where one trial is one of ours."""
+
+    def __init__(self, spec: PrunerSpec, sweep: str) -> None:
+        self._spec = spec
+        self._sweep = sweep
+        self._studies: dict[str, optuna.Study] = {}
+        self._trials: dict[str, tuple[optuna.Study, optuna.Trial]] = {}
+        self._epochs: dict[str, int] = {}
+
+    @override
+    def expect(self, trial_id: str, group: str, epochs: int) -> None:
+        with quiet():
+            if group not in self._studies:
+                self._studies[group] = self._open_study(group, epochs)
+            self._trials[trial_id] = (self._studies[group], self._studies[group].ask())
+
+    @override
+    def is_hopeless(self, progress: Progress) -> bool:
+        trial_id = progress.trial_id
+        if trial_id not in self._trials or progress.epoch <= self._epochs.get(trial_id, 0):
+            return False  # an attempt that begins again says nothing new at first
+        self._epochs[trial_id] = progress.epoch
+        _, trial = self._trials[trial_id]
+        with quiet():
+            trial.report(progress.validation_accuracy, progress.epoch)
+            return trial.should_prune()
+
+    @override
+    def end(self, observation: Observation) -> None:
+        import optuna
+
+        study, trial = self._trials.pop(observation.trial_id, (None, None))
+        if study is None or trial is None:
+            return
+        accuracy = observation.validation_accuracy
+        states = optuna.trial.TrialState
+        with quiet():
+            if observation.state is TrialState.COMPLETE and accuracy is not None:
+                study.tell(trial, accuracy)
+            else:
+                is_pruned = observation.state is TrialState.PRUNED
+                study.tell(trial, state=states.PRUNED if is_pruned else states.FAIL)
+
+    def _open_study(self, group: str, epochs: int) -> "optuna.Study":
+        import optuna
+
+        sampler = optuna.samplers.RandomSampler(seed=0)  # asked for nothing
+        name = f"{self._sweep}/{group}"  # Hyperband's brackets come from the name and the number of a trial
+        return optuna.create_study(direction="maximize", sampler=sampler, pruner=self._pruner(epochs), study_name=name)
+
+    def _pruner(self, epochs: int) -> "BasePruner":
+        from optuna import pruners
+
+        match self._spec:
+            case AshaPrunerSpec(min_epochs=least, reduction_factor=factor):
+                return pruners.SuccessiveHalvingPruner(min_resource=least, reduction_factor=factor)
+            case HyperbandPrunerSpec(min_epochs=least, reduction_factor=factor):
+                most = max(epochs, least)
+                return pruners.HyperbandPruner(min_resource=least, max_resource=most, reduction_factor=factor)
+            case MedianPrunerSpec(startup_trials=trials, warmup_epochs=warmup):
+                return pruners.MedianPruner(n_startup_trials=trials, n_warmup_steps=warmup)
+            case _:
+                return pruners.NopPruner()
+
+
+class PruningPlanner(Planner):
+    """A planner whose trials may end early.
+
+    Twins always finish, since gains are measured against them, and nothing ends after its last epoch. With ``within``,
+    trials are compared with those of the same task only.
+    """
+
+    def __init__(self, planner: Planner, judge: Judge, sweep: SweepSpec) -> None:
+        self._planner = planner
+        self._judge = judge
+        self._within = sweep.within
+        self._expected: set[str] = set()
+        self._hopeless: set[str] = set()
+
+    @override
+    def resume(self, known: Sequence[Known]) -> None:
+        for item in known:
+            spec = item.planned.spec
+            self._expect(item.planned)
+            for epoch, accuracy in enumerate(item.epochs, 1):
+                self._ask_judge(
+                    Progress(
+                        trial_id=spec.trial_id,
+                        epoch=epoch,
+                        epochs=spec.training.epochs,
+                        validation_accuracy=accuracy,
+                    )
+                )
+            if item.state.is_final:
+                accuracy_at_end = item.validation_accuracy
+                self._judge.end(
+                    Observation(trial_id=spec.trial_id, state=item.state, validation_accuracy=accuracy_at_end)
+                )
+        self._planner.resume(known)
+
+    @override
+    def ask(self) -> Sequence[PlannedTrial]:
+        asked = self._planner.ask()
+        for trial in asked:
+            self._expect(trial)
+        return asked
+
+    @override
+    def tell(self, observation: Observation) -> None:
+        if observation.state.is_final:
+            self._judge.end(observation)
+        self._planner.tell(observation)
+
+    @override
+    def should_prune(self, progress: Progress) -> bool:
+        if self._planner.should_prune(progress) or progress.trial_id in self._hopeless:
+            return True
+        if self._ask_judge(progress):
+            self._hopeless.add(progress.trial_id)
+            return True
+        return False
+
+    @property
+    @override
+    def is_exhausted(self) -> bool:
+        return self._planner.is_exhausted
+
+    def _expect(self, trial: PlannedTrial) -> None:
+        trial_id = trial.spec.trial_id
+        if trial.is_twin or trial_id in self._expected:
+            return
+        self._expected.add(trial_id)
+        group = dict(trial.point.labels).get(self._within, "")
+        self._judge.expect(trial_id, group, trial.spec.training.epochs)
+
+    def _ask_judge(self, progress: Progress) -> bool:
+        if progress.trial_id not in self._expected or progress.epoch >= progress.epochs:
+            return False
+        return self._judge.is_hopeless(progress)

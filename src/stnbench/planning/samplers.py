@@ -1,0 +1,133 @@
+"""Optuna's samplers by name, without its noise."""
+
+import contextlib
+import importlib.util
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.core.seeds import derive_seed
+from stnbench.spec.planner import Nsga2PlannerSpec, OptunaPlannerSpec, SamplerSpec, TpePlannerSpec
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+_SEED_LIMIT = 2**32
+_PLAIN = {"int": int, "float": (int, float), "str": str, "bool": bool, "None": type(None)}
+_QUIET = {name: {"warn_independent_sampling": False} for name in ("CmaEsSampler", "GPSampler", "QMCSampler")}
+"""Options that keep a sampler from remarks on axes that it leaves to another one."""
+
+_OUT_OF_PLACE = {
+    "GridSampler": "planner: grid visits every point",
+    "BruteForceSampler": "planner: grid visits every point",
+    "PartialFixedSampler": "fix a value in base:",
+}
+_NEEDS_ITS_SEED = ("QMCSampler",)
+"""Samplers that walk along one sequence, which the seed names."""
+
+_PACKAGES = {"CmaEsSampler": "cmaes"}
+"""What a sampler imports when it is in the middle of a search, and may lack."""
+
+MakeSampler = Callable[[int], "BaseSampler"]
+"""A fresh sampler with a seed."""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No messages of Optuna below errors, and no warnings that a feature is experimental, for the block."""
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", category=optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def sampler_maker(spec: SamplerSpec) -> MakeSampler:
+    """How the samplers of a planner are made.
+
+    Raises: UnknownNameError for a sampler or an option that does not exist; SpecError for one that cannot be used.
+    """
+    name, options = _named(spec)
+    kind = _find(name)
+    _check_options(name, kind, options)
+    package = _PACKAGES.get(name)
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise SpecError(f"Optuna's {name} needs the package {package}", remedy=f"pip install {package}")
+    options = _QUIET.get(name, {}) | dict(options)
+
+    def make(seed: int) -> "BaseSampler":
+        own = derive_seed(spec.seed, name) if name in _NEEDS_ITS_SEED else seed
+        try:
+            with quiet():
+                return kind(**options, seed=own % _SEED_LIMIT)
+        except ValueError as error:
+            raise SpecError(f"planner.options of {name}: {error}", remedy="change the option that it names") from error
+
+    make(spec.seed)  # what cannot be made is said before anything runs
+    return make
+
+
+def _named(spec: SamplerSpec) -> tuple[str, Mapping[str, Any]]:
+    match spec:
+        case TpePlannerSpec():
+            # Cells that are under way count as poor ones, so that several at once do not crowd in one place.
+            return "TPESampler", {"constant_liar": True}
+        case Nsga2PlannerSpec(population=population):
+            return "NSGAIISampler", {"population_size": population}
+        case OptunaPlannerSpec(sampler=sampler, options=options):
+            return sampler, options
+        case _:
+            return "RandomSampler", {}
+
+
+def _find(name: str) -> Callable[..., "BaseSampler"]:
+    from optuna import samplers
+
+    known = {
+        key: kind
+        for key, kind in vars(samplers).items()
+        if isinstance(kind, type) and issubclass(kind, samplers.BaseSampler) and not key.startswith("Base")
+    }
+    if name in _OUT_OF_PLACE:
+        raise SpecError(f"planner.sampler is '{name}'", remedy=_OUT_OF_PLACE[name])
+    if name not in known:
+        raise UnknownNameError("planner.sampler", name, known.keys() - _OUT_OF_PLACE.keys(), where="Optuna")
+    return known[name]
+
+
+def _check_options(name: str, kind: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Only plain values pass, each of the type that the sampler says: nothing is looked up or executed."""
+    known = {key: _annotation(parameter) for key, parameter in inspect.signature(kind).parameters.items()}
+    plain = {key: types for key, types in known.items() if key != "seed" and _types(types)}
+    for key, value in options.items():
+        if key == "seed":
+            raise SpecError(f"planner.options.seed is {value!r}", remedy="set planner.seed")
+        if key not in plain:
+            raise UnknownNameError(f"key of planner.options for {name}", key, plain)
+        allowed = _types(plain[key])
+        is_flag = isinstance(value, bool)
+        if not isinstance(value, allowed) or (is_flag and bool not in allowed):
+            raise SpecError(f"planner.options.{key} is {value!r}", remedy=f"{name} takes {plain[key]}")
+
+
+def _annotation(parameter: inspect.Parameter) -> str:
+    found = parameter.annotation
+    return found.__name__ if isinstance(found, type) else str(found)
+
+
+def _types(annotation: str) -> tuple[type, ...]:
+    """The plain types of an annotation such as ``int | None``; none where it has any other."""
+    types: list[type] = []
+    for part in annotation.replace("'", "").replace('"', "").split("|"):
+        found = _PLAIN.get(part.strip())
+        if found is None:
+            return ()
+        types.extend(found if isinstance(found, tuple) else (found,))
+    return tuple(types)

@@ -1,0 +1,213 @@
+"""Planners that propose points one by one, from the answers so far: random, TPE, NSGA-II, any sampler of Optuna."""
+
+import itertools
+import math
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from typing_extensions import override
+
+from stnbench.core.errors import SpecError
+from stnbench.core.seeds import derive_seed
+from stnbench.planning.base import ComposePoint, Known, Observation, Planner, Progress
+from stnbench.planning.cells import axes_of_transformers, twin_of, with_seeds
+from stnbench.planning.study import CellAnswer, CellStudy, Proposal
+from stnbench.spec.planner import SamplerSpec
+from stnbench.spec.states import TrialState
+from stnbench.spec.sweep import Labels, Point, SweepSpec
+from stnbench.spec.trial import TrialSpec
+from stnbench.store.records import PlannedTrial
+
+REJECTED_MAX = 20
+"""Proposals in a row that say nothing new, before one is drawn from what is left."""
+
+LISTED_MAX = 4096
+"""Points up to which what is left is known; of more, so many are drawn in the hope of a new one."""
+
+
+@dataclass(slots=True)
+class _Cell:
+    """A cell that was asked: its trials, those answered, and the proposals that wait for its answer."""
+
+    trial_ids: tuple[str, ...]
+    answers: dict[str, Observation] = field(default_factory=dict)
+    proposals: list[Proposal] = field(default_factory=list)
+
+    @property
+    def is_answered(self) -> bool:
+        return len(self.answers) == len(self.trial_ids)
+
+
+class SamplingPlanner(Planner):
+    """Asks for a few cells at once, each with every seed of the sweep, and for the next when one of them is answered.
+
+    The value of a cell is the mean over its seeds. A proposal of a cell that was asked before is given its value and
+    asked for no second time; one that is excluded or cannot be built counts as failed. With nothing left to propose, or
+    as many trials as wanted, the planner is exhausted.
+    """
+
+    def __init__(self, sweep: SweepSpec, spec: SamplerSpec, compose: ComposePoint, *, slots: int = 1) -> None:
+        self._sweep = sweep
+        self._spec = spec
+        self._compose = compose
+        self._study = CellStudy(sweep, spec)
+        seeds = len(sweep.seeds)
+        self._limit = max(1, spec.trials // seeds)
+        self._at_once = spec.at_once or math.ceil((slots + seeds - 1) / seeds)
+        self._axes_of_transformers = axes_of_transformers(sweep)
+        self._specs: dict[Point, TrialSpec | None] = {}
+        self._cells: dict[str, _Cell] = {}
+        self._cell_of: dict[str, _Cell] = {}
+        self._epochs: dict[str, int] = {}
+        self._proposed: list[_Cell] = []
+        self._resumed: list[PlannedTrial] = []
+        self._is_spent = False
+        self._last_error: SpecError | None = None
+
+    @override
+    def resume(self, known: Sequence[Known]) -> None:
+        cells: dict[str, list[Known]] = {}
+        for item in known:
+            if not item.planned.is_twin:
+                cells.setdefault(item.planned.spec.cell_id, []).append(item)
+        for cell_id, trials in cells.items():
+            point = trials[0].planned.point
+            proposal = self._study.repeat(point)
+            spec = self._spec_of(point) if proposal is not None else None
+            if proposal is None or spec is None or spec.cell_id != cell_id:
+                continue  # the sweep was edited, and this is no point of it any more
+            self._resumed.extend(self._admit(proposal) or ())
+            for trial in trials:
+                self._remember(trial)
+
+    def _remember(self, known: Known) -> None:
+        trial_id = known.planned.spec.trial_id
+        self._epochs[trial_id] = len(known.epochs)
+        self.tell(
+            Observation(
+                trial_id=trial_id,
+                state=known.state,
+                validation_accuracy=known.validation_accuracy,
+                flops=known.flops,
+            )
+        )
+
+    @override
+    def ask(self) -> Sequence[PlannedTrial]:
+        asked, self._resumed = self._resumed, []
+        while not self.is_exhausted and sum(not cell.is_answered for cell in self._proposed) < self._at_once:
+            asked.extend(self._next())
+        return asked
+
+    @override
+    def tell(self, observation: Observation) -> None:
+        cell = self._cell_of.get(observation.trial_id)
+        if cell is None or not observation.state.is_final:
+            return
+        cell.answers.setdefault(observation.trial_id, observation)
+        self._settle(cell)
+
+    @override
+    def should_prune(self, progress: Progress) -> bool:
+        self._epochs[progress.trial_id] = progress.epoch
+        return False
+
+    @property
+    @override
+    def is_exhausted(self) -> bool:
+        return not self._resumed and (self._is_spent or len(self._proposed) >= self._limit)
+
+    def _next(self) -> list[PlannedTrial]:
+        """The trials of the next new cell; none where there is none, which ends the search."""
+        for rejected in range(REJECTED_MAX):
+            asked = self._admit(self._study.propose(len(self._proposed), rejected))
+            if asked is not None:
+                return asked
+        point = self._unseen()
+        proposal = self._study.repeat(point) if point is not None else None
+        asked = self._admit(proposal) if proposal is not None else None
+        if asked is None:
+            self._is_spent = True
+            if self._last_error is not None and not self._proposed:
+                raise self._last_error
+        return asked or []
+
+    def _admit(self, proposal: Proposal) -> list[PlannedTrial] | None:
+        """The trials of a proposal, twins too; None where it says nothing new, and is then answered at once."""
+        spec = None if self._sweep.excludes(proposal.point.labels) else self._spec_of(proposal.point)
+        if spec is None:
+            self._study.tell(proposal, CellAnswer(state=TrialState.FAILED))
+            return None
+        if spec.cell_id in self._cells:
+            self._cells[spec.cell_id].proposals.append(proposal)
+            self._settle(self._cells[spec.cell_id])
+            return None
+        point = proposal.point
+        asked = self._add(PlannedTrial(spec=spec, point=point, label=point.label))
+        cell = self._cells[spec.cell_id]
+        cell.proposals.append(proposal)
+        self._proposed.append(cell)
+        if self._sweep.twins and spec.twin().cell_id not in self._cells:
+            asked += self._add(twin_of(point, spec, self._axes_of_transformers))
+        return asked
+
+    def _add(self, planned: PlannedTrial) -> list[PlannedTrial]:
+        trials = with_seeds([planned], self._sweep.seeds)
+        cell = _Cell(trial_ids=tuple(trial.spec.trial_id for trial in trials))
+        self._cells[planned.spec.cell_id] = cell
+        self._cell_of |= dict.fromkeys(cell.trial_ids, cell)
+        return trials
+
+    def _spec_of(self, point: Point) -> TrialSpec | None:
+        """The trial of a point; None where it cannot be meant."""
+        if point not in self._specs:
+            try:
+                self._specs[point] = self._compose(point)
+            except SpecError as error:
+                self._specs[point] = None
+                self._last_error = error
+        return self._specs[point]
+
+    def _settle(self, cell: _Cell) -> None:
+        """Tell the proposals of a cell that is answered."""
+        if cell.is_answered:
+            waiting, cell.proposals = cell.proposals, []
+            for proposal in waiting:
+                self._study.tell(proposal, self._answer(cell))
+
+    def _answer(self, cell: _Cell) -> CellAnswer:
+        answers = list(cell.answers.values())
+        accuracies = [answer.validation_accuracy for answer in answers if answer.validation_accuracy is not None]
+        states = {answer.state for answer in answers}
+        if TrialState.FAILED in states or len(accuracies) < len(answers):
+            return CellAnswer(state=TrialState.FAILED)
+        return CellAnswer(
+            state=TrialState.PRUNED if TrialState.PRUNED in states else TrialState.COMPLETE,
+            accuracy=statistics.fmean(accuracies),
+            flops=answers[0].flops,
+            epochs=min(self._epochs.get(trial_id, 0) for trial_id in cell.trial_ids),
+        )
+
+    def _unseen(self) -> Point | None:
+        """A point whose cell was not asked yet, drawn evenly from what is left; None where none is found."""
+        rng = random.Random(derive_seed(self._spec.seed, "unseen", len(self._proposed)))
+        listed = list(itertools.islice(self._sweep.points(), LISTED_MAX + 1))
+        if len(listed) <= LISTED_MAX:
+            rng.shuffle(listed)
+        else:
+            listed = [Point(labels=_draw(self._sweep, rng)) for _ in range(LISTED_MAX)]
+        for point in listed:
+            spec = None if self._sweep.excludes(point.labels) else self._spec_of(point)
+            if spec is not None and spec.cell_id not in self._cells:
+                return point
+        return None
+
+
+def _draw(sweep: SweepSpec, rng: random.Random) -> Labels:
+    labels: Labels = ()
+    for axis in rng.choice(sweep.grids):
+        if axis.applies(labels):
+            labels = (*labels, (axis.name, rng.choice(axis.values).label))
+    return labels

@@ -1,0 +1,201 @@
+"""How a sweep proposes its cells, and when it ends a trial early.
+
+``trials`` counts trials, so seeds are counted: 50 trials with two seeds are 25 cells. Twins come on top.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Discriminator
+
+from stnbench.spec.check import require
+from stnbench.spec.codec import Strict
+from stnbench.spec.verdict import Verdict
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GridPlannerSpec(Strict):
+    """Every point of every grid, less the excluded ones, with every seed."""
+
+    kind: Literal["grid"] = "grid"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RacingPlannerSpec(Strict):
+    """The grid with the sweep's seeds, then seed by seed for those cells only that may still be the best.
+
+    A cell leaves the race when the leaderboard would call it ``lower``. The race ends with one cell left, at
+    ``max_seeds`` a cell, or before it would take more than ``trials``.
+    """
+
+    kind: Literal["racing"] = "racing"
+    max_seeds: int = 10
+    trials: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require(self.max_seeds >= 2, "max_seeds", self.max_seeds, "at least 2")
+        require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplerSpec(Strict):
+    """What all planners share that propose points one by one.
+
+    ``at_once`` is how many cells are proposed before the first of them is answered; None: as many as keep the slots
+    busy, so that proposals then depend on how many there are. ``seed`` decides everything random.
+    """
+
+    trials: int = 50
+    at_once: int | None = None
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require(self.trials >= 1, "trials", self.trials, "at least 1")
+        require(self.at_once is None or self.at_once >= 1, "at_once", self.at_once, "at least 1")
+        require(self.seed >= 0, "seed", self.seed, "at least 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RandomPlannerSpec(SamplerSpec):
+    """Points drawn evenly from the axes."""
+
+    kind: Literal["random"] = "random"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TpePlannerSpec(SamplerSpec):
+    """The tree-structured Parzen estimator (Bergstra et al. 2011): points like the good ones so far."""
+
+    kind: Literal["tpe"] = "tpe"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nsga2PlannerSpec(SamplerSpec):
+    """NSGA-II (Deb et al. 2002) for two aims at once: high validation accuracy and few FLOPs."""
+
+    kind: Literal["nsga2"] = "nsga2"
+    population: int = 10
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        SamplerSpec.__post_init__(self)
+        require(self.population >= 2, "population", self.population, "at least 2")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptunaPlannerSpec(SamplerSpec):
+    """Any of Optuna's samplers by the name of its class, with options that are plain numbers and names."""
+
+    kind: Literal["optuna"] = "optuna"
+    sampler: str
+    options: dict[str, bool | int | float | str | None] = field(default_factory=dict)
+
+
+PlannerSpec = Annotated[
+    GridPlannerSpec | RacingPlannerSpec | RandomPlannerSpec | TpePlannerSpec | Nsga2PlannerSpec | OptunaPlannerSpec,
+    Discriminator("kind"),
+]
+
+SAMPLERS = ("random", "tpe", "nsga2", "optuna")
+"""The planners that propose points one by one, from ranges as well."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AshaPrunerSpec(Strict):
+    """Asynchronous successive halving (Li et al. 2020).
+
+    At ``min_epochs``, and at ``reduction_factor`` times as many again and again, only the best
+    1 / ``reduction_factor`` of the trials that got so far go on.
+    """
+
+    kind: Literal["asha"] = "asha"
+    min_epochs: int = 1
+    reduction_factor: int = 3
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _check_halving(self.min_epochs, self.reduction_factor)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HyperbandPrunerSpec(Strict):
+    """Hyperband (Li et al. 2018): successive halving with several first rungs at once, a share of the trials each."""
+
+    kind: Literal["hyperband"] = "hyperband"
+    min_epochs: int = 1
+    reduction_factor: int = 3
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _check_halving(self.min_epochs, self.reduction_factor)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MedianPrunerSpec(Strict):
+    """Ends a trial whose best epoch so far is worse than the median of the others at this epoch.
+
+    Not before ``startup_trials`` are complete and the first ``warmup_epochs`` are over.
+    """
+
+    kind: Literal["median"] = "median"
+    startup_trials: int = 5
+    warmup_epochs: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require(self.startup_trials >= 0, "startup_trials", self.startup_trials, "at least 0")
+        require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "at least 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThresholdPrunerSpec(Strict):
+    """Ends a trial that has gone wrong, once the first ``warmup_epochs`` are over.
+
+    That is one whose validation accuracy, in [0, 1], is below ``accuracy``, or one of whose transformers samples more
+    than the share ``outside_share`` of its points outside the image.
+    """
+
+    kind: Literal["threshold"] = "threshold"
+    accuracy: float | None = None
+    outside_share: float | None = None
+    warmup_epochs: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        given = self.accuracy is not None or self.outside_share is not None
+        require(given, "accuracy", self.accuracy, "say accuracy: or outside_share:")
+        for key, value in (("accuracy", self.accuracy), ("outside_share", self.outside_share)):
+            require(value is None or 0 <= value <= 1, key, value, "between 0 and 1")
+        require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "at least 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HealthPrunerSpec(Strict):
+    """Ends a trial as soon as the verdict on one of its transformers is among ``verdicts``, after ``warmup_epochs``.
+
+    A collapse may mend once the learning rate falls, and is far behind by then. ``constant`` and ``identity`` may be
+    named as well, with epochs enough to warm up: every transformer begins as the identity.
+    """
+
+    kind: Literal["health"] = "health"
+    verdicts: tuple[Verdict, ...] = (Verdict.COLLAPSED, Verdict.DIVERGED)
+    warmup_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require(bool(self.verdicts), "verdicts", self.verdicts, "name at least one, as collapsed")
+        require(Verdict.HEALTHY not in self.verdicts, "verdicts", "healthy", "leave it out: nothing is wrong then")
+        require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "at least 0")
+
+
+PrunerSpec = Annotated[
+    AshaPrunerSpec | HyperbandPrunerSpec | MedianPrunerSpec | ThresholdPrunerSpec | HealthPrunerSpec,
+    Discriminator("kind"),
+]
+
+
+def _check_halving(min_epochs: int, reduction_factor: int) -> None:
+    require(min_epochs >= 1, "min_epochs", min_epochs, "at least 1")
+    require(reduction_factor >= 2, "reduction_factor", reduction_factor, "at least 2")

@@ -1,0 +1,1 @@
+"""Floor 1: intervals and comparisons, for whoever ranks cells."""
