@@ -9,12 +9,12 @@ overrides = $(if $(DATASET),dataset=$(DATASET)) $(if $(SCALE),scale=$(SCALE)) $(
 engine = $(if $(ENGINE),--engine $(ENGINE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan report status ui test test-fast lint format check lock clean
+.PHONY: help setup sweep plan report status ui test test-fast lint format bench-orchestrator chaos check lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 	@echo
-	@echo "variables: SWEEP=name DATASET=signs|gtsrb SCALE=smoke|quick|paper SEEDS=3 ENGINE=local|inline ARGS='key=value ...'"
+	@echo "variables: SWEEP=name DATASET=signs|gtsrb SCALE=smoke|quick|paper SEEDS=3 ENGINE=local|inline|ray ARGS='key=value ...'"
 
 setup: $(STAMP) ## make or refresh .venv from requirements.lock
 
@@ -41,7 +41,7 @@ ui: $(STAMP) ## MLflow's pages on http://127.0.0.1:5000 (PORT=... for another po
 	@$(BIN)/python -m stnbench.mirror --serve --port $(or $(PORT),5000)
 
 test: $(STAMP) ## all tests, end to end included
-	@$(BIN)/python -m pytest -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 test-fast: $(STAMP) ## the inner loop: no subprocess, no training beyond a few steps
 	@$(BIN)/python -m pytest -q -m 'not slow'
@@ -55,6 +55,12 @@ lint: $(STAMP) ## format, lint, types and floors
 format: $(STAMP) ## rewrite the code as lint wants it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+bench-orchestrator: $(STAMP) ## overhead per trial and slot use, beside four other ways (about 6 minutes)
+	@$(BIN)/python benchmarks/orchestrator.py
+
+chaos: $(STAMP) ## 60 trials under at least 200 random faults (about 20 minutes; the tests run a short version)
+	@CHAOS_TRIALS=60 CHAOS_FAULTS=200 $(BIN)/python -m pytest -q -s tests/e2e/test_chaos.py
 
 check: lint test ## lint and test, what .ci/run does
 

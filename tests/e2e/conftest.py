@@ -1,5 +1,6 @@
 """Fixtures of the end-to-end tests: data are drawn once."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,11 @@ from commands import TINY, Workplace
 
 @pytest.fixture(scope="session")
 def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder for all end-to-end tests, filled by the first that needs it."""
-    return tmp_path_factory.mktemp("data")
+    """A data folder for all end-to-end tests, of all processes that run them, filled by the first that needs it."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "data"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture
