@@ -4,16 +4,21 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from stnbench.core.command import DONE, SOME_FAILED, run_command
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.passwords import hide_passwords
-from stnbench.core.paths import RunsLayout
+from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.orchestration.session import SessionOptions, open_session, tracking_uri
+from stnbench.orchestration.views import stored_views
 from stnbench.report.cells import cell_views
 from stnbench.report.output import read_leaderboard
+from stnbench.spec.states import AttemptState
 from stnbench.store.records import SweepRecord
 from stnbench.store.store import Store
+
+_REMOTE: Final = ("http://", "https://")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
             done = session.sync_mirror(record.spec, cell_views(board))
             print(f"{record.spec.name}: {'shown' if done else 'NOT shown whole'} in {hide_passwords(uri)}")
             is_done = is_done and done
+        if options.pictures:
+            _show_pictures(session.store, layout, uri, sweeps)
     return DONE if is_done else SOME_FAILED
 
 
@@ -46,12 +53,28 @@ def _chosen(sweeps: Sequence[SweepRecord], name: str | None) -> list[SweepRecord
     return chosen
 
 
+def _show_pictures(store: Store, layout: RunsLayout, uri: str, sweeps: Sequence[SweepRecord]) -> None:
+    """Show what the transformers of every complete trial did during training, as a gallery with a slider of steps."""
+    from stnbench.show.gallery import training_gallery
+    from stnbench.tracking.mlflow import MlflowTracker
+
+    tracker = MlflowTracker(uri, None if uri.startswith(_REMOTE) else layout.mlflow_artifacts)
+    for record in sweeps:
+        new = 0
+        for view in stored_views(store, record.spec.name):
+            folder = layout.attempt(view.trial_id, view.number)
+            if view.state is AttemptState.COMPLETE and AttemptLayout(folder).snapshots.exists():
+                new += tracker.show_pictures(view, training_gallery(folder, title=view.label))
+        print(f"{record.spec.name}: {new} new pictures")
+    tracker.close()
+
+
 def _serve(layout: RunsLayout, uri: str, port: int) -> int:
     """MLflow's own server on this machine alone, until Ctrl-C; its exit code.
 
     Raises: SpecError where a server shows the runs already.
     """
-    if uri.startswith(("http://", "https://")):
+    if uri.startswith(_REMOTE):
         raise SpecError(f"MLflow is served at {hide_passwords(uri)} already", remedy="open it there")
     from stnbench.tracking.mlflow import initialise
 
@@ -71,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "Exit codes: 0 done, 1 MLflow failed, 2 cannot start.",
     )
     parser.add_argument("sweep", nargs="?", help="one sweep of the store (default: all)")
+    parser.add_argument("--pictures", action="store_true", help="show what transformers did during training, as well")
     parser.add_argument("--serve", action="store_true", help="serve MLflow's pages on 127.0.0.1 instead")
     parser.add_argument("--port", type=int, default=5000, help="port of the pages (default: %(default)s)")
     return parser

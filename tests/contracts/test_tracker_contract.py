@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from stnbench.spec.result import (
     Cost,
@@ -24,7 +26,7 @@ from stnbench.spec.states import AttemptState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.tracking.base import AttemptView, CellView, Tracker
+from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
 from stnbench.tracking.mlflow import MlflowTracker, initialise
 from stnbench.tracking.null import NullTracker
 
@@ -124,6 +126,13 @@ def cell(*, seeds: int = 2, mean: float = 0.5, low: float | None = 0.25, high: f
     )
 
 
+def gallery(*steps: int) -> list[Picture]:
+    """A picture of one grey pixel a step."""
+    buffer = io.BytesIO()
+    Image.new("L", (1, 1), 128).save(buffer, "PNG")
+    return [Picture(key="transformers", step=step, png=buffer.getvalue()) for step in steps or (0, 10)]
+
+
 class TrackerContract:
     """What every tracker promises, whatever it shows."""
 
@@ -155,6 +164,18 @@ class TrackerContract:
         tracker.show_attempt(running("alive", seed=2))
         tracker.close_orphans(SWEEP.name, ["alive"])
         assert tracker.close_orphans(SWEEP.name, ["alive"]) == 0
+
+    def test_pictures_are_shown_once(self, tracker: Tracker) -> None:
+        """However often a gallery is given, a second time nothing is new."""
+        tracker.open_sweep(SWEEP)
+        tracker.show_attempt(complete())
+        tracker.show_pictures(complete(), gallery())
+        assert tracker.show_pictures(complete(), gallery()) == 0
+
+    def test_an_attempt_never_shown_has_no_pictures(self, tracker: Tracker) -> None:
+        """There is nothing to put them beside, which is no error."""
+        tracker.open_sweep(SWEEP)
+        assert tracker.show_pictures(complete("unknown"), gallery()) == 0
 
     def test_a_sweep_never_shown_has_no_orphans(self, tracker: Tracker) -> None:
         """Asking about an unknown sweep is no error."""
@@ -384,6 +405,18 @@ class TestMlflow(TrackerContract):
         assert experiment.lifecycle_stage == "active"
         assert experiment.tags["mlflow.note.content"] == "Another?"
         assert [run.info.run_name for run in self.runs(client)] == ["size 20 · seed 1", "size 20 · seed 2"]
+
+    def test_a_gallery_has_a_picture_a_step(self, tracker: Tracker, client: Any) -> None:
+        """MLflow's slider goes over the steps; a gallery that has grown shows what is new."""
+        tracker.show_attempt(complete())
+        assert tracker.show_pictures(complete(), gallery(0, 10)) == 2
+        assert tracker.show_pictures(complete(), gallery(0, 10, 200)) == 1
+        [run] = self.runs(client)
+        names = [Path(found.path).name for found in client.list_artifacts(run.info.run_id, "images")]
+        steps = sorted(int(name.split("+")[2]) for name in names if name.endswith(".png"))
+        assert steps == [0, 10, 200]
+        assert {name.split("+")[0] for name in names} == {"transformers"}
+        assert run.data.tags["mlflow.loggedImages"] == "True"
 
     def test_artifacts_lie_where_they_were_asked_for(self, tracker: Tracker, client: Any, tmp_path: Path) -> None:
         """An experiment's artifacts are below the folder given, not in the working directory."""

@@ -9,6 +9,7 @@ from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
+from stnbench.spec.verdict import Verdict
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
 
@@ -49,8 +50,12 @@ def result(
     test: int | None = None,
     images: int = IMAGES,
     environment: Environment = ENVIRONMENT,
+    verdict: Verdict | None = None,
 ) -> TrialResult:
-    """What a trial reports that classified so many images correctly, on validation and on test."""
+    """What a trial reports that classified so many images correctly, on validation and on test.
+
+    The verdict is that of its last epoch; before it, all was healthy.
+    """
 
     def score(split: str, right: int) -> SplitScore:
         return SplitScore(split=split, images=images, correct=right, loss=0.5, predictions=(7,) * images)
@@ -73,7 +78,7 @@ def result(
             learning_rate=0.01,
             train_duration_s=2.0,
             evaluate_duration_s=0.5,
-            health=(health,) if spec.transformers else (),
+            health=(replace(health, verdict=_verdict_after(epoch, spec, verdict)),) if spec.transformers else (),
         )
         for epoch in range(1, spec.training.epochs + 1)
     )
@@ -88,6 +93,10 @@ def result(
         train_duration_s=2.0 * spec.training.epochs,
         peak_memory_mib=512.0,
     )
+
+
+def _verdict_after(epoch: int, spec: TrialSpec, last: Verdict | None) -> Verdict | None:
+    return last if last is None or epoch == spec.training.epochs else Verdict.HEALTHY
 
 
 @dataclass(slots=True)
@@ -125,12 +134,27 @@ class Filler:
         )
         return token
 
-    def complete(self, spec: TrialSpec, correct: int, *, test: int | None = None, commit: str = "") -> None:
+    def complete(
+        self,
+        spec: TrialSpec,
+        correct: int,
+        *,
+        test: int | None = None,
+        commit: str = "",
+        verdict: Verdict | None = None,
+    ) -> None:
         """Run a trial to its result."""
         environment = replace(ENVIRONMENT, commit=commit) if commit else ENVIRONMENT
         token = self.start(spec)
-        made = result(spec, token, correct, test=test, environment=environment)
+        made = result(spec, token, correct, test=test, environment=environment, verdict=verdict)
         self.store.complete_attempt(token, made, self.started_at + timedelta(seconds=30))
+
+    def prune(self, spec: TrialSpec, verdict: Verdict) -> None:
+        """Run a trial to the epoch after which it is pruned."""
+        token = self.start(spec)
+        self.store.add_epoch(token, result(spec, token, 1000, verdict=verdict).epochs[-1])
+        end = self.started_at + timedelta(seconds=5)
+        self.store.end_attempt(token, AttemptState.PRUNED, None, end, trial_state=TrialState.PRUNED)
 
     def fail(self, spec: TrialSpec, failure: Failure, *, state: TrialState = TrialState.FAILED) -> None:
         """Run a trial to a failure."""

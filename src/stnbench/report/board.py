@@ -3,11 +3,12 @@
 Accuracies are shares in [0, 1], and so are their differences; formats turn them into percent and percentage points.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from stnbench.report.stats import Estimate, Standing
 from stnbench.spec.data import Split
 from stnbench.spec.states import TrialState
+from stnbench.spec.verdict import Verdict
+from stnbench.statistics.inference import Estimate, Standing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +35,34 @@ class StateCounts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HealthCounts:
+    """How many trials have which verdict on their transformers; those without one that learns have none."""
+
+    healthy: int = 0
+    identity: int = 0
+    constant: int = 0
+    collapsed: int = 0
+    diverged: int = 0
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether any is not healthy."""
+        return any(verdict is not Verdict.HEALTHY for verdict in self.verdicts)
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Those that occur, the worst first."""
+        return [verdict for verdict in reversed(Verdict) if getattr(self, verdict.value)]
+
+    @property
+    def text(self) -> str:
+        """``healthy`` where all are, or ``2 collapsed, 1 healthy``; empty where there are none."""
+        if len(self.verdicts) == 1:
+            return self.verdicts[0].value
+        return ", ".join(f"{getattr(self, verdict.value)} {verdict.value}" for verdict in self.verdicts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One cell.
 
@@ -41,7 +70,7 @@ class Row:
     without a score. Where a sweep compares within an axis, ``group`` is the cell's label on it, and ranks and
     differences are those of its group. ``score`` is on the board's split, ``test`` on the test split where it is known.
     ``behind`` is the paired difference to the best, ``st_gain`` that to the cell's twin. Durations are means over the
-    complete trials.
+    complete trials, ``health`` counts those that were pruned or diverged as well.
     """
 
     group: str
@@ -64,6 +93,7 @@ class Row:
     epoch_duration_s: float | None
     peak_memory_mib: float | None
     notes: tuple[str, ...]
+    health: HealthCounts = field(default_factory=HealthCounts)
 
     @property
     def rank(self) -> str:

@@ -1,8 +1,8 @@
 """Cells as trackers show them."""
 
 from stnbench.report.board import Leaderboard, Row
-from stnbench.report.stats import Estimate
 from stnbench.spec.result import Cost
+from stnbench.statistics.inference import Estimate
 from stnbench.tracking.base import CellView
 
 
@@ -26,4 +26,5 @@ def _view(sweep: str, row: Row, score: Estimate) -> CellView:
         high=score.high,
         method=score.method,
         cost=cost,
+        health=row.health.text,
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from stnbench.spec.health import judge_attempt
 from stnbench.spec.result import SplitScore
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import AttemptEpoch, AttemptRecord, Outcome, TrialRecord
@@ -29,6 +30,7 @@ TRIAL_COLUMNS = {
     "seed": "int64",
     "state": "object",
     "attempts": "int64",
+    "health": "object",
     "validation_accuracy": "float64",
     "validation_images": "Int64",
     "validation_correct": "Int64",
@@ -60,6 +62,7 @@ TRIAL_COLUMNS = {
 
 ``twin_cell_id`` is the cell without transformers (its own where there are none). ``epochs`` is how many were asked for,
 ``epoch_duration_s`` the mean of their training times, evaluation left out. The failure is that of the last attempt.
+``health`` is the verdict (``spec.verdict.Verdict``) on the worst transformer after the last epoch there is.
 """
 
 EPOCH_COLUMNS = {
@@ -82,11 +85,23 @@ HEALTH_COLUMNS = {
     "epoch": "int64",
     "place": "int64",
     "branch": "int64",
+    "verdict": "object",
     "outside_share": "float64",
     "identity_distance": "float64",
     "determinant_mean": "float64",
     "theta_error": "float64",
     "theta_error_identity": "float64",
+    "movement": "float64",
+    "movement_spread": "float64",
+    "singular_max_mean": "float64",
+    "singular_min_mean": "float64",
+    "lost_share": "float64",
+    "finite_share": "float64",
+    "gradient_ratio": "float64",
+    "accuracy_identity": "float64",
+    "accuracy_mean": "float64",
+    "accuracy_all_identity": "float64",
+    "accuracy_all_mean": "float64",
 }
 """One row a transformer and epoch: see ``spec.result.TransformerHealth``."""
 
@@ -114,7 +129,7 @@ def read_trials(store: StoreReader, sweep: str) -> pd.DataFrame:
 
     Raises: UnknownNameError when the store has no such sweep; StoreError.
     """
-    return trials_frame(store.sweep_trials(sweep), store.outcomes(sweep))
+    return trials_frame(store.sweep_trials(sweep), store.outcomes(sweep), store.epochs_of_sweep(sweep))
 
 
 def read_epochs(store: StoreReader, sweep: str) -> pd.DataFrame:
@@ -132,11 +147,19 @@ def read_attempts(store: StoreReader, sweep: str) -> pd.DataFrame:
     return attempts_frame(store.attempts_of_sweep(sweep))
 
 
-def trials_frame(trials: Sequence[TrialRecord], outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
-    """Trials and what the complete ones scored (by trial id) as one frame."""
+def trials_frame(
+    trials: Sequence[TrialRecord],
+    outcomes: Mapping[str, Outcome],
+    epochs: Mapping[str, Sequence[AttemptEpoch]] | None = None,
+) -> pd.DataFrame:
+    """Trials with what the complete ones scored and the epochs there are, both by trial id, as one frame."""
+    verdicts = {trial.trial_id: _verdict(trial, (epochs or {}).get(trial.trial_id, ())) for trial in trials}
     twins = {trial.cell_id: trial for trial in trials}
     twin_ids = {cell_id: _twin_cell_id(trial) for cell_id, trial in twins.items()}
-    rows = [_trial_row(trial, outcomes.get(trial.trial_id), twin_ids[trial.cell_id]) for trial in trials]
+    rows = [
+        _trial_row(trial, outcomes.get(trial.trial_id), twin_ids[trial.cell_id]) | {"health": verdicts[trial.trial_id]}
+        for trial in trials
+    ]
     axes = dict.fromkeys(AXIS_PREFIX + name for trial in trials for name, _ in trial.point.labels)
     return _frame(rows, {**TRIAL_COLUMNS, **dict.fromkeys(axes, "object")})
 
@@ -157,6 +180,7 @@ def health_frame(epochs: Mapping[str, Sequence[AttemptEpoch]]) -> pd.DataFrame:
     rows = [
         {"trial_id": trial_id, "attempt": item.attempt, "epoch": item.record.epoch}
         | {name: getattr(health, name) for name in own}
+        | {"verdict": None if health.verdict is None else health.verdict.value}
         for trial_id, item in _each_epoch(epochs)
         for health in item.record.health
     ]
@@ -184,6 +208,13 @@ def attempts_frame(attempts: Iterable[AttemptRecord]) -> pd.DataFrame:
 
 def _each_epoch(epochs: Mapping[str, Sequence[AttemptEpoch]]) -> Iterator[tuple[str, AttemptEpoch]]:
     return ((trial_id, item) for trial_id, items in epochs.items() for item in items)
+
+
+def _verdict(trial: TrialRecord, epochs: Sequence[AttemptEpoch]) -> str | None:
+    """The last attempt's; one that has no epoch yet goes on from the one before."""
+    failure = trial.last_attempt.failure if trial.last_attempt else None
+    verdict = judge_attempt(trial.spec, [item.record for item in epochs[-1:]], failure)
+    return None if verdict is None else verdict.value
 
 
 def _twin_cell_id(trial: TrialRecord) -> str:

@@ -68,9 +68,14 @@ def _lines(board: Leaderboard) -> Iterator[str]:
 
 
 def _cells(column: Column) -> list[str]:
-    """The cells of a column; in numbers a hyphen is a minus sign, or between two of them a dash."""
+    """The cells of a column; in numbers a hyphen is a minus sign, or between two of them a dash.
+
+    What tells of something wrong is bold.
+    """
     cells = map(escape, column.cells)
-    return [_SIGN.sub("$-$", _RANGE.sub("--", cell)) for cell in cells] if column.is_number else list(cells)
+    if column.is_number:
+        return [_SIGN.sub("$-$", _RANGE.sub("--", cell)) for cell in cells]
+    return [rf"\textbf{{{cell}}}" if column.is_bad(row) else cell for row, cell in enumerate(cells)]
 
 
 def _row(cells: Iterable[str]) -> str:

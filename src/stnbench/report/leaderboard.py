@@ -8,19 +8,19 @@ from typing import Any
 
 import pandas as pd
 
-from stnbench.report.board import FailureGroup, Leaderboard, Row, StateCounts
+from stnbench.report.board import FailureGroup, HealthCounts, Leaderboard, Row, StateCounts
 from stnbench.report.frames import AXIS_PREFIX
 from stnbench.report.notes import board_notes, row_notes
 from stnbench.report.provenance import differences, provenance
-from stnbench.report.stats import (
+from stnbench.spec.data import Split
+from stnbench.spec.sweep import SweepSpec
+from stnbench.statistics.inference import (
     Estimate,
     Standing,
     accuracy_estimate,
     paired_difference,
     standings,
 )
-from stnbench.spec.data import Split
-from stnbench.spec.sweep import SweepSpec
 
 NO_MESSAGE = "(no message)"
 
@@ -49,7 +49,7 @@ def build_leaderboard(sweep: SweepSpec, trials: pd.DataFrame, *, split: Split = 
         states=states,
         failures=tuple(_failures(trials)),
         provenance=known,
-        notes=(*board_notes(states, ranked, split), *differences(known)),
+        notes=(*board_notes(states, ranked, split), *differences(known, tasks=len({row.group for row in ranked}) or 1)),
     )
 
 
@@ -59,6 +59,7 @@ class _Run:
 
     seed: int
     state: str
+    health: str | None
     correct: int | None
     images: int | None
     test_correct: int | None
@@ -170,6 +171,7 @@ def _row(cell: _Cell, scores: Mapping[str, Mapping[int, float]], *, within: str)
         epoch_duration_s=_mean(run.epoch_duration_s for run in runs),
         peak_memory_mib=_mean(run.peak_memory_mib for run in runs),
         notes=tuple(row_notes(states, score, gain)),
+        health=HealthCounts(**Counter(run.health for run in runs if run.health)),
     )
 
 

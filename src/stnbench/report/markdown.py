@@ -37,7 +37,13 @@ def _section(board: Leaderboard) -> str:
 def _table(columns: Sequence[Column]) -> Iterable[str]:
     yield _line(column.heading for column in columns)
     yield _line("---:" if column.is_number else ":---" for column in columns)
-    yield from (_line(map(escape, cells)) for cells in zip(*(column.cells for column in columns), strict=True))
+    yield from (_line(cells) for cells in zip(*map(_cells, columns), strict=True))
+
+
+def _cells(column: Column) -> list[str]:
+    """The cells of a column; what tells of something wrong is bold."""
+    cells = [escape(cell) for cell in column.cells]
+    return [f"**{cell}**" if column.is_bad(row) else cell for row, cell in enumerate(cells)]
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -1,10 +1,35 @@
 """What a reader must know beside the numbers: of one cell in a few words, of a leaderboard in sentences."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final
 
 from stnbench.report.board import Row, StateCounts
-from stnbench.report.stats import ENOUGH_SEEDS, Estimate, Standing
 from stnbench.spec.data import Split
+from stnbench.spec.health import (
+    FAR_MOVEMENT,
+    LARGEST_AREA,
+    LOST_OUTSIDE,
+    LOST_SHARE,
+    NEGLIGIBLE_MOVEMENT,
+    SMALLEST_AREA,
+)
+from stnbench.spec.verdict import Verdict
+from stnbench.statistics.inference import ENOUGH_SEEDS, Estimate, Standing
+
+_MEANINGS: Final[Mapping[Verdict, str]] = {
+    Verdict.DIVERGED: "losses, weights or sampling points are no finite numbers.",
+    Verdict.COLLAPSED: (
+        f"most sampling points lie outside the image; or for more than {LOST_SHARE:.0%} of the images "
+        f"{LOST_OUTSIDE:.0%} do, or less than {SMALLEST_AREA:g} or more than {LARGEST_AREA:g} times the area is read; "
+        f"or the network is at chance with sampling points more than {FAR_MOVEMENT:g} half sides from their places."
+    ),
+    Verdict.CONSTANT: (
+        f"images are moved, but all alike: sampling points differ by less than {NEGLIGIBLE_MOVEMENT:g} half sides of "
+        "an image."
+    ),
+    Verdict.IDENTITY: f"images are moved by less than {NEGLIGIBLE_MOVEMENT:g} half sides: the transformer is not used.",
+}
 
 
 def row_notes(states: StateCounts, score: Estimate | None, gain: Estimate | None) -> Iterator[str]:
@@ -21,11 +46,14 @@ def row_notes(states: StateCounts, score: Estimate | None, gain: Estimate | None
 
 def board_notes(states: StateCounts, rows: Iterable[Row], split: Split) -> Iterator[str]:
     """What is missing, what the intervals are, and what the words of the table mean."""
+    rows = list(rows)
+    health = {verdict for row in rows for verdict in row.health.verdicts}
     rows = [row for row in rows if row.score]
     yield _progress(states)
     if rows:
         yield from _method_notes([row.score for row in rows if row.score])
         yield from _standing_notes(rows)
+    yield from _health_notes(health)
     if any(row.st_gain for row in rows):
         yield (
             "ST gain: percentage points over the same network without its transformers, mean and 95 % t interval of "
@@ -72,6 +100,15 @@ def _standing_notes(rows: Sequence[Row]) -> Iterator[str]:
             f"underpowered: the difference could not be told from chance, and fewer than {ENOUGH_SEEDS} seeds could "
             "not have shown it by an exact test. It does not mean that there is none."
         )
+
+
+def _health_notes(found: AbstractSet[Verdict]) -> Iterator[str]:
+    if found:
+        yield (
+            "health: what the transformers do to the validation images after a trial's last epoch; of several, the "
+            "worst one."
+        )
+        yield from (f"{verdict}: {meaning}" for verdict, meaning in _MEANINGS.items() if verdict in found)
 
 
 def _seeds(count: int) -> str:

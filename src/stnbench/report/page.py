@@ -5,8 +5,8 @@ from html import escape as escape_html
 
 from stnbench.report import text
 from stnbench.report.board import Leaderboard
-from stnbench.report.stats import Standing
 from stnbench.report.table import Column, failure_line, heading, leaderboard_columns
+from stnbench.statistics.inference import Standing
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --dim: #8a8f98; --best: #1a7f37; --bad: #c0392b; }
@@ -23,6 +23,7 @@ th { font-weight: 600; border-bottom-width: 2px; }
 .best td { color: var(--best); font-weight: 600; }
 .tied td { color: var(--best); }
 .none td { color: var(--dim); }
+tr .bad { color: var(--bad); font-weight: 600; }
 .failures li { color: var(--bad); }
 ul { margin: .5rem 0; padding-left: 1.2rem; max-width: 60rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; }
@@ -81,15 +82,16 @@ def _table(board: Leaderboard, columns: Sequence[Column]) -> Iterator[str]:
     yield "<tbody>"
     for index, row in enumerate(board.rows):
         kind = {None: "none", Standing.BEST: "best", Standing.TIED: "tied"}.get(row.standing, "other")
-        cells = "".join(_cell("td", column, column.cells[index]) for column in columns)
+        cells = "".join(_cell("td", column, column.cells[index], is_bad=column.is_bad(index)) for column in columns)
         yield f'<tr class="{kind}">{cells}</tr>'
     yield "</tbody>"
     yield "</table></div>"
 
 
-def _cell(tag: str, column: Column, content: str) -> str:
-    alignment = ' class="number"' if column.is_number else ""
-    return f"<{tag}{alignment}>{escape(content)}</{tag}>"
+def _cell(tag: str, column: Column, content: str, *, is_bad: bool = False) -> str:
+    classes = [name for name, applies in (("number", column.is_number), ("bad", is_bad)) if applies]
+    attribute = f' class="{" ".join(classes)}"' if classes else ""
+    return f"<{tag}{attribute}>{escape(content)}</{tag}>"
 
 
 def _list(kind: str, items: Iterable[str]) -> Iterator[str]:

@@ -34,8 +34,13 @@ def counted(values: "pd.Series[Any]") -> tuple[Counted, ...]:
     return tuple(sorted(found, key=lambda item: (-item.trials, item.value)))
 
 
-def differences(known: Provenance) -> Iterator[str]:
-    """A note for everything that should be the same for all trials and is not."""
+def differences(known: Provenance, tasks: int = 1) -> Iterator[str]:
+    """A note for everything that should be the same for all trials and is not.
+
+    Args:
+        known: what the numbers were made with.
+        tasks: groups of cells that are compared by themselves, each with data of its own.
+    """
     worries = (
         ("commits", known.commits, "the code may have changed between them"),
         ("devices", known.devices, "times do not compare, and scores may differ in the last images"),
@@ -44,7 +49,7 @@ def differences(known: Provenance) -> Iterator[str]:
         ("numbers of images", known.images, "the trials were not scored on the same images"),
     )
     for what, values, worry in worries:
-        if len(values) > 1:
+        if len(values) > (tasks if values is known.datasets else 1):
             yield f"{len(values)} different {what} among the trials: {worry}."
 
 

@@ -1,7 +1,7 @@
 """A leaderboard as a table of texts, which Markdown, LaTeX, HTML and the terminal each dress in their own way."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stnbench.report import text
 from stnbench.report.board import FailureGroup, Leaderboard, Row
@@ -9,12 +9,20 @@ from stnbench.report.board import FailureGroup, Leaderboard, Row
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """One column: ``cells`` has one text a row. The least ``important`` ones go first where there is no room."""
+    """One column: ``cells`` has one text a row. The least ``important`` ones go first where there is no room.
+
+    ``bad`` says of which rows the cell tells of something wrong; empty where none can.
+    """
 
     heading: str
     cells: tuple[str, ...]
     is_number: bool
     importance: int
+    bad: tuple[bool, ...] = ()
+
+    def is_bad(self, row: int) -> bool:
+        """Whether the cell of a row, counted from 0, tells of something wrong."""
+        return bool(self.bad) and self.bad[row]
 
 
 def leaderboard_columns(board: Leaderboard) -> list[Column]:
@@ -38,6 +46,10 @@ def leaderboard_columns(board: Leaderboard) -> list[Column]:
     ]
     if shows_gain:
         columns.append(column("ST gain (points)", lambda row: text.points(row.st_gain, decimals), 8))
+    if any(row.health.verdicts for row in board.rows):
+        bad = tuple(row.health.is_bad for row in board.rows)
+        health = column("health", lambda row: row.health.text or text.MISSING, 8, is_number=False)
+        columns.append(replace(health, bad=bad))
     if shows_test:
         columns.append(column("test % [95 %]", lambda row: text.score(row.test, 2), 5))
     if any(row.behind for row in board.rows):

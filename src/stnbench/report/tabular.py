@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 from stnbench.core.identity import Json
 from stnbench.report.board import Leaderboard, Row
-from stnbench.report.stats import Estimate
 from stnbench.report.text import clean
+from stnbench.statistics.inference import Estimate
 
 DIGITS = 6
 """Decimals of a share or a time: far below what one image of a million weighs."""
@@ -88,6 +88,7 @@ def _row_json(board: Leaderboard, row: Row) -> dict[str, Json]:
         "epoch_duration_s": _rounded(row.epoch_duration_s),
         "peak_memory_mib": _rounded(row.peak_memory_mib),
         "states": asdict(row.states),
+        "health": asdict(row.health),
         "notes": list(row.notes),
     }
 
@@ -122,6 +123,8 @@ def _csv_fields(board: Leaderboard, row: Row) -> dict[str, Scalar]:
         "epoch_duration_s": _rounded(row.epoch_duration_s),
         "peak_memory_mib": _rounded(row.peak_memory_mib),
         **{f"trials_{state}": count for state, count in asdict(row.states).items()},
+        "health": row.health.text,
+        **{f"health_{verdict}": count for verdict, count in asdict(row.health).items()},
         **{f"axis:{name}": label for name, label in row.axes},
         "notes": "; ".join(row.notes),
     }

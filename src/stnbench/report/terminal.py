@@ -11,10 +11,11 @@ from rich.text import Text
 
 from stnbench.report import text
 from stnbench.report.board import Leaderboard, Row
-from stnbench.report.stats import Standing
 from stnbench.report.table import Column, failure_line, heading, leaderboard_columns
+from stnbench.statistics.inference import Standing
 
 GAP = 2
+_BAD = "bold red"
 _STYLES = {Standing.BEST: "bold green", Standing.TIED: "green", Standing.UNDERPOWERED: "", Standing.LOWER: ""}
 
 
@@ -79,8 +80,12 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Iterator[Text]:
         return
     padded = [_pad(column) for column in columns]
     styles = ["dim", *(_STYLES[row.standing] if row.standing else "dim" for row in rows)]
-    for cells, style in zip(zip(*padded, strict=True), styles, strict=True):
-        yield Text((" " * GAP).join(cells).rstrip(), style=style)
+    for line, (cells, style) in enumerate(zip(zip(*padded, strict=True), styles, strict=True)):
+        is_bad = [line > 0 and column.is_bad(line - 1) for column in columns]  # line 0 is the heading
+        parts = [Text(cell, style=_BAD if bad else "") for cell, bad in zip(cells, is_bad, strict=True)]
+        joined = Text(" " * GAP, style=style).join(parts)
+        joined.rstrip()
+        yield joined
 
 
 def _pad(column: Column) -> list[str]:

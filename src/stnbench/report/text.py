@@ -4,7 +4,7 @@ import unicodedata
 
 from stnbench.core.command import one_line
 from stnbench.report.board import Counted, Provenance
-from stnbench.report.stats import T_METHOD, WILSON_METHOD, Estimate
+from stnbench.statistics.inference import T_METHOD, WILSON_METHOD, Estimate
 
 MISSING = "\u2013"
 """Stands where there is no number."""

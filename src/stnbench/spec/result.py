@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from stnbench.spec.codec import Strict
 from stnbench.spec.data import Split
+from stnbench.spec.verdict import Verdict, worst
 
 
 class FailureKind(StrEnum):
@@ -43,6 +44,18 @@ class TransformerHealth(Strict):
 
     ``theta_error`` says how far theta is from the sign's true pose, and ``theta_error_identity`` what it would be
     without the transformer (``training/pose.py``); None where the poses are not known, or nothing can be said.
+
+    ``movement`` is the root mean square distance of nine sampling points (corners, middles of edges, centre) from the
+    identity's, and ``movement_spread`` that from their own mean over images, both in half sides of the image and exact
+    for every family. ``singular_max_mean`` and ``singular_min_mean`` are of theta's 2 x 2 part, ``lost_share`` is the
+    share of images of which the classifier can see little (``spec/health.py``). All are over the images for which theta
+    and these points are finite; ``finite_share`` is their share, and where it is 0, so is all else.
+
+    ``gradient_ratio`` is the gradient of the localisation network over that of the classifier in training, each as a
+    root mean square over parameters and steps. ``accuracy_identity`` and ``accuracy_mean`` are the network's with this
+    transformer's parameters replaced by the identity's and by their mean over the images, after the last epoch alone;
+    with ``_all_`` those of all transformers are replaced at once. ``verdict`` says it in a word. None in records of
+    older versions, for controls, which learn nothing, and where the number is not known.
     """
 
     place: int
@@ -54,6 +67,18 @@ class TransformerHealth(Strict):
     branch: int = 1
     theta_error: float | None = None
     theta_error_identity: float | None = None
+    movement: float | None = None
+    movement_spread: float | None = None
+    singular_max_mean: float | None = None
+    singular_min_mean: float | None = None
+    lost_share: float | None = None
+    finite_share: float = 1.0
+    gradient_ratio: float | None = None
+    accuracy_identity: float | None = None
+    accuracy_mean: float | None = None
+    accuracy_all_identity: float | None = None
+    accuracy_all_mean: float | None = None
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +94,11 @@ class EpochRecord(Strict):
     train_duration_s: float
     evaluate_duration_s: float
     health: tuple[TransformerHealth, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The worst of its transformers; None without one that was judged."""
+        return worst(health.verdict for health in self.health)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,7 @@
 """The contract of a tracker."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore
@@ -35,7 +35,10 @@ class AttemptView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellView:
-    """The summary of one cell over its seeds: accuracies are shares in [0, 1] on the validation split."""
+    """The summary of one cell over its seeds: accuracies are shares in [0, 1] on the validation split.
+
+    ``health`` says how its transformers are: ``healthy``, ``2 collapsed, 1 healthy``; empty where it is not known.
+    """
 
     sweep: str
     cell_id: str
@@ -47,6 +50,16 @@ class CellView:
     high: float | None
     method: str
     cost: Cost | None
+    health: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """One picture of the gallery ``key``, where it stands at ``step`` (of the optimiser), as a PNG file."""
+
+    key: str
+    step: int
+    png: bytes
 
 
 class Tracker(ABC):
@@ -68,6 +81,10 @@ class Tracker(ABC):
     @abstractmethod
     def show_cell(self, view: CellView) -> None:
         """Show the summary of a cell."""
+
+    @abstractmethod
+    def show_pictures(self, view: AttemptView, pictures: Iterable[Picture]) -> int:
+        """Show galleries beside an attempt; how many pictures were new. One that is shown already is left as it is."""
 
     @abstractmethod
     def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:

@@ -4,10 +4,11 @@ A sweep is an experiment, an attempt a run, a cell one more run (tag ``summary``
 that MLflow's table can be sorted and filtered. Runs are found again by their tag ``token``.
 """
 
+import io
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +19,16 @@ from typing_extensions import override
 from stnbench.spec.states import AttemptState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.tracking import shown
-from stnbench.tracking.base import AttemptView, CellView, Tracker
+from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
 SQLITE_PREFIX = "sqlite:///"
+_GALLERIES = "images"
+"""The folder of artifacts in which MLflow keeps galleries; a name there is ``key+step+number+timestamp+...``."""
+
 RUNNING, FINISHED = "RUNNING", "FINISHED"
 STATUSES = {
     AttemptState.RUNNING: RUNNING,
@@ -132,6 +136,31 @@ class MlflowTracker(Tracker):
         self._log(run, shown.cell_tags(view), {}, _at_step(values, step) if changed else [])
         self._rename(run, shown.cell_name(view))
         self._set_status(run, FINISHED, None)
+
+    @override
+    def show_pictures(self, view: AttemptView, pictures: Iterable[Picture]) -> int:
+        from PIL import Image
+
+        found = self._find(view.sweep, view.token)
+        if found is None:
+            return 0
+        run_id = found.info.run_id
+        names = {Path(artifact.path).name for artifact in self._client.list_artifacts(run_id, _GALLERIES)}
+        shown_already = {tuple(name.split("+")[:3]) for name in names}
+        new = 0
+        for picture in pictures:
+            if (picture.key, "step", str(picture.step)) not in shown_already:
+                with Image.open(io.BytesIO(picture.png)) as image:
+                    self._client.log_image(
+                        run_id,
+                        image,
+                        key=picture.key,
+                        step=picture.step,
+                        timestamp=view.started_at_ms,
+                        synchronous=True,
+                    )
+                new += 1
+        return new
 
     @override
     def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:

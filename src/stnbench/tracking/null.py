@@ -1,11 +1,11 @@
 """A tracker for those who want none."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from typing_extensions import override
 
 from stnbench.spec.sweep import SweepSpec
-from stnbench.tracking.base import AttemptView, CellView, Tracker
+from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
 
 
 class NullTracker(Tracker):
@@ -22,6 +22,10 @@ class NullTracker(Tracker):
     @override
     def show_cell(self, view: CellView) -> None:
         pass
+
+    @override
+    def show_pictures(self, view: AttemptView, pictures: Iterable[Picture]) -> int:
+        return 0
 
     @override
     def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from stnbench.core.identity import Json
 from stnbench.spec.codec import to_plain
+from stnbench.spec.health import judge_attempt
 from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore, TransformerHealth
 from stnbench.spec.states import AttemptState
 from stnbench.spec.sweep import show_value
@@ -20,6 +21,23 @@ NOTE_LIMIT = 6000
 CELL_MEAN = "validation_accuracy_mean"
 NOTE = "mlflow.note.content"
 """The tag that MLflow's pages show as a description."""
+
+
+_WHERE_KNOWN = (
+    "theta_error",
+    "theta_error_identity",
+    "movement",
+    "movement_spread",
+    "singular_max_mean",
+    "singular_min_mean",
+    "lost_share",
+    "gradient_ratio",
+    "accuracy_identity",
+    "accuracy_mean",
+    "accuracy_all_identity",
+    "accuracy_all_mean",
+)
+"""The numbers of ``TransformerHealth`` that a record may lack."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +67,7 @@ def cell_token(cell_id: str) -> str:
 
 
 def run_tags(view: AttemptView) -> dict[str, str]:
-    """The tags of an attempt's run."""
+    """The tags of an attempt's run; ``health`` is the verdict on its worst transformer so far, to filter runs by."""
     tags = {
         "sweep": view.sweep,
         "cell": view.cell_id,
@@ -60,6 +78,9 @@ def run_tags(view: AttemptView) -> dict[str, str]:
         "token": view.token,
         "twin": show_value(view.is_twin),
     }
+    verdict = judge_attempt(view.spec, view.epochs, view.failure)
+    if verdict is not None:
+        tags["health"] = verdict.value
     if view.environment is not None:
         tags |= _environment_tags(view.environment)
     if view.failure is not None:
@@ -69,7 +90,7 @@ def run_tags(view: AttemptView) -> dict[str, str]:
 
 def cell_tags(view: CellView) -> dict[str, str]:
     """The tags of a cell's summary run."""
-    return {
+    tags = {
         "sweep": view.sweep,
         "cell": view.cell_id,
         "twin": show_value(view.is_twin),
@@ -77,6 +98,7 @@ def cell_tags(view: CellView) -> dict[str, str]:
         "summary": "true",
         "method": view.method,
     }
+    return tags | ({"health": view.health} if view.health else {})
 
 
 def run_parameters(spec: TrialSpec) -> dict[str, str]:
@@ -130,15 +152,19 @@ def _epoch_values(record: EpochRecord) -> dict[str, float]:
 
 
 def _health_values(health: TransformerHealth) -> dict[str, float]:
-    """``theta_spread`` is the root mean square, over the six numbers of theta, of their deviations over images."""
+    """``theta_spread`` is the root mean square, over the six numbers of theta, of their deviations over images.
+
+    ``severity`` is the verdict as a number, from 0 for healthy to 4 for diverged.
+    """
     values = {
         "theta_spread": math.sqrt(sum(std**2 for std in health.theta_std) / len(health.theta_std)),
         "outside_share": health.outside_share,
         "identity_distance": health.identity_distance,
         "determinant_mean": health.determinant_mean,
     }
-    errors = {"theta_error": health.theta_error, "theta_error_identity": health.theta_error_identity}
-    return values | {key: error for key, error in errors.items() if error is not None}
+    further = {name: getattr(health, name) for name in _WHERE_KNOWN}
+    further["severity"] = None if health.verdict is None else float(health.verdict.severity)
+    return values | {key: value for key, value in further.items() if value is not None}
 
 
 def _score_values(score: SplitScore | None, *, suffix: str) -> dict[str, float]:

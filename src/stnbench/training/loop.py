@@ -19,12 +19,17 @@ from stnbench.spec.result import EpochRecord
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.checkpoint import Progress
 from stnbench.training.data import DeviceImages, epoch_order, steps_per_epoch
+from stnbench.training.diagnosis import diagnose
 from stnbench.training.evaluate import Evaluation, evaluate
+from stnbench.training.gradients import GradientMeter
 from stnbench.training.model import Model
 from stnbench.training.optim import learning_rate_at, set_learning_rate
 
 CHECK_EVERY_STEPS: Final = 50
 """Steps between looks at the loss; each look makes the host wait for the device."""
+
+FIRST_EPOCH_SNAPSHOTS: Final = 10
+"""Of the first epoch, evenly spread from before its first step; most of what a transformer learns it learns there."""
 
 _DIVERGED_REMEDY: Final = "lower the learning rate, or that of the localisation networks"
 
@@ -59,11 +64,16 @@ class TrainingRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hooks:
-    """What the loop calls: ``save`` and then ``report`` after every epoch, ``should_stop`` before every step."""
+    """What the loop calls: ``save`` and then ``report`` after every epoch, ``should_stop`` before every step.
+
+    ``snapshot`` is called with the number of steps taken, at ten steps of the first epoch, the first of them before any
+    training, and after every epoch before ``save``.
+    """
 
     save: Callable[[Progress], None]
     report: Callable[[EpochRecord], None]
     should_stop: Callable[[], bool]
+    snapshot: Callable[[int], None] = lambda _step: None
     clock: Callable[[], float] = time.perf_counter
 
 
@@ -86,13 +96,19 @@ def train(run: TrainingRun, hooks: Hooks, progress: Progress) -> TrainingOutcome
     validation = None
     while progress.epochs < run.spec.training.epochs:
         started_s = hooks.clock()
-        losses = _train_epoch(run, progress, hooks.should_stop)
+        gradients = GradientMeter(run.model.network)
+        with gradients.watching(run.optimizer):
+            losses = _train_epoch(run, progress, hooks)
         if losses is None:
             return TrainingOutcome(progress=progress, validation=None)
         trained_s = hooks.clock()
         validation = evaluate(run.model, run.images, run.validation)
         step = progress.step + run.steps
         _require_finite_network(run, validation, step)
+        hooks.snapshot(step)
+        is_last = progress.epochs + 1 == run.spec.training.epochs
+        ratios = gradients.ratios()
+        health = diagnose(run.model, run.images, run.validation, validation, ratios, is_last=is_last)
         record = EpochRecord(
             epoch=progress.epochs + 1,
             step=step,
@@ -102,7 +118,7 @@ def train(run: TrainingRun, hooks: Hooks, progress: Progress) -> TrainingOutcome
             learning_rate=_learning_rate(run, step - 1),
             train_duration_s=trained_s - started_s,
             evaluate_duration_s=hooks.clock() - trained_s,
-            health=validation.health,
+            health=health,
         )
         progress = progress.then(record)
         hooks.save(progress)
@@ -110,7 +126,7 @@ def train(run: TrainingRun, hooks: Hooks, progress: Progress) -> TrainingOutcome
     return TrainingOutcome(progress=progress, validation=validation or evaluate(run.model, run.images, run.validation))
 
 
-def _train_epoch(run: TrainingRun, progress: Progress, should_stop: Callable[[], bool]) -> Tensor | None:
+def _train_epoch(run: TrainingRun, progress: Progress, hooks: Hooks) -> Tensor | None:
     """The loss of every step of one epoch, or None where it was stopped."""
     batch_size = run.spec.training.batch_size
     order = epoch_order(run.train, seed=run.spec.seed, epoch=progress.epochs)
@@ -119,9 +135,14 @@ def _train_epoch(run: TrainingRun, progress: Progress, should_stop: Callable[[],
     augmentations = _draw_augmentations(run, epoch=progress.epochs)
     run.model.network.train()
     seed_dropout(run.model.network, derive_seed(run.spec.seed, "dropout", progress.epochs))
+    snapshots = (
+        () if progress.epochs else {run.steps * part // FIRST_EPOCH_SNAPSHOTS for part in range(FIRST_EPOCH_SNAPSHOTS)}
+    )
     for index, batch in enumerate(batches):
-        if should_stop():
+        if hooks.should_stop():
             return None
+        if index in snapshots:
+            hooks.snapshot(index)
         set_learning_rate(run.optimizer, _learning_rate(run, progress.step + index))
         rows = slice(index * batch_size, (index + 1) * batch_size)
         losses[index] = _step(run, batch, None if augmentations is None else augmentations.rows(rows))

@@ -35,12 +35,16 @@ class TrainingData:
     Attributes:
         images: all of it, validation included.
         split: the rows to train on and the rows held out.
+        tracks: int64 (n,), the track of every image.
+        frames: int64 (n,), its place in the track, the farthest first.
         statistics: of the rows to train on, whatever part of them a trial uses.
         classes: how many labels there are.
     """
 
     images: DeviceImages
     split: Split
+    tracks: Indices
+    frames: Indices
     statistics: GlobalStatistics
     classes: int
 
@@ -74,6 +78,8 @@ def open_training_data(source: DataSource, split: SplitSpec, contrast: Contrast 
     return TrainingData(
         images=DeviceImages.from_image_set(half, source.device),
         split=rows,
+        tracks=half.tracks,
+        frames=half.frames,
         statistics=measure_statistics(half.images, rows.train, contrast=contrast),
         classes=len(dataset.class_names),
     )

@@ -22,6 +22,7 @@ from stnbench.training.optim import build_optimizer
 from stnbench.trials.data import DataSource, TrainingData, open_test_images, open_training_data
 from stnbench.trials.environment import describe_environment
 from stnbench.trials.files import write_result, write_spec
+from stnbench.trials.snapshots import SnapshotRecorder
 
 
 def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one by one across a process border
@@ -38,6 +39,8 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     micro_batches: int = 1,
 ) -> TrialResult | None:
     """Train and score one trial, and leave ``spec.json``, ``checkpoint.pt`` and ``result.json`` in its folder.
+
+    Where it has spatial transformers, ``snapshots.npy`` shows what they did while it was trained.
 
     A run goes on from the checkpoint in its folder, or else from the one in ``resume_from``; without one it starts
     anew. Test images are scored once, after training, and never reported.
@@ -66,12 +69,15 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     run = _prepare(spec, data, source.device, micro_batches)
     start = _find_checkpoint(folder, resume_from)
     progress = Progress() if start is None else _resume(run, start)
+    snapshots = SnapshotRecorder(run, folder, earlier=None if start is None else start.parent, step=progress.step)
 
     def save(progress: Progress) -> None:
         memory.sample()
+        snapshots.save()
         write_checkpoint(AttemptLayout(folder).checkpoint, _snapshot(run, data, progress))
 
-    outcome = train(run, Hooks(save=save, report=report, should_stop=should_stop), progress)
+    hooks = Hooks(save=save, report=report, should_stop=should_stop, snapshot=snapshots.take)
+    outcome = train(run, hooks, progress)
     if outcome.validation is None:
         return None
     if start is not None and outcome.progress == progress:  # nothing was left to train: the folder still gets its own

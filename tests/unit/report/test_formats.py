@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.report import latex, markdown, page, tabular, text
-from stnbench.report.board import Counted, FailureGroup, Leaderboard, Provenance, Row, StateCounts
-from stnbench.report.stats import Estimate, Standing
+from stnbench.report.board import Counted, FailureGroup, HealthCounts, Leaderboard, Provenance, Row, StateCounts
 from stnbench.report.table import leaderboard_columns
 from stnbench.report.terminal import fitting_columns, render_terminal
+from stnbench.statistics.inference import Estimate, Standing
 
 NASTY = "=cmd|'/c calc'!A1 <script>alert(1)</script> & | \\ % $ # _ { } ~ ^ `x` [a](b)\n\x1b[31m\u202e\"quoted\""
 FORMATS = [
@@ -306,3 +306,56 @@ def test_columns_that_nobody_fills_are_left_out() -> None:
     tested = leaderboard_columns(make_board(replace(row, test=estimate(0.5, 0.4, 0.6))))
     assert not {"ST gain (points)", "notes", "test % [95 %]"} & set(plain)
     assert "test % [95 %]" in [column.heading for column in tested]
+
+
+SICK = HealthCounts(healthy=1, collapsed=2)
+
+
+def sick_board() -> Leaderboard:
+    """A healthy cell, one with two collapsed trials, and one that nothing is known of."""
+    healthy = replace(make_row("fine"), health=HealthCounts(healthy=3))
+    return make_board(healthy, replace(make_row("sick"), health=SICK), make_row("old"))
+
+
+def test_health_is_counted_worst_first() -> None:
+    """One word where all are alike, the bad ones first where they are not, nothing where nothing is known."""
+    assert SICK.text == "2 collapsed, 1 healthy"
+    assert HealthCounts(healthy=1, identity=2, constant=3, collapsed=4, diverged=5).text == (
+        "5 diverged, 4 collapsed, 3 constant, 2 identity, 1 healthy"
+    )
+    assert (HealthCounts(healthy=3).text, HealthCounts(identity=3).text, HealthCounts().text) == (
+        "healthy",
+        "identity",
+        "",
+    )
+    assert [counts.is_bad for counts in (SICK, HealthCounts(healthy=1), HealthCounts())] == [True, False, False]
+
+
+def test_the_health_column_is_there_where_something_is_known() -> None:
+    """A board of old results has none."""
+    assert "health" not in [column.heading for column in leaderboard_columns(make_board())]
+    (column,) = (column for column in leaderboard_columns(sick_board()) if column.heading == "health")
+    assert column.cells == ("healthy", "2 collapsed, 1 healthy", text.MISSING)
+    assert [column.is_bad(row) for row in range(3)] == [False, True, False]
+
+
+def test_what_is_not_healthy_stands_out() -> None:
+    """In colour on the page and in the terminal, in bold elsewhere; what is healthy does not."""
+    assert page.to_page([sick_board()]).count('<td class="bad">2 collapsed, 1 healthy</td>') == 1
+    assert '<td class="bad">' not in page.to_page([make_board()])
+    assert "| **2 collapsed, 1 healthy** |" in markdown.to_markdown([sick_board()])
+    assert r"\textbf{2 collapsed, 1 healthy}" in latex.to_latex([sick_board()])
+    (line,) = (line for line in render_terminal(sick_board(), color=True).splitlines() if "collapsed" in line)
+    assert re.search(r"\x1b\[[\d;]*31m2 collapsed, 1 healthy", line)
+    plain = render_terminal(sick_board())
+    assert "2 collapsed, 1 healthy" in plain
+    assert "\x1b" not in plain
+
+
+def test_health_is_data_for_programs() -> None:
+    """The words in one field, and a count for every verdict."""
+    _, line, old = csv.DictReader(io.StringIO(tabular.to_csv([sick_board()])))
+    assert (line["health"], line["health_collapsed"], line["health_diverged"]) == ("2 collapsed, 1 healthy", "2", "0")
+    assert (old["health"], old["health_healthy"]) == ("", "0")
+    _, row, _ = json.loads(tabular.to_json([sick_board()]))["rows"]
+    assert row["health"] == {"healthy": 1, "identity": 0, "constant": 0, "collapsed": 2, "diverged": 0}

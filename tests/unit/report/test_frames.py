@@ -16,6 +16,7 @@ from stnbench.report.frames import (
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import TrialState
 from stnbench.spec.trial import TrialSpec
+from stnbench.spec.verdict import Verdict
 from stnbench.store.store import Store
 
 
@@ -91,3 +92,29 @@ def test_every_attempt_is_a_row(store: Store) -> None:
     assert list(frame["duration_s"].fillna(-1)) == [5.0, -1]
     assert frame["started_at"].iloc[0].to_pydatetime() == NOW
     assert list(frame["failure_kind"]) == ["killed", None]
+
+
+def test_a_trial_is_as_healthy_as_its_last_epoch(store: Store) -> None:
+    """Complete, pruned or diverged, it has a verdict; without a transformer, or before the first epoch, it has none."""
+    fine, bad, ended, diverged, planned_only = (transformed(size) for size in (1, 2, 3, 4, 5))
+    twin = fine.twin()
+    filler = Filler(store).save([planned(spec) for spec in (twin, fine, bad, ended, diverged, planned_only)])
+    filler.complete(twin, 1000)
+    filler.complete(fine, 1000, verdict=Verdict.HEALTHY)
+    filler.complete(bad, 1000, verdict=Verdict.CONSTANT)
+    filler.prune(ended, Verdict.COLLAPSED)
+    filler.fail(diverged, Failure(kind=FailureKind.DIVERGED, message="nan"))
+    found = read_trials(store, "sizes").set_index("trial_id")["health"]
+    expected = {fine: "healthy", bad: "constant", ended: "collapsed", diverged: "diverged"}
+    assert {spec: found[spec.trial_id] for spec in expected} == expected
+    assert {found[spec.trial_id] for spec in (twin, planned_only)} == {None}
+
+
+def test_verdicts_are_plain_words_by_epoch(store: Store) -> None:
+    """A column that pandas can count and filter; numbers of older records are missing."""
+    spec = transformed(1)
+    Filler(store).save([planned(spec)]).complete(spec, 1000, verdict=Verdict.COLLAPSED)
+    frame = read_health(store, "sizes")
+    assert list(frame["verdict"]) == ["healthy"] * 9 + ["collapsed"]
+    assert {type(verdict) for verdict in frame["verdict"]} == {str}
+    assert frame["movement"].isna().all()

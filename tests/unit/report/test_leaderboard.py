@@ -4,19 +4,21 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from made_up_results import ENVIRONMENT, IMAGES, NOW, planned, result, transformed
+from made_up_results import ENVIRONMENT, IMAGES, NOW, Filler, planned, result, transformed
 
 from stnbench.report.board import Leaderboard, Row
 from stnbench.report.cells import cell_views
-from stnbench.report.frames import trials_frame
+from stnbench.report.frames import read_trials, trials_frame
 from stnbench.report.leaderboard import build_leaderboard
-from stnbench.report.stats import Standing
 from stnbench.report.table import leaderboard_columns
 from stnbench.spec.result import Environment, Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
+from stnbench.spec.verdict import Verdict
+from stnbench.statistics.inference import Standing
 from stnbench.store.records import AttemptRecord, Outcome, TrialRecord
+from stnbench.store.store import Store
 
 SWEEP = SweepSpec(name="sizes", question="How large?", seeds=(1, 2, 3))
 
@@ -325,3 +327,45 @@ def test_cells_of_different_tasks_are_not_compared() -> None:
     assert board.rows[3].behind.mean == pytest.approx(-100 / IMAGES)
     assert any("Against the best of its group: 2 differences" in note for note in board.notes)
     assert leaderboard_columns(board)[0].cells == ("hard", "hard", "easy", "easy")
+
+
+def test_tasks_may_have_data_of_their_own() -> None:
+    """Two tasks with a data digest each are no reason for a note; a third digest is."""
+    made = Made()
+    for size, task in ((1, "hard"), (2, "easy")):
+        digest = replace(ENVIRONMENT, dataset_digest=f"train {task}")
+        made.score(transformed(size), 1000, 1001, environment=digest)
+        made.move(f"{size},{size},{size}", "task", task)
+    choices = tuple(Choice(label=label, overrides=()) for label in ("hard", "easy"))
+    sweep = replace(SWEEP, axes=(Axis(name="task", choices=choices),), within="task")
+    assert not any("data digests" in note for note in made.board(sweep).notes)
+    made.score(transformed(3), 1000, environment=replace(ENVIRONMENT, dataset_digest="train other"))
+    made.move("3,3,3", "task", "easy")
+    assert any("3 different data digests" in note for note in made.board(sweep).notes)
+
+
+def test_health_is_counted_over_seeds_and_explained(store: Store) -> None:
+    """Pruned trials count, twins have none, and every word found is explained, healthy apart."""
+    cells = [[transformed(size, seed=seed) for seed in (1, 2, 3)] for size in (1, 2, 3)]
+    twin = cells[0][0].twin()
+    filler = Filler(store).save([planned(spec) for spec in (twin, *(spec for cell in cells for spec in cell))])
+    filler.complete(twin, 1500)
+    for spec, verdict in zip(cells[0], (Verdict.HEALTHY, Verdict.COLLAPSED, Verdict.COLLAPSED), strict=True):
+        filler.complete(spec, 1800, verdict=verdict)
+    for spec in cells[1]:
+        filler.prune(spec, Verdict.COLLAPSED)
+    filler.complete(cells[2][0], 1700, verdict=Verdict.HEALTHY)
+    board = build_leaderboard(SWEEP, read_trials(store, "sizes"))
+    found = {row.label: row.health.text for row in board.rows}
+    assert found == {"1,1,1": "2 collapsed, 1 healthy", "2,2,2": "collapsed", "3,3,3": "healthy", "no ST": ""}
+    assert row_of(board, "2,2,2").score is None
+    assert {view.label: view.health for view in cell_views(board)}["1,1,1"] == "2 collapsed, 1 healthy"
+    explained = [note.partition(":")[0] for note in board.notes]
+    assert [word for word in (*Verdict, "health") if word in explained] == ["collapsed", "health"]
+
+
+def test_boards_without_health_explain_none() -> None:
+    """Results of older versions have no verdict, and their board does not speak of it."""
+    made = Made()
+    made.score(transformed(1), 1900, 1902)
+    assert not any(note.startswith("health") for note in made.board().notes)

@@ -9,6 +9,7 @@ from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
+from stnbench.spec.verdict import Verdict
 from stnbench.tracking import shown
 from stnbench.tracking.base import AttemptView, CellView
 
@@ -127,3 +128,35 @@ def test_a_cell_shows_only_what_is_known(cell: CellView) -> None:
         "seeds": 1.0,
     }
     assert shown.cell_values(cell)["validation_accuracy_high"] == 0.6
+
+
+def with_verdict(attempt: AttemptView, verdict: Verdict) -> AttemptView:
+    """The attempt with this verdict after its last epoch, and an accuracy that is known."""
+    *before, last = attempt.epochs
+    health = dataclasses.replace(last.health[0], verdict=verdict, accuracy_identity=0.25)
+    return dataclasses.replace(attempt, epochs=(*before, dataclasses.replace(last, health=(health,))))
+
+
+def test_runs_can_be_filtered_by_health(attempt: AttemptView) -> None:
+    """The tag is the verdict after the last epoch; that of a run that diverged says so, and an old run has no tag."""
+    collapsed = with_verdict(attempt, Verdict.COLLAPSED)
+    diverged = dataclasses.replace(collapsed, failure=Failure(kind=FailureKind.DIVERGED, message="nan"))
+    assert shown.run_tags(collapsed)["health"] == "collapsed"
+    assert shown.run_tags(diverged)["health"] == "diverged"
+    assert "health" not in shown.run_tags(attempt)
+
+
+def test_severity_and_what_else_is_known_are_metrics(attempt: AttemptView) -> None:
+    """By epoch: nothing in the first, which was not judged."""
+    found = {(one.key, one.step): one.value for one in shown.run_measures(with_verdict(attempt, Verdict.COLLAPSED))}
+    assert (found["transformer_2/severity", 2], found["transformer_2/accuracy_identity", 2]) == (3.0, 0.25)
+    assert ("transformer_2/severity", 1) not in found
+    assert ("transformer_2/accuracy_mean", 2) not in found
+
+
+def test_a_cell_says_how_its_seeds_are(cell: CellView) -> None:
+    """In words, and not at all where it is not known."""
+    assert shown.cell_tags(dataclasses.replace(cell, health="2 collapsed, 1 healthy"))["health"] == (
+        "2 collapsed, 1 healthy"
+    )
+    assert "health" not in shown.cell_tags(cell)

@@ -63,6 +63,21 @@ def test_the_loss_falls_on_a_task_that_can_be_learnt(make_run: MakeRun, toy_spec
     assert outcome.validation.accuracy > 0.9
 
 
+def test_snapshots_are_asked_for_from_before_training_on(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """Ten in the first epoch, one after each before it is saved; a run that goes on asks for no more than are left."""
+    seen: list[str] = []
+    watching = hooks(
+        snapshot=lambda step: seen.append(str(step)), save=lambda progress: seen.append(f"saved {progress.epochs}")
+    )
+    outcome = train(make_run(toy_spec), watching, Progress())
+    expected = [*map(str, range(10)), "10", "saved 1", "20", "saved 2", "30", "saved 3"]
+    assert seen == expected
+    seen.clear()
+    first = Progress(records=outcome.progress.records[:1])
+    train(make_run(toy_spec), watching, first)
+    assert seen == expected[-4:]
+
+
 def test_every_epoch_is_saved_and_then_reported(make_run: MakeRun, toy_spec: TrialSpec) -> None:
     """Three epochs of ten steps, each with its validation score, saved before anyone hears of it."""
     seen: list[tuple[str, int]] = []
@@ -81,7 +96,9 @@ def test_every_epoch_is_saved_and_then_reported(make_run: MakeRun, toy_spec: Tri
     assert outcome.validation is not None
     assert records[-1].validation_accuracy == outcome.validation.accuracy
     assert records[-1].validation_loss == outcome.validation.loss
-    assert records[-1].health == outcome.validation.health
+    assert [health.theta_mean for health in records[-1].health] == [
+        health.theta_mean for health in outcome.validation.health
+    ]
     assert len(records[-1].health) == 1
 
 

@@ -57,11 +57,12 @@ def without_times(records: tuple[EpochRecord, ...]) -> list[EpochRecord]:
 
 
 def test_a_trial_leaves_its_specification_checkpoint_and_result(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
-    """Three files and nothing else; the result on the disk is the one returned."""
+    """These, the snapshots, and nothing else; the result on the disk is the one returned."""
     reported: list[EpochRecord] = []
     result = run(toy_spec, report=reported.append)
     folder = tmp_path / "first"
-    assert {path.name for path in folder.iterdir()} == {"spec.json", "checkpoint.pt", "result.json"}
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"spec.json", "checkpoint.pt", "snapshots.npy", "result.json"}
     assert load_spec(folder) == toy_spec
     assert load_result(folder / "result.json") == result
     assert result is not None
@@ -124,7 +125,7 @@ def test_what_a_warm_worker_did_before_changes_nothing(run: Run, toy_spec: Trial
 def test_a_stopped_trial_leaves_a_checkpoint_and_no_result(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
     """Stopped in the second epoch: the first is on the disk."""
     assert run(toy_spec, should_stop=stop_after(8)) is None
-    assert {path.name for path in (tmp_path / "first").iterdir()} == {"spec.json", "checkpoint.pt"}
+    assert {path.name for path in (tmp_path / "first").iterdir()} == {"spec.json", "checkpoint.pt", "snapshots.npy"}
 
 
 @pytest.mark.parametrize("in_another_folder", [True, False])

@@ -1,0 +1,222 @@
+"""What the spatial transformers of a trained network do, for pictures: numpy arrays, from the files of its attempt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stnbench.core.errors import SpecError
+from stnbench.core.paths import AttemptLayout
+from stnbench.core.seeds import derive_seed
+from stnbench.datasets.build import dataset_info
+from stnbench.spec.transformer import TransformerSpec
+from stnbench.spec.trial import TrialSpec
+from stnbench.training.checkpoint import read_checkpoint
+from stnbench.training.device import DeviceSpec, prepare_device
+from stnbench.training.model import Model
+from stnbench.training.sampled import LATTICE_SIDE, lattice, look, render, sampled_regions, zero_colour
+from stnbench.trials.data import DataSource, TrainingData, open_training_data
+from stnbench.trials.files import load_spec
+from stnbench.trials.score import restore_model
+from stnbench.trials.snapshots import Snapshots, probe_rows, read_snapshots
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchSetup:
+    """Where the data lie and what computes: ``cpu`` or ``cuda:N``, and CPU threads."""
+
+    data_root: Path
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class View:
+    """What one transformer, the ``branch``-th at its ``place``, shows of some images.
+
+    Attributes:
+        place: the stage it stands before, from 1.
+        branch: which of the place's transformers it is, from 1.
+        outputs: uint8 (images, channels, height, width), what the transformer makes of the image itself; for one that
+            stands before a later stage, of the image under its maps.
+        border: float32 (images, points, 2), round the region of the image that it reads, from the upper left corner of
+            the output clockwise, (x, y) with -1 and 1 at the outer edges of the image.
+        corners: which points of the border are the output's corners.
+    """
+
+    place: int
+    branch: int
+    outputs: NDArray[np.uint8]
+    border: NDArray[np.float32]
+    corners: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Watched:
+    """Images with what every transformer shows of them.
+
+    Attributes:
+        images: uint8 (images, channels, height, width).
+        labels: int64 (images,), their classes; empty where they are not known.
+        predictions: int64 (images,), what the network says; likewise.
+        views: of each transformer whose output can be followed to the image, by ascending place and branch.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    predictions: NDArray[np.int64]
+    views: tuple[View, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Moment:
+    """The probes of a training run after so many optimiser steps, within an epoch or at its end; epoch 0 is before."""
+
+    step: int
+    epoch: int
+    watched: Watched
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TrainedNetwork:
+    """A trained network with the data it was trained on, on the device.
+
+    ``fill`` is the colour in [0, 255] that preprocessing makes 0, which is what zero padding shows.
+    """
+
+    spec: TrialSpec
+    model: Model
+    data: TrainingData
+    fill: float
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """One readable name a class, in label order."""
+        return dataset_info(self.spec.dataset).class_names
+
+
+def open_network(folder: Path, setup: WatchSetup) -> TrainedNetwork:
+    """The network in the folder of an attempt, with its data.
+
+    Raises: SpecError where it has no spatial transformer; FolderError or CheckpointError where there is no trained
+    network; DataError where the data cannot be used.
+    """
+    spec = load_spec(folder)
+    _require_transformer(spec)
+    checkpoint = read_checkpoint(AttemptLayout(folder).checkpoint, trial_id=spec.trial_id)
+    device = prepare_device(DeviceSpec.parse(setup.device, threads=setup.threads))
+    source = DataSource(dataset=spec.dataset, root=setup.data_root, workers=setup.threads, device=device)
+    data = open_training_data(source, spec.split, spec.preprocess.contrast)
+    model = restore_model(spec, checkpoint, device)
+    return TrainedNetwork(
+        spec=spec,
+        model=model,
+        data=data,
+        fill=zero_colour(model),
+    )
+
+
+def watch_images(network: TrainedNetwork, *, count: int, seed: int) -> Watched:
+    """So many validation images, drawn by the seed, of as many classes as can be.
+
+    Raises: SpecError where there are fewer.
+    """
+    validation = network.data.validation_rows()
+    _require_enough("images", count, len(validation))
+    return _watch(network, probe_rows(network.data.images.labels, validation, seed=seed, count=count))
+
+
+def watch_tracks(network: TrainedNetwork, *, count: int, seed: int) -> tuple[Watched, ...]:
+    """So many validation tracks of different classes where there are enough, each with its frames in order.
+
+    Raises: SpecError where there are fewer.
+    """
+    data = network.data
+    rows = data.split.validation
+    tracks = data.tracks[rows]
+    known, first = np.unique(tracks, return_index=True)
+    _require_enough("tracks", count, len(known))
+    order = np.random.default_rng(derive_seed(seed, "tracks")).permutation(len(known))
+    classes = data.images.labels.cpu().numpy()[rows[first[order]]]
+    _, new = np.unique(classes, return_index=True)
+    drawn = order[np.concatenate([np.sort(new), np.setdiff1d(np.arange(len(order)), new)])[:count]]
+    watched = []
+    for track in known[drawn]:
+        own = rows[tracks == track]
+        in_order = own[np.argsort(data.frames[own], kind="stable")]
+        watched.append(_watch(network, torch.from_numpy(in_order).to(data.images.labels.device)))
+    return tuple(watched)
+
+
+def watch_training(folder: Path) -> tuple[Moment, ...]:
+    """What the transformers made of the probes while the network was trained, from its snapshots; needs no data.
+
+    Raises: SpecError where it has no spatial transformer; FolderError where there are no snapshots.
+    """
+    spec = load_spec(folder)
+    _require_transformer(spec)
+    snapshots = read_snapshots(folder)
+    return tuple(
+        Moment(step=int(step), epoch=int(epoch), watched=_watched_snapshot(spec, snapshots, index))
+        for index, (step, epoch) in enumerate(zip(snapshots.steps, snapshots.epochs, strict=True))
+    )
+
+
+def transformer_at(spec: TrialSpec, place: int) -> TransformerSpec:
+    """The transformer that stands at a place of a trial's network."""
+    return next(placed.transformer for placed in spec.transformers if placed.place == place)
+
+
+def _watched_snapshot(spec: TrialSpec, snapshots: Snapshots, index: int) -> Watched:
+    images = torch.from_numpy(snapshots.images)
+    views = [
+        _view(images, torch.from_numpy(points), spec, place=int(place), branch=int(branch), fill=snapshots.fill)
+        for (place, branch), points in zip(snapshots.places, snapshots.points[index].astype(np.float64), strict=True)
+    ]
+    unknown = np.zeros(0, np.int64)
+    return Watched(images=snapshots.images, labels=unknown, predictions=unknown, views=tuple(views))
+
+
+def _watch(network: TrainedNetwork, rows: Tensor) -> Watched:
+    images, boxes = network.data.images.images[rows], network.data.images.boxes[rows]
+    explained = look(network.model, images, boxes)
+    regions = sampled_regions(explained.transformers, lattice())
+    views = [
+        _view(images, one.points, network.spec, place=one.place, branch=one.branch, fill=network.fill)
+        for one in regions
+    ]
+    return Watched(
+        images=images.cpu().numpy(),
+        labels=network.data.images.labels[rows].cpu().numpy(),
+        predictions=explained.logits.argmax(dim=1).cpu().numpy(),
+        views=tuple(views),
+    )
+
+
+def _view(images: Tensor, points: Tensor, spec: TrialSpec, *, place: int, branch: int, fill: float) -> View:
+    side = LATTICE_SIDE
+    square = np.arange(side**2).reshape(side, side)
+    border = np.concatenate([square[0, :-1], square[:-1, -1], square[-1, :0:-1], square[:0:-1, 0]])
+    outputs = render(images, points, transformer_at(spec, place), fill=fill)
+    return View(
+        place=place,
+        branch=branch,
+        outputs=outputs.round().to(torch.uint8).cpu().numpy(),
+        border=points.cpu().numpy()[:, border].astype(np.float32),
+        corners=tuple(range(0, 4 * (side - 1), side - 1)),
+    )
+
+
+def _require_transformer(spec: TrialSpec) -> None:
+    if not spec.transformers:
+        problem = f"the trial {spec.trial_id} has no spatial transformer"
+        raise SpecError(problem, remedy="name one that has; without it there is nothing to see")
+
+
+def _require_enough(what: str, asked: int, there: int) -> None:
+    if not 1 <= asked <= there:
+        raise SpecError(f"{asked} {what} are asked for, and {there} are held out", remedy=f"ask for 1 to {there}")

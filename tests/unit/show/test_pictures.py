@@ -1,0 +1,88 @@
+"""The three pictures and their files: how many frames, how large, and that they can be read."""
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stnbench.show.animate import gif_bytes, png_bytes
+from stnbench.show.pictures import track_frames, training_frames, transform_sheet
+from stnbench.trials.watch import Moment, View, Watched
+
+NAMES = ("stop", "a class with a very long name indeed, longer than any line")
+BORDER = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
+
+
+def watched(images: int, *, transformers: int = 1) -> Watched:
+    """Images that become brighter, each of the first class and said to be of the second where its row is odd."""
+    pixels = np.stack([np.full((3, 8, 8), 40 + 5 * row, np.uint8) for row in range(images)])
+    view = {
+        "outputs": pixels,
+        "border": np.stack([BORDER * (1 - row / 100) for row in range(images)]).astype(np.float32),
+        "corners": (0, 1, 2, 3),
+    }
+    return Watched(
+        images=pixels,
+        labels=np.zeros(images, np.int64),
+        predictions=np.arange(images) % 2,
+        views=tuple(View(place=place, branch=1, **view) for place in range(1, transformers + 1)),  # type: ignore[arg-type]
+    )
+
+
+def moments(epochs: int, steps: int = 20) -> list[Moment]:
+    """Ten moments of the first epoch, and one after each."""
+    taken = [*range(0, steps, steps // 10), *range(steps, steps * epochs + 1, steps)]
+    return [Moment(step=step, epoch=-(-step // steps), watched=watched(2)) for step in taken]
+
+
+@pytest.mark.parametrize("transformers", [1, 3])
+def test_a_sheet_has_a_row_an_image(transformers: int) -> None:
+    """One column for the image and one for each transformer; its file is a PNG of the same size."""
+    one, two = (
+        transform_sheet(watched(count, transformers=transformers), NAMES, side=40, title="a trial") for count in (1, 2)
+    )
+    assert two.height - one.height == 50
+    wider = transform_sheet(watched(1, transformers=transformers + 1), NAMES, side=40, title="a trial")
+    assert wider.width - one.width == 50
+    with Image.open(io.BytesIO(png_bytes(two))) as read:
+        assert (read.format, read.size) == ("PNG", two.size)
+
+
+def test_training_begins_with_ten_frames_of_the_first_epoch() -> None:
+    """Then one an epoch, of equal size; of very many epochs some are left out, the last never."""
+    frames = training_frames(moments(3), side=40, title="a trial")
+    assert len(frames) == 10 + 3
+    assert len({frame.picture.size for frame in frames}) == 1
+    assert frames[-1].duration_ms > frames[0].duration_ms
+    many = moments(60)
+    thinned = training_frames(many, side=40, title="a trial")
+    assert len(thinned) == 11 + 40
+    assert thinned[-1].picture == training_frames(many[-1:], side=40, title="a trial")[0].picture
+    assert len(training_frames(many, side=40, title="a trial", most=None)) == 70
+
+
+def test_tracks_run_side_by_side() -> None:
+    """There are as many frames as the longest track has, and a short one waits at its end."""
+    frames = track_frames([watched(3), watched(5)], NAMES, side=40, title="a trial")
+    assert len(frames) == 5
+    last, before = (np.asarray(frames[index].picture) for index in (4, 3))
+    half = 64 + 50
+    height = last.shape[0] - 40
+    assert (last[:height, :half] == before[:height, :half]).all()
+    assert (last[:height, half:] != before[:height, half:]).any()
+
+
+def test_an_animation_holds_its_frames() -> None:
+    """The GIF has all frames with their durations, repeats for ever, and what stands still keeps its colour."""
+    frames = training_frames(moments(3), side=40, title="a trial")
+    with Image.open(io.BytesIO(gif_bytes(frames, colours=64))) as read:
+        assert (read.format, read.size, read.info["loop"]) == ("GIF", frames[0].picture.size, 0)
+        assert getattr(read, "n_frames", 1) == len(frames)
+        shown = []
+        for number in range(len(frames)):
+            read.seek(number)
+            shown.append((read.info["duration"], read.convert("RGB").getpixel((2, 2))))
+    assert [duration for duration, _ in shown] == [frame.duration_ms for frame in frames]
+    assert all(one == two for (_, one), (_, two) in itertools.pairwise(shown))
