@@ -26,6 +26,7 @@ def loaded(module: str) -> set[str]:
         ("stnbench.orchestration.machine", set()),
         ("stnbench.status", {"sqlalchemy"}),
         ("stnbench.report.__main__", {"sqlalchemy"}),
+        ("stnbench.show.__main__", {"sqlalchemy"}),
         ("stnbench.sweep", {"hydra", "sqlalchemy"}),
         ("stnbench.train", {"hydra", "sqlalchemy"}),
         ("stnbench.engines.worker", set()),

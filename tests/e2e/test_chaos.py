@@ -14,8 +14,8 @@ from commands import Workplace
 
 pytestmark = pytest.mark.slow
 
-TRIALS = int(os.environ.get("CHAOS_TRIALS", "6"))
-FAULTS = int(os.environ.get("CHAOS_FAULTS", "8"))
+TRIALS = int(os.environ.get("CHAOS_TRIALS", "3"))
+FAULTS = int(os.environ.get("CHAOS_FAULTS", "4"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 TIMEOUT_S = 60 + 15 * (TRIALS + FAULTS)
 
@@ -37,7 +37,7 @@ seeds: {seeds}
 
 def write_sweep(workplace: Workplace, name: str) -> None:
     """A sweep of three cells (two and their twin)."""
-    text = SWEEP.format(epochs=8 if TRIALS > 6 else 4, seeds=TRIALS // 3)
+    text = SWEEP.format(epochs=16 if TRIALS > 3 else 6, seeds=TRIALS // 3)
     (workplace.folder / "sweeps" / f"{name}.yaml").write_text(text)
 
 
@@ -65,7 +65,7 @@ def test_a_broken_sweep_ends_as_an_undisturbed_one(workplace: Workplace, tmp_pat
     undisturbed = calm.run("sweep", "chaos", timeout_s=TIMEOUT_S)
     assert undisturbed.returncode == 0, undisturbed.stderr
 
-    chaos = Chaos(workplace, "chaos", SEED, pause_s=(1.0, 7.0))
+    chaos = Chaos(workplace, "chaos", SEED, pause_s=(1.0, 6.0))
     chaos.run(FAULTS, timeout_s=TIMEOUT_S)
 
     expected = outcomes(calm)

@@ -132,3 +132,16 @@ def test_digit_addition_trains(shared_data: Path, tmp_path: Path) -> None:
     """Two parallel transformers look at two channels with a digit each, and the network learns their sum."""
     overrides = ("dataset=digits_addition", "distortion=RTS", "network=fcn", "transformer.branches=2")
     assert_learns(train(shared_data, tmp_path, *DIGITS, *AN_ST, *overrides))
+
+
+def test_the_theta_error_falls_where_a_transformer_learns(shared_data: Path, tmp_path: Path) -> None:
+    """On digits somewhere in a larger frame, the sign moves less in the output than it did, and than in the image."""
+    digits = ("scale=quick_wide", "dataset=digits", "dataset.copies=4", "distortion=T", "preprocess=global")
+    training = ("optimizer=momentum", "optimizer.locnet_learning_rate_factor=0.1", "schedule=one_cycle")
+    result = train(shared_data, tmp_path, *digits, *training, "network=fcn", "locnet@locnet1=dense")
+    first, last = (record.health[0] for record in (result.epochs[0], result.epochs[-1]))
+    assert first.theta_error is not None
+    assert last.theta_error is not None
+    assert last.theta_error_identity is not None
+    assert last.theta_error < 0.85 * first.theta_error
+    assert last.theta_error < 0.85 * last.theta_error_identity

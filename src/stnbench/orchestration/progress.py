@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.spec.states import TrialState
+from stnbench.spec.verdict import Verdict
 from stnbench.store.records import PlannedTrial
 
 
@@ -116,7 +117,8 @@ class PlainProgress(Progress):
             last, epochs = attempt.epochs[-1], attempt.trial.spec.training.epochs
             accuracy = f"validation {100 * last.validation_accuracy:.2f} %"
             pace = f"{last.train_duration_s:.1f} s"
-            self._print(f"epoch  {last.epoch}/{epochs} train loss {last.train_loss:.4f}, {accuracy}, {pace}")
+            ill = f", {last.verdict}" if last.verdict not in {None, Verdict.HEALTHY} else ""
+            self._print(f"epoch  {last.epoch}/{epochs} train loss {last.train_loss:.4f}, {accuracy}, {pace}{ill}")
 
     @override
     def ended(self, end: EndedAttempt) -> None:

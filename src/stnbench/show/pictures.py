@@ -1,6 +1,6 @@
 """The three pictures: what transformers do to images, while a network learns, and along an approach to a sign."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:  # numpy arrays at run time; what makes them needs torch
 _PADDING: Final = 12
 _CAPTION_PX: Final = 190
 
+_DOT_PX: Final = 5
+"""Half of the dot at a corner."""
+
 MOST_EPOCHS: Final = 40
 """Frames of whole epochs in one animation."""
 
@@ -50,8 +53,8 @@ def transform_sheet(watched: "Watched", class_names: Sequence[str], *, side: int
         side: of an image in the picture, pixels.
         title: stands below.
     """
-    margin = side // 8
-    rows = [_panels(watched, row, side) for row in range(_count(watched))]
+    margin = _margin([watched], side)
+    rows = [_panels(watched, row, side, margin) for row in range(_count(watched))]
     sheet = framed(grid(rows), left=_PADDING, top=LINE_PX + _PADDING, right=_CAPTION_PX, bottom=LINE_PX + _PADDING)
     whole = side + 2 * margin
     for column, (name, colour) in enumerate([("input", INK), *_headings(watched.views)]):
@@ -76,12 +79,13 @@ def training_frames(
     """
     shown = _thinned(moments, most)
     last = shown[-1]
+    margin = _margin([moment.watched for moment in shown], side)
     frames = []
     for moment in shown:
         when = f"before training, 0 of {last.step:,} steps"
         if moment.step:
             when = f"step {moment.step:,} of {last.step:,}, epoch {moment.epoch} of {last.epoch}"
-        picture = _strip([(moment.watched, row) for row in range(_count(moment.watched))], side)
+        picture = _strip([(moment.watched, row) for row in range(_count(moment.watched))], side, margin)
         share = moment.step / last.step if last.step else 1.0
         frames.append(Frame(picture=_with_counter(picture, when, share, title), duration_ms=450))
     return _holding_last(frames, 2500)
@@ -90,18 +94,20 @@ def training_frames(
 def track_frames(tracks: Sequence["Watched"], class_names: Sequence[str], *, side: int, title: str) -> list[Frame]:
     """The frames of several approaches side by side, inputs above and outputs below; a short track waits at its end."""
     longest = max(map(_count, tracks))
+    margin = _margin(tracks, side)
     frames = []
     for number in range(longest):
-        picture = _strip([(track, min(number, _count(track) - 1)) for track in tracks], side, class_names)
+        picture = _strip([(track, min(number, _count(track) - 1)) for track in tracks], side, margin, class_names)
         said = f"frame {number + 1} of {longest}"
         frames.append(Frame(picture=_with_counter(picture, said, (number + 1) / longest, title), duration_ms=140))
     return _holding_last(frames, 1500)
 
 
-def _strip(shown: Sequence[tuple["Watched", int]], side: int, class_names: Sequence[str] = ()) -> Image.Image:
+def _strip(
+    shown: Sequence[tuple["Watched", int]], side: int, margin: int, class_names: Sequence[str] = ()
+) -> Image.Image:
     """Columns of one image each: the image, and below it what each transformer shows."""
-    margin = side // 8
-    columns = [_panels(watched, row, side) for watched, row in shown]
+    columns = [_panels(watched, row, side, margin) for watched, row in shown]
     sheet = grid([list(line) for line in zip(*columns, strict=True)])
     headings = [("input", INK), *_headings(shown[0][0].views)]
     top = LINE_PX if class_names else 0
@@ -130,15 +136,21 @@ def _with_counter(picture: Image.Image, text: str, share: float, title: str) -> 
     return framed_picture
 
 
-def _panels(watched: "Watched", row: int, side: int) -> list[Image.Image]:
+def _panels(watched: "Watched", row: int, side: int, margin: int) -> list[Image.Image]:
     """An image with the regions that are read, and what each transformer shows of it."""
-    margin = side // 8
     regions = [
         Region(border=view.border[row], corners=view.corners, colour=_colour(number))
         for number, view in enumerate(watched.views)
     ]
     outputs = [panel(view.outputs[row], side=side, margin=margin) for view in watched.views]
     return [panel(watched.images[row], side=side, margin=margin, regions=regions), *outputs]
+
+
+def _margin(shown: Iterable["Watched"], side: int) -> int:
+    """Pixels round an image, so many that regions beyond its edge are seen, within reason."""
+    reach = max(float(np.abs(view.border).max()) for watched in shown for view in watched.views)
+    beyond = (reach - 1) * side / 2 + _DOT_PX if np.isfinite(reach) else side
+    return round(min(max(beyond, side / 10), side / 3))
 
 
 def _headings(views: Sequence["View"]) -> list[tuple[str, tuple[int, int, int]]]:

@@ -28,6 +28,9 @@ from stnbench.stn.base import pixel_centres
 CORNERS: Final = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
 """Of the output, in the order in which they are drawn."""
 
+_FARTHEST: Final = 4.0
+"""Half sides of the sign from its centre; the corners of an image are seldom beyond two."""
+
 _RESAMPLES: Final = 2000
 _CONFIDENCE: Final = 0.95
 
@@ -49,12 +52,15 @@ def sign_coordinates(
 ) -> Float[Tensor, "batch points 2"]:
     """Points of the image in the sign's own coordinates, where the sign is [-1, 1]^2, float64.
 
-    By the inverse of the true pose (sign to image) where it is known, else by the sign's box x1, y1, x2, y2.
+    By the inverse of the true pose (sign to image) where it is known, else by the sign's box x1, y1, x2, y2. What lies
+    beyond four half sides in x or in y is taken to lie there: towards the vanishing line of a pose, places run away.
     """
     if poses is not None:
-        return map_points(torch.linalg.inv(poses.double()), points.double())
-    low, high = boxes.double()[:, None, :2], boxes.double()[:, None, 2:]
-    return (2 * points.double() - low - high) / (high - low)
+        seen = map_points(torch.linalg.inv(poses.double()), points.double())
+    else:
+        low, high = boxes.double()[:, None, :2], boxes.double()[:, None, 2:]
+        seen = (2 * points.double() - low - high) / (high - low)
+    return seen.clamp(-_FARTHEST, _FARTHEST)
 
 
 def corner_spread(corners: Float[Tensor, "images 4 2"], tracks: Int[Tensor, " images"]) -> Float[Tensor, " tracks"]:

@@ -67,20 +67,17 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     write_spec(writable_folder(folder, "an attempt", remedy="set STNBENCH_RUNS to a folder that can be written"), spec)
     data = open_training_data(source, spec.split, spec.preprocess.contrast)
     run = _prepare(spec, data, source.device, micro_batches)
-    start = _find_checkpoint(folder, resume_from)
-    progress = Progress() if start is None else _resume(run, start)
-    snapshots = SnapshotRecorder(run, folder, earlier=None if start is None else start.parent, step=progress.step)
+    progress, snapshots = _start(run, folder, resume_from)
 
     def save(progress: Progress) -> None:
         memory.sample()
         snapshots.save()
         write_checkpoint(AttemptLayout(folder).checkpoint, _snapshot(run, data, progress))
 
-    hooks = Hooks(save=save, report=report, should_stop=should_stop, snapshot=snapshots.take)
-    outcome = train(run, hooks, progress)
+    outcome = train(run, Hooks(save=save, report=report, should_stop=should_stop, snapshot=snapshots.take), progress)
     if outcome.validation is None:
         return None
-    if start is not None and outcome.progress == progress:  # nothing was left to train: the folder still gets its own
+    if progress.epochs and outcome.progress == progress:  # nothing was left to train: the folder still gets its own
         save(progress)
     test = _score_test(run, source)
     result = TrialResult(
@@ -121,6 +118,14 @@ def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, micro_ba
         validation=data.validation_rows(),
         micro_batches=micro_batches,
     )
+
+
+def _start(run: TrainingRun, folder: Path, resume_from: Path | None) -> tuple[Progress, SnapshotRecorder]:
+    """How far the run has come, with the network and the optimiser as they were then, and what was seen on the way."""
+    checkpoint = _find_checkpoint(folder, resume_from)
+    progress = Progress() if checkpoint is None else _resume(run, checkpoint)
+    earlier = None if checkpoint is None else checkpoint.parent
+    return progress, SnapshotRecorder(run, folder, earlier=earlier, step=progress.step)
 
 
 def _find_checkpoint(folder: Path, resume_from: Path | None) -> Path | None:

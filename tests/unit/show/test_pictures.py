@@ -1,5 +1,6 @@
 """The three pictures and their files: how many frames, how large, and that they can be read."""
 
+import dataclasses
 import io
 import itertools
 
@@ -43,11 +44,23 @@ def test_a_sheet_has_a_row_an_image(transformers: int) -> None:
     one, two = (
         transform_sheet(watched(count, transformers=transformers), NAMES, side=40, title="a trial") for count in (1, 2)
     )
-    assert two.height - one.height == 50
+    assert two.height - one.height == 40 + 2 * 5
     wider = transform_sheet(watched(1, transformers=transformers + 1), NAMES, side=40, title="a trial")
-    assert wider.width - one.width == 50
+    assert wider.width - one.width == 40 + 2 * 5
     with Image.open(io.BytesIO(png_bytes(two))) as read:
         assert (read.format, read.size) == ("PNG", two.size)
+
+
+def test_what_is_read_beyond_the_image_is_seen() -> None:
+    """The margin grows until the region is inside, and never beyond a third of the image."""
+    heights = []
+    for reach in (1.0, 1.3, 50.0, float("nan")):
+        plain = watched(1)
+        far = dataclasses.replace(plain.views[0], border=plain.views[0].border * np.float32(reach))
+        sheet = transform_sheet(dataclasses.replace(plain, views=(far,)), NAMES, side=60, title="a trial")
+        heights.append(sheet.height)
+    nearest = heights[0] - 2 * 6
+    assert [height - nearest for height in heights] == [12, 2 * 14, 2 * 20, 2 * 20]
 
 
 def test_training_begins_with_ten_frames_of_the_first_epoch() -> None:

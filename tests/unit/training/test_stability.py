@@ -98,6 +98,15 @@ def test_zooming_into_one_spot_is_not_standing_still(seed: int) -> None:
     assert (sign_movement(narrow, tracks) > sign_movement(wide, tracks)).all()
 
 
+def test_a_vanishing_line_does_not_drown_the_others() -> None:
+    """A pose whose horizon crosses the output moves corners by no more than eight half sides."""
+    poses = torch.eye(3, dtype=torch.float64).repeat(3, 1, 1)
+    poses[0, 2, 0] = 0.999
+    seen = sign_coordinates(OUTPUT.expand(3, -1, -1), draw_boxes(1, 3), poses)
+    assert seen.abs().max() == 4
+    assert torch.equal(seen[1], OUTPUT)
+
+
 def test_the_spread_is_the_standard_deviation_of_a_corner() -> None:
     """A sign that steps by 0.2 to and fro in x has corners with a standard deviation of 0.2 / sqrt(2)."""
     corners = OUTPUT.expand(2, -1, -1).clone()
