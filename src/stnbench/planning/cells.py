@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from stnbench.core.errors import InfeasibleError
 from stnbench.planning.base import ComposePoint
 from stnbench.spec.planner import SAMPLERS, GridPlannerSpec
-from stnbench.spec.sweep import Axis, Point, SweepSpec
+from stnbench.spec.sweep import LABEL_SEPARATOR, Axis, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial
 
@@ -67,7 +67,7 @@ def axes_of_transformers(sweep: SweepSpec) -> frozenset[str]:
 def twin_of(point: Point, spec: TrialSpec, left_out: frozenset[str]) -> PlannedTrial:
     """The twin of a proposed cell, called after what is not on the axes ``left_out``."""
     labels = tuple((name, label) for name, label in point.labels if name not in left_out)
-    label = " · ".join([*(label for _, label in labels), TWIN_LABEL])
+    label = LABEL_SEPARATOR.join([*(label for _, label in labels), TWIN_LABEL])
     return PlannedTrial(spec=spec.twin(), point=Point(labels=labels), label=label, is_twin=True)
 
 
@@ -95,7 +95,7 @@ def _twins(cells: dict[str, tuple[Point, TrialSpec]], left_out: frozenset[str]) 
         )
         telling = [label for name, label in labels if (name, label) not in everywhere]
         yield PlannedTrial(
-            spec=twin, point=Point(labels=labels), label=" · ".join([*telling, TWIN_LABEL]), is_twin=True
+            spec=twin, point=Point(labels=labels), label=LABEL_SEPARATOR.join([*telling, TWIN_LABEL]), is_twin=True
         )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from stnbench.report import text
 from stnbench.report.board import FailureGroup, Leaderboard, Row
+from stnbench.spec.sweep import LABEL_SEPARATOR
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +39,7 @@ def leaderboard_columns(board: Leaderboard) -> list[Column]:
     columns = [column(board.within, lambda row: text.clean(row.group), 9, is_number=False)] if board.within else []
     columns += [
         column("rank", lambda row: row.rank or text.MISSING, 9),
-        column("cell", lambda row: text.clean(row.label), 9, is_number=False),
+        column("cell", _cell_text, 9, is_number=False),
         column("n", _seeds_text, 9),
         column(f"{board.split} %", lambda row: text.percent(row.score.mean if row.score else None, decimals), 9),
         column("95 % interval", lambda row: _interval_text(row, decimals), 9),
@@ -76,6 +77,14 @@ def failure_line(group: FailureGroup, *, shown_ids: int = 3) -> str:
     trials = "trial" if len(group.trial_ids) == 1 else "trials"
     ids = ", ".join(group.trial_ids[:shown_ids])
     return f"{len(group.trial_ids)} x {group.kind}: {text.clean(group.message)} ({trials} {ids}{more})"
+
+
+def _cell_text(row: Row) -> str:
+    """The label, without its group, which has a column of its own."""
+    parts = row.label.split(LABEL_SEPARATOR)
+    if row.group in parts and len(parts) > 1:
+        parts.remove(row.group)
+    return text.clean(LABEL_SEPARATOR.join(parts))
 
 
 def _interval_text(row: Row, decimals: int) -> str:

@@ -13,6 +13,9 @@ from stnbench.spec.space import Span
 Labels = tuple[tuple[str, str], ...]
 """Pairs of an axis and the label of its value there."""
 
+LABEL_SEPARATOR = " · "
+"""Between the labels of a cell, in tables."""
+
 Scalar = None | bool | int | float | str
 Value = Scalar | tuple[Scalar, ...]
 """One choice of an axis: a number, a name, or a list such as the sizes of a localisation network."""
@@ -156,7 +159,7 @@ class Point(Strict):
     @property
     def label(self) -> str:
         """The labels joined, for tables."""
-        return " · ".join(label for _, label in self.labels) or "base"
+        return LABEL_SEPARATOR.join(label for _, label in self.labels) or "base"
 
 
 def label_of(key: str, value: Value) -> str:

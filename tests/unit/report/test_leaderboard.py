@@ -327,6 +327,8 @@ def test_cells_of_different_tasks_are_not_compared() -> None:
     assert board.rows[3].behind.mean == pytest.approx(-100 / IMAGES)
     assert any("Against the best of its group: 2 differences" in note for note in board.notes)
     assert leaderboard_columns(board)[0].cells == ("hard", "hard", "easy", "easy")
+    named = replace(board, rows=tuple(replace(row, label=f"{row.group} · {row.label}") for row in board.rows))
+    assert leaderboard_columns(named)[2].cells == ("1,1,1", "2,2,2", "3,3,3", "4,4,4")
 
 
 def test_tasks_may_have_data_of_their_own() -> None:
