@@ -150,7 +150,7 @@ def _margin(shown: Iterable["Watched"], side: int) -> int:
     """Pixels round an image, so many that regions beyond its edge are seen, within reason."""
     reach = max(float(np.abs(view.border).max()) for watched in shown for view in watched.views)
     beyond = (reach - 1) * side / 2 + _DOT_PX if np.isfinite(reach) else side
-    return round(min(max(beyond, side / 10), side / 3))
+    return round(min(max(beyond, side / 10), side / 2))
 
 
 def _headings(views: Sequence["View"]) -> list[tuple[str, tuple[int, int, int]]]:
