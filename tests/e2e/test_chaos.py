@@ -37,7 +37,7 @@ seeds: {seeds}
 
 def write_sweep(workplace: Workplace, name: str) -> None:
     """A sweep of three cells (two and their twin)."""
-    text = SWEEP.format(epochs=16 if TRIALS > 3 else 6, seeds=TRIALS // 3)
+    text = SWEEP.format(epochs=24 if TRIALS > 3 else 6, seeds=TRIALS // 3)
     (workplace.folder / "sweeps" / f"{name}.yaml").write_text(text)
 
 
