@@ -156,7 +156,7 @@ def write_files(folder: Path, files: dict[str, bytes]) -> None:
     Raises: OSError, for example when the disk is full; EngineError for a file that no attempt has.
     """
     layout = AttemptLayout(folder)
-    known = {path.name: path for path in (layout.spec, layout.checkpoint, layout.result)}
+    known = {path.name: path for path in (layout.spec, layout.checkpoint, layout.snapshots, layout.result)}
     strange = sorted(files.keys() - known.keys())
     if strange:
         raise EngineError(f"a slot sent files that no attempt has: {strange}", remedy="run one version on all nodes")
@@ -166,5 +166,6 @@ def write_files(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def _read_files(layout: AttemptLayout, *, only_checkpoint: bool) -> dict[str, bytes]:
-    paths = (layout.checkpoint,) if only_checkpoint else (layout.spec, layout.checkpoint, layout.result)
+    going_on = (layout.checkpoint, layout.snapshots)
+    paths = going_on if only_checkpoint else (layout.spec, *going_on, layout.result)
     return {path.name: path.read_bytes() for path in paths if path.exists()}

@@ -66,7 +66,7 @@ def transform_sheet(watched: "Watched", class_names: Sequence[str], *, side: int
         for number, (text, colour) in enumerate(lines):
             write(sheet, (left, top + number * LINE_PX), text, colour=colour)
     bottom = sheet.height - LINE_PX - _PADDING / 2
-    write(sheet, (_PADDING + margin, bottom), shortened(title, sheet.width - 3 * _PADDING), colour=FAINT)
+    write(sheet, (_PADDING + margin, bottom), shortened(title, sheet.width - margin - 2 * _PADDING), colour=FAINT)
     return sheet
 
 

@@ -28,8 +28,8 @@ from stnbench.stn.base import pixel_centres
 CORNERS: Final = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
 """Of the output, in the order in which they are drawn."""
 
-_FARTHEST: Final = 4.0
-"""Half sides of the sign from its centre; the corners of an image are seldom beyond two."""
+_LARGEST_ENLARGEMENT: Final = 4.0
+"""Of a pose's perspective, over that at the sign's centre: points of the sign itself stay well below."""
 
 _RESAMPLES: Final = 2000
 _CONFIDENCE: Final = 0.95
@@ -52,15 +52,18 @@ def sign_coordinates(
 ) -> Float[Tensor, "batch points 2"]:
     """Points of the image in the sign's own coordinates, where the sign is [-1, 1]^2, float64.
 
-    By the inverse of the true pose (sign to image) where it is known, else by the sign's box x1, y1, x2, y2. What lies
-    beyond four half sides in x or in y is taken to lie there: towards the vanishing line of a pose, places run away.
+    By the inverse of the true pose (sign to image) where it is known, else by the sign's box x1, y1, x2, y2. Towards
+    the vanishing line of a pose places run away; they are enlarged at most four times as much as at the sign's centre.
     """
-    if poses is not None:
-        seen = map_points(torch.linalg.inv(poses.double()), points.double())
-    else:
+    if poses is None:
         low, high = boxes.double()[:, None, :2], boxes.double()[:, None, 2:]
-        seen = (2 * points.double() - low - high) / (high - low)
-    return seen.clamp(-_FARTHEST, _FARTHEST)
+        return (2 * points.double() - low - high) / (high - low)
+    inverse = torch.linalg.inv(poses.double())
+    centres = poses.double()[:, :, 2:]
+    to_sign = inverse / (inverse[:, 2:] @ centres)
+    across, down, third = (points.double() @ to_sign[:, :, :2].mT + to_sign[:, None, :, 2]).unbind(-1)
+    seen: Tensor = torch.stack([across, down], dim=-1) / third.clamp(min=1 / _LARGEST_ENLARGEMENT)[..., None]
+    return seen
 
 
 def corner_spread(corners: Float[Tensor, "images 4 2"], tracks: Int[Tensor, " images"]) -> Float[Tensor, " tracks"]:
@@ -81,7 +84,7 @@ def sign_movement(corners: Float[Tensor, "images 4 2"], tracks: Int[Tensor, " im
     """How far the sign moves in the output along each track, in half sides of the output.
 
     The spread of the corners over the side of the region read: unlike the spread alone it is no smaller for a
-    transformer that zooms into one spot, nor for a zoom that is the same for all images.
+    transformer that zooms into one spot. Reading a wider region makes it smaller, as it makes the sign.
     """
     sides = by_track(quadrilateral_area(corners), tracks)
     mean_half_side = torch.stack([(own / 4).sqrt().mean() for own in sides])

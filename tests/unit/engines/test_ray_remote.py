@@ -166,9 +166,10 @@ def test_the_result_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Where a result is, its attempt's other files are as well; a file that no attempt has is not written anywhere."""
     written: list[str] = []
     monkeypatch.setattr("stnbench.engines.remote.write_atomic", lambda path, _: written.append(path.name))
-    write_files(tmp_path, {"result.json": b"{}", "checkpoint.pt": b"", "spec.json": b"{}"})
+    files = {"result.json": b"{}", "snapshots.npy": b"", "checkpoint.pt": b"", "spec.json": b"{}"}
+    write_files(tmp_path, files)
 
-    assert written == ["spec.json", "checkpoint.pt", "result.json"]
+    assert written == ["spec.json", "checkpoint.pt", "snapshots.npy", "result.json"]
     with pytest.raises(EngineError, match="no attempt has"):
         write_files(tmp_path, {"../elsewhere": b""})
 

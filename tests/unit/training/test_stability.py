@@ -99,12 +99,14 @@ def test_zooming_into_one_spot_is_not_standing_still(seed: int) -> None:
 
 
 def test_a_vanishing_line_does_not_drown_the_others() -> None:
-    """A pose whose horizon crosses the output moves corners by no more than eight half sides."""
+    """A pose whose horizon crosses the output moves corners by four half sides at most; one without is not touched."""
     poses = torch.eye(3, dtype=torch.float64).repeat(3, 1, 1)
     poses[0, 2, 0] = 0.999
+    poses[1, 0, 0] = 0.1
     seen = sign_coordinates(OUTPUT.expand(3, -1, -1), draw_boxes(1, 3), poses)
-    assert seen.abs().max() == 4
-    assert torch.equal(seen[1], OUTPUT)
+    assert seen[0].abs().max() == 4
+    assert torch.allclose(seen[1], OUTPUT * torch.tensor([10.0, 1.0]))
+    assert torch.equal(seen[2], OUTPUT)
 
 
 def test_the_spread_is_the_standard_deviation_of_a_corner() -> None:
