@@ -35,7 +35,7 @@ WAYS = (
     Way("a process per trial (2015)", "process_per_trial", SLOTS, 16),
     Way("Hydra multirun, basic launcher", "hydra_multirun", 1, 100),
     Way("Optuna, pool of processes, SQLite", "optuna_pool", SLOTS, 200),
-    Way("Ray Tune", "ray_tune", SLOTS, 60),
+    Way("Ray Tune", "ray_tune", SLOTS, 16),
 )
 
 
@@ -46,7 +46,6 @@ class Measured:
     overhead_s: float
     use: float
     wall_s: float
-    extra: str
 
 
 def measure(way: Way, trials: int, duration_s: float) -> Measured:
@@ -94,7 +93,7 @@ def main() -> None:
         rows.append(
             (way.name, way.slots, way.trials, spread, f"{middle / base:.1f}", f"{100 * long.use:.1f}", f"{walls:.1f}")
         )
-        print(rows[-1], empty[-1].extra, flush=True)
+        print(" | ".join(map(str, rows[-1])), flush=True)
     text = render(rows, options.repeats)
     print(text)
     if options.only is None:

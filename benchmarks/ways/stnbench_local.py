@@ -29,7 +29,8 @@ class BenchSession(Session):
 
     slots: int = 2
 
-    def _open_engine(self) -> Engine:
+    def _open_engine(self, data_root: Path) -> Engine:
+        del data_root
         return LocalEngine(plan_slots((), self.slots, slots=self.slots), self.layout.logs, command=WORKER)
 
 
