@@ -44,7 +44,7 @@ test: $(STAMP) ## all tests, end to end included
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 test-fast: $(STAMP) ## the inner loop: no subprocess, no training beyond a few steps
-	@$(BIN)/python -m pytest -q -m 'not slow'
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow'
 
 lint: $(STAMP) ## format, lint, types and floors
 	@$(BIN)/ruff format --check .
