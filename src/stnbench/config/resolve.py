@@ -120,7 +120,7 @@ class _Resolver:
     def _augment(self) -> AugmentSpec | None:
         """None as well for an augmentation that changes nothing."""
         spec: AugmentSpec | None = self._decode_optional(AugmentSpec, "augment")
-        return spec if spec is not None and (spec.is_geometric or spec.is_colour) else None
+        return spec if spec is not None and spec.changes_anything else None
 
     def _section(self, key: str) -> Node:
         section = self.node[key]

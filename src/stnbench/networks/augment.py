@@ -5,7 +5,7 @@ on the batch size, a run that goes on from a checkpoint sees the same ones, and 
 for every kind of variation that both have.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stnbench.core.errors import InfeasibleError, ShapeError
 from stnbench.core.seeds import derive_seed
-from stnbench.networks import homographies
+from stnbench.networks import hiding, homographies
 from stnbench.networks.homographies import radians
 from stnbench.networks.lightness import BRIGHTEST, COLOURS, LUMA, lightness
 from stnbench.spec.augment import AugmentSpec
@@ -43,12 +43,16 @@ class Augmentations:
         colour: the matrix from old to new colours, (n, 3, 3), or (n, 1, 1) where all channels are treated alike; None
             where no change of levels is asked for.
         mean_share: (n,), how much of the image's mean lightness is then added.
+        blur: (n,), the share of the way to the blurred image, negative away from it; None where none is asked for.
+        erased: (n, 4), x1, y1, x2, y2 of the rectangle that is painted over, in coordinates as above; likewise.
     """
 
     in_to_out: Tensor | None
     out_to_in: Tensor | None
     colour: Tensor | None
     mean_share: Tensor | None
+    blur: Tensor | None = None
+    erased: Tensor | None = None
 
     def to(self, device: torch.device) -> "Augmentations":
         """The same on a device."""
@@ -76,10 +80,14 @@ class Augmentations:
                 boxes = homographies.map_boxes(self.in_to_out, boxes)
             if self.colour is not None and self.mean_share is not None:
                 levels = _coloured(levels, self.colour, self.mean_share)
+            if self.blur is not None:
+                levels = hiding.blurred(levels, self.blur)
+            if self.erased is not None:
+                levels = hiding.erased(levels, self.erased)
         return levels, boxes
 
     def _parts(self) -> list[tuple[str, Tensor | None]]:
-        return [(name, getattr(self, name)) for name in ("in_to_out", "out_to_in", "colour", "mean_share")]
+        return [(part.name, getattr(self, part.name)) for part in fields(self)]
 
     def _check(self, images: Tensor) -> None:
         for name, part in self._parts():
@@ -113,6 +121,8 @@ def draw_augmentations(spec: AugmentSpec, *, seed: int, epoch: int, count: int) 
         out_to_in=_single(None if in_to_out is None else invert_homography(in_to_out)),
         colour=_single(colour),
         mean_share=_single(mean_share),
+        blur=_single(hiding.draw_blur(spec.blur, seed=seed, epoch=epoch, count=count)),
+        erased=_single(hiding.draw_erased(spec.erase, seed=seed, epoch=epoch, count=count)),
     )
 
 

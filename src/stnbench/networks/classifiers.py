@@ -170,9 +170,10 @@ def _looked_at(design: NetworkDesign, spec: PlacedTransformerSpec, size: MapSize
     Raises: InfeasibleError where it would share a stage that is not there, or made for other maps.
     """
     count = shared_stages(spec.locnet)
-    if count and (spec.transformer.branches > 1 or spec.transformer.output_pooling > 1):
-        problem = f"at place {spec.place}, a shared localisation network has branches or output_pooling above 1"
-        raise InfeasibleError(problem, remedy="the stages it shares fit the maps as they come: leave both at 1")
+    other = spec.transformer
+    if count and (other.branches > 1 or other.output_pooling > 1 or other.output_size is not None):
+        problem = f"at place {spec.place}, a shared localisation network has branches, output_pooling or output_size"
+        raise InfeasibleError(problem, remedy="the stages it shares fit the maps as they come: leave all three alone")
     shared = design.stages[spec.place - 1 : spec.place - 1 + count]
     if len(shared) < count:
         problem = f"at place {spec.place}, the localisation network shares {count} stages, and {len(shared)} follow"

@@ -28,6 +28,11 @@ class AugmentSpec(Strict):
         contrast: the distance of all levels from the image's mean lightness is.
         saturation: the distance of every pixel from its own grey is; for RGB images only.
         hue_deg: colours turn about the grey axis, the luma stays; for RGB images only.
+    Last, what hides a sign:
+        blur: every pixel moves towards a gaussian mean of its neighbourhood by this share of the way (sigma 1.25
+            pixels), and away from it, which sharpens, where the number is negative.
+        erase: a rectangle with sides of up to this share of the image's is painted in the image's mean colour (random
+            erasing, Zhong et al. 2020; cutout, DeVries & Taylor 2017); its sides are drawn from 0 on.
     """
 
     kind: Literal["random"] = "random"
@@ -41,6 +46,8 @@ class AugmentSpec(Strict):
     contrast: float = 0.0
     saturation: float = 0.0
     hue_deg: float = 0.0
+    blur: float = 0.0
+    erase: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -55,6 +62,8 @@ class AugmentSpec(Strict):
         colour = (("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation))
         for key, factor in colour:
             require(0 <= factor <= 1, key, factor, "from 0 to 1, so that no factor is negative")
+        for key, share in (("blur", self.blur), ("erase", self.erase)):
+            require(0 <= share <= 1, key, share, "from 0 to 1")
 
     @property
     def is_geometric(self) -> bool:
@@ -70,6 +79,11 @@ class AugmentSpec(Strict):
     def needs_rgb(self) -> bool:
         """Whether anything is asked for that only images of three colours have."""
         return self._any("saturation", "hue_deg")
+
+    @property
+    def changes_anything(self) -> bool:
+        """Whether images are not left as they are."""
+        return self.is_geometric or self.is_colour or self._any("blur", "erase")
 
     def _any(self, *keys: str) -> bool:
         return any(getattr(self, key) > 0 for key in keys)

@@ -103,7 +103,8 @@ class TransformerSpec(Strict):
     ``iterations`` lets the same localisation network look again at what it made of the image; the transformations are
     composed and the image itself is read (Lin & Lucey 2017, IC-STN). ``branches`` stand side by side and join their
     outputs by channel (Jaderberg et al. 2015, MNIST addition). ``output_pooling`` averages so many pixels a side of the
-    output (likewise, A.4).
+    output (likewise, A.4). ``output_size`` is how many pixels a side the output has, as many as the input where it is
+    None: a transformer that zooms in on the sign loses little by a smaller output, and all that follows is cheaper.
     """
 
     family: Family = "affine"
@@ -118,6 +119,7 @@ class TransformerSpec(Strict):
     iterations: int = 1
     branches: int = 1
     output_pooling: int = 1
+    output_size: int | None = None
 
     used_by: ClassVar[dict[str, Family]] = {"control_points": "tps", "zoom": "fixed_zoom"}
     """Which keys matter to one family only."""
@@ -128,6 +130,8 @@ class TransformerSpec(Strict):
         require(self.zoom > 0, "zoom", self.zoom, "above 0")
         for key, bound in (("scale_min", self.scale_min), ("scale_max", self.scale_max)):
             require(bound is None or bound > 0, key, bound, "above 0, or null for no guard")
+        size = self.output_size
+        require(size is None or 4 <= size <= 512, "output_size", size, "from 4 to 512 pixels, or null for the input's")
         low, high = self.scale_min or 0, self.scale_max
         require(high is None or low <= high, "scale_min", low, "at most scale_max")
         require(self.identity_penalty >= 0, "identity_penalty", self.identity_penalty, "at least 0")

@@ -63,12 +63,18 @@ ScheduleSpec = Annotated[ConstantScheduleSpec | OneCycleScheduleSpec, Discrimina
 class TrainingSpec(Strict):
     """How long and on how much; the last, incomplete batch of an epoch is dropped, as in 2015.
 
-    ``train_images`` random training images are used, all of them where it is None.
+    ``train_images`` random training images are used, all of them where it is None. ``label_smoothing`` is the share of
+    a label's weight that is spread evenly over all classes (Szegedy et al. 2016). With ``weight_average`` above 0, the
+    network that is scored and kept is an exponential moving average of the weights and running statistics over the
+    steps, each with this share of the average before it (Polyak & Juditsky 1992); after k steps the share is at most
+    (1 + k) / (10 + k), so that the first weights are soon forgotten.
     """
 
     epochs: int = 10
     batch_size: int = 50
     train_images: int | None = None
+    label_smoothing: float = 0.0
+    weight_average: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -76,6 +82,9 @@ class TrainingSpec(Strict):
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         enough = self.train_images is None or self.train_images >= self.batch_size
         require(enough, "train_images", self.train_images, f"at least one batch of {self.batch_size}")
+        smoothing, average = self.label_smoothing, self.weight_average
+        require(0 <= smoothing < 1, "label_smoothing", smoothing, "at least 0 and below 1")
+        require(0 <= average < 1, "weight_average", average, "at least 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,7 +27,7 @@ class Transformed:
     """Images after a spatial transformer, and what it did to them.
 
     Attributes:
-        images: (batch, channels, height, width).
+        images: (batch, channels, height, width), of the output.
         parameters: (batch, parameters) of each iteration, as the localisation network emitted them.
         grid: (batch, height, width, 2), where the input was read.
         penalty: the weighted distance from the identity, for the loss; None where none is asked for.
@@ -70,7 +70,7 @@ class SpatialTransformer(nn.Module):
 
     With iterations it looks again at what it has made of the images (Lin & Lucey 2017); the transformations are
     composed, the latest one applied to the output's points first, and the images themselves are read. The output is as
-    large as the input.
+    large as the input, or ``output_size`` pixels a side; what is looked at again is always as large as the input.
 
     Args:
         spec: how it reads, how often it looks, and what holds it back.
@@ -109,10 +109,11 @@ class SpatialTransformer(nn.Module):
             look: what the localisation network sees of images, the images themselves where it is None.
         Raises: ShapeError where ``roi`` has no boxes.
         """
-        done = self._read(images, (self._locate(images, boxes, look),))
-        for _ in range(1, self.spec.iterations):
-            done = self._read(images, (*done.parameters, self._locate(done.images, boxes, look)))
-        return done
+        parameters: tuple[Tensor, ...] = (self._locate(images, boxes, look),)
+        while len(parameters) < self.spec.iterations:
+            again = self._read(images, parameters, size=_size(images)).images
+            parameters = (*parameters, self._locate(again, boxes, look))
+        return self._read(images, parameters, size=self.output_size(_size(images)))
 
     def locate(
         self, images: Float[Tensor, "batch channels height width"], look: Look | None = None
@@ -129,7 +130,12 @@ class SpatialTransformer(nn.Module):
 
         Raises: ShapeError where the number of parameters is not the family's, or not one row an image.
         """
-        return self._read(images, (parameters,)).images
+        return self._read(images, (parameters,), size=self.output_size(_size(images))).images
+
+    def output_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the output for an input of a height and a width."""
+        side = self.spec.output_size
+        return input_size if side is None else (side, side)
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw the weights; a transformer that learns is the identity then."""
@@ -147,8 +153,8 @@ class SpatialTransformer(nn.Module):
         height, width = images.shape[-2:]
         return box_parameters(boxes, (height, width), align_corners=self.spec.align_corners)
 
-    def _read(self, images: Tensor, parameters: tuple[Tensor, ...]) -> Transformed:
-        height, width = images.shape[-2:]
+    def _read(self, images: Tensor, parameters: tuple[Tensor, ...], *, size: tuple[int, int]) -> Transformed:
+        height, width = size
         if len(parameters[0]) != len(images):
             expected = f"({len(images)}, {self.transformation.number_of_parameters}), one row an image"
             raise ShapeError("the parameters of the spatial transformer", parameters[0].shape, expected)
@@ -173,6 +179,11 @@ class SpatialTransformer(nn.Module):
             guard=guard,
             align_corners=spec.align_corners,
         )
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    height, width = images.shape[-2:]
+    return height, width
 
 
 def compose(

@@ -38,14 +38,16 @@ class ParallelTransformers(nn.Module):
         self.place = spec.place
         self.pooling = transformer.output_pooling
         self.branches = nn.ModuleList(build_spatial_transformer(spec, looked_at) for _ in range(transformer.branches))
+        height, width = self.transformers()[0].output_size((input_size.height, input_size.width))
+        written = replace(input_size, height=height, width=width)
         self.output_size = replace(
-            input_size,
+            written,
             channels=input_size.channels * transformer.branches,
-            height=input_size.height // self.pooling,
-            width=input_size.width // self.pooling,
+            height=height // self.pooling,
+            width=width // self.pooling,
         )
         if self.output_size.is_empty:
-            problem = f"at place {spec.place}, output_pooling {self.pooling} leaves nothing of a {input_size} map"
+            problem = f"at place {spec.place}, output_pooling {self.pooling} leaves nothing of a {written} map"
             raise InfeasibleError(problem, remedy="pool less")
 
     def forward(

@@ -1,7 +1,9 @@
 """Checkpoints: the whole state of a training run after an epoch, in one file that is complete or absent."""
 
 import io
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Final
@@ -16,11 +18,12 @@ from stnbench.core.files import write_atomic
 from stnbench.networks.preprocess import GlobalStatistics
 from stnbench.spec.codec import from_json, to_json
 from stnbench.spec.result import EpochRecord
+from stnbench.training.average import WeightAverage
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 """Raised when the keys of the file change."""
 
-_KEYS: Final = frozenset({"format", "trial_id", "classes", "statistics", "records", "network", "optimizer"})
+_KEYS: Final = frozenset({"format", "trial_id", "classes", "statistics", "records", "network", "optimizer", "average"})
 
 _REMEDY: Final = "remove the file to train from the start"
 
@@ -57,6 +60,7 @@ class Checkpoint:
         progress: the epochs so far.
         network: weights by name.
         optimizer: the optimiser's state, as torch writes it.
+        average: the weights' averages by name, which are scored in their place; empty where there are none.
     """
 
     trial_id: str
@@ -65,16 +69,31 @@ class Checkpoint:
     progress: Progress
     network: dict[str, Tensor]
     optimizer: dict[str, Any]
+    average: dict[str, Tensor] = field(default_factory=dict)
 
-    def restore(self, network: nn.Module, optimizer: Optimizer | None = None) -> None:
-        """Put the weights into the network, and the state into the optimiser where one is given, on their devices.
+    def restore(self, network: nn.Module, optimizer: Optimizer, average: WeightAverage | None) -> None:
+        """Put the state of training into its parts, on their devices, so that it can go on.
 
         Raises: CheckpointError where they do not fit.
         """
-        try:
+        with self._fitting():
             network.load_state_dict(self.network)
-            if optimizer is not None:
-                optimizer.load_state_dict(self.optimizer)
+            optimizer.load_state_dict(self.optimizer)
+            if average is not None:
+                average.load(self.average)
+
+    def restore_scored(self, network: nn.Module) -> None:
+        """Put the weights that count into the network: the averages where there are any.
+
+        Raises: CheckpointError where they do not fit.
+        """
+        with self._fitting():
+            network.load_state_dict({**self.network, **self.average})
+
+    @contextmanager
+    def _fitting(self) -> Iterator[None]:
+        try:
+            yield
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             problem = f"the checkpoint of the trial {self.trial_id} does not fit its network ({error})"
             raise CheckpointError(problem, remedy=_REMEDY) from error
@@ -91,6 +110,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "records": [to_json(record) for record in checkpoint.progress.records],
         "network": checkpoint.network,
         "optimizer": checkpoint.optimizer,
+        "average": checkpoint.average,
     }
     torch.save(content, buffer)
     write_atomic(path, buffer.getvalue())
@@ -115,6 +135,7 @@ def read_checkpoint(path: Path, *, trial_id: str) -> Checkpoint:
             ),
             network=content["network"],
             optimizer=content["optimizer"],
+            average=content["average"],
         )
     except SpecError as error:
         raise CheckpointError(f"the checkpoint {path} cannot be read ({error})", remedy=_REMEDY) from error

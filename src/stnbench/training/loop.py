@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,7 @@ from stnbench.networks.augment import Augmentations, draw_augmentations
 from stnbench.networks.layers import seed_dropout
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.trial import TrialSpec
+from stnbench.training.average import WeightAverage
 from stnbench.training.checkpoint import Progress
 from stnbench.training.data import DeviceImages, epoch_order, steps_per_epoch
 from stnbench.training.diagnosis import diagnose
@@ -45,6 +47,7 @@ class TrainingRun:
         images: on the same device.
         train: int64 (n,), rows of the images to train on, on the same device.
         validation: int64 (m,), rows of the images held out.
+        average: of the network's weights, which is scored in their place; None where the last weights are.
         micro_batches: in how many parts each batch is computed, where memory is short; their gradients are added up.
     """
 
@@ -54,12 +57,17 @@ class TrainingRun:
     images: DeviceImages
     train: Tensor
     validation: Tensor
+    average: WeightAverage | None = None
     micro_batches: int = 1
 
     @property
     def steps(self) -> int:
         """Optimiser steps in one epoch. Raises: SpecError where there is not one whole batch."""
         return steps_per_epoch(len(self.train), self.spec.training.batch_size)
+
+    def scored(self) -> AbstractContextManager[None]:
+        """While it lasts, the network has the weights that count: their average where there is one."""
+        return nullcontext() if self.average is None else self.average.applied()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +97,7 @@ def train(run: TrainingRun, hooks: Hooks, progress: Progress) -> TrainingOutcome
     """Train from the progress given (empty, or a checkpoint's) to the last epoch.
 
     Every random choice derives from the trial's seed and the epoch, so a run that goes on from a checkpoint takes the
-    steps that it would have taken without the break.
+    steps that it would have taken without the break. At the end of training the network has the weights that count.
     Raises: DivergedError when a loss or a weight is no longer a finite number; SpecError where there is not one whole
     batch to train on.
     """
@@ -102,13 +110,14 @@ def train(run: TrainingRun, hooks: Hooks, progress: Progress) -> TrainingOutcome
         if losses is None:
             return TrainingOutcome(progress=progress, validation=None)
         trained_s = hooks.clock()
-        validation = evaluate(run.model, run.images, run.validation)
         step = progress.step + run.steps
-        _require_finite_network(run, validation, step)
-        hooks.snapshot(step)
-        is_last = progress.epochs + 1 == run.spec.training.epochs
-        ratios = gradients.ratios()
-        health = diagnose(run.model, run.images, run.validation, validation, ratios, is_last=is_last)
+        with run.scored():
+            validation = evaluate(run.model, run.images, run.validation)
+            _require_finite_network(run, validation, step)
+            hooks.snapshot(step)
+            is_last = progress.epochs + 1 == run.spec.training.epochs
+            ratios = gradients.ratios()
+            health = diagnose(run.model, run.images, run.validation, validation, ratios, is_last=is_last)
         record = EpochRecord(
             epoch=progress.epochs + 1,
             step=step,
@@ -123,6 +132,8 @@ def train(run: TrainingRun, hooks: Hooks, progress: Progress) -> TrainingOutcome
         progress = progress.then(record)
         hooks.save(progress)
         hooks.report(record)
+    if run.average is not None:
+        run.average.install()
     return TrainingOutcome(progress=progress, validation=validation or evaluate(run.model, run.images, run.validation))
 
 
@@ -146,6 +157,8 @@ def _train_epoch(run: TrainingRun, progress: Progress, hooks: Hooks) -> Tensor |
         set_learning_rate(run.optimizer, _learning_rate(run, progress.step + index))
         rows = slice(index * batch_size, (index + 1) * batch_size)
         losses[index] = _step(run, batch, None if augmentations is None else augmentations.rows(rows))
+        if run.average is not None:
+            run.average.update(progress.step + index + 1)
         if (index + 1) % CHECK_EVERY_STEPS == 0:
             _require_finite_losses(losses[: index + 1], progress.step)
     _require_finite_losses(losses, progress.step)
@@ -173,7 +186,9 @@ def _step(run: TrainingRun, batch: Tensor, augmentations: Augmentations | None) 
     for part_images, part_boxes, part_labels in zip(*parts, strict=True):
         share = len(part_labels) / len(labels)
         explained = run.model.explain(part_images, part_boxes)
-        loss = functional.cross_entropy(explained.logits, part_labels)
+        loss = functional.cross_entropy(
+            explained.logits, part_labels, label_smoothing=run.spec.training.label_smoothing
+        )
         penalty = explained.penalty
         (share * (loss if penalty is None else loss + penalty)).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         total += share * loss.detach()

@@ -12,6 +12,7 @@ from stnbench.core.paths import AttemptLayout
 from stnbench.networks.cost import measure_cost
 from stnbench.spec.result import EpochRecord, TrialResult
 from stnbench.spec.trial import TrialSpec
+from stnbench.training.average import WeightAverage
 from stnbench.training.checkpoint import Checkpoint, Progress, read_checkpoint, write_checkpoint
 from stnbench.training.data import DeviceImages
 from stnbench.training.device import DeviceSpec, MemoryMeter, prepare_device
@@ -116,6 +117,7 @@ def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, micro_ba
         images=data.images,
         train=data.training_rows(spec.training.train_images, seed=spec.seed),
         validation=data.validation_rows(),
+        average=WeightAverage(network, spec.training.weight_average) if spec.training.weight_average else None,
         micro_batches=micro_batches,
     )
 
@@ -135,7 +137,7 @@ def _find_checkpoint(folder: Path, resume_from: Path | None) -> Path | None:
 
 def _resume(run: TrainingRun, path: Path) -> Progress:
     checkpoint = read_checkpoint(path, trial_id=run.spec.trial_id)
-    checkpoint.restore(run.model.network, run.optimizer)
+    checkpoint.restore(run.model.network, run.optimizer, run.average)
     return checkpoint.progress
 
 
@@ -147,6 +149,7 @@ def _snapshot(run: TrainingRun, data: TrainingData, progress: Progress) -> Check
         progress=progress,
         network=run.model.network.state_dict(),
         optimizer=run.optimizer.state_dict(),
+        average={} if run.average is None else run.average.state(),
     )
 
 

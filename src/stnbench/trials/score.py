@@ -47,7 +47,7 @@ def evaluate_trial(
 def restore_model(spec: TrialSpec, checkpoint: Checkpoint, device: torch.device) -> Model:
     """The trained model of a trial, ready to score. Raises: CheckpointError where the weights do not fit."""
     model = build_model(spec, checkpoint.statistics, classes=checkpoint.classes, device=device)
-    checkpoint.restore(model.network)
+    checkpoint.restore_scored(model.network)
     model.network.eval()
     return model
 

@@ -54,3 +54,23 @@ def test_pooling_a_map_to_nothing_is_infeasible() -> None:
     """The message names the place and the size."""
     with pytest.raises(InfeasibleError, match="at place 1, output_pooling 16 leaves nothing of a 2 x 12 x 10 map"):
         place(output_pooling=16)
+
+
+def test_the_output_may_be_of_another_size_than_the_input() -> None:
+    """A new transformer with an output of 6 pixels a side reads the image at 6 x 6 evenly spread places."""
+    module = place(output_size=6)
+    out = module(images()).maps
+    assert (module.output_size.height, module.output_size.width) == (6, 6)
+    wanted = torch.nn.functional.interpolate(images(), size=(6, 6), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(out, wanted, rtol=0, atol=1e-5)
+
+
+def test_iterations_look_again_at_maps_as_large_as_the_input() -> None:
+    """With two iterations the second look is at 12 x 10 pixels, and the output has the size asked for."""
+    module = place(output_size=6, iterations=2)
+    seen: list[torch.Size] = []
+    localization = module.transformers()[0].localization
+    assert localization is not None
+    localization.register_forward_pre_hook(lambda _module, arguments: seen.append(arguments[0].shape[-2:]))
+    assert module(images()).maps.shape[-2:] == (6, 6)
+    assert seen == [(12, 10), (12, 10)]

@@ -49,7 +49,7 @@ def test_a_checkpoint_comes_back_as_it_was(
     after = read_checkpoint(written, trial_id=toy_spec.trial_id)
     assert (after.progress, after.statistics, after.classes) == (before.progress, before.statistics, before.classes)
     other = make_run(toy_spec.with_seed(9))
-    after.restore(other.model.network, other.optimizer)
+    after.restore(other.model.network, other.optimizer, None)
     for name, weight in run.model.network.state_dict().items():
         assert torch.equal(weight, other.model.network.state_dict()[name]), name
     momenta = [run.optimizer.state_dict()["state"], other.optimizer.state_dict()["state"]]
@@ -130,7 +130,7 @@ def test_a_file_of_something_else_is_refused(content: object, tmp_path: Path) ->
 
 def test_another_format_is_refused(written: Path, toy_spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of an older version is told apart from a broken one."""
-    monkeypatch.setattr(module, "_FORMAT", 2)
+    monkeypatch.setattr(module, "_FORMAT", 3)
     with pytest.raises(CheckpointError, match="no checkpoint of this version"):
         read_checkpoint(written, trial_id=toy_spec.trial_id)
 
@@ -141,7 +141,7 @@ def test_weights_that_do_not_fit_are_refused(
     """The network of a twin has no place for a localisation network's weights."""
     run = make_run(toy_spec.twin())
     with pytest.raises(CheckpointError, match="does not fit its network"):
-        trained[1].restore(run.model.network, run.optimizer)
+        trained[1].restore(run.model.network, run.optimizer, None)
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(
