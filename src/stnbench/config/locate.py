@@ -17,6 +17,14 @@ def conf_folder() -> Path:
     return _shipped("conf")
 
 
+def published_folder() -> Path:
+    """The folder of the results that were published elsewhere.
+
+    Raises: FolderError for a broken installation.
+    """
+    return _shipped("reports/published")
+
+
 def sweep_files(working_folder: Path) -> dict[str, Path]:
     """Every sweep by name: those that ship with stnbench, and the user's own in ``sweeps/`` of the working folder.
 

@@ -16,6 +16,7 @@ from stnbench.spec.network import NetworkSpec
 from stnbench.spec.sweep import Override
 from stnbench.spec.transformer import CONTROLS, LocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import ScheduleSpec, SgdSpec, TrainingSpec, TrialSpec
+from stnbench.spec.views import ViewsSpec
 
 PLACES = (1, 2, 3, 4)
 """Where conf/trial.yaml offers transformers."""
@@ -46,6 +47,7 @@ _PARTS = (
     "optimizer",
     "schedule",
     "training",
+    "views",
     "synthetic_train_images",
     "seed",
     "width",
@@ -99,6 +101,7 @@ class _Resolver:
             optimizer=self._decode(SgdSpec, "optimizer"),
             schedule=self._decode(ScheduleSpec, "schedule"),
             training=training,
+            views=self._views(),
             seed=self._integer("seed"),
         )
         return Resolved(spec=spec, notes=tuple(self.notes))
@@ -121,6 +124,11 @@ class _Resolver:
         """None as well for an augmentation that changes nothing."""
         spec: AugmentSpec | None = self._decode_optional(AugmentSpec, "augment")
         return spec if spec is not None and spec.changes_anything else None
+
+    def _views(self) -> ViewsSpec | None:
+        """None as well for a single view that moves nothing."""
+        spec: ViewsSpec | None = self._decode_optional(ViewsSpec, "views")
+        return None if spec == ViewsSpec() else spec
 
     def _section(self, key: str) -> Node:
         section = self.node[key]

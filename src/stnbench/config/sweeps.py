@@ -6,13 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from stnbench.config.axes import AxisReader
-from stnbench.config.compose import Composer, read_yaml
+from stnbench.config.compose import EXPERIMENT, Composer, read_yaml
 from stnbench.config.locate import shown
 from stnbench.config.planners import PLANNER_KEYS, change_planner, is_planned, read_planner, read_pruner
+from stnbench.config.published import match_published
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.spec.sweep import Axis, Choice, Labels, Override, SweepSpec, Value, label_of, show_value
+from stnbench.spec.sweep import (
+    EQUAL_PARAMETERS,
+    Axis,
+    Choice,
+    Labels,
+    Override,
+    SweepSpec,
+    Twins,
+    Value,
+    label_of,
+    show_value,
+)
 
-_KEYS = ("question", "base", "axes", "exclude", "seeds", "twins", "within", *PLANNER_KEYS)
+_KEYS = ("question", "base", "axes", "exclude", "seeds", "twins", "within", "published", *PLANNER_KEYS)
 _SWEEP_OVERRIDES = ("seeds", "twins")
 
 
@@ -26,13 +38,16 @@ def read_sweep(path: Path, composer: Composer, overrides: Iterable[Override] = (
     Raises: UnknownNameError or SpecError naming the file, the key and the remedy.
     """
     reader = _Reader(path)
-    spec = reader.read()
+    content: dict[str, Any] = read_yaml(path)
+    spec = reader.read(content)
     changes = [override for override in overrides if _changes(override, spec, composer)]
     for override in changes:
         spec = _apply(spec, override, reader.where)
     varied = sorted((override for override in changes if _varies(override)), key=lambda override: override.key)
     name = "-".join([path.stem, *(_suffix(override, composer) for override in varied)])
-    return replace(spec, name=name, file=path.stem, overrides=tuple(changes))
+    spec = replace(spec, name=name, file=path.stem, overrides=tuple(changes))
+    table = reader.text(content.get("published", ""), "published")
+    return replace(spec, published=match_published(spec, composer, table)) if table else spec
 
 
 def _changes(override: Override, spec: SweepSpec, composer: Composer) -> bool:
@@ -42,7 +57,16 @@ def _changes(override: Override, spec: SweepSpec, composer: Composer) -> bool:
     if override.key in PLANNER_KEYS:
         return not is_planned(spec, override)
     base = {said.key: said.value for said in spec.base}
-    return base[override.key] != override.value if override.key in base else not composer.is_default(override)
+    if override.key in base:
+        return base[override.key] != override.value
+    return not all(composer.is_default(override, experiment) for experiment in _experiments(spec))
+
+
+def _experiments(spec: SweepSpec) -> list[Value]:
+    """The experiments that its cells build on; None for none."""
+    base = next((said.value for said in spec.base if said.key == EXPERIMENT), None)
+    axes = [choice.overrides for grid in spec.grids for axis in grid for choice in axis.values]
+    return [base, *(item.value for overrides in axes for item in overrides if item.key == EXPERIMENT)]
 
 
 def _varies(override: Override) -> bool:
@@ -61,7 +85,7 @@ def _apply(spec: SweepSpec, override: Override, where: str) -> SweepSpec:
     if override.key == "seeds":
         return replace(spec, seeds=_seeds(override.value, "the command line"))
     if override.key == "twins":
-        return replace(spec, twins=_flag(override.value, "twins", "the command line"))
+        return replace(spec, twins=_twins(override.value, "the command line"))
     if override.key.partition(".")[0] in PLANNER_KEYS:
         return change_planner(spec, override)
     if not any(axis.name == override.key for grid in spec.grids for axis in grid):
@@ -107,8 +131,7 @@ class _Reader:
     def axes(self) -> AxisReader:
         return AxisReader(self.where)
 
-    def read(self) -> SweepSpec:
-        content: dict[str, Any] = read_yaml(self.path)
+    def read(self, content: Mapping[str, Any]) -> SweepSpec:
         for key in content:
             if key not in _KEYS:
                 raise UnknownNameError("key", str(key), _KEYS, where=self.where)
@@ -124,8 +147,8 @@ class _Reader:
                 more_axes=tuple(more_axes),
                 exclude=self._exclude(content.get("exclude"), (axes, *more_axes)),
                 seeds=_seeds(content.get("seeds", [1, 2]), self.where),
-                twins=_flag(content.get("twins", True), "twins", self.where),
-                within=self._text(content.get("within", ""), "within"),
+                twins=_twins(content.get("twins", True), self.where),
+                within=self.text(content.get("within", ""), "within"),
                 planner=read_planner(content.get("planner", "grid"), self.where),
                 pruner=read_pruner(content.get("pruner"), self.where),
             )
@@ -139,7 +162,7 @@ class _Reader:
         items = value if isinstance(value, list) and value else [value]
         return [self.axes.grid(item) for item in items]
 
-    def _text(self, value: object, key: str) -> str:
+    def text(self, value: object, key: str) -> str:
         if isinstance(value, str):
             return value
         raise SpecError(f"{self.where}: {key} is {value!r}", remedy="write a name")
@@ -174,7 +197,9 @@ def _seeds(value: object, where: str) -> tuple[int, ...]:
     raise SpecError(f"{where}: seeds is {value!r}", remedy="write a list of whole numbers, or how many")
 
 
-def _flag(value: object, key: str, where: str) -> bool:
+def _twins(value: object, where: str) -> Twins:
     if isinstance(value, bool):
         return value
-    raise SpecError(f"{where}: {key} is {value!r}", remedy="write true or false")
+    if value == EQUAL_PARAMETERS:
+        return EQUAL_PARAMETERS
+    raise SpecError(f"{where}: twins is {value!r}", remedy=f"write true or false, or {EQUAL_PARAMETERS}")

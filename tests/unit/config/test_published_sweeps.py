@@ -1,8 +1,7 @@
 """The shipped sweeps against the 242 results that were published in 2015."""
 
-import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,19 @@ import pytest
 from stnbench.config.compose import Composer, parse_overrides
 from stnbench.config.locate import conf_folder, find_sweep
 from stnbench.config.points import PointComposer
+from stnbench.config.published import match_published, published_trial, read_published
+from stnbench.config.resolve import resolve_trial
 from stnbench.config.sweeps import read_sweep
+from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.networks.cost import measure_cost
 from stnbench.planning.grid import GridPlanner
-from stnbench.spec.data import CLASSES, GtsrbSpec, PreprocessSpec
-from stnbench.spec.network import IdsiaSpec, LecunSpec, NetworkSpec
-from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
-from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
+from stnbench.spec.codec import from_plain, to_plain
+from stnbench.spec.data import CLASSES
+from stnbench.spec.published import PublishedResult
+from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import PlannedTrial
 
-TABLE = Path(__file__).parents[3] / "reports" / "published" / "moodstocks_2015.csv"
+TABLE = "moodstocks_2015"
 
 PUBLISHED = [
     "baseline",
@@ -55,10 +57,9 @@ def composer() -> Composer:
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[dict[str, str]]:
+def results() -> list[PublishedResult]:
     """The published results."""
-    with TABLE.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_published(TABLE)
 
 
 def plan(composer: Composer, name: str, *overrides: str) -> Sequence[PlannedTrial]:
@@ -67,67 +68,76 @@ def plan(composer: Composer, name: str, *overrides: str) -> Sequence[PlannedTria
     return GridPlanner(sweep, PointComposer(sweep, composer)).ask()
 
 
-def published_cell(row: Mapping[str, str]) -> TrialSpec:
-    """The trial that a published row means, written down without the configuration.
-
-    The rows with all 39,209 images become all images that are not held out: stnbench always holds out whole tracks.
-    """
-    family = {"affine": "affine", "scale_translation": "scale_translation", "none": None}[row["transformer"]]
-    placed = tuple(
-        PlacedTransformerSpec(
-            place=place,
-            transformer=TransformerSpec(family=family),
-            locnet=ConvLocnetSpec(sizes=sizes_of(row[f"locnet{place}"])),
-        )
-        for place in (1, 2, 3)
-        if row[f"locnet{place}"]
-    )
-    everything = row["train_images"] == "39209"
-    return TrialSpec(
-        dataset=GtsrbSpec(image_size=48),
-        preprocess=PreprocessSpec(global_norm=True, contrastive_norm=row["local_norm"] == "1", kernel_size=7),
-        network=published_network(row),
-        transformers=placed,
-        optimizer=SgdSpec(learning_rate=0.01, momentum=float(row["momentum"])),
-        training=TrainingSpec(
-            epochs=int(row["epochs"]), batch_size=50, train_images=None if everything else int(row["train_images"])
-        ),
-    )
-
-
-def published_network(row: Mapping[str, str]) -> NetworkSpec:
-    """The classifier of a published row."""
-    contrastive_norm = row["contrastive_norm"] == "1"
-    if row["network"] == "idsia":
-        return IdsiaSpec(sizes=sizes_of(row["cnn"]), contrastive_norm=contrastive_norm)
-    return LecunSpec(
-        sizes=sizes_of(row["cnn"]), contrastive_norm=contrastive_norm, multi_scale=row["multi_scale"] == "1"
-    )
-
-
-def sizes_of(text: str) -> tuple[int, ...]:
-    """``a,b,c`` as numbers."""
-    return tuple(int(size) for size in text.split(","))
-
-
-def test_the_table_has_the_242_results_of_2015(rows: list[dict[str, str]]) -> None:
+def test_the_table_has_the_242_results_of_2015(results: list[PublishedResult]) -> None:
     """35 networks without a transformer, 151 with, 56 of them again on held-out images; 185 configurations."""
-    assert Counter(row["table"] for row in rows) == {"baseline": 35, "baseline_st": 151, "baseline_st_val": 56}
-    assert {row["split"] for row in rows if row["table"] != "baseline_st_val"} == {"test"}
-    assert len({published_cell(row).cell_id for row in rows}) == 185
+    assert Counter(item.table for item in results) == {"baseline": 35, "baseline_st": 151, "baseline_st_val": 56}
+    assert {item.split for item in results if item.table != "baseline_st_val"} == {"test"}
+    assert len({published_trial(item).cell_id for item in results}) == 185
 
 
-def test_the_sweeps_run_what_2015_ran_and_nothing_else(composer: Composer, rows: list[dict[str, str]]) -> None:
+def test_the_sweeps_run_what_2015_ran_and_nothing_else(composer: Composer, results: list[PublishedResult]) -> None:
     """Every published row has its cell at the scale of 2015, and every cell and twin of these sweeps its row."""
-    published = {published_cell(row).cell_id: row for row in rows}
+    published = {published_trial(item).cell_id: item for item in results}
     asked = {
         trial.spec.cell_id: f"{name}: {trial.label}"
         for name in PUBLISHED
         for trial in plan(composer, name, "scale=paper", "dataset=gtsrb")
     }
 
-    assert [row for cell, row in published.items() if cell not in asked] == []
+    assert [item for cell, item in published.items() if cell not in asked] == []
     assert [label for cell, label in asked.items() if cell not in published] == []
+
+
+@pytest.mark.parametrize("name", ["baseline", "multiple_st", "training_images"])
+def test_every_cell_knows_its_published_result_at_any_size(composer: Composer, name: str) -> None:
+    """At the shipped scale, another width and other images as well: size and data make no other configuration."""
+    full = {trial.label: trial.spec.cell_id for trial in plan(composer, name, "scale=paper", "dataset=gtsrb")}
+    overrides = ["width=0.3", "training.batch_size=10", "dataset=gtsrb", "dataset.image_size=32", "split=folds"]
+    asked = {trial.spec.cell_id: trial.label for trial in plan(composer, name, *overrides)}
+    sweep = read_sweep(find_sweep(name, Path("/nowhere")), composer, parse_overrides(overrides))
+
+    assert sweep.published is not None
+    matched = {cell.cell_id: cell.result for cell in sweep.published.cells}
+    assert matched.keys() == asked.keys()
+    for cell_id, result in matched.items():
+        assert published_trial(result).cell_id == full[asked[cell_id]]
+    assert {result.split for result in matched.values()} == {"test"}
+    assert from_plain(SweepSpec, to_plain(sweep), where="the store") == sweep
+
+
+def test_what_changes_the_configuration_has_no_published_result(composer: Composer) -> None:
+    """Another optimiser than 2015's, or augmentation, is another question; an axis counts whatever it says."""
+    for override in ("optimizer.learning_rate=0.02", "augment=idsia"):
+        sweep = read_sweep(find_sweep("locnet_sizes", Path("/nowhere")), composer, parse_overrides([override]))
+        assert sweep.published is not None
+        assert sweep.published.cells == ()
+    headline = read_sweep(find_sweep("headline", Path("/nowhere")), composer)
+    assert headline.published is None
+    assert match_published(headline, composer, TABLE).cells == ()  # for 14 and 26 epochs, and 2015's tables have 10
+
+
+def test_an_unknown_table_is_named(tmp_path: Path, composer: Composer) -> None:
+    """With the nearest name; a sampled sweep knows no cells before it runs."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("question: Is it there?\npublished: moodstock_2015\naxes: {optimizer: [sgd, momentum]}\n")
+    with pytest.raises(UnknownNameError, match="did you mean moodstocks_2015"):
+        read_sweep(path, composer)
+    path.write_text(path.read_text().replace("moodstock_", "moodstocks_"))
+    assert read_sweep(path, composer).published is not None
+    with pytest.raises(SpecError, match="draws its cells"):
+        read_sweep(path, composer, parse_overrides(["planner=random"]))
+
+
+def test_the_ranking_sweep_has_a_published_result_for_each_of_its_cells(composer: Composer) -> None:
+    """23 cells with and without a transformer, of real images."""
+    sweep = read_sweep(find_sweep("ranking_2015", Path("/nowhere")), composer)
+    asked = plan(composer, "ranking_2015")
+
+    assert sweep.published is not None
+    assert {cell.cell_id for cell in sweep.published.cells} == {trial.spec.cell_id for trial in asked}
+    assert len(asked) == 23
+    assert not any(trial.is_twin for trial in asked)
+    assert {trial.spec.twin().cell_id for trial in asked} <= {trial.spec.cell_id for trial in asked}
 
 
 @pytest.mark.parametrize("name", CELLS_AND_TWINS)
@@ -148,6 +158,19 @@ def test_the_headline_has_the_parameters_that_its_code_gives(composer: Composer)
     assert measure_cost(cell.spec, classes=CLASSES).parameters == 10_271_405
     assert measure_cost(twin.spec, classes=CLASSES).parameters == 10_271_405 - 3_676_906 - 1_336_356
     assert (cell.spec.training.epochs, cell.spec.training.train_images) == (14, None)
+
+
+def test_the_experiment_is_the_headline_of_2015(composer: Composer) -> None:
+    """``experiment=headline_2015`` is the headline sweep's cell with 14 epochs, whatever default is said aloud."""
+    cell = plan(composer, "headline", "scale=paper", "dataset=gtsrb", "training.epochs=14")[1].spec
+    for aloud in ([], ["scale=paper"], ["dataset=gtsrb", "preprocess=contrastive", "optimizer=sgd"]):
+        spec = resolve_trial(composer, parse_overrides(["experiment=headline_2015", *aloud])).spec
+        assert spec.trial_id == cell.trial_id
+
+    assert (spec.dataset.image_size, spec.training.batch_size, spec.training.epochs) == (48, 50, 14)
+    assert measure_cost(spec, classes=CLASSES).parameters == 10_271_405
+    small = resolve_trial(composer, parse_overrides(["experiment=headline_2015", "scale=smoke"])).spec
+    assert (small.training.epochs, small.dataset.image_size) == (2, 32)
 
 
 def test_the_committee_is_25_networks(composer: Composer) -> None:

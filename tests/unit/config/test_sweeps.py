@@ -1,5 +1,6 @@
 """Sweep files become sweeps."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,22 @@ def test_an_override_that_is_a_default_still_narrows(tmp_path: Path, composer: C
     assert read(tmp_path, composer, text, "network=idsia").name == "mine"
 
 
+def test_a_default_that_an_experiment_does_not_choose_is_a_change(tmp_path: Path) -> None:
+    """The experiment of the base, or of an axis, says what holds where nothing else is said."""
+    folder = tmp_path / "conf"
+    shutil.copytree(conf_folder(), folder)
+    text = "# @package _global_\ndefaults: [override /dataset: gtsrb, override /network: idsia]\n"
+    (folder / "experiment" / "search.yaml").write_text(text)
+    composer = Composer(folder)
+    base = QUESTION + "axes: {optimizer: [sgd, momentum]}\nbase: {experiment: search}\n"
+
+    assert read(tmp_path, composer, base, "dataset=gtsrb", "network=idsia").name == "mine"
+    assert read(tmp_path, composer, base, "dataset=signs", "network=lecun").name == "mine-signs-lecun"
+    axis = QUESTION + "axes: {experiment: [none, search]}\n"
+    assert read(tmp_path, composer, axis, "dataset=signs").name == "mine-signs"
+    assert read(tmp_path, composer, axis, "preprocess=contrastive").name == "mine"
+
+
 GRIDS = QUESTION + (
     "axes:\n"
     "  - network: [lecun]\n"
@@ -90,6 +107,14 @@ GRIDS = QUESTION + (
     "twins: false\n"
     "seeds: 1\n"
 )
+
+
+def test_twins_may_be_of_equal_size(tmp_path: Path, composer: Composer) -> None:
+    """In the file, and on the command line, which has the last word."""
+    asked = QUESTION + "axes: {locnet1.sizes: [[10,10,10]]}\ntwins: equal_parameters\n"
+    assert read(tmp_path, composer, asked).twins == "equal_parameters"
+    assert read(tmp_path, composer, asked, "twins=true").twins is True
+    assert read(tmp_path, composer, QUESTION, "twins=equal_parameters").twins == "equal_parameters"
 
 
 def test_a_list_of_axes_spans_several_grids(tmp_path: Path, composer: Composer) -> None:
