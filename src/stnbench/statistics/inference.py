@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from stnbench.core.errors import SpecError
+from stnbench.statistics.power import seeds_needed
 
 CONFIDENCE = 0.95
+LEVEL = 1 - CONFIDENCE
 T_METHOD = "t over seeds"
 WILSON_METHOD = "Wilson, one run"
 NO_METHOD = "none"
@@ -29,6 +31,7 @@ class Estimate:
 
     ``clipped`` says that the interval reached beyond what is possible and was cut there. ``spread`` is the standard
     deviation between seeds, None for one seed; an interval from a spread of 0 has no width and proves nothing.
+    ``tested_p`` is the p-value of a mean of 0 where the interval is not that of t over seeds.
     """
 
     n: int
@@ -38,6 +41,7 @@ class Estimate:
     method: str
     clipped: bool = False
     spread: float | None = None
+    tested_p: float | None = None
 
     @property
     def p_value(self) -> float:
@@ -45,11 +49,13 @@ class Estimate:
 
         A spread of 0 has p = 0 from enough seeds on, and proves nothing on fewer.
         """
+        if self.tested_p is not None:
+            return self.tested_p
         if self.spread is None or self.mean == 0:
             return 1.0
         if self.spread == 0:
             return 0.0 if self.n >= ENOUGH_SEEDS else 1.0
-        return _t_p_value(abs(self.mean) * math.sqrt(self.n) / self.spread, self.n - 1)
+        return two_sided_p(self.mean * math.sqrt(self.n) / self.spread, self.n - 1)
 
 
 class Standing(StrEnum):
@@ -66,6 +72,37 @@ class Standing(StrEnum):
     LOWER = "lower"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """A cell against the best one: see ``compare``.
+
+    ``corrected_p`` is 1 where there is nothing to test. ``seeds_needed`` is with how many seeds a paired t test, at the
+    level of the smallest p of the family, tells a difference of this size with 80 % power.
+    """
+
+    standing: Standing
+    difference: Estimate | None
+    corrected_p: float
+    seeds_needed: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class McNemar:
+    """How often one of two cells alone is right, pooled over their common seeds, and whether that is chance.
+
+    ``only_cell`` and ``only_base`` count pairs of an image and a seed; ``tracks`` are those of all images. ``p_value``
+    is two-sided and says nothing about other seeds: it takes the networks as they are, and asks about other images.
+    """
+
+    seeds: int
+    images: int
+    tracks: int
+    only_cell: int
+    only_base: int
+    p_value: float
+    method: str
+
+
 def t_estimate(values: Sequence[float]) -> Estimate:
     """The mean with its Student t interval at 95 %, from two values on; one value has no interval.
 
@@ -79,7 +116,7 @@ def t_estimate(values: Sequence[float]) -> Estimate:
     spread = statistics.stdev(values)
     if spread < sys.float_info.epsilon:  # equal differences of shares may differ by rounding
         spread = 0.0
-    half = _t_quantile(n - 1) * spread / math.sqrt(n)
+    half = t_quantile(n - 1) * spread / math.sqrt(n)
     return Estimate(n=n, mean=mean, low=mean - half, high=mean + half, method=T_METHOD, spread=spread)
 
 
@@ -115,7 +152,12 @@ def paired_difference(of: Mapping[int, float], base: Mapping[int, float]) -> Est
 
 
 def standings(cells: Sequence[Mapping[int, float]]) -> list[Standing]:
-    """Where each cell stands, from its accuracy by seed; the best comes first.
+    """Where each cell stands, from its accuracy by seed; the best comes first. See ``compare``."""
+    return [Standing.BEST, *(comparison.standing for comparison in compare(cells))]
+
+
+def compare(cells: Sequence[Mapping[int, float]]) -> list[Comparison]:
+    """Every cell but the first one, which is the best, against it; from their accuracies by seed.
 
     All comparisons are made here, in one place: each cell's difference to the best, paired by seed, tested by t and
     corrected by Holm's method. Because the best was picked for its score, the correction is for all pairs of cells and
@@ -123,27 +165,48 @@ def standings(cells: Sequence[Mapping[int, float]]) -> list[Standing]:
     """
     best, *others = cells
     differences = [paired_difference(cell, best) for cell in others]
-    pairs = len(cells) * len(others) // 2
-    rejected = holm([difference.p_value if difference else 1.0 for difference in differences], tests=pairs)
-    return [Standing.BEST, *map(_standing, differences, rejected)]
+    pairs = pairs_among(len(cells))
+    corrected = holm_adjusted([difference.p_value if difference else 1.0 for difference in differences], tests=pairs)
+    effects = [
+        difference.mean / difference.spread if difference and difference.spread else 0.0 for difference in differences
+    ]
+    needed = seeds_needed(effects, level=LEVEL / pairs) if any(effects) else [None] * len(effects)
+    return [
+        Comparison(
+            standing=_standing(difference, p_value),
+            difference=difference,
+            corrected_p=p_value,
+            seeds_needed=seeds,
+        )
+        for difference, p_value, seeds in zip(differences, corrected, needed, strict=True)
+    ]
 
 
-def holm(p_values: Sequence[float], *, tests: int, level: float = 1 - CONFIDENCE) -> list[bool]:
+def pairs_among(cells: int) -> int:
+    """How many pairs so many cells have: the size of the family of a comparison in which the best was picked."""
+    return cells * (cells - 1) // 2
+
+
+def holm(p_values: Sequence[float], *, tests: int, level: float = LEVEL) -> list[bool]:
     """Which hypotheses are rejected so that the chance of any false rejection is at most ``level`` (Holm 1979).
 
     ``tests`` is the size of the family, of which ``p_values`` are the part looked at.
     """
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    rejected = [False] * len(p_values)
-    for rank, index in enumerate(order):
-        if p_values[index] > level / (tests - rank):
-            break
-        rejected[index] = True
-    return rejected
+    return [p_value <= level for p_value in holm_adjusted(p_values, tests=tests)]
 
 
-def _standing(difference: Estimate | None, is_rejected: bool) -> Standing:  # noqa: FBT001 - mapped over two lists
-    if difference is not None and is_rejected and difference.mean < 0:
+def holm_adjusted(p_values: Sequence[float], *, tests: int) -> list[float]:
+    """The p-values corrected by Holm's method: a hypothesis is rejected at every level that is not below its own."""
+    adjusted = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, p_values[index] * (tests - rank)))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _standing(difference: Estimate | None, corrected_p: float) -> Standing:
+    if difference is not None and corrected_p <= LEVEL and difference.mean < 0:
         return Standing.LOWER
     if difference is None or difference.n < ENOUGH_SEEDS:
         return Standing.UNDERPOWERED
@@ -165,18 +228,20 @@ def _clip(estimate: Estimate) -> Estimate:
     )
 
 
-@functools.cache
-def _t_quantile(freedom: int) -> float:
-    from scipy import stats  # half a second that only those who ask for an interval pay
+@functools.lru_cache(maxsize=4096)
+def t_quantile(freedom: float) -> float:
+    """Student's t at the upper end of the interval, for degrees of freedom that need not be whole."""
+    from scipy import special  # a tenth of a second that only those who ask for an interval pay
 
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 @functools.lru_cache(maxsize=65536)
-def _t_p_value(statistic: float, freedom: int) -> float:
-    from scipy import stats  # as above
+def two_sided_p(statistic: float, freedom: float) -> float:
+    """Of a t statistic, for degrees of freedom that need not be whole."""
+    from scipy import special  # as above
 
-    return float(2 * stats.t.sf(statistic, freedom))
+    return float(2 * special.stdtr(freedom, -abs(statistic)))
 
 
 @functools.lru_cache(maxsize=4096)
