@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -14,12 +15,14 @@ from postgres import database, needs_postgres
 
 from stnbench.core.errors import SpecError, StoreError, TransitionError, UnknownNameError
 from stnbench.spec.network import LecunSpec
+from stnbench.spec.planner import MedianPrunerSpec
 from stnbench.spec.result import (
     Cost,
     Environment,
     EpochRecord,
     Failure,
     FailureKind,
+    ScoredImages,
     SplitScore,
     TransformerHealth,
     TrialResult,
@@ -39,6 +42,7 @@ SWEEP = SweepSpec(
     axes=(Axis(name="size", choices=(Choice(label="20", overrides=(Override(key="locnet.sizes", value=(20, 20)),)),)),),
 )
 OTHER = SweepSpec(name="networks", question="Which network?")
+PRUNING = SweepSpec(name="pruning", question="Which network, soon?", pruner=MedianPrunerSpec())
 CRASH = Failure(
     kind=FailureKind.BUG, message="it broke — 'quoted'", traceback="Traceback ...", last_output="last\nlines"
 )
@@ -263,14 +267,81 @@ class StoreContract:
             store.start_attempt(start(planned(1), "second"))
         assert len(store.attempts_of_sweep(SWEEP.name)) == 1
 
-    @pytest.mark.parametrize("state", [TrialState.FAILED, TrialState.PRUNED])
-    def test_an_ended_trial_does_not_start(self, store: Store, state: TrialState) -> None:
+    def test_a_failed_trial_does_not_start(self, store: Store) -> None:
         """No further attempt follows unless a person asks for one."""
         store.save_sweep(SWEEP, [planned(1)], START)
         store.start_attempt(start(planned(1)))
-        store.end_attempt("first", AttemptState(state.value), CRASH, LATER, trial_state=state)
-        with pytest.raises(TransitionError, match=f"it is {state}"):
+        store.end_attempt("first", AttemptState.FAILED, CRASH, LATER, trial_state=TrialState.FAILED)
+        with pytest.raises(TransitionError, match="it is failed"):
             store.start_attempt(start(planned(1), "second"))
+
+    def test_a_trial_is_pruned_in_the_sweep_that_pruned_it(self, store: Store) -> None:
+        """To another sweep it is planned; while and until that one completes it, it stays pruned in the first."""
+        trial, trial_id = planned(1), planned(1).spec.trial_id
+        for sweep in (PRUNING, OTHER):
+            store.save_sweep(sweep, [trial], START)
+        store.start_attempt(start(trial))
+        store.end_attempt("first", AttemptState.PRUNED, None, LATER, trial_state=TrialState.PRUNED, sweep=PRUNING.name)
+
+        def seen() -> list[TrialState]:
+            states = []
+            for sweep in (PRUNING, OTHER):
+                [record] = store.sweep_trials(sweep.name)
+                counts = {found.spec.name: found.counts for found in store.sweeps()}
+                assert counts[sweep.name] == {record.state: 1}
+                assert store.trial_states([trial_id], sweep=sweep.name) == {trial_id: record.state}
+                states.append(record.state)
+            return states
+
+        assert seen() == [TrialState.PRUNED, TrialState.PLANNED]
+        assert store.trial_states([trial_id]) == {trial_id: TrialState.PRUNED}
+        store.start_attempt(start(trial, "second"))
+        assert seen() == [TrialState.PRUNED, TrialState.RUNNING]
+        store.end_attempt("second", AttemptState.STOPPED, None, LATER, trial_state=TrialState.PLANNED)
+        assert seen() == [TrialState.PRUNED, TrialState.PLANNED]
+        store.start_attempt(start(trial, "third"))
+        store.complete_attempt("third", result(trial, "third"), LATER)
+        assert seen() == [TrialState.COMPLETE, TrialState.COMPLETE]
+
+    def test_what_is_unsettled_is_told_with_the_counts(self, store: Store) -> None:
+        """Trials that run or have failed come in order, as ``sweep_trials`` tells them; others are counted."""
+        done, failed, running, _ = trials = [planned(size) for size in range(1, 5)]
+        store.save_sweep(SWEEP, trials, START)
+        for trial, name in ((done, "done"), (running, "running"), (failed, "failed")):
+            store.start_attempt(start(trial, name))
+        store.complete_attempt("done", result(done, "done"), LATER)
+        store.end_attempt("failed", AttemptState.FAILED, CRASH, LATER, trial_state=TrialState.FAILED)
+        counts, told = store.unsettled(SWEEP.name)
+        everything = store.sweep_trials(SWEEP.name)
+        assert told == everything[1:3]
+        assert counts == Counter(trial.state for trial in everything)
+        with pytest.raises(UnknownNameError, match="did you mean locnet_sizes"):
+            store.unsettled("locnet_size")
+
+    def test_the_latest_trials_tell_how_long_they_took(self, store: Store) -> None:
+        """Each once, whatever sweeps it is of, and no more than are asked for."""
+        trials = [planned(size) for size in range(1, 4)]
+        for sweep in (SWEEP, OTHER):
+            store.save_sweep(sweep, trials, START)
+        for minutes, trial in enumerate(trials):
+            named = str(minutes)
+            store.start_attempt(start(trial, named))
+            store.complete_attempt(named, result(trial, named), START + timedelta(minutes=minutes))
+        told = store.latest_timings(2)
+        expected = result(trials[0], "0")
+        assert [timing.spec for timing in told] == [trials[2].spec, trials[1].spec]
+        assert {timing.cost for timing in told} == {expected.cost}
+        assert {timing.train_duration_s for timing in told} == {expected.train_duration_s}
+
+    def test_a_sweep_without_its_pruner_has_no_pruned_trials(self, store: Store) -> None:
+        """Saved again without a pruner it plans them; saved again with one it does not."""
+        store.save_sweep(PRUNING, [planned(1)], START)
+        store.start_attempt(start(planned(1)))
+        store.end_attempt("first", AttemptState.PRUNED, None, LATER, trial_state=TrialState.PRUNED, sweep=PRUNING.name)
+        store.save_sweep(PRUNING, [planned(1)], LATER)
+        assert store.sweep_trials(PRUNING.name)[0].state is TrialState.PRUNED
+        store.save_sweep(dataclasses.replace(PRUNING, pruner=None), [planned(1)], LATER)
+        assert store.sweep_trials(PRUNING.name)[0].state is TrialState.PLANNED
 
     def test_a_token_names_one_attempt(self, store: Store) -> None:
         """A token is never used again, not even by another trial."""
@@ -352,6 +423,49 @@ class StoreContract:
         assert {outcome.environment.host for outcome in light.values()} == {"box", "other"}
         assert store.predictions(trial_id, "test") == (1, 300, 65535)
         assert store.predictions(trial_id, "train") is None
+
+    def test_what_trials_were_scored_on_is_kept_once(self, store: Store) -> None:
+        """Predictions and true labels come back by trial; equal sets are one, a score that names none has none."""
+        trials = [planned(size) for size in (1, 2, 3)]
+        store.save_sweep(SWEEP, trials, START)
+        scored = ScoredImages(labels=(0, 42, 7, 300), tracks=(9, 9, 70_000, 1), rows=(0, 1, 5, 7))
+        for index, trial in enumerate(trials):
+            store.start_attempt(start(trial, f"number {index}"))
+            made = result(trial, f"number {index}")
+            if index:
+                made = dataclasses.replace(made, validation=dataclasses.replace(made.validation, scored=scored))
+            store.complete_attempt(f"number {index}", made, LATER)
+        found = store.image_sets("locnet_sizes", "validation")
+        (digest,) = found.sets
+        assert found.sets[digest] == scored
+        assert found.of_trial == {trial.spec.trial_id: digest for trial in trials[1:]}
+        assert store.image_sets("locnet_sizes", "test").of_trial == {}
+        asked = [trial.spec.trial_id for trial in trials[:2]]
+        predicted = (0, 42, 7, 255)
+        assert store.predictions_of_sweep("locnet_sizes", "validation", asked) == dict.fromkeys(asked, predicted)
+        assert len(store.predictions_of_sweep("locnet_sizes", "validation")) == 3
+
+    @pytest.mark.parametrize(
+        "scored",
+        [
+            ScoredImages(labels=(1, 2, 3)),
+            ScoredImages(labels=(1, 2, 3, 4), tracks=(1,)),
+            ScoredImages(labels=(1, 2, 3, 4), rows=(0, -1, 2, 3)),
+        ],
+    )
+    def test_images_that_do_not_fit_their_score_are_refused(self, store: Store, scored: ScoredImages) -> None:
+        """One label an image; a track and a place for every image or for none; and nothing else is written."""
+        trial = planned(1)
+        store.save_sweep(SWEEP, [trial], START)
+        store.start_attempt(start(trial))
+        made = result(trial)
+        with pytest.raises(StoreError):
+            store.complete_attempt(
+                "first",
+                dataclasses.replace(made, validation=dataclasses.replace(made.validation, scored=scored)),
+                LATER,
+            )
+        assert store.outcomes("locnet_sizes") == {}
 
     def test_a_result_without_a_test_split_has_none(self, store: Store) -> None:
         """Where no test images were there, there is no score, not a zero."""
@@ -480,6 +594,7 @@ class StoreContract:
             (AttemptState.LOST, None, TrialState.RUNNING, "no attempt at work"),
             (AttemptState.LOST, None, TrialState.COMPLETE, "no result"),
             (AttemptState.FAILED, None, TrialState.FAILED, "no failure says why"),
+            (AttemptState.PRUNED, None, TrialState.PRUNED, "no sweep gave it up"),
         ],
     )
     def test_an_end_that_cannot_be_is_refused(

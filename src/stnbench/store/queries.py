@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, select
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.data import Split
@@ -13,9 +13,16 @@ from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store import rows, tables
 from stnbench.store.engine import Database
-from stnbench.store.records import AttemptEpoch, AttemptRecord, Outcome, SweepRecord, TrialRecord
+from stnbench.store.records import AttemptEpoch, AttemptRecord, ImageSets, Outcome, SweepRecord, Timing, TrialRecord
 
 trials, links, attempts = tables.trials, tables.sweep_trials, tables.attempts
+
+SEEN_STATE = case(
+    (and_(links.c.pruned, trials.c.state != TrialState.COMPLETE.value), TrialState.PRUNED.value),
+    (trials.c.state == TrialState.PRUNED.value, TrialState.PLANNED.value),
+    else_=trials.c.state,
+)
+"""Where a trial stands for a sweep: pruned only where that sweep pruned it, whatever another one does with it."""
 
 
 class StoreReader:
@@ -53,6 +60,31 @@ class StoreReader:
             found = connection.execute(_trials_seen(wanted).order_by(links.c.position)).all()
         return [rows.trial_record(row) for row in found]
 
+    def unsettled(self, sweep: str) -> tuple[dict[TrialState, int], list[TrialRecord]]:
+        """How many trials of a sweep are in each state, and those of them that run or have failed, in one view.
+
+        Raises: UnknownNameError when the store has no such sweep.
+        """
+        of_sweep = and_(links.c.sweep == sweep, links.c.wanted)
+        shown = SEEN_STATE.in_([TrialState.RUNNING.value, TrialState.FAILED.value])
+        with self._database.reading() as connection:
+            require_sweep(connection, sweep)
+            counts = _count_states(connection, links.c.sweep == sweep).get(sweep, {})
+            found = connection.execute(_trials_seen(and_(of_sweep, shown)).order_by(links.c.position)).all()
+        return counts, [rows.trial_record(row) for row in found]
+
+    def latest_timings(self, limit: int) -> list[Timing]:
+        """What the complete trials that ended last took, the latest first."""
+        table = tables.outcomes
+        columns = (trials.c.spec, table.c.parameters, table.c.flops, table.c.activation_bytes, table.c.train_duration_s)
+        joined = table.join(trials, trials.c.id == table.c.trial_id).join(attempts, attempts.c.id == table.c.attempt_id)
+        newest_first = (
+            select(*columns).select_from(joined).order_by(attempts.c.finished_at.desc(), attempts.c.id.desc())
+        )
+        with self._database.reading() as connection:
+            found = connection.execute(newest_first.limit(limit)).all()
+        return [rows.timing(row) for row in found]
+
     def find_trial(self, prefix: str) -> TrialRecord:
         """The trial whose identity begins with this text, as the sweep sees it that wants it and was last run.
 
@@ -70,11 +102,19 @@ class StoreReader:
             newest_first = seen.order_by(links.c.wanted.desc(), tables.sweeps.c.updated_at.desc(), links.c.sweep)
             return rows.trial_record(connection.execute(newest_first.limit(1)).one())
 
-    def trial_states(self, trial_ids: Iterable[str]) -> dict[str, TrialState]:
-        """The states of those of these trials that the store knows, whichever sweep they are of."""
+    def trial_states(self, trial_ids: Iterable[str], *, sweep: str | None = None) -> dict[str, TrialState]:
+        """The states of those of these trials that the store knows, whichever sweep they are of.
+
+        With a ``sweep`` as that one sees them: what another sweep pruned is planned, also where it does not have the
+        trial yet.
+        """
         asked = set(trial_ids)
+        query = select(trials.c.id, trials.c.state)
+        if sweep is not None:
+            of_sweep = and_(links.c.trial_id == trials.c.id, links.c.sweep == sweep)
+            query = select(trials.c.id, SEEN_STATE.label("state")).select_from(trials.outerjoin(links, of_sweep))
         with self._database.reading() as connection:
-            found = connection.execute(select(trials.c.id, trials.c.state))
+            found = connection.execute(query)
             return {row.id: TrialState(row.state) for row in found if row.id in asked}
 
     def attempts_of_trial(self, trial_id: str) -> list[AttemptRecord]:
@@ -139,6 +179,38 @@ class StoreReader:
             row = connection.execute(query).one_or_none()
         return None if row is None else rows.labels_of(row)
 
+    def predictions_of_sweep(
+        self, sweep: str, split: Split, trial_ids: Iterable[str] | None = None
+    ) -> dict[str, tuple[int, ...]]:
+        """The predicted labels of every trial of a sweep that was scored on a split, by trial id, in file order.
+
+        With ``trial_ids`` only these are looked at.
+        Raises: UnknownNameError when the store has no such sweep.
+        """
+        table = tables.predictions
+        wanted = select(links.c.trial_id).where(links.c.sweep == sweep, links.c.wanted)
+        query = select(table).where(table.c.trial_id.in_(wanted), table.c.split == split).order_by(table.c.trial_id)
+        asked = None if trial_ids is None else sorted(set(trial_ids))
+        with self._database.reading() as connection:
+            require_sweep(connection, sweep)
+            found = connection.execute(query if asked is None else query.where(table.c.trial_id.in_(asked))).all()
+        return {row.trial_id: rows.labels_of(row) for row in found}
+
+    def image_sets(self, sweep: str, split: Split) -> ImageSets:
+        """On which images of a split the trials of a sweep were scored; older scores do not say so and are left out.
+
+        Raises: UnknownNameError when the store has no such sweep.
+        """
+        table, sets = tables.scored_images, tables.image_sets
+        wanted = select(links.c.trial_id).where(links.c.sweep == sweep, links.c.wanted)
+        query = select(table).where(table.c.trial_id.in_(wanted), table.c.split == split).order_by(table.c.trial_id)
+        with self._database.reading() as connection:
+            require_sweep(connection, sweep)
+            of_trial = {row.trial_id: row.digest for row in connection.execute(query)}
+            used = select(sets).where(sets.c.digest.in_(query.with_only_columns(table.c.digest).order_by(None)))
+            found = connection.execute(used.order_by(sets.c.digest)).all()
+        return ImageSets(sets={row.digest: rows.scored_images(row) for row in found}, of_trial=of_trial)
+
     def mirrored(self, tracker: str) -> dict[str, str]:
         """What a tracker was last shown: the digest of the view of each attempt (by token) and cell."""
         query = select(tables.mirrored).where(tables.mirrored.c.tracker == tracker)
@@ -164,11 +236,15 @@ def _sweeps_by_time() -> Select[Any]:
     return select(tables.sweeps).order_by(tables.sweeps.c.updated_at.desc(), tables.sweeps.c.name)
 
 
-def _count_states(connection: Connection) -> dict[str, dict[TrialState, int]]:
-    query = select(links.c.sweep, trials.c.state, func.count().label("trials"))
-    joined = query.join(trials, trials.c.id == links.c.trial_id).where(links.c.wanted)
+def _count_states(
+    connection: Connection, condition: ColumnElement[bool] | None = None
+) -> dict[str, dict[TrialState, int]]:
+    seen = select(links.c.sweep, SEEN_STATE.label("state"))
+    wanted = links.c.wanted if condition is None else and_(links.c.wanted, condition)
+    each = seen.join(trials, trials.c.id == links.c.trial_id).where(wanted).subquery()
+    query = select(each.c.sweep, each.c.state, func.count().label("trials"))
     counts: dict[str, dict[TrialState, int]] = defaultdict(dict)
-    for row in connection.execute(joined.group_by(links.c.sweep, trials.c.state)):
+    for row in connection.execute(query.group_by(each.c.sweep, each.c.state)):
         counts[row.sweep][TrialState(row.state)] = row.trials
     return counts
 
@@ -179,7 +255,7 @@ def _trials_seen(condition: ColumnElement[bool]) -> Select[Any]:
     of_trial = select(func.max(earlier.c.number)).where(earlier.c.trial_id == trials.c.id)
     last = of_trial.correlate(trials).scalar_subquery()
     seen = (links.c.sweep, links.c.position, links.c.label, links.c.point, links.c.is_twin)
-    trial = (trials.c.id, trials.c.cell_id, trials.c.seed, trials.c.spec, trials.c.state.label("trial_state"))
+    trial = (trials.c.id, trials.c.cell_id, trials.c.seed, trials.c.spec, SEEN_STATE.label("trial_state"))
     attempt = tuple(column for column in attempts.c if column.name != "id")
     source = links.join(trials, trials.c.id == links.c.trial_id)
     with_last = source.outerjoin(attempts, and_(attempts.c.trial_id == trials.c.id, attempts.c.number == last))

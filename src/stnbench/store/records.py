@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore
+from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, ScoredImages, SplitScore
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
@@ -68,6 +68,23 @@ class Outcome:
     environment: Environment
     train_duration_s: float
     peak_memory_mib: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """How long the training of a complete trial took."""
+
+    spec: TrialSpec
+    cost: Cost
+    train_duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageSets:
+    """On which images trials were scored: the sets by digest, and the digest of each trial's, by trial id."""
+
+    sets: dict[str, ScoredImages]
+    of_trial: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

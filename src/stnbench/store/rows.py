@@ -16,6 +16,7 @@ from stnbench.spec.result import (
     EpochRecord,
     Failure,
     FailureKind,
+    ScoredImages,
     SplitScore,
     TransformerHealth,
     TrialResult,
@@ -23,8 +24,8 @@ from stnbench.spec.result import (
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Point
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.labels import PackedLabels, pack_labels, unpack_labels
-from stnbench.store.records import AttemptEpoch, AttemptRecord, AttemptStart, Outcome, PlannedTrial, TrialRecord
+from stnbench.store.labels import PackedLabels, pack_labels, pack_places, unpack_labels, unpack_places
+from stnbench.store.records import AttemptEpoch, AttemptRecord, AttemptStart, Outcome, PlannedTrial, Timing, TrialRecord
 
 Fields = dict[str, Any]
 T = TypeVar("T")
@@ -142,6 +143,26 @@ def prediction_fields(trial_id: str, score: SplitScore) -> Fields:
     }
 
 
+def image_set_fields(scored: ScoredImages) -> Fields:
+    """A row of ``image_sets``.
+
+    Raises: StoreError where it has tracks or rows and not one an image, or a number that cannot be stored.
+    """
+    packed = pack_labels(scored.labels)
+    for name, places in (("tracks", scored.tracks), ("rows", scored.rows)):
+        if len(places) not in {0, len(scored.labels)}:
+            problem = f"{len(scored.labels)} scored images have {len(places)} {name}"
+            raise StoreError(problem, remedy="give one an image, or none")
+    return {
+        "digest": digest(to_plain(scored)),
+        "images": len(scored.labels),
+        "dtype": packed.dtype,
+        "labels": packed.data,
+        "tracks": pack_places(scored.tracks),
+        "rows": pack_places(scored.rows),
+    }
+
+
 def environment_digest(environment: Environment) -> str:
     """The identity of an environment."""
     return digest(to_plain(environment))
@@ -208,17 +229,28 @@ def labels_of(row: Row[Any]) -> tuple[int, ...]:
     return unpack_labels(PackedLabels(dtype=row.dtype, data=row.labels))
 
 
+def scored_images(row: Row[Any]) -> ScoredImages:
+    """A row of ``image_sets``."""
+    return ScoredImages(labels=labels_of(row), tracks=unpack_places(row.tracks), rows=unpack_places(row.rows))
+
+
 def outcome(row: Row[Any], scores: Mapping[str, SplitScore], environment: Environment) -> Outcome:
     """A row of ``outcomes`` joined with its attempt's number."""
     return Outcome(
         attempt=row.number,
         validation=scores["validation"],
         test=scores.get("test"),
-        cost=Cost(parameters=row.parameters, flops=row.flops, activation_bytes=row.activation_bytes),
+        cost=_cost(row),
         environment=environment,
         train_duration_s=row.train_duration_s,
         peak_memory_mib=row.peak_memory_mib,
     )
+
+
+def timing(row: Any) -> Timing:  # noqa: ANN401 - a row of several columns
+    """A row of ``outcomes`` joined with its trial's specification."""
+    spec = from_stored(TrialSpec, row.spec)
+    return Timing(spec=spec, cost=_cost(row), train_duration_s=row.train_duration_s)
 
 
 def from_stored(kind: type[T], text: str) -> T:
@@ -232,6 +264,10 @@ def storable(text: str) -> str:
     Both come in what a process printed before it died.
     """
     return text.replace("\0", "\u2400").encode(errors="backslashreplace").decode()
+
+
+def _cost(row: Row[Any]) -> Cost:
+    return Cost(parameters=row.parameters, flops=row.flops, activation_bytes=row.activation_bytes)
 
 
 def _require_finite(thing: str, number: float) -> None:

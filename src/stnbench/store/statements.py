@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Table, bindparam, insert, select, update
 
-from stnbench.core.errors import TransitionError, UnknownNameError
+from stnbench.core.errors import StoreError, TransitionError, UnknownNameError
 from stnbench.spec.codec import to_json
-from stnbench.spec.result import EpochRecord, Failure, TrialResult
+from stnbench.spec.result import EpochRecord, Failure, SplitScore, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store import rows, tables
@@ -41,7 +41,7 @@ def save_links(connection: Connection, sweep: str, wanted: Sequence[rows.Fields]
     found = connection.execute(select(links).where(links.c.sweep == sweep)).mappings()
     stored = {row["trial_id"]: dict(row) for row in found}
     asked = {row["trial_id"] for row in wanted}
-    changed = [row for row in wanted if row["trial_id"] in stored and stored[row["trial_id"]] != row]
+    changed = [row for row in wanted if not row.items() <= stored.get(row["trial_id"], row).items()]
     dropped = [{"trial_id": trial_id} for trial_id in stored.keys() - asked]
     # Positions are unique among the wanted rows at every moment, so all that move are taken out first.
     _update_links(connection, sweep, [{"trial_id": row["trial_id"], "wanted": False} for row in [*changed, *dropped]])
@@ -52,6 +52,12 @@ def save_links(connection: Connection, sweep: str, wanted: Sequence[rows.Fields]
 def set_trial_state(connection: Connection, trial_id: str, state: TrialState) -> None:
     """Write where a trial stands."""
     connection.execute(update(trials).where(trials.c.id == trial_id), {"state": state.value})
+
+
+def prune(connection: Connection, sweep: str, trial_id: str) -> None:
+    """Write that a sweep's pruner has given a trial up."""
+    row = (links.c.sweep == sweep) & (links.c.trial_id == trial_id)
+    connection.execute(update(links).where(row), {"pruned": True})
 
 
 def find_attempt(connection: Connection, token: str) -> Row[Any] | None:
@@ -99,6 +105,7 @@ def insert_outcome(connection: Connection, attempt_id: int, result: TrialResult)
         if score is not None:
             connection.execute(insert(tables.scores), rows.score_fields(result.trial_id, score))
             connection.execute(insert(tables.predictions), rows.prediction_fields(result.trial_id, score))
+            _insert_scored(connection, result.trial_id, score)
 
 
 def end_attempt(
@@ -135,6 +142,21 @@ def refusal(connection: Connection, trial_id: str, what: str) -> TransitionError
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """An error for a name that the store does not know."""
     return UnknownNameError(kind, name, known, where="the store")
+
+
+def _insert_scored(connection: Connection, trial_id: str, score: SplitScore) -> None:
+    """Write which images a score is of, where it says so; a set that is known is not written again."""
+    if score.scored is None:
+        return
+    if len(score.scored.labels) != score.images:
+        problem = f"the {score.split} score of trial {trial_id} has {len(score.scored.labels)} true labels"
+        raise StoreError(problem, remedy=f"give one for each of its {score.images} images")
+    table = tables.image_sets
+    fields = rows.image_set_fields(score.scored)
+    if connection.execute(select(table.c.digest).where(table.c.digest == fields["digest"])).first() is None:
+        connection.execute(insert(table), fields)
+    of_score = {"trial_id": trial_id, "split": score.split, "digest": fields["digest"]}
+    connection.execute(insert(tables.scored_images), of_score)
 
 
 def _update_links(connection: Connection, sweep: str, changes: Sequence[rows.Fields]) -> None:

@@ -73,15 +73,17 @@ class Store(StoreReader):
     def save_sweep(self, spec: SweepSpec, planned: Sequence[PlannedTrial], at: datetime) -> int:
         """Write a sweep and its trials, in their order; what is already there stays as it is.
 
-        Trials that the sweep asked for before and does not now are kept, and no longer shown by it.
+        Trials that the sweep asked for before and does not now are kept, and no longer shown by it. Those that its
+        pruner gave up stay pruned as long as it has one.
         Returns: how many trials are new to the store.
         Raises: SpecError when the same trial is planned twice.
         """
         by_id = {trial.spec.trial_id: trial for trial in planned}
         if len(by_id) != len(planned):
             raise SpecError(f"the sweep {spec.name} plans a trial twice", remedy="plan each trial once")
+        unpruned = {"pruned": False} if spec.pruner is None else {}
         links = [
-            rows.link_fields(spec.name, trial_id, position, trial)
+            rows.link_fields(spec.name, trial_id, position, trial) | unpruned
             for position, (trial_id, trial) in enumerate(by_id.items())
         ]
         with self._database.transaction() as connection:
@@ -93,15 +95,16 @@ class Store(StoreReader):
         return len(new)
 
     def start_attempt(self, start: AttemptStart) -> AttemptRecord:
-        """Begin the next attempt of a planned trial.
+        """Begin the next attempt of a planned trial, or of one that another sweep pruned.
 
-        Raises: UnknownNameError for an unknown trial; TransitionError when it is not planned, or the token was used.
+        Raises: UnknownNameError for an unknown trial; TransitionError when it is running, complete or failed, or the
+            token was used.
         """
         with self._database.transaction() as connection:
             state = connection.execute(select(trials.c.state).where(trials.c.id == start.trial_id)).scalar()
             if state is None:
                 raise statements.unknown("trial", start.trial_id, connection.execute(select(trials.c.id)).scalars())
-            if state != TrialState.PLANNED.value:
+            if state not in {TrialState.PLANNED.value, TrialState.PRUNED.value}:
                 raise statements.refusal(connection, start.trial_id, f"cannot start: it is {state}")
             if statements.find_attempt(connection, start.token) is not None:
                 what = f"cannot start: the token {start.token} was used before"
@@ -147,21 +150,33 @@ class Store(StoreReader):
             statements.set_trial_state(connection, attempt.trial_id, TrialState.COMPLETE)
 
     def end_attempt(
-        self, token: str, state: AttemptState, failure: Failure | None, at: datetime, *, trial_state: TrialState
+        self,
+        token: str,
+        state: AttemptState,
+        failure: Failure | None,
+        at: datetime,
+        *,
+        trial_state: TrialState,
+        sweep: str = "",
     ) -> None:
         """End a running attempt that has no result, and say where its trial stands now.
 
+        A trial is pruned in the ``sweep`` whose pruner gave it up; others may train it on.
         Raises: UnknownNameError for an unknown token; TransitionError when the attempt is not running, when a failed
-            one does not say why, and for states that need a result or an attempt at work.
+            one does not say why or a pruned one for whom, and for states that need a result or an attempt at work.
         """
         with self._database.transaction() as connection:
             attempt = statements.require_attempt(connection, token)
             objection = _objection(AttemptState(attempt.state), state, failure, trial_state)
+            if trial_state is TrialState.PRUNED and not sweep:
+                objection = objection or "no sweep gave it up"
             if objection:
                 what = f"cannot end attempt {attempt.number} as {state} and become {trial_state}: {objection}"
                 raise statements.refusal(connection, attempt.trial_id, what)
             statements.end_attempt(connection, attempt.id, state, failure, at)
             statements.set_trial_state(connection, attempt.trial_id, trial_state)
+            if trial_state is TrialState.PRUNED:
+                statements.prune(connection, sweep, attempt.trial_id)
 
     def replan(self, trial_ids: Iterable[str]) -> int:
         """Plan failed trials again; their attempts stay. Returns: how many.

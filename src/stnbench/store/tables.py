@@ -20,12 +20,13 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
 from stnbench.store.utc import UtcDateTime
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Every revision of these tables, oldest first; ``migrations/versions`` holds one file for each."""
 
 METADATA = MetaData(
@@ -73,9 +74,12 @@ sweep_trials = Table(
     Column("point", Text, nullable=False),
     Column("is_twin", Boolean, nullable=False),
     Column("wanted", Boolean, nullable=False),
+    Column("pruned", Boolean, nullable=False, server_default=false()),
     CheckConstraint("position >= 0", name="position"),
 )
-"""Which trials a sweep is made of. A trial that an edited sweep no longer asks for stays, and is not ``wanted``."""
+"""Which trials a sweep is made of. A trial that an edited sweep no longer asks for stays, and is not ``wanted``.
+
+``pruned`` says that this sweep's pruner gave the trial up; another sweep may train it on."""
 
 # Naming the condition for PostgreSQL as well would import its dialect at every start, 0.1 s; the migration names it.
 WANTED = text("wanted")
@@ -191,6 +195,34 @@ predictions = Table(
     CheckConstraint("length(labels) = images * CASE dtype WHEN 'uint8' THEN 1 ELSE 2 END", name="labels"),
 )
 """The predicted label of every image of a split, in file order, as little-endian unsigned integers end to end."""
+
+image_sets = Table(
+    "image_sets",
+    METADATA,
+    Column("digest", String, primary_key=True),
+    Column("images", Integer, nullable=False),
+    Column("dtype", String, nullable=False),
+    Column("labels", LargeBinary, nullable=False),
+    Column("tracks", LargeBinary, nullable=False),
+    Column("rows", LargeBinary, nullable=False),
+    CheckConstraint("dtype IN ('uint8', 'uint16')", name="dtype"),
+    CheckConstraint("length(labels) = images * CASE dtype WHEN 'uint8' THEN 1 ELSE 2 END", name="labels"),
+    CheckConstraint("length(tracks) IN (0, 4 * images) AND length(rows) IN (0, 4 * images)", name="places"),
+)
+"""The true labels of images that trials were scored on, each set once, packed as predictions are.
+
+``tracks`` and ``rows`` are unsigned integers of four bytes, little-endian, or nothing (``spec.result.ScoredImages``).
+"""
+
+scored_images = Table(
+    "scored_images",
+    METADATA,
+    Column("trial_id", String, primary_key=True),
+    Column("split", String, primary_key=True),
+    Column("digest", ForeignKey("image_sets.digest"), nullable=False),
+    ForeignKeyConstraint(["trial_id", "split"], ["scores.trial_id", "scores.split"]),
+)
+"""On which images a trial was scored; scores of older versions do not say so."""
 
 mirrored = Table(
     "mirrored",

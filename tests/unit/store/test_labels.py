@@ -1,11 +1,11 @@
-"""Predicted labels come back from their bytes as they were."""
+"""Labels and places come back from their bytes as they were."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.core.errors import StoreError
-from stnbench.store.labels import PackedLabels, pack_labels, unpack_labels
+from stnbench.store.labels import PackedLabels, pack_labels, pack_places, unpack_labels, unpack_places
 
 
 @given(st.lists(st.integers(0, 0xFFFF)))
@@ -34,3 +34,18 @@ def test_a_label_that_does_not_fit_is_refused(label: int) -> None:
     """No label is cut to fit."""
     with pytest.raises(StoreError, match=f"label {label} cannot"):
         pack_labels((3, label))
+
+
+@given(st.lists(st.integers(0, 2**32 - 1)))
+def test_places_come_back(places: list[int]) -> None:
+    """Any places of four bytes survive, little-endian."""
+    data = pack_places(places)
+    assert unpack_places(data) == tuple(places)
+    assert data == b"".join(place.to_bytes(4, "little") for place in places)
+
+
+@pytest.mark.parametrize("place", [-1, 2**32])
+def test_a_place_that_does_not_fit_is_refused(place: int) -> None:
+    """A track of -1 is unknown, and is left out by who stores it."""
+    with pytest.raises(StoreError, match="cannot be stored"):
+        pack_places((3, place))

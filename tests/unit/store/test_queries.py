@@ -18,6 +18,8 @@ QUESTIONS: dict[str, Callable[[Store, str], object]] = {
     "epochs_of_sweep": lambda store, sweep: store.epochs_of_sweep(sweep),
     "outcomes": lambda store, sweep: store.outcomes(sweep),
     "outcomes with predictions": lambda store, sweep: store.outcomes(sweep, predictions=True),
+    "predictions_of_sweep": lambda store, sweep: store.predictions_of_sweep(sweep, "validation"),
+    "image_sets": lambda store, sweep: store.image_sets(sweep, "validation"),
     "running_attempts": lambda store, _: store.running_attempts(),
 }
 

@@ -20,8 +20,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
 
 from stnbench.core.errors import StoreError, StoreVersionError
+from stnbench.spec.codec import to_json
+from stnbench.spec.planner import MedianPrunerSpec
 from stnbench.spec.result import FailureKind
 from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.sweep import SweepSpec
 from stnbench.store import schema, tables
 from stnbench.store.engine import Database
 from stnbench.store.store import Store
@@ -243,6 +246,25 @@ def test_the_upgrade_lets_attempts_fail_in_the_new_way(database: Database) -> No
     with database.reading() as connection:
         assert connection.exec_driver_sql("SELECT failure_kind FROM attempts").scalars().all() == ["infrastructure"]
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalars().all() == ["ok"]
+
+
+def test_the_upgrade_knows_which_sweep_pruned_a_trial(database: Database) -> None:
+    """Of an older store it is a sweep that has the trial and a pruner, and no other."""
+    at = "2026-03-01 12:00:00"
+    specs = {"with": to_json(SweepSpec(name="with", question="?", pruner=MedianPrunerSpec())), "without": "{}"}
+    with database.transaction() as connection:
+        schema.upgrade(connection, to="0003")
+        for trial in (("p", "pruned", at), ("c", "complete", at)):
+            connection.exec_driver_sql("INSERT INTO trials VALUES (?, 'c', 1, '{}', ?, ?)", trial)
+        for sweep, spec in specs.items():
+            connection.exec_driver_sql("INSERT INTO sweeps VALUES (?, ?, ?, ?)", (sweep, spec, at, at))
+            for position, trial in enumerate("pc"):
+                link = (sweep, trial, position)
+                connection.exec_driver_sql("INSERT INTO sweep_trials VALUES (?, ?, ?, 'l', '{}', false, true)", link)
+        schema.upgrade(connection)
+    with database.reading() as connection:
+        found = connection.exec_driver_sql("SELECT sweep, trial_id FROM sweep_trials WHERE pruned").all()
+        assert [tuple(row) for row in found] == [("with", "p")]
 
 
 @needs_postgres

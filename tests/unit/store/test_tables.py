@@ -14,7 +14,7 @@ from stnbench.store.store import Store
 
 SWEEP = "INSERT INTO sweeps VALUES ('s', '{}', '2026-03-01 12:00:00', '2026-03-01 12:00:00')"
 TRIAL = "INSERT INTO trials VALUES ('t', 'c', 1, '{}', 'running', '2026-03-01 12:00:00')"
-LINK = "INSERT INTO sweep_trials VALUES ('s', 't', 0, 'l', '{}', false, true)"
+LINK = "INSERT INTO sweep_trials VALUES ('s', 't', 0, 'l', '{}', false, true, false)"
 ATTEMPT = (
     "INSERT INTO attempts (id, trial_id, number, token, state, slot, host, pid, boot_id, started_at)"
     " VALUES (1, 't', 1, 'a', 'running', 'cpu0', 'box', 1, 'b', '2026-03-01 12:00:00')"
@@ -26,6 +26,8 @@ ENVIRONMENT = "INSERT INTO environments VALUES ('e', '{}')"
 OUTCOME = "INSERT INTO outcomes VALUES ('t', 1, 1, 1, 1, 1.0, 1.0, 'e')"
 SCORE = "INSERT INTO scores VALUES ('t', 'test', 2, 1, 0.5)"
 EPOCH = "INSERT INTO epochs VALUES (1, 1, 10, 0.5, 0.5, 0.5, 0.1, 1.0, 1.0, '[]')"
+IMAGES = "INSERT INTO image_sets VALUES ('i', 2, 'uint8', x'0001', x'', x'0000000001000000')"
+SCORED = "INSERT INTO scored_images VALUES ('t', 'test', 'i')"
 GOOD = (
     SWEEP,
     TRIAL,
@@ -51,7 +53,7 @@ def run(store: Store, *statements: str) -> None:
 
 def test_what_may_be_is_accepted(any_store: Store) -> None:
     """The statements from which the refusals below differ are fine themselves."""
-    run(any_store, *GOOD, SECOND, f"{END} 'failed' {FAILURE} WHERE id = 2")
+    run(any_store, *GOOD, IMAGES, SCORED, SECOND, f"{END} 'failed' {FAILURE} WHERE id = 2")
 
 
 @pytest.mark.parametrize(
@@ -89,6 +91,10 @@ def test_what_may_be_is_accepted(any_store: Store) -> None:
         ("a label too few", [*GOOD[:-1], "INSERT INTO predictions VALUES ('t', 'test', 'uint16', 2, x'0000')"]),
         ("labels of floats", [*GOOD[:-1], "INSERT INTO predictions VALUES ('t', 'test', 'float', 2, x'00000100')"]),
         ("labels without a score", [*GOOD[:-2], "INSERT INTO predictions VALUES ('t', 'test', 'uint8', 1, x'00')"]),
+        ("a true label too few", [IMAGES.replace("x'0001'", "x'00'")]),
+        ("a track too many", [IMAGES.replace("x''", "x'000000000100000002000000'")]),
+        ("a score of unknown images", [*GOOD, SCORED]),
+        ("images of an unknown score", [*GOOD[:-2], IMAGES, SCORED]),
         ("nothing where something must be", [TRIAL.replace("'{}'", "NULL")]),
         ("removing a trial that has attempts", [TRIAL, ATTEMPT, "DELETE FROM trials"]),
     ],

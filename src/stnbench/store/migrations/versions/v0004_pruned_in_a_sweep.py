@@ -1,0 +1,22 @@
+"""A trial is pruned in the sweep whose pruner gave it up, not in every sweep."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+PRUNED_SO_FAR = """
+UPDATE sweep_trials SET pruned = true
+WHERE trial_id IN (SELECT id FROM trials WHERE state = 'pruned')
+AND sweep IN (SELECT name FROM sweeps WHERE spec LIKE '%"pruner":{%')
+"""
+"""Until now nobody noted which sweep it was: one that has the trial, and a pruner."""
+
+
+def upgrade() -> None:
+    """Note it beside the trial's place in the sweep."""
+    op.add_column("sweep_trials", sa.Column("pruned", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.execute(PRUNED_SO_FAR)
