@@ -10,6 +10,8 @@ from stnbench.core.cores import available_cores
 from stnbench.core.errors import SpecError
 from stnbench.core.paths import RunsLayout, data_root
 from stnbench.spec.result import SplitScore
+from stnbench.spec.sweep import Override
+from stnbench.spec.views import ViewsSpec
 from stnbench.store.store import Store
 
 
@@ -39,9 +41,26 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _score(folder: Path, options: argparse.Namespace) -> SplitScore:
-    from stnbench.trials.score import evaluate_trial
+    from stnbench.trials.score import rescore_trial
 
-    return evaluate_trial(folder, options.split, data_root=data_root(), device=options.device, threads=options.threads)
+    return rescore_trial(
+        folder,
+        options.split,
+        data_root=data_root(),
+        device=options.device,
+        threads=options.threads,
+        views=None if options.views is None else _views(options.views),
+    ).score
+
+
+def _views(choice: str) -> ViewsSpec:
+    """The views of a choice in conf/views. Raises: UnknownNameError."""
+    from stnbench.config.compose import Composer
+    from stnbench.config.locate import conf_folder
+    from stnbench.config.resolve import resolve_trial
+
+    spec = resolve_trial(Composer(conf_folder()), (Override(key="views", value=choice),)).spec
+    return spec.views or ViewsSpec()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("trial", help="identity of a trial, or its beginning")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="validation")
+    views = "a choice of conf/views: in which ways every image is looked at (default: as the trial says)"
+    parser.add_argument("--views", metavar="NAME", help=views)
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=available_cores(), help="CPU threads (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")

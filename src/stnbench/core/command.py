@@ -1,5 +1,6 @@
 """How every command ends: exit code 0, 1 or 2, and one clear line instead of a traceback for what we foresaw."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -22,7 +23,8 @@ def run_command(main: Callable[[Sequence[str]], int], arguments: Sequence[str] |
         code = main(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except StnbenchError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the log may lie on the very disk that is full
+            print(f"error: {one_line(str(error))}", file=sys.stderr)
         code = CANNOT_START
     except KeyboardInterrupt:
         code = INTERRUPTED

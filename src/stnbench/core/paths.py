@@ -98,6 +98,10 @@ class AttemptLayout:
         """What the transformers did to a few images while the network learnt; absent where it has none."""
         return self.folder / "snapshots.npy"
 
+    def probabilities(self, split: str) -> Path:
+        """The class probabilities of every image of a split that the finished network was scored on."""
+        return self.folder / f"probabilities_{split}.npy"
+
 
 def data_root() -> Path:
     """``$STNBENCH_DATA``, or ``data/`` in the working directory."""

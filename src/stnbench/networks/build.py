@@ -1,5 +1,8 @@
 """From the specification of a trial to its network."""
 
+import contextlib
+from collections.abc import Iterator
+
 from stnbench.core.errors import InfeasibleError
 from stnbench.networks.augment import require_augmentable
 from stnbench.networks.classifiers import StnClassifier
@@ -18,19 +21,29 @@ def build_network(spec: TrialSpec, *, classes: int, seed: int | None) -> StnClas
     Raises: InfeasibleError where the images are too small for the network or for a localisation network, or have no
         colours that could be augmented.
     """
-    input_size = input_map(spec)
-    if spec.augment is not None:
-        require_augmentable(spec.augment, input_size.channels)
-    try:
-        network = StnClassifier(design_network(spec.network), spec.transformers, input_size, classes=classes)
-    except InfeasibleError as error:
-        problem = f"the network {spec.network.kind} on {input_size} images is not possible: {error.problem}"
-        raise InfeasibleError(problem, remedy=error.remedy) from error
+    with feasible(spec):
+        network = StnClassifier(design_network(spec.network), spec.transformers, input_map(spec), classes=classes)
     if seed is None:
         network.clear()
     else:
         network.initialize(seed)
     return network
+
+
+@contextlib.contextmanager
+def feasible(spec: TrialSpec) -> Iterator[None]:
+    """A block that builds a trial's network, or parts of it.
+
+    Raises: InfeasibleError naming the network where a part cannot be built, or its images cannot be augmented.
+    """
+    size = input_map(spec)
+    if spec.augment is not None:
+        require_augmentable(spec.augment, size.channels)
+    try:
+        yield
+    except InfeasibleError as error:
+        problem = f"the network {spec.network.kind} on {size} images is not possible: {error.problem}"
+        raise InfeasibleError(problem, remedy=error.remedy) from error
 
 
 def input_map(spec: TrialSpec) -> MapSize:

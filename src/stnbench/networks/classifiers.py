@@ -74,7 +74,7 @@ class StnClassifier(nn.Module):
         for place, stage_design in enumerate(design.stages, start=1):
             size = sizes[-1]
             if place in placed:
-                looked_at = _looked_at(design, placed[place], size)
+                looked_at = size_looked_at(design, placed[place], size)
                 self.transformers[str(place)] = ParallelTransformers(placed[place], size, looked_at)
                 size = self._transformers(place).output_size
             self.stages.append(build_stage(stage_design, size))
@@ -164,7 +164,7 @@ def shared_stages(locnet: LocnetSpec | None) -> int:
     return locnet.stages if isinstance(locnet, SharedLocnetSpec) else 0
 
 
-def _looked_at(design: NetworkDesign, spec: PlacedTransformerSpec, size: MapSize) -> MapSize:
+def size_looked_at(design: NetworkDesign, spec: PlacedTransformerSpec, size: MapSize) -> MapSize:
     """The size of what a localisation network sees of maps of a size.
 
     Raises: InfeasibleError where it would share a stage that is not there, or made for other maps.

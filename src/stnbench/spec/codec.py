@@ -67,15 +67,21 @@ def to_identity(value: object) -> dict[str, Json]:
     ``RESULTS_VERSION``; a new field whose default keeps the meaning leaves every identity as it was.
     """
     plain: dict[str, Json] = {}
-    for field in dataclasses.fields(cast("Any", value)):
-        item = getattr(value, field.name)
-        if dataclasses.is_dataclass(item):
-            plain[field.name] = to_identity(item)
-        elif isinstance(item, tuple) and item and dataclasses.is_dataclass(item[0]):
-            plain[field.name] = [to_identity(part) for part in item]
-        elif field.name == "kind" or item != _default(field):
-            plain[field.name] = list(item) if isinstance(item, tuple) else item
+    for name, default in _defaults(cast("Any", type(value))):
+        item = getattr(value, name)
+        if hasattr(item, "__dataclass_fields__"):
+            plain[name] = to_identity(item)
+        elif isinstance(item, tuple) and item and hasattr(item[0], "__dataclass_fields__"):
+            plain[name] = [to_identity(part) for part in item]
+        elif name == "kind" or item != default:
+            plain[name] = list(item) if isinstance(item, tuple) else item
     return plain
+
+
+@functools.cache
+def _defaults(kind: Any) -> tuple[tuple[str, object], ...]:  # noqa: ANN401 - a dataclass, whose values never change
+    """The fields of a dataclass, in order, with their defaults."""
+    return tuple((field.name, _default(field)) for field in dataclasses.fields(kind))
 
 
 def _default(field: "dataclasses.Field[Any]") -> object:

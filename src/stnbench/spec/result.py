@@ -102,14 +102,31 @@ class EpochRecord(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredImages(Strict):
+    """Which images a score is of, in the order of its predictions: trials scored on equal ones can be paired by image.
+
+    ``tracks`` is one number a track (images of a track are near copies), empty where tracks are unknown. ``rows`` are
+    the places of the images in their half of the data set, empty where they are all of it.
+    """
+
+    labels: tuple[int, ...]
+    tracks: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SplitScore(Strict):
-    """The score of the last epoch's network on one split, with the predicted label of every image, in file order."""
+    """The score of the last epoch's network on one split, with the predicted label of every image, in file order.
+
+    ``scored`` says which images these are; None in results of older versions, and where the store keeps it by itself.
+    """
 
     split: Split
     images: int
     correct: int
     loss: float
     predictions: tuple[int, ...]
+    scored: ScoredImages | None = None
 
     @property
     def accuracy(self) -> float:
@@ -135,6 +152,7 @@ class Environment(Strict):
     """What a result was made with; recorded beside it and never part of its identity.
 
     ``micro_batches`` is in how many parts each batch was computed, above 1 where memory was short.
+    ``compute`` names the options of ``spec/compute.py`` that were on.
     """
 
     commit: str
@@ -147,6 +165,7 @@ class Environment(Strict):
     versions: tuple[tuple[str, str], ...]
     dataset_digest: str
     micro_batches: int = 1
+    compute: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

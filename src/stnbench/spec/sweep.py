@@ -3,15 +3,22 @@
 import functools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from stnbench.core.identity import Json
 from stnbench.spec.check import require
 from stnbench.spec.codec import Strict
 from stnbench.spec.planner import SAMPLERS, GridPlannerSpec, PlannerSpec, PrunerSpec
+from stnbench.spec.published import PublishedTable
 from stnbench.spec.space import Span
 
 Labels = tuple[tuple[str, str], ...]
 """Pairs of an axis and the label of its value there."""
+
+EQUAL_PARAMETERS: Final = "equal_parameters"
+
+Twins = bool | Literal["equal_parameters"]
+"""Whether cells have twins without their transformers; or two, the second one as large as the cell."""
 
 LABEL_SEPARATOR = " · "
 """Between the labels of a cell, in tables."""
@@ -81,11 +88,13 @@ class SweepSpec(Strict):
 
     ``base`` holds for every cell. ``axes`` span a grid of points, and each of ``more_axes`` another beside it: what
     one grid cannot express is a union of several. ``exclude`` lists points to leave out (each a set of axis = label
-    pairs that must all match), ``twins`` adds every cell's twin without its transformers, ``seeds`` repeats every cell.
+    pairs that must all match), ``twins`` adds every cell's twin without its transformers (and with ``equal_parameters``
+    one more, which is wider by so much that it has as many parameters as the cell), ``seeds`` repeats every cell.
     ``within`` names the axis whose choices are tasks of their own, so that cells are compared with those of the same
     choice only (empty where all are one task). ``file`` is the name of its file in ``sweeps/`` (empty for a single
     trial), ``overrides`` what the command line changed for all cells; both are in the values above already, and kept so
     that the sweep can be asked again. ``planner`` proposes cells; ``pruner`` ends trials early, None ends none.
+    ``published`` holds what was published of its cells elsewhere, None where nothing is compared.
     """
 
     name: str
@@ -95,12 +104,13 @@ class SweepSpec(Strict):
     more_axes: tuple[tuple[Axis, ...], ...] = ()
     exclude: tuple[Labels, ...] = ()
     seeds: tuple[int, ...] = (1, 2)
-    twins: bool = True
+    twins: Twins = True
     within: str = ""
     planner: PlannerSpec = field(default_factory=GridPlannerSpec)
     pruner: PrunerSpec | None = None
     file: str = ""
     overrides: tuple[Override, ...] = ()
+    published: PublishedTable | None = None
 
     def __post_init__(self) -> None:
         """Check what no part can check alone."""
@@ -114,6 +124,8 @@ class SweepSpec(Strict):
                 same = meaning.setdefault((name, choice.label), choice) == choice
                 require(same, f"axes.{name}", choice.label, "let a name stand for the same in every grid")
             self._check_grid(grid)
+        fits = self.twins != EQUAL_PARAMETERS or self.planner.kind == "grid"
+        require(fits, "twins", self.twins, "planner: grid has such twins; with others say true")
         require(bool(self.seeds), "seeds", list(self.seeds), "give at least one seed")
         require(len(set(self.seeds)) == len(self.seeds), "seeds", list(self.seeds), "give each seed once")
 

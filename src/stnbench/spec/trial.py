@@ -14,6 +14,7 @@ from stnbench.spec.codec import Strict, to_identity
 from stnbench.spec.data import DatasetSpec, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
 from stnbench.spec.network import LecunSpec, NetworkSpec
 from stnbench.spec.transformer import PlacedTransformerSpec
+from stnbench.spec.views import ViewsSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +60,9 @@ class OneCycleScheduleSpec(Strict):
 ScheduleSpec = Annotated[ConstantScheduleSpec | OneCycleScheduleSpec, Discriminator("kind")]
 
 
+Precision = Literal["float32", "bfloat16"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSpec(Strict):
     """How long and on how much; the last, incomplete batch of an epoch is dropped, as in 2015.
@@ -68,6 +72,9 @@ class TrainingSpec(Strict):
     network that is scored and kept is an exponential moving average of the weights and running statistics over the
     steps, each with this share of the average before it (Polyak & Juditsky 1992); after k steps the share is at most
     (1 + k) / (10 + k), so that the first weights are soon forgotten.
+
+    ``precision`` is that of convolutions and matrix products; the weights themselves stay float32 (autocast). Geometry,
+    sampling, local normalisation and the loss are float32 whatever it is.
     """
 
     epochs: int = 10
@@ -75,6 +82,7 @@ class TrainingSpec(Strict):
     train_images: int | None = None
     label_smoothing: float = 0.0
     weight_average: float = 0.0
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -103,6 +111,7 @@ class TrialSpec(Strict):
     optimizer: SgdSpec = field(default_factory=SgdSpec)
     schedule: ScheduleSpec = field(default_factory=ConstantScheduleSpec)
     training: TrainingSpec = field(default_factory=TrainingSpec)
+    views: ViewsSpec | None = None
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -127,6 +136,21 @@ class TrialSpec(Strict):
         plain = to_identity(self)
         plain.pop("seed", None)
         return digest({"results_version": RESULTS_VERSION, "cell": plain})
+
+    @property
+    def trained_as(self) -> "TrialSpec":
+        """The trial that ends with the same weights and looks at every image once; itself where it has no views."""
+        return dataclasses.replace(self, views=None)
+
+    @property
+    def bare_id(self) -> str:
+        """What all cells share that differ in nothing but transformers and the sizes of the network."""
+        plain = to_identity(self.twin())
+        plain.pop("seed", None)
+        network = plain.get("network")
+        if isinstance(network, dict):
+            plain["network"] = {key: value for key, value in network.items() if key != "sizes"}
+        return digest({"results_version": RESULTS_VERSION, "bare": plain})
 
     def with_seed(self, seed: int) -> "TrialSpec":
         """The same cell with another seed."""

@@ -6,13 +6,15 @@ import torch
 from torch import nn
 
 from stnbench.core.seeds import derive_seed
+from stnbench.stn.convolution import MOST_CHANNELS, FewChannelConv2d
 
 _CPU: Final = torch.device("cpu")
 
 
 def conv(inputs: int, outputs: int, *, kernel: int, padding: int, bias: bool = True) -> nn.Conv2d:
     """A square convolution of stride 1, its weights not yet drawn; no random state is touched."""
-    layer = nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=bias, device="meta")
+    kind = FewChannelConv2d if inputs <= MOST_CHANNELS and padding < kernel else nn.Conv2d
+    layer = kind(inputs, outputs, kernel, padding=padding, bias=bias, device="meta")
     return layer.to_empty(device=torch.get_default_device())
 
 

@@ -12,7 +12,7 @@ from stnbench.stn.initialization import clear_weights, conv, draw_weights, linea
 from stnbench.stn.maps import MapSize
 from stnbench.stn.precision import full_precision
 
-_KERNEL, _PADDING = 5, 2
+KERNEL, _PADDING = 5, 2
 
 
 class Localization(nn.Module):
@@ -63,7 +63,7 @@ def build_localization(spec: LocnetSpec, looked_at: MapSize, *, identity: tuple[
     if isinstance(spec, ConvLocnetSpec):
         hidden = spec.sizes[-1]
         return Localization(
-            _conv_features(spec, looked_at.channels), (_last_map(spec, looked_at).numbers, hidden), identity=identity
+            _conv_features(spec, looked_at.channels), (last_map(spec, looked_at).numbers, hidden), identity=identity
         )
     return Localization(nn.Identity(), (looked_at.numbers, *spec.sizes), identity=identity)
 
@@ -73,23 +73,23 @@ def _conv_features(spec: ConvLocnetSpec, channels: int) -> nn.Sequential:
     first, second, _ = spec.sizes
     return nn.Sequential(
         nn.MaxPool2d(2),
-        conv(channels, first, kernel=_KERNEL, padding=_PADDING),
+        conv(channels, first, kernel=KERNEL, padding=_PADDING),
         nn.MaxPool2d(2),
         nn.ReLU(),
-        conv(first, second, kernel=_KERNEL, padding=_PADDING),
+        conv(first, second, kernel=KERNEL, padding=_PADDING),
         nn.MaxPool2d(2),
         nn.ReLU(),
     )
 
 
-def _last_map(spec: ConvLocnetSpec, looked_at: MapSize) -> MapSize:
-    """The map before the linear layers.
+def last_map(spec: ConvLocnetSpec, looked_at: MapSize) -> MapSize:
+    """The map before the linear layers of a convolutional localisation network.
 
     Raises: InfeasibleError where nothing is left of it.
     """
     maps = [looked_at, looked_at.pooled()]
     for channels in spec.sizes[:2]:
-        maps.append(maps[-1].convolved(channels, kernel=_KERNEL, padding=_PADDING).pooled())
+        maps.append(maps[-1].convolved(channels, kernel=KERNEL, padding=_PADDING).pooled())
         if maps[-1].is_empty:
             steps = " -> ".join(f"{size.height} x {size.width}" for size in maps)
             name = "-".join(map(str, spec.sizes))

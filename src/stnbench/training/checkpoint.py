@@ -54,7 +54,7 @@ class Checkpoint:
     """The state of a run after an epoch. No generator is in it: seeds derive from the epoch.
 
     Attributes:
-        trial_id: whose it is.
+        trial_id: whose it is; of a trial with views, that of the trial without them, which has the same weights.
         classes: how many logits the network has.
         statistics: of the images it was trained on, needed to score other images.
         progress: the epochs so far.

@@ -9,6 +9,7 @@ from torch import Tensor
 from stnbench.core.errors import SpecError
 from stnbench.core.seeds import derive_seed
 from stnbench.datasets.base import ImageSet
+from stnbench.training.prepared import PreparedImages
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -21,6 +22,7 @@ class DeviceImages:
         boxes: float32 (n, 4), as ``ImageSet.roi``.
         poses: float32 (n, 3, 3), as ``ImageSet.pose``; None where they are not known.
         digest: as of the ``ImageSet``.
+        prepared: the images as preprocessing leaves them, where they are kept.
     """
 
     images: Tensor
@@ -28,13 +30,15 @@ class DeviceImages:
     boxes: Tensor
     poses: Tensor | None
     digest: str
+    prepared: PreparedImages | None = None
 
     @classmethod
     def from_image_set(cls, half: ImageSet, device: torch.device) -> "DeviceImages":
         """Bring a half of a data set to the device.
 
-        A GPU gets a copy. On the CPU the tensors are the set's own memory, usually a map of the cache that all workers
-        of a machine share; they must not be written to.
+        A GPU gets a copy, uint8 and once, so that no step moves an image; pinned memory would serve that one transfer
+        and cost another copy. On the CPU the tensors are the set's own memory, usually a map of the cache that all
+        workers of a machine share; they must not be written to.
         """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

@@ -1,14 +1,18 @@
 """One pass over images without training: loss, predictions and the health of the transformers."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from stnbench.networks.views import each_view
 from stnbench.spec.data import Split
 from stnbench.spec.result import SplitScore, TransformerHealth
 from stnbench.training.data import DeviceImages
@@ -24,12 +28,15 @@ _BATCH: Final = 250
 class Evaluation:
     """What one pass found; ``predictions`` are in the order of the indices, ``loss`` is the mean cross-entropy.
 
-    ``health`` is without verdicts, and ``mean_parameters`` are those of each transformer over the images, look by look.
+    ``probabilities`` are float16 (n, classes), likewise in order; over several views, they are the mean of all.
+    ``health`` is without verdicts, and ``mean_parameters`` are those of each transformer over the images, look by look;
+    both are of the images as they are.
     """
 
     loss: float
     correct: int
     predictions: tuple[int, ...]
+    probabilities: NDArray[np.float16] = field(compare=False)
     health: tuple[TransformerHealth, ...]
     mean_parameters: Mapping[Key, Looks]
 
@@ -49,18 +56,21 @@ class Evaluation:
 def evaluate(model: Model, images: DeviceImages, indices: Tensor) -> Evaluation:
     """Score the images at the indices (n,), at least one; the network is left in the mode it was in."""
     watch = TransformerWatch()
-    predictions, losses = [], []
+    predictions, probabilities, losses = [], [], []
     with _at_rest(model):
         for batch in torch.split(indices, _BATCH):
-            explained = model.explain(images.images[batch], images.boxes[batch])
-            losses.append(functional.cross_entropy(explained.logits, images.labels[batch], reduction="sum").double())
-            predictions.append(explained.logits.argmax(dim=1))
+            explained = model.explain_rows(images, batch)
+            logits = _over_views(model, images, batch, explained.logits)
+            losses.append(functional.cross_entropy(logits, images.labels[batch], reduction="sum").double())
+            predictions.append(logits.argmax(dim=1))
+            probabilities.append(logits.softmax(dim=1).half())
             watch.add(explained.transformers, None if images.poses is None else images.poses[batch])
     predicted = torch.cat(predictions)
     return Evaluation(
         loss=float(torch.stack(losses).sum()) / len(indices),
         correct=int((predicted == images.labels[indices]).sum()),
         predictions=tuple(predicted.tolist()),
+        probabilities=torch.cat(probabilities).cpu().numpy(),
         health=watch.results(),
         mean_parameters=watch.mean_parameters(),
     )
@@ -68,14 +78,24 @@ def evaluate(model: Model, images: DeviceImages, indices: Tensor) -> Evaluation:
 
 def accuracy(model: Model, images: DeviceImages, indices: Tensor) -> float:
     """The share in [0, 1] of the images at the indices (n,), at least one, that are classified correctly."""
+    hits = []
     with _at_rest(model):
-        hits = [
-            (
-                model.explain(images.images[batch], images.boxes[batch]).logits.argmax(dim=1) == images.labels[batch]
-            ).sum()
-            for batch in torch.split(indices, _BATCH)
-        ]
+        for batch in torch.split(indices, _BATCH):
+            explained = model.explain_rows(images, batch)
+            logits = _over_views(model, images, batch, explained.logits)
+            hits.append((logits.argmax(dim=1) == images.labels[batch]).sum())
     return int(torch.stack(hits).sum()) / len(indices)
+
+
+def _over_views(model: Model, images: DeviceImages, rows: Tensor, logits: Tensor) -> Tensor:
+    """The logarithms (batch, classes) of the mean probabilities over a model's views; the logits where it has none."""
+    if model.views is None:
+        return logits
+    views = [
+        model.explain(moved, boxes).logits.log_softmax(dim=1)
+        for moved, boxes in each_view(model.views, images.images[rows], images.boxes[rows])
+    ]
+    return torch.stack(views).logsumexp(dim=0) - math.log(len(views))
 
 
 @contextmanager

@@ -176,16 +176,19 @@ def _draw_augmentations(run: TrainingRun, *, epoch: int) -> Augmentations | None
 
 def _step(run: TrainingRun, batch: Tensor, augmentations: Augmentations | None) -> Tensor:
     """One step of the optimiser; the cross-entropy before it, without the transformers' penalties."""
-    images, boxes = run.images.images[batch], run.images.boxes[batch]
+    prepared = run.images.prepared if augmentations is None else None
+    images = run.images.images[batch] if prepared is None else prepared.rows(batch)
+    boxes = run.images.boxes[batch]
     if augmentations is not None:
         images, boxes = augmentations.apply(images, boxes)
     labels = run.images.labels[batch]
     run.optimizer.zero_grad()
     total = torch.zeros((), device=labels.device)
+    explain = run.model.explain if prepared is None else run.model.explain_prepared
     parts = (tensor.chunk(run.micro_batches) for tensor in (images, boxes, labels))
     for part_images, part_boxes, part_labels in zip(*parts, strict=True):
         share = len(part_labels) / len(labels)
-        explained = run.model.explain(part_images, part_boxes)
+        explained = explain(part_images, part_boxes)
         loss = functional.cross_entropy(
             explained.logits, part_labels, label_smoothing=run.spec.training.label_smoothing
         )

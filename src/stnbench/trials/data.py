@@ -1,7 +1,7 @@
 """The data of a trial on its device, kept for the next trial of the same process that wants the same."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -10,9 +10,11 @@ from torch import Tensor
 
 from stnbench.datasets.build import open_dataset
 from stnbench.datasets.splits import Indices, Split, split_tracks, subset
-from stnbench.networks.preprocess import GlobalStatistics, measure_statistics
-from stnbench.spec.data import Contrast, DatasetSpec, SplitSpec
+from stnbench.networks.preprocess import GlobalStatistics, Preprocess, measure_statistics
+from stnbench.spec.data import Contrast, DatasetSpec, PreprocessSpec, SplitSpec
+from stnbench.spec.result import ScoredImages
 from stnbench.training.data import DeviceImages
+from stnbench.training.prepared import PreparedImages
 
 _KEPT: Final = 2
 """Data sets kept at once; a sweep seldom alternates between more."""
@@ -47,10 +49,35 @@ class TrainingData:
     frames: Indices
     statistics: GlobalStatistics
     classes: int
+    _prepared: dict[PreprocessSpec, PreparedImages] = field(default_factory=dict, repr=False)
+
+    def images_for(self, preprocess: PreprocessSpec) -> DeviceImages:
+        """All images, on a CPU with a memory of what this preprocessing makes of them, which later trials share.
+
+        There is one memory at a time, and none where preprocessing is no more than a scale and a shift.
+        """
+        is_cheap = preprocess.contrast == "none" and not preprocess.contrastive_norm
+        if is_cheap or self.images.images.device.type != "cpu":
+            return self.images
+        if preprocess not in self._prepared:
+            self._prepared.clear()
+            images = self.images.images
+            module = Preprocess(preprocess, self.statistics, image_size=images.shape[-1])
+            self._prepared[preprocess] = PreparedImages(images, module)
+        return replace(self.images, prepared=self._prepared[preprocess])
 
     def validation_rows(self) -> Tensor:
         """The rows (n,) held out, on the device."""
         return self._rows(self.split.validation)
+
+    def validation_images(self) -> ScoredImages:
+        """Which images are held out."""
+        rows = self.split.validation
+        return ScoredImages(
+            labels=tuple(self.images.labels.cpu().numpy()[rows].tolist()),
+            tracks=tuple(self.tracks[rows].tolist()),
+            rows=tuple(rows.tolist()),
+        )
 
     def training_rows(self, count: int | None, *, seed: int) -> Tensor:
         """The rows (n,) to train on: ``count`` of them drawn by the trial's seed, all where it is None.
@@ -93,3 +120,8 @@ def open_test_images(source: DataSource) -> DeviceImages:
     """
     dataset = open_dataset(source.dataset, root=source.root, workers=source.workers)
     return DeviceImages.from_image_set(dataset.test(), source.device)
+
+
+def scored_test_images(images: DeviceImages) -> ScoredImages:
+    """Which images a test score is of: all; their tracks are not to be relied on."""
+    return ScoredImages(labels=tuple(images.labels.tolist()))

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 import stnbench
+from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.result import Environment
 from stnbench.training.device import DeviceSpec, device_name
 
@@ -42,6 +43,7 @@ def describe_environment(device: DeviceSpec, *, dataset_digest: str, parts: int 
         versions=_versions(device),
         dataset_digest=dataset_digest,
         micro_batches=parts,
+        compute=str(ComputeOptions.from_environment()),
     )
 
 

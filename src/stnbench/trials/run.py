@@ -1,7 +1,7 @@
 """From a specification to a result: the one door to torch."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,7 +10,8 @@ from stnbench.core.errors import DataMissingError
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout
 from stnbench.networks.cost import measure_cost
-from stnbench.spec.result import EpochRecord, TrialResult
+from stnbench.spec.compute import ComputeOptions
+from stnbench.spec.result import EpochRecord, ScoredImages, TrialResult
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.average import WeightAverage
 from stnbench.training.checkpoint import Checkpoint, Progress, read_checkpoint, write_checkpoint
@@ -20,9 +21,16 @@ from stnbench.training.evaluate import Evaluation, evaluate
 from stnbench.training.loop import Hooks, TrainingRun, train
 from stnbench.training.model import build_model
 from stnbench.training.optim import build_optimizer
-from stnbench.trials.data import DataSource, TrainingData, open_test_images, open_training_data
+from stnbench.trials.data import (
+    DataSource,
+    TrainingData,
+    open_test_images,
+    open_training_data,
+    scored_test_images,
+)
 from stnbench.trials.environment import describe_environment
 from stnbench.trials.files import write_result, write_spec
+from stnbench.trials.probability_file import write_probabilities
 from stnbench.trials.snapshots import SnapshotRecorder
 
 
@@ -41,7 +49,8 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
 ) -> TrialResult | None:
     """Train and score one trial, and leave ``spec.json``, ``checkpoint.pt`` and ``result.json`` in its folder.
 
-    Where it has spatial transformers, ``snapshots.npy`` shows what they did while it was trained.
+    Beside the result lie the class probabilities of every split that was scored (``probability_file``). Where the trial
+    has spatial transformers, ``snapshots.npy`` shows what they did while it was trained.
 
     A run goes on from the checkpoint in its folder, or else from the one in ``resume_from``; without one it starts
     anew. Test images are scored once, after training, and never reported.
@@ -85,25 +94,27 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
         trial_id=spec.trial_id,
         token=token,
         epochs=outcome.progress.records,
-        validation=outcome.validation.score("validation"),
-        test=None if test is None else test.evaluation.score("test"),
+        validation=replace(outcome.validation.score("validation"), scored=data.validation_images()),
+        test=None if test is None else replace(test.evaluation.score("test"), scored=test.scored),
         cost=measure_cost(spec, classes=data.classes),
         environment=describe_environment(where, dataset_digest=_digests(data.images, test), parts=micro_batches),
         train_duration_s=sum(record.train_duration_s for record in outcome.progress.records),
         peak_memory_mib=memory.peak_mib,
     )
-    write_result(folder, result)
+    _write(folder, result, outcome.validation, test)
     return result
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Tested:
     evaluation: Evaluation
+    scored: ScoredImages
     digest: str
 
 
 def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, micro_batches: int) -> TrainingRun:
-    model = build_model(spec, data.statistics, classes=data.classes, device=device)
+    compute = ComputeOptions.from_environment()
+    model = build_model(spec, data.statistics, classes=data.classes, device=device, compute=compute)
     network = model.network
     optimizer = build_optimizer(
         spec.optimizer,
@@ -114,7 +125,7 @@ def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, micro_ba
         spec=spec,
         model=model,
         optimizer=optimizer,
-        images=data.images,
+        images=data.images_for(spec.preprocess),
         train=data.training_rows(spec.training.train_images, seed=spec.seed),
         validation=data.validation_rows(),
         average=WeightAverage(network, spec.training.weight_average) if spec.training.weight_average else None,
@@ -136,14 +147,14 @@ def _find_checkpoint(folder: Path, resume_from: Path | None) -> Path | None:
 
 
 def _resume(run: TrainingRun, path: Path) -> Progress:
-    checkpoint = read_checkpoint(path, trial_id=run.spec.trial_id)
+    checkpoint = read_checkpoint(path, trial_id=run.spec.trained_as.trial_id)
     checkpoint.restore(run.model.network, run.optimizer, run.average)
     return checkpoint.progress
 
 
 def _snapshot(run: TrainingRun, data: TrainingData, progress: Progress) -> Checkpoint:
     return Checkpoint(
-        trial_id=run.spec.trial_id,
+        trial_id=run.spec.trained_as.trial_id,
         classes=data.classes,
         statistics=data.statistics,
         progress=progress,
@@ -159,7 +170,16 @@ def _score_test(run: TrainingRun, source: DataSource) -> _Tested | None:
         images = open_test_images(source)
     except DataMissingError:
         return None
-    return _Tested(evaluation=evaluate(run.model, images, images.all_rows()), digest=images.digest)
+    evaluation = evaluate(run.model, images, images.all_rows())
+    return _Tested(evaluation=evaluation, scored=scored_test_images(images), digest=images.digest)
+
+
+def _write(folder: Path, result: TrialResult, validation: Evaluation, test: _Tested | None) -> None:
+    """The probabilities first: where a result is, they are."""
+    write_probabilities(folder, "validation", validation.probabilities)
+    if test is not None:
+        write_probabilities(folder, "test", test.evaluation.probabilities)
+    write_result(folder, result)
 
 
 def _digests(train_half: DeviceImages, test: _Tested | None) -> str:

@@ -1,5 +1,6 @@
 """A trained network on a split, from the files that its attempt left."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -8,18 +9,31 @@ from torch import Tensor
 from stnbench.core.errors import SpecError
 from stnbench.core.paths import AttemptLayout
 from stnbench.spec.data import DatasetSpec, Split
-from stnbench.spec.result import SplitScore
+from stnbench.spec.result import ScoredImages, SplitScore
 from stnbench.spec.trial import TrialSpec
+from stnbench.spec.views import ViewsSpec
 from stnbench.training.checkpoint import Checkpoint, read_checkpoint
 from stnbench.training.data import DeviceImages
 from stnbench.training.device import DeviceSpec, prepare_device
 from stnbench.training.evaluate import evaluate
 from stnbench.training.model import Model, build_model
-from stnbench.trials.data import DataSource, open_test_images, open_training_data
+from stnbench.trials.data import DataSource, open_test_images, open_training_data, scored_test_images
 from stnbench.trials.files import load_spec
+from stnbench.trials.probability_file import Probabilities
 
 
-def evaluate_trial(
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Rescored:
+    """A trial scored anew: its score, and float16 (n, classes), the probabilities of every image behind it.
+
+    The score says on which images it is, but for those of training.
+    """
+
+    score: SplitScore
+    probabilities: Probabilities
+
+
+def rescore_trial(
     folder: Path,
     split: Split,
     *,
@@ -27,21 +41,26 @@ def evaluate_trial(
     device: str,
     threads: int,
     dataset: DatasetSpec | None = None,
-) -> SplitScore:
+    views: ViewsSpec | None = None,
+) -> Rescored:
     """Score the checkpoint in an attempt's folder on a split of its own data set, or of another one.
 
+    With ``views`` every image is looked at in these ways, whatever the trial's own are.
+
     Another set is split as the trial's own was, and normalised with the statistics of the images the network was
-    trained on.
+    trained on. Another device than that of the training may give another class where two are all but equally probable.
     Raises: FolderError or CheckpointError where the folder has no trained network; SpecError where the other set's
     images are of another size; DataError where the data cannot be used.
     """
     spec = load_spec(folder)
-    checkpoint = read_checkpoint(AttemptLayout(folder).checkpoint, trial_id=spec.trial_id)
+    checkpoint = read_checkpoint(AttemptLayout(folder).checkpoint, trial_id=spec.trained_as.trial_id)
+    spec = spec if views is None else replace(spec, views=views)
     target = prepare_device(DeviceSpec.parse(device, threads=threads))
     source = DataSource(dataset=dataset or spec.dataset, root=data_root, workers=threads, device=target)
     _require_same_size(spec, source.dataset)
-    images, rows = _open_split(spec, split, source)
-    return evaluate(restore_model(spec, checkpoint, target), images, rows).score(split)
+    images, rows, scored = _open_split(spec, split, source)
+    found = evaluate(restore_model(spec, checkpoint, target), images, rows)
+    return Rescored(score=replace(found.score(split), scored=scored), probabilities=found.probabilities)
 
 
 def restore_model(spec: TrialSpec, checkpoint: Checkpoint, device: torch.device) -> Model:
@@ -52,14 +71,14 @@ def restore_model(spec: TrialSpec, checkpoint: Checkpoint, device: torch.device)
     return model
 
 
-def _open_split(spec: TrialSpec, split: Split, source: DataSource) -> tuple[DeviceImages, Tensor]:
+def _open_split(spec: TrialSpec, split: Split, source: DataSource) -> tuple[DeviceImages, Tensor, ScoredImages | None]:
     if split == "test":
         images = open_test_images(source)
-        return images, images.all_rows()
+        return images, images.all_rows(), scored_test_images(images)
     data = open_training_data(source, spec.split, spec.preprocess.contrast)
     if split == "validation":
-        return data.images, data.validation_rows()
-    return data.images, data.training_rows(spec.training.train_images, seed=spec.seed)
+        return data.images, data.validation_rows(), data.validation_images()
+    return data.images, data.training_rows(spec.training.train_images, seed=spec.seed), None
 
 
 def _require_same_size(spec: TrialSpec, dataset: DatasetSpec) -> None:

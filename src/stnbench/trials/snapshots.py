@@ -1,15 +1,13 @@
 """Snapshots of what the transformers do while a network learns: eight images, watched from before the first step on.
 
-They are one file in the folder of an attempt, ``snapshots.npy``: the images, then one record a snapshot, as two arrays
-of numpy's own format one behind the other. A record holds where in the image each transformer reads a lattice of its
-output (``training/sampled.py``), 5 kB, from which the picture is made when somebody asks for it. Nothing else is needed
-then but the specification: neither data nor checkpoint.
+They are one file in the folder of an attempt (``snapshot_file``). A record of it holds where in the image each
+transformer reads a lattice of its output (``training/sampled.py``), 5 kB, from which the picture is made when somebody
+asks for it. Nothing else is needed then but the specification: neither data nor checkpoint.
 """
 
 import io
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,37 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stnbench.core.errors import FolderError
 from stnbench.core.files import write_atomic
 from stnbench.core.paths import AttemptLayout
 from stnbench.core.seeds import derive_seed
 from stnbench.training.loop import TrainingRun
 from stnbench.training.sampled import LATTICE_SIDE, lattice, look, sampled_regions, zero_colour
+from stnbench.trials.snapshot_file import load_arrays
 
 PROBES: Final = 8
 """Images that are watched."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Snapshots:
-    """What the transformers of a network did to its probes, at several steps of its training.
-
-    Attributes:
-        images: uint8 (probes, channels, height, width).
-        steps: int64 (snapshots,), optimiser steps taken, ascending.
-        epochs: int64 (snapshots,), the epoch that it was, from 1; 0 before the first step.
-        fill: the colour in [0, 255] that preprocessing makes 0.
-        places: int64 (transformers, 2), place and branch of each, from 1.
-        points: float32 (snapshots, transformers, probes, lattice points, 2), where the output's lattice lies in the
-            image, -1 and 1 at its outer edges.
-    """
-
-    images: NDArray[np.uint8]
-    steps: NDArray[np.int64]
-    epochs: NDArray[np.int64]
-    fill: float
-    places: NDArray[np.int64]
-    points: NDArray[np.float32]
 
 
 class SnapshotRecorder:
@@ -109,37 +85,10 @@ def probe_rows(labels: Tensor, validation: Tensor, *, seed: int, count: int = PR
     return drawn[torch.from_numpy(chosen).to(drawn.device)]
 
 
-def read_snapshots(folder: Path) -> Snapshots:
-    """The snapshots in the folder of an attempt.
-
-    Raises: FolderError where there are none, or they cannot be read.
-    """
-    path = AttemptLayout(folder).snapshots
-    try:
-        images, records = _load(path)
-        return Snapshots(
-            images=images,
-            steps=records["step"],
-            epochs=records["epoch"],
-            fill=float(records["fill"][0]),
-            places=records["places"][0].astype(np.int64),
-            points=records["points"],
-        )
-    except (OSError, ValueError, EOFError, IndexError, KeyError) as error:
-        reason = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
-        remedy = "snapshots are taken while a network with a spatial transformer is trained"
-        raise FolderError(f"the snapshots {path} cannot be read ({reason})", remedy=remedy) from error
-
-
-def _load(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.void]]:
-    with path.open("rb") as file:
-        return np.load(file, allow_pickle=False), np.load(file, allow_pickle=False)
-
-
 def _records_until(path: Path, step: int) -> list[NDArray[np.void]]:
     """The records of an earlier attempt up to a step; none where they cannot be read, for pictures hold nobody up."""
     try:
-        records: Iterable[NDArray[np.void]] = _load(path)[1]
+        records: Iterable[NDArray[np.void]] = load_arrays(path)[1]
         return [record for record in records if record["step"] <= step]
     except (OSError, ValueError, EOFError, KeyError, IndexError):
         return []

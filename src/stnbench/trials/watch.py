@@ -22,7 +22,8 @@ from stnbench.training.sampled import LATTICE_SIDE, lattice, look, render, sampl
 from stnbench.trials.data import DataSource, TrainingData, open_training_data
 from stnbench.trials.files import load_spec
 from stnbench.trials.score import restore_model
-from stnbench.trials.snapshots import Snapshots, probe_rows, read_snapshots
+from stnbench.trials.snapshot_file import Snapshots, read_snapshots
+from stnbench.trials.snapshots import probe_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +108,7 @@ def open_network(folder: Path, setup: WatchSetup) -> TrainedNetwork:
     """
     spec = load_spec(folder)
     _require_transformer(spec)
-    checkpoint = read_checkpoint(AttemptLayout(folder).checkpoint, trial_id=spec.trial_id)
+    checkpoint = read_checkpoint(AttemptLayout(folder).checkpoint, trial_id=spec.trained_as.trial_id)
     device = prepare_device(DeviceSpec.parse(setup.device, threads=setup.threads))
     source = DataSource(dataset=spec.dataset, root=setup.data_root, workers=setup.threads, device=device)
     data = open_training_data(source, spec.split, spec.preprocess.contrast)

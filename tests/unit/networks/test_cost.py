@@ -1,17 +1,34 @@
 """Cost: counted by hand for a network small enough."""
 
 import dataclasses
+import re
+from typing import get_args
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from stnbench.core.errors import InfeasibleError
 from stnbench.networks.build import build_network
 from stnbench.networks.cost import measure_cost
 from stnbench.spec.data import SignsSpec
-from stnbench.spec.network import LecunSpec, ModernSpec
-from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
+from stnbench.spec.network import IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec
+from stnbench.spec.result import Cost
+from stnbench.spec.transformer import (
+    CONTROLS,
+    ConvLocnetSpec,
+    DenseLocnetSpec,
+    Family,
+    LocnetSpec,
+    PlacedTransformerSpec,
+    SharedLocnetSpec,
+    TransformerSpec,
+)
 from stnbench.spec.trial import TrialSpec
+from stnbench.stn.parallel import ParallelTransformers, PlaceOutput
 
 SPEC = TrialSpec(
     dataset=SignsSpec(image_size=16),
@@ -74,6 +91,66 @@ def test_measuring_leaves_random_state_and_default_device_alone() -> None:
     measure_cost(SPEC, classes=5)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.empty(0).device.type == "cpu"
+
+
+LOCNETS: tuple[LocnetSpec, ...] = (ConvLocnetSpec(sizes=(2, 3, 4)), DenseLocnetSpec(sizes=(5, 6)), SharedLocnetSpec())
+NETWORKS: tuple[NetworkSpec, ...] = (
+    LecunSpec(sizes=(2, 3, 4), multi_scale=True),
+    IdsiaSpec(sizes=(2, 3, 4, 5)),
+    ModernSpec(sizes=(2, 3, 4), dropout=0.5),
+)
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    network=st.sampled_from(NETWORKS),
+    family=st.sampled_from(get_args(Family)),
+    locnet=st.sampled_from(LOCNETS),
+    repeats=st.fixed_dictionaries(
+        {"iterations": st.integers(1, 3), "branches": st.integers(1, 2), "output_pooling": st.integers(1, 2)}
+    ),
+    output_size=st.sampled_from([None, 20]),
+    place=st.integers(1, 2),
+)
+def test_a_network_costs_what_its_parts_cost(
+    network: NetworkSpec,
+    family: Family,
+    locnet: LocnetSpec,
+    repeats: dict[str, int],
+    output_size: int | None,
+    place: int,
+) -> None:
+    """The sum over parts, each measured once, is what the whole network costs; both can be built, or neither."""
+    is_control = family in CONTROLS
+    transformer = TransformerSpec(family=family, output_size=output_size, **({} if is_control else repeats))
+    placed = PlacedTransformerSpec(place=place, transformer=transformer, locnet=None if is_control else locnet)
+    spec = TrialSpec(dataset=SignsSpec(image_size=32), network=network, transformers=(placed,))
+    try:
+        expected = whole_cost(spec)
+    except InfeasibleError as error:
+        with pytest.raises(InfeasibleError, match=re.escape(error.problem)):
+            measure_cost(spec, classes=5)
+    else:
+        assert measure_cost(spec, classes=5) == expected
+
+
+def whole_cost(spec: TrialSpec) -> Cost:
+    """The cost of a network that is built and run as a whole."""
+    layers: list[int] = []
+
+    def note(_layer: nn.Module, _inputs: object, output: Tensor | PlaceOutput) -> None:
+        outputs = [done.images for done in output.branches] if isinstance(output, PlaceOutput) else [output]
+        layers.extend(one.numel() for one in outputs)
+
+    with torch.device("meta"), torch.no_grad():
+        network = build_network(spec, classes=5, seed=None).eval()
+        for module in network.modules():
+            if isinstance(module, ParallelTransformers) or not any(module.children()):
+                module.register_forward_hook(note)
+        with FlopCounterMode(display=False) as counter:
+            network(torch.empty(1, 3, 32, 32), torch.empty(1, 4))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return Cost(parameters=parameters, flops=counter.get_total_flops(), activation_bytes=4 * sum(layers))
 
 
 def test_an_infeasible_trial_has_no_cost() -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from stnbench.core.errors import EngineError, SpecError
+from stnbench.training import device
 from stnbench.training.device import DeviceSpec, MemoryMeter, device_name, prepare_device
 
 
@@ -71,3 +72,39 @@ def test_the_memory_meter_keeps_the_largest_sample(monkeypatch: pytest.MonkeyPat
 def test_the_memory_meter_measures_this_process() -> None:
     """A process with torch in it holds tens of MiB at least."""
     assert MemoryMeter(torch.device("cpu")).peak_mib > 20
+
+
+class FakeLibrary:
+    """A C library that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, tuple[int, ...]]] = []
+
+    def mallopt(self, setting: int, value: int) -> int:
+        """As glibc's."""
+        self.told.append(("mallopt", (setting, value)))
+        return 1
+
+    def malloc_trim(self, pad: int) -> int:
+        """As glibc's."""
+        self.told.append(("malloc_trim", (pad,)))
+        return 1
+
+
+def test_freed_memory_is_kept_after_an_earlier_trial_s_was_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C library gives back what it holds, and is then told to map nothing apart and to trim nothing."""
+    library = FakeLibrary()
+    monkeypatch.setattr(device.sys, "platform", "linux")
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: library)
+    prepare_device(DeviceSpec.parse("cpu", threads=1))
+    assert library.told == [("malloc_trim", (0,)), ("mallopt", (-4, 0)), ("mallopt", (-1, -1))]
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_another_c_library_is_let_be(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
+    """One without glibc's settings is asked for nothing, and on other systems none is opened."""
+    opened: list[object] = []
+    monkeypatch.setattr(device.sys, "platform", platform)
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: opened.append(name) or object())
+    prepare_device(DeviceSpec.parse("cpu", threads=1))
+    assert len(opened) == (platform == "linux")

@@ -3,13 +3,15 @@
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from stnbench.spec.trial import TrialSpec
+from stnbench.spec.views import ViewsSpec
 from stnbench.training import evaluate as module
-from stnbench.training.evaluate import evaluate
+from stnbench.training.evaluate import accuracy, evaluate
 from stnbench.training.loop import TrainingRun
 
 MakeRun = Callable[[TrialSpec], TrainingRun]
@@ -62,3 +64,27 @@ def test_an_evaluation_becomes_the_score_of_a_split(make_run: MakeRun, toy_spec:
     score = found.score("test")
     assert (score.split, score.images, score.accuracy) == ("test", 20, found.accuracy)
     assert dataclasses.asdict(score).items() >= {"loss": found.loss, "predictions": found.predictions}.items()
+
+
+def test_probabilities_are_kept_of_every_image(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """They are float16, add up to one, and their largest is what is predicted."""
+    run = make_run(toy_spec)
+    found = evaluate(run.model, run.images, run.validation)
+    assert found.probabilities.dtype == np.float16
+    assert found.probabilities.shape == (len(run.validation), 4)
+    np.testing.assert_allclose(found.probabilities.sum(axis=1, dtype=np.float32), 1, atol=2e-3)
+    assert tuple(found.probabilities.argmax(axis=1)) == found.predictions
+
+
+def test_views_average_probabilities(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """Over two views, the probabilities are the mean of those of each alone, and so is what the loss sees."""
+    run = make_run(toy_spec)
+    zooms = (ViewsSpec(zooms=(1.1,)), ViewsSpec(zooms=(1.3,)), ViewsSpec(zooms=(1.1, 1.3)))
+    models = [dataclasses.replace(run.model, views=views) for views in zooms]
+    one, other, both = (evaluate(model, run.images, run.validation) for model in models)
+    mean = (one.probabilities.astype(np.float32) + other.probabilities.astype(np.float32)) / 2
+    np.testing.assert_allclose(both.probabilities, mean, atol=1e-3)
+    labels = run.images.labels[run.validation].numpy()
+    own = both.probabilities.astype(np.float64)[np.arange(len(labels)), labels]
+    assert both.loss == pytest.approx(-np.log(own).mean(), abs=2e-3)
+    assert accuracy(models[2], run.images, run.validation) == both.accuracy

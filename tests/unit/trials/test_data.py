@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from stnbench.core.errors import DataMissingError, SpecError
-from stnbench.networks.preprocess import measure_statistics
-from stnbench.spec.data import OneTrackSplitSpec, SignsSpec, TrackSplitSpec
+from stnbench.networks.preprocess import Preprocess, measure_statistics
+from stnbench.spec.data import OneTrackSplitSpec, PreprocessSpec, SignsSpec, TrackSplitSpec
 from stnbench.trials.data import DataSource, open_test_images, open_training_data
 
 
@@ -78,3 +78,24 @@ def test_a_missing_half_is_asked_for_again(source: DataSource, toy_dataset: Any)
         open_test_images(source)
     toy_dataset.has_test = True
     assert len(open_test_images(source)) == 20
+
+
+def test_preprocessed_images_are_shared_by_trials_that_prepare_alike(source: DataSource) -> None:
+    """The memory is made once for a preprocessing, beside the same images, and there is one of them at a time."""
+    data = open_training_data(source, TrackSplitSpec(tracks_per_class=1))
+    first = data.images_for(PreprocessSpec())
+    assert first.prepared is not None
+    assert first.images is data.images.images
+    assert data.images_for(PreprocessSpec()).prepared is first.prepared
+    rows = data.validation_rows()
+    module = Preprocess(PreprocessSpec(), data.statistics, image_size=16)
+    assert torch.equal(first.prepared.rows(rows), module(first.images[rows]))
+    other = data.images_for(PreprocessSpec(kernel_size=5))
+    assert other.prepared is not first.prepared
+    assert data.images_for(PreprocessSpec()).prepared is not first.prepared
+
+
+def test_a_scale_and_a_shift_are_not_worth_a_memory(source: DataSource) -> None:
+    """Without contrastive normalisation and contrast, images are prepared as they are read."""
+    data = open_training_data(source, TrackSplitSpec(tracks_per_class=1))
+    assert data.images_for(PreprocessSpec(contrastive_norm=False)) is data.images

@@ -92,3 +92,13 @@ def test_the_environment_names_machine_libraries_and_data(monkeypatch: pytest.Mo
     assert versions["torch"] == torch.__version__.split("+")[0] or versions["torch"] == torch.__version__
     assert versions.keys() == {"numpy", "stnbench", "torch", "torchvision"}
     assert all((found.python, found.platform, found.host, found.device))
+
+
+def test_the_options_of_the_machine_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``STNBENCH_COMPUTE`` turned on stands beside the result; nothing where it is not set."""
+    monkeypatch.setattr(environment, "code_version", lambda package: CodeVersion(commit="c0ffee", dirty=False))
+    monkeypatch.setenv("STNBENCH_COMPUTE", "compile,channels_last")
+    where = DeviceSpec.parse("cpu", threads=1)
+    assert describe_environment(where, dataset_digest="train a").compute == "channels_last,compile"
+    monkeypatch.delenv("STNBENCH_COMPUTE")
+    assert describe_environment(where, dataset_digest="train a").compute == ""

@@ -1,20 +1,24 @@
 """One trial from its specification to its files."""
 
 import dataclasses
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from stnbench.core.errors import CheckpointError, DivergedError, FolderError, SpecError
+from stnbench.core.errors import CheckpointError, DivergedError, EngineError, FolderError, SpecError
 from stnbench.core.paths import AttemptLayout
 from stnbench.networks.cost import measure_cost
 from stnbench.spec.result import EpochRecord, TrialResult
 from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
+from stnbench.spec.views import ViewsSpec
 from stnbench.trials import data
 from stnbench.trials.files import load_result, load_spec
+from stnbench.trials.probability_file import read_probabilities
 from stnbench.trials.run import run_trial
 
 Run = Callable[..., TrialResult | None]
@@ -57,12 +61,13 @@ def without_times(records: tuple[EpochRecord, ...]) -> list[EpochRecord]:
 
 
 def test_a_trial_leaves_its_specification_checkpoint_and_result(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
-    """These, the snapshots, and nothing else; the result on the disk is the one returned."""
+    """These, the snapshots, the probabilities and nothing else; the result on the disk is the one returned."""
     reported: list[EpochRecord] = []
     result = run(toy_spec, report=reported.append)
     folder = tmp_path / "first"
     left = {path.name for path in folder.iterdir()}
-    assert left == {"spec.json", "checkpoint.pt", "snapshots.npy", "result.json"}
+    probabilities = {"probabilities_validation.npy", "probabilities_test.npy"}
+    assert left == {"spec.json", "checkpoint.pt", "snapshots.npy", "result.json", *probabilities}
     assert load_spec(folder) == toy_spec
     assert load_result(folder / "result.json") == result
     assert result is not None
@@ -82,6 +87,14 @@ def test_the_scores_are_of_the_last_network(run: Run, toy_spec: TrialSpec) -> No
     assert (result.validation.images, result.test.images) == (20, 20)
     assert result.validation.accuracy == result.epochs[-1].validation_accuracy
     assert len(result.test.predictions) == 20
+    held_out, tested = result.validation.scored, result.test.scored
+    assert held_out is not None
+    assert tested is not None
+    right = [said == label for said, label in zip(result.validation.predictions, held_out.labels, strict=True)]
+    assert sum(right) == result.validation.correct
+    assert len(held_out.tracks) == len(held_out.rows) == 20
+    assert len(set(held_out.tracks)) == 4
+    assert (len(tested.labels), tested.tracks, tested.rows) == (20, (), ())
     assert result.test.accuracy > 0.9
     assert result.cost == measure_cost(toy_spec, classes=4)
 
@@ -94,13 +107,41 @@ def test_the_test_half_is_opened_after_the_last_report(run: Run, toy_spec: Trial
     assert toy_dataset.opened == ["train", "test"]
 
 
-def test_without_a_test_half_there_is_no_test_score(run: Run, toy_spec: TrialSpec, toy_dataset: Any) -> None:
+def test_the_probabilities_on_the_disk_are_those_of_the_score(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
+    """Of every split, one row an image in the order of the predictions, of which none has a smaller probability."""
+    result = run(toy_spec)
+    assert result is not None
+    for score in (result.validation, result.test):
+        assert score is not None
+        found = read_probabilities(tmp_path / "first", score.split, images=score.images)
+        assert found.shape == (20, 4)
+        assert (found[np.arange(20), score.predictions] == found.max(axis=1)).all()
+
+
+def test_probabilities_are_there_before_the_result(
+    run: Run, toy_spec: TrialSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk leaves an attempt without a result, never a result without its probabilities."""
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr("stnbench.trials.probability_file.write_atomic", full)
+    with pytest.raises(OSError, match="no space left"):
+        run(toy_spec)
+    assert not AttemptLayout(tmp_path / "first").result.exists()
+
+
+def test_without_a_test_half_there_is_no_test_score(
+    run: Run, toy_spec: TrialSpec, toy_dataset: Any, tmp_path: Path
+) -> None:
     """A machine with the training images alone completes the trial."""
     toy_dataset.has_test = False
     result = run(toy_spec)
     assert result is not None
     assert result.test is None
     assert result.environment.dataset_digest == "train toy1"
+    assert not AttemptLayout(tmp_path / "first").probabilities("test").exists()
 
 
 def test_a_warm_worker_opens_its_data_once(run: Run, toy_spec: TrialSpec, toy_dataset: Any) -> None:
@@ -165,6 +206,22 @@ def test_a_trial_killed_before_its_result_was_written_is_not_trained_again(
         assert AttemptLayout(tmp_path / folder).checkpoint.exists()
 
 
+def test_a_trial_with_views_goes_on_from_the_weights_of_the_one_without(
+    run: Run, toy_spec: TrialSpec, tmp_path: Path
+) -> None:
+    """Not a step is taken, the weights are the same, and the score is that of the views."""
+    run(toy_spec)
+    viewed = dataclasses.replace(toy_spec, views=ViewsSpec(zooms=(0.5, 1.0)))
+    again = run(viewed, "viewed", resume_from=tmp_path / "first", should_stop=lambda: pytest.fail("a step"))
+    trained = run(viewed, "trained")
+    assert again is not None
+    assert trained is not None
+    assert again.trial_id == viewed.trial_id != toy_spec.trial_id
+    assert (again.validation, again.test) == (trained.validation, trained.test)
+    expected, found = weights(tmp_path / "first"), weights(tmp_path / "viewed")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
 def test_a_checkpoint_of_another_trial_is_refused(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
     """Nothing is trained on weights of something else."""
     run(toy_spec)
@@ -213,3 +270,15 @@ def test_an_unknown_device_is_refused_before_anything_is_written(run: Run, toy_s
     with pytest.raises(SpecError, match="the device is 'gpu'"):
         run(toy_spec, device="gpu")
     assert not (tmp_path / "first").exists()
+
+
+def test_what_the_machine_cannot_do_fails_before_training(
+    run: Run, toy_spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA graphs on a CPU are an error, and a name that is no option as well; neither is left out in silence."""
+    monkeypatch.setenv("STNBENCH_COMPUTE", "cuda_graphs")
+    with pytest.raises(EngineError, match="take cuda_graphs out of STNBENCH_COMPUTE"):
+        run(toy_spec)
+    monkeypatch.setenv("STNBENCH_COMPUTE", "fast")
+    with pytest.raises(SpecError, match="unknown option 'fast' in STNBENCH_COMPUTE"):
+        run(toy_spec)

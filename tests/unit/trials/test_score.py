@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stnbench.core.errors import CheckpointError, DataMissingError, FolderError, SpecError
@@ -12,8 +13,9 @@ from stnbench.spec.result import SplitScore, TrialResult
 from stnbench.spec.trial import TrialSpec
 from stnbench.trials import data
 from stnbench.trials.files import write_spec
+from stnbench.trials.probability_file import read_probabilities
 from stnbench.trials.run import run_trial
-from stnbench.trials.score import evaluate_trial
+from stnbench.trials.score import rescore_trial
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def result(tmp_path: Path, toy_dataset: Any, toy_spec: TrialSpec) -> TrialResult
 
 def score(folder: Path, split: Split, **more: Any) -> SplitScore:
     """The score of the attempt in the folder."""
-    return evaluate_trial(folder, split, data_root=folder, device="cpu", threads=1, **more)
+    return rescore_trial(folder, split, data_root=folder, device="cpu", threads=1, **more).score
 
 
 def test_a_stored_network_repeats_its_scores(result: TrialResult, tmp_path: Path) -> None:
@@ -43,6 +45,13 @@ def test_a_stored_network_repeats_its_scores(result: TrialResult, tmp_path: Path
     data.open_training_data.cache_clear()
     assert score(tmp_path, "validation") == result.validation
     assert score(tmp_path, "test") == result.test
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_stored_network_repeats_its_probabilities(result: TrialResult, tmp_path: Path, split: Split) -> None:
+    """As they lie in its folder since the end of its training."""
+    found = rescore_trial(tmp_path, split, data_root=tmp_path, device="cpu", threads=1)
+    np.testing.assert_array_equal(found.probabilities, read_probabilities(tmp_path, split, images=20))
 
 
 def test_the_images_trained_on_can_be_scored(result: TrialResult, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from stnbench.core.paths import AttemptLayout
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.sampled import lattice
 from stnbench.trials.run import run_trial
-from stnbench.trials.snapshots import PROBES, probe_rows, read_snapshots
+from stnbench.trials.snapshot_file import read_snapshots
+from stnbench.trials.snapshots import PROBES, probe_rows
 
 Run = Callable[..., Any]
 

@@ -1,0 +1,57 @@
+"""Options of the machine are named in a variable, recorded, and no part of a trial; its precision is one."""
+
+import dataclasses
+
+import pytest
+
+from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.spec.codec import from_plain, to_identity, to_plain
+from stnbench.spec.compute import ComputeOptions
+from stnbench.spec.trial import TrainingSpec, TrialSpec
+
+
+def test_options_are_read_from_the_variable_and_written_as_in_it() -> None:
+    """In any order, with spaces and twice; what is written reads back as the same options."""
+    found = ComputeOptions.from_environment({"STNBENCH_COMPUTE": "compile, channels_last,compile,"})
+    assert found == ComputeOptions(channels_last=True, compile=True)
+    assert str(found) == "channels_last,compile"
+    assert ComputeOptions.from_environment({"STNBENCH_COMPUTE": str(found)}) == found
+
+
+@pytest.mark.parametrize("environment", [{}, {"STNBENCH_COMPUTE": ""}])
+def test_without_the_variable_nothing_is_on(environment: dict[str, str]) -> None:
+    """And the record of it is empty, as in results of older versions."""
+    assert ComputeOptions.from_environment(environment) == ComputeOptions()
+    assert str(ComputeOptions()) == ""
+
+
+def test_an_unknown_option_is_refused() -> None:
+    """Rather than a run that is not as it was asked for; the message names the variable and the nearest option."""
+    with pytest.raises(
+        UnknownNameError, match="unknown option 'cudagraph' in STNBENCH_COMPUTE: did you mean cuda_graphs"
+    ):
+        ComputeOptions.from_environment({"STNBENCH_COMPUTE": "cudagraph"})
+
+
+def test_cuda_graphs_are_made_of_compiled_parts() -> None:
+    """The option needs torch.compile, whether or not that is asked for by itself."""
+    assert ComputeOptions(cuda_graphs=True).compiles
+    assert ComputeOptions(compile=True).compiles
+    assert not ComputeOptions(channels_last=True).compiles
+
+
+def test_the_precision_is_part_of_a_trial_and_float32_goes_without_saying() -> None:
+    """Every trial so far keeps its identity; one in bfloat16 is another trial, and reads back as it was."""
+    low = TrialSpec(training=TrainingSpec(precision="bfloat16"))
+    assert "precision" not in str(to_identity(TrialSpec()))
+    assert low.trial_id != TrialSpec().trial_id
+    assert from_plain(TrialSpec, to_plain(low), where="the test") == low
+    said = dataclasses.replace(TrialSpec(), training=TrainingSpec(precision="float32"))
+    assert said.trial_id == TrialSpec().trial_id
+
+
+def test_another_precision_is_refused() -> None:
+    """float16 needs a scaled loss, which there is not."""
+    plain = to_plain(TrainingSpec()) | {"precision": "float16"}
+    with pytest.raises(SpecError, match="precision"):
+        from_plain(TrainingSpec, plain, where="the test")
