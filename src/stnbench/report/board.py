@@ -5,6 +5,8 @@ Accuracies are shares in [0, 1], and so are their differences; formats turn them
 
 from dataclasses import dataclass, field
 
+from stnbench.report.agreement import Agreement
+from stnbench.report.findings import Findings
 from stnbench.spec.data import Split
 from stnbench.spec.states import TrialState
 from stnbench.spec.verdict import Verdict
@@ -69,7 +71,8 @@ class Row:
     It ranks from ``rank_first`` to ``rank_last``: 1 to 17 for each of the cells that cannot be told from the best, None
     without a score. Where a sweep compares within an axis, ``group`` is the cell's label on it, and ranks and
     differences are those of its group. ``score`` is on the board's split, ``test`` on the test split where it is known.
-    ``behind`` is the paired difference to the best, ``st_gain`` that to the cell's twin. Durations are means over the
+    ``behind`` is the paired difference to the best, ``st_gain`` that to the cell's twin. ``seeds_needed`` is with how
+    many seeds a difference of this size would show, None where that cannot be said. Durations are means over the
     complete trials, ``health`` counts those that were pruned or diverged as well.
     """
 
@@ -94,6 +97,7 @@ class Row:
     peak_memory_mib: float | None
     notes: tuple[str, ...]
     health: HealthCounts = field(default_factory=HealthCounts)
+    seeds_needed: int | None = None
 
     @property
     def rank(self) -> str:
@@ -140,6 +144,8 @@ class Leaderboard:
     """A sweep's cells, group by group, the best first, cells without a score last.
 
     ``within`` names the axis whose labels are the groups; empty where all cells are compared with each other.
+    ``findings`` are what the same trials say beyond the ranking, None where nobody looked for them. ``agreement`` is
+    that with results published elsewhere, None where the sweep names none or no cell has both.
     """
 
     sweep: str
@@ -152,6 +158,8 @@ class Leaderboard:
     failures: tuple[FailureGroup, ...]
     provenance: Provenance
     notes: tuple[str, ...]
+    findings: Findings | None = None
+    agreement: Agreement | None = None
 
     @property
     def images(self) -> int | None:

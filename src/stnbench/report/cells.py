@@ -19,6 +19,7 @@ def _view(sweep: str, row: Row, score: Estimate) -> CellView:
         sweep=sweep,
         cell_id=row.cell_id,
         label=row.label,
+        axes=row.axes,
         is_twin=row.is_twin,
         seeds=score.n,
         mean=score.mean,
@@ -26,5 +27,9 @@ def _view(sweep: str, row: Row, score: Estimate) -> CellView:
         high=score.high,
         method=score.method,
         cost=cost,
+        rank=row.rank_first,
+        rank_text=row.rank,
+        standing=row.standing.value if row.standing else "",
+        st_gain=row.st_gain,
         health=row.health.text,
     )

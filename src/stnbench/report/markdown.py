@@ -3,8 +3,10 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from stnbench.report import text
+from stnbench.report import agreement_text, text
+from stnbench.report.agreement import Agreement
 from stnbench.report.board import Leaderboard
+from stnbench.report.findings_text import Part, findings_parts
 from stnbench.report.table import Column, failure_line, heading, leaderboard_columns
 
 _SPECIAL = re.compile(r"[\\`*{}|~$#]|\](?=[(\[:])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -25,16 +27,41 @@ def escape(raw: str) -> str:
 def _section(board: Leaderboard) -> str:
     pairs = text.provenance_lines(board.provenance)
     lines = [f"# {escape(board.sweep)}", "", escape(board.question), ""]
-    lines += [*(f"- {name}: {_code(value)}" for name, value in pairs), "", escape(heading(board)), ""]
+    lines += [*(f"- {name}: {code(value)}" for name, value in pairs), "", escape(heading(board)), ""]
     if board.rows:
-        lines += [*_table(leaderboard_columns(board)), ""]
+        lines += [*table_lines(leaderboard_columns(board)), ""]
     lines += [*(f"- {escape(note)}" for note in board.notes), ""]
+    lines += [line for part in findings_parts(board) for line in _part(part)]
+    if board.agreement:
+        lines += _agreement(board.agreement)
     if board.failures:
         lines += ["## Failures", "", *(f"- {escape(failure_line(group))}" for group in board.failures), ""]
     return "\n".join(lines)
 
 
-def _table(columns: Sequence[Column]) -> Iterable[str]:
+def _part(part: Part) -> Iterable[str]:
+    """One kind of finding."""
+    yield from (f"## {escape(part.heading)}", "")
+    if part.above:
+        yield from (*(f"- {escape(line)}" for line in part.above), "")
+    if part.columns:
+        yield from (*table_lines(part.columns), "")
+    if part.below:
+        yield from (*(f"- {escape(line)}" for line in part.below), "")
+
+
+def _agreement(agreement: Agreement) -> Iterable[str]:
+    """What was published of the same cells, and which of the claims made then hold."""
+    yield from (f"## {agreement_text.HEADING}", "")
+    yield from (*(f"- {escape(line)}" for line in agreement_text.agreement_sentences(agreement)), "")
+    yield from (*table_lines(agreement_text.agreement_columns(agreement)), "")
+    if agreement.claims:
+        yield from (*table_lines(agreement_text.claim_columns(agreement)), "")
+    yield from (*(f"- {escape(line)}" for line in agreement_text.claim_sentences(agreement)), "")
+
+
+def table_lines(columns: Sequence[Column]) -> Iterable[str]:
+    """A table, line by line."""
     yield _line(column.heading for column in columns)
     yield _line("---:" if column.is_number else ":---" for column in columns)
     yield from (_line(cells) for cells in zip(*map(_cells, columns), strict=True))
@@ -50,7 +77,7 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _code(value: str) -> str:
+def code(value: str) -> str:
     """Text as code, which nothing in it can end."""
     plain = text.clean(value)
     fence = "`" * (max((len(run) for run in re.findall(r"`+", plain)), default=0) + 1)

@@ -90,15 +90,17 @@ def _standing_notes(rows: Sequence[Row]) -> Iterator[str]:
     if len(rows) > len(groups):
         best, pairs = ("the best", "cells") if len(groups) == 1 else ("the best of its group", "cells of a group")
         yield (
-            f"Against {best}: {len(rows) - len(groups)} differences paired by seed, tested by t at 5 % with Holm's "
-            f"correction for all pairs of {pairs}, for the best was picked; each interval is at 95 % by itself."
+            f"Against {best}: {len(rows) - len(groups)} differences paired by seed, on these images, by t at 5 % "
+            f"with Holm's correction for all pairs of {pairs}, for the best was picked; each interval is at 95 % by "
+            "itself."
         )
     if Standing.TIED in found:
         yield "tied: the difference cannot be told from 0."
     if Standing.UNDERPOWERED in found:
         yield (
             f"underpowered: the difference could not be told from chance, and fewer than {ENOUGH_SEEDS} seeds could "
-            "not have shown it by an exact test. It does not mean that there is none."
+            "not have shown it by an exact test. It does not mean that there is none. The number of seeds is what a "
+            "difference as large and as scattered as seen would take; few seeds know both badly."
         )
 
 

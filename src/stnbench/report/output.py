@@ -1,18 +1,25 @@
 """From the store to files and to the terminal: what commands call."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.files import writable_folder, write_atomic
 from stnbench.core.identity import Json
+from stnbench.core.paths import RunsLayout, data_root
 from stnbench.report import tabular
 from stnbench.report.board import Leaderboard
 from stnbench.spec.data import Split
-from stnbench.spec.sweep import SweepSpec
 from stnbench.store.queries import StoreReader
+
+if TYPE_CHECKING:  # pandas, which only who writes a page pays
+    import pandas as pd
+
+    from stnbench.report.frames import SweepFrames
+    from stnbench.report.page import Material
 
 Format = Literal["md", "csv", "json", "html", "latex"]
 
@@ -23,59 +30,97 @@ FILES: dict[str, Format] = {"leaderboard.md": "md", "leaderboard.csv": "csv", "i
 """What is written for every sweep."""
 
 
-def read_leaderboard(store: StoreReader, sweep: str, *, split: Split = "validation") -> Leaderboard:
-    """The leaderboard of one sweep.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Report:
+    """A sweep that was read once: its leaderboard, and the frames that this and its page are made of.
+
+    Some of the frames are read when they are asked for: the store must be open until the report is written.
+    """
+
+    board: Leaderboard
+    frames: "SweepFrames"
+
+
+def read_report(store: StoreReader, sweep: str, *, split: Split = "validation") -> Report:
+    """One sweep with its leaderboard and all that its page shows.
 
     Raises: UnknownNameError when the store has no such sweep; StoreError.
     """
-    return read_leaderboards(store, [sweep], split=split)[0]
+    return read_reports(store, [sweep], split=split)[0]
+
+
+def read_reports(
+    store: StoreReader, sweeps: Iterable[str] | None = None, *, split: Split = "validation"
+) -> list[Report]:
+    """These sweeps, all of them by name where none are given. Raises: as ``read_report``."""
+    return [_read_report(store, name, split) for name in _names(store, sweeps)]
+
+
+def read_leaderboard(
+    store: StoreReader, sweep: str, *, split: Split = "validation", findings: bool = True
+) -> Leaderboard:
+    """The leaderboard of one sweep, with its findings unless only the ranking is wanted, which is quicker.
+
+    Raises: as ``read_report``.
+    """
+    return read_leaderboards(store, [sweep], split=split, findings=findings)[0]
 
 
 def read_leaderboards(
-    store: StoreReader, sweeps: Iterable[str] | None = None, *, split: Split = "validation"
+    store: StoreReader, sweeps: Iterable[str] | None = None, *, split: Split = "validation", findings: bool = True
 ) -> list[Leaderboard]:
     """The leaderboards of these sweeps, of all of them by name where none are given.
 
-    Raises: as ``read_leaderboard``.
+    Raises: as ``read_report``.
     """
-    from stnbench.report.frames import read_trials  # pandas, which only who asks for a leaderboard pays
+    if findings:
+        return [report.board for report in read_reports(store, sweeps, split=split)]
+    from stnbench.report.frames import read_specs, read_trials  # pandas, which only who asks for a leaderboard pays
     from stnbench.report.leaderboard import build_leaderboard
 
-    known = {record.spec.name: record.spec for record in store.sweeps()}
-    names = sorted(known) if sweeps is None else list(sweeps)
-    specs = [_spec(name, known) for name in names]
-    return [build_leaderboard(spec, read_trials(store, spec.name), split=split) for spec in specs]
+    names, specs = _names(store, sweeps), read_specs(store)
+    return [build_leaderboard(specs[name], read_trials(name, store=store), split=split) for name in names]
 
 
 def write_reports(store: StoreReader, sweeps: Iterable[str], out: Path = REPORTS) -> list[Path]:
     """Write ``out/<sweep>/`` for each sweep: Markdown, CSV and a page; the files written, in order.
 
-    Raises: as ``read_leaderboard``; FolderError where the folder cannot be written; SpecError for a sweep whose name is
-        no folder's name.
+    Raises: as ``read_report``; FolderError where the folder cannot be written; SpecError for a sweep whose name is no
+        folder's name.
     """
-    return write_boards(read_leaderboards(store, sweeps), out)
+    return [path for report in read_reports(store, sweeps) for path in write_report(report, out)]
 
 
-def write_boards(boards: Iterable[Leaderboard], out: Path = REPORTS) -> list[Path]:
-    """As ``write_reports``, for leaderboards that have been read."""
-    written = []
-    for board in boards:
-        folder = writable_folder(_folder(out, board.sweep), "reports", remedy="give another one with --out")
-        for name, kind in FILES.items():
-            write_atomic(folder / name, render([board], kind).encode())
-            written.append(folder / name)
-    return written
+def write_report(report: Report, out: Path = REPORTS) -> list[Path]:
+    """As ``write_reports``, for one that has been read."""
+    folder = open_folder(out, report.board.sweep)
+    material = read_material([report], out)
+    for name, kind in FILES.items():
+        write_atomic(folder / name, render([report.board], kind, material).encode())
+    return [folder / name for name in FILES]
 
 
-def render(boards: Sequence[Leaderboard], kind: Format) -> str:
-    """Leaderboards in one format. The same leaderboards give the same bytes."""
+def read_material(reports: Iterable[Report], out: Path = REPORTS) -> "dict[str, Material]":
+    """What pages show beside the leaderboards, by sweep: curves, pictures, failures. Nothing is made for it.
+
+    Runs and data are looked for where ``STNBENCH_RUNS`` and ``STNBENCH_DATA`` say, pictures in ``out/<sweep>/``.
+    """
+    from stnbench.report.page import reading
+
+    places = reading.Places(layout=RunsLayout.from_environment(), data_root=data_root(), reports=out)
+    return {report.board.sweep: reading.read_material(report.board, report.frames, places) for report in reports}
+
+
+def render(boards: Sequence[Leaderboard], kind: Format, material: "Mapping[str, Material] | None" = None) -> str:
+    """Leaderboards in one format. The same leaderboards, and for a page the same material, give the same bytes."""
     from stnbench.report import latex, markdown, page
 
+    if kind == "html":
+        return page.to_page(boards, material)
     writers = {
         "md": markdown.to_markdown,
         "csv": tabular.to_csv,
         "json": tabular.to_json,
-        "html": page.to_page,
         "latex": latex.to_latex,
     }
     return writers[kind](boards)
@@ -93,13 +138,38 @@ def print_leaderboard(board: Leaderboard, out: TextIO | None = None) -> None:
     print_terminal([board], out or sys.stdout)
 
 
-def _folder(out: Path, sweep: str) -> Path:
+def open_folder(out: Path, sweep: str) -> Path:
+    """The folder of a sweep's reports, made where it is missing.
+
+    Raises: FolderError where it cannot be written; SpecError for a sweep whose name is no folder's name.
+    """
     if Path(sweep).name != sweep or sweep in {"", ".."}:  # a name from the store must not lead out of the folder
         raise SpecError(f"the sweep '{sweep}' cannot name a folder", remedy="rename its file and run it again")
-    return out / sweep
+    return writable_folder(out / sweep, "reports", remedy="give another one with --out")
 
 
-def _spec(name: str, known: dict[str, SweepSpec]) -> SweepSpec:
-    if name not in known:
-        raise UnknownNameError("sweep", name, known, where="the store")
-    return known[name]
+def _read_report(store: StoreReader, sweep: str, split: Split) -> Report:
+    from stnbench.report.finding import find  # pandas, as above
+    from stnbench.report.frames import read_sweep
+    from stnbench.report.leaderboard import build_leaderboard
+
+    frames = read_sweep(sweep, store=store)
+    board = build_leaderboard(frames.spec, frames.trials, split=split)
+
+    def predictions(trial_ids: Sequence[str]) -> "pd.DataFrame":
+        return frames.predictions(split, trial_ids)
+
+    findings = find(frames.spec, frames.trials, frames.images, predictions, split=split)
+    return Report(board=replace(board, findings=findings), frames=frames)
+
+
+def _names(store: StoreReader, sweeps: Iterable[str] | None) -> list[str]:
+    """These sweeps, or all of them by name. Raises: UnknownNameError for one that is not there."""
+    from stnbench.report.frames import read_specs  # pandas, as above
+
+    known = list(read_specs(store))
+    names = sorted(known) if sweeps is None else list(sweeps)
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("sweep", name, known, where="the store")
+    return names

@@ -12,7 +12,7 @@ from stnbench.spec.sweep import SweepSpec
 
 
 def provenance(sweep: SweepSpec, trials: pd.DataFrame, split: Split) -> Provenance:
-    """The provenance of the complete trials of a frame (``frames.TRIAL_COLUMNS``)."""
+    """The provenance of the complete trials of a frame (``frames_columns.TRIAL_COLUMNS``)."""
     done = trials[trials["state"] == "complete"]
     dirty = done["dirty"].fillna(value=False).map({True: " with local changes", False: ""})
     images = done[f"{split}_images"].dropna()

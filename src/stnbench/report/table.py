@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from stnbench.report import text
 from stnbench.report.board import FailureGroup, Leaderboard, Row
 from stnbench.spec.sweep import LABEL_SEPARATOR
+from stnbench.statistics.inference import Standing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +44,7 @@ def leaderboard_columns(board: Leaderboard) -> list[Column]:
         column("n", _seeds_text, 9),
         column(f"{board.split} %", lambda row: text.percent(row.score.mean if row.score else None, decimals), 9),
         column("95 % interval", lambda row: _interval_text(row, decimals), 9),
-        column("vs best", lambda row: row.standing.value if row.standing else text.MISSING, 7, is_number=False),
+        column("vs best", _standing_text, 7, is_number=False),
     ]
     if shows_gain:
         columns.append(column("ST gain (points)", lambda row: text.points(row.st_gain, decimals), 8))
@@ -81,10 +82,24 @@ def failure_line(group: FailureGroup, *, shown_ids: int = 3) -> str:
 
 def _cell_text(row: Row) -> str:
     """The label, without its group, which has a column of its own."""
-    parts = row.label.split(LABEL_SEPARATOR)
-    if row.group in parts and len(parts) > 1:
-        parts.remove(row.group)
-    return text.clean(LABEL_SEPARATOR.join(parts))
+    return text.clean(without_group(row.label, row.group))
+
+
+def without_group(label: str, group: str) -> str:
+    """A cell's label without that of its group, where something is left."""
+    parts = label.split(LABEL_SEPARATOR)
+    if group in parts and len(parts) > 1:
+        parts.remove(group)
+    return LABEL_SEPARATOR.join(parts)
+
+
+def _standing_text(row: Row) -> str:
+    """``tied``, or ``underpowered (needs about 12 seeds)``, where so many would tell a difference of that size."""
+    if row.standing is None:
+        return text.MISSING
+    if row.standing is Standing.UNDERPOWERED and row.seeds_needed is not None and row.behind is not None:
+        return f"{row.standing} (needs about {max(row.seeds_needed, row.behind.n + 1):,} seeds)"
+    return row.standing.value
 
 
 def _interval_text(row: Row, decimals: int) -> str:

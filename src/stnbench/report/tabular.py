@@ -8,18 +8,15 @@ from dataclasses import asdict
 
 from stnbench.core.identity import Json
 from stnbench.report.board import Leaderboard, Row
+from stnbench.report.findings import PairFinding
+from stnbench.report.findings_json import findings_json, pair_fields
+from stnbench.report.rounded import Scalar, estimate_fields, estimate_json, rounded
 from stnbench.report.text import clean
-from stnbench.statistics.inference import Estimate
-
-DIGITS = 6
-"""Decimals of a share or a time: far below what one image of a million weighs."""
-
-Scalar = None | bool | int | float | str
 
 
 def to_csv(boards: Sequence[Leaderboard]) -> str:
     """One line a cell. Texts that a spreadsheet would take for a formula begin with an apostrophe."""
-    lines = [_csv_fields(board, row) for board in boards for row in board.rows]
+    lines = [line for board in boards for line in _csv_lines(board)]
     columns = list(dict.fromkeys(name for line in lines for name in line))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
@@ -60,6 +57,7 @@ def leaderboard_json(board: Leaderboard) -> dict[str, Json]:
             for group in board.failures
         ],
         "notes": list(board.notes),
+        "findings": findings_json(board.findings) if board.findings else None,
         "provenance": {"command": known.command, "seeds": list(known.seeds), **provenance},
     }
 
@@ -74,37 +72,32 @@ def _row_json(board: Leaderboard, row: Row) -> dict[str, Json]:
         "cell_id": row.cell_id,
         "axes": dict(row.axes),
         "twin": row.is_twin,
-        **_estimate_json(row.score),
+        **estimate_json(row.score),
         "n": row.score.n if row.score else 0,
         "split": board.split,
         "seeds": list(row.seeds),
         "standing": row.standing.value if row.standing else None,
-        "behind": _estimate_json(row.behind) if row.behind else None,
-        "st_gain": _estimate_json(row.st_gain) if row.st_gain else None,
-        "test": _estimate_json(row.test) if row.test else None,
+        "behind": estimate_json(row.behind) if row.behind else None,
+        "seeds_needed": row.seeds_needed,
+        "st_gain": estimate_json(row.st_gain) if row.st_gain else None,
+        "test": estimate_json(row.test) if row.test else None,
         "parameters": row.parameters,
         "flops": row.flops,
         "activation_bytes": row.activation_bytes,
-        "epoch_duration_s": _rounded(row.epoch_duration_s),
-        "peak_memory_mib": _rounded(row.peak_memory_mib),
+        "epoch_duration_s": rounded(row.epoch_duration_s),
+        "peak_memory_mib": rounded(row.peak_memory_mib),
         "states": asdict(row.states),
         "health": asdict(row.health),
         "notes": list(row.notes),
     }
 
 
-def _estimate_json(estimate: Estimate | None) -> dict[str, Json]:
-    return {
-        "n": estimate.n if estimate else 0,
-        "mean": _rounded(estimate.mean) if estimate else None,
-        "low": _rounded(estimate.low) if estimate else None,
-        "high": _rounded(estimate.high) if estimate else None,
-        "method": estimate.method if estimate else None,
-        "clipped": estimate.clipped if estimate else None,
-    }
+def _csv_lines(board: Leaderboard) -> list[dict[str, Scalar]]:
+    pairs = {pair.cell_id: pair for pair in (board.findings.pairs if board.findings else ())}
+    return [_csv_fields(board, row, pairs.get(row.cell_id)) for row in board.rows]
 
 
-def _csv_fields(board: Leaderboard, row: Row) -> dict[str, Scalar]:
+def _csv_fields(board: Leaderboard, row: Row, pair: PairFinding | None) -> dict[str, Scalar]:
     return {
         "sweep": board.sweep,
         "rank_first": row.rank_first,
@@ -113,15 +106,17 @@ def _csv_fields(board: Leaderboard, row: Row) -> dict[str, Scalar]:
         "cell_id": row.cell_id,
         "twin": row.is_twin,
         "split": board.split,
-        **_estimate_fields("", row.score),
+        **estimate_fields("", row.score),
         "standing": row.standing.value if row.standing else None,
-        **_estimate_fields("behind_", row.behind),
-        **_estimate_fields("st_gain_", row.st_gain),
-        **_estimate_fields("test_", row.test),
+        "seeds_needed": row.seeds_needed,
+        **estimate_fields("behind_", row.behind),
+        **pair_fields(pair),
+        **estimate_fields("st_gain_", row.st_gain),
+        **estimate_fields("test_", row.test),
         "parameters": row.parameters,
         "flops": row.flops,
-        "epoch_duration_s": _rounded(row.epoch_duration_s),
-        "peak_memory_mib": _rounded(row.peak_memory_mib),
+        "epoch_duration_s": rounded(row.epoch_duration_s),
+        "peak_memory_mib": rounded(row.peak_memory_mib),
         **{f"trials_{state}": count for state, count in asdict(row.states).items()},
         "health": row.health.text,
         **{f"health_{verdict}": count for verdict, count in asdict(row.health).items()},
@@ -130,22 +125,8 @@ def _csv_fields(board: Leaderboard, row: Row) -> dict[str, Scalar]:
     }
 
 
-def _estimate_fields(prefix: str, estimate: Estimate | None) -> dict[str, Scalar]:
-    return {
-        f"{prefix}n": estimate.n if estimate else None,
-        f"{prefix}mean": _rounded(estimate.mean) if estimate else None,
-        f"{prefix}low": _rounded(estimate.low) if estimate else None,
-        f"{prefix}high": _rounded(estimate.high) if estimate else None,
-        f"{prefix}method": estimate.method if estimate else None,
-    }
-
-
 def _csv_safe(value: Scalar) -> Scalar:
     if not isinstance(value, str):
         return value
     text = clean(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, DIGITS)

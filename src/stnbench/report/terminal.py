@@ -78,9 +78,9 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Iterator[Text]:
     """The heading and one line a row, aligned by what a terminal shows, in which some letters are wide."""
     if not rows:
         return
-    padded = [_pad(column) for column in columns]
+    cells_by_column = [padded(column) for column in columns]
     styles = ["dim", *(_STYLES[row.standing] if row.standing else "dim" for row in rows)]
-    for line, (cells, style) in enumerate(zip(zip(*padded, strict=True), styles, strict=True)):
+    for line, (cells, style) in enumerate(zip(zip(*cells_by_column, strict=True), styles, strict=True)):
         is_bad = [line > 0 and column.is_bad(line - 1) for column in columns]  # line 0 is the heading
         parts = [Text(cell, style=_BAD if bad else "") for cell, bad in zip(cells, is_bad, strict=True)]
         joined = Text(" " * GAP, style=style).join(parts)
@@ -88,7 +88,8 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Iterator[Text]:
         yield joined
 
 
-def _pad(column: Column) -> list[str]:
+def padded(column: Column) -> list[str]:
+    """The heading and the cells of a column, as wide as the widest of them."""
     width = _column_width(column)
     cells = (column.heading, *column.cells)
     if column.is_number:

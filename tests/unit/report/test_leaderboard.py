@@ -8,7 +8,8 @@ from made_up_results import ENVIRONMENT, IMAGES, NOW, Filler, planned, result, t
 
 from stnbench.report.board import Leaderboard, Row
 from stnbench.report.cells import cell_views
-from stnbench.report.frames import read_trials, trials_frame
+from stnbench.report.frames import read_trials
+from stnbench.report.frames_rows import trials_frame
 from stnbench.report.leaderboard import build_leaderboard
 from stnbench.report.table import leaderboard_columns
 from stnbench.spec.result import Environment, Failure, FailureKind
@@ -357,7 +358,7 @@ def test_health_is_counted_over_seeds_and_explained(store: Store) -> None:
     for spec in cells[1]:
         filler.prune(spec, Verdict.COLLAPSED)
     filler.complete(cells[2][0], 1700, verdict=Verdict.HEALTHY)
-    board = build_leaderboard(SWEEP, read_trials(store, "sizes"))
+    board = build_leaderboard(SWEEP, read_trials("sizes", store=store))
     found = {row.label: row.health.text for row in board.rows}
     assert found == {"1,1,1": "2 collapsed, 1 healthy", "2,2,2": "collapsed", "3,3,3": "healthy", "no ST": ""}
     assert row_of(board, "2,2,2").score is None

@@ -1,0 +1,375 @@
+// What a report's page does in the browser: sorts and filters leaderboards, draws the figures in the reader's colours,
+// and plays what a transformer learnt. Data come from JSON blocks; no text of theirs is ever taken for markup or a key.
+(() => {
+  "use strict";
+
+  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const themes = read("stnbench-themes");
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const PRINT_WIDTH = 680;
+  const NARROW = 560;
+  let isPrinting = false;
+  let folded = []; // what was closed before printing
+  const theme = () => (dark.matches && !isPrinting ? themes.dark : themes.light);
+
+  all("[hidden][data-switch], [hidden][data-needs-script]").forEach((element) => {
+    element.hidden = false;
+  });
+
+  // ---- leaderboards ----------------------------------------------------------------------------------------------
+
+  const collator = new Intl.Collator("en", { numeric: true });
+
+  function valueOf(row, column) {
+    const cell = row.cells[column];
+    if (cell.dataset.v !== undefined) return cell.dataset.v === "" ? null : Number(cell.dataset.v);
+    const said = cell.textContent.trim();
+    return said === "" || said === "\u2013" ? null : said;
+  }
+
+  function compare(one, other) {
+    return typeof one === "number" && typeof other === "number" ? one - other : collator.compare(one, other);
+  }
+
+  function sortTable(table, heading) {
+    const falls = heading.getAttribute("aria-sort")
+      ? heading.getAttribute("aria-sort") === "ascending"
+      : heading.dataset.first === "descending";
+    const column = heading.cellIndex;
+    const rows = [...table.tBodies[0].rows].map((row) => ({ row, value: valueOf(row, column), at: Number(row.dataset.at) }));
+    rows.sort((one, other) => {
+      if (one.value === null || other.value === null) {
+        if (one.value === other.value) return one.at - other.at;
+        return one.value === null ? 1 : -1; // what is not known comes last, whichever way
+      }
+      return (falls ? -1 : 1) * compare(one.value, other.value) || one.at - other.at;
+    });
+    all("th[aria-sort]", table).forEach((old) => old.removeAttribute("aria-sort"));
+    heading.setAttribute("aria-sort", falls ? "descending" : "ascending");
+    table.tBodies[0].append(...rows.map((item) => item.row));
+  }
+
+  function filterTable(table, form, status) {
+    const words = form.querySelector("input[type=search]").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const chosen = all("select", form).filter((select) => select.value !== "");
+    let shown = 0;
+    for (const row of table.tBodies[0].rows) {
+      const said = row.textContent.toLowerCase();
+      const kept =
+        words.every((word) => said.includes(word)) &&
+        chosen.every((select) => row.getAttribute(select.dataset.attribute) === select.value);
+      row.hidden = !kept;
+      shown += kept ? 1 : 0;
+    }
+    const count = table.tBodies[0].rows.length;
+    status.textContent = shown === count ? `${count} cells` : `${shown} of ${count} cells`;
+  }
+
+  all("table.board").forEach((table) => {
+    all("th button", table).forEach((button) => {
+      button.addEventListener("click", () => sortTable(table, button.closest("th")));
+    });
+    const form = document.getElementById(table.dataset.filter);
+    if (!form) return;
+    const update = () => filterTable(table, form, form.querySelector("output"));
+    form.addEventListener("input", update);
+    form.addEventListener("reset", () => window.setTimeout(update));
+    form.addEventListener("submit", (event) => event.preventDefault());
+    update(); // a browser may keep what was typed before the page was loaded again
+  });
+
+  // ---- figures ---------------------------------------------------------------------------------------------------
+
+  const VERDICTS = ["healthy", "identity", "constant", "collapsed", "diverged"];
+  const faded = (colour, share) => `${colour}${Math.round(share * 255).toString(16).padStart(2, "0")}`;
+
+  function colourOf(name) {
+    if (typeof name === "number") return theme().lines[name % theme().lines.length];
+    if (VERDICTS.includes(name)) return theme().verdicts[VERDICTS.indexOf(name)];
+    return ["accent", "faint", "good", "bad"].includes(name) ? theme()[name] : theme().ink;
+  }
+
+  function paint(trace) {
+    const painted = structuredClone(trace);
+    const meta = trace.meta || {};
+    if (meta.scale === "one hue") {
+      painted.colorscale = [[0, theme().low], [1, theme().high]];
+    } else if (meta.scale === "verdicts") {
+      const colours = theme().verdicts;
+      painted.colorscale = colours.flatMap((colour, index) => [
+        [index / colours.length, colour],
+        [(index + 1) / colours.length, colour],
+      ]);
+    }
+    if (meta.colour === undefined) return painted;
+    const names = Array.isArray(meta.colour) ? meta.colour : null;
+    const colour = names ? names.map(colourOf) : colourOf(meta.colour);
+    if (trace.fill) {
+      painted.fillcolor = faded(colour, 0.12);
+      painted.line = { ...painted.line, width: 0, color: colour };
+      return painted;
+    }
+    painted.marker = { ...painted.marker, color: colour };
+    if (!names) painted.line = { ...painted.line, color: colour };
+    for (const error of [painted.error_x, painted.error_y]) {
+      if (error) error.color = names ? faded(theme().faint, 0.55) : colour;
+    }
+    return painted;
+  }
+
+  function template(width) {
+    const { ink, faint, line, panel } = theme();
+    const isNarrow = width < NARROW;
+    const axis = {
+      gridcolor: line, linecolor: line, zerolinecolor: line, tickcolor: line, automargin: true,
+      title: { standoff: 10, font: { color: faint, size: isNarrow ? 11 : 13 } }, tickfont: { color: faint },
+    };
+    return {
+      layout: {
+        paper_bgcolor: "rgba(0,0,0,0)",
+        plot_bgcolor: "rgba(0,0,0,0)",
+        font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", size: isNarrow ? 11 : 13, color: ink },
+        margin: isNarrow ? { l: 48, r: 8, t: 12, b: 44 } : { l: 60, r: 16, t: 16, b: 52 },
+        xaxis: axis,
+        yaxis: axis,
+        legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, font: { color: ink } },
+        hoverlabel: { bgcolor: panel, bordercolor: line, font: { color: ink } },
+        hovermode: "closest",
+        dragmode: isNarrow || window.matchMedia("(pointer: coarse)").matches ? false : "zoom",
+        coloraxis: { colorbar: { outlinewidth: 0 } },
+      },
+    };
+  }
+
+  const CONFIG = {
+    displaylogo: false,
+    responsive: true,
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+  };
+  const figures = all(".plot").map((element) => ({
+    element,
+    views: read(element.dataset.figure),
+    view: 0,
+    isDrawn: false,
+  }));
+
+  function draw(figure) {
+    if (!window.Plotly) return;
+    const view = figure.views[figure.view];
+    const width = isPrinting ? PRINT_WIDTH : figure.element.clientWidth;
+    const named = view.data.filter((trace) => trace.name && view.data.length > 1).length;
+    const height = view.height + (width < NARROW ? 12 * named : 0); // a narrow legend is a long one
+    figure.element.style.height = `${height}px`;
+    const size = isPrinting ? { width, height, autosize: false } : { autosize: true };
+    const layout = { ...structuredClone(view.layout), ...size, template: template(width) };
+    if (width < NARROW && layout.annotations) layout.annotations.forEach((note) => { note.font = { size: 10 }; });
+    window.Plotly.react(figure.element, view.data.map(paint), layout, CONFIG);
+    figure.isDrawn = true;
+  }
+
+  const redraw = () => figures.filter((figure) => figure.isDrawn).forEach(draw);
+  const soon = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) {
+        const figure = figures.find((one) => one.element === entry.target);
+        if (entry.isIntersecting && !figure.isDrawn) draw(figure);
+      }
+    },
+    { rootMargin: "800px" },
+  );
+  figures.forEach((figure) => soon.observe(figure.element));
+  dark.addEventListener("change", redraw);
+  window.addEventListener("beforeprint", () => {
+    isPrinting = true;
+    folded = all("details:not([open])");
+    folded.forEach((details) => { details.open = true; });
+    figures.forEach(draw);
+  });
+  window.addEventListener("afterprint", () => {
+    isPrinting = false;
+    folded.forEach((details) => { details.open = false; });
+    redraw();
+  });
+
+  all("[data-switch]").forEach((group) => {
+    const figure = figures.find((one) => one.element.dataset.figure === group.dataset.switch);
+    all("button", group).forEach((button) => {
+      button.addEventListener("click", () => {
+        figure.view = Number(button.dataset.view);
+        all("button", group).forEach((one) => one.setAttribute("aria-pressed", String(one === button)));
+        draw(figure);
+      });
+    });
+  });
+
+  // ---- what a transformer learnt -----------------------------------------------------------------------------------
+
+  const REGION_COLOURS = ["#ffffff", "#ffcd50", "#64d2ff", "#ff8cdc"];
+  const SHOWN = 96; // pixels of an input as it is shown
+
+  /** Where in the image, in its pixels, a point of the output lies: bilinear between the points of the lattice. */
+  function inputPlace(points, side, across, down, width, height) {
+    const column = Math.min(Math.floor(across), side - 2);
+    const row = Math.min(Math.floor(down), side - 2);
+    const right = across - column;
+    const below = down - row;
+    const at = (r, c, axis) => points[2 * (r * side + c) + axis];
+    const mixed = (axis) =>
+      (1 - below) * ((1 - right) * at(row, column, axis) + right * at(row, column + 1, axis)) +
+      below * ((1 - right) * at(row + 1, column, axis) + right * at(row + 1, column + 1, axis));
+    return [((mixed(0) / 1000 + 1) / 2) * width - 0.5, ((mixed(1) / 1000 + 1) / 2) * height - 0.5];
+  }
+
+  function sampled(image, points, side, fill) {
+    const { width, height, data } = image;
+    const output = new ImageData(width, height);
+    const pixel = (x, y, channel) =>
+      x < 0 || y < 0 || x >= width || y >= height ? fill : data[4 * (y * width + x) + channel];
+    for (let row = 0; row < height; row += 1) {
+      for (let column = 0; column < width; column += 1) {
+        const across = ((column + 0.5) / width) * (side - 1);
+        const down = ((row + 0.5) / height) * (side - 1);
+        const [x, y] = inputPlace(points, side, across, down, width, height);
+        const [left, top] = [Math.floor(x), Math.floor(y)];
+        const [right, below] = [x - left, y - top];
+        const at = 4 * (row * width + column);
+        for (let channel = 0; channel < 3; channel += 1) {
+          output.data[at + channel] =
+            (1 - below) * ((1 - right) * pixel(left, top, channel) + right * pixel(left + 1, top, channel)) +
+            below * ((1 - right) * pixel(left, top + 1, channel) + right * pixel(left + 1, top + 1, channel));
+        }
+        output.data[at + 3] = 255;
+      }
+    }
+    return output;
+  }
+
+  function borderOf(side) {
+    const border = [];
+    for (let index = 0; index < side - 1; index += 1) border.push(index);
+    for (let index = 0; index < side - 1; index += 1) border.push(index * side + side - 1);
+    for (let index = side - 1; index > 0; index -= 1) border.push((side - 1) * side + index);
+    for (let index = side - 1; index > 0; index -= 1) border.push(index * side);
+    return border;
+  }
+
+  function drawInput(canvas, picture, regions, side, share) {
+    const context = canvas.getContext("2d");
+    const margin = canvas.width * share; // regions may reach beyond the image
+    const span = canvas.width - 2 * margin;
+    context.fillStyle = "#24262b";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(picture, margin, margin, span, span);
+    regions.forEach((points, number) => {
+      const place = (index, axis) => margin + ((points[2 * index + axis] / 1000 + 1) / 2) * span;
+      for (const [colour, width] of [["rgba(0,0,0,.6)", 9], [REGION_COLOURS[number % REGION_COLOURS.length], 5]]) {
+        context.strokeStyle = colour;
+        context.lineWidth = width;
+        context.lineJoin = "round";
+        context.beginPath();
+        borderOf(side).forEach((index) => context.lineTo(place(index, 0), place(index, 1)));
+        context.closePath();
+        context.stroke();
+      }
+    });
+  }
+
+  async function setUpWatch(box) {
+    const watched = read(box.dataset.watch);
+    const [slider, play] = [box.querySelector("input"), box.querySelector("button")];
+    const columns = all(".probe", box);
+    const pictures = all("img", box);
+    await Promise.all(pictures.map((picture) => picture.decode()));
+    const images = pictures.map((picture) => {
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
+      const context = canvas.getContext("2d", { willReadFrequently: true });
+      context.drawImage(picture, 0, 0);
+      return context.getImageData(0, 0, canvas.width, canvas.height);
+    });
+    const farthest = Math.max(...watched.transformers.flat(3).map(Math.abs)) / 1000;
+    const beyond = Math.min(Math.max(farthest, 1.1), 2) - 1; // half images
+    const share = beyond / (2 + 2 * beyond);
+    const inputs = columns.map((column, index) => {
+      const canvas = document.createElement("canvas");
+      canvas.width = canvas.height = 3 * SHOWN;
+      pictures[index].replaceWith(canvas);
+      return canvas;
+    });
+    const outputs = columns.map((column, index) =>
+      watched.transformers.map(() => {
+        const canvas = document.createElement("canvas");
+        [canvas.width, canvas.height] = [images[index].width, images[index].height];
+        canvas.className = "output";
+        column.append(canvas);
+        return canvas;
+      }),
+    );
+
+    function show(moment) {
+      columns.forEach((_, probe) => {
+        const regions = watched.transformers.map((points) => points[moment][probe]);
+        drawInput(inputs[probe], pictures[probe], regions, watched.side, share);
+        regions.forEach((points, number) => {
+          const output = sampled(images[probe], points, watched.side, watched.fill);
+          outputs[probe][number].getContext("2d").putImageData(output, 0, 0);
+        });
+      });
+      slider.value = String(moment);
+      slider.setAttribute("aria-valuetext", watched.moments[moment]);
+      box.querySelector("output").textContent = watched.moments[moment];
+    }
+
+    let timer = 0;
+    const stop = () => {
+      window.clearInterval(timer);
+      timer = 0;
+      play.textContent = "Play";
+    };
+    slider.addEventListener("input", () => {
+      stop();
+      show(Number(slider.value));
+    });
+    play.addEventListener("click", () => {
+      if (timer) {
+        stop();
+        return;
+      }
+      let moment = Number(slider.value) === watched.moments.length - 1 ? 0 : Number(slider.value);
+      show(moment);
+      play.textContent = "Pause";
+      timer = window.setInterval(() => {
+        moment += 1;
+        show(moment);
+        if (moment === watched.moments.length - 1) stop();
+      }, 400);
+    });
+    show(watched.moments.length - 1);
+  }
+
+  all("[data-watch]").forEach(setUpWatch);
+
+  // ---- pictures that move, for readers who asked for less of it ---------------------------------------------------
+
+  async function hold(picture) {
+    await picture.decode();
+    const still = document.createElement("canvas");
+    [still.width, still.height] = [picture.naturalWidth, picture.naturalHeight];
+    still.getContext("2d").drawImage(picture, 0, 0);
+    const play = document.createElement("button");
+    play.type = "button";
+    play.textContent = "Play the animation";
+    play.addEventListener("click", () => {
+      picture.hidden = !picture.hidden;
+      still.hidden = !picture.hidden;
+      play.textContent = picture.hidden ? "Play the animation" : "Stop the animation";
+    });
+    picture.hidden = true;
+    picture.after(still, play);
+  }
+
+  if (window.matchMedia("(prefers-reduced-motion: reduce)").matches) {
+    all(".gallery img[src^='data:image/gif']").forEach(hold);
+  }
+})();

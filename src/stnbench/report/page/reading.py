@@ -1,0 +1,199 @@
+"""What a page shows beside the leaderboard: read from the store, the runs, the data cache and the report's folder.
+
+Nothing is made or trained for a page: what is not on this machine is left out, and the page says so.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stnbench.core.errors import DataError, FolderError
+from stnbench.core.paths import RunsLayout
+from stnbench.datasets.base import ImageSet
+from stnbench.datasets.build import dataset_info
+from stnbench.datasets.cache import open_cache
+from stnbench.datasets.cache_manifest import MANIFEST, read_manifest
+from stnbench.report.board import Leaderboard, Row
+from stnbench.report.frames import SweepFrames
+from stnbench.report.page.answers import Answers, hardest
+from stnbench.report.page.gallery import read_pictures
+from stnbench.report.page.material import Material
+from stnbench.report.page.runs import LAST_LINES, MOST_GROUPS
+from stnbench.report.page.watch import Watched
+from stnbench.trials.snapshot_file import read_snapshots
+
+MOST_TRIALS: Final = 400
+"""Whose answers are looked at, of one set of images: all seeds of the best cell, others evenly."""
+
+MOST_SETS: Final = 8
+NO_LABELS: Final = (
+    "Which images are got wrong cannot be said: these trials were scored by an older version, which kept no true "
+    "labels."
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Places:
+    """Where things may lie that are not in the store.
+
+    Attributes:
+        layout: of the runs, with snapshots.
+        data_root: the data folder, with images in its ``cache/``.
+        reports: with one folder a sweep, and pictures in it.
+    """
+
+    layout: RunsLayout
+    data_root: Path
+    reports: Path
+
+
+def read_material(board: Leaderboard, frames: SweepFrames, places: Places) -> Material:
+    """Everything for the page of one sweep. Raises: StoreError where its answers cannot be read."""
+    answers = tuple(_read_answers(board, frames, places.data_root / "cache"))
+    has_answers = answers or not board.states.complete
+    return Material(
+        trials=frames.trials,
+        epochs=frames.epochs,
+        health=frames.health,
+        answers=answers,
+        no_answers="" if has_answers else NO_LABELS,
+        pictures=read_pictures(places.reports, board.sweep),
+        watched=_read_watched(board, frames, places.layout),
+        last_lines=_last_lines(board, frames),
+    )
+
+
+def find_images(cache: Path, digest: str) -> ImageSet | None:
+    """The images with this digest, mapped from whichever cache holds them; None where none does, or it is broken."""
+    for manifest in sorted(cache.glob(f"*/{MANIFEST}")):
+        try:
+            found = read_manifest(manifest.parent)
+            if found is not None and found.digest == digest:
+                return open_cache(manifest.parent)
+        except DataError:
+            continue
+    return None
+
+
+def _read_answers(board: Leaderboard, frames: SweepFrames, cache: Path) -> Iterator[Answers]:
+    """The answers to each set of images, that of the best cell first."""
+    column = f"{board.split}_image_set"
+    order = {row.cell_id: index for index, row in enumerate(board.rows)}
+    done = frames.trials[frames.trials[column].notna()]
+    ranked = done.assign(place=done["cell_id"].map(order)).sort_values("place", kind="stable")
+    for image_set, own in list(ranked.groupby(column, sort=False))[:MOST_SETS]:
+        first = own.iloc[0]
+        scored = _Scored(
+            image_set=str(image_set),
+            best=board.rows[int(first["place"])],
+            of_best=[str(trial_id) for trial_id in own.loc[own["place"] == first["place"], "trial_id"]],
+            others=[str(trial_id) for trial_id in own.loc[own["place"] != first["place"], "trial_id"]],
+        )
+        yield _answers_to(board, frames, scored, _find_half(cache, str(first["dataset_digest"]), board.split))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Scored:
+    """The trials that were scored on one set of images."""
+
+    image_set: str
+    best: Row
+    of_best: Sequence[str]
+    others: Sequence[str]
+
+
+def _answers_to(board: Leaderboard, frames: SweepFrames, scored: _Scored, data: ImageSet | None) -> Answers:
+    asked = [*scored.of_best, *_thinned(scored.others, max(MOST_TRIALS - len(scored.of_best), 0))]
+    said = frames.predictions(board.split, asked)
+    predictions = {
+        str(trial_id): part["prediction"].to_numpy(np.int64)
+        for trial_id, part in said.groupby("trial_id", observed=True, sort=False)
+    }
+    of_set = (frames.images["split"] == board.split) & (frames.images["image_set"] == scored.image_set)
+    images = frames.images[of_set].sort_values("image")
+    labels, rows = images["label"].to_numpy(np.int64), images["row"].to_numpy(np.int64)
+    known = not images["track"].isna().any()
+    tracks = images["track"].to_numpy(np.int64) if known else np.arange(len(labels))
+    hard = [hard.place for hard in hardest(labels, tracks, [*predictions.values()])]
+    return Answers(
+        split=board.split,
+        task=scored.best.group,
+        class_names=dataset_info(frames.specs[asked[0]].dataset).class_names,
+        labels=labels,
+        tracks=tracks,
+        rows=rows,
+        predictions=predictions,
+        best=scored.of_best,
+        best_label=scored.best.label,
+        trials=len(scored.of_best) + len(scored.others),
+        pictures=None if data is None else _pictures(data, labels, rows, hard),
+    )
+
+
+def _thinned(trial_ids: Sequence[str], most: int) -> Sequence[str]:
+    """So many of them, evenly."""
+    if len(trial_ids) <= most:
+        return trial_ids
+    kept: NDArray[np.int64] = np.linspace(0, len(trial_ids) - 1, most).round().astype(np.int64)
+    return [trial_ids[int(index)] for index in kept]
+
+
+def _find_half(cache: Path, recorded: str, split: str) -> ImageSet | None:
+    """The images that a trial saw, by the digest that it recorded: ``train abcd, test ef01``."""
+    halves = dict(part.split(" ", 1) for part in recorded.split(", ") if " " in part)
+    digest = halves.get("test" if split == "test" else "train")
+    return None if digest is None else find_images(cache, digest)
+
+
+def _pictures(
+    images: ImageSet, labels: NDArray[np.int64], rows: NDArray[np.int64], wanted: Sequence[int]
+) -> Mapping[int, NDArray[np.uint8]] | None:
+    """The pixels of the wanted images; None where the set's classes are not those that were scored."""
+    if not len(rows) or rows.max() >= len(images) or not np.array_equal(images.labels[rows], labels):
+        return None
+    return {place: np.asarray(images.images[rows[place]]) for place in wanted}
+
+
+def _read_watched(board: Leaderboard, frames: SweepFrames, layout: RunsLayout) -> Watched | None:
+    """The snapshots of the best cell with a transformer, its first seed; None where they are not on this machine."""
+    row = next((row for row in board.rows if row.score and not row.is_twin and row.health.verdicts), None)
+    if row is None:
+        return None
+    trials = frames.trials
+    done = trials[(trials["state"] == "complete") & (trials["cell_id"] == row.cell_id)].sort_values(
+        "seed", kind="stable"
+    )
+    trial_id, seed = str(done["trial_id"].iloc[0]), int(done["seed"].iloc[0])
+    attempts = frames.attempts[(frames.attempts["trial_id"] == trial_id) & (frames.attempts["state"] == "complete")]
+    try:
+        found = read_snapshots(layout.attempt(trial_id, int(attempts["attempt"].max())))
+    except FolderError:
+        return None
+    has_branches = len(set(found.places[:, 0].tolist())) < len(found.places)
+    return Watched(
+        trial_id=trial_id,
+        title=f"{row.label}, seed {seed}, while it learns",
+        images=found.images,
+        steps=found.steps,
+        epochs=found.epochs,
+        fill=found.fill,
+        names=tuple(f"ST {place}.{branch}" if has_branches else f"ST {place}" for place, branch in found.places),
+        points=found.points,
+    )
+
+
+def _last_lines(board: Leaderboard, frames: SweepFrames) -> dict[str, list[str]]:
+    """What the first trial of each group of failures said last: its traceback, or the end of its log."""
+    wanted = {group.trial_ids[0] for group in board.failures[:MOST_GROUPS]}
+    attempts = frames.attempts
+    failed = attempts[attempts["trial_id"].isin(wanted) & attempts["failure_kind"].notna()]
+    columns = ("trial_id", "failure_message", "failure_last_output", "failure_traceback")
+    last: dict[str, list[str]] = {}
+    for trial_id, *said in zip(*(failed[name] for name in columns), strict=True):  # the last attempt of each counts
+        words = next((str(text) for text in reversed(said) if text), "")
+        last[str(trial_id)] = words.rstrip().splitlines()[-LAST_LINES:]
+    return last

@@ -1,0 +1,125 @@
+"""The cells of a sweep's frame as plain values: what the leaderboard and the findings are made from."""
+
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pandas as pd
+
+from stnbench.report.frames_columns import AXIS_PREFIX
+from stnbench.spec.data import Split
+from stnbench.spec.sweep import SweepSpec
+from stnbench.statistics.inference import Estimate, accuracy_estimate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One trial of a frame, with None for what is missing; ``images`` and what follows is on the split asked for."""
+
+    trial_id: str
+    seed: int
+    state: str
+    health: str | None
+    correct: int | None
+    images: int | None
+    image_set: str | None
+    test_correct: int | None
+    test_images: int | None
+    parameters: int | None
+    flops: int | None
+    activation_bytes: int | None
+    epoch_duration_s: float | None
+    peak_memory_mib: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """The trials of one cell, by seed, and what they share.
+
+    ``scores`` is accuracy by seed, ``score`` their mean, None before a trial is complete.
+    """
+
+    cell_id: str
+    twin_cell_id: str
+    bare_id: str
+    label: str
+    is_twin: bool
+    axes: tuple[tuple[str, str], ...]
+    runs: tuple[Run, ...]
+    scores: Mapping[int, float]
+    score: Estimate | None
+
+
+def read_cells(trials: pd.DataFrame, split: Split) -> list[Cell]:
+    """The cells of a frame. Columns are taken out once: pandas is slow where thousands of cells ask one by one."""
+    ordered = trials.sort_values("seed", kind="stable")
+    of_run = {field.name: field.name for field in fields(Run)}
+    of_run |= {"correct": f"{split}_correct", "images": f"{split}_images", "image_set": f"{split}_image_set"}
+    columns = [_values(ordered, column) for column in of_run.values()]
+    runs = [Run(**dict(zip(of_run, values, strict=True))) for values in zip(*columns, strict=True)]
+    places: dict[str, list[int]] = {}
+    for place, cell_id in enumerate(_values(ordered, "cell_id")):
+        places.setdefault(cell_id, []).append(place)
+    axes = {name.removeprefix(AXIS_PREFIX): _values(ordered, name) for name in axis_columns(trials)}
+    shared = {name: _values(ordered, name) for name in ("twin_cell_id", "bare_id", "label", "is_twin")}
+    cells = []
+    for cell_id, own in places.items():
+        of_cell = tuple(runs[place] for place in own)
+        cell = Cell(
+            cell_id=cell_id,
+            axes=tuple((name, labels[own[0]]) for name, labels in axes.items() if labels[own[0]] is not None),
+            runs=of_cell,
+            scores={run.seed: run.correct / run.images for run in of_cell if run.correct is not None and run.images},
+            score=estimate_of((run.correct, run.images) for run in of_cell),
+            **{name: values[own[0]] for name, values in shared.items()},
+        )
+        cells.append(cell)
+    return cells
+
+
+def axis_columns(trials: pd.DataFrame) -> list[str]:
+    """The columns that hold labels of axes."""
+    return [name for name in trials.columns if name.startswith(AXIS_PREFIX)]
+
+
+def by_group(sweep: SweepSpec, cells: Iterable[Cell]) -> Iterator[tuple[str, list[Cell]]]:
+    """The cells that are compared with each other, the best first, those without a score last.
+
+    Groups are in the order in which the axis lists its choices, what it does not list last; where all cells are
+    compared there is one, without a name. Equal means are ordered by label and cell.
+    """
+    groups: dict[str, list[tuple[float, str, str, Cell]]] = {}
+    for cell in cells:
+        score = cell.score
+        place = (-score.mean if score else 1.0, cell.label, cell.cell_id, cell)
+        groups.setdefault(dict(cell.axes).get(sweep.within, ""), []).append(place)
+    listed = [
+        choice.label for grid in sweep.grids for axis in grid if axis.name == sweep.within for choice in axis.choices
+    ]
+    for group in dict.fromkeys([*listed, *sorted(groups)]):
+        if group in groups:
+            yield group, [cell for *_, cell in sorted(groups[group], key=lambda item: item[:3])]
+
+
+def estimate_of(scored: Iterable[tuple[int | None, int | None]]) -> Estimate | None:
+    """The mean accuracy of runs, from (correct, images) of each; None where none is known."""
+    pairs = [(correct, images) for correct, images in scored if correct is not None and images is not None]
+    return accuracy_estimate(*zip(*pairs, strict=True)) if pairs else None
+
+
+def first_known(values: Iterable[int | None]) -> int | None:
+    """The first that is known."""
+    return next((value for value in values if value is not None), None)
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """The mean of those that are known."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _values(frame: pd.DataFrame, column: str) -> list[Any]:
+    """A column as Python values, None for what is missing."""
+    values = frame[column]
+    return [None if missing else value for value, missing in zip(values.tolist(), values.isna(), strict=True)]

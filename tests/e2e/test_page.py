@@ -1,0 +1,226 @@
+"""The page of a report in a real browser: Debian's Chromium, headless, without a network."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from made_up_pages import SWEEP, make_page
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, expect, sync_playwright
+
+from stnbench.report import output
+from stnbench.report.page import to_page
+from stnbench.report.page.reading import Places, read_material
+from stnbench.store.store import Store
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+expect.set_options(timeout=20_000)  # machines that test are busy
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests of this file; root may not use Chromium's sandbox."""
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
+def write_page(folder: Path, labels: tuple[str, ...] = (), question: str = "How large must it be?") -> Path:
+    """The page of a made-up sweep as a file."""
+    made = make_page(folder, labels=labels, question=question)
+    places = Places(layout=made.layout, data_root=made.data_root, reports=made.reports)
+    with Store.open(made.layout.store, writable=False) as store:
+        report = output.read_report(store, SWEEP)
+        material = read_material(report.board, report.frames, places)
+    path = folder / "index.html"
+    path.write_text(to_page([report.board], {SWEEP: material}), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page that most tests open."""
+    return write_page(tmp_path_factory.mktemp("report"))
+
+
+@dataclass
+class Visit:
+    """An open page, what it complained of, and what it asked the network for. Playwright adds attributes to it."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def note_message(self, message: ConsoleMessage) -> None:
+        """Note a warning or an error; nothing else is expected either."""
+        self.complaints.append(f"{message.type}: {message.text}")
+
+    def note_request(self, route: Route, request: Request) -> None:
+        """Let the file itself through, and nothing else."""
+        if request.url.startswith(("file:", "data:", "blob:")):
+            route.continue_()
+        else:
+            self.requests.append(request.url)
+            route.abort()
+
+    def scroll(self) -> None:
+        """Read to the end, so that every figure is drawn."""
+        figures = self.page.locator(".plot")
+        for index in range(figures.count()):
+            figures.nth(index).scroll_into_view_if_needed()
+            expect(figures.nth(index).locator("svg.main-svg").first).to_be_attached()
+
+
+@pytest.fixture
+def visit(browser: Browser, report: Path, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    """The page in a window; a test may ask for a width, a colour scheme and another file by a parameter."""
+    wanted = getattr(request, "param", {})
+    context = browser.new_context(
+        viewport={"width": wanted.get("width", 1280), "height": 900}, color_scheme=wanted.get("scheme", "light")
+    )
+    visit = Visit(context.new_page())
+    visit.page.on("console", visit.note_message)
+    visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+    visit.page.on("dialog", lambda dialog: visit.complaints.append(f"dialog: {dialog.message}"))
+    visit.page.route("**/*", visit.note_request)
+    visit.page.goto(report.as_uri())
+    yield visit
+    assert visit.complaints == []
+    assert visit.requests == []
+    context.close()
+
+
+WINDOWS = [{"width": width, "scheme": scheme} for width in (1280, 390) for scheme in ("light", "dark")]
+
+
+@pytest.mark.parametrize("visit", WINDOWS, indirect=True, ids=lambda window: f"{window['width']}-{window['scheme']}")
+def test_page_opens_without_a_complaint_on_any_screen(visit: Visit, request: pytest.FixtureRequest) -> None:
+    """No warning, no error, no request; every figure is drawn; nothing makes the page scroll sideways."""
+    visit.scroll()
+    inner, scheme = (
+        visit.page.evaluate("innerWidth"),
+        visit.page.evaluate("getComputedStyle(document.body).colorScheme"),
+    )
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= inner
+    assert visit.page.locator("svg.main-svg").count() >= visit.page.locator(".plot").count() >= 4
+    assert "dark" in scheme
+    ground = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    is_dark = request.node.callspec.params["visit"]["scheme"] == "dark"
+    assert ground == ("rgb(15, 18, 22)" if is_dark else "rgb(255, 255, 255)")
+
+
+def cells(page: Page) -> list[str]:
+    """The names of the cells that are shown, in their order."""
+    return [name.strip() for name in page.locator("table.board tbody tr:not([hidden]) th").all_inner_texts()]
+
+
+def test_columns_sort_by_mouse_and_by_keyboard(visit: Visit) -> None:
+    """A click on a heading sorts, a second one the other way round; Enter and the space bar do the same.
+
+    What is missing comes last whichever way: the twin has no gain over itself.
+    """
+    page, board = visit.page, visit.page.locator("table.board")
+    assert cells(page) == ["30", "20", "10", "no ST"]
+    heading = board.get_by_role("columnheader", name="cell")
+    heading.get_by_role("button").click()
+    assert cells(page) == ["10", "20", "30", "no ST"]
+    expect(heading).to_have_attribute("aria-sort", "ascending")
+    heading.get_by_role("button").click()
+    assert cells(page) == ["no ST", "30", "20", "10"]
+    expect(heading).to_have_attribute("aria-sort", "descending")
+    board.get_by_role("columnheader", name="validation %").get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    assert cells(page) == ["30", "20", "10", "no ST"]
+    page.keyboard.press("Space")
+    assert cells(page) == ["no ST", "10", "20", "30"]
+    expect(heading).not_to_have_attribute("aria-sort", "descending")
+    gain = board.get_by_role("columnheader", name="ST gain").get_by_role("button")
+    for _ in range(2):
+        gain.click()
+        assert cells(page)[-1] == "no ST"
+
+
+def test_rows_are_found_by_words_and_by_axes(visit: Visit) -> None:
+    """Typing and choosing leave the rows that match, the count says how many, and one button brings all back.
+
+    What the keyboard is on has an outline.
+    """
+    page = visit.page
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "3px"
+    page.get_by_role("searchbox").focus()
+    page.keyboard.type("no st")
+    assert cells(page) == ["no ST"]
+    expect(page.locator(".filters output")).to_have_text("1 of 4 cells")
+    page.get_by_role("button", name="Show all").click()
+    expect(page.locator(".filters output")).to_have_text("4 cells")
+    page.get_by_label("locnet1.sizes").select_option("20")
+    assert cells(page) == ["20"]
+
+
+def test_figures_and_film_follow_the_keyboard(visit: Visit) -> None:
+    """A button shows the losses in place of the accuracies; arrow keys wind the film of a training, and it plays."""
+    page = visit.page
+    figure = page.locator("#s0-curves")
+    figure.scroll_into_view_if_needed()
+    expect(figure.locator(".ytitle")).to_have_text("validation accuracy, %")
+    button = figure.get_by_role("button", name="Training loss")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(figure.locator(".ytitle")).to_have_text("training loss, nats")
+    expect(button).to_have_attribute("aria-pressed", "true")
+    film = page.locator(".watch")
+    film.scroll_into_view_if_needed()
+    expect(film.locator("output")).to_have_text("step 20 of 20, epoch 2 of 2")
+    last = film.locator("canvas.output").first.evaluate("canvas => canvas.toDataURL()")
+    film.get_by_role("slider").focus()
+    page.keyboard.press("Home")
+    expect(film.locator("output")).to_have_text("before training, 0 of 20 steps")
+    assert film.locator("canvas.output").first.evaluate("canvas => canvas.toDataURL()") != last
+    film.get_by_role("button", name="Play").click()
+    expect(film.locator("output")).to_have_text("step 20 of 20, epoch 2 of 2")
+    expect(film.get_by_role("button")).to_have_text("Play")
+
+
+@pytest.mark.parametrize("visit", [{"scheme": "dark"}], indirect=True)
+def test_paper_is_light_and_cuts_no_figure(visit: Visit) -> None:
+    """Printed from a dark screen, the page is light, filters are gone, and figures fit a sheet."""
+    page = visit.page
+    page.emulate_media(media="print")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    expect(page.locator(".filters")).to_be_hidden()
+    widths = page.locator("svg.main-svg").evaluate_all("all => all.map(svg => svg.getBoundingClientRect().width)")
+    assert max(widths) <= 680
+    assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_hostile_names_run_nothing(browser: Browser, tmp_path: Path) -> None:
+    """Cells and a question that are markup are shown as they are, in tables and figures, and nothing of them runs."""
+    names = ("</script><script>window.ran = 1</script>", "<img src=x onerror='window.ran = 1'>", "__proto__")
+    path = write_page(tmp_path, labels=names, question="<svg onload='window.ran = 1'>")
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(path.as_uri())
+    expect(page.locator("h1")).to_have_text("<svg onload='window.ran = 1'>")
+    assert names[2] in cells(page)
+    for plot in page.locator(".plot").all():
+        plot.scroll_into_view_if_needed()
+        expect(plot.locator("svg.main-svg").first).to_be_attached()
+    assert names[1] in page.locator("#s0-curves .legendtext").all_text_contents()
+    assert page.evaluate("window.ran") is None
+    assert page.locator("main img[onerror]").count() == 0
+    assert complaints == []
+    page.close()

@@ -1,0 +1,121 @@
+"""A made-up sweep with everything that a page shows: curves, health, answers, images, snapshots, failures."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from made_up_results import ENVIRONMENT, Filler, planned, result, transformed
+from numpy.typing import NDArray
+
+from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.datasets.cache import CacheArrays, Recipe, open_or_build
+from stnbench.datasets.cache_manifest import Layout
+from stnbench.spec.result import EpochRecord, Failure, FailureKind, ScoredImages, SplitScore, TrialResult
+from stnbench.spec.sweep import Point
+from stnbench.spec.trial import TrialSpec
+from stnbench.spec.verdict import Verdict
+from stnbench.store.records import PlannedTrial
+from stnbench.store.store import Store
+
+SWEEP = "sizes"
+IMAGES = 120
+CLASSES = 43
+SIZES = (10, 20, 30)
+SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MadeUpPage:
+    """Where the parts of the page lie."""
+
+    layout: RunsLayout
+    data_root: Path
+    reports: Path
+
+
+def make_page(folder: Path, *, question: str = "How large must it be?", labels: tuple[str, ...] = ()) -> MadeUpPage:
+    """Fill a store, a data cache and the folder of an attempt; ``labels`` name the cells instead of their sizes."""
+    layout = RunsLayout(folder / "runs")
+    digest = _make_images(folder / "data")
+    specs = [transformed(size, seed=seed) for seed in SEEDS for size in SIZES]
+    twins = [spec.twin() for spec in specs[:: len(SIZES)]]
+    with Store.open(layout.root / "stnbench.db", writable=True) as store:
+        filler = Filler(store, SWEEP)
+        names = dict(zip(SIZES, labels or map(str, SIZES), strict=True))
+        filler.save([*map(planned, twins), *(_planned(spec, names) for spec in specs)], question=question)
+        rng = np.random.default_rng(1)
+        for skill, spec in [*((0.5, twin) for twin in twins), *zip((0.6, 0.7, 0.8) * len(SEEDS), specs, strict=True)]:
+            if spec is specs[-1]:
+                traceback = 'Traceback (most recent call last):\n  File "x.py", line 1\n    <b>boom</b>\nError: boom'
+                filler.fail(spec, Failure(kind=FailureKind.BUG, message="<b>boom</b> & more", traceback=traceback))
+            else:
+                token = filler.start(spec)
+                store.complete_attempt(token, _result(spec, token, skill, rng, digest), filler.started_at)
+    for spec in specs[:-1]:
+        _snapshots(layout.attempt(spec.trial_id, 1))
+    return MadeUpPage(layout=layout, data_root=folder / "data", reports=folder / "reports")
+
+
+def _planned(spec: TrialSpec, names: dict[int, str]) -> PlannedTrial:
+    size = spec.transformers[0].locnet.sizes[0]
+    return PlannedTrial(spec=spec, point=Point(labels=(("locnet1.sizes", names[size]),)), label=names[size])
+
+
+def _result(spec: TrialSpec, token: str, skill: float, rng: np.random.Generator, digest: str) -> TrialResult:
+    made = result(spec, token, 0, environment=replace(ENVIRONMENT, dataset_digest=f"train {digest}"))
+    labels = true_labels()
+    is_wrong = rng.random(IMAGES) > skill
+    said = np.where(is_wrong, (labels + 1) % CLASSES, labels)
+    scored = ScoredImages(labels=tuple(labels.tolist()), tracks=tuple(range(IMAGES)), rows=tuple(range(IMAGES)))
+    score = SplitScore(
+        split="validation",
+        images=IMAGES,
+        correct=int((~is_wrong).sum()),
+        loss=0.5,
+        predictions=tuple(said.tolist()),
+        scored=scored,
+    )
+    return replace(made, validation=score, epochs=tuple(_epoch(epoch, score.accuracy) for epoch in made.epochs))
+
+
+def _epoch(epoch: EpochRecord, accuracy: float) -> EpochRecord:
+    """An epoch of a curve that rises to the accuracy, healthy but for the first epoch."""
+    verdict = Verdict.IDENTITY if epoch.epoch == 1 else Verdict.HEALTHY
+    return replace(
+        epoch,
+        validation_accuracy=accuracy * (1 - 0.5**epoch.epoch),
+        health=tuple(replace(health, verdict=verdict, movement=0.1 * epoch.epoch) for health in epoch.health),
+    )
+
+
+def true_labels() -> NDArray[np.int64]:
+    """Of the made-up images."""
+    return np.arange(IMAGES, dtype=np.int64) % CLASSES
+
+
+def _make_images(data_root: Path) -> str:
+    def fill(arrays: CacheArrays) -> None:
+        arrays.images[:] = np.random.default_rng(0).integers(0, 256, arrays.images.shape, np.uint8)
+        arrays.labels[:] = true_labels()
+
+    layout = Layout(count=IMAGES, image_size=16, has_pose=False)
+    folder = data_root / "cache" / "made-up"
+    return open_or_build(folder, identity={"set": "made up"}, recipe=lambda: Recipe(layout=layout, fill=fill)).digest
+
+
+def _snapshots(folder: Path) -> None:
+    """Two images, watched at three moments by one transformer that shrinks what it reads."""
+    folder.mkdir(parents=True)
+    images = np.random.default_rng(2).integers(0, 256, (2, 3, 16, 16), np.uint8)
+    side = 9
+    axis = np.linspace(-1, 1, side, dtype=np.float32)
+    lattice = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    numbers: list[tuple[str, str]] = [("step", "<i8"), ("epoch", "<i8"), ("fill", "<f4")]
+    kind = np.dtype([*numbers, ("places", "<i8", (1, 2)), ("points", "<f4", (1, 2, side**2, 2))])
+    records = np.zeros(3, kind)
+    records["step"], records["epoch"], records["fill"], records["places"] = (0, 10, 20), (0, 1, 2), 128, (1, 1)
+    for index, scale in enumerate((1.0, 0.8, 0.6)):
+        records["points"][index] = scale * lattice
+    with AttemptLayout(folder).snapshots.open("wb") as file:
+        np.save(file, images, allow_pickle=False)
+        np.save(file, records, allow_pickle=False)

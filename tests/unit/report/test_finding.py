@@ -1,0 +1,339 @@
+"""Findings from a real store, and what every format says of them."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_results import NOW, Filler, result, transformed
+from numpy.typing import NDArray
+
+from stnbench.report import finding, latex, markdown, tabular
+from stnbench.report.board import Leaderboard
+from stnbench.report.findings import Findings
+from stnbench.report.findings_text import findings_parts
+from stnbench.report.output import read_leaderboard
+from stnbench.report.terminal import render_terminal
+from stnbench.spec.network import LecunSpec
+from stnbench.spec.result import ScoredImages
+from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
+from stnbench.spec.trial import SgdSpec, TrialSpec
+from stnbench.statistics.crossed import TRACKS_METHOD
+from stnbench.statistics.inference import Standing
+from stnbench.store.records import PlannedTrial
+from stnbench.store.store import Store
+
+IMAGES = 400
+LABELS = tuple(int(label) for label in np.arange(IMAGES) % 10)
+SCORED = ScoredImages(labels=LABELS, tracks=tuple((np.arange(IMAGES) // 20).tolist()), rows=tuple(range(IMAGES)))
+CHANCES = {(10, 0.01): 0.80, (20, 0.01): 0.88, (10, 0.02): 0.86, (20, 0.02): 0.95}
+TWIN = 0.75
+
+
+def axis(name: str, *values: float) -> Axis:
+    """An axis of numbers."""
+    choices = (Choice(label=f"{name}={value}", overrides=(Override(key=name, value=value),)) for value in values)
+    return Axis(name=name, choices=tuple(choices))
+
+
+def sweep(*, within: str = "") -> SweepSpec:
+    """Two sizes and two learning rates."""
+    axes = (axis("size", 10, 20), axis("rate", 0.01, 0.02))
+    return SweepSpec(name="grid", question="Which?", axes=axes, seeds=(1, 2, 3), within=within)
+
+
+def cells() -> list[tuple[PlannedTrial, float]]:
+    """Every trial of the sweep with the chance that its network is right; twins have one axis and little chance."""
+    found = []
+    for seed, (size, rate) in product((1, 2, 3), CHANCES):
+        spec = replace(transformed(size, seed=seed), optimizer=SgdSpec(learning_rate=rate))
+        labels = (("size", f"size={size}"), ("rate", f"rate={rate}"))
+        label = f"size={size} \u00b7 rate={rate}"
+        found.append((PlannedTrial(spec=spec, point=Point(labels=labels), label=label), CHANCES[size, rate]))
+        if size == 10:
+            point, label = Point(labels=labels[1:]), f"rate={rate} \u00b7 no ST"
+            found.append((PlannedTrial(spec=spec.twin(), point=point, label=label, is_twin=True), TWIN))
+    return found
+
+
+def right(spec: TrialSpec, chance: float) -> NDArray[np.bool_]:
+    """Which images a trial has right; tracks are alike."""
+    rng = np.random.default_rng(int(spec.trial_id, 16) % 2**32)
+    tracks = np.repeat(np.random.default_rng(0).normal(0, 0.1, IMAGES // 20), 20)
+    return rng.random(IMAGES) < np.clip(chance + tracks, 0, 1)
+
+
+Scored = Callable[[TrialSpec], ScoredImages | None]
+"""On which images a trial was scored; None where it does not say."""
+
+Fill = Callable[[SweepSpec, Scored], Leaderboard]
+
+
+def filled(
+    store: Store, spec: SweepSpec, scored: Scored, trials: Sequence[tuple[PlannedTrial, float]] = ()
+) -> Leaderboard:
+    """The leaderboard of the sweep, all of its trials, or those given, complete."""
+    trials = trials or cells()
+    filler = Filler(store, name="grid")
+    store.save_sweep(spec, [trial for trial, _ in trials], NOW)
+    for trial, chance in trials:
+        token, answers = filler.start(trial.spec), right(trial.spec, chance)
+        said = np.where(answers, LABELS, (np.array(LABELS) + 1) % 10)
+        made = result(trial.spec, token, int(answers.sum()), images=IMAGES)
+        validation = replace(made.validation, predictions=tuple(said.tolist()), scored=scored(trial.spec))
+        store.complete_attempt(token, replace(made, epochs=made.epochs[-1:], validation=validation), NOW)
+    return read_leaderboard(store, "grid")
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store, made once: migrations take longer than most tests."""
+    file = tmp_path_factory.mktemp("finding") / "empty.db"
+    Store.open(file, writable=True).close()
+    return file
+
+
+@pytest.fixture
+def fill(empty: Path, tmp_path: Path) -> Iterator[Fill]:
+    """Fills a store of its own."""
+    file = Path(shutil.copy(empty, tmp_path / "stnbench.db"))
+    with Store.open(file, writable=True) as store:
+        yield lambda spec, scored: filled(store, spec, scored)
+
+
+@pytest.fixture(scope="module")
+def whole(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Leaderboard]]:
+    """A store with the whole sweep, all trials on the same images; tests only read it."""
+    file = Path(shutil.copy(empty, tmp_path_factory.mktemp("whole") / "stnbench.db"))
+    with Store.open(file, writable=True) as store:
+        yield store, filled(store, sweep(), lambda _: SCORED)
+
+
+@pytest.fixture
+def board(whole: tuple[Store, Leaderboard]) -> Leaderboard:
+    """The leaderboard of that sweep."""
+    return whole[1]
+
+
+def findings_of(board: Leaderboard) -> Findings:
+    """Its findings."""
+    assert board.findings is not None
+    return board.findings
+
+
+def test_every_cell_is_compared_with_the_best(board: Leaderboard) -> None:
+    """The differences, standings and seeds needed are those of the leaderboard, and images say more."""
+    rows = {row.cell_id: row for row in board.rows}
+    pairs = findings_of(board).pairs
+    assert [pair.cell_id for pair in pairs] == [row.cell_id for row in board.rows[1:]]
+    for pair in pairs:
+        row = rows[pair.cell_id]
+        assert (pair.difference, pair.standing, pair.seeds_needed) == (row.behind, row.standing, row.seeds_needed)
+        assert pair.best_cell_id == board.rows[0].cell_id
+        assert (pair.standing is Standing.LOWER) == (pair.corrected_p <= 0.05)
+        assert pair.difference is not None
+        assert pair.over_images is not None
+        assert pair.over_images.mean == pytest.approx(pair.difference.mean)
+        assert pair.over_images.method == TRACKS_METHOD
+        assert pair.over_images_corrected_p is not None
+        assert pair.over_images_corrected_p >= pair.over_images.p_value
+        assert pair.improvement is not None
+        assert pair.improvement.mean < 0.5
+        assert pair.mcnemar is not None
+        alone = pair.mcnemar.only_cell - pair.mcnemar.only_base
+        assert alone == pytest.approx(3 * IMAGES * pair.difference.mean)
+        assert (pair.mcnemar.seeds, pair.mcnemar.images, pair.mcnemar.tracks) == (3, IMAGES, IMAGES // 20)
+
+
+def test_gains_are_over_twins(board: Leaderboard) -> None:
+    """Each cell with transformers has the gain of the leaderboard, with an interval over images."""
+    gains = findings_of(board).gains
+    assert {gain.cell_id: gain.difference for gain in gains} == {
+        row.cell_id: row.st_gain for row in board.rows if row.st_gain
+    }
+    assert len(gains) == 4
+    for gain in gains:
+        assert gain.over_images is not None
+        assert gain.over_images.mean == pytest.approx(gain.difference.mean)
+        assert gain.parameter_ratio == 1.0
+        assert not gain.is_equal_size
+
+
+def test_gains_are_over_networks_of_equal_size_where_the_sweep_has_them(empty: Path, tmp_path: Path) -> None:
+    """Each cell is compared with the wider twin that is nearest in parameters, beside the plain one."""
+    spec = transformed(10)
+    wider = [replace(spec.twin(), network=LecunSpec(sizes=sizes)) for sizes in ((9, 10, 11), (30, 30, 30))]
+    costs = {spec.cell_id: 1000, spec.twin().cell_id: 500, wider[0].cell_id: 950, wider[1].cell_id: 1900}
+    point = Point(labels=(("size", "size=10"),))
+    trials = [
+        PlannedTrial(spec=own.with_seed(seed), point=point, label=str(cost), is_twin=cost != 1000)
+        for (own, cost), seed in product(zip((spec, spec.twin(), *wider), costs.values(), strict=True), (1, 2))
+    ]
+    asked = SweepSpec(name="grid", question="?", axes=(axis("size", 10),), twins="equal_parameters")
+    with Store.open(Path(shutil.copy(empty, tmp_path / "stnbench.db")), writable=True) as store:
+        store.save_sweep(asked, trials, NOW)
+        for trial in trials:
+            token = Filler(store, name="grid").start(trial.spec)
+            cost = costs[trial.spec.cell_id]
+            made = result(trial.spec, token, 1000 + cost // 100 + trial.spec.seed)
+            store.complete_attempt(token, replace(made, cost=replace(made.cost, parameters=cost)), NOW)
+        plain, equal = findings_of(read_leaderboard(store, "grid")).gains
+    assert (plain.twin_cell_id, plain.is_equal_size, plain.parameter_ratio) == (spec.twin().cell_id, False, 0.5)
+    assert (equal.twin_cell_id, equal.is_equal_size, equal.parameter_ratio) == (wider[0].cell_id, True, 0.95)
+
+
+def test_effects_are_those_of_the_axes_without_twins(board: Leaderboard) -> None:
+    """Size 20 and rate 0.02 are better, by half of the differences of means; both explain the variance together."""
+    found = findings_of(board)
+    means = {row.label: row.score.mean for row in board.rows if row.score and not row.is_twin}
+    by_size = [means[f"size={size} \u00b7 rate=0.01"] + means[f"size={size} \u00b7 rate=0.02"] for size in (10, 20)]
+    effects = {effect.label: effect for effect in found.main_effects}
+    assert list(effects) == ["size=10", "size=20", "rate=0.01", "rate=0.02"]
+    assert effects["size=20"].effect.mean == pytest.approx((by_size[1] - by_size[0]) / 4)
+    assert effects["size=20"].mean == pytest.approx(by_size[1] / 2)
+    assert {effect.cells for effect in found.main_effects} == {4}
+    (pair,) = found.interactions
+    assert (pair.first, pair.second, pair.cells, pair.seeds) == ("size", "rate", 4, 3)
+    assert pair.corrected_p == pair.p_value
+    shares = [item.variance_explained for item in found.importances]
+    assert all(share is not None and 0 < share < 1 for share in shares)
+    assert any("Optuna's importances need 10 cells" in note for note in found.notes)
+
+
+def test_fronts_hold_the_best(board: Leaderboard) -> None:
+    """All cells cost the same here, so each front is the best cell."""
+    fronts = findings_of(board).pareto
+    assert [front.cost for front in fronts] == ["parameters", "flops", "epoch_duration_s"]
+    assert {front.cell_ids for front in fronts} == {(board.rows[0].cell_id,)}
+
+
+def test_within_an_axis_groups_are_compared_by_themselves(fill: Fill) -> None:
+    """Each rate has a best cell of its own; with one axis left, nothing is said of effects."""
+    found = findings_of(fill(sweep(within="rate"), lambda _: SCORED))
+    assert {pair.group for pair in found.pairs} == {"rate=0.01", "rate=0.02"}
+    assert len({pair.best_cell_id for pair in found.pairs}) == 2
+    assert {front.group for front in found.pareto} == {"rate=0.01", "rate=0.02"}
+    assert found.main_effects == found.interactions == found.importances == ()
+
+
+def test_older_scores_are_compared_over_seeds_alone(fill: Fill) -> None:
+    """Where the store does not know the images, the findings say so, and do without."""
+    found = findings_of(fill(sweep(), lambda _: None))
+    assert found.pairs
+    assert all(pair.over_images is pair.mcnemar is None and pair.improvement for pair in found.pairs)
+    assert any("does not say which images" in note for note in found.notes)
+
+
+def test_other_images_are_not_paired(fill: Fill) -> None:
+    """Cells that were scored on different images are compared over seeds alone, the others over images too."""
+    other = replace(SCORED, rows=tuple(range(1, IMAGES + 1)))
+    best = replace(transformed(20), optimizer=SgdSpec(learning_rate=0.02)).cell_id
+    found = findings_of(fill(sweep(), lambda spec: other if spec.cell_id == best else SCORED))
+    assert all(pair.over_images is None for pair in found.pairs)
+    assert sum(gain.over_images is not None for gain in found.gains) == 3
+
+
+def test_one_seed_has_no_interval_over_seeds_and_images(empty: Path, tmp_path: Path) -> None:
+    """McNemar's test speaks of its images; nothing is said of other seeds, nor of a chance or of seeds needed."""
+    with Store.open(Path(shutil.copy(empty, tmp_path / "stnbench.db")), writable=True) as store:
+        trials = [(trial, chance) for trial, chance in cells() if trial.spec.seed == 1]
+        found = findings_of(filled(store, replace(sweep(), seeds=(1,)), lambda _: SCORED, trials))
+    assert all(pair.mcnemar for pair in found.pairs)
+    for pair in found.pairs:
+        assert (pair.over_images, pair.over_images_corrected_p, pair.improvement, pair.seeds_needed) == (None,) * 4
+        assert pair.standing is Standing.UNDERPOWERED
+    assert all(gain.over_images is None for gain in found.gains)
+    assert [pair.p_value for pair in found.interactions] == [None]
+    assert not any("does not say which images" in note for note in found.notes)
+
+
+def test_unknown_tracks_are_said(fill: Fill) -> None:
+    """Without tracks every image counts for itself, and the method says so."""
+    found = findings_of(fill(sweep(), lambda _: replace(SCORED, tracks=())))
+    methods = {pair.over_images.method for pair in found.pairs if pair.over_images}
+    assert methods == {"t over seeds and images"}
+
+
+def test_of_large_sweeps_the_best_are_looked_at(fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best cells and their twins are compared image by image, and the findings say how many."""
+    monkeypatch.setattr(finding, "MOST_ANSWERED", 2)
+    monkeypatch.setattr(finding, "FEWEST_ANSWERED", 2)
+    found = findings_of(fill(sweep(), lambda _: SCORED))
+    assert [pair.over_images is not None for pair in found.pairs[:2]] == [True, False]
+    assert any("the 2 best cells" in note for note in found.notes)
+
+
+def test_the_same_store_gives_the_same_findings(whole: tuple[Store, Leaderboard]) -> None:
+    """Read again, everything is equal to the last digit, in every format."""
+    store, board = whole
+    again = read_leaderboard(store, "grid")
+    assert again == board
+    for write in (markdown.to_markdown, latex.to_latex, tabular.to_csv, tabular.to_json):
+        assert write([again]) == write([board])
+    assert read_leaderboard(store, "grid", findings=False) == replace(board, findings=None)
+
+
+def test_markdown_has_a_section_for_each_kind(board: Leaderboard) -> None:
+    """Each once, with tables of which all lines have as many columns."""
+    written = markdown.to_markdown([board])
+    for heading in (
+        "Differences",
+        "Gains of transformers",
+        "Main effects",
+        "Interactions",
+        "Importance",
+        "Pareto fronts",
+    ):
+        assert written.count(f"\n## {heading}\n") == 1
+    tables = [block.splitlines() for block in written.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 5
+    for lines in tables:
+        assert len({line.count("|") for line in lines}) == 1
+
+
+def test_long_tables_are_cut(board: Leaderboard) -> None:
+    """Of many cells the best are shown, of many choices those that matter; the rest is counted."""
+    found = findings_of(board)
+    many = replace(found, pairs=found.pairs * 30, main_effects=found.main_effects * 30)
+    parts = {part.heading: part for part in findings_parts(replace(board, findings=many))}
+    assert len(parts["Differences"].columns[0].cells) == 20
+    assert parts["Differences"].below[0] == "130 cells further down: --format json has them."
+
+
+def test_programs_get_all_of_it(board: Leaderboard) -> None:
+    """JSON has every finding under one key, CSV what is of one cell in its line."""
+    plain = json.loads(tabular.to_json([board]))
+    assert set(plain["findings"]) == {
+        "differences", "gains", "main_effects", "interactions", "importances", "pareto", "notes",
+    }  # fmt: skip
+    assert [item["cell_id"] for item in plain["findings"]["differences"]] == [
+        row["cell_id"] for row in plain["rows"][1:]
+    ]
+    best, *others = csv.DictReader(io.StringIO(tabular.to_csv([board])))
+    assert best["mcnemar_p"] == best["behind_over_images_mean"] == ""
+    for line, item in zip(others, plain["findings"]["differences"], strict=True):
+        assert float(line["behind_over_images_mean"]) == item["over_images"]["mean"]
+        assert float(line["behind_p_corrected"]) == item["p_corrected"]
+        assert int(line["mcnemar_only_best"]) == item["mcnemar"]["only_base"]
+        assert line["seeds_needed"] == ("" if item["seeds_needed"] is None else str(item["seeds_needed"]))
+
+
+def test_underpowered_rows_say_how_many_seeds_it_takes(board: Leaderboard) -> None:
+    """In every table; the number is above that of the seeds there are."""
+    (index,) = (place for place, row in enumerate(board.rows) if row.label == "size=20 \u00b7 rate=0.01")
+    behind = board.rows[index].behind
+    assert behind is not None
+    shown = replace(board.rows[index], standing=Standing.UNDERPOWERED, seeds_needed=1234)
+    rows = (*board.rows[:index], shown, *board.rows[index + 1 :])
+    for write in (markdown.to_markdown, latex.to_latex):
+        assert "underpowered (needs about 1,234 seeds)" in write([replace(board, rows=rows)])
+    assert "underpowered (needs about 1,234 seeds)" in render_terminal(replace(board, rows=rows))
+    few = replace(shown, seeds_needed=2)
+    rows = (*board.rows[:index], few, *board.rows[index + 1 :])
+    assert f"needs about {behind.n + 1} seeds" in markdown.to_markdown([replace(board, rows=rows)])
