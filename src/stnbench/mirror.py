@@ -18,6 +18,9 @@ from stnbench.spec.states import AttemptState
 from stnbench.store.records import SweepRecord
 from stnbench.store.store import Store
 
+_TIMEOUT_S: Final = 24 * 3600.0
+"""A person who asks for a replay waits for it: some 10 runs a second."""
+
 _REMOTE: Final = ("http://", "https://")
 
 
@@ -31,14 +34,17 @@ def main(arguments: Sequence[str]) -> int:
     uri = tracking_uri(layout)
     if options.serve:
         return _serve(layout, uri, options.port)
-    with Store.open(layout.store, writable=False) as store:
-        sweeps = _chosen(store.sweeps(), options.sweep)
+    if not Store.exists(layout.store):
+        Store.open(layout.store, writable=False).close()  # which says what is missing, and makes nothing
     with open_session(layout, SessionOptions(tracking_uri=uri)) as session:
+        sweeps = _chosen(session.store.sweeps(), options.sweep)
         session.store.forget_mirrored(hide_passwords(uri))
         is_done = True
         for record in sweeps:
-            board = read_leaderboard(session.store, record.spec.name)
-            done = session.sync_mirror(record.spec, cell_views(board))
+            cells = cell_views(read_leaderboard(session.store, record.spec.name, findings=False))
+            trials = sum(record.counts.values())
+            print(f"{record.spec.name}: {trials} trials, {len(cells)} cells with a score", file=sys.stderr)
+            done = session.sync_mirror(record.spec, cells, timeout_s=_TIMEOUT_S)
             print(f"{record.spec.name}: {'shown' if done else 'NOT shown whole'} in {hide_passwords(uri)}")
             is_done = is_done and done
         if options.pictures:
@@ -76,14 +82,19 @@ def _serve(layout: RunsLayout, uri: str, port: int) -> int:
     """
     if uri.startswith(_REMOTE):
         raise SpecError(f"MLflow is served at {hide_passwords(uri)} already", remedy="open it there")
-    from stnbench.tracking.mlflow import initialise
+    from stnbench.tracking.mlflow_database import initialise
 
     layout.root.mkdir(parents=True, exist_ok=True)
     initialise(uri)
-    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    print(f"MLflow on {address(port)} (Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     artifacts = ["--artifacts-destination", str(layout.mlflow_artifacts), "--port", str(port), "--workers", "1"]
     return subprocess.run([*command, *artifacts], check=False).returncode  # noqa: S603 - our own command line
+
+
+def address(port: int) -> str:
+    """Where MLflow's pages are on this machine: those for training, which are not what they show by themselves."""
+    return f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import json
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from stnbench.spec.codec import from_json
 from stnbench.spec.result import (
     Cost,
     Environment,
@@ -27,8 +29,10 @@ from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
-from stnbench.tracking.mlflow import MlflowTracker, initialise
+from stnbench.tracking.mlflow import MlflowTracker
+from stnbench.tracking.mlflow_database import initialise
 from stnbench.tracking.null import NullTracker
+from stnbench.tracking.saved_views import saved_views
 
 # MLflow 3.17 uses what SQLAlchemy 2.1 calls deprecated, once, when its store is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -46,7 +50,7 @@ ENVIRONMENT = Environment(
     device="cpu",
     threads=2,
     versions=(("torch", "2.7"),),
-    dataset_digest="d1",
+    dataset_digest="train d1, test d2",
 )
 
 
@@ -81,6 +85,7 @@ def running(named: str = "first", *, epochs: int = 0, seed: int = 1, number: int
         trial_id=spec.trial_id,
         cell_id=spec.cell_id,
         label="size 20",
+        axes=(("size", "20"),),
         is_twin=False,
         spec=spec,
         number=number,
@@ -116,6 +121,7 @@ def cell(*, seeds: int = 2, mean: float = 0.5, low: float | None = 0.25, high: f
         sweep=SWEEP.name,
         cell_id=running().cell_id,
         label="size 20",
+        axes=(("size", "20"),),
         is_twin=False,
         seeds=seeds,
         mean=mean,
@@ -234,8 +240,8 @@ class TestMlflow(TrackerContract):
         experiment = client.get_experiment_by_name(sweep)
         return sorted(client.search_runs([experiment.experiment_id]), key=lambda run: run.info.run_name)
 
-    def test_a_complete_attempt_is_one_finished_run(self, tracker: Tracker, client: Any) -> None:
-        """Name, tags, parameters, times and last values are those of the view."""
+    def test_a_complete_attempt_is_one_finished_run(self, tracker: Tracker, client: Any, tmp_path: Path) -> None:
+        """Name, tags, parameters, data, times and last values are those of the view."""
         tracker.show_attempt(complete(number=2))
         [run] = self.runs(client)
         assert run.info.run_name == "size 20 · seed 1 · attempt 2"
@@ -253,8 +259,11 @@ class TestMlflow(TrackerContract):
             "mlflow.source.git.commit": COMMIT,
         }
         assert expected.items() <= run.data.tags.items()
-        assert run.data.params["network.sizes"] == "[108,200,100]"
-        assert run.data.params["transformers.1.transformer.family"] == "affine"
+        assert run.data.params == {"axis.size": "20", "seed": "1"}
+        text = client.download_artifacts(run.info.run_id, "specification.json", str(tmp_path))
+        assert from_json(TrialSpec, Path(text).read_text(), where="the artifact") == view.spec
+        datasets = {(one.dataset.name, one.dataset.digest, one.tags[0].value) for one in run.inputs.dataset_inputs}
+        assert datasets == {("signs train", "d1", "training"), ("signs test", "d2", "testing")}
         assert run.data.metrics["validation_accuracy_final"] == 0.9
         assert run.data.metrics["test_accuracy"] == 0.8
         assert run.data.metrics["train_loss"] == 1 / 3
@@ -372,11 +381,11 @@ class TestMlflow(TrackerContract):
         """MLflow writes parameters once; a run whose parameters are not the trial's gives way to a new one."""
         experiment = client.get_experiment_by_name(SWEEP.name)
         old = client.create_run(experiment.experiment_id, tags={"token": "first"}, run_name="old")
-        client.log_param(old.info.run_id, "network.sizes", "[1,2,3]")
+        client.log_param(old.info.run_id, "axis.size", "30")
         tracker.show_attempt(complete())
         [run] = self.runs(client)
         assert run.info.run_id != old.info.run_id
-        assert run.data.params["network.sizes"] == "[108,200,100]"
+        assert run.data.params["axis.size"] == "20"
 
     def test_a_new_label_renames_the_run(self, tracker: Tracker, client: Any) -> None:
         """An edited sweep may call a cell by another name."""
@@ -403,7 +412,7 @@ class TestMlflow(TrackerContract):
         tracker.show_attempt(complete("second", seed=2))
         experiment = client.get_experiment_by_name(SWEEP.name)
         assert experiment.lifecycle_stage == "active"
-        assert experiment.tags["mlflow.note.content"] == "Another?"
+        assert experiment.tags["mlflow.note.content"].startswith("Another?\n\n")
         assert [run.info.run_name for run in self.runs(client)] == ["size 20 · seed 1", "size 20 · seed 2"]
 
     def test_a_gallery_has_a_picture_a_step(self, tracker: Tracker, client: Any) -> None:
@@ -417,6 +426,47 @@ class TestMlflow(TrackerContract):
         assert steps == [0, 10, 200]
         assert {name.split("+")[0] for name in names} == {"transformers"}
         assert run.data.tags["mlflow.loggedImages"] == "True"
+
+    def test_a_sweep_offers_views_of_its_own(self, tracker: Tracker, client: Any) -> None:
+        """Its description links to each, and what they search for is what there is."""
+        experiment = client.get_experiment_by_name(SWEEP.name)
+        tracker.show_attempt(complete())
+        tracker.show_cell(cell())
+        found = {}
+        for view in saved_views(SWEEP):
+            assert json.loads(experiment.tags[view.tag])["name"] == view.name
+            assert f"[{view.name}]({view.address(experiment.experiment_id)})" in experiment.tags["mlflow.note.content"]
+            runs = client.search_runs([experiment.experiment_id], view.search, order_by=[f"{view.order_by} DESC"])
+            found[view.key] = [run.info.run_name for run in runs]
+        assert found == {"cells": ["size 20 · mean of 2 seeds"], "runs": ["size 20 · seed 1"]}
+
+    def test_no_experiment_stands_there_empty(self, client: Any) -> None:
+        """MLflow's own, which it makes with its database, is put away."""
+        assert [one.name for one in client.search_experiments()] == []
+
+    def test_a_replay_finds_all_runs_at_once_and_writes_nothing(
+        self, tracker: Tracker, client: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Beyond a few, runs of an earlier process are read together; those shown already are left as they are."""
+        monkeypatch.setattr("stnbench.tracking.mlflow.SEARCHES_BEFORE_INDEX", 2)
+        views = [complete(f"token {seed}", seed=seed) for seed in range(1, 8)]
+        for view in views:
+            tracker.show_attempt(view)
+        tracker.show_cell(cell())
+        before = {run.info.run_id for run in self.runs(client)}
+        again = MlflowTracker(f"{client.tracking_uri}", None)
+        again.open_sweep(SWEEP)
+        searches, writes = [], []
+        search = again._client.search_runs
+        monkeypatch.setattr(again._client, "search_runs", lambda *a, **k: (searches.append(a), search(*a, **k))[1])
+        for name in ("create_run", "log_batch", "log_text", "log_inputs", "set_terminated", "delete_run"):
+            monkeypatch.setattr(again._client, name, lambda *a, **_: writes.append(a))
+        for view in views:
+            again.show_attempt(view)
+        again.show_cell(cell())
+        assert {run.info.run_id for run in self.runs(client)} == before
+        assert len(before) == 8
+        assert (len(searches), writes) == (3, [])
 
     def test_artifacts_lie_where_they_were_asked_for(self, tracker: Tracker, client: Any, tmp_path: Path) -> None:
         """An experiment's artifacts are below the folder given, not in the working directory."""

@@ -1,5 +1,6 @@
 """A sweep whose store, or whose MLflow, is on a server."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from commands import Workplace, kill_tree
+from playwright.sync_api import ConsoleMessage, Page, Request, Response, expect, sync_playwright
 from postgres import database, needs_postgres
 from sqlalchemy import make_url
 
@@ -25,6 +27,8 @@ from stnbench.spec.states import TrialState
 from stnbench.store.store import Store
 
 pytestmark = pytest.mark.slow
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +141,81 @@ def wait_until_healthy(address: str, server: "subprocess.Popen[bytes]", log: Pat
             time.sleep(0.1)
 
 
+@dataclass
+class Visitor:
+    """A person who browses MLflow's pages, and what there was to complain of. Playwright adds attributes to it."""
+
+    page: Page
+    address: str
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Listen to the page."""
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self.note_message)
+        self.page.on("request", self.note_request)
+        self.page.on("response", self.note_response)
+
+    def note_message(self, message: ConsoleMessage) -> None:
+        """Note an error; of a resource that is not there, the response tells more."""
+        harmless = ("Failed to load resource", "ResizeObserver loop")
+        if message.type == "error" and not any(text in message.text for text in harmless):
+            self.complaints.append(message.text)
+
+    def note_request(self, request: Request) -> None:
+        """Note what leaves this machine."""
+        if not request.url.startswith((self.address, "data:", "blob:")):
+            self.complaints.append(request.url)
+
+    def note_response(self, response: Response) -> None:
+        """Note what failed; that nobody is logged in is no failure."""
+        if response.status >= 400 and not response.url.endswith("/users/current"):
+            self.complaints.append(f"{response.status} {response.url}")
+
+    def open(self, path: str) -> None:
+        """Go to a page."""
+        self.page.goto(f"{self.address}/{path}")
+
+    def sees(self, *texts: str) -> None:
+        """Wait until each text is there."""
+        for text in texts:
+            expect(self.page.get_by_text(text).first).to_be_visible(timeout=60_000)
+
+
+@contextlib.contextmanager
+def visit(address: str, width_px: int = 1280) -> Iterator[Visitor]:
+    """Headless Chromium in front of MLflow's pages; root may not use its sandbox."""
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        visitor = Visitor(browser.new_page(viewport={"width": width_px, "height": 900}), address)
+        yield visitor
+        browser.close()
+    assert visitor.complaints == []
+
+
+def browse(address: str, experiment: str, run: str) -> None:
+    """From the list of sweeps by way of the description to the cells, their runs, one run and its gallery."""
+    with visit(address) as visitor:
+        visitor.open("#/experiments?workflowType=machine_learning")
+        visitor.sees("tiny-affine", "Does it run?")
+        visitor.open(f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=cells")
+        visitor.sees("affine · mean of 1 seed", "validation_accuracy_mean", "1 matching run")
+        visitor.open(f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=runs")
+        visitor.sees("affine · seed 1", "signs train", "validation_accuracy_final", "1 matching run")
+        visitor.open(f"#/experiments/{experiment}/runs/{run}?workflowType=machine_learning")
+        visitor.sees("affine · seed 1", "Finished", "reports/tiny-affine/index.html", "axis.transformer")
+        visitor.open(f"#/experiments/{experiment}/runs/{run}/model-metrics?workflowType=machine_learning")
+        visitor.page.get_by_placeholder("Search metric charts").fill("^transformers$")
+        picture = visitor.page.get_by_role("img").and_(visitor.page.locator("[src*=transformers]")).first
+        expect(picture).to_be_visible(timeout=60_000)
+
+
 def test_a_sweep_is_shown_by_a_remote_mlflow(workplace: Workplace, mlflow_server: tuple[str, Path]) -> None:
-    """``MLFLOW_TRACKING_URI`` moves what is shown to a server, artifacts too, and nothing of it is kept here."""
+    """``MLFLOW_TRACKING_URI`` moves what is shown to a server, artifacts too, and nothing of it is kept here.
+
+    A person who looks at it with a browser finds the sweep, its cell, its run and the gallery, and nothing broken.
+    """
     address, behind = mlflow_server
     here = ServedWorkplace(workplace.folder, workplace.data, {"MLFLOW_TRACKING_URI": address})
     done = here.run("sweep", "tiny", "transformer=affine", "seeds=[1]", "twins=false")
@@ -155,3 +232,13 @@ def test_a_sweep_is_shown_by_a_remote_mlflow(workplace: Workplace, mlflow_server
     [(_, accuracy)] = outcomes(str(here.runs / "stnbench.db"), "tiny-affine").values()
     assert run == ("FINISHED", pytest.approx(accuracy))
     assert locations["tiny-affine"].startswith("mlflow-artifacts:")
+
+    pictured = here.run("mirror", "--pictures")
+    assert pictured.returncode == 0, pictured.stderr
+    with closing(sqlite3.connect(behind)) as connection:
+        [(experiment, shown)] = connection.execute(
+            "select experiment_id, run_uuid from runs where name = 'affine · seed 1' and lifecycle_stage = 'active'"
+        ).fetchall()
+    if CHROMIUM is None:
+        pytest.skip("shown, but not looked at: chromium is not installed (Debian: apt-get install chromium)")
+    browse(address, str(experiment), shown)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stnbench import mirror
-from stnbench.core.errors import SpecError
+from stnbench.core.errors import SpecError, StnbenchError
 
 
 def test_a_server_is_not_served_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,3 +15,17 @@ def test_a_server_is_not_served_again(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(SpecError, match=r"served at https://me:\*\*\*@host:5000 already"):
         mirror.main(["--serve"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_there_is_no_store_none_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay in the wrong folder says so, and leaves it as it was."""
+    monkeypatch.setenv("STNBENCH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(StnbenchError):
+        mirror.main([])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_pages_for_training_are_the_ones_that_are_named() -> None:
+    """MLflow's own first page is for prompts and agents."""
+    assert mirror.address(5001) == "http://127.0.0.1:5001/#/experiments?workflowType=machine_learning"

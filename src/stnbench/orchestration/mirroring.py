@@ -37,6 +37,12 @@ class Mirror(Observer):
         self._failure = ""
         self._thread: threading.Thread | None = None
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether its tracker failed, so that it shows nothing any more."""
+        with self._changed:
+            return bool(self._failure)
+
     @override
     def launched(self, attempt: RunningAttempt) -> None:
         self.show([running_view(self._sweep.name, attempt)])
@@ -71,6 +77,8 @@ class Mirror(Observer):
         shown = self._collect()
         if shown:
             store.set_mirrored(tracker_name, shown)
+        if not is_done:
+            self._warn(f"MLflow does not show everything yet; go on with: python -m stnbench.mirror {self._sweep.name}")
         return is_done and not self._failure
 
     def close(self) -> None:

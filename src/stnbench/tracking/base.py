@@ -8,16 +8,21 @@ from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitS
 from stnbench.spec.states import AttemptState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
+from stnbench.statistics.inference import Estimate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptView:
-    """Everything a tracker shows of one attempt, as the store knows it at one moment. Times are unix milliseconds."""
+    """Everything a tracker shows of one attempt, as the store knows it at one moment. Times are unix milliseconds.
+
+    ``axes`` are pairs of an axis of the sweep and the trial's label on it.
+    """
 
     sweep: str
     trial_id: str
     cell_id: str
     label: str
+    axes: tuple[tuple[str, str], ...]
     is_twin: bool
     spec: TrialSpec
     number: int
@@ -37,12 +42,15 @@ class AttemptView:
 class CellView:
     """The summary of one cell over its seeds: accuracies are shares in [0, 1] on the validation split.
 
-    ``health`` says how its transformers are: ``healthy``, ``2 collapsed, 1 healthy``; empty where it is not known.
+    ``rank`` is 1 for the best and for those that cannot be told from it, ``rank_text`` says how far it goes: ``1-3``.
+    ``standing`` compares with the best in a word, ``st_gain`` is the accuracy gained over the cell's twin; each is None
+    or empty where it is not known. ``health`` says how its transformers are: ``healthy``, ``2 collapsed, 1 healthy``.
     """
 
     sweep: str
     cell_id: str
     label: str
+    axes: tuple[tuple[str, str], ...]
     is_twin: bool
     seeds: int
     mean: float
@@ -50,6 +58,10 @@ class CellView:
     high: float | None
     method: str
     cost: Cost | None
+    rank: int | None = None
+    rank_text: str = ""
+    standing: str = ""
+    st_gain: Estimate | None = None
     health: str = ""
 
 

@@ -5,11 +5,7 @@ that MLflow's table can be sorted and filtered. Runs are found again by their ta
 """
 
 import io
-import os
-import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +14,15 @@ from typing_extensions import override
 
 from stnbench.spec.states import AttemptState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.tracking import shown
+from stnbench.tracking import described, shown
 from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
+from stnbench.tracking.dataset_inputs import DatasetInput, dataset_inputs
+from stnbench.tracking.mlflow_database import initialise, open_client
+from stnbench.tracking.saved_views import saved_views
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
-SQLITE_PREFIX = "sqlite:///"
 _GALLERIES = "images"
 """The folder of artifacts in which MLflow keeps galleries; a name there is ``key+step+number+timestamp+...``."""
 
@@ -38,42 +35,11 @@ STATUSES = {
     AttemptState.LOST: "KILLED",
     AttemptState.STOPPED: "KILLED",
 }
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-"""Read by MLflow from the environment when it is imported; what a person has set there stays."""
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Of an experiment: MLflow's pages then offer what is for training, and not for prompts."""
 
-
-def initialise(tracking_uri: str) -> None:
-    """Make MLflow's database, or check that this MLflow can use it.
-
-    Called once by one process before any other: processes that make it together break it. A SQLite database is put into
-    write-ahead logging, so that MLflow's pages and a sweep do not wait for each other.
-    Raises: mlflow.exceptions.MlflowException when the database is another MLflow version's; it names the command that
-        upgrades it.
-    """
-    if not tracking_uri.startswith(SQLITE_PREFIX):
-        _client(tracking_uri)
-        return
-    database = Path(tracking_uri.removeprefix(SQLITE_PREFIX))
-    if not database.exists():
-        _make_database(database)
-    _client(tracking_uri)
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-
-
-def _make_database(database: Path) -> None:
-    """Make the database beside its place and move it there whole: MLflow cannot use one that was half made.
-
-    It takes seconds, in which a sweep may well be killed.
-    """
-    with tempfile.TemporaryDirectory(prefix=f".{database.name}.", dir=database.parent) as folder:
-        half_made = Path(folder) / database.name
-        _client(f"{SQLITE_PREFIX}{half_made}")
-        half_made.replace(database)
+SEARCHES_BEFORE_INDEX = 16
+"""Runs of an earlier process are looked for one by one; where there are more, all of a sweep are read at once."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -86,6 +52,19 @@ class _ShownRun:
     tags: dict[str, str]
     parameters: dict[str, str]
     measures: set[shown.Measure] = field(default_factory=set)
+    datasets: set[tuple[str, str]] = field(default_factory=set)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Experiment:
+    """One experiment, and what is known of its runs: which tokens were looked for, and the runs not looked for yet.
+
+    ``others`` is None until all were read; a token that is looked for again is searched for.
+    """
+
+    experiment_id: str
+    looked_for: set[str] = field(default_factory=set)
+    others: "dict[str, Run] | None" = None
 
 
 class MlflowTracker(Tracker):
@@ -96,35 +75,46 @@ class MlflowTracker(Tracker):
 
     def __init__(self, tracking_uri: str, artifact_location: Path | None) -> None:
         initialise(tracking_uri)
-        self._client = _client(tracking_uri)
+        self._client = open_client(tracking_uri)
         self._artifact_location = artifact_location
         self._runs: dict[str, _ShownRun] = {}
+        self._experiments: dict[str, _Experiment] = {}
 
     @override
     def open_sweep(self, sweep: SweepSpec) -> None:
         experiment = self._open_experiment(sweep.name)
-        for key, value in {"sweep": sweep.name, shown.NOTE: sweep.question}.items():
+        own = experiment.experiment_id
+        self._experiments[sweep.name] = _Experiment(experiment_id=own)
+        views = saved_views(sweep)
+        note = described.sweep_note(sweep, {view.name: view.address(own) for view in views})
+        tags = {"sweep": sweep.name, shown.NOTE: note, **KIND}
+        tags |= {view.tag: view.value(len(views) - index) for index, view in enumerate(views)}
+        for key, value in tags.items():
             if experiment.tags.get(key) != value:
-                self._client.set_experiment_tag(experiment.experiment_id, key, value)
+                self._client.set_experiment_tag(own, key, value)
 
     @override
     def show_attempt(self, view: AttemptView) -> None:
-        parameters = shown.run_parameters(view.spec)
+        parameters = shown.run_parameters(view)
         # Taken out until all went well: after an error, MLflow is asked again what it holds.
         run = self._runs.pop(view.token, None) or self._find_attempt(view, parameters)
         if run is None:
-            run = self._create(view.sweep, shown.run_name(view), shown.run_tags(view), view.started_at_ms)
+            tags = {key: value for key, value in shown.run_tags(view).items() if key != "specification"}
+            run = self._create(view.sweep, shown.run_name(view), tags, view.started_at_ms)
+        if "specification" not in run.tags:
+            self._client.log_text(run.run_id, shown.specification_text(view.spec), shown.SPECIFICATION)
         self._log(run, shown.run_tags(view), parameters, shown.run_measures(view))
+        self._log_datasets(run, dataset_inputs(view))
         self._rename(run, shown.run_name(view))
         self._set_status(run, STATUSES[view.state], view.finished_at_ms)
         self._runs[view.token] = run
 
     @override
     def show_cell(self, view: CellView) -> None:
-        values = shown.cell_values(view)
+        values, parameters = shown.cell_values(view), shown.axis_parameters(view.axes)
         found = self._find(view.sweep, shown.cell_token(view.cell_id))
-        if found is not None and not found.data.metrics.keys() <= values.keys():
-            self._client.delete_run(found.info.run_id)  # MLflow cannot take one metric back
+        if found is not None and not _can_become(found, parameters, values):
+            self._client.delete_run(found.info.run_id)
             found = None
         run = (
             self._create(view.sweep, shown.cell_name(view), shown.cell_tags(view), None)
@@ -132,8 +122,8 @@ class MlflowTracker(Tracker):
             else _known(found)
         )
         changed = found is None or found.data.metrics != values
-        step = self._next_step(run) if changed else 0
-        self._log(run, shown.cell_tags(view), {}, _at_step(values, step) if changed else [])
+        step = self._next_step(run) if found is not None and changed else 0
+        self._log(run, shown.cell_tags(view), parameters, _at_step(values, step) if changed else [])
         self._rename(run, shown.cell_name(view))
         self._set_status(run, FINISHED, None)
 
@@ -205,25 +195,38 @@ class MlflowTracker(Tracker):
                 return
 
     def _find(self, sweep: str, token: str) -> "Run | None":
-        experiment = self._open_experiment(sweep)
-        return next(self._search(experiment.experiment_id, f"tags.token = '{token}'"), None)
+        known = self._known_experiment(sweep)
+        is_first = token not in known.looked_for
+        known.looked_for.add(token)
+        if is_first and known.others is None and len(known.looked_for) > SEARCHES_BEFORE_INDEX:
+            known.others = {run.data.tags.get("token", ""): run for run in self._search(known.experiment_id, "")}
+        if is_first and known.others is not None:
+            return known.others.pop(token, None)
+        return next(self._search(known.experiment_id, f"tags.token = '{token}'"), None)
+
+    def _known_experiment(self, sweep: str) -> _Experiment:
+        if sweep not in self._experiments:
+            self._experiments[sweep] = _Experiment(experiment_id=self._open_experiment(sweep).experiment_id)
+        return self._experiments[sweep]
 
     def _find_attempt(self, view: AttemptView, parameters: Mapping[str, str]) -> _ShownRun | None:
         """The run of an attempt shown by an earlier process; one that says something else of the trial is replaced."""
         found = self._find(view.sweep, view.token)
         if found is None:
             return None
-        if not found.data.params.items() <= parameters.items():
-            self._client.delete_run(found.info.run_id)  # parameters are write-once
+        if not _can_become(found, parameters):
+            self._client.delete_run(found.info.run_id)
             return None
-        return _known(found)
+        run = _known(found)
+        measures = shown.run_measures(view)
+        if found.data.metrics == {one.key: one.value for one in measures}:
+            run.measures.update(measures)  # points arrive in order: where the last are there, all are
+        return run
 
     def _create(self, sweep: str, name: str, tags: Mapping[str, str], start_ms: int | None) -> _ShownRun:
         """A new run. It has its token from the first moment, so that one left behind is found again."""
-        experiment = self._open_experiment(sweep)
-        return _known(
-            self._client.create_run(experiment.experiment_id, start_time=start_ms, tags=dict(tags), run_name=name)
-        )
+        known = self._known_experiment(sweep)
+        return _known(self._client.create_run(known.experiment_id, start_time=start_ms, tags=dict(tags), run_name=name))
 
     def _log(
         self,
@@ -250,6 +253,22 @@ class MlflowTracker(Tracker):
         run.parameters |= new_parameters
         run.tags |= new_tags
 
+    def _log_datasets(self, run: _ShownRun, datasets: Sequence[DatasetInput]) -> None:
+        from mlflow.entities import Dataset, InputTag
+        from mlflow.entities import DatasetInput as MlflowInput
+
+        new = [one for one in datasets if (one.name, one.digest) not in run.datasets]
+        if new:
+            inputs = [
+                MlflowInput(
+                    Dataset(name=one.name, digest=one.digest, source_type="stnbench", source=one.source),
+                    [InputTag("mlflow.data.context", one.context)],
+                )
+                for one in new
+            ]
+            self._client.log_inputs(run.run_id, inputs)
+            run.datasets |= {(one.name, one.digest) for one in new}
+
     def _rename(self, run: _ShownRun, name: str) -> None:
         if run.name != name:
             self._client.update_run(run.run_id, name=name)
@@ -270,12 +289,10 @@ class MlflowTracker(Tracker):
         return max((metric.step for metric in history), default=-1) + 1
 
 
-def _client(tracking_uri: str) -> "MlflowClient":
-    for variable, value in QUIET.items():
-        os.environ.setdefault(variable, value)
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=tracking_uri)
+def _can_become(run: "Run", parameters: Mapping[str, str], values: Mapping[str, float] | None = None) -> bool:
+    """Whether a run can be made to say this: parameters are written once, and no metric can be taken back."""
+    has_only = values is None or run.data.metrics.keys() <= values.keys()
+    return run.data.params.items() <= parameters.items() and has_only
 
 
 def _known(run: "Run") -> _ShownRun:
@@ -285,6 +302,7 @@ def _known(run: "Run") -> _ShownRun:
         status=run.info.status,
         tags=dict(run.data.tags),
         parameters=dict(run.data.params),
+        datasets={(one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs} if run.inputs else set(),
     )
 
 

@@ -1,27 +1,35 @@
 """What a run in MLflow says of an attempt or a cell: names, tags, parameters and metrics. Pure; no MLflow here.
 
-The limits are MLflow's: 6,000 characters a parameter, 8,000 a tag.
+The limits are MLflow's: 250 characters a key, 6,000 a parameter, 8,000 a tag.
 """
 
+import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from stnbench.core.identity import Json
-from stnbench.spec.codec import to_plain
+from stnbench.spec.codec import to_identity, to_plain
 from stnbench.spec.health import judge_attempt
-from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore, TransformerHealth
+from stnbench.spec.result import Cost, Environment, EpochRecord, SplitScore, TransformerHealth
 from stnbench.spec.states import AttemptState
 from stnbench.spec.sweep import show_value
 from stnbench.spec.trial import TrialSpec
+from stnbench.tracking import described
 from stnbench.tracking.base import AttemptView, CellView
 
 PARAMETER_LIMIT = 6000
-NOTE_LIMIT = 6000
+KEY_LIMIT = 250
+MESSAGE_LIMIT = 500
 CELL_MEAN = "validation_accuracy_mean"
+SPECIFICATION = "specification.json"
 NOTE = "mlflow.note.content"
 """The tag that MLflow's pages show as a description."""
 
+_SOURCE = {"mlflow.source.type": "LOCAL", "mlflow.source.name": "stnbench"}
+"""Without a source, MLflow's pages do not show the commit either."""
+_NOT_IN_KEYS = r"[^\w./ -]"
 
 _WHERE_KNOWN = (
     "theta_error",
@@ -77,6 +85,9 @@ def run_tags(view: AttemptView) -> dict[str, str]:
         "status": view.state.value,
         "token": view.token,
         "twin": show_value(view.is_twin),
+        "specification": SPECIFICATION,
+        NOTE: described.attempt_note(view),
+        **_SOURCE,
     }
     verdict = judge_attempt(view.spec, view.epochs, view.failure)
     if verdict is not None:
@@ -84,7 +95,7 @@ def run_tags(view: AttemptView) -> dict[str, str]:
     if view.environment is not None:
         tags |= _environment_tags(view.environment)
     if view.failure is not None:
-        tags |= {"failure": view.failure.kind.value, NOTE: _failure_note(view.failure)}
+        tags |= {"failure": view.failure.kind.value, "failure_message": view.failure.message[:MESSAGE_LIMIT]}
     return tags
 
 
@@ -97,13 +108,44 @@ def cell_tags(view: CellView) -> dict[str, str]:
         "token": cell_token(view.cell_id),
         "summary": "true",
         "method": view.method,
+        NOTE: described.cell_note(view),
     }
-    return tags | ({"health": view.health} if view.health else {})
+    known = {"rank": view.rank_text, "vs_best": view.standing, "health": view.health}
+    return tags | {key: value for key, value in known.items() if value}
 
 
-def run_parameters(spec: TrialSpec) -> dict[str, str]:
-    """A specification as parameters: a dotted path for each value, transformers by their place."""
-    return {key: show_value(value)[:PARAMETER_LIMIT] for key, value in _flatten("", to_plain(spec))}
+def run_parameters(view: AttemptView) -> dict[str, str]:
+    """What differs within a sweep: the labels on its axes, and the seed. Without axes, all that is not at its default.
+
+    The whole specification is an artifact: fifty parameters of which three differ are no table, and MLflow's galleries
+    put all of them above each picture.
+    """
+    own = axis_parameters(view.axes) if view.axes or view.is_twin else specification_parameters(view.spec)
+    return own | {"seed": str(view.spec.seed)}
+
+
+def axis_parameters(axes: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Labels by axis: what differs within a sweep. Attempts and cells have the same, so that both can be compared.
+
+    A number is one without its key, so that it is drawn to scale.
+    """
+    values = {name: label.removeprefix(f"{name.rpartition('.')[2]}=") for name, label in axes}
+    return {axis_key(name): value[:PARAMETER_LIMIT] for name, value in values.items()}
+
+
+def axis_key(name: str) -> str:
+    """The parameter that an axis's label is; characters that MLflow does not take become underscores."""
+    return f"axis.{re.sub(_NOT_IN_KEYS, '_', name)}"[:KEY_LIMIT]
+
+
+def specification_parameters(spec: TrialSpec) -> dict[str, str]:
+    """What is not at its default, a dotted path for each value, transformers by their place."""
+    return {key: show_value(value)[:PARAMETER_LIMIT] for key, value in _flatten("", to_identity(spec))}
+
+
+def specification_text(spec: TrialSpec) -> str:
+    """The whole specification, for the artifact ``SPECIFICATION``."""
+    return json.dumps(to_plain(spec), indent=1) + "\n"
 
 
 def run_measures(view: AttemptView) -> list[Measure]:
@@ -129,6 +171,12 @@ def cell_values(view: CellView) -> dict[str, float]:
         values["validation_accuracy_low"] = view.low
     if view.high is not None:
         values["validation_accuracy_high"] = view.high
+    if view.rank is not None:
+        values["rank"] = float(view.rank)
+    if view.st_gain is not None:
+        values["st_gain"] = view.st_gain.mean
+        ends = {"st_gain_low": view.st_gain.low, "st_gain_high": view.st_gain.high}
+        values |= {key: value for key, value in ends.items() if value is not None}
     return values | _cost_values(view.cost)
 
 
@@ -191,13 +239,6 @@ def _environment_tags(environment: Environment) -> dict[str, str]:
         "host": environment.host,
         "dataset_digest": environment.dataset_digest,
     }
-
-
-def _failure_note(failure: Failure) -> str:
-    """The failure as a person reads it; the end of the traceback is what tells."""
-    details = (failure.traceback or failure.last_output)[-NOTE_LIMIT:].strip()
-    fenced = f"\n\n```\n{details}\n```" if details else ""
-    return f"**{failure.kind.value}**: {failure.message[:1000]}{fenced}"
 
 
 def _flatten(key: str, value: Json) -> Iterator[tuple[str, Json]]:

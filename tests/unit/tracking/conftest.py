@@ -6,6 +6,7 @@ from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, Failur
 from stnbench.spec.states import AttemptState
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
+from stnbench.statistics.inference import Estimate
 from stnbench.tracking.base import AttemptView, CellView
 
 COST = Cost(parameters=1, flops=2, activation_bytes=3)
@@ -42,6 +43,7 @@ def attempt() -> AttemptView:
         trial_id=spec.trial_id,
         cell_id=spec.cell_id,
         label="small",
+        axes=(("locnet1.sizes", "1,2,3"), ("optimizer.learning_rate", "learning_rate=0.01"), ("how@far", "small")),
         is_twin=True,
         spec=spec,
         number=1,
@@ -75,6 +77,7 @@ def cell() -> CellView:
         sweep="sizes",
         cell_id="c1",
         label="small",
+        axes=(("locnet1.sizes", "1,2,3"), ("optimizer.learning_rate", "learning_rate=0.01"), ("how@far", "small")),
         is_twin=False,
         seeds=1,
         mean=0.5,
@@ -82,4 +85,8 @@ def cell() -> CellView:
         high=0.6,
         method="t",
         cost=COST,
+        rank=1,
+        rank_text="1-3",
+        standing="underpowered",
+        st_gain=Estimate(n=2, mean=0.01, low=-0.02, high=0.04, method="paired t"),
     )

@@ -5,10 +5,11 @@ import re
 
 import pytest
 
+from stnbench.spec.codec import from_json
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState
-from stnbench.spec.transformer import PlacedTransformerSpec
-from stnbench.spec.trial import TrialSpec
+from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
+from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.spec.verdict import Verdict
 from stnbench.tracking import shown
 from stnbench.tracking.base import AttemptView, CellView
@@ -16,26 +17,36 @@ from stnbench.tracking.base import AttemptView, CellView
 MLFLOW_KEY = re.compile(r"[-\w./: ]{1,250}")
 
 
-def test_parameters_are_the_whole_specification() -> None:
-    """Every value has its path; transformers are called by their place, so that columns line up across cells."""
-    parameters = shown.run_parameters(TrialSpec(transformers=(PlacedTransformerSpec(place=2),), seed=7))
-    assert parameters["seed"] == "7"
-    assert parameters["training.train_images"] == "null"
-    assert parameters["preprocess.global_norm"] == "true"
-    assert parameters["network.sizes"] == "[108,200,100]"
-    assert parameters["transformers.2.locnet.sizes"] == "[200,300,200]"
-    assert parameters["optimizer.learning_rate"] == "0.01"
+def test_parameters_are_what_differs_within_a_sweep(attempt: AttemptView, cell: CellView) -> None:
+    """The labels on the axes and the seed, numbers without their keys; a cell has the same, so that both compare."""
+    axes = {"axis.locnet1.sizes": "1,2,3", "axis.optimizer.learning_rate": "0.01", "axis.how_far": "small"}
+    assert shown.run_parameters(attempt) == axes | {"seed": "7"}
+    assert shown.axis_parameters(cell.axes) == axes
+    assert shown.run_parameters(dataclasses.replace(attempt, axes=(), is_twin=True)) == {"seed": "7"}
+
+
+def test_a_single_trial_shows_what_is_not_at_its_default(attempt: AttemptView) -> None:
+    """Every such value has its path; transformers are called by their place, so that columns line up across trials."""
+    placed = PlacedTransformerSpec(place=2, locnet=ConvLocnetSpec(sizes=(1, 2, 3)))
+    spec = TrialSpec(transformers=(placed,), training=TrainingSpec(epochs=3), seed=1)
+    parameters = shown.run_parameters(dataclasses.replace(attempt, axes=(), is_twin=False, spec=spec))
+    assert parameters["seed"] == "1"
+    assert parameters["training.epochs"] == "3"
+    assert parameters["transformers.2.locnet.sizes"] == "[1,2,3]"
+    assert not {"network.sizes", "optimizer.learning_rate"} & parameters.keys()
     assert not [key for key in parameters if key.startswith("transformers.1")]
 
 
-def test_a_cell_without_transformers_says_so() -> None:
-    """An empty list is a value too."""
-    assert shown.run_parameters(TrialSpec())["transformers"] == "[]"
+def test_the_specification_is_whole(attempt: AttemptView) -> None:
+    """The artifact says defaults as well, and can be read back."""
+    text = shown.specification_text(attempt.spec)
+    assert '"learning_rate": 0.01' in text
+    assert from_json(TrialSpec, text, where="the artifact") == attempt.spec
 
 
 def test_every_key_may_be_used_in_mlflow(attempt: AttemptView) -> None:
     """MLflow's keys have at most 250 characters of a small alphabet."""
-    keys = [*shown.run_parameters(attempt.spec), *shown.run_tags(attempt)]
+    keys = [*shown.run_parameters(attempt), *shown.specification_parameters(attempt.spec), *shown.run_tags(attempt)]
     keys += [measure.key for measure in shown.run_measures(attempt)]
     assert [key for key in keys if not MLFLOW_KEY.fullmatch(key)] == []
 
@@ -52,13 +63,14 @@ def test_a_process_that_died_without_a_word_shows_its_log(attempt: AttemptView) 
     """Where there is no traceback, the last output tells."""
     tags = shown.run_tags(attempt)
     assert tags["failure"] == "timeout"
-    assert tags[shown.NOTE] == "**timeout**: too slow\n\n```\nepoch 1\nepoch 2\n```"
+    assert tags["failure_message"] == "too slow"
+    assert tags[shown.NOTE].startswith("**timeout**: too slow\n\n```\nepoch 1\nepoch 2\n```\n\n")
 
 
 def test_an_attempt_at_work_has_no_failure_and_no_environment(attempt: AttemptView) -> None:
     """Tags that nothing is known of are left out."""
     tags = shown.run_tags(dataclasses.replace(attempt, failure=None, environment=None))
-    assert tags == {
+    assert {key: value for key, value in tags.items() if not key.startswith("mlflow.")} == {
         "sweep": "sizes",
         "cell": attempt.cell_id,
         "seed": "7",
@@ -67,6 +79,7 @@ def test_an_attempt_at_work_has_no_failure_and_no_environment(attempt: AttemptVi
         "status": "failed",
         "token": "one",
         "twin": "true",
+        "specification": "specification.json",
     }
 
 
@@ -122,12 +135,16 @@ def test_names_count_attempts_and_seeds(attempt: AttemptView, cell: CellView) ->
 
 
 def test_a_cell_shows_only_what_is_known(cell: CellView) -> None:
-    """Without an interval or a cost there is no such number."""
-    assert shown.cell_values(dataclasses.replace(cell, low=None, high=None, cost=None)) == {
+    """Without an interval, a cost, a rank or a twin there is no such number."""
+    bare = dataclasses.replace(cell, low=None, high=None, cost=None, rank=None, rank_text="", standing="", st_gain=None)
+    assert shown.cell_values(bare) == {
         "validation_accuracy_mean": 0.5,
         "seeds": 1.0,
     }
-    assert shown.cell_values(cell)["validation_accuracy_high"] == 0.6
+    assert not {"rank", "vs_best", "health"} & shown.cell_tags(bare).keys()
+    known = {"validation_accuracy_high": 0.6, "rank": 1.0, "st_gain": 0.01, "st_gain_low": -0.02, "st_gain_high": 0.04}
+    assert known.items() <= shown.cell_values(cell).items()
+    assert {"rank": "1-3", "vs_best": "underpowered"}.items() <= shown.cell_tags(cell).items()
 
 
 def with_verdict(attempt: AttemptView, verdict: Verdict) -> AttemptView:

@@ -1,0 +1,61 @@
+"""Opening MLflow: quietly, off the network, and its database made once."""
+
+import os
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SQLITE_PREFIX = "sqlite:///"
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""Read by MLflow from the environment when it is imported; what a person has set there stays."""
+
+_DEFAULT_EXPERIMENT = "0"
+"""MLflow makes it, for runs that name no experiment; ours all do, and it would stand there empty."""
+
+
+def initialise(tracking_uri: str) -> None:
+    """Make MLflow's database, or check that this MLflow can use it.
+
+    Called once by one process before any other: processes that make it together break it. A SQLite database is put into
+    write-ahead logging, so that MLflow's pages and a sweep do not wait for each other.
+    Raises: mlflow.exceptions.MlflowException when the database is another MLflow version's; it names the command that
+        upgrades it.
+    """
+    if not tracking_uri.startswith(SQLITE_PREFIX):
+        open_client(tracking_uri)
+        return
+    database = Path(tracking_uri.removeprefix(SQLITE_PREFIX))
+    if not database.exists():
+        _make_database(database)
+    open_client(tracking_uri)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+def open_client(tracking_uri: str) -> "MlflowClient":
+    """MLflow's client of a database or server. The first one imports MLflow."""
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=tracking_uri)
+
+
+def _make_database(database: Path) -> None:
+    """Make the database beside its place and move it there whole: MLflow cannot use one that was half made.
+
+    It takes seconds, in which a sweep may well be killed.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{database.name}.", dir=database.parent) as folder:
+        half_made = Path(folder) / database.name
+        open_client(f"{SQLITE_PREFIX}{half_made}").delete_experiment(_DEFAULT_EXPERIMENT)
+        half_made.replace(database)

@@ -1,0 +1,53 @@
+"""What MLflow's pages say in words."""
+
+import dataclasses
+
+from stnbench.spec.result import Failure, FailureKind
+from stnbench.spec.sweep import Override, SweepSpec
+from stnbench.statistics.inference import Estimate
+from stnbench.tracking.base import AttemptView, CellView
+from stnbench.tracking.described import attempt_note, cell_note, sweep_note
+
+
+def test_a_sweep_links_to_its_views_and_its_report() -> None:
+    """First the question, which a list of experiments shows alone; then where to look, and what is the same in all."""
+    base = (Override(key="network.sizes", value=(1, 2, 3)),)
+    said = sweep_note(SweepSpec(name="sizes", question="How large?", base=base), {"Cells": "#/c", "Runs": "#/r"})
+    first, links, report, same = said.split("\n\n")
+    assert (first, links) == ("How large?", "[Cells](#/c) · [Runs](#/r)")
+    assert "`reports/sizes/index.html`" in report
+    assert "`network.sizes=[1,2,3]`" in same
+
+
+def test_an_attempt_says_where_the_rest_is(attempt: AttemptView) -> None:
+    """The trial, its files and commands that can be typed; a twin has no transformer to look at."""
+    said = attempt_note(dataclasses.replace(attempt, failure=None))
+    assert said.startswith(f"Trial `{attempt.trial_id}` of the sweep `sizes`, attempt 1.")
+    assert f"`runs/trials/{attempt.trial_id}/001`" in said
+    assert f"`python -m stnbench.show transform {attempt.trial_id}`" in said
+    assert "stnbench.show" not in attempt_note(dataclasses.replace(attempt, spec=attempt.spec.twin()))
+
+
+def test_a_traceback_with_a_fence_stays_in_its_own(attempt: AttemptView) -> None:
+    """What a program printed cannot end the block that it is shown in."""
+    failure = Failure(kind=FailureKind.BUG, message="m", traceback="```\n# not a heading")
+    assert "\n````\n```\n# not a heading\n````\n" in attempt_note(dataclasses.replace(attempt, failure=failure))
+
+
+def test_a_cell_says_its_number_whole(cell: CellView) -> None:
+    """n, interval, method and split beside every number, and how to find the runs."""
+    said = cell_note(cell)
+    assert (
+        "**50.00 %** on validation, mean of 1 seed; 95 % interval 40.00 to 60.00 (t), rank 1-3, underpowered." in said
+    )
+    assert "ST gain +1.00 points (-2.00 to +4.00, n = 2, paired t)." in said
+    assert "`tags.cell = 'c1'`" in said
+
+
+def test_a_cell_without_an_interval_says_so(cell: CellView) -> None:
+    """Nothing is made up for one seed."""
+    gain = Estimate(n=1, mean=0.01, low=None, high=None, method="none")
+    bare = dataclasses.replace(cell, low=None, high=None, rank_text="", standing="", st_gain=gain)
+    said = cell_note(bare)
+    assert "mean of 1 seed; no interval. ST gain +1.00 points (no interval, n = 1, none)." in said
+    assert "ST gain" not in cell_note(dataclasses.replace(bare, st_gain=None))
