@@ -3,8 +3,7 @@
 import argparse
 import json
 import sys
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -149,11 +148,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _read_sweep(store: StoreReader, record: SweepRecord, now: datetime, here: ProcessIdentity) -> SweepStatus:
-    counts: Mapping[TrialState, int] = record.counts
-    trials: Sequence[TrialRecord] = ()
-    if counts.get(TrialState.RUNNING) or counts.get(TrialState.FAILED):
-        trials = store.sweep_trials(record.spec.name)
-        counts = Counter(trial.state for trial in trials)  # the sweep may have gone on since the first look
+    counts, trials = store.unsettled(record.spec.name)
     at_work = [(trial, trial.last_attempt) for trial in trials if trial.state is TrialState.RUNNING]
     alive = [(trial, attempt) for trial, attempt in at_work if attempt is not None and not is_gone(attempt, here)]
     failed = [trial for trial in trials if trial.state is TrialState.FAILED]

@@ -31,6 +31,7 @@ from stnbench.orchestration.session import (
     open_session,
     parse_duration_s,
     prepare_datasets,
+    remembered_slots,
     tracking_uri,
 )
 from stnbench.planning.base import Planner
@@ -38,7 +39,7 @@ from stnbench.planning.build import build_planner
 from stnbench.planning.cells import survey
 from stnbench.report.board import Leaderboard
 from stnbench.report.cells import cell_views
-from stnbench.report.output import REPORTS, leaderboard_json, print_leaderboard, read_leaderboard, write_boards
+from stnbench.report.output import REPORTS, leaderboard_json, print_leaderboard, read_report, write_report
 from stnbench.spec.planner import SAMPLERS, GridPlannerSpec, RacingPlannerSpec
 from stnbench.spec.result import FailureKind
 from stnbench.spec.states import TrialState
@@ -77,9 +78,8 @@ def _ask(options: argparse.Namespace) -> _Question:
     source, overrides = take_dataset_root(parse_overrides(options.overrides))
     sweep = read_sweep(find_sweep(options.sweep, Path.cwd()), composer, overrides)
     compose = PointComposer(sweep, composer)
-    slots = len(
-        plan_slots(visible_gpus(), available_cores(), slots=_number(options.slots), per_gpu=options.slots_per_gpu)
-    )
+    count = remembered_slots(RunsLayout.from_environment()) if options.slots == AUTO else _number(options.slots)
+    slots = len(plan_slots(visible_gpus(), available_cores(), slots=count, per_gpu=options.slots_per_gpu))
     planner = build_planner(sweep, compose, slots=slots)
     return _Question(sweep=sweep, compose=compose, planner=planner, slots=slots, source=source)
 
@@ -93,7 +93,8 @@ def _plan(question: _Question, options: argparse.Namespace) -> int:
     layout = RunsLayout.from_environment()
     if Store.exists(layout.store):
         with Store.open(layout.store, writable=False) as store:
-            states = store.trial_states(trial.spec.trial_id for trial in planned)
+            ids = [trial.spec.trial_id for trial in planned]
+            states = store.trial_states(ids, sweep=question.sweep.name)
             experience = read_experience(store)
     plan = plan_sweep(
         question.sweep,
@@ -148,7 +149,7 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
     session_options = SessionOptions(
         engine=options.engine,
         slots=_number(options.slots),
-        measure_slots_with=specs[0] if options.slots == AUTO and specs else None,
+        measure_slots_with=specs[-1] if options.slots == AUTO and specs else None,  # the first are twins
         slots_per_gpu=options.slots_per_gpu,
         tracking_uri=uri,
     )
@@ -176,12 +177,13 @@ def _number(slots: str | None) -> int | None:
 
 
 def _report(session: Session, sweep: SweepSpec, *, as_json: bool) -> Leaderboard:
-    board = read_leaderboard(session.store, sweep.name)
+    report = read_report(session.store, sweep.name)
+    board = report.board
     if as_json:
         print(json.dumps(leaderboard_json(board)))
     else:
         print_leaderboard(board)
-    write_boards([board])
+    write_report(report)
     session.sync_mirror(sweep, cell_views(board))
     return board
 

@@ -5,17 +5,22 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
-from chaos import Chaos
+from chaos import KINDS, Chaos
 from commands import Workplace
+from disks import Disk, disk_in
 
 pytestmark = pytest.mark.slow
 
 TRIALS = int(os.environ.get("CHAOS_TRIALS", "3"))
-FAULTS = int(os.environ.get("CHAOS_FAULTS", "4"))
+FAULTS = int(os.environ.get("CHAOS_FAULTS", "6"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 TIMEOUT_S = 60 + 15 * (TRIALS + FAULTS)
 
@@ -35,44 +40,86 @@ seeds: {seeds}
 """
 
 
-def write_sweep(workplace: Workplace, name: str) -> None:
+@pytest.fixture
+def calm(tmp_path: Path, shared_data: Path) -> Workplace:
+    """Where the sweep ran to its end and nothing disturbed it."""
+    calm = Workplace(tmp_path / "calm", shared_data)
+    (calm.folder / "sweeps").mkdir(parents=True)
+    write_sweep(calm)
+    undisturbed = calm.run("sweep", "chaos", "--no-mlflow", timeout_s=TIMEOUT_S)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    return calm
+
+
+@pytest.fixture
+def disks(workplace: Workplace) -> Iterator[tuple[Disk, Disk]]:
+    """The disks of the trials and of all else in the runs folder."""
+    write_sweep(workplace)
+    with disk_in(workplace.runs) as whole, disk_in(workplace.runs / "trials") as trials:
+        yield trials, whole
+
+
+def write_sweep(workplace: Workplace) -> None:
     """A sweep of three cells (two and their twin)."""
-    text = SWEEP.format(epochs=24 if TRIALS > 3 else 6, seeds=TRIALS // 3)
-    (workplace.folder / "sweeps" / f"{name}.yaml").write_text(text)
+    text = SWEEP.format(epochs=24 if TRIALS > 3 else 8, seeds=TRIALS // 3)
+    (workplace.folder / "sweeps" / "chaos.yaml").write_text(text)
 
 
-def outcomes(workplace: Workplace) -> dict[str, tuple[object, ...]]:
+def query(workplace: Workplace, sql: str, database: str = "stnbench.db") -> list[tuple[object, ...]]:
+    """Rows of a database in the runs folder."""
+    with closing(sqlite3.connect(workplace.runs / database)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def outcomes(workplace: Workplace) -> dict[object, tuple[object, ...]]:
     """What the store says of every trial: state, number of results, and scores, by trial."""
     sql = (
         "select t.id, t.state, (select count(*) from outcomes o where o.trial_id = t.id), s.correct, s.images, s.loss "
         "from trials t left join scores s on s.trial_id = t.id and s.split = 'validation'"
     )
-    with closing(sqlite3.connect(workplace.runs / "stnbench.db")) as connection:
-        return {row[0]: row[1:] for row in connection.execute(sql)}
+    return {row[0]: row[1:] for row in query(workplace, sql)}
 
 
 @pytest.mark.timeout(2 * TIMEOUT_S)
-def test_a_broken_sweep_ends_as_an_undisturbed_one(workplace: Workplace, tmp_path: Path) -> None:
+def test_a_broken_sweep_ends_as_an_undisturbed_one(
+    calm: Workplace, workplace: Workplace, disks: tuple[Disk, Disk]
+) -> None:
     """Under random faults every trial ends complete exactly once, with the scores of a run that nothing disturbed.
 
-    Workers and the orchestrator are killed (kill -9), pipes break, the disk is full and MLflow's database locked, with
-    the same command after each end. In the end no process is left, and MLflow shows nothing as running.
+    Workers and the orchestrator are killed (kill -9), pipes break and MLflow's database is locked. A full disk of the
+    trials fails their attempts as infrastructure, and that of the store ends the sweep with one line that says so. The
+    same command follows each end. At last no process is left, and MLflow shows nothing as running.
     """
-    write_sweep(workplace, "chaos")
-    calm = Workplace(tmp_path / "calm", workplace.data)
-    (calm.folder / "sweeps").mkdir(parents=True)
-    write_sweep(calm, "chaos")
-    undisturbed = calm.run("sweep", "chaos", timeout_s=TIMEOUT_S)
-    assert undisturbed.returncode == 0, undisturbed.stderr
-
-    chaos = Chaos(workplace, "chaos", SEED, pause_s=(1.0, 6.0))
+    chaos = Chaos(workplace, "chaos", SEED, pause_s=(1.0, 6.0) if TRIALS > 3 else (0.5, 2.0), disks=disks)
     chaos.run(FAULTS, timeout_s=TIMEOUT_S)
+    print(f"\n{chaos.table()}")
+    print("attempts:", query(workplace, "select state, failure_kind, count(*) from attempts group by 1, 2"))
 
     expected = outcomes(calm)
     assert len(expected) == TRIALS
     assert {row[:2] for row in expected.values()} == {("complete", 1)}
     assert outcomes(workplace) == expected
+    assert chaos.faults.keys() == KINDS.keys()
+    assert chaos.effects["trials' disk full", "attempt infrastructure"] > 0
+    assert chaos.effects["whole disk full", "orchestrator ended with 2"] > 0
+    assert "Traceback" not in workplace.log()
     assert chaos.survivors() == []
-    with closing(sqlite3.connect(workplace.runs / "mlflow.db")) as connection:
-        assert connection.execute("select count(*) from runs where status = 'RUNNING'").fetchone() == (0,)
-    print(f"\n{chaos.faults.total()} faults in {chaos.starts} runs: {dict(chaos.faults)}")
+    assert query(workplace, "select count(*) from runs where status = 'RUNNING'", "mlflow.db") == [(0,)]
+
+
+@pytest.mark.parametrize("may_mount", [True, False])
+def test_a_full_disk_is_full(tmp_path: Path, may_mount: bool) -> None:
+    """Whatever stands in for it, a process cannot write a checkpoint there, and can once there is room again."""
+    program = "import sys; sys.stdin.readline(); open(sys.argv[1], 'wb').write(bytes(100_000))"
+    with disk_in(tmp_path / "disk", may_mount=may_mount) as disk:
+        codes = []
+        for is_full in (True, False):
+            command = [sys.executable, "-c", program, str(tmp_path / "disk" / "file")]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+                if is_full:
+                    disk.fill([psutil.Process(process.pid)])
+                process.communicate("\n")
+            disk.free()
+            codes.append(process.returncode)
+
+    assert codes == [1, 0]

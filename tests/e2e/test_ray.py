@@ -86,7 +86,8 @@ def test_a_lost_slot_uses_what_is_left_until_there_is_room_again(cluster: RayClu
     told: list[str] = []
     engine = RayEngine(cluster.address, command=FAKE_WORKER, warn=told.append)
     one, two = engine.slots
-    assert (one.name, two.name) == ("a-cpu0", "b-cpu0")
+    assert [(slot.name, slot.device) for slot in (one, two)] == [("a-cpu0", "a:cpu"), ("b-cpu0", "b:cpu")]
+    assert all(slot.memory_mib is not None and slot.memory_mib > 0 for slot in (one, two))
     engine.submit(one, launch(tmp_path, Task.WAIT, "lost"))
     engine.submit(two, launch(tmp_path, Task.WAIT, "runs"))
     endings(engine, 1, timeout_s=0.5)
@@ -97,6 +98,7 @@ def test_a_lost_slot_uses_what_is_left_until_there_is_room_again(cluster: RayClu
     assert "node has died" in lost.reason
     assert len(told) == 1
     engine.submit(one, launch(tmp_path, Task.FINISH, "withdrawn"))
+    assert list(engine.waiting) == ["withdrawn"]
     engine.kill("withdrawn")
     assert endings(engine, 1) == {"withdrawn": Stopped(token="withdrawn")}
     engine.submit(one, launch(tmp_path, Task.FINISH, "waits"))

@@ -72,6 +72,14 @@ def test_a_sweep_runs_once_and_says_the_same_again(workplace: Workplace) -> None
     assert status["sweeps"][0]["sweep"] == "tiny"
     assert (status["sweeps"][0]["trials"], status["sweeps"][0]["complete"]) == (6, 6)
 
+    members = json.loads(workplace.run("report", "tiny", "--committee", "top:2", "--format", "json").stdout)["members"]
+    best = sorted((float(str(score)) for score in store_accuracies(workplace).values()), reverse=True)[:2]
+    assert [member["mean"] for member in members] == pytest.approx(best, abs=1e-6)
+    committee = workplace.run("report", "tiny", "--committee", "cell:affine", "--split", "test")
+    assert committee.returncode == 0, committee.stderr
+    assert "tiny: a committee of 2 (cell:affine)" in committee.stdout
+    assert (workplace.folder / "reports" / "tiny" / "committee.md").exists()
+
     trial = str(query(workplace, "stnbench.db", "select id from trials limit 1")[0][0])
     again = json.loads(workplace.run("evaluate", trial[:6], "--json").stdout)
     assert again["accuracy"] == pytest.approx(store_accuracies(workplace)[trial])

@@ -24,7 +24,10 @@ def test_a_wheel_carries_groups_and_sweeps_and_runs_anywhere(tmp_path: Path) -> 
         archive.extractall(installed)
     assert (installed / "stnbench" / "conf" / "trial.yaml").exists()
     assert (installed / "stnbench" / "sweeps" / "locnet_sizes.yaml").exists()
+    assert (installed / "stnbench" / "reports" / "published" / "moodstocks_2015.csv").exists()
     assert list((installed / "stnbench" / "store" / "migrations" / "versions").glob("*.py"))
+    page = installed / "stnbench" / "report" / "page"
+    assert {path.name for path in page.glob("page.*")} == {"page.css", "page.js"}
 
     folder = tmp_path / "elsewhere"
     (folder / "sweeps").mkdir(parents=True)

@@ -28,9 +28,10 @@ class Task(IntEnum):
     OUT_OF_MEMORY = 108
     SLEEP = 109
     SLOW_EPOCHS = 110
+    DROP_PIPES = 111
 
 
-DURATIONS_S = {Task.WAIT: 60.0, Task.SLEEP: 0.2}
+DURATIONS_S = {Task.WAIT: 60.0, Task.SLEEP: 0.2, Task.DROP_PIPES: 60.0}
 """How long tasks take that take any time."""
 
 

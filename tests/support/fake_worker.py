@@ -1,6 +1,8 @@
 """The real worker with fake trials: a worker process that starts in a fraction of a second, for it needs no torch."""
 
+import contextlib
 import os
+import stat
 import sys
 import types
 from pathlib import Path
@@ -13,7 +15,7 @@ from stnbench.engines import worker
 
 
 def run_trial(spec: fake_trials.TrialSpec, **options: object) -> object:
-    """A fake trial; one of them breaks the worker's protocol, which no trial should be able to do."""
+    """A fake trial; some of them break the worker's protocol or its pipes, which no trial should be able to do."""
     if spec.training.batch_size == fake_trials.Task.TALK_NONSENSE:
         for handle in range(3, 16):
             try:
@@ -21,6 +23,11 @@ def run_trial(spec: fake_trials.TrialSpec, **options: object) -> object:
             except OSError:
                 continue
         fake_trials.kill_self()
+    if spec.training.batch_size == fake_trials.Task.DROP_PIPES:
+        for handle in range(256):
+            with contextlib.suppress(OSError):
+                if stat.S_ISFIFO(os.fstat(handle).st_mode):
+                    os.close(handle)
     return fake_trials.run_fake_trial(spec, **options)  # type: ignore[arg-type]
 
 

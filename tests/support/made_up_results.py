@@ -154,7 +154,7 @@ class Filler:
         token = self.start(spec)
         self.store.add_epoch(token, result(spec, token, 1000, verdict=verdict).epochs[-1])
         end = self.started_at + timedelta(seconds=5)
-        self.store.end_attempt(token, AttemptState.PRUNED, None, end, trial_state=TrialState.PRUNED)
+        self.store.end_attempt(token, AttemptState.PRUNED, None, end, trial_state=TrialState.PRUNED, sweep=self.name)
 
     def fail(self, spec: TrialSpec, failure: Failure, *, state: TrialState = TrialState.FAILED) -> None:
         """Run a trial to a failure."""

@@ -1,7 +1,7 @@
 """The contract of an engine, and the messages between it and the orchestrator."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from stnbench.spec.codec import Strict
@@ -13,8 +13,9 @@ from stnbench.spec.trial import TrialSpec
 class Slot:
     """Room for one running trial: a share of a GPU, or some CPU threads.
 
-    ``device`` is ``cpu`` or a CUDA device as CUDA_VISIBLE_DEVICES names it (``0``, ``GPU-...``); slots that share a
-    device carry the same name of it. ``memory_mib`` is all the memory of the device, None where it is not known.
+    ``device`` is ``cpu`` or a CUDA device as CUDA_VISIBLE_DEVICES names it (``0``, ``GPU-...``), on a cluster after the
+    name of its node and a colon; slots that share a device carry the same name of it. ``memory_mib`` is all the memory
+    of the device, None where it is not known.
     """
 
     name: str
@@ -25,7 +26,7 @@ class Slot:
     @property
     def is_cuda(self) -> bool:
         """Whether the slot is a share of a GPU."""
-        return self.device != "cpu"
+        return self.device.rpartition(":")[2] != "cpu"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +98,11 @@ class Engine(ABC):
     @abstractmethod
     def slots(self) -> Sequence[Slot]:
         """Every slot, in a fixed order."""
+
+    @property
+    def waiting(self) -> Collection[str]:
+        """Tokens of submitted attempts that have not begun, where there is no room for them yet."""
+        return ()
 
     @abstractmethod
     def submit(self, slot: Slot, launch: Launch) -> None:

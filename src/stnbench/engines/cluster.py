@@ -16,19 +16,20 @@ _RESOURCE_STEP = 10_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:
-    """A machine of the cluster and the CPUs and GPUs that it gives to trials."""
+    """A machine of the cluster and the CPUs, GPUs and main memory that it gives to trials."""
 
     node_id: str
     name: str
     cpus: float
     gpus: float
+    memory_mib: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Share:
     """The part of a node that one slot takes: CPUs and GPUs as the cluster counts them, and its thread budget.
 
-    ``node`` is a name that no other node has.
+    ``node`` is a name that no other node has; ``memory_mib`` the main memory of the whole node, where it is known.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Share:
     cpus: float
     gpus: float
     threads: int
+    memory_mib: float | None = None
 
 
 def living_nodes(table: Iterable[Mapping[str, Any]]) -> list[Node]:
@@ -45,7 +47,9 @@ def living_nodes(table: Iterable[Mapping[str, Any]]) -> list[Node]:
     for row in table:
         name = row["NodeManagerHostname"] if row["NodeName"] == row["NodeManagerAddress"] else row["NodeName"]
         has = row["Resources"]
-        node = Node(node_id=row["NodeID"], name=name, cpus=has.get("CPU", 0.0), gpus=has.get("GPU", 0.0))
+        memory_mib = has["memory"] / (1 << 20) if "memory" in has else None
+        cpus, gpus = has.get("CPU", 0.0), has.get("GPU", 0.0)
+        node = Node(node_id=row["NodeID"], name=name, cpus=cpus, gpus=gpus, memory_mib=memory_mib)
         found += [node] if row["Alive"] else []
     return sorted(found, key=lambda node: (node.name, node.node_id))
 
@@ -98,6 +102,7 @@ def _shares_of(node: Node, name: str, count: int, *, gpus: float) -> list[Share]
             cpus=cpus,
             gpus=_round_down(gpus),
             threads=threads,
+            memory_mib=node.memory_mib,
         )
         for index in range(count)
     ]

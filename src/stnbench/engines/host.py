@@ -23,6 +23,7 @@ class Host:
     reply: Any
     token: str = ""
     device: str = ""
+    memory_mib: float | None = None
     pid: int = 0
     lost_because: str = ""
     reopen_at_s: float | None = None
@@ -48,7 +49,7 @@ class Host:
         if version != RESULTS_VERSION:
             problem = f"{told['host']} has results version {version}, not {RESULTS_VERSION}"
             raise EngineError(problem, remedy="install one version of stnbench on every node")
-        self.device, self.pid = told["device"], told["pid"]
+        self.device, self.memory_mib, self.pid = told["device"], told["memory_mib"], told["pid"]
 
     def forget(self, reason: str, *, reopen_at_s: float) -> None:
         """It was lost."""
@@ -56,6 +57,10 @@ class Host:
         self.lost_because, self.reopen_at_s = reason, reopen_at_s
 
     def slot(self) -> Slot:
-        """The slot it was opened for; GPUs are told apart by their node."""
-        device = f"{self.share.node}:{self.device}" if self.share.gpus else self.device
-        return Slot(name=self.share.name, device=device, threads=self.share.threads)
+        """The slot it was opened for; its device is its node's.
+
+        How much main memory a node gives the cluster knows, how much a GPU has its host.
+        """
+        memory_mib = self.memory_mib if self.share.gpus else self.share.memory_mib
+        device = f"{self.share.node}:{self.device}"
+        return Slot(name=self.share.name, device=device, threads=self.share.threads, memory_mib=memory_mib)

@@ -130,8 +130,8 @@ class LocalEngine(Engine):
     def _bury(self, worker: WorkerProcess, reason: str = "") -> None:
         """A worker has died, or talks nonsense: end it, report its attempt as lost; the next submit starts another."""
         self._forget(worker)
-        if reason:
-            worker.signal_group(signal.SIGKILL)
+        # One whose pipe is closed ends by itself only when it has something to say: nothing else goes on meanwhile.
+        worker.signal_group(signal.SIGKILL if reason else signal.SIGTERM)
         ended = worker.reap(self._grace_s)
         if worker.launch is not None:
             why = reason or f"the worker of slot {worker.slot.name} ended with {ended}"

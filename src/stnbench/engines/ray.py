@@ -16,7 +16,7 @@ import secrets
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from stnbench.engines.cluster import Share, living_nodes, plan_shares
 from stnbench.engines.guard import Guard
 from stnbench.engines.host import Host
 from stnbench.engines.protocol import decode, encode
-from stnbench.engines.remote import Parcel, SlotHost, checkpoint_of, write_files
+from stnbench.engines.remote import Parcel, SlotHost, earlier_files, write_files
 from stnbench.engines.slots import visible_gpus
 from stnbench.trials.failures import classify, shorten
 
@@ -103,6 +103,11 @@ class RayEngine(Engine):
     @override
     def slots(self) -> Sequence[Slot]:
         return self._slots
+
+    @property
+    @override
+    def waiting(self) -> Collection[str]:
+        return tuple(self._waiting)
 
     @override
     def submit(self, slot: Slot, launch: Launch) -> None:
@@ -199,7 +204,7 @@ class RayEngine(Engine):
             host = next((host for host in free if host.share.name == slot.name), free[0])
             free.remove(host)
             host.token = token
-            host.reply = host.actor.begin.remote(encode(launch), checkpoint_of(launch))
+            host.reply = host.actor.begin.remote(encode(launch), earlier_files(launch))
 
     def _receive(self, wait_s: float) -> None:
         """Take every answer that is there, after waiting for a first."""

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from stnbench.core.errors import EngineError
 from stnbench.core.files import write_atomic
@@ -21,7 +22,8 @@ from stnbench.core.paths import DATA_VARIABLE, AttemptLayout
 from stnbench.engines.base import Epoch, Launch, Slot
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.protocol import decode, encode
-from stnbench.engines.slots import visible_gpus
+from stnbench.engines.slots import device_memory_mib, visible_gpus
+from stnbench.spec.data import Split
 
 REPLY_S = 0.5
 """How long an answer may wait for something to happen; a request to stop or to kill waits as long at most."""
@@ -66,17 +68,22 @@ class SlotHost:
         self._token = ""
 
     def describe(self) -> str:
-        """Where this is, as a JSON object: ``host``, ``pid``, ``device`` and ``results_version``."""
+        """Where this is, as a JSON object: ``host``, ``pid``, ``device``, ``memory_mib`` and ``results_version``.
+
+        The memory is that of the device, null where it is not known.
+        """
+        device = self._slot.device
         described: dict[str, Json] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "device": self._slot.device,
+            "device": device,
+            "memory_mib": device_memory_mib([device]).get(device),
             "results_version": RESULTS_VERSION,
         }
         return json.dumps(described)
 
-    def begin(self, launch: bytes, checkpoint: bytes | None) -> Parcel:
-        """Begin an attempt, from the checkpoint of an earlier one if there is any; what happened first.
+    def begin(self, launch: bytes, earlier: dict[str, bytes]) -> Parcel:
+        """Begin an attempt, from the files of an earlier one if there are any; what happened first.
 
         Raises: EngineError where an attempt runs already; OSError where the scratch folder cannot be written.
         """
@@ -88,14 +95,14 @@ class SlotHost:
         self._engine.poll(0.0)  # a worker that died in the meantime must not cost this attempt
         self._clear()
         self._folder.mkdir()
-        if checkpoint is not None:
+        if earlier:
             self._earlier.mkdir()
-            write_atomic(AttemptLayout(self._earlier).checkpoint, checkpoint)
+            write_files(self._earlier, earlier)
         here = dataclasses.replace(
             message,
             folder=str(self._folder),
             data_root=os.environ.get(DATA_VARIABLE) or message.data_root,
-            resume_from=None if checkpoint is None else str(self._earlier),
+            resume_from=str(self._earlier) if earlier else None,
         )
         self._token, self._sent_s = message.token, self._clock()
         self._engine.submit(self._slot, here)
@@ -140,14 +147,18 @@ class SlotHost:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def checkpoint_of(launch: Launch) -> bytes | None:
-    """The checkpoint to resume from, where the orchestrator is; None, to begin anew, where it cannot be read."""
+def earlier_files(launch: Launch) -> dict[str, bytes]:
+    """The files to go on from, where the orchestrator is: a checkpoint, and the snapshots up to it.
+
+    None of them, to begin anew, where there is no checkpoint or one of them cannot be read.
+    """
     if launch.resume_from is None:
-        return None
+        return {}
     try:
-        return AttemptLayout(Path(launch.resume_from)).checkpoint.read_bytes()
+        files = _read_files(AttemptLayout(Path(launch.resume_from)), only_checkpoint=True)
     except OSError:
-        return None
+        return {}
+    return files if AttemptLayout(Path(launch.resume_from)).checkpoint.name in files else {}
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> None:
@@ -156,7 +167,7 @@ def write_files(folder: Path, files: dict[str, bytes]) -> None:
     Raises: OSError, for example when the disk is full; EngineError for a file that no attempt has.
     """
     layout = AttemptLayout(folder)
-    known = {path.name: path for path in (layout.spec, layout.checkpoint, layout.snapshots, layout.result)}
+    known = {path.name: path for path in _paths(layout)}
     strange = sorted(files.keys() - known.keys())
     if strange:
         raise EngineError(f"a slot sent files that no attempt has: {strange}", remedy="run one version on all nodes")
@@ -166,6 +177,14 @@ def write_files(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def _read_files(layout: AttemptLayout, *, only_checkpoint: bool) -> dict[str, bytes]:
-    going_on = (layout.checkpoint, layout.snapshots)
-    paths = going_on if only_checkpoint else (layout.spec, *going_on, layout.result)
+    paths = _going_on(layout) if only_checkpoint else _paths(layout)
     return {path.name: path.read_bytes() for path in paths if path.exists()}
+
+
+def _going_on(layout: AttemptLayout) -> tuple[Path, ...]:
+    return (layout.checkpoint, layout.snapshots)
+
+
+def _paths(layout: AttemptLayout) -> tuple[Path, ...]:
+    """Every file that an attempt may have, the result last."""
+    return (layout.spec, *_going_on(layout), *map(layout.probabilities, get_args(Split)), layout.result)

@@ -143,7 +143,7 @@ class Asking:
     def _states(self, asked: Sequence[PlannedTrial]) -> list[TrialState]:
         """Where the trials stand; failed ones are planned again where that is asked for."""
         ids = [trial.spec.trial_id for trial in asked]
-        states = self._store.trial_states(ids)
+        states = self._store.trial_states(ids, sweep=self._sweep.name)
         failed = [trial_id for trial_id in ids if states[trial_id] is TrialState.FAILED]
         if self._retry_failed and failed:
             self._store.replan(failed)

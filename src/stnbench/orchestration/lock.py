@@ -25,7 +25,8 @@ def orchestrator_lock(layout: RunsLayout, identity: ProcessIdentity) -> Iterator
         problem = f"another sweep runs on {layout.root} ({who})"
         raise StoreBusyError(problem, remedy="wait for it, stop it, or set STNBENCH_RUNS to another folder") from error
     try:
-        holder.write_text(f"{identity.title}\n")
+        with contextlib.suppress(OSError):  # a full disk: nobody else can say then who holds it, and that is all
+            holder.write_text(f"{identity.title}\n")
         yield
     finally:
         holder.unlink(missing_ok=True)

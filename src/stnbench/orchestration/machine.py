@@ -172,6 +172,8 @@ class Machine:
         self._now_s = event.now_s
         late = []
         for token, attempt in self._running.items():
+            if token in event.waiting:
+                attempt.started_s = event.now_s
             is_late = self._timeout_s is not None and event.now_s - attempt.started_s > self._timeout_s
             if is_late and not attempt.is_timed_out:
                 attempt.is_timed_out = True

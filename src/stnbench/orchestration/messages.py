@@ -61,9 +61,10 @@ class AttemptStopped:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimePassed:
-    """The clock now, in seconds from any fixed origin."""
+    """The clock now, in seconds from any fixed origin; ``waiting`` are attempts that have not begun yet."""
 
     now_s: float
+    waiting: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

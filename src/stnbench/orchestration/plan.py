@@ -31,6 +31,9 @@ DIGITS_TRAIN, MNIST_TRAIN = 1438, 60_000
 DIGITS, SUMS = 10, 19
 """Classes of digits, and of sums of two."""
 
+EXPERIENCE_MAX = 1000
+"""Complete trials that an expected time is told from: the latest, which are of this machine if any are."""
+
 Assess = Callable[[TrialSpec], Cost]
 """The cost of a trial's network, known before it runs; raises InfeasibleError where none can be built."""
 
@@ -115,16 +118,11 @@ def plan_sweep(
 
 
 def read_experience(store: StoreReader) -> list[Experience]:
-    """What the complete trials of a store took, each once."""
-    found: dict[str, Experience] = {}
-    for record in store.sweeps():
-        outcomes = store.outcomes(record.spec.name)
-        for trial in store.sweep_trials(record.spec.name):
-            outcome = outcomes.get(trial.trial_id)
-            if outcome is not None:
-                work = training_flops(trial.spec, outcome.cost)
-                found[trial.trial_id] = Experience(work_flops=work, duration_s=outcome.train_duration_s)
-    return list(found.values())
+    """What the complete trials of a store took that ended last."""
+    return [
+        Experience(work_flops=training_flops(timing.spec, timing.cost), duration_s=timing.train_duration_s)
+        for timing in store.latest_timings(EXPERIENCE_MAX)
+    ]
 
 
 def training_flops(spec: TrialSpec, cost: Cost) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from stnbench.core.identity import Json
 from stnbench.orchestration.plan import CellPlan, SweepPlan
 from stnbench.orchestration.progress import duration
+from stnbench.spec.planner import GridPlannerSpec, PlannerSpec, RacingPlannerSpec
 
 
 def plan_lines(plan: SweepPlan) -> Iterator[str]:
@@ -25,10 +26,18 @@ def plan_lines(plan: SweepPlan) -> Iterator[str]:
 
 
 def plan_json(plan: SweepPlan) -> dict[str, Json]:
-    """The plan as JSON values."""
+    """The plan as JSON values.
+
+    ``open_ended`` says that cells, trials and the expected time are those of a search's first proposals, and ``budget``
+    how many trials and seeds it may ask for in all; null where there is no limit.
+    """
+    budget = _budget(plan.sweep.planner)
     return {
         "sweep": plan.sweep.name,
         "question": plan.sweep.question,
+        "planner": plan.sweep.planner.kind,
+        "open_ended": budget is not None,
+        "budget": budget,
         "cells": len(plan.cells),
         "trials": plan.trials,
         "complete": plan.complete,
@@ -50,6 +59,17 @@ def plan_json(plan: SweepPlan) -> dict[str, Json]:
         ],
         "notes": [{"note": note, "points": points} for note, points in plan.notes],
     }
+
+
+def _budget(planner: PlannerSpec) -> dict[str, Json] | None:
+    """How far answers may lead a planner beyond what it asks first; None for a grid, which asks everything at once."""
+    match planner:
+        case GridPlannerSpec():
+            return None
+        case RacingPlannerSpec(max_seeds=seeds, trials=trials):
+            return {"trials": trials, "seeds": seeds}
+        case search:
+            return {"trials": search.trials, "seeds": None}
 
 
 def _cell_line(cell: CellPlan, width: int) -> str:

@@ -144,7 +144,13 @@ class PlainProgress(Progress):
         self._out.flush()
 
     def _print(self, line: str) -> None:
-        print(line, file=self._out, flush=True)
+        """A log that cannot be written, on a full disk for example, is no reason to end; a reader that has gone is."""
+        try:
+            print(line, file=self._out, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return
 
 
 class LiveProgress(Progress):

@@ -18,8 +18,8 @@ def best_cells(accuracies: Mapping[str, Mapping[str, float]], keep: int) -> set[
 def drop_checkpoints(store: StoreReader, sweep: str, layout: RunsLayout, *, keep: int) -> int:
     """Remove the checkpoints of complete trials outside the ``keep`` best cells of a sweep; how many were removed.
 
-    Results, predictions and epochs stay in the store. A trial that is not complete keeps its checkpoint, which it goes
-    on from.
+    Results, predictions and epochs stay in the store, and probabilities in the trials' folders. A trial that is not
+    complete keeps its checkpoint, which it goes on from.
     """
     outcomes = store.outcomes(sweep)
     complete = [trial for trial in store.sweep_trials(sweep) if trial.state is TrialState.COMPLETE]

@@ -40,7 +40,7 @@ from stnbench.planning.base import Planner
 from stnbench.spec.result import Failure, FailureKind, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store.records import AttemptStart
+from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
 from stnbench.trials.files import load_result
 
@@ -129,13 +129,13 @@ class Runner:
             for event in self._engine.poll(POLL_S):
                 self._take(event)
             before_s, now_s = now_s, self._clock_s()
-            self._device_s += (now_s - before_s) * len(self._running)
+            self._device_s += (now_s - before_s) * (len(self._running) - len(self._engine.waiting))
             self._pass_time(now_s, Spent(wall_s=now_s - started_s, device_s=self._device_s, trials=self._ended))
             self._plan()
         return self._summary(adopted, lost)
 
     def _pass_time(self, now_s: float, spent: Spent) -> None:
-        self._handle(TimePassed(now_s=now_s))
+        self._handle(TimePassed(now_s=now_s, waiting=frozenset(self._engine.waiting)))
         spent_reason = self._options.budget.exceeded_by(spent)
         if spent_reason:
             self.ask_stop(spent_reason)
@@ -227,7 +227,7 @@ class Runner:
                 self._save_room()
             case RecordEnd(token=token, attempt_state=state, trial_state=trial_state, failure=failure):
                 now = self._now()
-                self._store.end_attempt(token, state, failure, now, trial_state=trial_state)
+                self._store.end_attempt(token, state, failure, now, trial_state=trial_state, sweep=self._sweep.name)
                 self._end(token, state, trial_state, now, failure=failure)
             case StopAttempt(token=token):
                 self._engine.stop(token)
@@ -256,17 +256,22 @@ class Runner:
             token=command.token,
             folder=str(folder),
             data_root=str(self._options.data_root),
-            resume_from=self._earlier_attempt(command.trial_id, record.number),
+            resume_from=self._resumed_from(trial, record.number),
             micro_batches=command.micro_batches,
         )
         self._engine.submit(command.slot, launch)
         for observer in self._observers:
             observer.launched(attempt)
 
-    def _earlier_attempt(self, trial_id: str, number: int) -> str | None:
-        """The folder of the latest earlier attempt that left a checkpoint."""
-        for earlier in range(number - 1, 0, -1):
-            folder = self._layout.attempt(trial_id, earlier)
+    def _resumed_from(self, trial: PlannedTrial, number: int) -> str | None:
+        """The folder of the latest earlier attempt that left a checkpoint, or else of a trial with the same weights."""
+        same_weights = trial.spec.trained_as.trial_id
+        tried = [(trial.spec.trial_id, earlier) for earlier in range(number - 1, 0, -1)]
+        if same_weights != trial.spec.trial_id:
+            others = self._store.attempts_of_trial(same_weights)
+            tried += sorted(((same_weights, attempt.number) for attempt in others), reverse=True)
+        for trial_id, attempt in tried:
+            folder = self._layout.attempt(trial_id, attempt)
             if AttemptLayout(folder).checkpoint.exists():
                 return str(folder)
         return None

@@ -87,14 +87,17 @@ class Session:
             engine.close()
             progress.close()
 
-    def sync_mirror(self, sweep: SweepSpec, cells: Iterable[CellView]) -> bool:
-        """Show what the tracker has not seen yet of a sweep, cells included; False where it failed or took too long."""
+    def sync_mirror(self, sweep: SweepSpec, cells: Iterable[CellView], *, timeout_s: float = MIRROR_TIMEOUT_S) -> bool:
+        """Show what the tracker has not seen yet of a sweep, cells included; False where it failed or took too long.
+
+        One that failed while the sweep ran, on a disk that was full for a while for example, is tried once more.
+        """
         uri = self._options.tracking_uri
         if uri is None:
             return True
         if uri == local_tracking_uri(self.layout) and not self.layout.mlflow_store.exists():
             self.store.forget_mirrored(uri)
-        return self._mirror_of(sweep).sync(self.store, hide_passwords(uri), cells, MIRROR_TIMEOUT_S)
+        return self._mirror_of(sweep).sync(self.store, hide_passwords(uri), cells, timeout_s)
 
     def close(self) -> None:
         """End the mirrors."""
@@ -102,6 +105,8 @@ class Session:
             mirror.close()
 
     def _mirror_of(self, sweep: SweepSpec) -> Mirror:
+        if sweep.name in self._mirrors and self._mirrors[sweep.name].has_failed:
+            self._mirrors.pop(sweep.name).close()
         return self._mirrors.setdefault(sweep.name, Mirror(sweep, self._open_tracker, warn=_warn))
 
     def _open_engine(self, data_root: Path) -> Engine:
@@ -122,6 +127,7 @@ class Session:
         remembered = self.layout.slot_choice(self._identity.host)
         choice = recall_choice(remembered, cores=cores)
         if choice is None:
+            print("slots=auto: measuring this machine once, with short trials", file=sys.stderr)
             choice = measure_choice(
                 spec,
                 cores=cores,
@@ -130,8 +136,10 @@ class Session:
                 data_root=data_root,
             )
             remember_choice(remembered, choice)
-            rates = ", ".join(f"{count} slots {rate:.3f}" for count, rate in choice.trials_per_s)
-            print(f"slots=auto: short trials a second with {rates}; {choice.slots} from now on", file=sys.stderr)
+            rates = ", ".join(f"{_slots(count)} {rate:.3f}" for count, rate in choice.trials_per_s)
+            print(
+                f"slots=auto: short trials a second with {rates}; {_slots(choice.slots)} from now on", file=sys.stderr
+            )
         return choice.slots
 
     def _open_ray_engine(self) -> Engine:
@@ -176,6 +184,12 @@ def prepare_datasets(specs: Iterable[DatasetSpec], *, data_root: Path, source: P
         open_dataset(spec, root=data_root, source=source, workers=available_cores()).train()
 
 
+def remembered_slots(layout: RunsLayout) -> int | None:
+    """How many slots this machine works fastest with; None where that was not measured."""
+    choice = recall_choice(layout.slot_choice(ProcessIdentity.current().host), cores=available_cores())
+    return None if choice is None else choice.slots
+
+
 def tracking_uri(layout: RunsLayout) -> str:
     """Where MLflow keeps its runs: ``MLFLOW_TRACKING_URI``, or a database in the runs folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or local_tracking_uri(layout)
@@ -218,6 +232,10 @@ def _signals(runner: Runner) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _slots(count: int) -> str:
+    return f"{count} slot{'s' if count > 1 else ''}"
 
 
 def _warn(message: str) -> None:

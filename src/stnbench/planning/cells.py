@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from stnbench.core.errors import InfeasibleError
 from stnbench.planning.base import ComposePoint
 from stnbench.spec.planner import SAMPLERS, GridPlannerSpec
-from stnbench.spec.sweep import LABEL_SEPARATOR, Axis, Point, SweepSpec
+from stnbench.spec.sweep import EQUAL_PARAMETERS, LABEL_SEPARATOR, Axis, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial
 
@@ -17,7 +17,7 @@ SURVEYED_MAX = 1000
 
 
 def grid_cells(sweep: SweepSpec, compose: ComposePoint) -> list[PlannedTrial]:
-    """The twins and the cells of every grid, each once, with some seed.
+    """The twins and the cells of every grid, each once, with some seed; twins of equal size come after the plain ones.
 
     Points that mean the same trial (a localisation network's size without a transformer) are one cell.
     Raises: SpecError for a point that cannot be meant.
@@ -26,7 +26,9 @@ def grid_cells(sweep: SweepSpec, compose: ComposePoint) -> list[PlannedTrial]:
     for point in sweep.points():
         spec = compose(point)
         cells.setdefault(spec.cell_id, (point, spec))
-    twins = _twins(cells, axes_of_transformers(sweep)) if sweep.twins else ()
+    twins = [*_twins(cells, axes_of_transformers(sweep))] if sweep.twins else []
+    if sweep.twins == EQUAL_PARAMETERS:
+        twins += _equal_size_twins(cells)
     return [*twins, *(PlannedTrial(spec=spec, point=point, label=point.label) for point, spec in cells.values())]
 
 
@@ -97,6 +99,30 @@ def _twins(cells: dict[str, tuple[Point, TrialSpec]], left_out: frozenset[str]) 
         yield PlannedTrial(
             spec=twin, point=Point(labels=labels), label=LABEL_SEPARATOR.join([*telling, TWIN_LABEL]), is_twin=True
         )
+
+
+def _equal_size_twins(cells: dict[str, tuple[Point, TrialSpec]]) -> Iterator[PlannedTrial]:
+    """Of each cell with transformers one that is wider instead; cells that are the same size share theirs.
+
+    It keeps the labels that all of its cells share, and is called after its sizes.
+    """
+    from stnbench.trials.equal_size import equal_size_twin  # torch, which only such sweeps pay
+
+    groups: dict[str, list[tuple[Point, TrialSpec]]] = {}
+    for point, spec in cells.values():
+        try:
+            twin = equal_size_twin(spec)
+        except InfeasibleError:  # the cell itself will say so
+            continue
+        if spec.transformers and twin.cell_id not in cells and twin != spec.twin():
+            groups.setdefault(twin.cell_id, []).append((point, twin))
+    for group in groups.values():
+        shared = _shared(point for point, _ in group)
+        first, twin = group[0]
+        labels = tuple(item for item in first.labels if item in shared)
+        sizes = f"{TWIN_LABEL}, wider: {','.join(map(str, twin.network.sizes))}"
+        label = LABEL_SEPARATOR.join([*(label for _, label in labels), sizes])
+        yield PlannedTrial(spec=twin, point=Point(labels=labels), label=label, is_twin=True)
 
 
 def _shared(points: Iterable[Point]) -> set[tuple[str, str]]:

@@ -93,6 +93,17 @@ def test_a_worker_that_talks_nonsense_is_ended(engine: LocalEngine, tmp_path: Pa
     assert "no message" in lost.reason
 
 
+def test_a_worker_without_its_pipes_is_ended_at_once(tmp_path: Path) -> None:
+    """It has nobody to talk to any more: the engine, and with it every other slot, does not wait out its grace."""
+    engine = LocalEngine(SLOTS, tmp_path / "logs", command=FAKE_WORKER, grace_s=3600.0)
+    engine.submit(SLOTS[0], launch(tmp_path, Task.DROP_PIPES, "a"))
+    lost = endings(engine, 1)["a"]
+    engine.close()
+
+    assert isinstance(lost, Lost)
+    assert "SIGTERM" in lost.reason
+
+
 def test_no_worker_outlives_an_engine_that_is_killed(tmp_path: Path) -> None:
     """After kill -9 of the orchestrator its workers end by themselves, in the middle of a trial."""
     script = textwrap.dedent(f"""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from stnbench.core.errors import EngineError, SpecError
 from stnbench.engines.cluster import Node, living_nodes, plan_shares
+from stnbench.engines.host import Host
 
 RESOURCES = st.tuples(st.integers(0, 16), st.integers(0, 8))
 
@@ -85,9 +86,27 @@ def test_only_living_nodes_count_under_the_name_that_a_person_gave_them() -> Non
         address = {"NodeManagerAddress": "10.0.0.1", "NodeManagerHostname": "host"}
         return {"NodeID": f"id of {name}", "NodeName": name, "Alive": alive, "Resources": resources, **address}
 
-    nodes = living_nodes([row("10.0.0.1", CPU=4.0), row("gone", alive=False, CPU=8.0), row("given", GPU=1.0)])
+    rows = [row("10.0.0.1", CPU=4.0), row("gone", alive=False, CPU=8.0), row("given", GPU=1.0, memory=3.0 * 2**20)]
+    nodes = living_nodes(rows)
 
     assert nodes == [
-        Node(node_id="id of given", name="given", cpus=0.0, gpus=1.0),
+        Node(node_id="id of given", name="given", cpus=0.0, gpus=1.0, memory_mib=3.0),
         Node(node_id="id of 10.0.0.1", name="host", cpus=4.0, gpus=0.0),
     ]
+
+
+def test_the_slots_of_a_node_share_its_memory_and_no_other_node_s() -> None:
+    """An attempt that needs its device alone takes its node, not the cluster; a GPU's memory its host knows."""
+    nodes = [
+        Node(node_id=name, name=name, cpus=2, gpus=0, memory_mib=memory) for name, memory in (("a", 10.0), ("b", 20.0))
+    ]
+    slots = []
+    for share in plan_shares(nodes):
+        host = Host(share=share, actor=None, reply=None, device="cpu", memory_mib=99.0)
+        slots.append(host.slot())
+    [gpu] = plan_shares([Node(node_id="c", name="c", cpus=2, gpus=1, memory_mib=10.0)])
+
+    assert [(slot.device, slot.memory_mib) for slot in slots] == [("a:cpu", 10.0), ("b:cpu", 20.0)] * 2
+    assert not any(slot.is_cuda for slot in slots)
+    slot = Host(share=gpu, actor=None, reply=None, device="GPU-1", memory_mib=99.0).slot()
+    assert (slot.device, slot.memory_mib, slot.is_cuda) == ("c:GPU-1", 99.0, True)

@@ -11,9 +11,10 @@ from fake_trials import Task, fake_spec
 
 from stnbench.core.errors import EngineError
 from stnbench.core.identity import RESULTS_VERSION
+from stnbench.core.paths import AttemptLayout
 from stnbench.engines.base import EngineEvent, Epoch, Failed, Finished, Launch, Lost, Stopped
 from stnbench.engines.protocol import decode, encode
-from stnbench.engines.remote import Parcel, SlotHost, checkpoint_of, write_files
+from stnbench.engines.remote import Parcel, SlotHost, _read_files, earlier_files, write_files
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +52,7 @@ def until_end(host: SlotHost, first: Parcel, timeout_s: float = 20.0) -> tuple[l
 
 def test_the_files_of_an_attempt_come_with_its_end(host: SlotHost, tmp_path: Path) -> None:
     """The orchestrator's folder is never touched, and nothing stays on the node."""
-    events, files = until_end(host, host.begin(encode(NOWHERE), None))
+    events, files = until_end(host, host.begin(encode(NOWHERE), {}))
 
     assert [type(event) for event in events] == [Epoch, Epoch, Finished]
     assert sorted(files) == ["checkpoint.pt", "result.json", "spec.json"]
@@ -61,20 +62,34 @@ def test_the_files_of_an_attempt_come_with_its_end(host: SlotHost, tmp_path: Pat
 
 def test_a_worker_that_dies_leaves_what_it_had_written(host: SlotHost) -> None:
     """A result that reached the node's disk is not lost with its worker, and the slot works again."""
-    events, files = until_end(host, host.begin(task(Task.DIE_AFTER_RESULT), None))
+    events, files = until_end(host, host.begin(task(Task.DIE_AFTER_RESULT), {}))
 
     assert isinstance(events[-1], Lost)
     assert "SIGKILL" in events[-1].reason
     assert "result.json" in files
-    again, _ = until_end(host, host.begin(task(Task.FINISH, "b"), None))
+    again, _ = until_end(host, host.begin(task(Task.FINISH, "b"), {}))
     assert again[-1] == Finished(token="b")
+
+
+def test_probabilities_travel_with_the_end_of_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with its checkpoints on the way: they are written once."""
+    for name in ("checkpoint.pt", "probabilities_validation.npy", "probabilities_test.npy", "other.npy"):
+        (tmp_path / name).write_bytes(name.encode())
+
+    layout = AttemptLayout(tmp_path)
+    assert list(_read_files(layout, only_checkpoint=True)) == ["checkpoint.pt"]
+    assert sorted(_read_files(layout, only_checkpoint=False)) == [
+        "checkpoint.pt",
+        "probabilities_test.npy",
+        "probabilities_validation.npy",
+    ]
 
 
 def test_a_slot_runs_one_attempt_that_can_be_stopped(host: SlotHost) -> None:
     """A second one is refused without harm to the first."""
-    first = host.begin(task(Task.WAIT), None)
+    first = host.begin(task(Task.WAIT), {})
     with pytest.raises(EngineError, match="already runs attempt a"):
-        host.begin(task(Task.FINISH, "b"), None)
+        host.begin(task(Task.FINISH, "b"), {})
     host.stop("a")
 
     assert until_end(host, first)[0] == [Stopped(token="a")]
@@ -82,24 +97,29 @@ def test_a_slot_runs_one_attempt_that_can_be_stopped(host: SlotHost) -> None:
 
 def test_a_killed_attempt_is_lost(host: SlotHost) -> None:
     """Its worker ends, and the host says so."""
-    first = host.begin(task(Task.WAIT), None)
+    first = host.begin(task(Task.WAIT), {})
     host.kill("a")
 
     assert isinstance(until_end(host, first)[0][-1], Lost)
 
 
-def test_an_earlier_checkpoint_lies_where_the_attempt_looks_for_it(host: SlotHost, tmp_path: Path) -> None:
-    """What travels to the node is what was read where the orchestrator is; one that is gone is done without."""
+def test_what_an_attempt_goes_on_from_lies_where_it_looks_for_it(host: SlotHost, tmp_path: Path) -> None:
+    """Checkpoint and snapshots travel to the node; without a checkpoint an attempt begins anew, without either."""
     earlier = tmp_path / "earlier"
     earlier.mkdir()
-    (earlier / "checkpoint.pt").write_bytes(b"weights")
+    (earlier / "snapshots.npy").write_bytes(b"pictures")
     launch = replace(NOWHERE, spec=fake_spec(Task.WAIT), resume_from=str(earlier))
-    host.begin(encode(launch), checkpoint_of(launch))
+    assert earlier_files(launch) == {}
+    (earlier / "checkpoint.pt").write_bytes(b"weights")
+    host.begin(encode(launch), earlier_files(launch))
 
-    (there,) = tmp_path.glob("stnbench-slot-*/earlier/checkpoint.pt")
-    assert there.read_bytes() == b"weights"
-    assert checkpoint_of(NOWHERE) is None
-    assert checkpoint_of(replace(NOWHERE, resume_from="/nowhere/earlier")) is None
+    (there,) = tmp_path.glob("stnbench-slot-*/earlier")
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == {
+        "checkpoint.pt": b"weights",
+        "snapshots.npy": b"pictures",
+    }
+    assert earlier_files(NOWHERE) == {}
+    assert earlier_files(replace(NOWHERE, resume_from="/nowhere/earlier")) == {}
 
 
 def test_a_running_attempt_sends_its_checkpoint_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +127,7 @@ def test_a_running_attempt_sends_its_checkpoint_now_and_then(tmp_path: Path, mon
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     now = [0.0]
     host = SlotHost("n", threads=1, is_cuda=False, command=FAKE_WORKER, reply_s=0.1, clock=lambda: now[0])
-    host.begin(task(Task.WAIT), None)
+    host.begin(task(Task.WAIT), {})
     (folder,) = tmp_path.glob("stnbench-slot-*/attempt")
     (folder / "checkpoint.pt").write_bytes(b"weights")
     epoch = until_end_of_epoch()
@@ -136,6 +156,7 @@ def test_a_host_says_where_it_is(host: SlotHost) -> None:
     described = json.loads(host.describe())
 
     assert (described["device"], described["pid"]) == ("cpu", os.getpid())
+    assert described["memory_mib"] > 0
     assert described["results_version"] == RESULTS_VERSION
 
 
@@ -150,7 +171,7 @@ def test_nothing_is_left_of_a_closed_host(tmp_path: Path, monkeypatch: pytest.Mo
     """The worker has ended and the scratch folder is gone, also in the middle of an attempt."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     host = SlotHost("n", threads=1, is_cuda=False, command=FAKE_WORKER, reply_s=0.1)
-    host.begin(task(Task.WAIT), None)
+    host.begin(task(Task.WAIT), {})
     host.close()
 
     assert list(tmp_path.iterdir()) == []
@@ -159,24 +180,24 @@ def test_nothing_is_left_of_a_closed_host(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_launch_that_is_none_is_refused(host: SlotHost) -> None:
     """Only attempts begin."""
     with pytest.raises(EngineError, match="no attempt"):
-        host.begin(encode(Stopped(token="a")), None)
+        host.begin(encode(Stopped(token="a")), {})
 
 
 def test_the_result_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a result is, its attempt's other files are as well; a file that no attempt has is not written anywhere."""
     written: list[str] = []
     monkeypatch.setattr("stnbench.engines.remote.write_atomic", lambda path, _: written.append(path.name))
-    files = {"result.json": b"{}", "snapshots.npy": b"", "checkpoint.pt": b"", "spec.json": b"{}"}
-    write_files(tmp_path, files)
+    names = ["spec.json", "checkpoint.pt", "snapshots.npy", "probabilities_validation.npy", "probabilities_test.npy"]
+    write_files(tmp_path, dict.fromkeys(["result.json", *reversed(names)], b""))
 
-    assert written == ["spec.json", "checkpoint.pt", "snapshots.npy", "result.json"]
+    assert written == [*names, "result.json"]
     with pytest.raises(EngineError, match="no attempt has"):
         write_files(tmp_path, {"../elsewhere": b""})
 
 
 def test_a_trial_that_fails_there_fails_here(host: SlotHost) -> None:
     """Its traceback travels."""
-    events, _ = until_end(host, host.begin(task(Task.FAIL), None))
+    events, _ = until_end(host, host.begin(task(Task.FAIL), {}))
 
     assert isinstance(events[-1], Failed)
     assert "fake_trials.py" in events[-1].failure.traceback

@@ -96,6 +96,15 @@ def test_a_trial_that_ran_out_of_memory_gets_its_device_alone() -> None:
     assert set(launches(it.handle(AttemptFinished(token="s-4")))) == {("e", "gpu0.0")}
 
 
+def test_a_timeout_does_not_count_the_time_before_an_attempt_begins() -> None:
+    """Where a cluster has no room for it yet, its clock starts when there is."""
+    it = machine(slots=1, timeout_s=10.0)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    assert it.handle(TimePassed(now_s=100.0, waiting=frozenset({"s-1"}))) == ()
+    assert it.handle(TimePassed(now_s=110.0)) == ()
+    assert it.handle(TimePassed(now_s=110.5)) == (KillAttempt(token="s-1"),)
+
+
 def test_the_breaker_stops_a_sweep_whose_trials_die_of_the_same_bug() -> None:
     """The third trial that dies at the same place stops the sweep; the rest stays planned."""
     it = machine(slots=1)

@@ -1,5 +1,6 @@
 """A plan counts, prices and expects, and runs nothing."""
 
+import dataclasses
 import json
 
 import pytest
@@ -18,6 +19,7 @@ from stnbench.spec.data import (
     SignsSpec,
     TrackSplitSpec,
 )
+from stnbench.spec.planner import GridPlannerSpec, PlannerSpec, RacingPlannerSpec, TpePlannerSpec
 from stnbench.spec.result import Cost
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import Point, SweepSpec
@@ -62,6 +64,26 @@ def test_a_plan_counts_what_is_open_and_what_cannot_be_built() -> None:
     plain = json.loads(json.dumps(plan_json(plan)))
     assert (plain["sweep"], plain["cells"], plain["trials"], plain["complete"]) == ("test", 3, 6, 1)
     assert plain["infeasible"] == [{"cell": "cell 2", "reason": "too deep: use larger images"}]
+
+
+@pytest.mark.parametrize(
+    ("planner", "budget"),
+    [
+        (GridPlannerSpec(), None),
+        (TpePlannerSpec(trials=40), {"trials": 40, "seeds": None}),
+        (RacingPlannerSpec(max_seeds=8), {"trials": None, "seeds": 8}),
+        (RacingPlannerSpec(max_seeds=8, trials=99), {"trials": 99, "seeds": 8}),
+    ],
+)
+def test_a_program_is_told_where_answers_decide_what_else_is_asked(
+    planner: PlannerSpec, budget: dict[str, int | None] | None
+) -> None:
+    """Only a grid is all there; of a search the first proposals are, and how far it may go stands beside them."""
+    sweep = dataclasses.replace(SWEEP, planner=planner)
+    plan = plan_sweep(sweep, planned(), states={}, assess=assess, experience=[], slots=2, points=3, notes={})
+    plain = json.loads(json.dumps(plan_json(plan)))
+
+    assert (plain["planner"], plain["open_ended"], plain["budget"]) == (planner.kind, budget is not None, budget)
 
 
 def test_without_experience_there_is_no_expectation() -> None:

@@ -1,10 +1,14 @@
 """Progress: live on a terminal, plain lines elsewhere."""
 
+import errno
 import io
+import os
 from datetime import UTC, datetime
 
+import pytest
 from fake_trials import Task, fake_result, fake_spec
 from rich.console import Console
+from typing_extensions import override
 
 from stnbench.engines.base import Slot
 from stnbench.orchestration.observer import EndedAttempt, RunningAttempt
@@ -115,3 +119,30 @@ def test_the_time_left_follows_the_pace_of_this_run() -> None:
 def test_durations_read_as_people_say_them() -> None:
     """Seconds below a hundred, then minutes, then hours."""
     assert [duration(value) for value in (None, 42.4, 180, 7500)] == ["?", "42 s", "3 min", "2 h 05 min"]
+
+
+class BrokenLog(io.StringIO):
+    """A log that cannot be written."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    @override
+    def write(self, text: str, /) -> int:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EIO])
+def test_a_log_on_a_full_disk_does_not_end_a_sweep(number: int) -> None:
+    """What cannot be printed is left out, and the picture goes on."""
+    progress = PlainProgress(2, BrokenLog(number))
+    play(progress)
+
+    assert progress.picture.done == 3
+
+
+def test_a_reader_that_has_gone_ends_a_sweep() -> None:
+    """As it does every other program: ``| head`` wants no more."""
+    with pytest.raises(BrokenPipeError):
+        play(PlainProgress(2, BrokenLog(errno.EPIPE)))

@@ -1,5 +1,6 @@
 """The runner: what the store holds after a sweep, whatever happened to its attempts."""
 
+import dataclasses
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -11,25 +12,30 @@ import pytest
 from fake_trials import Task, fake_accuracy, fake_result, fake_spec, run_fake_trial
 from typing_extensions import override
 
+from stnbench.core.errors import StoreError
 from stnbench.core.paths import AttemptLayout, RunsLayout
-from stnbench.engines.base import Engine, Slot
+from stnbench.engines.base import Engine, Launch, Slot
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
 from stnbench.orchestration.budget import Budget
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.observer import EndedAttempt, Observer
+from stnbench.orchestration.retention import drop_checkpoints
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
 from stnbench.planning.base import Known, Observation, Planner, Progress
+from stnbench.spec.planner import MedianPrunerSpec
 from stnbench.spec.result import FailureKind
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
+from stnbench.spec.views import ViewsSpec
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
 from stnbench.trials.files import write_result
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SWEEP = SweepSpec(name="test", question="Does it run?")
+PRUNED_SWEEP = SweepSpec(name="pruned", question="Does it run soon?", pruner=MedianPrunerSpec())
 IDENTITY = ProcessIdentity(host="h", pid=1, boot_id="b", session="one")
 
 
@@ -59,6 +65,19 @@ class ListPlanner(Planner):
         return not self.waiting
 
 
+class NotingEngine(InlineEngine):
+    """Remembers what it was given to run."""
+
+    def __init__(self, slot: Slot) -> None:
+        super().__init__(slot)
+        self.launches: list[Launch] = []
+
+    @override
+    def submit(self, slot: Slot, launch: Launch) -> None:
+        self.launches.append(launch)
+        super().submit(slot, launch)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     """An empty store."""
@@ -80,11 +99,12 @@ def run(
     planner: Planner,
     *observers: Observer,
     engine: Engine | None = None,
+    sweep: SweepSpec = SWEEP,
     **options: object,
 ) -> RunSummary:
     """One run of the sweep, in this process unless an engine is given."""
     runner = Runner(
-        sweep=SWEEP,
+        sweep=sweep,
         planner=planner,
         store=store,
         engine=engine or InlineEngine(SLOT),
@@ -262,6 +282,30 @@ def test_so_many_trials_and_no_more(store: Store, tmp_path: Path) -> None:
     assert run(store, tmp_path, ListPlanner(specs)).complete == 4
 
 
+def test_a_store_on_a_full_disk_ends_a_run_and_loses_nothing(tmp_path: Path) -> None:
+    """The error says so in one line; with room again, the next run adopts what had reached the disk."""
+    specs = [fake_spec(Task.FINISH, cell=cell) for cell in range(4)]
+    where = tmp_path / "runs" / "stnbench.db"
+
+    class FillAfterFirst(Observer):
+        """Lets the store grow no further when the first trial has ended."""
+
+        @override
+        def ended(self, end: EndedAttempt) -> None:
+            with store._database.reading() as connection:
+                connection.exec_driver_sql("PRAGMA max_page_count = 1")
+
+    with Store.open(where, writable=True) as store, pytest.raises(StoreError, match="no space is left"):
+        run(store, tmp_path, ListPlanner(specs), FillAfterFirst())
+    with Store.open(where, writable=True) as store:
+        assert len(store.running_attempts()) == 1
+        summary = run(store, tmp_path, ListPlanner(specs))
+        attempts = [attempt for spec in specs for attempt in store.attempts_of_trial(spec.trial_id)]
+
+    assert (summary.complete, summary.adopted + summary.lost) == (4, 1)
+    assert sum(attempt.state is AttemptState.COMPLETE for attempt in attempts) == 4
+
+
 class Pruning(ListPlanner):
     """Gives up a trial after its first epoch."""
 
@@ -285,7 +329,7 @@ def test_a_hopeless_trial_is_pruned_for_good(store: Store, tmp_path: Path) -> No
     planner = Pruning([hopeless, fine], hopeless.trial_id)
     engine = LocalEngine([SLOT], tmp_path / "logs", command=FAKE_WORKER)
     try:
-        summary = run(store, tmp_path, planner, engine=engine)
+        summary = run(store, tmp_path, planner, engine=engine, sweep=PRUNED_SWEEP)
     finally:
         engine.close()
 
@@ -295,7 +339,7 @@ def test_a_hopeless_trial_is_pruned_for_good(store: Store, tmp_path: Path) -> No
     assert told[hopeless.trial_id].state is TrialState.PRUNED
     assert told[hopeless.trial_id].validation_accuracy == pytest.approx(fake_accuracy(hopeless) / 2)
     again = Pruning([hopeless, fine], hopeless.trial_id)
-    assert run(store, tmp_path, again).launched == 0
+    assert run(store, tmp_path, again, sweep=PRUNED_SWEEP).launched == 0
     assert {known.planned.spec.trial_id: known.state for known in again.known} == {
         hopeless.trial_id: TrialState.PRUNED,
         fine.trial_id: TrialState.COMPLETE,
@@ -303,13 +347,52 @@ def test_a_hopeless_trial_is_pruned_for_good(store: Store, tmp_path: Path) -> No
     assert len(again.told) == 2
 
 
+def test_another_sweep_trains_a_pruned_trial_on(store: Store, tmp_path: Path) -> None:
+    """From the checkpoint of the attempt that was pruned, to its end; the sweep that pruned it is not asked."""
+    spec = fake_spec(Task.SLOW_EPOCHS)
+    engine = LocalEngine([SLOT], tmp_path / "logs", command=FAKE_WORKER)
+    try:
+        pruned = run(store, tmp_path, Pruning([spec], spec.trial_id), engine=engine, sweep=PRUNED_SWEEP)
+    finally:
+        engine.close()
+    folder = RunsLayout(tmp_path / "runs").attempt(spec.trial_id, 1)
+    AttemptLayout(folder).checkpoint.write_bytes(b"weights of the first epoch")
+    engine_of_other = NotingEngine(SLOT)
+    other = run(store, tmp_path, ListPlanner([spec]), engine=engine_of_other)
+    again = run(store, tmp_path, Pruning([spec], spec.trial_id), sweep=PRUNED_SWEEP)
+
+    assert (pruned.pruned, pruned.complete) == (1, 0)
+    assert (other.launched, other.complete) == (1, 1)
+    assert [launch.resume_from for launch in engine_of_other.launches] == [str(folder)]
+    assert (again.launched, again.complete, again.pruned) == (0, 1, 0)
+
+
 def test_checkpoints_of_all_but_the_best_cells_are_dropped(store: Store, tmp_path: Path) -> None:
-    """With room for one cell, the checkpoints of its trials stay and those of the other complete trials go."""
+    """With room for one cell, the checkpoints of its trials stay and those of the other complete trials go.
+
+    Their results and probabilities, which a committee is made of, stay.
+    """
     specs = [fake_spec(Task.FINISH, cell=cell, seed=seed) for cell in range(3) for seed in (1, 2)]
     means = {spec.cell_id: fake_accuracy(spec.with_seed(1)) + fake_accuracy(spec.with_seed(2)) for spec in specs}
     best = max(means, key=lambda cell: means[cell])
     run(store, tmp_path, ListPlanner(specs), keep_checkpoints=1)
     layout = RunsLayout(tmp_path / "runs")
-    kept = {spec.cell_id for spec in specs if AttemptLayout(layout.attempt(spec.trial_id, 1)).checkpoint.exists()}
-
+    folders = [AttemptLayout(layout.attempt(spec.trial_id, 1)) for spec in specs]
+    for folder in folders:
+        folder.probabilities("validation").write_bytes(b"shares")
+    kept = {spec.cell_id for spec, folder in zip(specs, folders, strict=True) if folder.checkpoint.exists()}
     assert kept == {best}
+
+    drop_checkpoints(store, SWEEP.name, layout, keep=0)
+    assert not any(folder.checkpoint.exists() for folder in folders)
+    assert all(folder.result.exists() and folder.probabilities("validation").exists() for folder in folders)
+
+
+def test_a_trial_with_views_starts_from_the_weights_of_the_one_without(store: Store, tmp_path: Path) -> None:
+    """It is launched with the folder of the other's attempt; one that nobody trained before starts from nothing."""
+    plain, other = (fake_spec(Task.FINISH, cell=cell) for cell in (0, 1))
+    run(store, tmp_path, ListPlanner([plain]))
+    viewed = [dataclasses.replace(spec, views=ViewsSpec(shift=0.1)) for spec in (plain, other)]
+    run(store, tmp_path, ListPlanner(viewed), engine=(engine := NotingEngine(SLOT)))
+    folder = RunsLayout(tmp_path / "runs").attempt(plain.trial_id, 1)
+    assert [launch.resume_from for launch in engine.launches] == [str(folder), None]

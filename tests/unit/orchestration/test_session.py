@@ -1,0 +1,112 @@
+"""A session holds the lock of its runs folder, and shows in the end what a broken tracker missed."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from fake_trials import Task, fake_result, fake_spec
+from typing_extensions import override
+
+from stnbench.core.errors import StoreBusyError
+from stnbench.core.paths import RunsLayout
+from stnbench.engines.calibrate import SlotChoice, remember_choice
+from stnbench.orchestration import session
+from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.session import Session, SessionOptions, open_session, remembered_slots
+from stnbench.spec.sweep import Point, SweepSpec
+from stnbench.store.records import AttemptStart, PlannedTrial
+from stnbench.store.store import Store
+from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SWEEP = SweepSpec(name="test", question="Is it shown?")
+
+
+class FailingAtFirst(Tracker):
+    """A tracker whose first opening of a sweep fails, as on a disk that is full; ``shown`` are tokens."""
+
+    def __init__(self) -> None:
+        self.openings = 0
+        self.shown: list[str] = []
+
+    @override
+    def open_sweep(self, sweep: SweepSpec) -> None:
+        self.openings += 1
+        if self.openings == 1:
+            raise OSError("no space is left")
+
+    @override
+    def show_attempt(self, view: AttemptView) -> None:
+        self.shown.append(view.token)
+
+    @override
+    def show_cell(self, view: CellView) -> None:
+        raise AssertionError("no cell is shown")
+
+    @override
+    def show_pictures(self, view: AttemptView, pictures: Iterable[Picture]) -> int:
+        return 0
+
+    @override
+    def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:
+        return 0
+
+    @override
+    def close(self) -> None:
+        return
+
+
+def complete_one(store: Store) -> None:
+    """A complete trial in the store."""
+    spec = fake_spec(Task.FINISH)
+    store.save_sweep(SWEEP, [PlannedTrial(spec=spec, point=Point(labels=()), label="a cell")], NOW)
+    start = AttemptStart(trial_id=spec.trial_id, token="t-1", slot="cpu0", host="h", pid=1, boot_id="b", started_at=NOW)
+    store.start_attempt(start)
+    store.complete_attempt("t-1", fake_result(spec, "t-1"), NOW)
+
+
+def test_a_tracker_that_failed_is_tried_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it missed while the disk was full is shown by the next call, and once only."""
+    tracker = FailingAtFirst()
+    monkeypatch.setattr(Session, "_open_tracker", lambda _session: tracker)
+    layout = RunsLayout(tmp_path / "runs")
+    with open_session(layout, SessionOptions(tracking_uri="http://127.0.0.1:1")) as opened:
+        complete_one(opened.store)
+        assert not opened.sync_mirror(SWEEP, ())
+        assert opened.sync_mirror(SWEEP, ())
+        assert opened.sync_mirror(SWEEP, ())
+
+    assert tracker.shown == ["t-1"]
+    assert "the mirror stopped" in capsys.readouterr().err
+
+
+def test_a_full_disk_does_not_hide_that_a_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock holds although nobody can write down who holds it."""
+
+    def refuse(_path: Path, _text: str) -> int:
+        raise OSError("no space is left")
+
+    layout = RunsLayout(tmp_path / "runs")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", refuse)
+        with (
+            open_session(layout, SessionOptions()),
+            pytest.raises(StoreBusyError, match="another process"),
+            open_session(layout, SessionOptions()),
+        ):
+            raise AssertionError("two sessions share a folder")
+
+
+def test_what_was_measured_of_this_machine_is_known_to_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of slots that it works fastest with, until it has another number of cores."""
+    layout = RunsLayout(tmp_path / "runs")
+    monkeypatch.setattr(session, "available_cores", lambda: 4)
+    assert remembered_slots(layout) is None
+    choice = SlotChoice(cores=4, slots=1, trials_per_s=((1, 2.0), (4, 1.5)))
+    remember_choice(layout.slot_choice(ProcessIdentity.current().host), choice)
+    assert remembered_slots(layout) == 1
+    monkeypatch.setattr(session, "available_cores", lambda: 8)
+    assert remembered_slots(layout) is None
