@@ -9,7 +9,7 @@ overrides = $(if $(DATASET),dataset=$(DATASET)) $(if $(SCALE),scale=$(SCALE)) $(
 engine = $(if $(ENGINE),--engine $(ENGINE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan report status ui test test-fast lint format bench-orchestrator chaos check lock clean
+.PHONY: help setup sweep plan report status ui test test-fast lint format bench-orchestrator bench-training bench-store chaos check lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,12 @@ format: $(STAMP) ## rewrite the code as lint wants it
 
 bench-orchestrator: $(STAMP) ## overhead per trial and slot use, beside four other ways (about 6 minutes)
 	@$(BIN)/python benchmarks/orchestrator.py
+
+bench-training: $(STAMP) ## images a second beside a bare loop, the textbook way and the machine's peak (about 5 minutes)
+	@$(BIN)/python benchmarks/training.py
+
+bench-store: $(STAMP) ## a plan of 1,000 cells, status and report of a store of 10,000 trials (about 4 minutes)
+	@$(BIN)/python benchmarks/store.py
 
 chaos: $(STAMP) ## 60 trials under at least 200 random faults (about 20 minutes; the tests run a short version)
 	@CHAOS_TRIALS=60 CHAOS_FAULTS=200 $(BIN)/python -m pytest -q -s tests/e2e/test_chaos.py
