@@ -65,7 +65,7 @@ bench-training: $(STAMP) ## images a second beside a bare loop, the textbook way
 bench-store: $(STAMP) ## a plan of 1,000 cells, status and report of a store of 10,000 trials (about 4 minutes)
 	@$(BIN)/python benchmarks/store.py
 
-chaos: $(STAMP) ## 60 trials under at least 200 random faults (about 20 minutes; the tests run a short version)
+chaos: $(STAMP) ## 60 trials under at least 200 random faults (about 25 minutes; the tests run a short version)
 	@CHAOS_TRIALS=60 CHAOS_FAULTS=200 $(BIN)/python -m pytest -q -s tests/e2e/test_chaos.py
 
 check: lint test ## lint and test, what .ci/run does

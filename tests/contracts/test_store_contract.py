@@ -313,6 +313,7 @@ class StoreContract:
         store.end_attempt("failed", AttemptState.FAILED, CRASH, LATER, trial_state=TrialState.FAILED)
         counts, told = store.unsettled(SWEEP.name)
         everything = store.sweep_trials(SWEEP.name)
+        assert store.trial_ids(SWEEP.name) == [trial.trial_id for trial in everything]
         assert told == everything[1:3]
         assert counts == Counter(trial.state for trial in everything)
         with pytest.raises(UnknownNameError, match="did you mean locnet_sizes"):
@@ -642,7 +643,13 @@ class StoreContract:
         """A slip of the finger is answered with the name that was meant."""
         store.save_sweep(SWEEP, [planned(1)], START)
         store.start_attempt(start(planned(1)))
-        for ask in (store.sweep_trials, store.outcomes, store.attempts_of_sweep, store.epochs_of_sweep):
+        for ask in (
+            store.sweep_trials,
+            store.trial_ids,
+            store.outcomes,
+            store.attempts_of_sweep,
+            store.epochs_of_sweep,
+        ):
             with pytest.raises(UnknownNameError, match="did you mean locnet_sizes"):
                 ask("locnet_size")
         with pytest.raises(UnknownNameError, match="did you mean first"):

@@ -61,7 +61,7 @@ def disks(workplace: Workplace) -> Iterator[tuple[Disk, Disk]]:
 
 def write_sweep(workplace: Workplace) -> None:
     """A sweep of three cells (two and their twin)."""
-    text = SWEEP.format(epochs=24 if TRIALS > 3 else 8, seeds=TRIALS // 3)
+    text = SWEEP.format(epochs=40 if TRIALS > 3 else 12, seeds=TRIALS // 3)
     (workplace.folder / "sweeps" / "chaos.yaml").write_text(text)
 
 
@@ -90,7 +90,7 @@ def test_a_broken_sweep_ends_as_an_undisturbed_one(
     trials fails their attempts as infrastructure, and that of the store ends the sweep with one line that says so. The
     same command follows each end. At last no process is left, and MLflow shows nothing as running.
     """
-    chaos = Chaos(workplace, "chaos", SEED, pause_s=(1.0, 6.0) if TRIALS > 3 else (0.5, 2.0), disks=disks)
+    chaos = Chaos(workplace, "chaos", SEED, pause_s=(1.0, 6.0) if TRIALS > 3 else (0.3, 1.0), disks=disks)
     chaos.run(FAULTS, timeout_s=TIMEOUT_S)
     print(f"\n{chaos.table()}")
     print("attempts:", query(workplace, "select state, failure_kind, count(*) from attempts group by 1, 2"))

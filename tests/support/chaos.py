@@ -75,7 +75,7 @@ class Chaos:
             if code == 0:
                 break
             assert self.faults.total() > before, f"ended with {code} though nothing was broken:\n{self.workplace.log()}"
-        assert self.faults.total() >= at_least, f"only {self.faults.total()} faults before the sweep was complete"
+        assert self.faults.total() >= at_least, f"too few before the sweep was complete:\n{self.table()}"
 
     def table(self) -> str:
         """Every kind of fault with its number and what came of it, and the ends of the command."""

@@ -46,6 +46,7 @@ class Composer:
         self._wholes: dict[tuple[Override, ...], Node] = {}
         self._parts: dict[Override, Node] = {}
         self._sections: dict[str, str | None] = {}
+        self._files: dict[tuple[str, Value, Value], str] = {}
         self._usual: dict[Value, Mapping[str, str]] = {}
         self._known: set[Override] = set()
 
@@ -97,12 +98,18 @@ class Composer:
         group = next((name for name in self.defaults if name.split("@")[-1] == key), None)
         if group is None:
             return shown(self.folder / f"{ROOT}.yaml")
-        experiment = self._experiment(choices)
-        choice = choices[group].value if group in choices else self.usual(experiment.value)[group]
-        file = shown(self.folder / group.split("@")[0] / f"{choice}.yaml")
-        if self.is_default(experiment):
+        experiment = self._experiment(choices).value
+        choice = choices[group].value if group in choices else self.usual(experiment)[group]
+        asked = (group, choice, experiment)
+        if asked not in self._files:
+            self._files[asked] = self._file_of_choice(*asked)
+        return self._files[asked]
+
+    def _file_of_choice(self, group: str, choice: Value, experiment: Value) -> str:
+        file = shown(self.folder / group.split("@", maxsplit=1)[0] / f"{choice}.yaml")
+        if experiment == self.defaults.get(EXPERIMENT):
             return file
-        return f"{file} as changed by {shown(self.folder / EXPERIMENT / f'{experiment.value}.yaml')}"
+        return f"{file} as changed by {shown(self.folder / EXPERIMENT / f'{experiment}.yaml')}"
 
     def _experiment(self, said: Mapping[str, Override]) -> Override:
         return said.get(EXPERIMENT, Override(key=EXPERIMENT, value=self.defaults.get(EXPERIMENT)))

@@ -42,7 +42,14 @@ from stnbench.orchestration.messages import (
     TimePassed,
     TrialsPlanned,
 )
-from stnbench.orchestration.policy import BREAKER_THRESHOLD, Retry, next_try, signature
+from stnbench.orchestration.policy import (
+    BREAKER_THRESHOLD,
+    TROUBLES_MAX,
+    Retry,
+    infrastructure_wait_s,
+    next_try,
+    signature,
+)
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
 
@@ -79,6 +86,8 @@ class Machine:
         self._queue: deque[str] = deque()
         self._running: dict[str, _Attempt] = {}
         self._bugs: Counter[str] = Counter()
+        self._troubles = 0
+        self._paused_until_s = float("-inf")
         self._admission = Admission(self._slots)
         self._now_s = 0.0
         self.stop_reason = ""
@@ -129,6 +138,7 @@ class Machine:
 
     def _get_further(self, event: EpochEnded) -> tuple[Command, ...]:
         self._trials[self._attempt(event.token).trial_id].failures.clear()
+        self._troubles = 0
         return ()
 
     def _prune(self, event: PruneAsked) -> tuple[Command, ...]:
@@ -137,6 +147,7 @@ class Machine:
 
     def _finish(self, event: AttemptFinished) -> tuple[Command, ...]:
         self._bugs.clear()
+        self._troubles = 0
         self._leave(event.token, TrialState.COMPLETE, "finished")
         return (RecordComplete(token=event.token),)
 
@@ -144,16 +155,32 @@ class Machine:
         attempt = self._attempt(event.token)
         trial = self._trials[attempt.trial_id]
         failure = self._judge(event.failure, attempt)
+        if failure.kind is FailureKind.INFRASTRUCTURE:
+            self._hold_back(attempt)
         trial.failures[failure.kind] += 1
         retry = next_try(failure.kind, trial.failures[failure.kind])
         if retry is not None:
             self._prepare(trial, retry)
-        is_open = retry is not None or (bool(self.stop_reason) and _is_killed(failure))
+        is_open = retry is not None or self._is_in_trouble(failure) or (bool(self.stop_reason) and _is_killed(failure))
         state = TrialState.PLANNED if is_open else TrialState.FAILED
         self._leave(event.token, state, f"failed ({failure.kind})")
         attempt_state = AttemptState.LOST if _is_killed(failure) else AttemptState.FAILED
         record = RecordEnd(token=event.token, attempt_state=attempt_state, trial_state=state, failure=failure)
         return (record, *self._break(failure))
+
+    def _hold_back(self, attempt: _Attempt) -> None:
+        """Let nothing begin for a while where a second attempt fails and none got on in between: it is the machine.
+
+        Failures of attempts that began before the last pause belong to it. An epoch or a result ends the trouble.
+        """
+        if attempt.started_s >= self._paused_until_s:
+            self._troubles += 1
+            if self._troubles > 1:
+                self._paused_until_s = self._now_s + infrastructure_wait_s(self._troubles - 1)
+
+    def _is_in_trouble(self, failure: Failure) -> bool:
+        """Whether waiting has not helped: then it takes a person, and no trial is to blame."""
+        return failure.kind is FailureKind.INFRASTRUCTURE and self._troubles > 1 + TROUBLES_MAX
 
     def _prepare(self, trial: _Trial, retry: Retry) -> None:
         """What a trial has learnt of its memory it keeps: a later failure of another kind does not undo it."""
@@ -192,6 +219,8 @@ class Machine:
         return Failure(kind=FailureKind.TIMEOUT, message=message, last_output=failure.last_output)
 
     def _break(self, failure: Failure) -> tuple[Command, ...]:
+        if self._is_in_trouble(failure) and not self.stop_reason:
+            return self._ask_stop(StopAsked(reason=f"no trial got on for a minute: {failure.message}"))
         if failure.kind is not FailureKind.BUG or self.stop_reason:
             return ()
         key = signature(failure)
@@ -201,7 +230,7 @@ class Machine:
         return self._ask_stop(StopAsked(reason=f"{BREAKER_THRESHOLD} trials died of the same bug: {failure.message}"))
 
     def _launches(self) -> Iterator[Command]:
-        if self.stop_reason:
+        if self.stop_reason or self._now_s < self._paused_until_s:
             return
         for slot in self._slots:
             trial_id = self._next_in_queue()

@@ -99,7 +99,7 @@ def plan_sweep(
     by_cell: dict[str, list[PlannedTrial]] = {}
     for trial in planned:
         by_cell.setdefault(trial.spec.cell_id, []).append(trial)
-    cells = tuple(_plan_cell(trials, states, assess) for trials in by_cell.values())
+    cells = tuple(_plan_cell(cell_id, trials, states, assess) for cell_id, trials in by_cell.items())
     rates = [item.work_flops / item.duration_s for item in experience if item.duration_s > 0]
     rate = statistics.median(rates) if rates else None
     left = sum((cell.trials - cell.complete) * cell.work_flops for cell in cells)
@@ -160,7 +160,9 @@ def _training_half(dataset: DatasetSpec) -> tuple[int, int, int]:
     return digits * dataset.copies, DIGITS, dataset.copies
 
 
-def _plan_cell(trials: Sequence[PlannedTrial], states: Mapping[str, TrialState], assess: Assess) -> CellPlan:
+def _plan_cell(
+    cell_id: str, trials: Sequence[PlannedTrial], states: Mapping[str, TrialState], assess: Assess
+) -> CellPlan:
     first = trials[0]
     cost, infeasible = None, ""
     try:
@@ -168,7 +170,7 @@ def _plan_cell(trials: Sequence[PlannedTrial], states: Mapping[str, TrialState],
     except InfeasibleError as error:
         infeasible = str(error)
     return CellPlan(
-        cell_id=first.spec.cell_id,
+        cell_id=cell_id,
         label=first.label,
         is_twin=first.is_twin,
         trials=len(trials),

@@ -29,11 +29,15 @@ RETRIES: dict[FailureKind, RetryPolicy] = {
     # The machine's doing, not the trial's; a trial that kills its worker each time must end all the same. Eight,
     # because a worker takes seconds to start, and what kills it may come again in the meantime, as injected faults do.
     FailureKind.KILLED: RetryPolicy(retries=8),
-    # A full disk or a file server that is away: it takes a person or another program to mend it. A minute in all.
+    # A full disk or a file server that is away: it takes a person or another program to mend it. A minute in all. Where
+    # others fail as well nothing begins meanwhile, and if none has got on by then, the sweep ends and no trial fails.
     FailureKind.INFRASTRUCTURE: RetryPolicy(retries=6, first_wait_s=1.0),
     FailureKind.INVALID: RetryPolicy(retries=0),
     FailureKind.BUG: RetryPolicy(retries=0),
 }
+
+TROUBLES_MAX = RETRIES[FailureKind.INFRASTRUCTURE].retries
+"""After so many pauses in a row, with no trial getting on between them, the sweep ends."""
 
 BREAKER_THRESHOLD = 3
 """This many trials that die of the same bug, with none complete in between, stop the sweep."""
@@ -58,6 +62,11 @@ def next_try(kind: FailureKind, failures: int) -> Retry | None:
         alone=policy.spares_memory,
         micro_batches=2 ** (failures - 1) if policy.spares_memory else 1,
     )
+
+
+def infrastructure_wait_s(troubles: int) -> float:
+    """How long nothing begins after so many failures of the infrastructure in a row, the present one counted."""
+    return RETRIES[FailureKind.INFRASTRUCTURE].first_wait_s * 2.0 ** (troubles - 1)
 
 
 def signature(failure: Failure) -> str:

@@ -109,7 +109,7 @@ def read_predictions(
         sets = reader.image_sets(sweep, split)
         known = {digest: np.array(scored.labels, np.uint16) for digest, scored in sets.sets.items()}
         asked = None if trial_ids is None else set(trial_ids)
-        wanted = [one.trial_id for one in reader.sweep_trials(sweep) if asked is None or one.trial_id in asked]
+        wanted = [trial_id for trial_id in reader.trial_ids(sweep) if asked is None or trial_id in asked]
         for start in range(0, len(wanted), _TRIALS_AT_ONCE):
             found = reader.predictions_of_sweep(sweep, split, wanted[start : start + _TRIALS_AT_ONCE])
             for trial_id in wanted[start : start + _TRIALS_AT_ONCE]:

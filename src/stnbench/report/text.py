@@ -15,6 +15,8 @@ _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 def clean(text: str) -> str:
     """The text on one line, without characters that steer a terminal or turn the direction of writing."""
+    if text.isprintable():  # most texts are, and pages have a hundred thousand
+        return one_line(text)
     kept = "".join(" " if letter.isspace() else letter for letter in text)
     return one_line("".join(letter for letter in kept if unicodedata.category(letter)[0] != "C"))
 

@@ -60,6 +60,13 @@ class StoreReader:
             found = connection.execute(_trials_seen(wanted).order_by(links.c.position)).all()
         return [rows.trial_record(row) for row in found]
 
+    def trial_ids(self, sweep: str) -> list[str]:
+        """As ``sweep_trials``, the identities alone."""
+        wanted = select(links.c.trial_id).where(links.c.sweep == sweep, links.c.wanted).order_by(links.c.position)
+        with self._database.reading() as connection:
+            require_sweep(connection, sweep)
+            return list(connection.execute(wanted).scalars())
+
     def unsettled(self, sweep: str) -> tuple[dict[TrialState, int], list[TrialRecord]]:
         """How many trials of a sweep are in each state, and those of them that run or have failed, in one view.
 

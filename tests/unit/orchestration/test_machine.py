@@ -105,6 +105,47 @@ def test_a_timeout_does_not_count_the_time_before_an_attempt_begins() -> None:
     assert it.handle(TimePassed(now_s=110.5)) == (KillAttempt(token="s-1"),)
 
 
+def test_a_full_disk_holds_every_trial_back_and_then_stops_the_sweep() -> None:
+    """Where a second attempt fails of it as well, it is the machine: nothing begins while it lasts, and no trial fails.
+
+    After a minute the sweep ends. A person who has made room goes on with every trial.
+    """
+    it = machine(slots=2)
+    it.handle(TrialsPlanned(trial_ids=tuple("abcde")))
+    now_s, pauses_s = 0.0, []
+    while not it.stop_reason:
+        for token in list(it.running):
+            it.handle(AttemptFailed(token=token, failure=failure(FailureKind.INFRASTRUCTURE)))
+        began_s = now_s
+        while not it.running and not it.stop_reason:
+            now_s += 0.5
+            it.handle(TimePassed(now_s=now_s))
+        pauses_s.append(now_s - began_s)
+
+    assert [pause_s for pause_s in pauses_s if pause_s] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    assert "Error: infrastructure" in it.stop_reason
+    for token in list(it.running):
+        it.handle(AttemptStopped(token=token))
+    assert {it.state_of(trial) for trial in "abcde"} == {TrialState.PLANNED}
+
+
+def test_a_trial_that_alone_is_in_trouble_fails_of_it() -> None:
+    """Others get on meanwhile, so it is not the machine: its own retries are counted, and the sweep goes on."""
+    it = machine(slots=2)
+    it.handle(TrialsPlanned(trial_ids=("bad", "good")))
+    now_s = 0.0
+    while it.state_of("bad") is not TrialState.FAILED:
+        it.handle(EpochEnded(token="s-2"))
+        token = next((token for token, trial in it.running.items() if trial == "bad"), None)
+        if token is not None:
+            it.handle(AttemptFailed(token=token, failure=failure(FailureKind.INFRASTRUCTURE)))
+        now_s += 40.0
+        it.handle(TimePassed(now_s=now_s))
+
+    assert it.stop_reason == ""
+    assert it.state_of("good") is TrialState.RUNNING
+
+
 def test_the_breaker_stops_a_sweep_whose_trials_die_of_the_same_bug() -> None:
     """The third trial that dies at the same place stops the sweep; the rest stays planned."""
     it = machine(slots=1)
