@@ -8,21 +8,23 @@ from numpy.typing import NDArray
 
 from stnbench.core.errors import SpecError
 from stnbench.core.seeds import derive_seed
-from stnbench.spec.data import FoldSplitSpec, OneTrackSplitSpec, SplitSpec, TrackSplitSpec
+from stnbench.spec.data import AllSplitSpec, FoldSplitSpec, OneTrackSplitSpec, SplitSpec, TrackSplitSpec
 
 Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Split:
-    """Two disjoint, sorted sets of rows of one half, int64, that together are all of it."""
+    """Two sorted sets of rows, int64, that together are all of a half; disjoint, unless all of it is trained on."""
 
     train: Indices
     validation: Indices
 
 
 def split_tracks(spec: SplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Split:
-    """The rows to train on and the rows held out; no track is in both, and the same arguments give the same split.
+    """The rows to train on and the rows to validate on; the same arguments give the same split.
+
+    No track is in both, except in the split ``all``, which trains on everything.
 
     What is drawn for one class does not depend on the other classes, except for folds, which are dealt class after
     class so that they are of one size.
@@ -38,7 +40,8 @@ def split_tracks(spec: SplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.
         raise SpecError("the tracks of these images are unknown", remedy="split the training half of a set with tracks")
     held_out = _DRAW[spec.kind](spec, labels, tracks)
     is_held_out = np.isin(tracks, held_out)
-    split = Split(train=np.flatnonzero(~is_held_out), validation=np.flatnonzero(is_held_out))
+    trained = np.ones_like(is_held_out) if isinstance(spec, AllSplitSpec) else ~is_held_out
+    split = Split(train=np.flatnonzero(trained), validation=np.flatnonzero(is_held_out))
     _check(spec, split, labels)
     return split
 
@@ -64,7 +67,7 @@ def _draw_some(spec: TrackSplitSpec, labels: NDArray[np.int64], tracks: NDArray[
     return np.concatenate(drawn)
 
 
-def _draw_one(spec: OneTrackSplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Indices:
+def _draw_one(spec: OneTrackSplitSpec | AllSplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Indices:
     """One track of every class, never its first, as the code of 2015 drew them."""
     drawn = []
     for label, own in _tracks_by_class(labels, tracks):
@@ -82,7 +85,12 @@ def _draw_fold(spec: FoldSplitSpec, labels: NDArray[np.int64], tracks: NDArray[n
     return order[spec.fold :: spec.folds]
 
 
-_DRAW: dict[str, Callable[..., Indices]] = {"tracks": _draw_some, "one_track": _draw_one, "folds": _draw_fold}
+_DRAW: dict[str, Callable[..., Indices]] = {
+    "tracks": _draw_some,
+    "one_track": _draw_one,
+    "folds": _draw_fold,
+    "all": _draw_one,
+}
 
 
 def _tracks_by_class(labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Iterator[tuple[int, Indices]]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from stnbench.core.errors import InfeasibleError, ShapeError
 from stnbench.core.seeds import derive_seed
 from stnbench.networks import hiding, homographies
+from stnbench.networks.gamma import apply_gamma, draw_gamma
 from stnbench.networks.homographies import radians
 from stnbench.networks.lightness import BRIGHTEST, COLOURS, LUMA, lightness
 from stnbench.spec.augment import AugmentSpec
@@ -43,6 +44,7 @@ class Augmentations:
         colour: the matrix from old to new colours, (n, 3, 3), or (n, 1, 1) where all channels are treated alike; None
             where no change of levels is asked for.
         mean_share: (n,), how much of the image's mean lightness is then added.
+        gamma: (n,), the exponent of the levels, above 0; None where none is asked for.
         blur: (n,), the share of the way to the blurred image, negative away from it; None where none is asked for.
         erased: (n, 4), x1, y1, x2, y2 of the rectangle that is painted over, in coordinates as above; likewise.
     """
@@ -51,6 +53,7 @@ class Augmentations:
     out_to_in: Tensor | None
     colour: Tensor | None
     mean_share: Tensor | None
+    gamma: Tensor | None = None
     blur: Tensor | None = None
     erased: Tensor | None = None
 
@@ -78,6 +81,8 @@ class Augmentations:
             if self.in_to_out is not None and self.out_to_in is not None:
                 levels = _resampled(levels, self.out_to_in)
                 boxes = homographies.map_boxes(self.in_to_out, boxes)
+            if self.gamma is not None:
+                levels = apply_gamma(levels, self.gamma)
             if self.colour is not None and self.mean_share is not None:
                 levels = _coloured(levels, self.colour, self.mean_share)
             if self.blur is not None:
@@ -121,6 +126,7 @@ def draw_augmentations(spec: AugmentSpec, *, seed: int, epoch: int, count: int) 
         out_to_in=_single(None if in_to_out is None else invert_homography(in_to_out)),
         colour=_single(colour),
         mean_share=_single(mean_share),
+        gamma=_single(draw_gamma(spec.gamma, seed=seed, epoch=epoch, count=count)),
         blur=_single(hiding.draw_blur(spec.blur, seed=seed, epoch=epoch, count=count)),
         erased=_single(hiding.draw_erased(spec.erase, seed=seed, epoch=epoch, count=count)),
     )

@@ -1,6 +1,5 @@
 """What hides a sign: blur, and rectangles painted over. Numbers are drawn beforehand, as all of augmentation's are."""
 
-import math
 from typing import Final
 
 import torch
@@ -8,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from stnbench.core.seeds import derive_seed
+from stnbench.networks.draws import draw_uniform
 from stnbench.networks.lightness import BRIGHTEST
 from stnbench.stn.base import pixel_centres
 
@@ -21,7 +20,7 @@ def draw_blur(share: float, *, seed: int, epoch: int, count: int) -> Float[Tenso
     """A share from minus to plus ``share`` for every image of an epoch, on the CPU; None where it is 0."""
     if share == 0:
         return None
-    return share * (2 * _uniform("blur", seed, epoch, (count,)) - 1)
+    return share * (2 * draw_uniform("blur", seed, epoch, (count,)) - 1)
 
 
 def draw_erased(share: float, *, seed: int, epoch: int, count: int) -> Float[Tensor, "n 4"] | None:
@@ -32,7 +31,7 @@ def draw_erased(share: float, *, seed: int, epoch: int, count: int) -> Float[Ten
     """
     if share == 0:
         return None
-    drawn = _uniform("erase", seed, epoch, (count, 4))
+    drawn = draw_uniform("erase", seed, epoch, (count, 4))
     sides = 2 * share * drawn[:, :2]
     start = -1 + drawn[:, 2:] * (2 - sides)
     return torch.cat([start, start + sides], dim=1)
@@ -61,8 +60,3 @@ def erased(
     x1, y1, x2, y2 = (edge[:, None] for edge in boxes.unbind(1))
     covered = ((x >= x1) & (x < x2) & (y >= y1) & (y < y2)).reshape(-1, 1, height, width)
     return torch.where(covered, levels.mean(dim=(2, 3), keepdim=True), levels)
-
-
-def _uniform(label: str, seed: int, epoch: int, shape: tuple[int, ...]) -> Float[Tensor, "*shape"]:
-    generator = torch.Generator("cpu").manual_seed(derive_seed(seed, "augment", label, epoch))
-    return torch.rand(math.prod(shape), generator=generator, dtype=torch.float64, device="cpu").reshape(shape)

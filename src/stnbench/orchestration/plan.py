@@ -8,6 +8,7 @@ from stnbench.core.errors import InfeasibleError
 from stnbench.spec.data import (
     CLASSES,
     FRAMES_PER_TRACK,
+    AllSplitSpec,
     DatasetSpec,
     DigitsSpec,
     FoldSplitSpec,
@@ -140,6 +141,8 @@ def training_images(spec: TrialSpec) -> int:
             return total - classes * held_out * frames
         case FoldSplitSpec(folds=folds):
             return total - total // folds
+        case AllSplitSpec():
+            return total
         case _:
             return total - classes * frames
 

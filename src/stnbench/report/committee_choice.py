@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.spec.data import AllSplitSpec
 from stnbench.store.records import Outcome, TrialRecord
 
 FORMS: Final = "top:K, all, cell:CELL or TRIAL,TRIAL,..."
@@ -75,12 +76,16 @@ def choose(
         choice: what was asked for.
         trials: of the sweep, in its order.
         candidates: the complete ones among them, in the same order.
-    Raises: SpecError where there are fewer than asked for, or several cells are meant; UnknownNameError for no cell.
+    Raises: SpecError where there are fewer than asked for, where the best are asked for and some were trained on the
+        images that would tell, or where several cells are meant; UnknownNameError for no cell.
     """
     if isinstance(choice, Top):
         if choice.count > len(candidates):
             problem = f"a committee of the top {choice.count} was asked for"
             raise SpecError(problem, remedy=f"{len(candidates)} trials of the sweep are complete")
+        if any(isinstance(candidate.trial.spec.split, AllSplitSpec) for candidate in candidates):
+            problem = "the best on the validation split were asked for, and split=all trains on its images"
+            raise SpecError(problem, remedy="choose the members by their cell or their identities")
         ranked = sorted(candidates, key=_by_validation)
         return [candidate.trial.trial_id for candidate in ranked[: choice.count]]
     if isinstance(choice, OfCell):

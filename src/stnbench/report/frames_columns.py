@@ -49,6 +49,7 @@ which differ from it in nothing but transformers and the sizes of the network. `
 ``epoch_duration_s`` the mean of their training times, evaluation left out. The failure is that of the last attempt.
 ``health`` is the verdict (``spec.verdict.Verdict``) on the worst transformer after the last epoch there is. Trials with
 equal ``validation_image_set`` were scored on the same images, which the frame of images lists; older scores have none.
+Trials of ``split=all`` have no validation score, for they were trained on those images.
 """
 
 AXIS_PREFIX: Final = "axis:"

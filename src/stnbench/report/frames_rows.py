@@ -13,9 +13,10 @@ from stnbench.report.frames_columns import (
     IMAGE_COLUMNS,
     TRIAL_COLUMNS,
 )
-from stnbench.spec.data import Split
+from stnbench.spec.data import AllSplitSpec, Split
 from stnbench.spec.health import judge_attempt
 from stnbench.spec.result import SplitScore
+from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptEpoch, AttemptRecord, ImageSets, Outcome, TrialRecord
 
 Fields = dict[str, Any]
@@ -135,7 +136,7 @@ def _trial_row(trial: TrialRecord, outcome: Outcome | None) -> Fields:
     if trial.last_attempt is not None:
         row |= _failure_fields(trial.last_attempt)
     if outcome is not None:
-        row |= _outcome_fields(outcome, trial.spec.training.epochs)
+        row |= _outcome_fields(outcome, trial.spec)
     return row
 
 
@@ -146,17 +147,18 @@ def _verdict(trial: TrialRecord, epochs: Sequence[AttemptEpoch]) -> str | None:
     return None if verdict is None else verdict.value
 
 
-def _outcome_fields(outcome: Outcome, epochs: int) -> Fields:
+def _outcome_fields(outcome: Outcome, spec: TrialSpec) -> Fields:
     environment = outcome.environment
+    is_held_out = not isinstance(spec.split, AllSplitSpec)
     own = ("commit", "dirty", "python", "platform", "host", "device", "threads", "dataset_digest")
     return {
-        **_score_fields(outcome.validation),
+        **(_score_fields(outcome.validation) if is_held_out else {}),
         **(_score_fields(outcome.test) if outcome.test else {}),
         "parameters": outcome.cost.parameters,
         "flops": outcome.cost.flops,
         "activation_bytes": outcome.cost.activation_bytes,
         "train_duration_s": outcome.train_duration_s,
-        "epoch_duration_s": outcome.train_duration_s / epochs,
+        "epoch_duration_s": outcome.train_duration_s / spec.training.epochs,
         "peak_memory_mib": outcome.peak_memory_mib,
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(environment.versions)),
         **{name: getattr(environment, name) for name in own},

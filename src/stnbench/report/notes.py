@@ -36,6 +36,8 @@ def row_notes(states: StateCounts, score: Estimate | None, gain: Estimate | None
     """What is missing from a cell, and where its numbers say less than they seem to."""
     if states.unfinished:
         yield states.unfinished
+    if score is None and states.complete:
+        yield "no score on this split"
     if score is not None and score.spread == 0:
         yield "all seeds scored the same"
     if gain is not None and gain.spread == 0:

@@ -24,6 +24,8 @@ class AugmentSpec(Strict):
         rotation_deg: it turns about the centre.
         translation: it moves by up to this share of the side, along x and along y.
     Colour:
+        gamma: levels, as shares of the brightest, are raised to the power 2 to the this, which darkens or lights up
+            shadows and leaves black and white.
         brightness: all levels are multiplied by 1 + this.
         contrast: the distance of all levels from the image's mean lightness is.
         saturation: the distance of every pixel from its own grey is; for RGB images only.
@@ -42,6 +44,7 @@ class AugmentSpec(Strict):
     shear_deg: float = 0.0
     rotation_deg: float = 0.0
     translation: float = 0.0
+    gamma: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -59,6 +62,7 @@ class AugmentSpec(Strict):
             require(0 <= factor < 1, key, factor, "at least 0 and below 1, so that nothing shrinks to a point")
         for key, angle in (("rotation_deg", self.rotation_deg), ("hue_deg", self.hue_deg)):
             require(0 <= angle <= 180, key, angle, "from 0 to 180 degrees")
+        require(0 <= self.gamma <= 4, "gamma", self.gamma, "from 0 to 4 octaves: an exponent of 16 is all black")
         colour = (("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation))
         for key, factor in colour:
             require(0 <= factor <= 1, key, factor, "from 0 to 1, so that no factor is negative")
@@ -83,7 +87,7 @@ class AugmentSpec(Strict):
     @property
     def changes_anything(self) -> bool:
         """Whether images are not left as they are."""
-        return self.is_geometric or self.is_colour or self._any("blur", "erase")
+        return self.is_geometric or self.is_colour or self._any("gamma", "blur", "erase")
 
     def _any(self, *keys: str) -> bool:
         return any(getattr(self, key) > 0 for key in keys)

@@ -190,7 +190,19 @@ class FoldSplitSpec(Strict):
         require(0 <= self.fold < self.folds, "fold", self.fold, f"from 0 to {self.folds - 1}")
 
 
-SplitSpec = Annotated[TrackSplitSpec | OneTrackSplitSpec | FoldSplitSpec, Discriminator("kind")]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AllSplitSpec(Strict):
+    """Hold out nothing: the last training, after everything was chosen on held-out tracks.
+
+    The validation images are one track of every class (``OneTrackSplitSpec``) and are trained on as well. Epochs report
+    them as an alarm for trainings that fail; they are no score, so reports leave them out and planners refuse them.
+    """
+
+    kind: Literal["all"] = "all"
+    seed: int = 0
+
+
+SplitSpec = Annotated[TrackSplitSpec | OneTrackSplitSpec | FoldSplitSpec | AllSplitSpec, Discriminator("kind")]
 
 
 Contrast = Literal["none", "image_adjustment", "histogram_equalisation", "clahe", "contrast_normalisation"]

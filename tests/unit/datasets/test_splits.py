@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stnbench.core.errors import SpecError
 from stnbench.datasets.splits import split_tracks, subset
-from stnbench.spec.data import FoldSplitSpec, OneTrackSplitSpec, SplitSpec, TrackSplitSpec
+from stnbench.spec.data import AllSplitSpec, FoldSplitSpec, OneTrackSplitSpec, SplitSpec, TrackSplitSpec
 
 Arrays = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -147,6 +147,15 @@ def test_one_track_of_the_official_half_is_the_split_of_2015() -> None:
         short += drawn
         assert (len(split.train), len(split.validation)) == (37_919 + drawn, 1_290 - drawn)
     assert short < 40
+
+
+def test_all_trains_on_every_image_and_watches_one_track_a_class() -> None:
+    """39,209 rows to train on; what is watched is what ``one_track`` would hold out."""
+    labels, tracks = official()
+    split = split_tracks(AllSplitSpec(seed=3), labels, tracks)
+    assert split.train.tolist() == list(range(39_209))
+    held_out = split_tracks(OneTrackSplitSpec(seed=3), labels, tracks).validation
+    assert split.validation.tolist() == held_out.tolist()
 
 
 def test_the_default_split_resolves_small_differences() -> None:

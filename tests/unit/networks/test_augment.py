@@ -15,7 +15,9 @@ from stnbench.spec.augment import AugmentSpec
 
 GEOMETRY = AugmentSpec(perspective=0.06, scale=0.2, aspect=0.1, shear_deg=8.0, rotation_deg=30.0, translation=0.1)
 COLOUR = AugmentSpec(brightness=0.5, contrast=0.5, saturation=0.5, hue_deg=20.0)
-ALL = dataclasses.replace(GEOMETRY, brightness=0.5, contrast=0.5, saturation=0.5, hue_deg=20.0, blur=0.5, erase=0.3)
+ALL = dataclasses.replace(
+    GEOMETRY, gamma=1.0, brightness=0.5, contrast=0.5, saturation=0.5, hue_deg=20.0, blur=0.5, erase=0.3
+)
 FULL_BOX = (-1.0, -1.0, 1.0, 1.0)
 
 

@@ -24,6 +24,7 @@ from stnbench.core.errors import SpecError, TransitionError
 from stnbench.planning.base import Observation
 from stnbench.planning.build import build_planner
 from stnbench.planning.cells import survey
+from stnbench.spec.data import AllSplitSpec
 from stnbench.spec.planner import Nsga2PlannerSpec, OptunaPlannerSpec, RandomPlannerSpec, SamplerSpec, TpePlannerSpec
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
@@ -42,6 +43,15 @@ def run(sweep: SweepSpec, *, slots: int = 1, has_transformer: bool = False) -> R
     """The whole search."""
     compose = MadeUpCompose(sweep, has_transformer=has_transformer)
     return Run(bowl).go_on(build_planner(sweep, compose, slots=slots), slots=slots)
+
+
+def test_a_search_needs_images_that_were_held_out() -> None:
+    """Where every image was trained on, validation decides nothing: refused when the first trial is asked for."""
+    made_up = MadeUpCompose(SWEEP)
+    planner = build_planner(SWEEP, lambda point: dataclasses.replace(made_up(point), split=AllSplitSpec()))
+
+    with pytest.raises(SpecError, match="split=all trains on its validation images"):
+        planner.ask()
 
 
 def test_trials_count_seeds() -> None:

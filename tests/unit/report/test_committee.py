@@ -15,7 +15,7 @@ from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.report.__main__ import main
 from stnbench.report.committee import Committee, read_committee
 from stnbench.report.committee_text import to_json, to_markdown, to_terminal
-from stnbench.spec.data import TrackSplitSpec
+from stnbench.spec.data import AllSplitSpec, TrackSplitSpec
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.store import Store
@@ -75,6 +75,18 @@ def test_top_is_chosen_by_validation_whatever_it_is_scored_on(made: Made, read: 
     assert "too high by selection" in validation.notes[0]
     assert "the test split had no part in the choice" in test.notes[0]
     assert "3 of 6 complete trials" in test.notes[0]
+
+
+def test_the_best_on_images_that_were_trained_on_are_no_choice(store: Store, runs: Path, read: Read) -> None:
+    """Trials that hold nothing out are chosen by name."""
+    specs = [replace(transformed(10, seed=seed), split=AllSplitSpec()) for seed in (1, 2, 3)]
+    committees = Committees(store, runs)
+    filler = committees.plan(specs)
+    for spec in specs:
+        committees.complete(filler, spec, 44, test=50)
+    with pytest.raises(SpecError, match="split=all trains on its images"):
+        read("top:2", split="test")
+    assert len(read("all", split="test").members) == 3
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])

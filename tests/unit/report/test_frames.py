@@ -19,6 +19,8 @@ from stnbench.report.frames_columns import (
     TRIAL_COLUMNS,
 )
 from stnbench.report.frames_rows import trials_frame
+from stnbench.report.leaderboard import build_leaderboard
+from stnbench.spec.data import AllSplitSpec
 from stnbench.spec.result import Failure, FailureKind, ScoredImages
 from stnbench.spec.states import TrialState
 from stnbench.spec.trial import TrialSpec
@@ -57,6 +59,20 @@ def test_failed_trial_says_why_and_has_no_score(store: Store, sizes: list[TrialS
     assert row["failure_message"] == "the loss is nan\nat step 7"
     numbers = ["validation_accuracy", "validation_correct", "test_accuracy", "parameters", "epoch_duration_s"]
     assert row[numbers].isna().all()
+
+
+def test_images_that_were_trained_on_are_no_score(store: Store) -> None:
+    """A trial that holds nothing out has its cost and its test score, no validation score and no rank."""
+    final = replace(transformed(20), split=AllSplitSpec())
+    filler = Filler(store).save([planned(spec) for spec in (transformed(10), final)])
+    filler.complete(transformed(10), 1700)
+    filler.complete(final, IMAGES, test=1800)
+    frames = read_sweep("sizes", store=store)
+    row = frames.trials.set_index("trial_id").loc[final.trial_id]
+    assert row[["validation_accuracy", "validation_correct", "validation_loss"]].isna().all()
+    assert (row["test_correct"], row["state"]) == (1800, "complete")
+    last = build_leaderboard(frames.spec, frames.trials).rows[-1]
+    assert (last.cell_id, last.rank, last.notes) == (final.cell_id, "", ("no score on this split",))
 
 
 def test_twins_are_found_by_cell(store: Store, sizes: list[TrialSpec]) -> None:
