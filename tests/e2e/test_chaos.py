@@ -80,11 +80,20 @@ def outcomes(workplace: Workplace) -> dict[object, tuple[object, ...]]:
     return {row[0]: row[1:] for row in query(workplace, sql)}
 
 
+def epochs(workplace: Workplace) -> set[tuple[object, ...]]:
+    """What attempts have reported of every epoch; those that went through the same one must have said the same."""
+    sql = (
+        "select a.trial_id, e.epoch, e.step, e.train_loss, e.validation_loss, e.validation_accuracy, e.learning_rate "
+        "from epochs e join attempts a on a.id = e.attempt_id"
+    )
+    return set(query(workplace, sql))
+
+
 @pytest.mark.timeout(2 * TIMEOUT_S)
 def test_a_broken_sweep_ends_as_an_undisturbed_one(
     calm: Workplace, workplace: Workplace, disks: tuple[Disk, Disk]
 ) -> None:
-    """Under random faults every trial ends complete exactly once, with the scores of a run that nothing disturbed.
+    """Under random faults every trial ends complete exactly once, with the scores and epochs of a calm run.
 
     Workers and the orchestrator are killed (kill -9), pipes break and MLflow's database is locked. A full disk of the
     trials fails their attempts as infrastructure, and that of the store ends the sweep with one line that says so. The
@@ -99,6 +108,7 @@ def test_a_broken_sweep_ends_as_an_undisturbed_one(
     assert len(expected) == TRIALS
     assert {row[:2] for row in expected.values()} == {("complete", 1)}
     assert outcomes(workplace) == expected
+    assert epochs(workplace) == epochs(calm)
     assert chaos.faults.keys() == KINDS.keys()
     assert chaos.effects["trials' disk full", "attempt infrastructure"] > 0
     assert chaos.effects["whole disk full", "orchestrator ended with 2"] > 0

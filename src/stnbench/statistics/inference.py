@@ -113,7 +113,7 @@ def t_estimate(values: Sequence[float]) -> Estimate:
     n, mean = len(values), statistics.fmean(values)
     if n == 1:
         return Estimate(n=1, mean=mean, low=None, high=None, method=NO_METHOD)
-    spread = statistics.stdev(values)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))  # stdev takes 10 times as long
     if spread < sys.float_info.epsilon:  # equal differences of shares may differ by rounding
         spread = 0.0
     half = t_quantile(n - 1) * spread / math.sqrt(n)

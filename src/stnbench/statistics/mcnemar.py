@@ -47,8 +47,11 @@ def _exact_p(differences: NDArray[np.int64]) -> float:
     total = int(sizes.sum())
     chances = np.zeros(2 * total + 1)
     chances[total] = 1.0
-    for size in sizes.tolist():  # roll never wraps: the outer places are still empty
-        chances = (np.roll(chances, size) + np.roll(chances, -size)) / 2
+    for size in sizes[sizes > 0].tolist():
+        halves = chances / 2
+        chances = np.zeros_like(halves)  # what leaves at the ends is 0: the outer places are still empty
+        chances[size:] += halves[:-size]
+        chances[:-size] += halves[size:]
     reached = abs(int(differences.sum()))
     sums = np.abs(np.arange(-total, total + 1))
     return min(1.0, float(chances[sums >= reached].sum()))
