@@ -140,3 +140,12 @@ def test_a_worker_sees_its_device_and_its_threads_only() -> None:
 
     assert (gpu["CUDA_VISIBLE_DEVICES"], gpu["OMP_NUM_THREADS"], gpu["PATH"]) == ("GPU-abc", "4", "x")
     assert cpu["CUDA_VISIBLE_DEVICES"] == "-1"
+
+
+def test_threads_spin_only_where_a_trial_has_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that share cores with other trials sleep while they wait; those of a single slot may do as they like."""
+    monkeypatch.setattr("stnbench.engines.process.available_cores", lambda: 4)
+    half, whole = (worker_environment(Slot(name="s", device="cpu", threads=threads), {}) for threads in (2, 4))
+
+    assert half["OMP_WAIT_POLICY"] == "passive"
+    assert "OMP_WAIT_POLICY" not in whole
