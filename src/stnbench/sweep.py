@@ -22,6 +22,7 @@ from stnbench.engines.slots import plan_slots, visible_gpus
 from stnbench.orchestration.budget import Budget
 from stnbench.orchestration.plan import Experience, plan_sweep, read_experience
 from stnbench.orchestration.plan_text import plan_json, plan_lines
+from stnbench.orchestration.progress import counted
 from stnbench.orchestration.runner import RunOptions, RunSummary
 from stnbench.orchestration.session import (
     EngineName,
@@ -202,9 +203,9 @@ def _say_end(summary: RunSummary, board: Leaderboard, layout: RunsLayout, uri: s
         lines.append(f"after the last run ended early: {summary.adopted} results adopted, {summary.lost} attempts lost")
     if summary.stop_reason:
         left = summary.trials - summary.complete - summary.failed - summary.pruned
-        lines.append(f"stopped with {left} trials to go ({summary.stop_reason}); the same command goes on")
+        lines.append(f"stopped with {counted(left, 'trial')} to go ({summary.stop_reason}); the same command goes on")
     if summary.failed:
-        lines.append(f"{summary.failed} trials failed: python -m stnbench.status {board.sweep}")
+        lines.append(f"{counted(summary.failed, 'trial')} failed: python -m stnbench.status {board.sweep}")
     lines.append(f"page: {REPORTS / board.sweep / 'index.html'}")
     if uri == local_tracking_uri(layout):
         lines.append("MLflow: make ui")

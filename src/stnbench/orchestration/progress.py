@@ -102,7 +102,8 @@ class PlainProgress(Progress):
     def planned(self, trials: Sequence[PlannedTrial], states: Sequence[TrialState]) -> None:
         super().planned(trials, states)
         picture = self.picture
-        self._print(f"{picture.trials} trials, {picture.complete_before} complete already, {self.slots} slots")
+        trials, slots = counted(picture.trials, "trial"), counted(self.slots, "slot")
+        self._print(f"{trials}, {picture.complete_before} complete already, {slots}")
 
     @override
     def launched(self, attempt: RunningAttempt) -> None:
@@ -220,6 +221,11 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def counted(count: int, thing: str) -> str:
+    """``1 trial``, ``2 trials``."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def _name(attempt: RunningAttempt) -> str:

@@ -24,7 +24,7 @@ from stnbench.engines.slots import device_memory_mib, plan_slots, visible_gpus
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.lock import orchestrator_lock
 from stnbench.orchestration.mirroring import Mirror
-from stnbench.orchestration.progress import open_progress
+from stnbench.orchestration.progress import counted, open_progress
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
 from stnbench.planning.base import Planner
 from stnbench.spec.data import DatasetSpec
@@ -136,10 +136,9 @@ class Session:
                 data_root=data_root,
             )
             remember_choice(remembered, choice)
-            rates = ", ".join(f"{_slots(count)} {rate:.3f}" for count, rate in choice.trials_per_s)
-            print(
-                f"slots=auto: short trials a second with {rates}; {_slots(choice.slots)} from now on", file=sys.stderr
-            )
+            rates = ", ".join(f"{counted(count, 'slot')} {rate:.3f}" for count, rate in choice.trials_per_s)
+            chosen = counted(choice.slots, "slot")
+            print(f"slots=auto: short trials a second with {rates}; {chosen} from now on", file=sys.stderr)
         return choice.slots
 
     def _open_ray_engine(self) -> Engine:
@@ -232,10 +231,6 @@ def _signals(runner: Runner) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _slots(count: int) -> str:
-    return f"{count} slot{'s' if count > 1 else ''}"
 
 
 def _warn(message: str) -> None:
