@@ -102,8 +102,8 @@ class PlainProgress(Progress):
     def planned(self, trials: Sequence[PlannedTrial], states: Sequence[TrialState]) -> None:
         super().planned(trials, states)
         picture = self.picture
-        trials, slots = counted(picture.trials, "trial"), counted(self.slots, "slot")
-        self._print(f"{trials}, {picture.complete_before} complete already, {slots}")
+        asked, room = counted(picture.trials, "trial"), counted(self.slots, "slot")
+        self._print(f"{asked}, {picture.complete_before} complete already, {room}")
 
     @override
     def launched(self, attempt: RunningAttempt) -> None:
