@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from stnbench.core.identity import Json
 from stnbench.orchestration.plan import CellPlan, SweepPlan
-from stnbench.orchestration.progress import duration
+from stnbench.orchestration.progress import counted, duration
 from stnbench.spec.planner import GridPlannerSpec, PlannerSpec, RacingPlannerSpec
 
 
@@ -17,11 +17,12 @@ def plan_lines(plan: SweepPlan) -> Iterator[str]:
         yield _cell_line(cell, width)
     infeasible = sum(bool(cell.infeasible) for cell in plan.cells)
     also = f", {infeasible} infeasible" if infeasible else ""
-    yield f"{len(plan.cells)} cells{also}, {plan.trials} trials, {plan.complete} complete"
+    cells, trials = counted(len(plan.cells), "cell"), counted(plan.trials, "trial")
+    yield f"{cells}{also}, {trials}, {plan.complete} complete"
     if plan.overlapping_points > 0:
         yield f"{plan.overlapping_points} points of the axes mean the same trial as another, or as a twin"
-    for note, cells in plan.notes:
-        yield f"note: {note} ({cells} points)"
+    for note, points in plan.notes:
+        yield f"note: {note} ({counted(points, 'point')})"
     yield _expected(plan)
 
 
@@ -83,6 +84,6 @@ def _expected(plan: SweepPlan) -> str:
     if plan.complete == plan.trials:
         return "nothing is left to run"
     if plan.expected_s is None:
-        return f"expected time: unknown until a trial is complete in this store ({plan.slots} slots)"
-    pace = f"{(plan.flops_per_s or 0) / 1e9:.1f} GFLOP/s, the median of {plan.experience} complete trials"
-    return f"expected time: {duration(plan.expected_s)} on {plan.slots} slots (at {pace})"
+        return f"expected time: unknown until a trial is complete in this store ({counted(plan.slots, 'slot')})"
+    pace = f"{(plan.flops_per_s or 0) / 1e9:.1f} GFLOP/s, the median of {counted(plan.experience, 'complete trial')}"
+    return f"expected time: {duration(plan.expected_s)} on {counted(plan.slots, 'slot')} (at {pace})"
