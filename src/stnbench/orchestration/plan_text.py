@@ -20,7 +20,7 @@ def plan_lines(plan: SweepPlan) -> Iterator[str]:
     cells, trials = counted(len(plan.cells), "cell"), counted(plan.trials, "trial")
     yield f"{cells}{also}, {trials}, {plan.complete} complete"
     if plan.overlapping_points > 0:
-        yield f"{plan.overlapping_points} points of the axes mean the same trial as another, or as a twin"
+        yield f"{counted(plan.overlapping_points, 'point')} of the axes: the same trial as another, or as a twin"
     for note, points in plan.notes:
         yield f"note: {note} ({counted(points, 'point')})"
     yield _expected(plan)
