@@ -9,6 +9,7 @@ from stnbench.core.command import DONE, run_command
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import SpecError
 from stnbench.core.paths import RunsLayout, data_root
+from stnbench.spec.data import NO_SCORE
 from stnbench.spec.result import SplitScore
 from stnbench.spec.sweep import Override
 from stnbench.spec.views import ViewsSpec
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     else:
         percent = 100 * score.accuracy
         print(f"{trial.label} · seed {trial.seed}, trial {trial.trial_id}")
+        if score.split == "validation" and not trial.spec.has_held_out_images:
+            print(NO_SCORE)
         print(f"{score.split}: {percent:.3f} % of {score.images:,} images ({wrong} errors), loss {score.loss:.4f}")
     return DONE
 

@@ -19,7 +19,7 @@ from stnbench.orchestration.runner import RunOptions, RunSummary
 from stnbench.orchestration.session import EngineName, SessionOptions, open_session, prepare_datasets, tracking_uri
 from stnbench.planning.base import Observation, Planner
 from stnbench.spec.codec import to_plain
-from stnbench.spec.data import AllSplitSpec
+from stnbench.spec.data import NO_SCORE
 from stnbench.spec.sweep import Override, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial
@@ -101,8 +101,8 @@ def _print_outcome(store: Store, layout: RunsLayout, spec: TrialSpec, summary: R
         if score is not None:
             wrong = score.images - score.correct
             print(f"{score.split}: {100 * score.accuracy:.2f} % of {score.images:,} images ({wrong} errors), one run")
-    if isinstance(spec.split, AllSplitSpec):
-        print("the validation images were trained on as well (split=all): an alarm, and no score")
+    if not spec.has_held_out_images:
+        print(NO_SCORE)
     print(f"{outcome.cost.parameters:,} parameters, trained in {outcome.train_duration_s:.1f} s")
     print(f"trial {spec.trial_id} in {attempt.folder}")
 

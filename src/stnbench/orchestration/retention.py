@@ -19,10 +19,14 @@ def drop_checkpoints(store: StoreReader, sweep: str, layout: RunsLayout, *, keep
     """Remove the checkpoints of complete trials outside the ``keep`` best cells of a sweep; how many were removed.
 
     Results, predictions and epochs stay in the store, and probabilities in the trials' folders. A trial that is not
-    complete keeps its checkpoint, which it goes on from.
+    complete keeps its checkpoint, which it goes on from, and so does one whose validation images are no score.
     """
     outcomes = store.outcomes(sweep)
-    complete = [trial for trial in store.sweep_trials(sweep) if trial.state is TrialState.COMPLETE]
+    complete = [
+        trial
+        for trial in store.sweep_trials(sweep)
+        if trial.state is TrialState.COMPLETE and trial.spec.has_held_out_images
+    ]
     accuracies: dict[str, dict[str, float]] = {}
     for trial in complete:
         if trial.trial_id in outcomes:

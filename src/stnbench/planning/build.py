@@ -7,7 +7,6 @@ from stnbench.planning.health import HealthJudge
 from stnbench.planning.pruning import Judge, OptunaJudge, PruningPlanner, ThresholdJudge
 from stnbench.planning.racing import RacingPlanner
 from stnbench.planning.sampling import SamplingPlanner
-from stnbench.spec.data import AllSplitSpec
 from stnbench.spec.planner import GridPlannerSpec, HealthPrunerSpec, PrunerSpec, RacingPlannerSpec, ThresholdPrunerSpec
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
@@ -40,7 +39,7 @@ def _build(sweep: SweepSpec, compose: ComposePoint, slots: int) -> Planner:
 def _holding_out(compose: ComposePoint) -> ComposePoint:
     def held_out(point: Point) -> TrialSpec:
         spec = compose(point)
-        if isinstance(spec.split, AllSplitSpec):
+        if not spec.has_held_out_images:
             problem = "split=all trains on its validation images, and a search or a pruner decides by them"
             raise SpecError(problem, remedy="search with held-out tracks: split=folds or split=tracks")
         return spec

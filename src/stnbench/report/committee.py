@@ -11,6 +11,7 @@ from stnbench.report.committee_choice import Candidate, Choice, Everyone, Named,
 from stnbench.report.committee_votes import ScoredSplit, Vote, VoteReader, as_votes, name_of
 from stnbench.report.frames_rows import trials_frame
 from stnbench.report.provenance import differences, provenance
+from stnbench.spec.data import NO_SCORE
 from stnbench.spec.states import TrialState
 from stnbench.statistics.committee import CommitteeScore, score_committee
 from stnbench.statistics.inference import Estimate, wilson_estimate
@@ -20,13 +21,16 @@ from stnbench.store.records import TrialRecord
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """One trial of a committee: its accuracy on the validation split, and on the split of the committee."""
+    """One trial of a committee: its accuracy on the validation split, and on the split of the committee.
+
+    ``validation`` is None where the trial was trained on those images.
+    """
 
     trial_id: str
     cell_id: str
     label: str
     seed: int
-    validation: Estimate
+    validation: Estimate | None
     score: Estimate
 
 
@@ -70,6 +74,8 @@ def read_committee(
         problem = f"the committee '{text}' has {len(members)} {'member' if len(members) == 1 else 'members'}"
         raise SpecError(problem, remedy="it takes two complete trials")
     _require_same_images(members, split)
+    if split == "validation" and not all(member.trial.spec.has_held_out_images for member in members):
+        raise SpecError(f"the committee '{text}' has no score: {NO_SCORE}", remedy="score it with --split test")
     reader = VoteReader(store=store, layout=layout, split=split, recompute=recompute)
     votes = [reader.read(member) for member in members]
     score = score_committee(as_votes(votes))
@@ -134,13 +140,14 @@ def _digest(member: Candidate, split: ScoredSplit) -> str:
 
 
 def _member(candidate: Candidate, score: Estimate) -> Member:
-    trial, validation = candidate.trial, candidate.outcome.validation
+    trial, score_held_out = candidate.trial, candidate.outcome.validation
+    is_held_out = trial.spec.has_held_out_images
     return Member(
         trial_id=trial.trial_id,
         cell_id=trial.cell_id,
         label=trial.label,
         seed=trial.seed,
-        validation=wilson_estimate(validation.correct, validation.images),
+        validation=wilson_estimate(score_held_out.correct, score_held_out.images) if is_held_out else None,
         score=score,
     )
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.spec.data import AllSplitSpec
 from stnbench.store.records import Outcome, TrialRecord
 
 FORMS: Final = "top:K, all, cell:CELL or TRIAL,TRIAL,..."
@@ -83,7 +82,7 @@ def choose(
         if choice.count > len(candidates):
             problem = f"a committee of the top {choice.count} was asked for"
             raise SpecError(problem, remedy=f"{len(candidates)} trials of the sweep are complete")
-        if any(isinstance(candidate.trial.spec.split, AllSplitSpec) for candidate in candidates):
+        if not all(candidate.trial.spec.has_held_out_images for candidate in candidates):
             problem = "the best on the validation split were asked for, and split=all trains on its images"
             raise SpecError(problem, remedy="choose the members by their cell or their identities")
         ranked = sorted(candidates, key=_by_validation)

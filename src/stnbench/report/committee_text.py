@@ -121,8 +121,8 @@ def _gain_columns(committee: Committee) -> list[Column]:
 def _member_columns(committee: Committee) -> list[Column]:
     decimals = text.decimals_for(committee.score.images)
 
-    def scores(estimates: Iterable[Estimate]) -> list[str]:
-        return [f"{text.score(estimate, decimals)} {text.method(estimate)}" for estimate in estimates]
+    def scores(estimates: Iterable[Estimate | None]) -> list[str]:
+        return [f"{text.score(one, decimals)} {text.method(one)}" if one else text.MISSING for one in estimates]
 
     members = committee.members
     columns = [

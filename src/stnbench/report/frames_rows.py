@@ -13,7 +13,7 @@ from stnbench.report.frames_columns import (
     IMAGE_COLUMNS,
     TRIAL_COLUMNS,
 )
-from stnbench.spec.data import AllSplitSpec, Split
+from stnbench.spec.data import Split
 from stnbench.spec.health import judge_attempt
 from stnbench.spec.result import SplitScore
 from stnbench.spec.trial import TrialSpec
@@ -44,7 +44,9 @@ def trials_frame(
         row = _trial_row(trial, outcomes.get(trial.trial_id))
         row |= {"twin_cell_id": twin_ids[trial.cell_id], "bare_id": bare_ids[trial.cell_id]}
         row |= {"health": _verdict(trial, (epochs or {}).get(trial.trial_id, ()))}
-        row |= {f"{split}_image_set": sets.of_trial.get(trial.trial_id) for split, sets in (images or {}).items()}
+        for split, sets in (images or {}).items():
+            if split != "validation" or trial.spec.has_held_out_images:
+                row[f"{split}_image_set"] = sets.of_trial.get(trial.trial_id)
         rows.append(row)
     axes = dict.fromkeys(AXIS_PREFIX + name for trial in trials for name, _ in trial.point.labels)
     return make_frame(rows, {**TRIAL_COLUMNS, **dict.fromkeys(axes, "object")})
@@ -149,10 +151,9 @@ def _verdict(trial: TrialRecord, epochs: Sequence[AttemptEpoch]) -> str | None:
 
 def _outcome_fields(outcome: Outcome, spec: TrialSpec) -> Fields:
     environment = outcome.environment
-    is_held_out = not isinstance(spec.split, AllSplitSpec)
     own = ("commit", "dirty", "python", "platform", "host", "device", "threads", "dataset_digest")
     return {
-        **(_score_fields(outcome.validation) if is_held_out else {}),
+        **(_score_fields(outcome.validation) if spec.has_held_out_images else {}),
         **(_score_fields(outcome.test) if outcome.test else {}),
         "parameters": outcome.cost.parameters,
         "flops": outcome.cost.flops,

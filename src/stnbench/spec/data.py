@@ -202,6 +202,8 @@ class AllSplitSpec(Strict):
     seed: int = 0
 
 
+NO_SCORE = "the validation images were trained on as well (split=all): an alarm, and no score"
+
 SplitSpec = Annotated[TrackSplitSpec | OneTrackSplitSpec | FoldSplitSpec | AllSplitSpec, Discriminator("kind")]
 
 

@@ -11,7 +11,7 @@ from stnbench.core.identity import RESULTS_VERSION, digest
 from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.check import require
 from stnbench.spec.codec import Strict, to_identity
-from stnbench.spec.data import DatasetSpec, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
+from stnbench.spec.data import AllSplitSpec, DatasetSpec, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
 from stnbench.spec.network import LecunSpec, NetworkSpec
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.views import ViewsSpec
@@ -136,6 +136,11 @@ class TrialSpec(Strict):
         plain = to_identity(self)
         plain.pop("seed", None)
         return digest({"results_version": RESULTS_VERSION, "cell": plain})
+
+    @property
+    def has_held_out_images(self) -> bool:
+        """Whether its validation images are not trained on, so that they are a score."""
+        return not isinstance(self.split, AllSplitSpec)
 
     @property
     def trained_as(self) -> "TrialSpec":

@@ -86,7 +86,11 @@ def test_the_best_on_images_that_were_trained_on_are_no_choice(store: Store, run
         committees.complete(filler, spec, 44, test=50)
     with pytest.raises(SpecError, match="split=all trains on its images"):
         read("top:2", split="test")
-    assert len(read("all", split="test").members) == 3
+    with pytest.raises(SpecError, match="an alarm, and no score"):
+        read("all")
+    scored = read("all", split="test")
+    assert [member.validation for member in scored.members] == [None] * 3
+    assert "\u2013" in to_markdown(scored)
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])

@@ -69,7 +69,7 @@ def test_images_that_were_trained_on_are_no_score(store: Store) -> None:
     filler.complete(final, IMAGES, test=1800)
     frames = read_sweep("sizes", store=store)
     row = frames.trials.set_index("trial_id").loc[final.trial_id]
-    assert row[["validation_accuracy", "validation_correct", "validation_loss"]].isna().all()
+    assert row[["validation_accuracy", "validation_correct", "validation_loss", "validation_image_set"]].isna().all()
     assert (row["test_correct"], row["state"]) == (1800, "complete")
     last = build_leaderboard(frames.spec, frames.trials).rows[-1]
     assert (last.cell_id, last.rank, last.notes) == (final.cell_id, "", ("no score on this split",))
