@@ -1,38 +1,29 @@
 """The page of a report in a real browser: Debian's Chromium, headless, without a network."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from browser import chromium, needs_chromium
 from made_up_pages import SWEEP, make_page
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, expect
 
 from stnbench.report import output
 from stnbench.report.page import to_page
 from stnbench.report.page.reading import Places, read_material
 from stnbench.store.store import Store
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
 expect.set_options(timeout=20_000)  # machines that test are busy
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests of this file; root may not use Chromium's sandbox."""
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    """One browser for all tests of this file."""
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 def write_page(folder: Path, labels: tuple[str, ...] = (), question: str = "How large must it be?") -> Path:

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from browser import CHROMIUM, MISSING, chromium
 from commands import Workplace, kill_tree
-from playwright.sync_api import ConsoleMessage, Page, Request, Response, expect, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, Request, Response, expect
 from postgres import database, needs_postgres
 from sqlalchemy import make_url
 
@@ -27,8 +28,6 @@ from stnbench.spec.states import TrialState
 from stnbench.store.store import Store
 
 pytestmark = pytest.mark.slow
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +183,10 @@ class Visitor:
 
 @contextlib.contextmanager
 def visit(address: str, width_px: int = 1280) -> Iterator[Visitor]:
-    """Headless Chromium in front of MLflow's pages; root may not use its sandbox."""
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    """Headless Chromium in front of MLflow's pages."""
+    with chromium() as browser:
         visitor = Visitor(browser.new_page(viewport={"width": width_px, "height": 900}), address)
         yield visitor
-        browser.close()
     assert visitor.complaints == []
 
 
@@ -240,5 +236,5 @@ def test_a_sweep_is_shown_by_a_remote_mlflow(workplace: Workplace, mlflow_server
             "select experiment_id, run_uuid from runs where name = 'affine · seed 1' and lifecycle_stage = 'active'"
         ).fetchall()
     if CHROMIUM is None:
-        pytest.skip("shown, but not looked at: chromium is not installed (Debian: apt-get install chromium)")
+        pytest.skip(f"shown, but not looked at: {MISSING}")
     browse(address, str(experiment), shown)

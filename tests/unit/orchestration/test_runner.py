@@ -23,6 +23,7 @@ from stnbench.orchestration.observer import EndedAttempt, Observer
 from stnbench.orchestration.retention import drop_checkpoints
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
 from stnbench.planning.base import Known, Observation, Planner, Progress
+from stnbench.spec.data import AllSplitSpec
 from stnbench.spec.planner import MedianPrunerSpec
 from stnbench.spec.result import FailureKind
 from stnbench.spec.states import AttemptState, TrialState
@@ -386,6 +387,14 @@ def test_checkpoints_of_all_but_the_best_cells_are_dropped(store: Store, tmp_pat
     drop_checkpoints(store, SWEEP.name, layout, keep=0)
     assert not any(folder.checkpoint.exists() for folder in folders)
     assert all(folder.result.exists() and folder.probabilities("validation").exists() for folder in folders)
+
+
+def test_checkpoints_stay_where_no_score_says_which_are_best(store: Store, tmp_path: Path) -> None:
+    """Trials that hold nothing out have no score to be chosen by: none of theirs is dropped."""
+    specs = [dataclasses.replace(fake_spec(Task.FINISH, cell=cell), split=AllSplitSpec()) for cell in range(2)]
+    run(store, tmp_path, ListPlanner(specs), keep_checkpoints=1)
+    layout = RunsLayout(tmp_path / "runs")
+    assert all(AttemptLayout(layout.attempt(spec.trial_id, 1)).checkpoint.exists() for spec in specs)
 
 
 def test_a_trial_with_views_starts_from_the_weights_of_the_one_without(store: Store, tmp_path: Path) -> None:
