@@ -36,6 +36,9 @@ PROGRAM = "stnbench"
 
 RECONNECT_S = 60.0
 RETRY_S = 0.5
+LEAVING_TRIES = 10
+"""How often a lock is asked for that no process seems to hold: one that ends is forgotten before its lock is free."""
+
 PARAMETERS: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives_idle": 20,
@@ -165,10 +168,15 @@ class _Connector:
 
         Raises: StoreBusyError naming the process that has it.
         """
-        taken = connection.execute(f"SELECT pg_try_advisory_lock({LOCK})").fetchone()
-        if taken is not None and taken[0] is not False:  # NULL where there is no schema, which the next statement tells
-            return True
-        found = connection.execute(HOLDER).fetchone()
+        found = None
+        for _ in range(LEAVING_TRIES):
+            taken = connection.execute(f"SELECT pg_try_advisory_lock({LOCK})").fetchone()
+            if taken is not None and taken[0] is not False:  # NULL where there is no schema: the next statement tells
+                return True
+            found = connection.execute(HOLDER).fetchone()
+            if found is not None:
+                break
+            time.sleep(RETRY_S)
         if found is not None and found[0] in self.pids and may_wait:
             return False
         who = "another process" if found is None else found[1].removeprefix(PROGRAM).strip() or "another program"

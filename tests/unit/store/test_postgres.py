@@ -1,10 +1,11 @@
 """A store on a server: who may write it, what a lost connection costs, and what its errors say."""
 
+import dataclasses
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from postgres import connected, end_connections, needs_postgres
@@ -183,6 +184,33 @@ def test_an_own_connection_that_the_server_still_believes_in_is_waited_for(
     closing.join()
     new.close()
     engine.dispose()
+
+
+@dataclasses.dataclass
+class Answers:
+    """A connection to a server that answers so, and in this order."""
+
+    rows: list[tuple[object, ...] | None]
+
+    def execute(self, _statement: str) -> "Answers":
+        """Any statement: its row is the next one."""
+        return self
+
+    def fetchone(self) -> tuple[object, ...] | None:
+        """The row of the statement, or none."""
+        return self.rows.pop(0)
+
+
+def test_a_lock_that_nobody_is_seen_to_hold_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server forgets a process that ends before it frees its lock: between the two, nobody is in our way."""
+    monkeypatch.setattr(postgres, "RETRY_S", 0.0)
+    connector = postgres._Connector(name="the store", settings={}, holder=FIRST)
+    leaving: list[tuple[object, ...] | None] = [(False,), None]
+    assert connector._hold(cast(Any, Answers([*leaving, *leaving, (True,)])), may_wait=False)
+    with pytest.raises(StoreBusyError, match=rf"\({SECOND}\)"):
+        connector._hold(cast(Any, Answers([*leaving, (False,), (1, f"stnbench {SECOND}")])), may_wait=True)
+    with pytest.raises(StoreBusyError, match="another process"):
+        connector._hold(cast(Any, Answers(leaving * postgres.LEAVING_TRIES)), may_wait=True)
 
 
 @needs_postgres
