@@ -7,6 +7,7 @@ import pandas as pd
 
 from stnbench.report.answered import Answers, Pairing, ReadPredictions
 from stnbench.report.findings import Findings, GainFinding, PairFinding, ParetoFront
+from stnbench.report.folds import find_over_folds
 from stnbench.report.layout import layout_findings
 from stnbench.report.scored import Cell, by_group, first_known, mean_of, read_cells
 from stnbench.spec.data import Split
@@ -57,6 +58,7 @@ def find(
     main_effects, interactions, importances, remarks = layout_findings(sweep, cells)
     return Findings(
         split=split,
+        folds=find_over_folds(sweep, cells) if split == "validation" else (),
         pairs=tuple(pairs),
         gains=tuple(gains),
         main_effects=main_effects,

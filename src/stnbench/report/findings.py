@@ -138,10 +138,34 @@ class ParetoFront:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FoldsFinding:
+    """One recipe over the folds of a cross-validation: cells that differ in nothing but the fold held out.
+
+    ``scored_folds`` of the sweep's ``folds`` have a score, from so many ``networks`` in all. ``images`` are those of
+    these folds together, each held out once; ``errors`` are on them, a mean where folds have several networks.
+    ``difference`` is to the best recipe of the group, paired by fold; ``corrected_p`` its p-value after Holm's
+    correction for all pairs of recipes, which decides about ``standing``. Both are None for the best itself.
+    """
+
+    group: str
+    label: str
+    folds: int
+    scored_folds: int
+    networks: int
+    images: int
+    errors: float
+    accuracy: Estimate
+    standing: Standing
+    difference: Estimate | None = None
+    corrected_p: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Findings:
     """All of it, on one split. ``notes`` say in sentences what was left out, and why."""
 
     split: Split
+    folds: tuple[FoldsFinding, ...] = ()
     pairs: tuple[PairFinding, ...] = ()
     gains: tuple[GainFinding, ...] = ()
     main_effects: tuple[MainEffect, ...] = ()

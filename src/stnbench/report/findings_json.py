@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from stnbench.core.identity import Json
-from stnbench.report.findings import Findings, GainFinding, Interaction, PairFinding
+from stnbench.report.findings import Findings, FoldsFinding, GainFinding, Interaction, PairFinding
 from stnbench.report.rounded import Scalar, estimate_fields, estimate_json, rounded
 
 P_DIGITS = 9
@@ -13,6 +13,7 @@ P_DIGITS = 9
 def findings_json(findings: Findings) -> dict[str, Json]:
     """All of them; what is not known is null."""
     return {
+        "folds": [_folds_json(recipe) for recipe in findings.folds],
         "differences": [_pair_json(pair) for pair in findings.pairs],
         "gains": [_gain_json(gain) for gain in findings.gains],
         "main_effects": [
@@ -59,6 +60,22 @@ def pair_fields(pair: PairFinding | None) -> dict[str, Scalar]:
         "mcnemar_only_best": mcnemar.only_base if mcnemar else None,
         "mcnemar_p": _p(mcnemar.p_value) if mcnemar else None,
         **estimate_fields("improvement_", pair.improvement if pair else None),
+    }
+
+
+def _folds_json(recipe: FoldsFinding) -> dict[str, Json]:
+    return {
+        "group": recipe.group or None,
+        "cell": recipe.label,
+        "folds": recipe.folds,
+        "scored_folds": recipe.scored_folds,
+        "networks": recipe.networks,
+        "images": recipe.images,
+        "errors": rounded(recipe.errors),
+        "accuracy": estimate_json(recipe.accuracy),
+        "standing": recipe.standing.value,
+        "difference": estimate_json(recipe.difference) if recipe.difference else None,
+        "p_corrected": _p(recipe.corrected_p),
     }
 
 

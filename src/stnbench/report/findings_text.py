@@ -6,7 +6,15 @@ from typing import Final, TypeVar
 
 from stnbench.report import text
 from stnbench.report.board import Leaderboard
-from stnbench.report.findings import Findings, GainFinding, Interaction, MainEffect, PairFinding, ParetoFront
+from stnbench.report.findings import (
+    Findings,
+    FoldsFinding,
+    GainFinding,
+    Interaction,
+    MainEffect,
+    PairFinding,
+    ParetoFront,
+)
 from stnbench.report.table import Column, without_group
 from stnbench.statistics.inference import LEVEL
 
@@ -15,7 +23,7 @@ MOST_ROWS: Final = 20
 
 MOST_ON_FRONT: Final = 8
 
-Grouped = TypeVar("Grouped", PairFinding, GainFinding)
+Grouped = TypeVar("Grouped", FoldsFinding, PairFinding, GainFinding)
 
 _COSTS: Final = {"parameters": "parameters", "flops": "FLOPs", "epoch_duration_s": "seconds an epoch"}
 
@@ -38,6 +46,7 @@ def findings_parts(board: Leaderboard) -> Iterator[Part]:
     decimals = text.decimals_for(board.images)
     tells_gains = any(gain.over_images or gain.is_equal_size for gain in findings.gains)
     parts = (
+        _folds(findings.folds) if findings.folds else None,
         _differences(findings.pairs, decimals, grouped=bool(board.within)) if findings.pairs else None,
         _gains(findings.gains, decimals, grouped=bool(board.within)) if tells_gains else None,
         _main_effects(findings.main_effects, decimals) if findings.main_effects else None,
@@ -54,6 +63,43 @@ def p_text(p_value: float | None) -> str:
     if p_value is None:
         return text.MISSING
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _folds(recipes: Sequence[FoldsFinding]) -> Part:
+    shown = _first_of_groups(recipes)
+    decimals = text.decimals_for(min(recipe.images for recipe in shown))
+    columns = [
+        _column("cell", (_named(recipe.group, recipe.label, grouped=True) for recipe in shown), is_number=False),
+        _column("folds", (f"{recipe.scored_folds} of {recipe.folds}" for recipe in shown)),
+        _column("networks", (f"{recipe.networks:,}" for recipe in shown)),
+        _column("images", (f"{recipe.images:,}" for recipe in shown)),
+        _column("errors", (f"{round(recipe.errors, 1):,g}" for recipe in shown)),
+        _column("validation % [95 %]", (text.score(recipe.accuracy, decimals) for recipe in shown)),
+        _column("less the best (points)", (text.points(recipe.difference, decimals) for recipe in shown)),
+        _column("p", (p_text(recipe.corrected_p) for recipe in shown)),
+    ]
+    return Part(
+        heading="Over all folds",
+        above=(
+            "Cross-validation: each of these images was held out once, and read by networks that never saw its track.",
+        ),
+        columns=_told(columns),
+        below=tuple(_folds_notes(recipes, left_out=len(recipes) - len(shown))),
+    )
+
+
+def _folds_notes(recipes: Sequence[FoldsFinding], *, left_out: int) -> Iterator[str]:
+    if left_out:
+        yield f"{left_out} more: --format json has them."
+    if any(recipe.networks > recipe.scored_folds for recipe in recipes):
+        yield "Errors are means over the networks of a fold, summed over folds."
+    yield (
+        "The interval is of t over folds, on the logarithm of the share of errors: other tracks and other seeds are in "
+        "it. That the networks of two folds share most of their training images is not, nor can it be (Bengio and "
+        "Grandvalet 2004)."
+    )
+    if any(recipe.difference for recipe in recipes):
+        yield "Differences are of t over folds, paired; p is corrected by Holm's method for all pairs of rows."
 
 
 def _differences(pairs: Sequence[PairFinding], decimals: int, *, grouped: bool) -> Part:

@@ -310,7 +310,7 @@ def test_programs_get_all_of_it(board: Leaderboard) -> None:
     """JSON has every finding under one key, CSV what is of one cell in its line."""
     plain = json.loads(tabular.to_json([board]))
     assert set(plain["findings"]) == {
-        "differences", "gains", "main_effects", "interactions", "importances", "pareto", "notes",
+        "folds", "differences", "gains", "main_effects", "interactions", "importances", "pareto", "notes",
     }  # fmt: skip
     assert [item["cell_id"] for item in plain["findings"]["differences"]] == [
         row["cell_id"] for row in plain["rows"][1:]
