@@ -16,12 +16,16 @@ from stnbench.report.findings import (
     ParetoFront,
 )
 from stnbench.report.table import Column, without_group
+from stnbench.statistics.folds import FOLDS_METHOD
 from stnbench.statistics.inference import LEVEL
 
 MOST_ROWS: Final = 20
 """Of a table: the best cells of each group, the labels with the largest effects."""
 
 MOST_ON_FRONT: Final = 8
+
+FOLDS: Final = "Over all folds"
+"""The heading of what is summed over the folds of a cross-validation."""
 
 Grouped = TypeVar("Grouped", FoldsFinding, PairFinding, GainFinding)
 
@@ -79,13 +83,24 @@ def _folds(recipes: Sequence[FoldsFinding]) -> Part:
         _column("p", (p_text(recipe.corrected_p) for recipe in shown)),
     ]
     return Part(
-        heading="Over all folds",
+        heading=FOLDS,
         above=(
             "Cross-validation: each of these images was held out once, and read by networks that never saw its track.",
         ),
         columns=_told(columns),
         below=tuple(_folds_notes(recipes, left_out=len(recipes) - len(shown))),
     )
+
+
+def folds_sentences(recipes: Sequence[FoldsFinding]) -> Iterator[str]:
+    """The same in a line each, for where there is room for no second table."""
+    for recipe in _first_of_groups(recipes):
+        accuracy = text.score(recipe.accuracy, text.decimals_for(recipe.images))
+        behind = f", {text.points(recipe.difference, 2)} points to the best" if recipe.difference else ""
+        yield text.clean(
+            f"over {recipe.scored_folds} of {recipe.folds} folds, {_named(recipe.group, recipe.label, grouped=True)}: "
+            f"{accuracy} % of {recipe.images:,} images ({FOLDS_METHOD}), {round(recipe.errors, 1):,g} errors{behind}"
+        )
 
 
 def _folds_notes(recipes: Sequence[FoldsFinding], *, left_out: int) -> Iterator[str]:

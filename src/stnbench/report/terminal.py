@@ -11,6 +11,7 @@ from rich.text import Text
 
 from stnbench.report import text
 from stnbench.report.board import Leaderboard, Row
+from stnbench.report.findings_text import folds_sentences
 from stnbench.report.table import Column, failure_line, heading, leaderboard_columns
 from stnbench.statistics.inference import Standing
 
@@ -100,5 +101,7 @@ def padded(column: Column) -> list[str]:
 def _lines_below(board: Leaderboard, left_out: Sequence[str]) -> Iterator[tuple[str, str]]:
     if left_out:
         yield f"Left out for want of width: {', '.join(left_out)}.", "dim"
+    if board.findings:
+        yield from ((line, "bold") for line in folds_sentences(board.findings.folds))
     yield from ((text.clean(note), "dim") for note in board.notes)
     yield from ((f"failed: {failure_line(group)}", "red") for group in board.failures)

@@ -10,6 +10,7 @@ from made_up_results import IMAGES, NOW, Filler, planned, result, transformed
 from stnbench.report.findings import FoldsFinding
 from stnbench.report.findings_text import findings_parts
 from stnbench.report.output import read_leaderboard
+from stnbench.report.terminal import render_terminal
 from stnbench.spec.data import FoldSplitSpec
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.statistics.folds import FOLDS_METHOD, folds_accuracy
@@ -141,3 +142,12 @@ def test_the_words_say_what_is_in_the_interval(whole: Store) -> None:
     assert cells["folds"] == ("3 of 3", "3 of 3")
     assert cells["validation % [95 %]"][0].startswith("99.02 [")
     assert any("Bengio and Grandvalet" in line for line in part.below)
+
+
+def test_a_terminal_shows_them_below_the_leaderboard(whole: Store) -> None:
+    """A line a recipe, the better one first, with its interval's method; the other one says how far it is behind."""
+    lines = render_terminal(read_leaderboard(whole, "sizes"), width=None, color=False).splitlines()
+    best, other = [line for line in lines if line.startswith("over 3 of 3 folds")]
+    assert best.startswith("over 3 of 3 folds, size=20: 99.02 [")
+    assert best.endswith("] % of 6,000 images (t over folds), 59 errors")
+    assert "66 errors, -0.12 [" in other

@@ -5,7 +5,7 @@ from typing import Final
 
 from stnbench.report.board import Leaderboard
 from stnbench.report.findings import Findings
-from stnbench.report.findings_text import Part, findings_parts
+from stnbench.report.findings_text import FOLDS, Part, findings_parts
 from stnbench.report.page.effects import effect_figure, importance_figure, interaction_figure
 from stnbench.report.page.figure import figure_lines
 from stnbench.report.page.html import bullets, escape, table
@@ -13,7 +13,7 @@ from stnbench.report.page.html import bullets, escape, table
 _OPEN_ROWS: Final = 12
 """A table with more is closed at first."""
 
-_OPEN: Final = frozenset({"Differences", "Gains of transformers", "What these findings leave out"})
+_OPEN: Final = frozenset({FOLDS, "Differences", "Gains of transformers", "What these findings leave out"})
 """The other parts say in words what a figure above has shown."""
 
 
