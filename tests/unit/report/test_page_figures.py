@@ -3,11 +3,12 @@
 import base64
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from stnbench.report import output
 from stnbench.report.agreement import Agreement, AgreementRow, Claim, ClaimVerdict
 from stnbench.report.board import Leaderboard
 from stnbench.report.findings import Findings, Importance, Interaction, MainEffect, PairFinding, ParetoFront
-from stnbench.report.page import Material, curves, document, gallery, to_page
+from stnbench.report.page import Material, costs, curves, document, gallery, to_page
 from stnbench.report.page.answers import Answers, hardest, hardest_lines
 from stnbench.report.page.confusion import confusion_lines
 from stnbench.report.page.costs import cost_figure
@@ -434,3 +435,22 @@ def test_frames_may_be_empty(made: tuple[Leaderboard, Material]) -> None:
     assert isinstance(none, pd.DataFrame)
     assert learning_curves(board, material.trials, none) is None
     assert health_figure(board, material.trials, material.health.iloc[:0]) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ((880_277, 880_277), [880_000.0]),
+        ((880_277, 901_000), [880_000.0, 901_000.0]),
+        ((60_000, 900_000), [5e4, 1e5, 2e5, 5e5, 1e6]),
+        ((1, 1e9), [10.0**power for power in range(10)]),
+        ((0.9, 11.0), [1.0, 2.0, 5.0, 10.0]),
+    ],
+)
+def test_ticks_of_costs_are_few_and_lie_on_the_axis(values: tuple[float, ...], ticks: list[float]) -> None:
+    """At 1, 2 and 5, or powers of ten over a wide range; equal costs have their own, and an axis that is not wide."""
+    axis = cast(dict[str, Any], costs._logarithmic(values))
+    assert axis["tickvals"] == pytest.approx(ticks)
+    low, high = axis["range"]
+    assert all(low <= math.log10(tick) <= high for tick in ticks)
+    assert high - low == pytest.approx(math.log10(max(values) / min(values)) + 2 * math.log10(1.25), abs=0.001)

@@ -1,5 +1,6 @@
 """Accuracy against what it costs, with the Pareto front."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -19,6 +20,12 @@ _COSTS: Final = (
     ("flops", "FLOPs", "FLOPs of one image's forward pass"),
     ("epoch_duration_s", "Time", "measured training time, s per epoch"),
 )
+
+
+_ROOM: Final = 1.25
+"""Of a cost, to either side of the axis."""
+
+_MOST_TICKS: Final = 9
 
 
 def cost_figure(board: Leaderboard) -> Figure | None:
@@ -56,7 +63,7 @@ def _view(board: Leaderboard, cost: tuple[str, str, str], fronts: Sequence[Paret
     shares = [row.score.mean for row in rows if row.score]
     room = max(0.12 * (max(shares) - min(shares)), 0.002)
     layout: dict[str, Json] = {
-        "xaxis": {"type": "log", "title": {"text": title}, "tickformat": "~s", "nticks": 8},
+        "xaxis": {"title": {"text": title}, **_logarithmic([getattr(row, field) for row in rows])},
         "yaxis": {
             "title": {"text": f"{board.split} accuracy, %"},
             "range": [round(100 * (min(shares) - room), 3), round(min(100 * (max(shares) + room), 100.5), 3)],
@@ -64,6 +71,23 @@ def _view(board: Leaderboard, cost: tuple[str, str, str], fronts: Sequence[Paret
         "showlegend": len(groups) > 1,
     }
     return View(label=label, traces=traces, layout=layout, height_px=460)
+
+
+def _logarithmic(costs: Sequence[float]) -> dict[str, Json]:
+    """An axis that ends a little beyond the costs, however much alike they are, with ticks that never overlap."""
+    low, high = min(costs) / _ROOM, max(costs) * _ROOM
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    steps = [float(f"{step}e{power}") for power in powers for step in (1, 2, 5) if low <= step * 10.0**power <= high]
+    if len(steps) < 2:
+        steps = sorted({float(f"{cost:.3g}") for cost in (min(costs), max(costs))})
+    elif len(steps) > _MOST_TICKS:
+        steps = [step for step in steps if f"{step:e}".startswith("1.0")]
+    return {
+        "type": "log",
+        "range": [round(math.log10(low), 4), round(math.log10(high), 4)],
+        "tickvals": list[Json](steps),
+        "tickformat": "~s",
+    }
 
 
 def _group(rows: Sequence[Row], field: str, front: ParetoFront | None, index: int | None) -> list[Trace]:
