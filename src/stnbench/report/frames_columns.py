@@ -86,6 +86,7 @@ HEALTH_COLUMNS: Final = {
     "singular_min_mean": "float64",
     "lost_share": "float64",
     "finite_share": "float64",
+    "dead_share": "float64",
     "gradient_ratio": "float64",
     "accuracy_identity": "float64",
     "accuracy_mean": "float64",

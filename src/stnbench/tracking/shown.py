@@ -39,6 +39,7 @@ _WHERE_KNOWN = (
     "singular_max_mean",
     "singular_min_mean",
     "lost_share",
+    "dead_share",
     "gradient_ratio",
     "accuracy_identity",
     "accuracy_mean",

@@ -19,6 +19,7 @@ from stnbench.training.data import DeviceImages
 from stnbench.training.health import Looks, TransformerWatch
 from stnbench.training.learners import Key
 from stnbench.training.model import Model
+from stnbench.training.units import UnitWatch
 
 _BATCH: Final = 250
 """Images at once; fixed, so that a score never depends on a setting."""
@@ -55,9 +56,9 @@ class Evaluation:
 
 def evaluate(model: Model, images: DeviceImages, indices: Tensor) -> Evaluation:
     """Score the images at the indices (n,), at least one; the network is left in the mode it was in."""
-    watch = TransformerWatch()
+    watch, units = TransformerWatch(), UnitWatch(model)
     predictions, probabilities, losses = [], [], []
-    with _at_rest(model):
+    with _at_rest(model), units.watching():
         for batch in torch.split(indices, _BATCH):
             explained = model.explain_rows(images, batch)
             logits = _over_views(model, images, batch, explained.logits)
@@ -71,7 +72,7 @@ def evaluate(model: Model, images: DeviceImages, indices: Tensor) -> Evaluation:
         correct=int((predicted == images.labels[indices]).sum()),
         predictions=tuple(predicted.tolist()),
         probabilities=torch.cat(probabilities).cpu().numpy(),
-        health=watch.results(),
+        health=units.completed(watch.results()),
         mean_parameters=watch.mean_parameters(),
     )
 

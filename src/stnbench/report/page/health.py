@@ -47,6 +47,7 @@ def health_figure(board: Leaderboard, trials: pd.DataFrame, health: pd.DataFrame
         ("movement", "Movement", "half sides"),
         ("outside_share", "Outside", "share"),
         ("theta_error", "Theta error", "half sides"),
+        ("dead_share", "Dead units", "share"),
     ):
         grid = _grid(by_cell[column].mean())
         if grid:
@@ -58,7 +59,8 @@ def _caption(rows: Sequence[object]) -> str:
     said = (
         "The worst verdict of a cell's seeds and transformers after every epoch. Movement: how far sampling points are "
         "moved, in half sides of the image (mean over seeds). Outside: the share of sampling points outside the image. "
-        "Theta error: distance from the sign's true pose, where it is known."
+        "Theta error: distance from the sign's true pose, where it is known. Dead units: the share of the localisation "
+        "network's last hidden units that are 0 for every image; where all are, the transformer learns no more."
     )
     if len(rows) > MOST_CELLS:
         said += f" {MOST_CELLS} of {len(rows)} cells are shown: those with a bad verdict, then the best ones."
