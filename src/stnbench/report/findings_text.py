@@ -95,8 +95,9 @@ def _folds(recipes: Sequence[FoldsFinding]) -> Part:
 def folds_sentences(recipes: Sequence[FoldsFinding]) -> Iterator[str]:
     """The same in a line each, for where there is room for no second table."""
     for recipe in _first_of_groups(recipes):
-        accuracy = text.score(recipe.accuracy, text.decimals_for(recipe.images))
-        behind = f", {text.points(recipe.difference, 2)} points to the best" if recipe.difference else ""
+        decimals = text.decimals_for(recipe.images)
+        accuracy = text.score(recipe.accuracy, decimals)
+        behind = f", {text.points(recipe.difference, decimals)} points to the best" if recipe.difference else ""
         yield text.clean(
             f"over {recipe.scored_folds} of {recipe.folds} folds, {_named(recipe.group, recipe.label, grouped=True)}: "
             f"{accuracy} % of {recipe.images:,} images ({FOLDS_METHOD}), {round(recipe.errors, 1):,g} errors{behind}"

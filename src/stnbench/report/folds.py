@@ -44,12 +44,13 @@ def find_over_folds(sweep: SweepSpec, cells: Sequence[Cell]) -> tuple[FoldsFindi
         sweep: as it was last run.
         cells: its cells on the validation split.
     """
-    axis = next((axis for grid in sweep.grids for axis in grid if axis.keys == {FOLD_KEY}), None)
-    if axis is None:
+    axes = [axis for grid in sweep.grids for axis in grid if axis.keys == {FOLD_KEY}]
+    if not axes:
         return ()
-    labels = [choice.label for choice in axis.values]
+    name = axes[0].name
+    labels = [*dict.fromkeys(choice.label for axis in axes if axis.name == name for choice in axis.values)]
     groups: dict[str, list[_Recipe]] = {}
-    for recipe in _recipes(sweep, cells, axis.name, labels):
+    for recipe in _recipes(sweep, cells, name, labels):
         groups.setdefault(recipe.group, []).append(recipe)
     return tuple(finding for recipes in groups.values() for finding in _compared(recipes, folds=len(labels)))
 
@@ -73,9 +74,10 @@ def _recipes(sweep: SweepSpec, cells: Sequence[Cell], axis: str, labels: Sequenc
 
 def _compared(recipes: Sequence[_Recipe], *, folds: int) -> list[FoldsFinding]:
     """Each against the best, paired by fold, corrected for all pairs of them."""
-    ranked = sorted(recipes, key=lambda recipe: (-_finding(recipe, folds).accuracy.mean, recipe.label))
-    best, *others = [_finding(recipe, folds) for recipe in ranked]
-    found = compare([recipe.accuracies for recipe in ranked])
+    scored = [(_finding(recipe, folds), recipe.accuracies) for recipe in recipes]
+    ranked = sorted(scored, key=lambda item: (-item[0].accuracy.mean, item[0].label))
+    best, *others = [finding for finding, _ in ranked]
+    found = compare([accuracies for _, accuracies in ranked])
     return [
         best,
         *(

@@ -51,8 +51,8 @@ class TransformerHealth(Strict):
     share of images of which the classifier can see little (``spec/health.py``). All are over the images for which theta
     and these points are finite; ``finite_share`` is their share, and where it is 0, so is all else.
 
-    ``dead_share`` is the share of the units in the localisation network's last hidden layer that are 0 for every image:
-    they learn no more, and where all are, theta is one and the same for good. Not known of a compiled network.
+    ``dead_share`` is the share of the units in the localisation network's last hidden layer that are 0 for every image,
+    in all of its views: where all are, theta is one and the same. Not known of a compiled network.
     ``gradient_ratio`` is the gradient of the localisation network over that of the classifier in training, each as a
     root mean square over parameters and steps. ``accuracy_identity`` and ``accuracy_mean`` are the network's with this
     transformer's parameters replaced by the identity's and by their mean over the images, after the last epoch alone;

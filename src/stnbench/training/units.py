@@ -15,8 +15,8 @@ from stnbench.training.model import Model
 class UnitWatch:
     """Watches the last hidden layer of every localisation network over the images of one pass.
 
-    A unit behind a ReLU that is 0 for all images gets no gradient and stays so: where all are, the transformation is
-    the last layer's bias, the same for every image, and no more training brings it back.
+    A unit behind a ReLU that is 0 for an image gets no gradient from it. Where all are for all images, the
+    transformation is the last layer's bias, the same for every image. Images of all views count.
 
     Args:
         model: whose localisation networks; those that are compiled cannot be looked into, and are left out.

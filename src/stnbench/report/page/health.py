@@ -60,7 +60,7 @@ def _caption(rows: Sequence[object]) -> str:
         "The worst verdict of a cell's seeds and transformers after every epoch. Movement: how far sampling points are "
         "moved, in half sides of the image (mean over seeds). Outside: the share of sampling points outside the image. "
         "Theta error: distance from the sign's true pose, where it is known. Dead units: the share of the localisation "
-        "network's last hidden units that are 0 for every image; where all are, the transformer learns no more."
+        "network's last hidden units that are 0 for every image; where all are, all images are moved alike."
     )
     if len(rows) > MOST_CELLS:
         said += f" {MOST_CELLS} of {len(rows)} cells are shown: those with a bad verdict, then the best ones."
