@@ -46,7 +46,7 @@ test: $(STAMP) ## all tests, end to end included
 test-fast: $(STAMP) ## the inner loop: no subprocess, no training beyond a few steps
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow'
 
-lint: $(STAMP) ## format, lint, types and floors
+lint: $(STAMP) ## format, lint, types and layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy

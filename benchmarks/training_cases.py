@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from stnbench.datasets.build import open_dataset
+from stnbench.data.build import open_dataset
 from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.data import SignsSpec, TrackSplitSpec
 from stnbench.spec.network import LecunSpec, ModernSpec

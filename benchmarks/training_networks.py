@@ -10,7 +10,7 @@ CLASSES = 43
 
 
 class LocalContrast(nn.Module):
-    """Local contrast normalisation (see ``stnbench.networks.layers.ContrastiveNorm``) with band matrices."""
+    """Local contrast normalisation (see ``stnbench.nn.layers.ContrastiveNorm``) with band matrices."""
 
     def __init__(self, kernel: list[float], side: int) -> None:
         super().__init__()

@@ -23,10 +23,10 @@ from torchvision import transforms
 from training_cases import BATCH, CASES, Case, open_data, open_run
 from training_networks import LocalContrast, Network, gaussian, lecun, modern, take_weights
 
-from stnbench.networks.preprocess import GlobalStatistics
+from stnbench.data.preprocessing.preprocess import GlobalStatistics
+from stnbench.data.resident import epoch_order
 from stnbench.spec.network import LecunSpec
 from stnbench.training.checkpoint import Progress
-from stnbench.training.data import epoch_order
 from stnbench.training.loop import Hooks, TrainingRun, _step, train
 
 SIDE = 48

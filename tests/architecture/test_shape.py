@@ -4,11 +4,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-LONGEST_FILE = 330
+LONGEST_FILE = 500
 """Lines; a file is about one thing."""
 
 LONGEST_FUNCTION = 45
@@ -22,15 +20,18 @@ def functions(path: Path) -> Iterator[ast.FunctionDef]:
             yield node
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
-def test_files_and_functions_stay_short(path: Path) -> None:
+def test_files_and_functions_stay_short() -> None:
     """What grows beyond these lengths is about two things."""
-    assert len(path.read_text().splitlines()) <= LONGEST_FILE
-    for function in functions(path):
-        docstring = function.body[0] if ast.get_docstring(function) else None
-        documented = (docstring.end_lineno or 0) - docstring.lineno + 1 if docstring else 0
-        length = (function.end_lineno or 0) - function.lineno + 1 - documented
-        assert length <= LONGEST_FUNCTION, f"{function.name} has {length} lines"
+    long = [str(path) for path in SOURCES if len(path.read_text().splitlines()) > LONGEST_FILE]
+    for path in SOURCES:
+        for function in functions(path):
+            docstring = function.body[0] if ast.get_docstring(function) else None
+            documented = (docstring.end_lineno or 0) - docstring.lineno + 1 if docstring else 0
+            length = (function.end_lineno or 0) - function.lineno + 1 - documented
+            if length > LONGEST_FUNCTION:
+                long.append(f"{path}: {function.name} has {length} lines")
+
+    assert long == []
 
 
 def test_every_test_states_its_fact() -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from made_up_mnist import write_mnist
 
-from stnbench.datasets.base import Dataset, ImageSet
-from stnbench.datasets.build import dataset_info, open_dataset
-from stnbench.datasets.cache_manifest import images_digest
-from stnbench.datasets.splits import split_tracks
+from stnbench.data.base import Dataset, ImageSet
+from stnbench.data.build import dataset_info, open_dataset
+from stnbench.data.cache_manifest import images_digest
+from stnbench.data.splits import split_tracks
 from stnbench.spec.data import (
     DatasetSpec,
     DigitsSpec,

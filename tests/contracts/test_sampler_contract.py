@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from stnbench.core.errors import ShapeError
+from stnbench.nn.sampling.registry import sample
+from stnbench.nn.transforms.affine import map_affine
+from stnbench.nn.transforms.base import pixel_centres
 from stnbench.spec.transformer import Padding, Sampler
-from stnbench.stn.affine import map_affine
-from stnbench.stn.base import pixel_centres
-from stnbench.stn.sampler import sample
 
 SAMPLERS = get_args(Sampler)
 

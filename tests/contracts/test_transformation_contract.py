@@ -11,13 +11,13 @@ from torch.func import jacrev, vmap
 from torch.nn import functional
 
 from stnbench.core.errors import ShapeError
+from stnbench.nn.sampling.registry import sample
+from stnbench.nn.transforms.affine import AffineTransformation, invert_affine, map_affine
+from stnbench.nn.transforms.base import Transformation, first_order, pixel_centres
+from stnbench.nn.transforms.homography import HomographyTransformation, invert_homography, map_homography
+from stnbench.nn.transforms.registry import build_transformation
+from stnbench.nn.transforms.tps import ThinPlateSpline
 from stnbench.spec.transformer import Family, TransformerSpec
-from stnbench.stn.affine import AffineTransformation, invert_affine, map_affine
-from stnbench.stn.base import Transformation, first_order, pixel_centres
-from stnbench.stn.homography import HomographyTransformation, invert_homography, map_homography
-from stnbench.stn.sampler import sample
-from stnbench.stn.tps import ThinPlateSpline
-from stnbench.stn.transforms import build_transformation
 
 FAMILIES = get_args(Family)
 SIZE = (5, 7)

@@ -8,8 +8,8 @@ from made_up_results import ENVIRONMENT, Filler, planned, result, transformed
 from numpy.typing import NDArray
 
 from stnbench.core.paths import AttemptLayout, RunsLayout
-from stnbench.datasets.cache import CacheArrays, Recipe, open_or_build
-from stnbench.datasets.cache_manifest import Layout
+from stnbench.data.cache import CacheArrays, Recipe, open_or_build
+from stnbench.data.cache_manifest import Layout
 from stnbench.spec.result import EpochRecord, Failure, FailureKind, ScoredImages, SplitScore, TrialResult
 from stnbench.spec.sweep import Point
 from stnbench.spec.trial import TrialSpec

@@ -1,1 +1,1 @@
-"""Floor 8: YAML to specifications. Hydra composes here and ends here."""
+"""YAML to specifications. Hydra composes here and ends here."""

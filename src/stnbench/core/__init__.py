@@ -1,1 +1,1 @@
-"""Floor 0: errors, identity, seeds and files. Standard library only."""
+"""Errors, identity, seeds and files. Standard library only."""

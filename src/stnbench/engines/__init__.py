@@ -1,1 +1,1 @@
-"""Floor 6: engines execute attempts: in this process, in local worker processes, on a cluster."""
+"""Engines execute attempts: in this process, in local worker processes, on a cluster."""

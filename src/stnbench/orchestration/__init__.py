@@ -1,1 +1,1 @@
-"""Floor 7: the orchestrator. ``machine`` decides, ``runner`` does."""
+"""The orchestrator. ``machine`` decides, ``runner`` does."""

@@ -15,7 +15,7 @@ from stnbench.core.errors import SpecError
 from stnbench.core.files import writable_folder
 from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
-from stnbench.datasets.build import open_dataset
+from stnbench.data.build import open_dataset
 from stnbench.engines.base import Engine
 from stnbench.engines.calibrate import measure_choice, recall_choice, remember_choice
 from stnbench.engines.inline import InlineEngine

@@ -1,1 +1,1 @@
-"""Floor 6: planners propose trials."""
+"""Planners propose trials."""

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from typing_extensions import override
 
+from stnbench.analysis.inference import Standing, standings
 from stnbench.planning.base import ComposePoint, Observation, Planner
 from stnbench.planning.cells import grid_cells, with_seeds
 from stnbench.spec.planner import RacingPlannerSpec
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.statistics.inference import Standing, standings
 from stnbench.store.records import PlannedTrial
 
 

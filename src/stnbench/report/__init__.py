@@ -1,1 +1,1 @@
-"""Floor 8: what a sweep found, from the store to tables that people read. ``output`` is the way in."""
+"""What a sweep found, from the store to tables that people read. ``output`` is the way in."""

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stnbench.analysis.inference import accuracy_estimate, wilson_estimate
+from stnbench.analysis.ranks import rank_correlations, ranks_of
 from stnbench.report.agreement import Agreement, AgreementRow
 from stnbench.report.claims import CLAIMS, ScoredCell, judge_claims
 from stnbench.spec.data import Split
 from stnbench.spec.published import PublishedCell, PublishedTable
-from stnbench.statistics.inference import accuracy_estimate, wilson_estimate
-from stnbench.statistics.ranks import rank_correlations, ranks_of
 
 
 @dataclass(slots=True)

@@ -6,10 +6,10 @@ Accuracies are shares in [0, 1], and so are effects, which are differences of ac
 from dataclasses import dataclass
 from enum import StrEnum
 
+from stnbench.analysis.correlation import RankCorrelation
+from stnbench.analysis.inference import Estimate
 from stnbench.spec.data import Split
 from stnbench.spec.published import PublishedSplit
-from stnbench.statistics.correlation import RankCorrelation
-from stnbench.statistics.inference import Estimate
 
 
 class ClaimVerdict(StrEnum):

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from stnbench.analysis.correlation import RankCorrelation
+from stnbench.analysis.inference import Estimate
 from stnbench.report import text
 from stnbench.report.agreement import Agreement, AgreementRow, Claim
 from stnbench.report.table import Column
-from stnbench.statistics.correlation import RankCorrelation
-from stnbench.statistics.inference import Estimate
 
 HEADING = "Against 2015"
 

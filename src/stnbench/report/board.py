@@ -5,12 +5,12 @@ Accuracies are shares in [0, 1], and so are their differences; formats turn them
 
 from dataclasses import dataclass, field
 
+from stnbench.analysis.inference import Estimate, Standing
 from stnbench.report.agreement import Agreement
 from stnbench.report.findings import Findings
 from stnbench.spec.data import Split
 from stnbench.spec.states import TrialState
 from stnbench.spec.verdict import Verdict
-from stnbench.statistics.inference import Estimate, Standing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,8 +1,8 @@
 """Cells as trackers show them."""
 
+from stnbench.analysis.inference import Estimate
 from stnbench.report.board import Leaderboard, Row
 from stnbench.spec.result import Cost
-from stnbench.statistics.inference import Estimate
 from stnbench.tracking.base import CellView
 
 

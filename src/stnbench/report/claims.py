@@ -14,10 +14,10 @@ from typing import Final
 
 import numpy as np
 
+from stnbench.analysis.inference import LEVEL, Estimate, holm_adjusted, paired_difference, t_estimate
+from stnbench.analysis.ranks import page_trend
 from stnbench.report.agreement import Claim, ClaimVerdict
 from stnbench.spec.published import PublishedResult
-from stnbench.statistics.inference import LEVEL, Estimate, holm_adjusted, paired_difference, t_estimate
-from stnbench.statistics.ranks import page_trend
 
 SMALL_HIDDEN_MAX: Final = 100
 """The localisation networks of 2015's table of small ones are those whose last size is at most this."""

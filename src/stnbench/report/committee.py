@@ -4,17 +4,17 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from stnbench.analysis.ensembles import CommitteeScore, score_committee
+from stnbench.analysis.frames_rows import trials_frame
+from stnbench.analysis.inference import Estimate, wilson_estimate
 from stnbench.core.errors import SpecError
 from stnbench.core.paths import RunsLayout
 from stnbench.report.board import Provenance
 from stnbench.report.committee_choice import Candidate, Choice, Everyone, Named, OfCell, Top, choose, parse_choice
 from stnbench.report.committee_votes import ScoredSplit, Vote, VoteReader, as_votes, name_of
-from stnbench.report.frames_rows import trials_frame
 from stnbench.report.provenance import differences, provenance
 from stnbench.spec.data import NO_SCORE
 from stnbench.spec.states import TrialState
-from stnbench.statistics.committee import CommitteeScore, score_committee
-from stnbench.statistics.inference import Estimate, wilson_estimate
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import TrialRecord
 

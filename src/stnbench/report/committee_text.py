@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
+from stnbench.analysis.ensembles import CommitteeGain
+from stnbench.analysis.inference import Estimate
 from stnbench.core.errors import SpecError
 from stnbench.core.identity import Json
 from stnbench.report import text
@@ -12,8 +14,6 @@ from stnbench.report.markdown import code, escape, table_lines
 from stnbench.report.rounded import estimate_json
 from stnbench.report.table import Column
 from stnbench.report.terminal import GAP, padded
-from stnbench.statistics.committee import CommitteeGain
-from stnbench.statistics.inference import Estimate
 
 
 def render_committee(committee: Committee, kind: str) -> str:

@@ -6,12 +6,12 @@ from typing import Literal
 
 import numpy as np
 
+from stnbench.analysis.ensembles import Votes
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import SpecError, StnbenchError
 from stnbench.core.paths import AttemptLayout, RunsLayout, data_root
 from stnbench.report.committee_choice import Candidate
 from stnbench.spec.result import ScoredImages
-from stnbench.statistics.committee import Votes
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import ImageSets
 from stnbench.trials.probability_file import Probabilities, read_probabilities

@@ -5,6 +5,10 @@ from typing import Final
 
 import pandas as pd
 
+from stnbench.analysis.crossed import Crossed, crossed_difference, improvement_over_seeds
+from stnbench.analysis.inference import compare, holm_adjusted, paired_difference, pairs_among
+from stnbench.analysis.mcnemar import mcnemar
+from stnbench.analysis.pareto import pareto_front
 from stnbench.report.answered import Answers, Pairing, ReadPredictions
 from stnbench.report.findings import Findings, GainFinding, PairFinding, ParetoFront
 from stnbench.report.folds import find_over_folds
@@ -13,10 +17,6 @@ from stnbench.report.scored import Cell, by_group, first_known, mean_of, read_ce
 from stnbench.spec.data import Split
 from stnbench.spec.planner import SAMPLERS
 from stnbench.spec.sweep import EQUAL_PARAMETERS, SweepSpec
-from stnbench.statistics.crossed import Crossed, crossed_difference, improvement_over_seeds
-from stnbench.statistics.inference import compare, holm_adjusted, paired_difference, pairs_among
-from stnbench.statistics.mcnemar import mcnemar
-from stnbench.statistics.pareto import pareto_front
 
 MOST_ANSWERED: Final = 120
 """Cells of a sweep that are compared image by image: the best ones of every group, with their twins."""

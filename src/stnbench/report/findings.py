@@ -8,8 +8,8 @@ p-values are two-sided.
 
 from dataclasses import dataclass
 
+from stnbench.analysis.inference import Estimate, McNemar, Standing
 from stnbench.spec.data import Split
-from stnbench.statistics.inference import Estimate, McNemar, Standing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from stnbench.analysis.folds import FOLDS_METHOD
+from stnbench.analysis.inference import LEVEL
 from stnbench.report import text
 from stnbench.report.board import Leaderboard
 from stnbench.report.findings import (
@@ -16,8 +18,6 @@ from stnbench.report.findings import (
     ParetoFront,
 )
 from stnbench.report.table import Column, without_group
-from stnbench.statistics.folds import FOLDS_METHOD
-from stnbench.statistics.inference import LEVEL
 
 MOST_ROWS: Final = 20
 """Of a table: the best cells of each group, the labels with the largest effects."""

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from stnbench.analysis.folds import FOLDS_METHOD, folds_accuracy
+from stnbench.analysis.inference import Standing, compare
 from stnbench.report.findings import FoldsFinding
 from stnbench.report.scored import Cell
 from stnbench.spec.sweep import LABEL_SEPARATOR, SweepSpec
-from stnbench.statistics.folds import FOLDS_METHOD, folds_accuracy
-from stnbench.statistics.inference import Standing, compare
 
 FOLD_KEY: Final = "split.fold"
 

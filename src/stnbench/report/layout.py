@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Final
 
+from stnbench.analysis.effects import InteractionTest, interaction, main_effects, variance_explained
+from stnbench.analysis.inference import holm_adjusted
+from stnbench.analysis.layout import PlacedCell
 from stnbench.planning.importance import FEWEST_CELLS, axis_importances
 from stnbench.report.findings import Importance, Interaction, MainEffect
 from stnbench.report.scored import Cell
 from stnbench.spec.sweep import Labels, SweepSpec
-from stnbench.statistics.effects import InteractionTest, interaction, main_effects, variance_explained
-from stnbench.statistics.inference import holm_adjusted
-from stnbench.statistics.layout import PlacedCell
 
 MOST_LABELS: Final = 40
 """Of an axis whose main effects are asked for: more are a range that a planner draws from."""

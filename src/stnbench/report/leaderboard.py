@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pandas as pd
 
+from stnbench.analysis.frames_columns import AXIS_PREFIX
+from stnbench.analysis.inference import Standing, compare, paired_difference
 from stnbench.report.agreeing import build_agreement
 from stnbench.report.board import FailureGroup, HealthCounts, Leaderboard, Row, StateCounts
-from stnbench.report.frames_columns import AXIS_PREFIX
 from stnbench.report.notes import board_notes, row_notes
 from stnbench.report.provenance import differences, provenance
 from stnbench.report.scored import Cell, axis_columns, by_group, estimate_of, first_known, mean_of, read_cells
 from stnbench.spec.data import Split
 from stnbench.spec.sweep import SweepSpec
-from stnbench.statistics.inference import Standing, compare, paired_difference
 
 NO_MESSAGE = "(no message)"
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from stnbench.analysis.inference import ENOUGH_SEEDS, Estimate, Standing
 from stnbench.report.board import Row, StateCounts
 from stnbench.spec.data import Split
 from stnbench.spec.health import (
@@ -15,7 +16,6 @@ from stnbench.spec.health import (
     SMALLEST_AREA,
 )
 from stnbench.spec.verdict import Verdict
-from stnbench.statistics.inference import ENOUGH_SEEDS, Estimate, Standing
 
 _MEANINGS: Final[Mapping[Verdict, str]] = {
     Verdict.DIVERGED: "losses, weights or sampling points are no finite numbers.",

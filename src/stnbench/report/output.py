@@ -18,7 +18,7 @@ from stnbench.store.queries import StoreReader
 if TYPE_CHECKING:  # pandas, which only who writes a page pays
     import pandas as pd
 
-    from stnbench.report.frames import SweepFrames
+    from stnbench.analysis.frames import SweepFrames
     from stnbench.report.page import Material
 
 Format = Literal["md", "csv", "json", "html", "latex"]
@@ -75,7 +75,7 @@ def read_leaderboards(
     """
     if findings:
         return [report.board for report in read_reports(store, sweeps, split=split)]
-    from stnbench.report.frames import read_specs, read_trials  # pandas, which only who asks for a leaderboard pays
+    from stnbench.analysis.frames import read_specs, read_trials  # pandas, which only who asks for a leaderboard pays
     from stnbench.report.leaderboard import build_leaderboard
 
     names, specs = _names(store, sweeps), read_specs(store)
@@ -149,8 +149,8 @@ def open_folder(out: Path, sweep: str) -> Path:
 
 
 def _read_report(store: StoreReader, sweep: str, split: Split) -> Report:
+    from stnbench.analysis.frames import read_sweep
     from stnbench.report.finding import find  # pandas, as above
-    from stnbench.report.frames import read_sweep
     from stnbench.report.leaderboard import build_leaderboard
 
     frames = read_sweep(sweep, store=store)
@@ -165,7 +165,7 @@ def _read_report(store: StoreReader, sweep: str, split: Split) -> Report:
 
 def _names(store: StoreReader, sweeps: Iterable[str] | None) -> list[str]:
     """These sweeps, or all of them by name. Raises: UnknownNameError for one that is not there."""
-    from stnbench.report.frames import read_specs  # pandas, as above
+    from stnbench.analysis.frames import read_specs  # pandas, as above
 
     known = list(read_specs(store))
     names = sorted(known) if sweeps is None else list(sweeps)

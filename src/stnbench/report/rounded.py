@@ -1,7 +1,7 @@
 """Numbers for programs: rounded, so that the same store gives the same bytes."""
 
+from stnbench.analysis.inference import Estimate
 from stnbench.core.identity import Json
-from stnbench.statistics.inference import Estimate
 
 DIGITS = 6
 """Decimals of a share or a time: far below what one image of a million weighs."""

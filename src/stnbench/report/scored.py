@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from stnbench.report.frames_columns import AXIS_PREFIX
+from stnbench.analysis.frames_columns import AXIS_PREFIX
+from stnbench.analysis.inference import Estimate, accuracy_estimate
 from stnbench.spec.data import Split
 from stnbench.spec.sweep import SweepSpec
-from stnbench.statistics.inference import Estimate, accuracy_estimate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from stnbench.analysis.inference import Standing
 from stnbench.report import text
 from stnbench.report.board import FailureGroup, Leaderboard, Row
 from stnbench.spec.sweep import LABEL_SEPARATOR
-from stnbench.statistics.inference import Standing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,11 +9,11 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from stnbench.analysis.inference import Standing
 from stnbench.report import text
 from stnbench.report.board import Leaderboard, Row
 from stnbench.report.findings_text import folds_sentences
 from stnbench.report.table import Column, failure_line, heading, leaderboard_columns
-from stnbench.statistics.inference import Standing
 
 GAP = 2
 _BAD = "bold red"

@@ -2,9 +2,9 @@
 
 import unicodedata
 
+from stnbench.analysis.inference import T_METHOD, WILSON_METHOD, Estimate
 from stnbench.core.command import one_line
 from stnbench.report.board import Counted, Provenance
-from stnbench.statistics.inference import T_METHOD, WILSON_METHOD, Estimate
 
 MISSING = "\u2013"
 """Stands where there is no number."""

@@ -1,1 +1,1 @@
-"""Floor 8: pictures of what spatial transformers do, and how still they hold what they show."""
+"""Pictures of what spatial transformers do, and how still they hold what they show."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # plain numbers at run time; what measures them needs torch
-    from stnbench.training.stability import TrackMean
+    from stnbench.diagnostics.stability import TrackMean
     from stnbench.trials.stability import Measure, Stability, TransformerStability
 
 

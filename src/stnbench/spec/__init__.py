@@ -1,1 +1,1 @@
-"""Floor 1: what a trial, a sweep and a result are. Frozen dataclasses; no torch, no I/O."""
+"""What a trial, a sweep and a result are. Frozen dataclasses; no torch, no I/O."""

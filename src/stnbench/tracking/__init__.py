@@ -1,1 +1,1 @@
-"""Floor 5: trackers show the store to people. A tracker is a view: it may fail, and it can be rebuilt."""
+"""Trackers show the store to people. A tracker is a view: it may fail, and it can be rebuilt."""

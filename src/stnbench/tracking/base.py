@@ -4,11 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from stnbench.analysis.inference import Estimate
 from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore
 from stnbench.spec.states import AttemptState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.statistics.inference import Estimate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,1 +1,1 @@
-"""Floor 4: one network, one training run: device, data order, optimiser, loop, checkpoints, evaluation, health."""
+"""One network, one training run: device, data order, optimiser, loop, checkpoints, evaluation, health."""

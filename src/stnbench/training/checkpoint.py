@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from stnbench.core.errors import CheckpointError, SpecError
 from stnbench.core.files import write_atomic
-from stnbench.networks.preprocess import GlobalStatistics
+from stnbench.data.preprocessing.preprocess import GlobalStatistics
 from stnbench.spec.codec import from_json, to_json
 from stnbench.spec.result import EpochRecord
 from stnbench.training.average import WeightAverage

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from stnbench.data.resident import DeviceImages
+from stnbench.models.learners import Key, learning_transformers
+from stnbench.models.scored_network import Model
 from stnbench.spec.health import judge
 from stnbench.spec.result import TransformerHealth
-from stnbench.training.data import DeviceImages
+from stnbench.training.ablation import ReplacedAccuracy, replaced_accuracies
 from stnbench.training.evaluate import Evaluation
-from stnbench.training.learners import Key, learning_transformers
-from stnbench.training.model import Model
-from stnbench.training.replacement import ReplacedAccuracy, replaced_accuracies
 
 
 def diagnose(

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from stnbench.networks.views import each_view
+from stnbench.data.augmentation.views import each_view
+from stnbench.data.resident import DeviceImages
+from stnbench.diagnostics.health import Looks, TransformerWatch
+from stnbench.diagnostics.units import UnitWatch
+from stnbench.models.learners import Key
+from stnbench.models.scored_network import Model
 from stnbench.spec.data import Split
 from stnbench.spec.result import SplitScore, TransformerHealth
-from stnbench.training.data import DeviceImages
-from stnbench.training.health import Looks, TransformerWatch
-from stnbench.training.learners import Key
-from stnbench.training.model import Model
-from stnbench.training.units import UnitWatch
 
 _BATCH: Final = 250
 """Images at once; fixed, so that a score never depends on a setting."""

@@ -14,17 +14,17 @@ from torch.optim import SGD
 
 from stnbench.core.errors import DivergedError
 from stnbench.core.seeds import derive_seed
-from stnbench.networks.augment import Augmentations, draw_augmentations
-from stnbench.networks.layers import seed_dropout
+from stnbench.data.augmentation.augment import Augmentations, draw_augmentations
+from stnbench.data.resident import DeviceImages, epoch_order, steps_per_epoch
+from stnbench.diagnostics.gradients import GradientMeter
+from stnbench.models.scored_network import Model
+from stnbench.nn.layers import seed_dropout
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.average import WeightAverage
 from stnbench.training.checkpoint import Progress
-from stnbench.training.data import DeviceImages, epoch_order, steps_per_epoch
 from stnbench.training.diagnosis import diagnose
 from stnbench.training.evaluate import Evaluation, evaluate
-from stnbench.training.gradients import GradientMeter
-from stnbench.training.model import Model
 from stnbench.training.optim import learning_rate_at, set_learning_rate
 
 CHECK_EVERY_STEPS: Final = 50

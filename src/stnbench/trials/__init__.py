@@ -1,1 +1,1 @@
-"""Floor 5: one trial from its specification to its result; ``run`` is the one door to torch."""
+"""One trial from its specification to its result; ``run`` is the one door to torch."""

@@ -1,7 +1,7 @@
 """What a trial's network costs, and whether it can be built at all: before anything runs, on no device."""
 
-from stnbench.datasets.build import dataset_info
-from stnbench.networks.cost import measure_cost
+from stnbench.data.build import dataset_info
+from stnbench.models.cost import measure_cost
 from stnbench.spec.result import Cost
 from stnbench.spec.trial import TrialSpec
 

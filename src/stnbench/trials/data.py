@@ -8,13 +8,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from stnbench.datasets.build import open_dataset
-from stnbench.datasets.splits import Indices, Split, split_tracks, subset
-from stnbench.networks.preprocess import GlobalStatistics, Preprocess, measure_statistics
+from stnbench.data.build import open_dataset
+from stnbench.data.prepared import PreparedImages
+from stnbench.data.preprocessing.preprocess import GlobalStatistics, Preprocess, measure_statistics
+from stnbench.data.resident import DeviceImages
+from stnbench.data.splits import Indices, Split, split_tracks, subset
 from stnbench.spec.data import Contrast, DatasetSpec, PreprocessSpec, SplitSpec
 from stnbench.spec.result import ScoredImages
-from stnbench.training.data import DeviceImages
-from stnbench.training.prepared import PreparedImages
 
 _KEPT: Final = 2
 """Data sets kept at once; a sweep seldom alternates between more."""

@@ -5,8 +5,8 @@ import functools
 
 import torch
 
-from stnbench.datasets.build import dataset_info
-from stnbench.networks.build import build_network
+from stnbench.data.build import dataset_info
+from stnbench.models.build import build_network
 from stnbench.spec.trial import TrialSpec
 
 _FACTOR_MAX = 64.0

@@ -9,17 +9,17 @@ import torch
 from stnbench.core.errors import DataMissingError
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout
-from stnbench.networks.cost import measure_cost
+from stnbench.data.resident import DeviceImages
+from stnbench.models.cost import measure_cost
+from stnbench.models.scored_network import build_model
 from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.result import EpochRecord, ScoredImages, TrialResult
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.average import WeightAverage
 from stnbench.training.checkpoint import Checkpoint, Progress, read_checkpoint, write_checkpoint
-from stnbench.training.data import DeviceImages
 from stnbench.training.device import DeviceSpec, MemoryMeter, prepare_device
 from stnbench.training.evaluate import Evaluation, evaluate
 from stnbench.training.loop import Hooks, TrainingRun, train
-from stnbench.training.model import build_model
 from stnbench.training.optim import build_optimizer
 from stnbench.trials.data import (
     DataSource,

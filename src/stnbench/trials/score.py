@@ -8,15 +8,15 @@ from torch import Tensor
 
 from stnbench.core.errors import SpecError
 from stnbench.core.paths import AttemptLayout
+from stnbench.data.resident import DeviceImages
+from stnbench.models.scored_network import Model, build_model
 from stnbench.spec.data import DatasetSpec, Split
 from stnbench.spec.result import ScoredImages, SplitScore
 from stnbench.spec.trial import TrialSpec
 from stnbench.spec.views import ViewsSpec
 from stnbench.training.checkpoint import Checkpoint, read_checkpoint
-from stnbench.training.data import DeviceImages
 from stnbench.training.device import DeviceSpec, prepare_device
 from stnbench.training.evaluate import evaluate
-from stnbench.training.model import Model, build_model
 from stnbench.trials.data import DataSource, open_test_images, open_training_data, scored_test_images
 from stnbench.trials.files import load_spec
 from stnbench.trials.probability_file import Probabilities

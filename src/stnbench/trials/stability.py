@@ -11,9 +11,9 @@ from torch import Tensor
 
 from stnbench.core.errors import SpecError
 from stnbench.core.seeds import derive_seed
-from stnbench.networks.homographies import map_boxes
-from stnbench.training.sampled import SampledRegion, lattice, look, render, sampled_regions
-from stnbench.training.stability import (
+from stnbench.data.augmentation.homographies import map_boxes
+from stnbench.diagnostics.sampled import SampledRegion, lattice, look, render, sampled_regions
+from stnbench.diagnostics.stability import (
     CORNERS,
     WARPS,
     TrackMean,

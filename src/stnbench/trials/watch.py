@@ -12,13 +12,13 @@ from torch import Tensor
 from stnbench.core.errors import SpecError
 from stnbench.core.paths import AttemptLayout
 from stnbench.core.seeds import derive_seed
-from stnbench.datasets.build import dataset_info
+from stnbench.data.build import dataset_info
+from stnbench.diagnostics.sampled import LATTICE_SIDE, lattice, look, render, sampled_regions, zero_colour
+from stnbench.models.scored_network import Model
 from stnbench.spec.transformer import TransformerSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.checkpoint import read_checkpoint
 from stnbench.training.device import DeviceSpec, prepare_device
-from stnbench.training.model import Model
-from stnbench.training.sampled import LATTICE_SIDE, lattice, look, render, sampled_regions, zero_colour
 from stnbench.trials.data import DataSource, TrainingData, open_training_data
 from stnbench.trials.files import load_spec
 from stnbench.trials.score import restore_model

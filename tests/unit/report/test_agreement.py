@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from made_up_results import Filler, planned, transformed
 
+from stnbench.analysis.frames import read_trials
 from stnbench.report.agreeing import build_agreement
 from stnbench.report.agreement import Agreement
 from stnbench.report.agreement_text import agreement_columns, agreement_sentences, claim_columns, claim_sentences
 from stnbench.report.claims import LARGER_IS_BETTER, TRANSFORMER_HELPS
-from stnbench.report.frames import read_trials
 from stnbench.report.leaderboard import build_leaderboard
 from stnbench.report.output import render
 from stnbench.spec.published import PublishedCell, PublishedResult, PublishedTable

@@ -10,9 +10,9 @@ import pytest
 from made_up_committees import IMAGES, TEST, VALIDATION, Committees
 from made_up_results import Filler, transformed
 
+from stnbench.cli.report import main
 from stnbench.core.errors import FolderError, SpecError, UnknownNameError
 from stnbench.core.paths import AttemptLayout, RunsLayout
-from stnbench.report.__main__ import main
 from stnbench.report.committee import Committee, read_committee
 from stnbench.report.committee_text import to_json, to_markdown, to_terminal
 from stnbench.spec.data import AllSplitSpec, TrackSplitSpec

@@ -14,6 +14,8 @@ import pytest
 from made_up_results import NOW, Filler, result, transformed
 from numpy.typing import NDArray
 
+from stnbench.analysis.crossed import TRACKS_METHOD
+from stnbench.analysis.inference import Standing
 from stnbench.report import finding, latex, markdown, tabular
 from stnbench.report.board import Leaderboard
 from stnbench.report.findings import Findings
@@ -24,8 +26,6 @@ from stnbench.spec.network import LecunSpec
 from stnbench.spec.result import ScoredImages
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.trial import SgdSpec, TrialSpec
-from stnbench.statistics.crossed import TRACKS_METHOD
-from stnbench.statistics.inference import Standing
 from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
 

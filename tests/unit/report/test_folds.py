@@ -7,14 +7,14 @@ from itertools import product
 import pytest
 from made_up_results import IMAGES, NOW, Filler, planned, result, transformed
 
+from stnbench.analysis.folds import FOLDS_METHOD, folds_accuracy
+from stnbench.analysis.inference import Standing
 from stnbench.report.findings import FoldsFinding
 from stnbench.report.findings_text import findings_parts
 from stnbench.report.output import read_leaderboard
 from stnbench.report.terminal import render_terminal
 from stnbench.spec.data import FoldSplitSpec
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
-from stnbench.statistics.folds import FOLDS_METHOD, folds_accuracy
-from stnbench.statistics.inference import Standing
 from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
 

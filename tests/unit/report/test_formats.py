@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stnbench.analysis.inference import Estimate, Standing
 from stnbench.report import latex, markdown, page, tabular, text
 from stnbench.report.board import Counted, FailureGroup, HealthCounts, Leaderboard, Provenance, Row, StateCounts
 from stnbench.report.table import leaderboard_columns
 from stnbench.report.terminal import fitting_columns, render_terminal
-from stnbench.statistics.inference import Estimate, Standing
 
 NASTY = "=cmd|'/c calc'!A1 <script>alert(1)</script> & | \\ % $ # _ { } ~ ^ `x` [a](b)\n\x1b[31m\u202e\"quoted\""
 FORMATS = [

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 from made_up_results import ENVIRONMENT, IMAGES, NOW, Filler, planned, result, transformed
 
+from stnbench.analysis.frames import read_trials
+from stnbench.analysis.frames_rows import trials_frame
+from stnbench.analysis.inference import Standing
 from stnbench.report.board import Leaderboard, Row
 from stnbench.report.cells import cell_views
-from stnbench.report.frames import read_trials
-from stnbench.report.frames_rows import trials_frame
 from stnbench.report.leaderboard import build_leaderboard
 from stnbench.report.table import leaderboard_columns
 from stnbench.spec.result import Environment, Failure, FailureKind
@@ -17,7 +18,6 @@ from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.spec.verdict import Verdict
-from stnbench.statistics.inference import Standing
 from stnbench.store.records import AttemptRecord, Outcome, TrialRecord
 from stnbench.store.store import Store
 

@@ -16,6 +16,8 @@ import pytest
 from made_up_pages import IMAGES, SWEEP, MadeUpPage, make_page
 from PIL import Image
 
+from stnbench.analysis.correlation import KENDALL, NO_INTERVAL_METHOD, RankCorrelation
+from stnbench.analysis.inference import Estimate, Standing
 from stnbench.report import output
 from stnbench.report.agreement import Agreement, AgreementRow, Claim, ClaimVerdict
 from stnbench.report.board import Leaderboard
@@ -30,8 +32,6 @@ from stnbench.report.page.figure import Figure
 from stnbench.report.page.gallery import gallery_lines, read_pictures
 from stnbench.report.page.health import health_figure
 from stnbench.report.page.reading import NO_LABELS, Places, find_images, read_material
-from stnbench.statistics.correlation import KENDALL, NO_INTERVAL_METHOD, RankCorrelation
-from stnbench.statistics.inference import Estimate, Standing
 from stnbench.store.store import Store
 
 

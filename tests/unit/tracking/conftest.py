@@ -2,11 +2,11 @@
 
 import pytest
 
+from stnbench.analysis.inference import Estimate
 from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, FailureKind, SplitScore, TransformerHealth
 from stnbench.spec.states import AttemptState
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.statistics.inference import Estimate
 from stnbench.tracking.base import AttemptView, CellView
 
 COST = Cost(parameters=1, flops=2, activation_bytes=3)

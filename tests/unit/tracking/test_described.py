@@ -2,9 +2,9 @@
 
 import dataclasses
 
+from stnbench.analysis.inference import Estimate
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.sweep import Override, SweepSpec
-from stnbench.statistics.inference import Estimate
 from stnbench.tracking.base import AttemptView, CellView
 from stnbench.tracking.described import attempt_note, cell_note, sweep_note
 

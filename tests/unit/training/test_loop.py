@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from stnbench.core.errors import DivergedError, SpecError
-from stnbench.networks.classifiers import Explained
+from stnbench.models.classifiers import Explained
+from stnbench.models.scored_network import Model
 from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.result import EpochRecord
@@ -19,7 +20,6 @@ from stnbench.training import loop
 from stnbench.training.checkpoint import Progress
 from stnbench.training.evaluate import evaluate
 from stnbench.training.loop import Hooks, TrainingOutcome, TrainingRun, train
-from stnbench.training.model import Model
 
 MakeRun = Callable[[TrialSpec], TrainingRun]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stnbench.core.errors import DataMissingError
-from stnbench.datasets.base import Dataset, ImageSet
+from stnbench.data.base import Dataset, ImageSet
 from stnbench.spec.data import DatasetSpec, SignsSpec, TrackSplitSpec
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec

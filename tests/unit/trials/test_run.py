@@ -12,7 +12,7 @@ import torch
 
 from stnbench.core.errors import CheckpointError, DivergedError, EngineError, FolderError, SpecError
 from stnbench.core.paths import AttemptLayout
-from stnbench.networks.cost import measure_cost
+from stnbench.models.cost import measure_cost
 from stnbench.spec.result import EpochRecord, TrialResult
 from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
 from stnbench.spec.views import ViewsSpec

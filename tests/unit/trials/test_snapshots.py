@@ -11,8 +11,8 @@ import torch
 
 from stnbench.core.errors import FolderError
 from stnbench.core.paths import AttemptLayout
+from stnbench.diagnostics.sampled import lattice
 from stnbench.spec.trial import TrialSpec
-from stnbench.training.sampled import lattice
 from stnbench.trials.run import run_trial
 from stnbench.trials.snapshot_file import read_snapshots
 from stnbench.trials.snapshots import PROBES, probe_rows

@@ -4,13 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from stnbench.analysis.inference import Standing
 from stnbench.core.identity import Json
 from stnbench.report import text
 from stnbench.report.board import Leaderboard, Row
 from stnbench.report.findings import ParetoFront
 from stnbench.report.page.figure import Figure, Trace, View, whiskers
 from stnbench.report.page.html import figure_text
-from stnbench.statistics.inference import Standing
 
 MOST_CELLS: Final = 400
 """Points in a group; the best ones."""

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import pandas as pd
 
+from stnbench.analysis.inference import t_estimate
 from stnbench.core.identity import Json
 from stnbench.report.board import Leaderboard, Row
 from stnbench.report.page.figure import Figure, Trace, View
 from stnbench.report.page.html import figure_text
-from stnbench.statistics.inference import t_estimate
 
 SHOWN_CELLS: Final = 8
 """Lines that are there at once; as many as there are colours."""

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from stnbench.analysis.inference import Estimate
 from stnbench.core.identity import Json
 from stnbench.report.findings import Findings, Importance, Interaction, MainEffect
 from stnbench.report.findings_text import p_text
 from stnbench.report.page.figure import Figure, Trace, View, whiskers
 from stnbench.report.page.html import figure_text
-from stnbench.statistics.inference import Estimate
 
 MOST_LABELS: Final = 30
 """Of one axis; those with the largest effects."""

@@ -8,9 +8,9 @@ A trace says by ``meta`` what it is, and the script gives it the colour that the
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from stnbench.analysis.inference import Estimate
 from stnbench.core.identity import Json
 from stnbench.report.page.html import escape, json_block
-from stnbench.statistics.inference import Estimate
 
 Trace = dict[str, Json]
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from stnbench.analysis.inference import Standing
 from stnbench.report import text
 from stnbench.report.board import Leaderboard, Row
 from stnbench.report.page.html import column, escape, table
 from stnbench.report.table import without_group
-from stnbench.statistics.inference import Standing
 
 _MOST_GROUPS = 12
 

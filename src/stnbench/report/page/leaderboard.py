@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from stnbench.analysis.inference import Standing
 from stnbench.report.board import Leaderboard, Row
 from stnbench.report.page.html import bullets, escape
 from stnbench.report.table import Column, heading, leaderboard_columns
 from stnbench.spec.verdict import Verdict
-from stnbench.statistics.inference import Standing
 
 MOST_ROWS: Final = 1000
 """Rows of a page; more are in the CSV."""

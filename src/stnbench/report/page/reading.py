@@ -11,14 +11,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from stnbench.analysis.frames import SweepFrames
 from stnbench.core.errors import DataError, FolderError
 from stnbench.core.paths import RunsLayout
-from stnbench.datasets.base import ImageSet
-from stnbench.datasets.build import dataset_info
-from stnbench.datasets.cache import open_cache
-from stnbench.datasets.cache_manifest import MANIFEST, read_manifest
+from stnbench.data.base import ImageSet
+from stnbench.data.build import dataset_info
+from stnbench.data.cache import open_cache
+from stnbench.data.cache_manifest import MANIFEST, read_manifest
 from stnbench.report.board import Leaderboard, Row
-from stnbench.report.frames import SweepFrames
 from stnbench.report.page.answers import Answers, hardest
 from stnbench.report.page.gallery import read_pictures
 from stnbench.report.page.material import Material

@@ -1,0 +1,144 @@
+"""Main effects and interactions of the axes of a sweep, also where cells are missing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stnbench.analysis.inference import Estimate, t_estimate
+from stnbench.analysis.layout import Blocks, PlacedCell, usual_seeds, whole_blocks
+
+BLOCKS_METHOD: Final = "whole blocks"
+LEAST_SQUARES_METHOD: Final = "least squares"
+_ABSENT: Final = "\0"
+"""The label of a cell on an axis that it is not on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AxisEffects:
+    """The effects of one axis, in the order of ``labels``: differences from the mean of the axis's labels.
+
+    ``means`` are the accuracies that go with them, ``cells`` how many cells they are from.
+    """
+
+    axis: str
+    labels: tuple[str, ...]
+    means: tuple[float, ...]
+    effects: tuple[Estimate, ...]
+    cells: int
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class InteractionTest:
+    """Two axes: means and residuals (labels of the first, of the second), and an F test where there are seeds."""
+
+    blocks: Blocks
+    means: NDArray[np.float64]
+    residuals: NDArray[np.float64]
+    statistic: float | None
+    p_value: float | None
+
+
+def main_effects(cells: Sequence[PlacedCell], axis: str) -> AxisEffects | None:
+    """The effects of an axis with all else equal; None where it has one label, or what it does cannot be told.
+
+    Where whole blocks hold at least half of the cells on the axis, the effects are their means. Else they are those of
+    an additive model of all axes, fitted to all of these cells by least squares; where that does not determine them,
+    because the axis goes along with another one, nothing is said. Either way there is one number a seed, and the
+    interval is that of t over seeds. Cells without a score for one of the usual seeds are left out.
+    """
+    there = [cell for cell in cells if axis in cell.labels]
+    labels = list(dict.fromkeys(cell.labels[axis] for cell in there))
+    if len(labels) < 2:
+        return None
+    blocks = whole_blocks(there, axis)
+    if blocks is not None and 2 * blocks.cells >= len(there) and len(blocks.labels[0]) == len(labels):
+        by_seed = blocks.scores.mean(axis=0)
+        return _effects(axis, labels, by_seed, cells=blocks.cells, method=BLOCKS_METHOD)
+    return _least_squares(there, axis, labels)
+
+
+def interaction(cells: Sequence[PlacedCell], first: str, second: str) -> InteractionTest | None:
+    """Whether the effect of one axis depends on the other, in whole blocks of both; None where there is none.
+
+    The F test is that of a layout with seeds as blocks: the interaction's mean square over that of its interaction with
+    seeds. It takes the deviations of seeds as independent and of one spread.
+    """
+    blocks = whole_blocks(cells, first, second)
+    if blocks is None or min(map(len, blocks.labels)) < 2:
+        return None
+    by_seed = blocks.scores.mean(axis=0)
+    overall = by_seed.mean(axis=(0, 1), keepdims=True)
+    left = by_seed - by_seed.mean(axis=1, keepdims=True) - by_seed.mean(axis=0, keepdims=True) + overall
+    residuals = left.mean(axis=2)
+    seeds = len(blocks.seeds)
+    freedom = (len(blocks.labels[0]) - 1) * (len(blocks.labels[1]) - 1)
+    noise = float(((left - residuals[:, :, None]) ** 2).sum())
+    statistic = p_value = None
+    if seeds > 1 and noise > 0:
+        from scipy import special  # a tenth of a second that only those who ask pay
+
+        statistic = seeds * float((residuals**2).sum()) * (seeds - 1) / noise
+        p_value = float(special.fdtrc(freedom, freedom * (seeds - 1), statistic))
+    return InteractionTest(
+        blocks=blocks, means=by_seed.mean(axis=2), residuals=residuals, statistic=statistic, p_value=p_value
+    )
+
+
+def variance_explained(labels: Sequence[str], values: Sequence[float]) -> float | None:
+    """Eta squared: the share of the values' variance that lies between the labels.
+
+    None where all values are equal, or there are more than half as many labels as values: then it is large for whatever
+    values.
+    """
+    kinds = sorted(set(labels))
+    numbers = np.asarray(values, dtype=np.float64)
+    total = float(((numbers - numbers.mean()) ** 2).sum()) if len(numbers) else 0.0
+    if total == 0 or 2 * len(kinds) > len(values):
+        return None
+    own = np.searchsorted(kinds, list(labels))
+    counts, sums = np.bincount(own), np.bincount(own, weights=numbers)
+    return float((counts * (sums / counts - numbers.mean()) ** 2).sum()) / total
+
+
+def _effects(axis: str, labels: Sequence[str], by_seed: NDArray[np.float64], *, cells: int, method: str) -> AxisEffects:
+    """Effects from an accuracy for each label and seed (labels, seeds)."""
+    differences = by_seed - by_seed.mean(axis=0)
+    return AxisEffects(
+        axis=axis,
+        labels=tuple(labels),
+        means=tuple(by_seed.mean(axis=1).tolist()),
+        effects=tuple(t_estimate(row) for row in differences.tolist()),
+        cells=cells,
+        method=method,
+    )
+
+
+def _least_squares(cells: Sequence[PlacedCell], axis: str, labels: Sequence[str]) -> AxisEffects | None:
+    seeds = usual_seeds(cells)
+    there = [cell for cell in cells if cell.scores.keys() >= set(seeds)]
+    others = dict.fromkeys(name for cell in there for name in cell.labels if name != axis)
+    columns = [_dummies([cell.labels.get(name, _ABSENT) for cell in there]) for name in others]
+    # An axis of almost as many labels as cells varies freely; it would explain everything and determine nothing.
+    columns = [column for column in columns if 2 * (column.shape[1] + 1) <= len(there)]
+    own = _dummies([cell.labels[axis] for cell in there], labels)
+    rest = np.hstack([np.ones((len(there), 1)), *columns])
+    design = np.hstack([own, rest])
+    rank = np.linalg.matrix_rank
+    if 2 * len(labels) > len(there) or rank(design) < rank(rest) + own.shape[1]:
+        return None
+    scores = np.array([[cell.scores[seed] for seed in seeds] for cell in there])
+    found = np.linalg.lstsq(design, scores, rcond=None)[0][: own.shape[1]]
+    effects = np.vstack([found, -found.sum(axis=0)])  # they add up to 0
+    return _effects(axis, labels, effects + scores.mean(axis=0), cells=len(there), method=LEAST_SQUARES_METHOD)
+
+
+def _dummies(labels: Sequence[str], kinds: Sequence[str] = ()) -> NDArray[np.float64]:
+    """One column for each kind of label but the last, which has -1 in all: coefficients add up to 0."""
+    kinds = list(kinds or dict.fromkeys(labels))
+    places = {kind: place for place, kind in enumerate(kinds)}
+    whole = np.eye(len(kinds))[[places[label] for label in labels]]
+    return np.asarray(whole[:, :-1] - whole[:, -1:])

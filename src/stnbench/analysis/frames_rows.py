@@ -1,0 +1,187 @@
+"""From records of the store to frames, pure."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from stnbench.analysis.frames_columns import (
+    ATTEMPT_COLUMNS,
+    AXIS_PREFIX,
+    EPOCH_COLUMNS,
+    HEALTH_COLUMNS,
+    IMAGE_COLUMNS,
+    TRIAL_COLUMNS,
+)
+from stnbench.spec.data import Split
+from stnbench.spec.health import judge_attempt
+from stnbench.spec.result import SplitScore
+from stnbench.spec.trial import TrialSpec
+from stnbench.store.records import AttemptEpoch, AttemptRecord, ImageSets, Outcome, TrialRecord
+
+Fields = dict[str, Any]
+
+
+def trials_frame(
+    trials: Sequence[TrialRecord],
+    outcomes: Mapping[str, Outcome],
+    epochs: Mapping[str, Sequence[AttemptEpoch]] | None = None,
+    images: Mapping[Split, ImageSets] | None = None,
+) -> pd.DataFrame:
+    """Trials as one frame (``TRIAL_COLUMNS``), with what they left behind.
+
+    Args:
+        trials: in the order of the sweep.
+        outcomes: of the complete ones, by trial id.
+        epochs: by trial id.
+        images: that trials were scored on, by split.
+    """
+    twins = {trial.cell_id: trial for trial in trials}
+    twin_ids = {cell_id: _twin_cell_id(trial) for cell_id, trial in twins.items()}
+    bare_ids = {cell_id: trial.spec.bare_id for cell_id, trial in twins.items()}
+    rows = []
+    for trial in trials:
+        row = _trial_row(trial, outcomes.get(trial.trial_id))
+        row |= {"twin_cell_id": twin_ids[trial.cell_id], "bare_id": bare_ids[trial.cell_id]}
+        row |= {"health": _verdict(trial, (epochs or {}).get(trial.trial_id, ()))}
+        for split, sets in (images or {}).items():
+            if split != "validation" or trial.spec.has_held_out_images:
+                row[f"{split}_image_set"] = sets.of_trial.get(trial.trial_id)
+        rows.append(row)
+    axes = dict.fromkeys(AXIS_PREFIX + name for trial in trials for name, _ in trial.point.labels)
+    return make_frame(rows, {**TRIAL_COLUMNS, **dict.fromkeys(axes, "object")})
+
+
+def epochs_frame(epochs: Mapping[str, Sequence[AttemptEpoch]]) -> pd.DataFrame:
+    """Epochs by trial id as one frame (``EPOCH_COLUMNS``)."""
+    own = [name for name in EPOCH_COLUMNS if name not in {"trial_id", "attempt"}]
+    rows = [
+        {"trial_id": trial_id, "attempt": item.attempt} | {name: getattr(item.record, name) for name in own}
+        for trial_id, item in _each_epoch(epochs)
+    ]
+    return make_frame(rows, EPOCH_COLUMNS)
+
+
+def health_frame(epochs: Mapping[str, Sequence[AttemptEpoch]]) -> pd.DataFrame:
+    """The health of every transformer, by trial id, as one frame (``HEALTH_COLUMNS``)."""
+    own = [name for name in HEALTH_COLUMNS if name not in {"trial_id", "attempt", "epoch"}]
+    rows = [
+        {"trial_id": trial_id, "attempt": item.attempt, "epoch": item.record.epoch}
+        | {name: getattr(health, name) for name in own}
+        | {"verdict": None if health.verdict is None else health.verdict.value}
+        for trial_id, item in _each_epoch(epochs)
+        for health in item.record.health
+    ]
+    return make_frame(rows, HEALTH_COLUMNS)
+
+
+def attempts_frame(attempts: Iterable[AttemptRecord]) -> pd.DataFrame:
+    """Attempts as one frame (``ATTEMPT_COLUMNS``)."""
+    rows = [
+        {
+            "trial_id": attempt.trial_id,
+            "attempt": attempt.number,
+            "token": attempt.token,
+            "state": attempt.state.value,
+            "slot": attempt.slot,
+            "host": attempt.host,
+            "started_at": attempt.started_at,
+            "finished_at": attempt.finished_at,
+            "duration_s": attempt.duration_s,
+        }
+        | _failure_fields(attempt)
+        for attempt in attempts
+    ]
+    return make_frame(rows, ATTEMPT_COLUMNS)
+
+
+def images_frame(images: Mapping[Split, ImageSets]) -> pd.DataFrame:
+    """The images of every set that trials were scored on, as one frame (``IMAGE_COLUMNS``)."""
+    rows: list[Fields] = []
+    for split, sets in images.items():
+        for digest, scored in sorted(sets.sets.items()):
+            count = len(scored.labels)
+            places = scored.rows or range(count)
+            tracks: Sequence[int | None] = scored.tracks or (None,) * count
+            columns = zip(range(count), places, tracks, scored.labels, strict=True)
+            same = {"split": split, "image_set": digest}
+            rows += [same | dict(zip(("image", "row", "track", "label"), one, strict=True)) for one in columns]
+    return make_frame(rows, IMAGE_COLUMNS)
+
+
+def make_frame(rows: Sequence[Fields], dtypes: Mapping[str, str]) -> pd.DataFrame:
+    """Rows with exactly these columns and types; a value that a row does not have is missing."""
+    columns = {name: pd.Series([row.get(name) for row in rows], dtype=dtype) for name, dtype in dtypes.items()}
+    return pd.DataFrame(columns)
+
+
+def _each_epoch(epochs: Mapping[str, Sequence[AttemptEpoch]]) -> Iterator[tuple[str, AttemptEpoch]]:
+    return ((trial_id, item) for trial_id, items in epochs.items() for item in items)
+
+
+def _twin_cell_id(trial: TrialRecord) -> str:
+    return trial.spec.twin().cell_id if trial.spec.transformers else trial.cell_id
+
+
+def _trial_row(trial: TrialRecord, outcome: Outcome | None) -> Fields:
+    row: Fields = {
+        "trial_id": trial.trial_id,
+        "cell_id": trial.cell_id,
+        "label": trial.label,
+        "is_twin": trial.is_twin,
+        "seed": trial.seed,
+        "state": trial.state.value,
+        "attempts": trial.attempts,
+        "epochs": trial.spec.training.epochs,
+    }
+    row |= {AXIS_PREFIX + name: label for name, label in trial.point.labels}
+    if trial.last_attempt is not None:
+        row |= _failure_fields(trial.last_attempt)
+    if outcome is not None:
+        row |= _outcome_fields(outcome, trial.spec)
+    return row
+
+
+def _verdict(trial: TrialRecord, epochs: Sequence[AttemptEpoch]) -> str | None:
+    """The last attempt's; one that has no epoch yet goes on from the one before."""
+    failure = trial.last_attempt.failure if trial.last_attempt else None
+    verdict = judge_attempt(trial.spec, [item.record for item in epochs[-1:]], failure)
+    return None if verdict is None else verdict.value
+
+
+def _outcome_fields(outcome: Outcome, spec: TrialSpec) -> Fields:
+    environment = outcome.environment
+    own = ("commit", "dirty", "python", "platform", "host", "device", "threads", "dataset_digest")
+    return {
+        **(_score_fields(outcome.validation) if spec.has_held_out_images else {}),
+        **(_score_fields(outcome.test) if outcome.test else {}),
+        "parameters": outcome.cost.parameters,
+        "flops": outcome.cost.flops,
+        "activation_bytes": outcome.cost.activation_bytes,
+        "train_duration_s": outcome.train_duration_s,
+        "epoch_duration_s": outcome.train_duration_s / spec.training.epochs,
+        "peak_memory_mib": outcome.peak_memory_mib,
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted(environment.versions)),
+        **{name: getattr(environment, name) for name in own},
+    }
+
+
+def _score_fields(score: SplitScore) -> Fields:
+    return {
+        f"{score.split}_accuracy": score.accuracy,
+        f"{score.split}_images": score.images,
+        f"{score.split}_correct": score.correct,
+        f"{score.split}_loss": score.loss,
+    }
+
+
+def _failure_fields(attempt: AttemptRecord) -> Fields:
+    if attempt.failure is None:
+        return {}
+    failure = attempt.failure
+    return {
+        "failure_kind": failure.kind.value,
+        "failure_message": failure.message,
+        "failure_traceback": failure.traceback or None,
+        "failure_last_output": failure.last_output or None,
+    }

@@ -1,0 +1,252 @@
+"""Intervals and comparisons, pure. Every result says its n and its method.
+
+Seeds are the unit: a mean over n seeds carries a Student t interval, and two cells are compared by their difference on
+common seeds, because all cells of one seed see the same data order. Accuracies are shares in [0, 1].
+"""
+
+import functools
+import math
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from stnbench.analysis.power import seeds_needed
+from stnbench.core.errors import SpecError
+
+CONFIDENCE = 0.95
+LEVEL = 1 - CONFIDENCE
+T_METHOD = "t over seeds"
+WILSON_METHOD = "Wilson, one run"
+NO_METHOD = "none"
+
+ENOUGH_SEEDS = 6
+"""With fewer pairs the smallest p of the exact two-sided Wilcoxon test, 2 / 2**n, stays above 0.05."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A mean with its 95 % interval; ``low`` and ``high`` are None where n is too small to give one.
+
+    ``clipped`` says that the interval reached beyond what is possible and was cut there. ``spread`` is the standard
+    deviation between seeds, None for one seed; an interval from a spread of 0 has no width and proves nothing.
+    ``tested_p`` is the p-value of a mean of 0 where the interval is not that of t over seeds.
+    """
+
+    n: int
+    mean: float
+    low: float | None
+    high: float | None
+    method: str
+    clipped: bool = False
+    spread: float | None = None
+    tested_p: float | None = None
+
+    @property
+    def p_value(self) -> float:
+        """Of the two-sided t test of a mean of 0; 1 where n is too small for one.
+
+        A spread of 0 has p = 0 from enough seeds on, and proves nothing on fewer.
+        """
+        if self.tested_p is not None:
+            return self.tested_p
+        if self.spread is None or self.mean == 0:
+            return 1.0
+        if self.spread == 0:
+            return 0.0 if self.n >= ENOUGH_SEEDS else 1.0
+        return two_sided_p(self.mean * math.sqrt(self.n) / self.spread, self.n - 1)
+
+
+class Standing(StrEnum):
+    """Where a cell stands against the best one.
+
+    ``lower``: its paired difference is below 0, by a t test corrected for the number of cells. ``tied``: it cannot be
+    told from the best, on enough seeds. ``underpowered``: likewise, but so few seeds could not have told the two apart
+    by any exact test.
+    """
+
+    BEST = "best"
+    TIED = "tied"
+    UNDERPOWERED = "underpowered"
+    LOWER = "lower"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """A cell against the best one: see ``compare``.
+
+    ``corrected_p`` is 1 where there is nothing to test. ``seeds_needed`` is with how many seeds a paired t test, at the
+    level of the smallest p of the family, tells a difference of this size with 80 % power.
+    """
+
+    standing: Standing
+    difference: Estimate | None
+    corrected_p: float
+    seeds_needed: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class McNemar:
+    """How often one of two cells alone is right, pooled over their common seeds, and whether that is chance.
+
+    ``only_cell`` and ``only_base`` count pairs of an image and a seed; ``tracks`` are those of all images. ``p_value``
+    is two-sided and says nothing about other seeds: it takes the networks as they are, and asks about other images.
+    """
+
+    seeds: int
+    images: int
+    tracks: int
+    only_cell: int
+    only_base: int
+    p_value: float
+    method: str
+
+
+def t_estimate(values: Sequence[float]) -> Estimate:
+    """The mean with its Student t interval at 95 %, from two values on; one value has no interval.
+
+    Raises: SpecError for no value at all.
+    """
+    if not values:
+        raise SpecError("a mean of no values was asked for", remedy="give at least one")
+    n, mean = len(values), statistics.fmean(values)
+    if n == 1:
+        return Estimate(n=1, mean=mean, low=None, high=None, method=NO_METHOD)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))  # stdev takes 10 times as long
+    if spread < sys.float_info.epsilon:  # equal differences of shares may differ by rounding
+        spread = 0.0
+    half = t_quantile(n - 1) * spread / math.sqrt(n)
+    return Estimate(n=n, mean=mean, low=mean - half, high=mean + half, method=T_METHOD, spread=spread)
+
+
+def wilson_estimate(correct: int, images: int) -> Estimate:
+    """The accuracy of one run with Wilson's interval over its images (Wilson 1927), at 95 %.
+
+    It covers the choice of images only, not that of the seed.
+    """
+    low, high = _wilson_interval(correct, images)
+    return Estimate(n=1, mean=correct / images, low=low, high=high, method=WILSON_METHOD)
+
+
+def accuracy_estimate(correct: Sequence[int], images: Sequence[int]) -> Estimate:
+    """The mean accuracy of one cell's runs, one a seed: t over seeds from two on, Wilson for one.
+
+    Args:
+        correct: images classified correctly, one number a seed.
+        images: images scored, likewise.
+    Raises: SpecError for no run at all.
+    """
+    if len(correct) == 1:
+        return wilson_estimate(correct[0], images[0])
+    return _clip(t_estimate([right / total for right, total in zip(correct, images, strict=True)]))
+
+
+def paired_difference(of: Mapping[int, float], base: Mapping[int, float]) -> Estimate | None:
+    """The mean of ``of`` less ``base`` over their common seeds; None where they have none.
+
+    One common seed gives a difference without an interval.
+    """
+    common = sorted(of.keys() & base.keys())
+    return t_estimate([of[seed] - base[seed] for seed in common]) if common else None
+
+
+def standings(cells: Sequence[Mapping[int, float]]) -> list[Standing]:
+    """Where each cell stands, from its accuracy by seed; the best comes first. See ``compare``."""
+    return [Standing.BEST, *(comparison.standing for comparison in compare(cells))]
+
+
+def compare(cells: Sequence[Mapping[int, float]]) -> list[Comparison]:
+    """Every cell but the first one, which is the best, against it; from their accuracies by seed.
+
+    All comparisons are made here, in one place: each cell's difference to the best, paired by seed, tested by t and
+    corrected by Holm's method. Because the best was picked for its score, the correction is for all pairs of cells and
+    not only for those with the best: 17 equal cells with 10 seeds would else be told apart in 17 % of all sweeps.
+    """
+    best, *others = cells
+    differences = [paired_difference(cell, best) for cell in others]
+    pairs = pairs_among(len(cells))
+    corrected = holm_adjusted([difference.p_value if difference else 1.0 for difference in differences], tests=pairs)
+    effects = [
+        difference.mean / difference.spread if difference and difference.spread else 0.0 for difference in differences
+    ]
+    needed = seeds_needed(effects, level=LEVEL / pairs) if any(effects) else [None] * len(effects)
+    return [
+        Comparison(
+            standing=_standing(difference, p_value),
+            difference=difference,
+            corrected_p=p_value,
+            seeds_needed=seeds,
+        )
+        for difference, p_value, seeds in zip(differences, corrected, needed, strict=True)
+    ]
+
+
+def pairs_among(cells: int) -> int:
+    """How many pairs so many cells have: the size of the family of a comparison in which the best was picked."""
+    return cells * (cells - 1) // 2
+
+
+def holm(p_values: Sequence[float], *, tests: int, level: float = LEVEL) -> list[bool]:
+    """Which hypotheses are rejected so that the chance of any false rejection is at most ``level`` (Holm 1979).
+
+    ``tests`` is the size of the family, of which ``p_values`` are the part looked at.
+    """
+    return [p_value <= level for p_value in holm_adjusted(p_values, tests=tests)]
+
+
+def holm_adjusted(p_values: Sequence[float], *, tests: int) -> list[float]:
+    """The p-values corrected by Holm's method: a hypothesis is rejected at every level that is not below its own."""
+    adjusted = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, p_values[index] * (tests - rank)))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _standing(difference: Estimate | None, corrected_p: float) -> Standing:
+    if difference is not None and corrected_p <= LEVEL and difference.mean < 0:
+        return Standing.LOWER
+    if difference is None or difference.n < ENOUGH_SEEDS:
+        return Standing.UNDERPOWERED
+    return Standing.TIED
+
+
+def _clip(estimate: Estimate) -> Estimate:
+    low, high = estimate.low, estimate.high
+    if low is None or high is None or (low >= 0 and high <= 1):
+        return estimate
+    return Estimate(
+        n=estimate.n,
+        mean=estimate.mean,
+        low=max(low, 0.0),
+        high=min(high, 1.0),
+        method=estimate.method,
+        clipped=True,
+        spread=estimate.spread,
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def t_quantile(freedom: float) -> float:
+    """Student's t at the upper end of the interval, for degrees of freedom that need not be whole."""
+    from scipy import special  # a tenth of a second that only those who ask for an interval pay
+
+    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
+@functools.lru_cache(maxsize=65536)
+def two_sided_p(statistic: float, freedom: float) -> float:
+    """Of a t statistic, for degrees of freedom that need not be whole."""
+    from scipy import special  # as above
+
+    return float(2 * special.stdtr(freedom, -abs(statistic)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _wilson_interval(correct: int, images: int) -> tuple[float, float]:
+    from scipy import stats  # as above
+
+    interval = stats.binomtest(correct, images).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,111 @@
+"""``python -m stnbench.mirror``: replay the store into MLflow, or serve MLflow's pages."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from stnbench.core.command import DONE, SOME_FAILED
+from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.core.passwords import hide_passwords
+from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.orchestration.session import SessionOptions, open_session, tracking_uri
+from stnbench.orchestration.views import stored_views
+from stnbench.report.cells import cell_views
+from stnbench.report.output import read_leaderboard
+from stnbench.spec.states import AttemptState
+from stnbench.store.records import SweepRecord
+from stnbench.store.store import Store
+
+_TIMEOUT_S: Final = 24 * 3600.0
+"""A person who asks for a replay waits for it: some 10 runs a second."""
+
+_REMOTE: Final = ("http://", "https://")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Replay or serve; 1 where MLflow could not be shown everything.
+
+    Raises: StnbenchError where there is no store, or another sweep is at work on it.
+    """
+    options = _parser().parse_args(arguments)
+    layout = RunsLayout.from_environment()
+    uri = tracking_uri(layout)
+    if options.serve:
+        return _serve(layout, uri, options.port)
+    if not Store.exists(layout.store):
+        Store.open(layout.store, writable=False).close()  # which says what is missing, and makes nothing
+    with open_session(layout, SessionOptions(tracking_uri=uri)) as session:
+        sweeps = _chosen(session.store.sweeps(), options.sweep)
+        session.store.forget_mirrored(hide_passwords(uri))
+        is_done = True
+        for record in sweeps:
+            cells = cell_views(read_leaderboard(session.store, record.spec.name, findings=False))
+            trials = sum(record.counts.values())
+            print(f"{record.spec.name}: {trials} trials, {len(cells)} cells with a score", file=sys.stderr)
+            done = session.sync_mirror(record.spec, cells, timeout_s=_TIMEOUT_S)
+            print(f"{record.spec.name}: {'shown' if done else 'NOT shown whole'} in {hide_passwords(uri)}")
+            is_done = is_done and done
+        if options.pictures:
+            _show_pictures(session.store, layout, uri, sweeps)
+    return DONE if is_done else SOME_FAILED
+
+
+def _chosen(sweeps: Sequence[SweepRecord], name: str | None) -> list[SweepRecord]:
+    chosen = [record for record in sweeps if name in {None, record.spec.name}]
+    if name is not None and not chosen:
+        raise UnknownNameError("sweep", name, [record.spec.name for record in sweeps], where="the store")
+    return chosen
+
+
+def _show_pictures(store: Store, layout: RunsLayout, uri: str, sweeps: Sequence[SweepRecord]) -> None:
+    """Show what the transformers of every complete trial did during training, as a gallery with a slider of steps."""
+    from stnbench.show.gallery import training_gallery
+    from stnbench.tracking.mlflow import MlflowTracker
+
+    tracker = MlflowTracker(uri, None if uri.startswith(_REMOTE) else layout.mlflow_artifacts)
+    for record in sweeps:
+        new = 0
+        for view in stored_views(store, record.spec.name):
+            folder = layout.attempt(view.trial_id, view.number)
+            if view.state is AttemptState.COMPLETE and AttemptLayout(folder).snapshots.exists():
+                new += tracker.show_pictures(view, training_gallery(folder, title=view.label))
+        print(f"{record.spec.name}: {new} new pictures")
+    tracker.close()
+
+
+def _serve(layout: RunsLayout, uri: str, port: int) -> int:
+    """MLflow's own server on this machine alone, until Ctrl-C; its exit code.
+
+    Raises: SpecError where a server shows the runs already.
+    """
+    if uri.startswith(_REMOTE):
+        raise SpecError(f"MLflow is served at {hide_passwords(uri)} already", remedy="open it there")
+    from stnbench.tracking.mlflow_database import initialise
+
+    layout.root.mkdir(parents=True, exist_ok=True)
+    initialise(uri)
+    print(f"MLflow on {address(port)} (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    artifacts = ["--artifacts-destination", str(layout.mlflow_artifacts), "--port", str(port), "--workers", "1"]
+    return subprocess.run([*command, *artifacts], check=False).returncode  # noqa: S603 - our own command line
+
+
+def address(port: int) -> str:
+    """Where MLflow's pages are on this machine: those for training, which are not what they show by themselves."""
+    return f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stnbench.mirror",
+        description="Shows every attempt and cell of the store in MLflow again; nothing is trained.",
+        epilog="MLflow keeps its runs in runs/mlflow.db, or where MLFLOW_TRACKING_URI says. "
+        "Exit codes: 0 done, 1 MLflow failed, 2 cannot start.",
+    )
+    parser.add_argument("sweep", nargs="?", help="one sweep of the store (default: all)")
+    parser.add_argument("--pictures", action="store_true", help="show what transformers did during training, as well")
+    parser.add_argument("--serve", action="store_true", help="serve MLflow's pages on 127.0.0.1 instead")
+    parser.add_argument("--port", type=int, default=5000, help="port of the pages (default: %(default)s)")
+    return parser

@@ -1,0 +1,152 @@
+"""``python -m stnbench.show``: pictures of what a stored trial's spatial transformers do, and how still they are."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from stnbench.core.command import DONE
+from stnbench.core.cores import available_cores
+from stnbench.core.errors import FolderError, SpecError
+from stnbench.core.files import writable_folder, write_atomic
+from stnbench.core.paths import RunsLayout, data_root
+from stnbench.store.store import Store
+
+if TYPE_CHECKING:
+    from stnbench.trials.watch import TrainedNetwork
+
+_SUFFIXES: Final = {"transform": "png", "training": "gif", "tracks": "gif"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Trial:
+    trial_id: str
+    title: str
+    folder: Path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Draw or measure a complete trial; the store is only read.
+
+    Raises: StnbenchError where the trial, its network, its snapshots or the data are not there, or it has no spatial
+    transformer.
+    """
+    options = _parser().parse_args(arguments)
+    trial = _find(options.trial)
+    if options.command == "stability":
+        _print_stability(trial, options)
+        return DONE
+    path = options.out or Path(f"{trial.trial_id}-{options.command}.{_SUFFIXES[options.command]}")
+    picture = {"transform": _transform, "training": _training, "tracks": _tracks}[options.command](trial, options)
+    writable_folder(path.absolute().parent, "the picture", remedy="name another file with --out")
+    try:
+        write_atomic(path, picture)
+    except OSError as error:
+        problem = f"the picture {path} cannot be written ({error.strerror or error})"
+        raise FolderError(problem, remedy="name another file with --out") from error
+    print(f"{trial.title}\n{path}, {len(picture) / 1e3:,.0f} kB")
+    return DONE
+
+
+def _transform(trial: _Trial, options: argparse.Namespace) -> bytes:
+    from stnbench.show.animate import png_bytes
+    from stnbench.show.pictures import transform_sheet
+    from stnbench.trials.watch import watch_images
+
+    network = _open(trial, options)
+    watched = watch_images(network, count=options.images, seed=options.seed)
+    return png_bytes(transform_sheet(watched, network.class_names, side=options.side, title=trial.title))
+
+
+def _training(trial: _Trial, options: argparse.Namespace) -> bytes:
+    from stnbench.show.animate import gif_bytes
+    from stnbench.show.pictures import training_frames
+    from stnbench.trials.watch import watch_training
+
+    frames = training_frames(watch_training(trial.folder), side=options.side, title=trial.title)
+    return gif_bytes(frames, colours=options.colours)
+
+
+def _tracks(trial: _Trial, options: argparse.Namespace) -> bytes:
+    from stnbench.show.animate import gif_bytes
+    from stnbench.show.pictures import track_frames
+    from stnbench.trials.watch import watch_tracks
+
+    network = _open(trial, options)
+    watched = watch_tracks(network, count=options.tracks, seed=options.seed)
+    frames = track_frames(watched, network.class_names, side=options.side, title=trial.title)
+    return gif_bytes(frames, colours=options.colours)
+
+
+def _print_stability(trial: _Trial, options: argparse.Namespace) -> None:
+    from stnbench.show.table import stability_data, stability_text
+    from stnbench.trials.stability import measure_stability
+
+    stability = measure_stability(_open(trial, options), count=options.tracks, seed=options.seed)
+    if options.json:
+        print(json.dumps({"trial": trial.trial_id, **stability_data(stability)}))
+    else:
+        print(f"{trial.title}\n{stability_text(stability)}")
+
+
+def _open(trial: _Trial, options: argparse.Namespace) -> "TrainedNetwork":
+    from stnbench.trials.watch import WatchSetup, open_network
+
+    setup = WatchSetup(data_root=data_root(), device=options.device, threads=options.threads)
+    return open_network(trial.folder, setup)
+
+
+def _find(prefix: str) -> _Trial:
+    layout = RunsLayout.from_environment()
+    with Store.open(layout.store, writable=False) as store:
+        trial = store.find_trial(prefix)
+        outcome = store.outcome(trial.trial_id)
+    if not trial.spec.transformers:
+        problem = f"the trial {trial.trial_id} has no spatial transformer"
+        raise SpecError(problem, remedy="name one that has; without it there is nothing to see")
+    if outcome is None:
+        raise SpecError(f"trial {trial.trial_id} is {trial.state}", remedy="only a complete trial can be shown")
+    return _Trial(
+        trial_id=trial.trial_id,
+        title=f"trial {trial.trial_id} · {trial.label} · seed {trial.seed}",
+        folder=layout.attempt(trial.trial_id, outcome.attempt),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stnbench.show",
+        description="Shows what a complete trial's spatial transformers do to validation images.",
+        epilog="Exit codes: 0 done, 2 cannot start.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    transform = _add(commands, "transform", "a PNG: images with the region that is read, and what is shown of it")
+    transform.add_argument("--images", type=int, default=8, help="how many (default: %(default)s)")
+    training = _add(commands, "training", "an animated GIF: eight images from before training to its end")
+    tracks = _add(commands, "tracks", "an animated GIF: the frames of some approaches to signs")
+    tracks.add_argument("--tracks", type=int, default=5, help="how many (default: %(default)s)")
+    stability = _add(commands, "stability", "a table: how still signs are along tracks, and under known warps")
+    stability.add_argument("--tracks", type=int, help="measure so many (default: all that are held out)")
+    stability.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    for command, side in ((transform, 112), (training, 80), (tracks, 80)):
+        command.add_argument("--out", type=Path, help="file to write (default: named after the trial, here)")
+        command.add_argument("--side", type=int, default=side, help="pixels of an image (default: %(default)s)")
+    for command in (training, tracks):
+        command.add_argument("--colours", type=int, default=96, help="at most 256; fewer for a smaller file")
+    for command in (transform, tracks, stability):
+        command.add_argument("--seed", type=int, default=1, help="of what is drawn (default: %(default)s)")
+        command.add_argument("--device", default="cpu", help="cpu or cuda:N (default: %(default)s)")
+        command.add_argument(
+            "--threads", type=int, default=available_cores(), help="CPU threads (default: %(default)s)"
+        )
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, said: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=said, description=f"{said[0].upper()}{said[1:]}.")
+    command.add_argument("trial", help="identity of a trial, or its beginning")
+    return command

@@ -1,0 +1,237 @@
+"""``python -m stnbench.status``: where every sweep stands, what runs, and what failed."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import psutil
+
+from stnbench.core.command import DONE, SOME_FAILED
+from stnbench.core.errors import UnknownNameError
+from stnbench.core.identity import Json
+from stnbench.core.paths import RunsLayout
+from stnbench.orchestration.host import ProcessIdentity
+from stnbench.report.text import clean
+from stnbench.spec.result import EpochRecord
+from stnbench.spec.states import TrialState
+from stnbench.store.queries import StoreReader
+from stnbench.store.records import AttemptRecord, SweepRecord, TrialRecord
+from stnbench.store.store import Store
+
+LAST_LINES = 3
+FAILURES_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunningTrial:
+    """A trial at work. ``epoch`` is the last one it has reported, 0 before the first."""
+
+    trial_id: str
+    label: str
+    seed: int
+    attempt: int
+    slot: str
+    epoch: int
+    epochs: int
+    validation_accuracy: float | None
+    elapsed_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailedTrial:
+    """A trial that failed, by its last attempt; ``last_lines`` end its traceback, or else its log."""
+
+    trial_id: str
+    label: str
+    seed: int
+    attempts: int
+    kind: str
+    message: str
+    last_lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepStatus:
+    """Where a sweep stands: every trial is counted once.
+
+    ``lost`` are trials that the store believes to run and whose orchestrator is gone; the next run settles them.
+    """
+
+    sweep: str
+    question: str
+    trials: int
+    complete: int
+    running: int
+    planned: int
+    failed: int
+    pruned: int
+    lost: int
+    running_trials: tuple[RunningTrial, ...]
+    failures: tuple[FailedTrial, ...]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the status; the exit code, 1 where trials failed.
+
+    Raises: UnknownNameError or StoreError.
+    """
+    options = _parser().parse_args(arguments)
+    with Store.open(RunsLayout.from_environment().store, writable=False) as store:
+        statuses = read_status(store, options.sweep, now=datetime.now(UTC), here=ProcessIdentity.current())
+    if options.json:
+        plain: dict[str, Json] = {"sweeps": [asdict(status) for status in statuses]}
+        sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+    else:
+        print("\n".join(status_lines(statuses)))
+    return SOME_FAILED if any(status.failed for status in statuses) else DONE
+
+
+def read_status(
+    store: StoreReader, sweep: str | None, *, now: datetime, here: ProcessIdentity
+) -> tuple[SweepStatus, ...]:
+    """Where one sweep stands, or each of them, the one last run first.
+
+    Raises: UnknownNameError when the store has no such sweep; StoreError.
+    """
+    records = store.sweeps()
+    names = [record.spec.name for record in records]
+    if sweep is not None and sweep not in names:
+        raise UnknownNameError("sweep", sweep, names, where="the store")
+    wanted = [record for record in records if sweep in {None, record.spec.name}]
+    return tuple(_read_sweep(store, record, now, here) for record in wanted)
+
+
+def is_gone(attempt: AttemptRecord, here: ProcessIdentity) -> bool:
+    """Whether the orchestrator of a running attempt is known to be gone; on another host nothing is known.
+
+    A process that began after the attempt only has the number of the one that is gone.
+    """
+    if attempt.host != here.host:
+        return False
+    if attempt.boot_id != here.boot_id:
+        return True
+    try:
+        began_s = psutil.Process(attempt.pid).create_time()
+    except psutil.Error:
+        return True
+    return began_s > attempt.started_at.timestamp() + 1.0  # create_time counts in clock ticks
+
+
+def status_lines(statuses: Sequence[SweepStatus]) -> Iterator[str]:
+    """The status as plain lines."""
+    if not statuses:
+        yield "the store has no sweeps yet"
+    for index, status in enumerate(statuses):
+        if index:
+            yield ""
+        yield f"{status.sweep}: {clean(status.question)}"
+        yield f"  {_counts_text(status)}"
+        yield from (f"  running  {_running_text(trial)}" for trial in status.running_trials)
+        if status.lost:
+            yield f"  lost: the process that ran {status.lost} of them is gone; run the same command again to go on"
+        yield from _failure_lines(status.failures)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stnbench.status",
+        description="Says where every sweep stands, what runs, and what failed.",
+        epilog="Reads the store in STNBENCH_RUNS, or runs/; a sweep may run meanwhile. "
+        "Exit codes: 0 done, 1 some trials failed, 2 cannot start.",
+    )
+    parser.add_argument("sweep", nargs="?", metavar="SWEEP", help="a sweep of the store (default: all)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    return parser
+
+
+def _read_sweep(store: StoreReader, record: SweepRecord, now: datetime, here: ProcessIdentity) -> SweepStatus:
+    counts, trials = store.unsettled(record.spec.name)
+    at_work = [(trial, trial.last_attempt) for trial in trials if trial.state is TrialState.RUNNING]
+    alive = [(trial, attempt) for trial, attempt in at_work if attempt is not None and not is_gone(attempt, here)]
+    failed = [trial for trial in trials if trial.state is TrialState.FAILED]
+    return SweepStatus(
+        sweep=record.spec.name,
+        question=record.spec.question,
+        trials=sum(counts.values()),
+        complete=counts.get(TrialState.COMPLETE, 0),
+        running=len(alive),
+        planned=counts.get(TrialState.PLANNED, 0),
+        failed=counts.get(TrialState.FAILED, 0),
+        pruned=counts.get(TrialState.PRUNED, 0),
+        lost=counts.get(TrialState.RUNNING, 0) - len(alive),
+        running_trials=tuple(_running_trial(store, trial, attempt, now) for trial, attempt in alive),
+        failures=tuple(_failed_trial(trial) for trial in failed),
+    )
+
+
+def _running_trial(store: StoreReader, trial: TrialRecord, attempt: AttemptRecord, now: datetime) -> RunningTrial:
+    epochs: list[EpochRecord] = [
+        item.record for item in store.epochs_of_trial(trial.trial_id) if item.attempt == attempt.number
+    ]
+    last = epochs[-1] if epochs else None
+    return RunningTrial(
+        trial_id=trial.trial_id,
+        label=trial.label,
+        seed=trial.seed,
+        attempt=attempt.number,
+        slot=attempt.slot,
+        epoch=last.epoch if last else 0,
+        epochs=trial.spec.training.epochs,
+        validation_accuracy=last.validation_accuracy if last else None,
+        elapsed_s=round((now - attempt.started_at).total_seconds(), 1),
+    )
+
+
+def _failed_trial(trial: TrialRecord) -> FailedTrial:
+    failure = trial.last_attempt.failure if trial.last_attempt else None
+    said = (failure.traceback or failure.last_output) if failure else ""
+    lines = [line.rstrip() for line in said.splitlines() if line.strip()]
+    return FailedTrial(
+        trial_id=trial.trial_id,
+        label=trial.label,
+        seed=trial.seed,
+        attempts=trial.attempts,
+        kind=failure.kind.value if failure else "unknown",
+        message=failure.message if failure else "",
+        last_lines=tuple(lines[-LAST_LINES:]),
+    )
+
+
+def _counts_text(status: SweepStatus) -> str:
+    names = ("complete", "running", "planned", "failed", "pruned", "lost")
+    counts = ((getattr(status, name), name) for name in names)
+    said = [f"{count} {name}" for count, name in counts if count or name == "complete"]
+    return f"{status.trials} trials: {', '.join(said)}"
+
+
+def _running_text(trial: RunningTrial) -> str:
+    accuracy = "" if trial.validation_accuracy is None else f", validation {100 * trial.validation_accuracy:.2f} %"
+    again = f", attempt {trial.attempt}" if trial.attempt > 1 else ""
+    where = f"epoch {trial.epoch}/{trial.epochs}{accuracy}, {_elapsed(trial.elapsed_s)} in {trial.slot}{again}"
+    return f"{clean(trial.label)} · seed {trial.seed}: {where}"
+
+
+def _elapsed(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _failure_lines(failures: Sequence[FailedTrial]) -> Iterator[str]:
+    """One block for trials that failed alike, the largest first."""
+    groups: dict[tuple[str, str], list[FailedTrial]] = {}
+    for trial in failures:
+        groups.setdefault((trial.kind, trial.message), []).append(trial)
+    largest_first = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    for (kind, message), group in largest_first[:FAILURES_SHOWN]:
+        first = group[0]
+        others = f", and {len(group) - 1} more" if len(group) > 1 else ""
+        yield f"  failed   {clean(first.label)} · seed {first.seed} ({first.trial_id}){others}"
+        yield f"    {kind}: {clean(message)}"
+        yield from (f"    | {clean(line)}" for line in first.last_lines)
+    if len(groups) > FAILURES_SHOWN:
+        yield f"  {len(groups) - FAILURES_SHOWN} other kinds of failure; --json lists all"

@@ -1,0 +1,245 @@
+"""``python -m stnbench.sweep``: run a sweep, or say what it would do."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from stnbench.config.compose import Composer, parse_overrides
+from stnbench.config.locate import conf_folder, find_sweep, sweep_files
+from stnbench.config.paths import take_dataset_root
+from stnbench.config.points import PointComposer
+from stnbench.config.sweeps import read_sweep
+from stnbench.core.command import DONE, SOME_FAILED
+from stnbench.core.cores import available_cores
+from stnbench.core.errors import InfeasibleError, SpecError
+from stnbench.core.passwords import hide_passwords
+from stnbench.core.paths import RunsLayout, data_root
+from stnbench.engines.slots import plan_slots, visible_gpus
+from stnbench.orchestration.budget import Budget
+from stnbench.orchestration.plan import Experience, plan_sweep, read_experience
+from stnbench.orchestration.plan_text import plan_json, plan_lines
+from stnbench.orchestration.progress import counted
+from stnbench.orchestration.runner import RunOptions, RunSummary
+from stnbench.orchestration.session import (
+    EngineName,
+    Session,
+    SessionOptions,
+    local_tracking_uri,
+    open_session,
+    parse_duration_s,
+    prepare_datasets,
+    remembered_slots,
+    tracking_uri,
+)
+from stnbench.planning.base import Planner
+from stnbench.planning.build import build_planner
+from stnbench.planning.cells import survey
+from stnbench.report.board import Leaderboard
+from stnbench.report.cells import cell_views
+from stnbench.report.output import REPORTS, leaderboard_json, print_leaderboard, read_report, write_report
+from stnbench.spec.planner import SAMPLERS, GridPlannerSpec, RacingPlannerSpec
+from stnbench.spec.result import FailureKind
+from stnbench.spec.states import TrialState
+from stnbench.spec.sweep import SweepSpec
+from stnbench.store.records import PlannedTrial
+from stnbench.store.store import Store
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A sweep as the command line asks it."""
+
+    sweep: SweepSpec
+    compose: PointComposer
+    planner: Planner
+    slots: int
+    source: Path | None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command: 0 where every trial is complete, 1 where some are not, 2 where none could be built.
+
+    Raises: StnbenchError where the sweep cannot start.
+    """
+    options = _parser().parse_intermixed_args(arguments)
+    question = _ask(options)
+    if options.plan:
+        return _plan(question, options)
+    return _run(question, options)
+
+
+def _ask(options: argparse.Namespace) -> _Question:
+    composer = Composer(conf_folder())
+    source, overrides = take_dataset_root(parse_overrides(options.overrides))
+    sweep = read_sweep(find_sweep(options.sweep, Path.cwd()), composer, overrides)
+    compose = PointComposer(sweep, composer)
+    count = remembered_slots(RunsLayout.from_environment()) if options.slots == AUTO else _number(options.slots)
+    slots = len(plan_slots(visible_gpus(), available_cores(), slots=count, per_gpu=options.slots_per_gpu))
+    planner = build_planner(sweep, compose, slots=slots)
+    return _Question(sweep=sweep, compose=compose, planner=planner, slots=slots, source=source)
+
+
+def _plan(question: _Question, options: argparse.Namespace) -> int:
+    from stnbench.trials.assess import assess_cost  # torch, which builds networks without memory
+
+    planned = question.planner.ask()
+    states: dict[str, TrialState] = {}
+    experience: list[Experience] = []
+    layout = RunsLayout.from_environment()
+    if Store.exists(layout.store):
+        with Store.open(layout.store, writable=False) as store:
+            ids = [trial.spec.trial_id for trial in planned]
+            states = store.trial_states(ids, sweep=question.sweep.name)
+            experience = read_experience(store)
+    plan = plan_sweep(
+        question.sweep,
+        planned,
+        states=states,
+        assess=assess_cost,
+        experience=experience,
+        slots=question.slots,
+        points=_points(question.sweep, planned),
+        notes=question.compose.notes,
+    )
+    further = _further(question.sweep)
+    print(json.dumps(plan_json(plan)) if options.json else "\n".join([*plan_lines(plan), *further]))
+    return DONE
+
+
+def _points(sweep: SweepSpec, planned: Sequence[PlannedTrial]) -> int:
+    """How many points the axes span; of a space that is sampled, those that were drawn."""
+    if sweep.planner.kind in SAMPLERS:
+        return len({trial.spec.cell_id for trial in planned if not trial.is_twin})
+    return sum(1 for _ in sweep.points())
+
+
+def _further(sweep: SweepSpec) -> list[str]:
+    """What the plan does not show, because answers decide it."""
+    match sweep.planner:
+        case GridPlannerSpec():
+            return []
+        case RacingPlannerSpec(max_seeds=seeds):
+            return [f"then up to {seeds} seeds for cells that may still be the best (racing)"]
+        case planner:
+            return [f"these are the first; {planner.kind} asks for {planner.trials} trials in all, by the answers"]
+
+
+def _run(question: _Question, options: argparse.Namespace) -> int:
+    layout = RunsLayout.from_environment()
+    uri = None if options.no_mlflow else tracking_uri(layout)
+    run_options = RunOptions(
+        data_root=data_root(),
+        retry_failed=options.retry_failed,
+        budget=Budget(
+            wall_s=parse_duration_s(options.budget) if options.budget else None,
+            device_hours=options.device_hours,
+            max_trials=options.max_trials,
+        ),
+        keep_checkpoints=options.keep_checkpoints,
+        trial_timeout_s=parse_duration_s(options.trial_timeout) if options.trial_timeout else None,
+    )
+    # Composed before anything is written: a sweep that cannot be meant leaves no trace.
+    specs = list(survey(question.sweep, question.compose))
+    datasets = dict.fromkeys(spec.dataset for spec in specs)
+    session_options = SessionOptions(
+        engine=options.engine,
+        slots=_number(options.slots),
+        measure_slots_with=specs[-1] if options.slots == AUTO and specs else None,  # the first are twins
+        slots_per_gpu=options.slots_per_gpu,
+        tracking_uri=uri,
+    )
+    with open_session(layout, session_options) as session:
+        prepare_datasets(datasets, data_root=run_options.data_root, source=question.source)
+        summary = session.run(question.sweep, question.planner, run_options)
+        board = _report(session, question.sweep, as_json=options.json)
+        infeasible = _infeasible(session.store, question.sweep.name)
+    if summary.trials and len(infeasible) == summary.trials:
+        raise InfeasibleError(f"no cell of {question.sweep.name} can be built: {infeasible[0]}")
+    _say_end(summary, board, layout, uri)
+    return DONE if summary.complete + summary.pruned == summary.trials else SOME_FAILED
+
+
+def _number(slots: str | None) -> int | None:
+    """``--slots`` as a number; None for the default and for ``auto``.
+
+    Raises: SpecError for anything else.
+    """
+    if slots is None or slots == AUTO:
+        return None
+    if slots.isdecimal():
+        return int(slots)
+    raise SpecError(f"--slots is '{slots}'", remedy=f"use a whole number, or {AUTO}")
+
+
+def _report(session: Session, sweep: SweepSpec, *, as_json: bool) -> Leaderboard:
+    report = read_report(session.store, sweep.name)
+    board = report.board
+    if as_json:
+        print(json.dumps(leaderboard_json(board)))
+    else:
+        print_leaderboard(board)
+    write_report(report)
+    session.sync_mirror(sweep, cell_views(board))
+    return board
+
+
+def _infeasible(store: Store, sweep: str) -> list[str]:
+    """Why trials of the sweep could not be built."""
+    ends = (trial.last_attempt for trial in store.sweep_trials(sweep) if trial.state is TrialState.FAILED)
+    failures = (attempt.failure for attempt in ends if attempt is not None)
+    return [failure.message for failure in failures if failure and failure.kind is FailureKind.INVALID]
+
+
+def _say_end(summary: RunSummary, board: Leaderboard, layout: RunsLayout, uri: str | None) -> None:
+    """Where to look next, on standard error so that standard output holds the leaderboard alone."""
+    lines = []
+    if summary.adopted or summary.lost:
+        lines.append(f"after the last run ended early: {summary.adopted} results adopted, {summary.lost} attempts lost")
+    if summary.stop_reason:
+        left = summary.trials - summary.complete - summary.failed - summary.pruned
+        lines.append(f"stopped with {counted(left, 'trial')} to go ({summary.stop_reason}); the same command goes on")
+    if summary.failed:
+        lines.append(f"{counted(summary.failed, 'trial')} failed: python -m stnbench.status {board.sweep}")
+    lines.append(f"page: {REPORTS / board.sweep / 'index.html'}")
+    if uri == local_tracking_uri(layout):
+        lines.append("MLflow: make ui")
+    elif uri is not None:
+        lines.append(f"MLflow: {hide_passwords(uri)}")
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    names = ", ".join(sorted(sweep_files(Path.cwd())))
+    parser = argparse.ArgumentParser(
+        prog="python -m stnbench.sweep",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Runs every trial of a sweep that is not complete yet, and prints its leaderboard.",
+        epilog=f"sweeps: {names}\n"
+        "Overrides hold for all cells: scale=paper dataset=gtsrb seeds=5 training.epochs=3; an axis is narrowed.\n"
+        "Exit codes: 0 every trial is complete, 1 some failed or are left, 2 cannot start, 130 stopped at once.",
+    )
+    parser.add_argument("sweep", help="a file in sweeps/, without .yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides for all cells, in Hydra's grammar")
+    parser.add_argument("--plan", action="store_true", help="list cells, cost and expected time; train nothing")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    parser.add_argument("--engine", choices=get_args(EngineName), default="local", help="where attempts run")
+    parser.add_argument(
+        "--slots",
+        metavar="N",
+        help="how many trials run at once (default: one a GPU, or one a core; auto: measure once)",
+    )
+    parser.add_argument("--slots-per-gpu", type=int, default=1, help="trials that share a GPU (default: %(default)s)")
+    parser.add_argument("--retry-failed", action="store_true", help="try failed trials again")
+    parser.add_argument("--budget", metavar="2h", help="stop after this long (90s, 30m, 2h)")
+    parser.add_argument("--device-hours", type=float, help="stop when slots have worked for so many hours together")
+    parser.add_argument("--max-trials", type=int, help="stop when so many trials have ended in this run")
+    parser.add_argument("--keep-checkpoints", type=int, metavar="K", help="keep those of the K best cells alone")
+    parser.add_argument("--trial-timeout", metavar="30m", help="end a trial that takes longer than this")
+    parser.add_argument("--no-mlflow", action="store_true", help="show nothing in MLflow; `stnbench.mirror` can later")
+    return parser

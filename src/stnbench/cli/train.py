@@ -1,0 +1,133 @@
+"""``python -m stnbench.train``: one trial, described by Hydra overrides."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import get_args
+
+import yaml
+from typing_extensions import override
+
+from stnbench.config.compose import Composer, parse_overrides
+from stnbench.config.locate import conf_folder
+from stnbench.config.paths import take_dataset_root
+from stnbench.config.resolve import resolve_trial
+from stnbench.core.command import DONE, SOME_FAILED
+from stnbench.core.paths import AttemptLayout, RunsLayout, data_root
+from stnbench.orchestration.runner import RunOptions, RunSummary
+from stnbench.orchestration.session import EngineName, SessionOptions, open_session, prepare_datasets, tracking_uri
+from stnbench.planning.base import Observation, Planner
+from stnbench.spec.codec import to_plain
+from stnbench.spec.data import NO_SCORE
+from stnbench.spec.sweep import Override, Point, SweepSpec
+from stnbench.spec.trial import TrialSpec
+from stnbench.store.records import PlannedTrial
+from stnbench.store.store import Store
+
+
+class OneTrial(Planner):
+    """Asks for one trial."""
+
+    def __init__(self, spec: TrialSpec, label: str) -> None:
+        self._trial = PlannedTrial(spec=spec, point=Point(labels=()), label=label)
+        self._asked = False
+
+    @override
+    def ask(self) -> Sequence[PlannedTrial]:
+        asked, self._asked = () if self._asked else (self._trial,), True
+        return asked
+
+    @override
+    def tell(self, observation: Observation) -> None:
+        del observation
+
+    @property
+    @override
+    def is_exhausted(self) -> bool:
+        return self._asked
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; 0 for a complete trial, 1 for a failed one.
+
+    Raises: StnbenchError where the trial cannot start.
+    """
+    composer = Composer(conf_folder())
+    options = _parser(composer).parse_intermixed_args(arguments)
+    source, overrides = take_dataset_root(parse_overrides(options.overrides))
+    if options.cfg:
+        print(yaml.safe_dump(composer.compose(overrides), sort_keys=False), end="")
+        return DONE
+    resolved = resolve_trial(composer, overrides)
+    for note in resolved.notes:
+        print(f"note: {note}", file=sys.stderr)
+    spec = resolved.spec
+    _require_feasible(spec)
+    prepare_datasets([spec.dataset], data_root=data_root(), source=source)
+    engine = SessionOptions(engine=options.engine, slots=1, tracking_uri=tracking_uri(RunsLayout.from_environment()))
+    return _train(spec, overrides, engine, retry_failed=options.retry_failed, as_json=options.json)
+
+
+def _train(
+    spec: TrialSpec, overrides: tuple[Override, ...], engine: SessionOptions, *, retry_failed: bool, as_json: bool
+) -> int:
+    label = ", ".join(str(item) for item in overrides if item.key != "seed") or "the default trial"
+    layout = RunsLayout.from_environment()
+    sweep = SweepSpec(
+        name=f"train-{spec.trial_id}", question=label, seeds=(spec.seed,), twins=False, overrides=overrides
+    )
+    with open_session(layout, engine) as session:
+        run_options = RunOptions(data_root=data_root(), retry_failed=retry_failed)
+        summary = session.run(sweep, OneTrial(spec, label), run_options)
+        session.sync_mirror(sweep, ())
+        _print_outcome(session.store, layout, spec, summary, as_json=as_json)
+    return DONE if summary.complete else SOME_FAILED
+
+
+def _print_outcome(store: Store, layout: RunsLayout, spec: TrialSpec, summary: RunSummary, *, as_json: bool) -> None:
+    outcome = store.outcome(spec.trial_id)
+    if outcome is None:
+        state = store.trial_states([spec.trial_id])[spec.trial_id]
+        why = f": {summary.stop_reason}" if summary.stop_reason else ""
+        print(f"trial {spec.trial_id} is {state}{why}", file=sys.stderr)
+        return
+    attempt = AttemptLayout(layout.attempt(spec.trial_id, outcome.attempt))
+    if as_json:
+        scores = {"validation": outcome.validation.accuracy, "test": outcome.test.accuracy if outcome.test else None}
+        print(json.dumps({"trial": spec.trial_id, **scores, "folder": str(attempt.folder), "spec": to_plain(spec)}))
+        return
+    for score in (outcome.validation, outcome.test):
+        if score is not None:
+            wrong = score.images - score.correct
+            print(f"{score.split}: {100 * score.accuracy:.2f} % of {score.images:,} images ({wrong} errors), one run")
+    if not spec.has_held_out_images:
+        print(NO_SCORE)
+    print(f"{outcome.cost.parameters:,} parameters, trained in {outcome.train_duration_s:.1f} s")
+    print(f"trial {spec.trial_id} in {attempt.folder}")
+
+
+def _require_feasible(spec: TrialSpec) -> None:
+    """Raise InfeasibleError where no network can be built, before anything is prepared or written."""
+    from stnbench.trials.assess import assess_cost
+
+    assess_cost(spec)
+
+
+def _parser(composer: Composer) -> argparse.ArgumentParser:
+    groups = "\n".join(f"  {group}: {', '.join(composer.choices(group))}" for group in composer.defaults)
+    parser = argparse.ArgumentParser(
+        prog="python -m stnbench.train",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Trains one trial; one that is complete is not trained again.",
+        epilog=f"Groups and their choices (defaults: --cfg job shows all keys):\n{groups}\n"
+        "Any key can be set as well: training.epochs=3 locnet1.sizes=[20,20,20] dataset.root=/where/GTSRB/lies\n"
+        "Exit codes: 0 done, 1 the trial failed, 2 cannot start.",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides")
+    parser.add_argument("--cfg", nargs="?", const="job", choices=["job"], help="print the configuration and leave")
+    engines = "where it runs: a worker process, or this one, for debuggers (no progress then)"
+    parser.add_argument("--engine", choices=get_args(EngineName), default="local", help=engines)
+    parser.add_argument("--retry-failed", action="store_true", help="try again where the trial has failed")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    return parser

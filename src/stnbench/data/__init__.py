@@ -1,0 +1,1 @@
+"""Data sets, each a source of images in tracks, cached once and shared by all processes."""

@@ -1,0 +1,1 @@
+"""Random variations of training images, and the views of test-time augmentation."""

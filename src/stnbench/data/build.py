@@ -1,0 +1,55 @@
+"""A data set from its specification."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stnbench.data.base import Dataset
+from stnbench.data.digits.source import Digits, digit_channels, digit_class_names
+from stnbench.data.distort.photographs import DistortedPhotographs
+from stnbench.data.gtsrb.source import Gtsrb
+from stnbench.data.gtsrb_classes import GTSRB_CLASSES
+from stnbench.data.signs.source import Signs
+from stnbench.spec.data import DatasetSpec, DigitsSpec, MnistSpec, SignsSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetInfo:
+    """What is known of a data set without opening it.
+
+    Attributes:
+        class_names: one readable name a class, in label order.
+        image_shape: channels, height, width.
+    """
+
+    class_names: Sequence[str]
+    image_shape: tuple[int, int, int]
+
+
+def dataset_info(spec: DatasetSpec) -> DatasetInfo:
+    """What is known of the data set without opening it; reads no file."""
+    sides = (spec.image_size, spec.image_size)
+    if isinstance(spec, DigitsSpec | MnistSpec):
+        return DatasetInfo(class_names=digit_class_names(spec), image_shape=(digit_channels(spec), *sides))
+    return DatasetInfo(class_names=GTSRB_CLASSES, image_shape=(3, *sides))
+
+
+def open_dataset(spec: DatasetSpec, *, root: Path, workers: int, source: Path | None = None) -> Dataset:
+    """The data set; nothing is read or made until a half is asked for.
+
+    Args:
+        spec: which set.
+        root: the data folder; caches lie in its ``cache/``.
+        workers: processes that draw signs that are missing; everything else is made by one.
+        source: the folder with GTSRB's official files, or with ``mnist/``; ``root`` where it is None.
+    """
+    cache = root / "cache"
+    if isinstance(spec, DigitsSpec | MnistSpec):
+        return Digits(spec, source=source or root, cache=cache)
+    if spec.distortion is not None:
+        base = open_dataset(dataclasses.replace(spec, distortion=None), root=root, workers=workers, source=source)
+        return DistortedPhotographs(base, name=spec.kind, distortion=spec.distortion, cache=cache)
+    if isinstance(spec, SignsSpec):
+        return Signs(spec, cache, workers)
+    return Gtsrb(spec, source=source or root, cache=cache)

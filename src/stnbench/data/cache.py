@@ -1,0 +1,242 @@
+"""One half of a data set as a folder of NumPy files, made once and mapped by every process that wants it.
+
+A cache is whole or absent: it is filled in a temporary folder beside its place, synced, and renamed under a file lock.
+Opening checks sizes, shapes, types and the digests of the small arrays; ``verify`` also reads every pixel.
+"""
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from stnbench.core.errors import DataCorruptError, DataMissingError, FolderError
+from stnbench.core.files import sync_folder, writable_folder
+from stnbench.core.identity import Json
+from stnbench.data.base import ImageSet
+from stnbench.data.cache_manifest import (
+    MANIFEST,
+    REMEDY,
+    Layout,
+    Manifest,
+    file_sha256,
+    images_digest,
+    read_manifest,
+    write_manifest,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class CacheArrays:
+    """The writable arrays of a cache that is being made; shapes and meaning as in ``ImageSet``, all zero at first.
+
+    ``images`` maps the file ``images_file``: other processes may open that file with
+    ``np.load(images_file, mmap_mode="r+")`` and write their rows into it.
+    """
+
+    images_file: Path
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    tracks: NDArray[np.int64]
+    frames: NDArray[np.int64]
+    roi: NDArray[np.float32]
+    original_size: NDArray[np.int64]
+    pose: NDArray[np.float32] | None
+    control_points: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Recipe:
+    """How a cache is made: its shapes, and what writes every row of every array."""
+
+    layout: Layout
+    fill: Callable[[CacheArrays], None]
+
+
+def open_or_build(folder: Path, *, identity: dict[str, Json], recipe: Callable[[], Recipe]) -> ImageSet:
+    """The cache in ``folder``, made first if it is missing or was made from something else.
+
+    ``recipe`` may read the source, and is asked for at most once, and followed, while no other process fills this
+    folder. A second process waits and opens what the first one made; what a killed process left behind is removed.
+    Raises: DataCorruptError if the cache is there and wrong; FolderError if it cannot be written, for example because
+    the disk is full; whatever else ``recipe`` and its ``fill`` raise. After an error there is no half cache.
+    """
+    if _is_current(folder, identity):
+        return open_cache(folder)
+    with _lock(folder):
+        if not _is_current(folder, identity):
+            _build(folder, identity, recipe)
+    return open_cache(folder)
+
+
+def open_cache(folder: Path) -> ImageSet:
+    """The images of a cache, mapped read-only, in a fraction of a second.
+
+    Raises: DataMissingError if there is no cache; DataCorruptError naming the file that is wrong.
+    """
+    return _open(folder, _read_current(folder))
+
+
+def _open(folder: Path, manifest: Manifest) -> ImageSet:
+    small = {name: _read_small(folder, name, manifest) for name in manifest.layout.shapes() if name != "images"}
+    pose = small.pop("pose", None)
+    return ImageSet(images=_map_images(folder, manifest), pose=pose, digest=manifest.digest, **small)
+
+
+def verify(folder: Path) -> Manifest:
+    """Check every byte of a cache against its manifest, reading all of it.
+
+    Raises: as ``open_cache``; DataCorruptError too if a pixel has changed.
+    """
+    manifest = _read_current(folder)
+    images = _open(folder, manifest)
+    path = folder / "images.npy"
+    if file_sha256(path) != manifest.sha256["images.npy"]:
+        raise DataCorruptError(f"{path} has changed since it was made (its SHA-256 differs)", remedy=REMEDY)
+    if images_digest(images.images, images.labels) != manifest.digest:
+        raise DataCorruptError(f"{folder / MANIFEST} has a digest of other images", remedy=REMEDY)
+    return manifest
+
+
+def _read_current(folder: Path) -> Manifest:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise DataCorruptError(f"{folder} was written by another version of stnbench", remedy=REMEDY)
+    return manifest
+
+
+def _is_current(folder: Path, identity: dict[str, Json]) -> bool:
+    """Whether there is a cache of this identity and format. Raises: DataCorruptError if there is a broken one."""
+    try:
+        manifest = read_manifest(folder)
+    except DataMissingError:
+        return False
+    return manifest is not None and manifest.describes(identity)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system releases it when its holder dies."""
+    writable_folder(folder.parent, "the data cache", remedy="set STNBENCH_DATA to a folder that can be written")
+    with filelock.FileLock(folder.parent / f".{folder.name}.lock"):
+        yield
+
+
+def _build(folder: Path, identity: dict[str, Json], recipe: Callable[[], Recipe]) -> None:
+    _clean(folder)
+    temporary = _sibling(folder)
+    try:
+        followed = recipe()
+        temporary.mkdir()
+        arrays = _allocate(temporary, followed.layout)
+        followed.fill(arrays)
+        _finish(temporary, arrays, followed.layout, identity)
+        _retire(folder)
+        temporary.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        problem = f"the cache {folder} cannot be made ({error})"
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        remedy = "free some space, or set STNBENCH_DATA to a folder with room" if full else "look at the file it names"
+        raise FolderError(problem, remedy=remedy) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        _clean(folder)
+
+
+def _sibling(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.{uuid.uuid4().hex[:12]}.tmp"
+
+
+def _clean(folder: Path) -> None:
+    """Remove what killed builders of this folder left behind; the lock is held, so nobody is building."""
+    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _retire(folder: Path) -> None:
+    """Move a cache out of its place in one step, to be cleaned."""
+    if folder.exists():
+        folder.rename(_sibling(folder))
+
+
+def _allocate(folder: Path, layout: Layout) -> CacheArrays:
+    shapes = layout.shapes()
+    dtype, shape = shapes.pop("images")
+    path = folder / "images.npy"
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    _reserve(path)
+    small = {name: np.zeros(shape, dtype) for name, (dtype, shape) in shapes.items()}
+    return CacheArrays(images_file=path, images=images, pose=small.pop("pose", None), **small)
+
+
+def _reserve(path: Path) -> None:
+    """Take the file's room on the disk now: a full disk is then an OSError, and not a signal on writing to the map."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _finish(folder: Path, arrays: CacheArrays, layout: Layout, identity: dict[str, Json]) -> None:
+    """Write the small arrays and the manifest, and sync every file."""
+    arrays.images.flush()  # type: ignore[attr-defined]  # it is a memory map
+    for name in layout.shapes():
+        if name != "images":
+            np.save(folder / f"{name}.npy", getattr(arrays, name), allow_pickle=False)
+    manifest = Manifest(
+        identity=identity,
+        layout=layout,
+        digest=images_digest(arrays.images, arrays.labels),
+        sha256={path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))},
+    )
+    write_manifest(folder, manifest)
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def _read_small(folder: Path, name: str, manifest: Manifest) -> NDArray[Any]:
+    """One of the small arrays, read-only, after its digest, type and shape were checked."""
+    path = folder / f"{name}.npy"
+    try:
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != manifest.sha256.get(path.name):
+            raise DataCorruptError(f"{path} has changed since it was made (its SHA-256 differs)", remedy=REMEDY)
+        array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataCorruptError(f"{path} cannot be read ({error})", remedy=REMEDY) from error
+    _check_layout(path, array, manifest.layout.shapes()[name])
+    array.flags.writeable = False
+    return array
+
+
+def _map_images(folder: Path, manifest: Manifest) -> NDArray[np.uint8]:
+    path = folder / "images.npy"
+    try:
+        images = np.lib.format.open_memmap(path, mode="r")
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise DataCorruptError(f"{path} cannot be read ({error})", remedy=REMEDY) from error
+    _check_layout(path, images, manifest.layout.shapes()["images"])
+    if size != images.offset + images.nbytes:
+        problem = f"{path} has {size} bytes instead of {images.offset + images.nbytes}"
+        raise DataCorruptError(problem, remedy=REMEDY)
+    return images
+
+
+def _check_layout(path: Path, array: NDArray[Any], layout: tuple[str, tuple[int, ...]]) -> None:
+    dtype, shape = layout
+    if array.dtype != np.dtype(dtype) or array.shape != shape or not array.flags.c_contiguous:
+        found = f"{array.dtype} {array.shape}"
+        raise DataCorruptError(f"{path} holds {found} instead of {np.dtype(dtype)} {shape}", remedy=REMEDY)

@@ -1,0 +1,140 @@
+"""The official archives over HTTP: resumed where they stopped, checked by MD5, never extracted.
+
+MD5 is what is published for these files. It finds broken downloads; that nobody swapped the file rests on HTTPS.
+"""
+
+import hashlib
+import http.client
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from stnbench.core.errors import DataCorruptError, DataMissingError, FolderError
+from stnbench.core.files import sync_folder, writable_folder
+from stnbench.data.gtsrb.official import ARCHIVES, BASE_URL, Archive
+
+_CHUNK = 1 << 20
+_RANGE_NOT_SATISFIABLE = 416
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Connection:
+    """How to reach the server.
+
+    Attributes:
+        base_url: address of the folder of archives, with a slash at the end.
+        timeout_s: longest silence of the server in seconds.
+        attempts: connections for one archive without any progress before giving up.
+        pause_s: pause before connecting again in seconds.
+        sleep: waits for so many seconds.
+    """
+
+    base_url: str = BASE_URL
+    timeout_s: float = 60.0
+    attempts: int = 5
+    pause_s: float = 2.0
+    sleep: Callable[[float], None] = time.sleep
+
+
+def download_archives(
+    folder: Path,
+    *,
+    say: Callable[[str], None],
+    archives: Sequence[Archive] = ARCHIVES,
+    connection: Connection | None = None,
+) -> None:
+    """Fetch the archives that ``folder`` does not hold yet; one that was cut off goes on from its ``.part`` file.
+
+    ``say`` is told one line an archive.
+    Raises: DataMissingError if the server cannot be reached or does not have an archive; DataCorruptError if what was
+    fetched, or was there already, has another MD5; FolderError if the folder cannot be written.
+    """
+    connection = connection or Connection()
+    writable_folder(folder, "the archives", remedy="name another with --root or STNBENCH_DATA")
+    for archive in archives:
+        with filelock.FileLock(folder / f".{archive.name}.lock"):
+            _download_one(folder / archive.name, archive, connection, say)
+
+
+def _download_one(target: Path, archive: Archive, connection: Connection, say: Callable[[str], None]) -> None:
+    if target.exists():
+        _check_md5(target, archive, remedy=f"delete {target} and run the command again")
+        say(f"{archive.name}: there already, MD5 as expected")
+        return
+    part = target.with_name(f"{target.name}.part")
+    try:
+        _fetch_all(part, connection.base_url + archive.name, connection, say)
+        try:
+            _check_md5(part, archive, remedy="run the command again; it starts this archive anew")
+        except DataCorruptError:
+            part.unlink()
+            raise
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.rename(target)
+    except OSError as error:
+        problem = f"{target} cannot be written ({error.strerror or error})"
+        raise FolderError(problem, remedy="free some space, or name another folder with --root") from error
+    sync_folder(target.parent)
+    say(f"{archive.name}: {target.stat().st_size / 1e6:.0f} MB, MD5 as expected")
+
+
+def _fetch_all(part: Path, url: str, connection: Connection, say: Callable[[str], None]) -> None:
+    """Connect until the file is whole; connections that bring nothing are counted."""
+    fruitless = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            if _fetch_some(part, url, connection.timeout_s):
+                return
+            reason = "the connection was cut"
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code < 500:
+                remedy = "look at the address, or fetch the archive by hand"
+                raise DataMissingError(f"{url} answers {error.code} {error.reason}", remedy=remedy) from error
+            reason = f"the server answers {error.code}"
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            reason = str(error) or type(error).__name__
+        progress = (part.stat().st_size if part.exists() else 0) > before
+        fruitless = 0 if progress else fruitless + 1
+        if fruitless >= connection.attempts:
+            remedy = "run the command again; it goes on where it stopped"
+            raise DataMissingError(f"{url} cannot be fetched ({reason})", remedy=remedy)
+        say(f"{url}: {reason}, connecting again")
+        connection.sleep(connection.pause_s)
+
+
+def _fetch_some(part: Path, url: str, timeout_s: float) -> bool:
+    """Append what one connection brings; whether the file is now whole."""
+    start = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310 - http(s)
+    try:
+        response = urllib.request.urlopen(request, timeout=timeout_s)  # noqa: S310 - our own constant, or a test's
+    except urllib.error.HTTPError as error:
+        if error.code != _RANGE_NOT_SATISFIABLE:
+            raise
+        error.close()  # nothing is left to send: the file is whole, or wrong, which its MD5 tells
+        return True
+    with response:
+        resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
+        expected = (start if resumed else 0) + int(response.headers.get("Content-Length", -1))
+        with part.open("ab" if resumed else "wb") as file:
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+    return part.stat().st_size >= expected
+
+
+def _check_md5(path: Path, archive: Archive, *, remedy: str) -> None:
+    md5 = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            md5.update(chunk)
+    if md5.hexdigest() != archive.md5:
+        raise DataCorruptError(f"{path} has MD5 {md5.hexdigest()} instead of {archive.md5}", remedy=remedy)

@@ -1,0 +1,178 @@
+"""The contrast of images, adjusted in the four ways of the committee of 2011.
+
+Cireşan, Meier, Masci and Schmidhuber 2012 ("Multi-column deep neural network for traffic sign classification", Neural
+Networks 32) trained their columns on the original images and on four versions of them, made with MATLAB's imadjust,
+histeq and adapthisteq and with a difference of Gaussians. All four change the lightness alone. The paper works in Lab;
+here it is the luma, whose way back keeps the hue exactly and leaves no pixel outside the colours that exist, at less
+than a tenth of the cost; the images look alike.
+
+All functions take and give levels in [0, 255], batch by batch; images are independent of each other. Counts are whole
+numbers, so that a GPU gives the same ones each time.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from stnbench.data.augmentation.lightness import BRIGHTEST, lightness, with_lightness
+from stnbench.nn.precision import full_precision
+from stnbench.spec.data import Contrast
+
+_LEVELS = 256
+
+_SATURATED = 0.01
+"""The share of the pixels that image adjustment may make black, and white (MATLAB's stretchlim)."""
+
+_TILES = 8
+"""Tiles a side for CLAHE: of 6x6 pixels in the paper's images of 48x48 (MATLAB's adapthisteq)."""
+
+_CLIP = 0.01
+"""How much of a tile's pixels may share one level for CLAHE before they are spread (MATLAB's adapthisteq)."""
+
+_EDGE_DEVIATIONS = 3.0
+"""Contrast normalisation shows the filter's response up to so many standard deviations as black and white."""
+
+
+def adjust_contrast(
+    images: Float[Tensor, "batch channels height width"], contrast: Contrast
+) -> Float[Tensor, "batch channels height width"]:
+    """The images with their contrast adjusted; themselves for ``none``.
+
+    RGB images are adjusted in their luma and keep their hue; of other images, every channel is adjusted alone.
+    """
+    if contrast == "none":
+        return images
+    values = lightness(images)
+    planes = values.reshape(-1, *values.shape[-2:])
+    with full_precision(images.device.type):
+        adjusted = _ADJUSTMENTS[contrast](planes)
+    return with_lightness(images, adjusted.reshape(values.shape))
+
+
+def adjust_image(planes: Float[Tensor, "planes height width"]) -> Float[Tensor, "planes height width"]:
+    """Image adjustment: the levels are stretched until 1 % of the pixels are black and 1 % white.
+
+    As MATLAB's imadjust: the limits are the first levels at which the cumulative histogram exceeds 1 % and reaches
+    99 %. A plane whose limits coincide stays as it is.
+    """
+    shares = _cumulative(_rounded(planes)) / planes[0].numel()
+    low = (shares <= _SATURATED).sum(1).to(planes.dtype)[:, None, None]
+    high = (shares < 1 - _SATURATED).sum(1).to(planes.dtype)[:, None, None]
+    stretched = ((planes - low) * (BRIGHTEST / (high - low).clamp(min=1))).clamp(0, BRIGHTEST)
+    return torch.where(high > low, stretched, planes)
+
+
+def equalise_histogram(planes: Float[Tensor, "planes height width"]) -> Float[Tensor, "planes height width"]:
+    """Histogram equalisation: every level becomes the share of pixels at or below it, the lowest one black.
+
+    A plane of one level stays as it is. (kornia's and PIL's ``equalize`` divide counts by a whole number of pixels a
+    level, which saturates up to a third of a small image.)
+    """
+    levels = _rounded(planes)
+    cumulative = _cumulative(levels)
+    lowest = torch.gather(cumulative, 1, levels.flatten(1).amin(1, keepdim=True))
+    others = planes[0].numel() - lowest
+    curve = (cumulative - lowest).clamp(min=0) * BRIGHTEST / others.clamp(min=1)
+    equalised = torch.gather(curve, 1, levels.flatten(1)).reshape(planes.shape)
+    return torch.where(others[..., None] > 0, equalised, planes)
+
+
+def equalise_tiles(planes: Float[Tensor, "planes height width"]) -> Float[Tensor, "planes height width"]:
+    """CLAHE: contrast-limited adaptive histogram equalisation of 8x8 tiles (Zuiderveld 1994).
+
+    Every tile has a curve of its own, a pixel takes the bilinear mean of its four nearest tiles' curves. The clip limit
+    is MATLAB's default of 0.01, one pixel a level for tiles of 6x6; what is clipped is spread over all levels, the rest
+    of it evenly, as in OpenCV. Sides that 8 does not divide are extended by reflection. (kornia's ``equalize_clahe``
+    gives the same and takes ten times as long: it copies four curves for every quarter of a tile.)
+    """
+    height, width = planes.shape[-2:]
+    rows, columns = (math.ceil(side / _TILES) for side in (height, width))
+    padding = (0, columns * _TILES - width, 0, rows * _TILES - height)
+    levels = _rounded(functional.pad(planes[:, None], padding, mode="reflect")[:, 0])
+    tiles = levels.reshape(-1, _TILES, rows, _TILES, columns).transpose(2, 3).reshape(-1, rows * columns)
+    pixels = rows * columns
+    counts = _clipped(_histogram(tiles), limit=math.ceil(pixels / _LEVELS) + round(_CLIP * (pixels - 1)))
+    curves = (counts.cumsum(1, dtype=torch.int32) * (BRIGHTEST / pixels)).round().clamp(max=BRIGHTEST).flatten()
+    plane = torch.arange(len(planes), device=planes.device)[:, None, None]
+    equalised = torch.zeros_like(planes)
+    for row, row_weight in _neighbours(height, rows, planes):
+        for column, column_weight in _neighbours(width, columns, planes):
+            tile = (plane * _TILES + row[:, None]) * _TILES + column
+            values = curves.take(tile * _LEVELS + levels[:, :height, :width])
+            equalised += row_weight[:, None] * column_weight * values
+    return equalised
+
+
+def enhance_edges(planes: Float[Tensor, "planes height width"]) -> Float[Tensor, "planes height width"]:
+    """Contrast normalisation: the planes' response to a difference of Gaussians of 5x5 pixels.
+
+    The paper gives neither the widths nor the way back to levels. Here the centre's standard deviation is 0.625 pixels
+    and the surround's 1.25, both with a sum of 1, so that what is flat has no response; the border is continued
+    outwards. No response becomes middle grey, three standard deviations of the plane's responses black and white. A
+    deviation below one level counts as one, so that noise is not blown up.
+    """
+    kernel = (_gaussian(5, 0.625) - _gaussian(5, 1.25)).to(planes)
+    extended = functional.pad(planes[:, None], (2, 2, 2, 2), mode="replicate")
+    response = functional.conv2d(extended, kernel[None, None])[:, 0]
+    deviation = response.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=1)
+    return (response * (BRIGHTEST / 2 / _EDGE_DEVIATIONS / deviation) + BRIGHTEST / 2).clamp(0, BRIGHTEST)
+
+
+_ADJUSTMENTS: Final[Mapping[Contrast, Callable[[Tensor], Tensor]]] = {
+    "image_adjustment": adjust_image,
+    "histogram_equalisation": equalise_histogram,
+    "clahe": equalise_tiles,
+    "contrast_normalisation": enhance_edges,
+}
+
+
+def _rounded(planes: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    return planes.round().clamp(0, BRIGHTEST).to(torch.int64)
+
+
+def _histogram(levels: Int[Tensor, "planes *pixels"]) -> Int[Tensor, "planes 256"]:
+    """How many pixels of every plane have each level."""
+    count = len(levels)
+    first = torch.arange(count, device=levels.device)[:, None] * _LEVELS
+    return (levels.flatten(1) + first).flatten().bincount(minlength=count * _LEVELS).reshape(count, _LEVELS)
+
+
+def _cumulative(levels: Int[Tensor, "planes *pixels"]) -> Int[Tensor, "planes 256"]:
+    return _histogram(levels).cumsum(1)
+
+
+def _clipped(counts: Int[Tensor, "planes 256"], *, limit: int) -> Int[Tensor, "planes 256"]:
+    """Counts of at most the limit, and what spreading the rest over all levels adds to them."""
+    clipped = counts.to(torch.int32).clamp_(max=limit)
+    excess = counts.sum(1) - clipped.sum(1)
+    everywhere = (excess // _LEVELS).to(torch.int32)[:, None]
+    return clipped.add_(everywhere).add_(_spread(counts.device)[excess % _LEVELS])
+
+
+def _spread(device: torch.device) -> Int[Tensor, "256 256"]:
+    """Row n: the levels that get one pixel more where n of them are left, from black up at equal distances."""
+    level = torch.arange(_LEVELS, device=device)
+    left = level[:, None]
+    step = _LEVELS // left.clamp(min=1)
+    return ((level % step == 0) & (level // step < left)).to(torch.int32)
+
+
+def _neighbours(side: int, tile: int, like: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The tiles before and after every pixel along a side, and their weights; the outermost ones count twice."""
+    position = (torch.arange(side, dtype=like.dtype, device=like.device) + 0.5) / tile - 0.5
+    before = position.floor()
+    weight = position - before
+    tiles = [(before + step).clamp(0, _TILES - 1).to(torch.int64) for step in (0, 1)]
+    return [(tiles[0], 1 - weight), (tiles[1], weight)]
+
+
+def _gaussian(size: int, deviation: float) -> Float[Tensor, "size size"]:
+    """A gaussian of size x size pixels with a sum of 1."""
+    along = torch.exp(-((torch.arange(size, dtype=torch.float64) - size // 2) ** 2) / (2 * deviation**2))
+    along = along / along.sum()
+    return along[:, None] * along

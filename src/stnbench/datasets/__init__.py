@@ -1,1 +1,0 @@
-"""Floor 3: data sets, each a source of images in tracks, cached once and shared by all processes."""

@@ -1,0 +1,167 @@
+"""What a spatial transformer did to the images of one pass: the running statistics behind ``TransformerHealth``."""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stnbench.diagnostics.moments import RunningMoments
+from stnbench.diagnostics.pose import PoseMeter, sample_points
+from stnbench.models.classifiers import TransformerRecord
+from stnbench.models.learners import Key
+from stnbench.spec.health import LARGEST_AREA, LOST_OUTSIDE, SMALLEST_AREA
+from stnbench.spec.result import TransformerHealth
+
+Looks = tuple[tuple[float, ...], ...]
+"""The parameters of a transformer at each of its looks, one without iterations."""
+
+_IDENTITY: Final = torch.tensor([1, 0, 0, 0, 1, 0], dtype=torch.float64)
+
+_THETA, _POINTS = 6, 9
+
+
+class HealthMeter:
+    """The health of one spatial transformer, gathered batch by batch with no batch kept.
+
+    An image with a number that is not finite is counted, and left out of all others.
+    Convention: theta maps normalised output to input coordinates.
+
+    Args:
+        place: the stage that the transformer stands before, from 1.
+        branch: which of the place's transformers it is, from 1.
+    """
+
+    def __init__(self, place: int, branch: int = 1) -> None:
+        self._place = place
+        self._branch = branch
+        self._images = 0
+        self._theta = RunningMoments(_THETA)
+        self._mapped = RunningMoments(2 * _POINTS)
+        self._scalars = RunningMoments(5)
+
+    def add(
+        self,
+        theta_out_to_in: Float[Tensor, "batch 2 3"],
+        mapped: Float[Tensor, "batch 9 2"],
+        outside_share: Float[Tensor, " batch"],
+    ) -> None:
+        """Take in one batch, not empty.
+
+        Args:
+            theta_out_to_in: the matrix of every image.
+            mapped: where the input is read for each of ``pose.sample_points`` of the output.
+            outside_share: the share of sampling points outside the image.
+        """
+        parts = (theta_out_to_in.flatten(1), mapped.flatten(1), outside_share[:, None])
+        rows = torch.cat(parts, dim=1).detach().double().cpu()  # one transfer a batch
+        self._images += len(rows)
+        rows = rows[rows.isfinite().all(dim=1)]
+        theta, points, outside = torch.split(rows, [_THETA, 2 * _POINTS, 1], dim=1)
+        self._theta.add(theta)
+        self._mapped.add(points)
+        self._scalars.add(_scalars(theta, outside[:, 0]))
+
+    def result(self, pose: PoseMeter | None = None) -> TransformerHealth:
+        """The health over all images taken in, at least one; ``pose`` knows the theta error where poses are known."""
+        determinant, largest, smallest, outside, lost = self._scalars.mean.tolist()
+        is_known = self._theta.count > 0
+        still = sample_points().double().flatten()
+        movement = self._mapped.variance + (self._mapped.mean - still) ** 2
+        distance = self._theta.variance + (self._theta.mean - _IDENTITY) ** 2
+        return TransformerHealth(
+            place=self._place,
+            branch=self._branch,
+            theta_mean=tuple(self._theta.mean.tolist()),
+            theta_std=tuple(self._theta.variance.sqrt().tolist()),
+            outside_share=outside,
+            identity_distance=math.sqrt(float(distance.mean())) if is_known else 0.0,
+            determinant_mean=determinant,
+            theta_error=None if pose is None else pose.error(),
+            theta_error_identity=None if pose is None else pose.identity_error(),
+            movement=math.sqrt(float(movement.sum()) / _POINTS) if is_known else 0.0,
+            movement_spread=math.sqrt(float(self._mapped.variance.sum()) / _POINTS),
+            singular_max_mean=largest,
+            singular_min_mean=smallest,
+            lost_share=lost,
+            finite_share=self._theta.count / self._images,
+        )
+
+
+def _scalars(theta: Float[Tensor, "batch 6"], outside: Float[Tensor, " batch"]) -> Float[Tensor, "batch 5"]:
+    """Of theta's 2 x 2 part: determinant, larger and smaller singular value; then the share outside, and 1 if lost.
+
+    The singular values are the sum and the difference of two lengths: the part is a rotation times one of them plus a
+    reflection times the other.
+    """
+    a, b, _, c, d, _ = theta.unbind(dim=1)
+    determinant = a * d - b * c
+    turned, mirrored = torch.hypot(a + d, c - b) / 2, torch.hypot(a - d, b + c) / 2
+    is_lost = (determinant.abs() < SMALLEST_AREA) | (determinant.abs() > LARGEST_AREA) | (outside > LOST_OUTSIDE)
+    return torch.stack([determinant, turned + mirrored, (turned - mirrored).abs(), outside, is_lost.double()], dim=1)
+
+
+class TransformerWatch:
+    """Watches all spatial transformers of a network, batch by batch."""
+
+    def __init__(self) -> None:
+        self._health: dict[Key, HealthMeter] = {}
+        self._looks: dict[Key, tuple[RunningMoments, ...]] = {}
+        self._poses: dict[Key, PoseMeter] = {}
+
+    def add(self, records: Sequence[TransformerRecord], poses: Float[Tensor, "batch 3 3"] | None) -> None:
+        """Take in what the transformers did to one batch, and the true poses where they are known."""
+        for record in records:
+            key = (record.place, record.branch)
+            health = self._health.setdefault(key, HealthMeter(*key))
+            health.add(record.done.theta_out_to_in, _mapped(record), record.done.outside_share)
+            self._add_looks(key, record)
+            chain = chain_to(record, records)
+            if poses is not None and chain is not None:
+                self._pose_meter(key, chain[0]).add(chain, poses)
+
+    def results(self) -> tuple[TransformerHealth, ...]:
+        """The health of each transformer, by ascending place and branch."""
+        return tuple(meter.result(self._poses.get(key)) for key, meter in self._health.items())
+
+    def mean_parameters(self) -> dict[Key, Looks]:
+        """The mean parameters at each look; a transformer whose parameters are finite for no image is left out."""
+        return {
+            key: tuple(tuple(look.mean.tolist()) for look in looks)
+            for key, looks in self._looks.items()
+            if all(look.count for look in looks)
+        }
+
+    def _add_looks(self, key: Key, record: TransformerRecord) -> None:
+        looks = record.done.parameters
+        if key not in self._looks:
+            self._looks[key] = tuple(RunningMoments(look.shape[1]) for look in looks)
+        for meter, look in zip(self._looks[key], looks, strict=True):
+            meter.add(look.detach().double().cpu())
+
+    def _pose_meter(self, key: Key, first: TransformerRecord) -> PoseMeter:
+        """The meter of a transformer; ``first`` is the one that reads the image, whose coordinates poses are in."""
+        if key not in self._poses:
+            height, width = first.done.images.shape[-2:]
+            self._poses[key] = PoseMeter((height, width), align_corners=first.done.align_corners)
+        return self._poses[key]
+
+
+def _mapped(record: TransformerRecord) -> Float[Tensor, "batch 9 2"]:
+    """Where the transformer's own input is read for the nine points of its output."""
+    like = record.done.parameters[0]
+    mapped = record.done.map_points(sample_points().to(like.device)[None])
+    return mapped.expand(len(like), -1, -1)
+
+
+def chain_to(record: TransformerRecord, records: Sequence[TransformerRecord]) -> list[TransformerRecord] | None:
+    """The transformers from the image to this one; None where branches before it are joined, so that no map is.
+
+    A transformer of feature maps counts as one of the image under them: stages shift maps by less than their pixel.
+    """
+    before = [other for other in records if other.place < record.place]
+    if any(other.branch > 1 for other in before):
+        return None
+    return [*before, record]

@@ -1,0 +1,1 @@
+"""Preprocessing, classifiers with spatial transformers, and what they cost."""

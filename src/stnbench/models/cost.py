@@ -1,0 +1,177 @@
+"""What a network costs, known before it runs.
+
+A sweep has a thousand networks, and a second for all of them. Most of their parts are parts of many of them, so a
+network's cost is the sum of its parts': stages, the head, and the transformers of a place with the smallest
+localisation network there is are each measured once, on maps of a size. What the localisation network at hand costs in
+its stead is counted, since of these there are as many as networks. A test compares the sum with whole networks.
+"""
+
+import functools
+import itertools
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from stnbench.core.errors import InfeasibleError
+from stnbench.models.build import feasible, input_map
+from stnbench.models.classifiers import shared_stages, size_looked_at
+from stnbench.models.designs import NetworkDesign, StageDesign, design_network
+from stnbench.models.stages import build_head, build_stage
+from stnbench.nn.localization import KERNEL, last_map
+from stnbench.nn.maps import MapSize
+from stnbench.nn.parallel import ParallelTransformers, PlaceOutput
+from stnbench.nn.spatial_transformer import build_spatial_transformer
+from stnbench.nn.transforms.registry import build_transformation
+from stnbench.spec.result import Cost
+from stnbench.spec.transformer import ConvLocnetSpec, DenseLocnetSpec, PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.trial import TrialSpec
+
+_FLOAT32_BYTES = 4
+_SMALLEST = DenseLocnetSpec(sizes=(1,))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a part of a network adds to its cost."""
+
+    parameters: int = 0
+    flops: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "_Part") -> "_Part":
+        return _Part(self.parameters + other.parameters, self.flops + other.flops, self.bytes + other.bytes)
+
+    def times(self, branches: int, looks: int) -> "_Part":
+        """As part of so many branches, each of which looks so often."""
+        return _Part(self.parameters * branches, self.flops * branches * looks, self.bytes * branches * looks)
+
+
+def measure_cost(spec: TrialSpec, *, classes: int) -> Cost:
+    """The cost of a trial's network for one image, without memory for its weights or its maps.
+
+    FLOPs are those of convolutions and matrix products; interpolation, pooling and ReLU are not counted.
+    Raises: InfeasibleError where the network cannot be built.
+    """
+    with feasible(spec), torch.device("meta"), torch.no_grad():
+        design, size, total = design_network(spec.network), input_map(spec), _Part()
+        placed = {item.place: item for item in spec.transformers}
+        for place, stage_design in enumerate(design.stages, start=1):
+            if place in placed:
+                part, size = _place(design, placed[place], size)
+                total += part
+            part, size = _stage(stage_design, size)
+            total += part
+        total += _head(design, size, classes)
+    return Cost(parameters=total.parameters, flops=total.flops, activation_bytes=total.bytes)
+
+
+def _place(design: NetworkDesign, spec: PlacedTransformerSpec, size: MapSize) -> tuple[_Part, MapSize]:
+    """What stands at a place, and the size of its output."""
+    if spec.locnet is None:
+        return _transformers(spec, size)
+    looked_at = size_looked_at(design, spec, size)
+    look, seen = _localization(spec, looked_at), size
+    for stage_design in design.stages[spec.place - 1 : spec.place - 1 + shared_stages(spec.locnet)]:
+        stage, seen = _stage(stage_design, seen)
+        look += replace(stage, parameters=0)  # they are the classifier's
+    smallest = replace(spec, locnet=_SMALLEST)
+    branches, looks = spec.transformer.branches, spec.transformer.iterations
+    part, output_size = _transformers(smallest, size)
+    return part + look.times(branches, looks) + _localization(smallest, size).times(-branches, looks), output_size
+
+
+@functools.cache
+def _stage(design: StageDesign, size: MapSize) -> tuple[_Part, MapSize]:
+    stage = build_stage(design, size)
+    return _measure(stage, _maps(size)), stage.output_size
+
+
+@functools.cache
+def _head(design: NetworkDesign, size: MapSize, classes: int) -> _Part:
+    return _measure(build_head(design, size, classes=classes), _maps(size))
+
+
+@functools.cache
+def _transformers(spec: PlacedTransformerSpec, size: MapSize) -> tuple[_Part, MapSize]:
+    transformers = ParallelTransformers(spec, size, size)
+    return _measure(transformers, _maps(size), torch.empty(1, 4)), transformers.output_size
+
+
+def _localization(spec: PlacedTransformerSpec, looked_at: MapSize) -> _Part:
+    """The localisation network of one branch, at its one look; none for a control."""
+    if spec.locnet is None:
+        return _Part()
+    outputs = _parameters_of(spec.transformer)
+    if not isinstance(spec.locnet, ConvLocnetSpec):
+        nothing = _Part(
+            bytes=_FLOAT32_BYTES * looked_at.numbers
+        )  # the layer before the linear ones, which changes nothing
+        return nothing + _linear(looked_at.numbers, *spec.locnet.sizes, outputs)
+    first, second, hidden = spec.locnet.sizes
+    try:
+        last = last_map(spec.locnet, looked_at)
+    except InfeasibleError:
+        build_spatial_transformer(spec, looked_at)  # says where it stands as well
+        raise
+    halved = looked_at.pooled()
+    between = halved.convolved(first, kernel=KERNEL, padding=KERNEL // 2)
+    behind = between.pooled().convolved(second, kernel=KERNEL, padding=KERNEL // 2)
+    pooled = _FLOAT32_BYTES * (halved.numbers + 2 * between.pooled().numbers + 2 * last.numbers)
+    convolutions = _convolution(halved.channels, between) + _convolution(first, behind)
+    return convolutions + _Part(bytes=pooled) + _linear(last.numbers, hidden, outputs)
+
+
+def _convolution(channels: int, output: MapSize) -> _Part:
+    """A layer of ``KERNEL`` squared weights for each pair of channels."""
+    weights = channels * KERNEL * KERNEL * output.channels
+    flops = 2 * weights * output.height * output.width
+    return _Part(weights + output.channels, flops, _FLOAT32_BYTES * output.numbers)
+
+
+def _linear(*sizes: int) -> _Part:
+    """Linear layers from the first size to the last, with ReLU behind all but the last."""
+    total = _Part()
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes), start=2):
+        layers = 1 if number == len(sizes) else 2
+        total += _Part(outputs * (inputs + 1), 2 * inputs * outputs, layers * _FLOAT32_BYTES * outputs)
+    return total
+
+
+@functools.cache
+def _parameters_of(spec: TransformerSpec) -> int:
+    """How many parameters a transformation has."""
+    return len(build_transformation(spec).identity_parameters())
+
+
+def _maps(size: MapSize) -> Tensor:
+    return torch.empty(1, size.channels, size.height, size.width)
+
+
+def _measure(part: nn.Module, *inputs: Tensor) -> _Part:
+    outputs = _OutputBytes()
+    with FlopCounterMode(display=False) as counter, outputs.watching(part):
+        part.eval()(*inputs)
+    parameters = sum(parameter.numel() for parameter in part.parameters())
+    return _Part(parameters, counter.get_total_flops(), outputs.total)
+
+
+class _OutputBytes:
+    """Counts the float32 bytes of the outputs of a network's layers while it is watched."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def watching(self, network: nn.Module) -> ExitStack:
+        """A block in which the output of every layer and spatial transformer is counted."""
+        stack = ExitStack()
+        for module in network.modules():
+            if isinstance(module, ParallelTransformers) or not any(module.children()):
+                stack.callback(module.register_forward_hook(self._add).remove)
+        return stack
+
+    def _add(self, _layer: nn.Module, _inputs: tuple[object, ...], output: Tensor | PlaceOutput) -> None:
+        outputs = [done.images for done in output.branches] if isinstance(output, PlaceOutput) else [output]
+        self.total += sum(tensor.numel() for tensor in outputs) * _FLOAT32_BYTES

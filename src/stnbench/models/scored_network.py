@@ -1,0 +1,97 @@
+"""A network with what is done to images before it: from images in [0, 255] to logits."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from stnbench.data.preprocessing.preprocess import GlobalStatistics, Preprocess
+from stnbench.data.resident import DeviceImages
+from stnbench.models.build import build_network
+from stnbench.models.classifiers import Explained, StnClassifier
+from stnbench.models.compiled import compile_network
+from stnbench.spec.compute import ComputeOptions
+from stnbench.spec.trial import Precision, TrialSpec
+from stnbench.spec.views import ViewsSpec
+
+_AS_ON_THE_DEVICE = ComputeOptions()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Model:
+    """Preprocessing and network, on one device.
+
+    Attributes:
+        network: its weights are float32.
+        preprocess: what is done to images before it.
+        views: those over which it is scored, None for one.
+        precision: of convolutions and matrix products; geometry, sampling, normalisation and logits stay float32.
+        compute: how the device computes it.
+    """
+
+    network: StnClassifier
+    preprocess: Preprocess
+    views: ViewsSpec | None = None
+    precision: Precision = "float32"
+    compute: ComputeOptions = _AS_ON_THE_DEVICE
+
+    def explain(self, images: Tensor, boxes: Tensor) -> Explained:
+        """The logits of images, with what every spatial transformer did, in one pass.
+
+        Args:
+            images: (batch, channels, height, width), uint8, or float32 in [0, 255].
+            boxes: (batch, 4), the signs' boxes, which the control ``roi`` reads.
+        """
+        with torch.no_grad():
+            prepared: Tensor = self.preprocess(images)
+        return self.explain_prepared(prepared, boxes)
+
+    def explain_rows(self, images: DeviceImages, rows: Tensor) -> Explained:
+        """As ``explain``, of the images at some rows (batch,) of a set, which may be kept as prepared before."""
+        if images.prepared is None:
+            return self.explain(images.images[rows], images.boxes[rows])
+        return self.explain_prepared(images.prepared.rows(rows), images.boxes[rows])
+
+    def explain_prepared(self, images: Tensor, boxes: Tensor) -> Explained:
+        """As ``explain``, of images (batch, channels, height, width) that have been preprocessed."""
+        if self.compute.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        images = images.contiguous(memory_format=memory_format(images.device, self.compute))
+        with self._autocast(images.device):
+            explained = self.network.explain(images, boxes)
+        return explained if self.precision == "float32" else replace(explained, logits=explained.logits.float())
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        return nullcontext() if self.precision == "float32" else torch.autocast(device.type, torch.bfloat16)
+
+
+def build_model(
+    spec: TrialSpec,
+    statistics: GlobalStatistics,
+    *,
+    classes: int,
+    device: torch.device,
+    compute: ComputeOptions = _AS_ON_THE_DEVICE,
+) -> Model:
+    """The model of a trial with its first weights, which derive from the trial's seed.
+
+    Raises: InfeasibleError where no such network can be built; EngineError where the device cannot compute it so.
+    """
+    network = build_network(spec, classes=classes, seed=spec.seed)
+    preprocess = Preprocess(spec.preprocess, statistics, image_size=spec.dataset.image_size)
+    network = network.to(device, memory_format=memory_format(device, compute))  # type: ignore[call-overload] # missing in torch's stubs
+    compile_network(network, compute, device)
+    return Model(
+        network=network,
+        preprocess=preprocess.to(device),
+        views=spec.views,
+        precision=spec.training.precision,
+        compute=compute,
+    )
+
+
+def memory_format(device: torch.device, compute: ComputeOptions) -> torch.memory_format:
+    """How maps lie in memory: channels last on a CPU, where a step takes a quarter less time, or where asked for."""
+    is_last = device.type == "cpu" or compute.channels_last
+    return torch.channels_last if is_last else torch.contiguous_format

@@ -1,0 +1,141 @@
+"""The parts of a classifier, built from its design: stages, and the head behind them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stnbench.core.errors import InfeasibleError
+from stnbench.models import designs
+from stnbench.models.designs import LayerDesign, NetworkDesign, StageDesign
+from stnbench.nn.initialization import batch_norm, conv, linear
+from stnbench.nn.layers import CONTRASTIVE_KERNELS, ChannelDropout, ContrastiveNorm, Dense
+from stnbench.nn.maps import MapSize
+
+_REMEDY: Final = "use larger images or a network of fewer stages"
+
+
+class Stage(nn.Module):
+    """Layers before which a spatial transformer may stand, and a pooled copy of their input if the design keeps it.
+
+    Attributes:
+        layers: in the order of the design.
+        output_size: the size of the stage's output.
+
+    Raises: InfeasibleError where nothing is left of the map.
+    """
+
+    def __init__(self, design: StageDesign, input_size: MapSize) -> None:
+        super().__init__()
+        self.layers, size = _build_layers(design.layers, input_size)
+        self.shortcut = nn.MaxPool2d(2) if design.keeps_input else None
+        kept = input_size.channels if design.keeps_input else 0
+        self.output_size = MapSize(size.channels + kept, size.height, size.width)
+
+    def forward(
+        self, maps: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch out_channels out_height out_width"]:
+        """The stage's maps, and its pooled input behind them where the design keeps it."""
+        features: Tensor = self.layers(maps)
+        return features if self.shortcut is None else torch.cat([features, self.shortcut(maps)], dim=1)
+
+
+class Head(nn.Module):
+    """From the last stage's maps to the logits.
+
+    Attributes:
+        hidden: the layers before the logits; it may be empty.
+        logits: the last, linear layer, which sees every number that ``hidden`` puts out.
+    """
+
+    def __init__(self, design: NetworkDesign, input_size: MapSize, *, classes: int) -> None:
+        super().__init__()
+        self.hidden, size = _build_layers(design.hidden, input_size)
+        self.logits = linear(size.numbers, classes)
+
+    def forward(self, maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        """The logits."""
+        logits: Tensor = self.logits(self.hidden(maps).flatten(1))
+        return logits
+
+
+def build_stage(design: StageDesign, input_size: MapSize) -> Stage:
+    """The stage of a design, its weights not yet drawn.
+
+    Raises: InfeasibleError where nothing is left of the map.
+    """
+    return Stage(design, input_size)
+
+
+def build_head(design: NetworkDesign, input_size: MapSize, *, classes: int) -> Head:
+    """What stands behind the stages of a design, its weights not yet drawn.
+
+    Args:
+        design: of the whole network.
+        input_size: the size of the last stage's output.
+        classes: how many logits.
+    """
+    return Head(design, input_size, classes=classes)
+
+
+def _build_layers(layers: Sequence[LayerDesign], size: MapSize) -> tuple[nn.Sequential, MapSize]:
+    """The layers one after another, and the size of what they put out.
+
+    Raises: InfeasibleError where nothing is left of the map.
+    """
+    built = nn.Sequential()
+    for layer in layers:
+        module, output_size = _LAYERS[type(layer)](layer, size)
+        if output_size.is_empty:
+            what = f"a convolution of side {layer.kernel}" if isinstance(layer, designs.Conv) else "pooling"
+            raise InfeasibleError(f"{what} leaves nothing of a {size} map", remedy=_REMEDY)
+        built.append(module)
+        size = output_size
+    return built, size
+
+
+def _conv(layer: designs.Conv, size: MapSize) -> tuple[nn.Module, MapSize]:
+    module = conv(size.channels, layer.channels, kernel=layer.kernel, padding=layer.padding, bias=layer.bias)
+    return module, size.convolved(layer.channels, kernel=layer.kernel, padding=layer.padding)
+
+
+def _dense(layer: designs.Dense, size: MapSize) -> tuple[nn.Module, MapSize]:
+    return Dense(size.numbers, layer.units), MapSize(layer.units, 1, 1)
+
+
+def _max_pool(_layer: designs.MaxPool, size: MapSize) -> tuple[nn.Module, MapSize]:
+    return nn.MaxPool2d(2), size.pooled()
+
+
+def _global_average(_layer: designs.GlobalAverage, size: MapSize) -> tuple[nn.Module, MapSize]:
+    return nn.AdaptiveAvgPool2d(1), MapSize(size.channels, 1, 1)
+
+
+def _activation(layer: designs.Activation, size: MapSize) -> tuple[nn.Module, MapSize]:
+    return nn.LeakyReLU() if layer.function == "leaky_relu" else nn.ReLU(), size
+
+
+def _batch_norm(_layer: designs.BatchNorm, size: MapSize) -> tuple[nn.Module, MapSize]:
+    return batch_norm(size.channels), size
+
+
+def _contrastive(layer: designs.Contrastive, size: MapSize) -> tuple[nn.Module, MapSize]:
+    return ContrastiveNorm(CONTRASTIVE_KERNELS[layer.kernel], height=size.height, width=size.width), size
+
+
+def _channel_dropout(layer: designs.ChannelDropout, size: MapSize) -> tuple[nn.Module, MapSize]:
+    return ChannelDropout(layer.share), size
+
+
+_LAYERS: Final[Mapping[type, Callable[[Any, MapSize], tuple[nn.Module, MapSize]]]] = {
+    designs.Conv: _conv,
+    designs.Dense: _dense,
+    designs.MaxPool: _max_pool,
+    designs.GlobalAverage: _global_average,
+    designs.Activation: _activation,
+    designs.BatchNorm: _batch_norm,
+    designs.Contrastive: _contrastive,
+    designs.ChannelDropout: _channel_dropout,
+}

@@ -1,1 +1,0 @@
-"""Floor 3: preprocessing, classifiers with spatial transformers, and what they cost."""

@@ -1,0 +1,1 @@
+"""Spatial transformers: transformations, sampling, localisation networks, and the module of all three."""

@@ -1,0 +1,164 @@
+"""Layers that torch lacks: contrastive normalisation as in 2015, dense layers on maps, dropout with its own seed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stnbench.core.errors import ShapeError, SpecError
+from stnbench.core.seeds import derive_seed
+from stnbench.nn.precision import at_least_float32, full_precision
+
+THRESHOLD: Final = 1e-4
+"""Local deviations at or below it count as it: flat regions are not blown up."""
+
+BOX_SIZE: Final = 9
+"""Side of the box that torch/nn takes where it is given no kernel, as happened in the networks of 2015."""
+
+GAUSSIAN_SIZE: Final = 7
+"""Side of the gaussian that the networks of 2015 meant to use, and that Arcos-Garcia et al. 2018 did use."""
+
+_CPU: Final = torch.device("cpu")
+
+
+def gaussian_kernel(size: int) -> tuple[float, ...]:
+    """A gaussian of ``size`` weights and a standard deviation of ``size / 4`` pixels, its highest weight 1."""
+    centre, deviation = (size - 1) / 2, size / 4
+    return tuple(math.exp(-(((i - centre) / deviation) ** 2) / 2) for i in range(size))
+
+
+def box_kernel(size: int) -> tuple[float, ...]:
+    """``size`` equal weights."""
+    return (1.0,) * size
+
+
+CONTRASTIVE_KERNELS: Final[Mapping[str, tuple[float, ...]]] = {
+    "box": box_kernel(BOX_SIZE),
+    "gaussian": gaussian_kernel(GAUSSIAN_SIZE),
+}
+"""The kernels that a contrastive norm inside a network may have, by name."""
+
+
+class ContrastiveNorm(nn.Module):
+    """Subtractive, then divisive local normalisation, over all channels together.
+
+    torch/nn's SpatialContrastiveNormalization: Jarrett et al. 2009 with a constant threshold. With mean(x) = the
+    kernel's weighted mean over window and channels, zero outside the image, and coef = the share of the kernel's weight
+    inside the image: ``v = x - mean(x) / coef``, ``s = sqrt(mean(v^2)) / coef``, and the result is
+    ``v / max(s, 1e-4)``. The deviation is divided by coef and not by its root, so borders come out smaller than in the
+    textbook.
+
+    The channels are averaged first; the window's mean is then one product with a band matrix a side of the map. Where s
+    is below the threshold its gradient is zero, so that flat images have a finite one.
+
+    Args:
+        kernel: an odd number of weights, used along x and along y.
+        height: of the maps, in pixels.
+        width: of the maps, in pixels.
+    Raises: SpecError for an even kernel.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    coef: Tensor
+
+    def __init__(self, kernel: Sequence[float], *, height: int, width: int) -> None:
+        super().__init__()
+        if len(kernel) % 2 == 0:
+            raise SpecError(f"the kernel of a contrastive norm has {len(kernel)} weights", remedy="use an odd number")
+        rows, columns = _band(kernel, height), _band(kernel, width)
+        device = torch.get_default_device()
+        coef = rows.sum(dim=1)[:, None] * columns.sum(dim=1)
+        for name, buffer in (("rows", rows), ("columns", columns.T), ("coef", coef)):
+            self.register_buffer(name, buffer.to(device, torch.float32).contiguous(), persistent=False)
+
+    def forward(
+        self, maps: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The maps, normalised.
+
+        Raises: ShapeError where they have not the height and width that the module was made for.
+        """
+        if maps.shape[-2:] != self.coef.shape:
+            raise ShapeError("the input of a contrastive norm", maps.shape, f"(batch, channels, {_size(self.coef)})")
+        with full_precision(maps.device.type):
+            values = at_least_float32(maps)
+            coef = self.coef.to(values.dtype)
+            centred = values - self._window_mean(values) / coef
+            variance = self._window_mean(centred.square())
+            # sqrt has no finite gradient at 0; below the square of the threshold clamp lets none through.
+            deviation = variance.clamp(min=(THRESHOLD * coef).square()).sqrt() / coef
+            return (centred * deviation.reciprocal()).to(maps.dtype)
+
+    def _window_mean(self, values: Tensor) -> Tensor:
+        """The kernel's weighted mean over window and channels, (batch, 1, height, width)."""
+        mean = values.mean(dim=1, keepdim=True)
+        return self.rows.to(mean.dtype) @ mean @ self.columns.to(mean.dtype)
+
+
+class Dense(nn.Linear):
+    """A linear layer of every number of a map, whose output is a map of 1 x 1 pixels; its weights not yet drawn."""
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__(inputs, units, device="meta")
+        self.to_empty(device=torch.get_default_device())
+
+    def forward(self, maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch units 1 1"]:
+        """The units, one a channel."""
+        return super().forward(maps.flatten(1))[:, :, None, None]
+
+
+class ChannelDropout(nn.Module):
+    """While training, every channel of every image becomes zero with a probability, and the others grow to match.
+
+    Tompson et al. 2015; on maps of 1 x 1 pixels it is the dropout of Srivastava et al. 2014. What is dropped comes from
+    a generator of its own on the CPU, so that every device drops the same; ``seed_dropout`` sets it.
+
+    Args:
+        share: the probability, at least 0 and below 1.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.generator = torch.Generator(_CPU).manual_seed(0)
+
+    def forward(
+        self, maps: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The maps with channels dropped while training, the maps themselves otherwise."""
+        if not self.training:
+            return maps
+        drawn = torch.rand(maps.shape[:2], generator=self.generator, dtype=torch.float32, device=_CPU)
+        factor = (drawn >= self.share).to(torch.float32) / (1 - self.share)
+        return maps * factor.to(maps.device, maps.dtype)[:, :, None, None]
+
+    def extra_repr(self) -> str:
+        """What torch prints about it."""
+        return f"share={self.share}"
+
+
+def seed_dropout(network: nn.Module, seed: int) -> None:
+    """Let every dropout layer of the network start anew from a seed, each with a stream of its own.
+
+    Called with a seed of the epoch, an epoch drops the same whether or not the run was interrupted before it.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, ChannelDropout)]
+    for index, layer in enumerate(layers):
+        layer.generator.manual_seed(derive_seed(seed, "dropout", index))
+
+
+def _band(kernel: Sequence[float], size: int) -> Float[Tensor, "size size"]:
+    """The matrix that filters ``size`` pixels with the kernel, scaled to a sum of 1, zero outside them; float64."""
+    half = len(kernel) // 2
+    weights = torch.tensor(kernel, dtype=torch.float64, device="cpu") / math.fsum(kernel)
+    offset = torch.arange(size, device="cpu") - torch.arange(size, device="cpu")[:, None] + half
+    inside = (offset >= 0) & (offset < len(kernel))
+    return weights[offset.clamp(0, len(kernel) - 1)] * inside
+
+
+def _size(image: Tensor) -> str:
+    return ", ".join(map(str, image.shape))

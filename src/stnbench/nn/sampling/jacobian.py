@@ -1,0 +1,35 @@
+"""How densely a grid reads the input, in pixels."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stnbench.nn.transforms.base import Size
+
+
+def half_sides(size: Size, *, align_corners: bool, like: Tensor) -> Float[Tensor, "2"]:
+    """Pixels a unit of the normalised coordinates x and y, with the type and device of ``like``."""
+    height, width = size
+    return like.new_tensor([(side - align_corners) / 2 for side in (width, height)])
+
+
+def pixel_jacobian(
+    grid: Float[Tensor, "batch out_height out_width 2"], size: Size, *, align_corners: bool
+) -> Float[Tensor, "batch out_height out_width 2 2"]:
+    """By how many input pixels the sampling point moves from one output pixel to the next.
+
+    Element [i, j]: along x (i = 0) or y (i = 1) in the input, from one pixel to its right (j = 0) or lower (j = 1)
+    neighbour in the output. Central differences inside, one-sided ones at the border, and 0 along a side of one pixel.
+
+    Args:
+        grid: normalised (x, y) of every output pixel.
+        size: height and width of the input.
+        align_corners: whether -1 and 1 are the centres of the border pixels, or their outer edges.
+    """
+    pixels = grid * half_sides(size, align_corners=align_corners, like=grid)
+    return torch.stack([_slope(pixels, dim=2), _slope(pixels, dim=1)], dim=-1)
+
+
+def _slope(values: Tensor, *, dim: int) -> Tensor:
+    """Differences of neighbours along a dimension, of the same shape as the values."""
+    return torch.gradient(values, dim=dim)[0] if values.shape[dim] > 1 else torch.zeros_like(values)

@@ -1,0 +1,220 @@
+"""The spatial transformer: a localisation network, a transformation and a sampler in one module."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stnbench.core.errors import InfeasibleError, ShapeError
+from stnbench.nn.localization import Localization, build_localization
+from stnbench.nn.maps import MapSize
+from stnbench.nn.sampling.registry import outside_share, sample
+from stnbench.nn.transforms.affine import AffineTransformation
+from stnbench.nn.transforms.base import Transformation, first_order, pixel_centres
+from stnbench.nn.transforms.controls import box_parameters
+from stnbench.nn.transforms.registry import build_transformation
+from stnbench.nn.transforms.scale_guard import ScaleGuard
+from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
+
+Look = Callable[[Tensor], Tensor]
+"""What a localisation network sees of images: they themselves, or what the stages it shares make of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Transformed:
+    """Images after a spatial transformer, and what it did to them.
+
+    Attributes:
+        images: (batch, channels, height, width), of the output.
+        parameters: (batch, parameters) of each iteration, as the localisation network emitted them.
+        grid: (batch, height, width, 2), where the input was read.
+        penalty: the weighted distance from the identity, for the loss; None where none is asked for.
+        transformation: what the parameters mean.
+        guard: what was done to the scale, None where there is no guard.
+        align_corners: whether -1 and 1 in coordinates are the centres of the border pixels, or their outer edges.
+    """
+
+    images: Tensor
+    parameters: tuple[Tensor, ...]
+    grid: Tensor
+    penalty: Tensor | None
+    transformation: Transformation
+    guard: ScaleGuard | None
+    align_corners: bool
+
+    def map_points(self, points: Float[Tensor, "#batch points 2"]) -> Float[Tensor, "batch points 2"]:
+        """Where in the input the output's points were read, detached; iterations composed, guard included."""
+        return compose(self.transformation, tuple(step.detach() for step in self.parameters), points, self.guard)
+
+    @property
+    def theta_out_to_in(self) -> Float[Tensor, "batch 2 3"]:
+        """The matrix of every image, at least float32, detached.
+
+        Exact where one affine transformation is all there is, otherwise the first-order approximation at the centre.
+        """
+        alone = len(self.parameters) == 1 and self.guard is None
+        if alone and isinstance(self.transformation, AffineTransformation):
+            return self.transformation.theta_out_to_in(self.parameters[0].detach())
+        return first_order(self.map_points, like=self.parameters[0])
+
+    @property
+    def outside_share(self) -> Float[Tensor, " batch"]:
+        """The share of every image's sampling points outside the image, detached."""
+        return outside_share(self.grid)
+
+
+class SpatialTransformer(nn.Module):
+    """Looks at images, decides on a transformation of each, and reads them accordingly (Jaderberg et al. 2015).
+
+    With iterations it looks again at what it has made of the images (Lin & Lucey 2017); the transformations are
+    composed, the latest one applied to the output's points first, and the images themselves are read. The output is as
+    large as the input, or ``output_size`` pixels a side; what is looked at again is always as large as the input.
+
+    Args:
+        spec: how it reads, how often it looks, and what holds it back.
+        transformation: what the parameters mean.
+        localization: chooses the parameters; None for a control.
+    """
+
+    def __init__(
+        self, spec: TransformerSpec, transformation: Transformation, localization: Localization | None
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.transformation = transformation
+        self.localization = localization
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch channels height width"],
+        boxes: Float[Tensor, "batch 4"] | None = None,
+        look: Look | None = None,
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The transformed images. Arguments and errors as of ``explain``."""
+        return self.explain(images, boxes, look).images
+
+    def explain(
+        self,
+        images: Float[Tensor, "batch channels height width"],
+        boxes: Float[Tensor, "batch 4"] | None = None,
+        look: Look | None = None,
+    ) -> Transformed:
+        """The transformed images with what was done to them, in one pass.
+
+        Args:
+            images: what is transformed.
+            boxes: x1, y1, x2, y2 of the sign, normalised, -1 and 1 at the outer edges of the image; for ``roi`` alone.
+            look: what the localisation network sees of images, the images themselves where it is None.
+        Raises: ShapeError where ``roi`` has no boxes.
+        """
+        parameters: tuple[Tensor, ...] = (self._locate(images, boxes, look),)
+        while len(parameters) < self.spec.iterations:
+            again = self._read(images, parameters, size=_size(images)).images
+            parameters = (*parameters, self._locate(again, boxes, look))
+        return self._read(images, parameters, size=self.output_size(_size(images)))
+
+    def locate(
+        self, images: Float[Tensor, "batch channels height width"], look: Look | None = None
+    ) -> Float[Tensor, "batch parameters"]:
+        """The parameters that the localisation network chooses for every image at its first look."""
+        return self._locate(images, None, look)
+
+    def transform(
+        self,
+        images: Float[Tensor, "batch channels height width"],
+        parameters: Float[Tensor, "rows parameters"],
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The images under given parameters.
+
+        Raises: ShapeError where the number of parameters is not the family's, or not one row an image.
+        """
+        return self._read(images, (parameters,), size=self.output_size(_size(images))).images
+
+    def output_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the output for an input of a height and a width."""
+        side = self.spec.output_size
+        return input_size if side is None else (side, side)
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the weights; a transformer that learns is the identity then."""
+        if self.localization is not None:
+            self.localization.initialize(generator)
+
+    def _locate(self, images: Tensor, boxes: Tensor | None, look: Look | None) -> Tensor:
+        if self.localization is not None:
+            parameters: Tensor = self.localization(images if look is None else look(images))
+            return parameters
+        if self.spec.family != "roi":
+            return images.new_zeros(len(images), self.transformation.number_of_parameters)
+        if boxes is None:
+            raise ShapeError("the boxes for the control roi", (), f"({len(images)}, 4), one an image")
+        height, width = images.shape[-2:]
+        return box_parameters(boxes, (height, width), align_corners=self.spec.align_corners)
+
+    def _read(self, images: Tensor, parameters: tuple[Tensor, ...], *, size: tuple[int, int]) -> Transformed:
+        height, width = size
+        if len(parameters[0]) != len(images):
+            expected = f"({len(images)}, {self.transformation.number_of_parameters}), one row an image"
+            raise ShapeError("the parameters of the spatial transformer", parameters[0].shape, expected)
+        spec = self.spec
+        like = self.transformation.checked(parameters[0])
+        centres = pixel_centres((height, width), align_corners=spec.align_corners, like=like)[None]
+        points = compose(self.transformation, parameters, centres)
+        guard = None
+        if spec.scale_min is not None or spec.scale_max is not None:
+            guard = ScaleGuard.fit(points, centres, low=spec.scale_min, high=spec.scale_max)
+            points = guard.apply(points)
+        grid = points.reshape(len(images), height, width, 2)
+        penalty = (
+            spec.identity_penalty * (points - centres).square().sum(dim=-1).mean() if spec.identity_penalty else None
+        )
+        return Transformed(
+            images=sample(images, grid, sampler=spec.sampler, padding=spec.padding, align_corners=spec.align_corners),
+            parameters=parameters,
+            grid=grid,
+            penalty=penalty,
+            transformation=self.transformation,
+            guard=guard,
+            align_corners=spec.align_corners,
+        )
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    height, width = images.shape[-2:]
+    return height, width
+
+
+def compose(
+    transformation: Transformation,
+    parameters: tuple[Tensor, ...],
+    points: Float[Tensor, "#batch points 2"],
+    guard: ScaleGuard | None = None,
+) -> Float[Tensor, "batch points 2"]:
+    """Points under the transformations of all iterations, the latest first, then under the guard."""
+    for step in reversed(parameters):
+        points = transformation.map_points(step, points)
+    return points if guard is None else guard.apply(points)
+
+
+def build_spatial_transformer(spec: PlacedTransformerSpec, looked_at: MapSize) -> SpatialTransformer:
+    """The spatial transformer of a specification, its weights not yet drawn.
+
+    Args:
+        spec: which transformer, and where it stands.
+        looked_at: the size of the maps that its localisation network sees.
+    Raises: InfeasibleError where they are too small for it, or where ``roi`` stands behind the image; the message
+        names the place.
+    """
+    if spec.transformer.family == "roi" and spec.place > 1:
+        problem = f"the control roi stands at place {spec.place}"
+        raise InfeasibleError(problem, remedy="the annotated box is one of the image: place 1 only")
+    transformation = build_transformation(spec.transformer)
+    if spec.locnet is None:
+        return SpatialTransformer(spec.transformer, transformation, None)
+    try:
+        localization = build_localization(spec.locnet, looked_at, identity=transformation.identity_parameters())
+    except InfeasibleError as error:
+        raise InfeasibleError(f"at place {spec.place}, {error.problem}", remedy=error.remedy) from error
+    return SpatialTransformer(spec.transformer, transformation, localization)

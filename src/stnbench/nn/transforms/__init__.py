@@ -1,0 +1,1 @@
+"""Families of transformations of the plane."""

@@ -1,0 +1,96 @@
+"""Thin plate splines: smooth maps given by the movements of control points."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stnbench.nn.precision import full_precision
+from stnbench.nn.transforms.base import Transformation
+
+
+class ThinPlateSpline(Transformation):
+    """The smoothest map that moves the points of a lattice as asked (Bookstein 1989; Jaderberg et al. 2015).
+
+    The control points lie in the output, ``side`` times ``side`` of them, evenly from -1 to 1 in x and in y; the
+    parameters are how far from there each is read in the input, (dx, dy) row by row. The movement of any other point is
+    ``sum of w U(distance) + affine part`` with ``U(r) = r^2 log r^2``, exact at the control points. Movements that are
+    those of an affine map give this affine map everywhere.
+
+    The movement is linear in the parameters, so no system is solved here: a constant matrix is. It is kept as numbers
+    and not as a tensor, which no device, ``torch.inference_mode`` or ``torch.vmap`` could spoil. The movements
+    are worked out in float64, because splines of many points are small differences of large numbers.
+
+    Args:
+        side: control points a side, at least 2.
+    """
+
+    def __init__(self, side: int) -> None:
+        self._side = side
+        lattice = range(side)
+        self._names = tuple(f"{axis}_{row}_{column}" for row in lattice for column in lattice for axis in ("dx", "dy"))
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """``dx_r_c`` and ``dy_r_c`` of the control point in row r and column c."""
+        return self._names
+
+    def identity_parameters(self) -> tuple[float, ...]:
+        """No control point moves."""
+        return (0.0,) * len(self._names)
+
+    def map_points(
+        self, parameters: Float[Tensor, "batch parameters"], points: Float[Tensor, "#batch points 2"]
+    ) -> Float[Tensor, "batch points 2"]:
+        """The points, each moved by the spline's value there."""
+        parameters = self.checked(parameters)
+        precision = torch.promote_types(parameters.dtype, points.dtype)
+        influence = torch.tensor(_influence(self._side), dtype=torch.float64, device=parameters.device)
+        # One column an image and axis, so that points shared by all images need one matrix product.
+        moves = parameters.reshape(len(parameters), self._side**2, 2).permute(1, 0, 2).flatten(1).double()
+        with full_precision(parameters.device.type):
+            coefficients = influence @ moves
+            terms = self._terms(points.double())
+            shared = len(points) == 1
+            moved = _by_image(terms[0] @ coefficients) if shared else terms @ _by_image(coefficients)
+        return points + moved.to(precision)
+
+    def _terms(self, points: Float[Tensor, "#batch points 2"]) -> Float[Tensor, "#batch points terms"]:
+        """U of the distance to every control point, 1, x and y."""
+        x, y = points[..., :1], points[..., 1:]
+        lattice = torch.tensor(_lattice(self._side), dtype=points.dtype, device=points.device)
+        squared = (x - lattice[:, 0]).square() + (y - lattice[:, 1]).square()
+        # The logarithm's argument is held off 0, where the product and its slope vanish all the same.
+        kernel = squared * squared.clamp(min=torch.finfo(points.dtype).tiny).log()
+        return torch.cat([kernel, torch.ones_like(x), x, y], dim=-1)
+
+
+def _by_image(columns: Float[Tensor, "rows columns"]) -> Float[Tensor, "batch rows 2"]:
+    """From one column an image and axis to one matrix an image."""
+    return columns.reshape(len(columns), -1, 2).permute(1, 0, 2)
+
+
+def _lattice(side: int) -> NDArray[np.float64]:
+    """The control points (x, y), row by row."""
+    axis = np.linspace(-1, 1, side)
+    return np.stack([np.tile(axis, side), np.repeat(axis, side)], axis=1)
+
+
+@cache
+def _influence(side: int) -> NDArray[np.float64]:
+    """From unit movements of the control points to the coefficients of (U of each, 1, x, y).
+
+    The inverse of Bookstein's matrix L, less its last three columns: they belong to conditions whose value is 0.
+    """
+    lattice = _lattice(side)
+    points = len(lattice)
+    squared = ((lattice[:, None] - lattice) ** 2).sum(axis=-1)
+    affine = np.column_stack([np.ones(points), lattice])
+    system = np.zeros((points + 3, points + 3))
+    system[:points, :points] = squared * np.log(np.where(squared > 0, squared, 1))
+    system[:points, points:] = affine
+    system[points:, :points] = affine.T
+    return np.ascontiguousarray(np.linalg.inv(system)[:, :points])

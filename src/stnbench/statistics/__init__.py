@@ -1,1 +1,0 @@
-"""Floor 1: intervals and comparisons, for whoever ranks cells."""

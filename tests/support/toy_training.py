@@ -1,0 +1,92 @@
+"""A toy task that a tiny network learns in a few steps, and torch's global settings put back after every test."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from stnbench.data.base import ImageSet
+from stnbench.data.preprocessing.preprocess import GlobalStatistics
+from stnbench.data.resident import DeviceImages
+from stnbench.models.scored_network import build_model
+from stnbench.spec.data import SignsSpec
+from stnbench.spec.network import LecunSpec
+from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
+from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
+from stnbench.training.loop import TrainingRun
+from stnbench.training.optim import build_optimizer
+
+CLASSES, SIZE, IMAGES = 4, 16, 120
+
+
+@pytest.fixture(autouse=True)
+def torch_settings() -> Iterator[None]:
+    """Settings of the process are as they were after the test; one thread while it runs."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    filling = torch.utils.deterministic.fill_uninitialized_memory
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = filling
+
+
+@pytest.fixture
+def toy_set() -> ImageSet:
+    """Noise with one bright quadrant; the quadrant is the class."""
+    generator = np.random.default_rng(5)
+    images = generator.integers(0, 60, size=(IMAGES, 3, SIZE, SIZE), dtype=np.uint8)
+    labels = np.arange(IMAGES, dtype=np.int64) % CLASSES
+    for image, label in zip(images, labels, strict=True):
+        top, left = divmod(int(label), 2)
+        image[:, top * 8 : top * 8 + 8, left * 8 : left * 8 + 8] += 150
+    rows = np.arange(IMAGES, dtype=np.int64)
+    return ImageSet(
+        images=images,
+        labels=labels,
+        tracks=rows // 5,
+        frames=rows % 5,
+        roi=np.zeros((IMAGES, 4), np.float32),
+        original_size=np.full((IMAGES, 2), SIZE, np.int64),
+        pose=None,
+        digest="toy",
+    )
+
+
+@pytest.fixture
+def toy_spec() -> TrialSpec:
+    """A tiny network with a spatial transformer, three epochs of ten batches."""
+    return TrialSpec(
+        dataset=SignsSpec(image_size=SIZE),
+        network=LecunSpec(sizes=(4, 5, 8)),
+        transformers=(PlacedTransformerSpec(place=1, locnet=ConvLocnetSpec(sizes=(3, 4, 5))),),
+        optimizer=SgdSpec(learning_rate=0.05, momentum=0.9),
+        training=TrainingSpec(epochs=3, batch_size=10),
+        seed=7,
+    )
+
+
+@pytest.fixture
+def make_run(toy_set: ImageSet) -> Callable[[TrialSpec], TrainingRun]:
+    """From a specification to a run on the toy task: 100 images to train on, 20 to validate on."""
+
+    def make(spec: TrialSpec) -> TrainingRun:
+        statistics = GlobalStatistics(mean=0.25, std=0.25)
+        model = build_model(spec, statistics, classes=CLASSES, device=torch.device("cpu"))
+        network = model.network
+        groups = {
+            "classifier": network.classifier_parameters(),
+            "localization": network.localization_parameters(),
+        }
+        return TrainingRun(
+            spec=spec,
+            model=model,
+            optimizer=build_optimizer(spec.optimizer, **groups),
+            images=DeviceImages.from_image_set(toy_set, torch.device("cpu")),
+            train=torch.arange(100),
+            validation=torch.arange(100, 120),
+        )
+
+    return make
