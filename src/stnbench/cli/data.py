@@ -86,7 +86,7 @@ def check(dataset: Dataset, name: str, source: Path) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m stnbench.data",
+        prog="stnbench data",
         description="Makes the caches of a data set as it is, undistorted, or checks them.",
         epilog="Caches lie in STNBENCH_DATA, or data/, below cache/. Exit codes: 0 done, 1 something is wrong with the "
         "data, 2 cannot start.",

@@ -68,7 +68,7 @@ def _views(choice: str) -> ViewsSpec:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m stnbench.evaluate",
+        prog="stnbench evaluate",
         description="Scores a complete trial's network on a split.",
         epilog="Exit codes: 0 done, 2 cannot start.",
     )

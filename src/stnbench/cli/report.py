@@ -73,7 +73,7 @@ def _committee(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m stnbench.report",
+        prog="stnbench report",
         description="Prints leaderboards and writes them to reports/<sweep>/ (Markdown, CSV and a page).",
         epilog="Reads the store in STNBENCH_RUNS, or runs/; a sweep may run meanwhile. "
         "Exit codes: 0 done, 2 cannot start.",

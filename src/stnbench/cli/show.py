@@ -117,7 +117,7 @@ def _find(prefix: str) -> _Trial:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m stnbench.show",
+        prog="stnbench show",
         description="Shows what a complete trial's spatial transformers do to validation images.",
         epilog="Exit codes: 0 done, 2 cannot start.",
     )

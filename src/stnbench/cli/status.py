@@ -137,7 +137,7 @@ def status_lines(statuses: Sequence[SweepStatus]) -> Iterator[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m stnbench.status",
+        prog="stnbench status",
         description="Says where every sweep stands, what runs, and what failed.",
         epilog="Reads the store in STNBENCH_RUNS, or runs/; a sweep may run meanwhile. "
         "Exit codes: 0 done, 1 some trials failed, 2 cannot start.",

@@ -217,7 +217,7 @@ def _say_end(summary: RunSummary, board: Leaderboard, layout: RunsLayout, uri: s
 def _parser() -> argparse.ArgumentParser:
     names = ", ".join(sorted(sweep_files(Path.cwd())))
     parser = argparse.ArgumentParser(
-        prog="python -m stnbench.sweep",
+        prog="stnbench sweep",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Runs every trial of a sweep that is not complete yet, and prints its leaderboard.",
         epilog=f"sweeps: {names}\n"

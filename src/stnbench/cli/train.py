@@ -117,7 +117,7 @@ def _require_feasible(spec: TrialSpec) -> None:
 def _parser(composer: Composer) -> argparse.ArgumentParser:
     groups = "\n".join(f"  {group}: {', '.join(composer.choices(group))}" for group in composer.defaults)
     parser = argparse.ArgumentParser(
-        prog="python -m stnbench.train",
+        prog="stnbench train",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Trains one trial; one that is complete is not trained again.",
         epilog=f"Groups and their choices (defaults: --cfg job shows all keys):\n{groups}\n"

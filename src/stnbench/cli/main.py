@@ -1,0 +1,82 @@
+"""``stnbench COMMAND``: one program with a sub-command for each module of this package.
+
+A module joins by one line in :data:`COMMANDS`. It offers ``main(arguments) -> exit code`` and is imported only when its
+command is asked for, so that ``stnbench --help`` imports nothing heavy.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+import stnbench
+from stnbench.core.command import DONE, run_command
+from stnbench.core.errors import UnknownNameError
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A sub-command.
+
+    Attributes:
+        module: where its ``main(arguments) -> int`` is.
+        summary: one line for ``stnbench --help``.
+    """
+
+    module: str
+    summary: str
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "sweep": Command("stnbench.cli.sweep", "run every trial of a sweep that is not complete, print its leaderboard"),
+    "train": Command("stnbench.cli.train", "train one trial"),
+    "report": Command("stnbench.cli.report", "write leaderboards and pages from the store"),
+    "status": Command("stnbench.cli.status", "show states, progress and failures"),
+    "show": Command("stnbench.cli.show", "draw what the transformers of a trial do"),
+    "evaluate": Command("stnbench.cli.evaluate", "score a stored network on a split"),
+    "data": Command("stnbench.cli.data", "prepare or check the cache of a data set"),
+    "mirror": Command("stnbench.cli.mirror", "replay the store into MLflow"),
+}
+"""Every sub-command, in the order of ``--help``."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the sub-command that the first argument names; its exit code.
+
+    Raises:
+        UnknownNameError: for a sub-command that does not exist.
+        StnbenchError: as the sub-command raises it.
+    """
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return DONE
+    if arguments[0] in ("-V", "--version"):
+        print(f"stnbench {stnbench.__version__}")
+        return DONE
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise UnknownNameError("command", name, COMMANDS)
+    return load_main(name)(rest)
+
+
+def load_main(name: str) -> Callable[[Sequence[str]], int]:
+    """The ``main`` of a sub-command, its module imported."""
+    return cast("Callable[[Sequence[str]], int]", importlib.import_module(COMMANDS[name].module).main)
+
+
+def help_text() -> str:
+    """The usage and every sub-command with its summary."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    head = ["usage: stnbench COMMAND [arguments]", "", "Mass benchmarking of spatial transformer networks.", ""]
+    tail = [
+        "",
+        "stnbench COMMAND --help describes a command, stnbench --version prints the version.",
+        "Exit codes: 0 done, 1 some trials failed or are left, 2 cannot start, 130 interrupted.",
+    ]
+    return "\n".join([*head, "commands:", *lines, *tail])
+
+
+def script() -> None:
+    """Run as the console script ``stnbench`` and leave the process with the exit code."""
+    run_command(main)
