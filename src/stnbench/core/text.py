@@ -1,0 +1,25 @@
+"""Text from outside (labels, messages, questions) made safe to print on one line."""
+
+import unicodedata
+
+
+def printable(text: str) -> str:
+    r"""Return the text on one line, with every character that could steer a terminal shown as an escape.
+
+    Line breaks and tabs become single spaces. Control characters, direction marks, lone surrogates and other
+    invisible characters (Unicode categories C) are written as Python writes them: ``\x1b``, ``\u202e``, ``\udc80``.
+    """
+    if not text.isprintable():  # nearly all texts are, and a page has a hundred thousand of them
+        text = "".join(map(_shown, text))
+    return " ".join(text.split())
+
+
+def _shown(letter: str) -> str:
+    if letter.isspace():
+        return " "
+    if unicodedata.category(letter)[0] != "C":
+        return letter
+    code = ord(letter)
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
