@@ -9,7 +9,7 @@ overrides = $(if $(DATASET),dataset=$(DATASET)) $(if $(SCALE),scale=$(SCALE)) $(
 engine = $(if $(ENGINE),--engine $(ENGINE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan report status ui test test-fast lint format bench-orchestrator bench-training bench-store chaos check lock clean
+.PHONY: help setup sweep plan report status ui test test-fast lint docs format bench-orchestrator bench-training bench-store chaos check lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,10 @@ lint: $(STAMP) ## format, lint, types and layers
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: $(STAMP) ## build the documentation site into build/site; warnings are errors
+	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/site
 
 format: $(STAMP) ## rewrite the code as lint wants it
 	@$(BIN)/ruff format .
