@@ -15,9 +15,9 @@ DEFAULT_MARGIN: Final = 0.005
 class Verdict(StrEnum):
     """Where a configuration stands against the best one of its group.
 
-    ``best``: the highest adjusted mean. ``lower``: the simultaneous interval of its difference to the best lies below 0.
-    ``equivalent``: that interval lies within plus or minus the margin. ``undecided``: neither; ``seeds_needed`` says
-    how many seeds would decide it. One that is lower by less than the margin, and decidedly so, is ``equivalent``.
+    ``best``: the highest adjusted mean. ``lower``: the simultaneous interval of its difference to the best lies below
+    0. ``equivalent``: that interval holds 0 and lies within plus or minus the margin. ``undecided``: neither;
+    ``seeds_needed`` says how many seeds would decide it.
     """
 
     BEST = "best"
