@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import assert_never, get_args
 
 from stnbench.config.compose import Composer, parse_overrides
 from stnbench.config.locate import conf_folder, find_sweep, sweep_files
@@ -41,7 +41,15 @@ from stnbench.planning.cells import survey
 from stnbench.report.board import Leaderboard
 from stnbench.report.cells import cell_views
 from stnbench.report.output import REPORTS, leaderboard_json, print_leaderboard, read_report, write_report
-from stnbench.spec.planner import SAMPLERS, GridPlannerSpec, RacingPlannerSpec
+from stnbench.spec.planner import (
+    SAMPLERS,
+    GridPlannerSpec,
+    Nsga2PlannerSpec,
+    OptunaPlannerSpec,
+    RacingPlannerSpec,
+    RandomPlannerSpec,
+    TpePlannerSpec,
+)
 from stnbench.spec.result import FailureKind
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
@@ -126,8 +134,10 @@ def _further(sweep: SweepSpec) -> list[str]:
             return []
         case RacingPlannerSpec(max_seeds=seeds):
             return [f"then up to {seeds} seeds for cells that may still be the best (racing)"]
-        case planner:
+        case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec() as planner:
             return [f"these are the first; {planner.kind} asks for {planner.trials} trials in all, by the answers"]
+        case _:
+            assert_never(sweep.planner)
 
 
 def _run(question: _Question, options: argparse.Namespace) -> int:

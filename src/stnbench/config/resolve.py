@@ -174,6 +174,8 @@ class _Resolver:
                 dataset["tracks_per_class"] = max(SIGNS_TRACKS_PER_CLASS_MIN, tracks + held_out, 2 * held_out)
             case {"kind": "digits", "copies": None}:
                 dataset["copies"] = max(DIGITS_COPIES_MIN, math.ceil(wanted / DIGITS_TO_TRAIN_ON))
+            case _:  # the number is given, or the set is not drawn
+                pass
 
     def _transformers(self, network: NetworkSpec, width: float) -> tuple[PlacedTransformerSpec, ...]:
         everywhere = self._section("transformer")

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import assert_never
 
 from stnbench.data.base import Dataset
 from stnbench.data.digits.source import Digits, digit_channels, digit_class_names
@@ -11,7 +12,7 @@ from stnbench.data.distort.photographs import DistortedPhotographs
 from stnbench.data.gtsrb.source import Gtsrb
 from stnbench.data.gtsrb_classes import GTSRB_CLASSES
 from stnbench.data.signs.source import Signs
-from stnbench.spec.data import DatasetSpec, DigitsSpec, MnistSpec, SignsSpec
+from stnbench.spec.data import DatasetSpec, DigitsSpec, GtsrbSpec, MnistSpec, SignsSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,9 +31,13 @@ class DatasetInfo:
 def dataset_info(spec: DatasetSpec) -> DatasetInfo:
     """What is known of the data set without opening it; reads no file."""
     sides = (spec.image_size, spec.image_size)
-    if isinstance(spec, DigitsSpec | MnistSpec):
-        return DatasetInfo(class_names=digit_class_names(spec), image_shape=(digit_channels(spec), *sides))
-    return DatasetInfo(class_names=GTSRB_CLASSES, image_shape=(3, *sides))
+    match spec:
+        case DigitsSpec() | MnistSpec():
+            return DatasetInfo(class_names=digit_class_names(spec), image_shape=(digit_channels(spec), *sides))
+        case GtsrbSpec() | SignsSpec():
+            return DatasetInfo(class_names=GTSRB_CLASSES, image_shape=(spec.channels, *sides))
+        case _:
+            assert_never(spec)
 
 
 def open_dataset(spec: DatasetSpec, *, root: Path, workers: int, source: Path | None = None) -> Dataset:
@@ -45,11 +50,15 @@ def open_dataset(spec: DatasetSpec, *, root: Path, workers: int, source: Path | 
         source: the folder with GTSRB's official files, or with ``mnist/``; ``root`` where it is None.
     """
     cache = root / "cache"
-    if isinstance(spec, DigitsSpec | MnistSpec):
-        return Digits(spec, source=source or root, cache=cache)
-    if spec.distortion is not None:
-        base = open_dataset(dataclasses.replace(spec, distortion=None), root=root, workers=workers, source=source)
-        return DistortedPhotographs(base, name=spec.kind, distortion=spec.distortion, cache=cache)
-    if isinstance(spec, SignsSpec):
-        return Signs(spec, cache, workers)
-    return Gtsrb(spec, source=source or root, cache=cache)
+    match spec:
+        case DigitsSpec() | MnistSpec():
+            return Digits(spec, source=source or root, cache=cache)
+        case GtsrbSpec():
+            photographs: Dataset = Gtsrb(dataclasses.replace(spec, distortion=None), source=source or root, cache=cache)
+        case SignsSpec():
+            photographs = Signs(dataclasses.replace(spec, distortion=None), cache, workers)
+        case _:
+            assert_never(spec)
+    if spec.distortion is None:
+        return photographs
+    return DistortedPhotographs(photographs, name=spec.kind, distortion=spec.distortion, cache=cache)

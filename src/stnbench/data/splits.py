@@ -1,7 +1,8 @@
 """What is held out of a training half: whole tracks, never single frames, for frames of one track are near copies."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def split_tracks(spec: SplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.
     """
     if not len(tracks) or tracks.min() < 0:
         raise SpecError("the tracks of these images are unknown", remedy="split the training half of a set with tracks")
-    held_out = _DRAW[spec.kind](spec, labels, tracks)
+    held_out = _draw(spec, labels, tracks)
     is_held_out = np.isin(tracks, held_out)
     trained = np.ones_like(is_held_out) if isinstance(spec, AllSplitSpec) else ~is_held_out
     split = Split(train=np.flatnonzero(trained), validation=np.flatnonzero(is_held_out))
@@ -85,12 +86,16 @@ def _draw_fold(spec: FoldSplitSpec, labels: NDArray[np.int64], tracks: NDArray[n
     return order[spec.fold :: spec.folds]
 
 
-_DRAW: dict[str, Callable[..., Indices]] = {
-    "tracks": _draw_some,
-    "one_track": _draw_one,
-    "folds": _draw_fold,
-    "all": _draw_one,
-}
+def _draw(spec: SplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Indices:
+    match spec:
+        case TrackSplitSpec():
+            return _draw_some(spec, labels, tracks)
+        case OneTrackSplitSpec() | AllSplitSpec():
+            return _draw_one(spec, labels, tracks)
+        case FoldSplitSpec():
+            return _draw_fold(spec, labels, tracks)
+        case _:
+            assert_never(spec)
 
 
 def _tracks_by_class(labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Iterator[tuple[int, Indices]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import assert_never, cast
 
 import torch
 from jaxtyping import Float
@@ -15,7 +15,13 @@ from stnbench.nn.initialization import clear_weights, draw_weights, part_generat
 from stnbench.nn.maps import MapSize
 from stnbench.nn.parallel import ParallelTransformers
 from stnbench.nn.spatial_transformer import Look, Transformed
-from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec, SharedLocnetSpec
+from stnbench.spec.transformer import (
+    ConvLocnetSpec,
+    DenseLocnetSpec,
+    LocnetSpec,
+    PlacedTransformerSpec,
+    SharedLocnetSpec,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -161,7 +167,13 @@ class StnClassifier(nn.Module):
 
 def shared_stages(locnet: LocnetSpec | None) -> int:
     """How many of the classifier's stages a localisation network looks through."""
-    return locnet.stages if isinstance(locnet, SharedLocnetSpec) else 0
+    match locnet:
+        case SharedLocnetSpec(stages=stages):
+            return stages
+        case None | ConvLocnetSpec() | DenseLocnetSpec():
+            return 0
+        case _:
+            assert_never(locnet)
 
 
 def size_looked_at(design: NetworkDesign, spec: PlacedTransformerSpec, size: MapSize) -> MapSize:

@@ -10,6 +10,7 @@ import functools
 import itertools
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,13 @@ from stnbench.nn.parallel import ParallelTransformers, PlaceOutput
 from stnbench.nn.spatial_transformer import build_spatial_transformer
 from stnbench.nn.transforms.registry import build_transformation
 from stnbench.spec.result import Cost
-from stnbench.spec.transformer import ConvLocnetSpec, DenseLocnetSpec, PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.transformer import (
+    ConvLocnetSpec,
+    DenseLocnetSpec,
+    PlacedTransformerSpec,
+    SharedLocnetSpec,
+    TransformerSpec,
+)
 from stnbench.spec.trial import TrialSpec
 
 _FLOAT32_BYTES = 4
@@ -102,17 +109,22 @@ def _transformers(spec: PlacedTransformerSpec, size: MapSize) -> tuple[_Part, Ma
 
 def _localization(spec: PlacedTransformerSpec, looked_at: MapSize) -> _Part:
     """The localisation network of one branch, at its one look; none for a control."""
-    if spec.locnet is None:
-        return _Part()
-    outputs = _parameters_of(spec.transformer)
-    if not isinstance(spec.locnet, ConvLocnetSpec):
-        nothing = _Part(
-            bytes=_FLOAT32_BYTES * looked_at.numbers
-        )  # the layer before the linear ones, which changes nothing
-        return nothing + _linear(looked_at.numbers, *spec.locnet.sizes, outputs)
-    first, second, hidden = spec.locnet.sizes
+    match spec.locnet:
+        case None:
+            return _Part()
+        case DenseLocnetSpec() | SharedLocnetSpec() as locnet:
+            identity = _Part(bytes=_FLOAT32_BYTES * looked_at.numbers)  # the layer before the linear ones
+            return identity + _linear(looked_at.numbers, *locnet.sizes, _parameters_of(spec.transformer))
+        case ConvLocnetSpec() as locnet:
+            return _conv_localization(spec, locnet, looked_at)
+        case _:
+            assert_never(spec.locnet)
+
+
+def _conv_localization(spec: PlacedTransformerSpec, locnet: ConvLocnetSpec, looked_at: MapSize) -> _Part:
+    first, second, hidden = locnet.sizes
     try:
-        last = last_map(spec.locnet, looked_at)
+        last = last_map(locnet, looked_at)
     except InfeasibleError:
         build_spatial_transformer(spec, looked_at)  # says where it stands as well
         raise
@@ -121,7 +133,7 @@ def _localization(spec: PlacedTransformerSpec, looked_at: MapSize) -> _Part:
     behind = between.pooled().convolved(second, kernel=KERNEL, padding=KERNEL // 2)
     pooled = _FLOAT32_BYTES * (halved.numbers + 2 * between.pooled().numbers + 2 * last.numbers)
     convolutions = _convolution(halved.channels, between) + _convolution(first, behind)
-    return convolutions + _Part(bytes=pooled) + _linear(last.numbers, hidden, outputs)
+    return convolutions + _Part(bytes=pooled) + _linear(last.numbers, hidden, _parameters_of(spec.transformer))
 
 
 def _convolution(channels: int, output: MapSize) -> _Part:

@@ -1,8 +1,7 @@
-"""The networks as data: one function and one registry line each."""
+"""The networks as data: one function and one case of ``design_network`` each."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal, assert_never
 
 from stnbench.spec.network import (
     CnnSpec,
@@ -169,19 +168,23 @@ def modern(spec: ModernSpec) -> NetworkDesign:
     return NetworkDesign(stages=stages, hidden=(*average, *_dropout(spec.dropout)))
 
 
-_DESIGNS: Final[Mapping[type, Callable[[Any], NetworkDesign]]] = {
-    LecunSpec: lecun,
-    IdsiaSpec: idsia,
-    FcnSpec: fcn,
-    CnnSpec: cnn,
-    PoojahiraSpec: poojahira,
-    ModernSpec: modern,
-}
-
-
 def design_network(spec: NetworkSpec) -> NetworkDesign:
-    """The design of a specified network."""
-    return _DESIGNS[type(spec)](spec)
+    """Return the design of a specified network."""
+    match spec:
+        case LecunSpec():
+            return lecun(spec)
+        case IdsiaSpec():
+            return idsia(spec)
+        case FcnSpec():
+            return fcn(spec)
+        case CnnSpec():
+            return cnn(spec)
+        case PoojahiraSpec():
+            return poojahira(spec)
+        case ModernSpec():
+            return modern(spec)
+        case _:
+            assert_never(spec)
 
 
 def _stage_2015(channels: int, kernel: int, spec: LecunSpec | IdsiaSpec) -> tuple[LayerDesign, ...]:

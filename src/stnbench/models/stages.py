@@ -1,7 +1,7 @@
 """The parts of a classifier, built from its design: stages, and the head behind them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final, assert_never
 
 import torch
 from jaxtyping import Float
@@ -87,7 +87,7 @@ def _build_layers(layers: Sequence[LayerDesign], size: MapSize) -> tuple[nn.Sequ
     """
     built = nn.Sequential()
     for layer in layers:
-        module, output_size = _LAYERS[type(layer)](layer, size)
+        module, output_size = _build_layer(layer, size)
         if output_size.is_empty:
             what = f"a convolution of side {layer.kernel}" if isinstance(layer, designs.Conv) else "pooling"
             raise InfeasibleError(f"{what} leaves nothing of a {size} map", remedy=_REMEDY)
@@ -96,46 +96,25 @@ def _build_layers(layers: Sequence[LayerDesign], size: MapSize) -> tuple[nn.Sequ
     return built, size
 
 
-def _conv(layer: designs.Conv, size: MapSize) -> tuple[nn.Module, MapSize]:
-    module = conv(size.channels, layer.channels, kernel=layer.kernel, padding=layer.padding, bias=layer.bias)
-    return module, size.convolved(layer.channels, kernel=layer.kernel, padding=layer.padding)
-
-
-def _dense(layer: designs.Dense, size: MapSize) -> tuple[nn.Module, MapSize]:
-    return Dense(size.numbers, layer.units), MapSize(layer.units, 1, 1)
-
-
-def _max_pool(_layer: designs.MaxPool, size: MapSize) -> tuple[nn.Module, MapSize]:
-    return nn.MaxPool2d(2), size.pooled()
-
-
-def _global_average(_layer: designs.GlobalAverage, size: MapSize) -> tuple[nn.Module, MapSize]:
-    return nn.AdaptiveAvgPool2d(1), MapSize(size.channels, 1, 1)
-
-
-def _activation(layer: designs.Activation, size: MapSize) -> tuple[nn.Module, MapSize]:
-    return nn.LeakyReLU() if layer.function == "leaky_relu" else nn.ReLU(), size
-
-
-def _batch_norm(_layer: designs.BatchNorm, size: MapSize) -> tuple[nn.Module, MapSize]:
-    return batch_norm(size.channels), size
-
-
-def _contrastive(layer: designs.Contrastive, size: MapSize) -> tuple[nn.Module, MapSize]:
-    return ContrastiveNorm(CONTRASTIVE_KERNELS[layer.kernel], height=size.height, width=size.width), size
-
-
-def _channel_dropout(layer: designs.ChannelDropout, size: MapSize) -> tuple[nn.Module, MapSize]:
-    return ChannelDropout(layer.share), size
-
-
-_LAYERS: Final[Mapping[type, Callable[[Any, MapSize], tuple[nn.Module, MapSize]]]] = {
-    designs.Conv: _conv,
-    designs.Dense: _dense,
-    designs.MaxPool: _max_pool,
-    designs.GlobalAverage: _global_average,
-    designs.Activation: _activation,
-    designs.BatchNorm: _batch_norm,
-    designs.Contrastive: _contrastive,
-    designs.ChannelDropout: _channel_dropout,
-}
+def _build_layer(layer: LayerDesign, size: MapSize) -> tuple[nn.Module, MapSize]:  # noqa: C901, PLR0911 - one case a layer
+    match layer:
+        case designs.Conv():
+            module = conv(size.channels, layer.channels, kernel=layer.kernel, padding=layer.padding, bias=layer.bias)
+            return module, size.convolved(layer.channels, kernel=layer.kernel, padding=layer.padding)
+        case designs.Dense():
+            return Dense(size.numbers, layer.units), MapSize(layer.units, 1, 1)
+        case designs.MaxPool():
+            return nn.MaxPool2d(2), size.pooled()
+        case designs.GlobalAverage():
+            return nn.AdaptiveAvgPool2d(1), MapSize(size.channels, 1, 1)
+        case designs.Activation():
+            return nn.LeakyReLU() if layer.function == "leaky_relu" else nn.ReLU(), size
+        case designs.BatchNorm():
+            return batch_norm(size.channels), size
+        case designs.Contrastive():
+            kernel = CONTRASTIVE_KERNELS[layer.kernel]
+            return ContrastiveNorm(kernel, height=size.height, width=size.width), size
+        case designs.ChannelDropout():
+            return ChannelDropout(layer.share), size
+        case _:
+            assert_never(layer)

@@ -1,6 +1,7 @@
 """Localisation networks: from images to the parameters of a transformation."""
 
 import itertools
+from typing import assert_never
 
 import torch
 from jaxtyping import Float
@@ -10,7 +11,7 @@ from stnbench.core.errors import InfeasibleError
 from stnbench.nn.initialization import clear_weights, conv, draw_weights, linear
 from stnbench.nn.maps import MapSize
 from stnbench.nn.precision import full_precision
-from stnbench.spec.transformer import ConvLocnetSpec, LocnetSpec
+from stnbench.spec.transformer import ConvLocnetSpec, DenseLocnetSpec, LocnetSpec, SharedLocnetSpec
 
 KERNEL, _PADDING = 5, 2
 
@@ -60,12 +61,14 @@ def build_localization(spec: LocnetSpec, looked_at: MapSize, *, identity: tuple[
         identity: the parameters it emits at the start.
     Raises: InfeasibleError where the maps are too small for it.
     """
-    if isinstance(spec, ConvLocnetSpec):
-        hidden = spec.sizes[-1]
-        return Localization(
-            _conv_features(spec, looked_at.channels), (last_map(spec, looked_at).numbers, hidden), identity=identity
-        )
-    return Localization(nn.Identity(), (looked_at.numbers, *spec.sizes), identity=identity)
+    match spec:
+        case ConvLocnetSpec():
+            sizes = (last_map(spec, looked_at).numbers, spec.sizes[-1])
+            return Localization(_conv_features(spec, looked_at.channels), sizes, identity=identity)
+        case DenseLocnetSpec() | SharedLocnetSpec():
+            return Localization(nn.Identity(), (looked_at.numbers, *spec.sizes), identity=identity)
+        case _:
+            assert_never(spec)
 
 
 def _conv_features(spec: ConvLocnetSpec, channels: int) -> nn.Sequential:

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from stnbench.core.errors import InfeasibleError
 from stnbench.spec.data import (
@@ -14,6 +15,7 @@ from stnbench.spec.data import (
     FoldSplitSpec,
     GtsrbSpec,
     MnistSpec,
+    OneTrackSplitSpec,
     SignsSpec,
     TrackSplitSpec,
 )
@@ -143,8 +145,10 @@ def training_images(spec: TrialSpec) -> int:
             return total - total // folds
         case AllSplitSpec():
             return total
-        case _:
+        case OneTrackSplitSpec():
             return total - classes * frames
+        case _:
+            assert_never(spec.split)
 
 
 def _training_half(dataset: DatasetSpec) -> tuple[int, int, int]:
@@ -158,6 +162,8 @@ def _training_half(dataset: DatasetSpec) -> tuple[int, int, int]:
             digits = DIGITS_TRAIN
         case MnistSpec():
             digits = MNIST_TRAIN
+        case _:
+            assert_never(dataset)
     if dataset.task == "addition":
         return digits // 2 * dataset.copies, SUMS, dataset.copies
     return digits * dataset.copies, DIGITS, dataset.copies

@@ -1,11 +1,20 @@
 """A plan as lines for people and as one JSON object."""
 
 from collections.abc import Iterator
+from typing import assert_never
 
 from stnbench.core.identity import Json
 from stnbench.orchestration.plan import CellPlan, SweepPlan
 from stnbench.orchestration.progress import counted, duration
-from stnbench.spec.planner import GridPlannerSpec, PlannerSpec, RacingPlannerSpec
+from stnbench.spec.planner import (
+    GridPlannerSpec,
+    Nsga2PlannerSpec,
+    OptunaPlannerSpec,
+    PlannerSpec,
+    RacingPlannerSpec,
+    RandomPlannerSpec,
+    TpePlannerSpec,
+)
 
 
 def plan_lines(plan: SweepPlan) -> Iterator[str]:
@@ -69,8 +78,10 @@ def _budget(planner: PlannerSpec) -> dict[str, Json] | None:
             return None
         case RacingPlannerSpec(max_seeds=seeds, trials=trials):
             return {"trials": trials, "seeds": seeds}
-        case search:
+        case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec() as search:
             return {"trials": search.trials, "seeds": None}
+        case _:
+            assert_never(planner)
 
 
 def _cell_line(cell: CellPlan, width: int) -> str:

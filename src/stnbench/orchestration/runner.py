@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import assert_never
 
 from stnbench.core.errors import StnbenchError
 from stnbench.core.files import writable_folder
@@ -172,6 +173,8 @@ class Runner:
                 self._handle(AttemptStopped(token=event.token))
             case Lost():
                 self._end_well(self._lost(attempt, event))
+            case _:
+                assert_never(event)
 
     def _end_epoch(self, attempt: RunningAttempt) -> None:
         token = attempt.record.token
@@ -233,6 +236,8 @@ class Runner:
                 self._engine.stop(token)
             case KillAttempt(token=token):
                 self._engine.kill(token)
+            case _:
+                assert_never(command)
 
     def _launch(self, command: LaunchTrial) -> None:
         trial = self._asking.trials[command.trial_id]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Literal, assert_never
 
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import SpecError
@@ -110,11 +110,18 @@ class Session:
         return self._mirrors.setdefault(sweep.name, Mirror(sweep, self._open_tracker, warn=_warn))
 
     def _open_engine(self, data_root: Path) -> Engine:
-        if self._options.engine == "ray":
-            return self._open_ray_engine()
+        match self._options.engine:
+            case "ray":
+                return self._open_ray_engine()
+            case "inline":
+                return InlineEngine(plan_slots(visible_gpus(), available_cores(), slots=1)[0])
+            case "local":
+                return self._open_local_engine(data_root)
+            case _:
+                assert_never(self._options.engine)
+
+    def _open_local_engine(self, data_root: Path) -> Engine:
         gpus, cores = visible_gpus(), available_cores()
-        if self._options.engine == "inline":
-            return InlineEngine(plan_slots(gpus, cores, slots=1)[0])
         count, spec = self._options.slots, self._options.measure_slots_with
         if spec is not None and not gpus:
             count = self._measure_slots(spec, cores, data_root)

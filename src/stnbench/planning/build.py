@@ -1,5 +1,7 @@
 """From the specification of a sweep to its planner."""
 
+from typing import assert_never
+
 from stnbench.core.errors import SpecError
 from stnbench.planning.base import ComposePoint, Planner
 from stnbench.planning.grid import GridPlanner
@@ -7,7 +9,20 @@ from stnbench.planning.health import HealthJudge
 from stnbench.planning.pruning import Judge, OptunaJudge, PruningPlanner, ThresholdJudge
 from stnbench.planning.racing import RacingPlanner
 from stnbench.planning.sampling import SamplingPlanner
-from stnbench.spec.planner import GridPlannerSpec, HealthPrunerSpec, PrunerSpec, RacingPlannerSpec, ThresholdPrunerSpec
+from stnbench.spec.planner import (
+    AshaPrunerSpec,
+    GridPlannerSpec,
+    HealthPrunerSpec,
+    HyperbandPrunerSpec,
+    MedianPrunerSpec,
+    Nsga2PlannerSpec,
+    OptunaPlannerSpec,
+    PrunerSpec,
+    RacingPlannerSpec,
+    RandomPlannerSpec,
+    ThresholdPrunerSpec,
+    TpePlannerSpec,
+)
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 
@@ -32,8 +47,10 @@ def _build(sweep: SweepSpec, compose: ComposePoint, slots: int) -> Planner:
             return GridPlanner(sweep, compose)
         case RacingPlannerSpec() as spec:
             return RacingPlanner(sweep, spec, compose)
-        case spec:
+        case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec() as spec:
             return SamplingPlanner(sweep, spec, compose, slots=slots)
+        case _:
+            assert_never(sweep.planner)
 
 
 def _holding_out(compose: ComposePoint) -> ComposePoint:
@@ -53,5 +70,7 @@ def _judge(spec: PrunerSpec, sweep: str) -> Judge:
             return ThresholdJudge(spec)
         case HealthPrunerSpec():
             return HealthJudge(spec)
-        case _:
+        case AshaPrunerSpec() | HyperbandPrunerSpec() | MedianPrunerSpec():
             return OptunaJudge(spec, sweep)
+        case _:
+            assert_never(spec)

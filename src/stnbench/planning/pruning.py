@@ -2,13 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from typing_extensions import override
 
 from stnbench.planning.base import Known, Observation, Planner, Progress
 from stnbench.planning.samplers import quiet
-from stnbench.spec.planner import AshaPrunerSpec, HyperbandPrunerSpec, MedianPrunerSpec, PrunerSpec, ThresholdPrunerSpec
+from stnbench.spec.planner import (
+    AshaPrunerSpec,
+    HyperbandPrunerSpec,
+    MedianPrunerSpec,
+    OptunaPrunerSpec,
+    ThresholdPrunerSpec,
+)
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import PlannedTrial
@@ -57,7 +63,7 @@ class ThresholdJudge(Judge):
 class OptunaJudge(Judge):
     """One of Optuna's pruners, with a study in memory for each group, where one trial is one of ours."""
 
-    def __init__(self, spec: PrunerSpec, sweep: str) -> None:
+    def __init__(self, spec: OptunaPrunerSpec, sweep: str) -> None:
         self._spec = spec
         self._sweep = sweep
         self._studies: dict[str, optuna.Study] = {}
@@ -117,7 +123,7 @@ class OptunaJudge(Judge):
             case MedianPrunerSpec(startup_trials=trials, warmup_epochs=warmup):
                 return pruners.MedianPruner(n_startup_trials=trials, n_warmup_steps=warmup)
             case _:
-                return pruners.NopPruner()
+                assert_never(self._spec)
 
 
 class PruningPlanner(Planner):

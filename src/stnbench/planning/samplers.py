@@ -5,11 +5,17 @@ import importlib.util
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.seeds import derive_seed
-from stnbench.spec.planner import Nsga2PlannerSpec, OptunaPlannerSpec, SamplerSpec, TpePlannerSpec
+from stnbench.spec.planner import (
+    Nsga2PlannerSpec,
+    OptunaPlannerSpec,
+    RandomPlannerSpec,
+    SearchPlannerSpec,
+    TpePlannerSpec,
+)
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -49,7 +55,7 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def sampler_maker(spec: SamplerSpec) -> MakeSampler:
+def sampler_maker(spec: SearchPlannerSpec) -> MakeSampler:
     """How the samplers of a planner are made.
 
     Raises: UnknownNameError for a sampler or an option that does not exist; SpecError for one that cannot be used.
@@ -74,7 +80,7 @@ def sampler_maker(spec: SamplerSpec) -> MakeSampler:
     return make
 
 
-def _named(spec: SamplerSpec) -> tuple[str, Mapping[str, Any]]:
+def _named(spec: SearchPlannerSpec) -> tuple[str, Mapping[str, Any]]:
     match spec:
         case TpePlannerSpec():
             # Cells that are under way count as poor ones, so that several at once do not crowd in one place.
@@ -83,8 +89,10 @@ def _named(spec: SamplerSpec) -> tuple[str, Mapping[str, Any]]:
             return "NSGAIISampler", {"population_size": population}
         case OptunaPlannerSpec(sampler=sampler, options=options):
             return sampler, options
-        case _:
+        case RandomPlannerSpec():
             return "RandomSampler", {}
+        case _:
+            assert_never(spec)
 
 
 def _find(name: str) -> Callable[..., "BaseSampler"]:

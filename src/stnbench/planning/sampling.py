@@ -14,7 +14,7 @@ from stnbench.core.seeds import derive_seed
 from stnbench.planning.base import ComposePoint, Known, Observation, Planner, Progress
 from stnbench.planning.cells import axes_of_transformers, twin_of, with_seeds
 from stnbench.planning.study import CellAnswer, CellStudy, Proposal
-from stnbench.spec.planner import SamplerSpec
+from stnbench.spec.planner import SearchPlannerSpec
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import Labels, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
@@ -48,7 +48,7 @@ class SamplingPlanner(Planner):
     as many trials as wanted, the planner is exhausted.
     """
 
-    def __init__(self, sweep: SweepSpec, spec: SamplerSpec, compose: ComposePoint, *, slots: int = 1) -> None:
+    def __init__(self, sweep: SweepSpec, spec: SearchPlannerSpec, compose: ComposePoint, *, slots: int = 1) -> None:
         self._sweep = sweep
         self._spec = spec
         self._compose = compose

@@ -5,13 +5,13 @@ rebuilt from it, each known point asked as if it had been proposed now.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, assert_never
 
 from stnbench.core.errors import TransitionError
 from stnbench.core.seeds import derive_seed
 from stnbench.planning.samplers import quiet, sampler_maker
-from stnbench.spec.planner import Nsga2PlannerSpec, SamplerSpec
-from stnbench.spec.space import IntSpan
+from stnbench.spec.planner import Nsga2PlannerSpec, SearchPlannerSpec
+from stnbench.spec.space import FloatSpan, IntSpan
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import Axis, Labels, Point, SweepSpec
 
@@ -47,7 +47,7 @@ class CellStudy:
     Raises: SpecError for a sampler that cannot be used.
     """
 
-    def __init__(self, sweep: SweepSpec, spec: SamplerSpec) -> None:
+    def __init__(self, sweep: SweepSpec, spec: SearchPlannerSpec) -> None:
         import optuna
 
         self._sweep = sweep
@@ -132,8 +132,10 @@ def _draw_label(trial: "optuna.Trial", name: str, axis: Axis) -> str:
             return trial.suggest_categorical(name, [choice.label for choice in values])
         case IntSpan(low=low, high=high, log=log, is_stepped=False):
             return values[trial.suggest_int(name, low, high, log=log) - low].label
-        case _:
+        case IntSpan() | FloatSpan():
             return values[trial.suggest_int(name, 0, len(values) - 1)].label
+        case _:
+            assert_never(axis.span)
 
 
 def _place(axis: Axis, label: str) -> str | int | None:

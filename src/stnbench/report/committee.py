@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from stnbench.analysis.ensembles import CommitteeScore, score_committee
 from stnbench.analysis.frames_rows import trials_frame
@@ -176,6 +177,8 @@ def _choice_notes(choice: Choice, trials: Sequence[TrialRecord], split: ScoredSp
             yield f"The members are the seeds of one cell. {_picked(split)}"
         case Named():
             yield f"The members were named one by one. {_picked(split)}"
+        case _:
+            assert_never(choice)
     unfinished = sum(trial.state is not TrialState.COMPLETE for trial in trials)
     if unfinished and not isinstance(choice, Named):
         yield f"{unfinished} of {len(trials)} trials of the sweep are not complete and could not be chosen."

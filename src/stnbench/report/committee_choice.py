@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.store.records import Outcome, TrialRecord
@@ -78,19 +78,27 @@ def choose(
     Raises: SpecError where there are fewer than asked for, where the best are asked for and some were trained on the
         images that would tell, or where several cells are meant; UnknownNameError for no cell.
     """
-    if isinstance(choice, Top):
-        if choice.count > len(candidates):
-            problem = f"a committee of the top {choice.count} was asked for"
-            raise SpecError(problem, remedy=f"{len(candidates)} trials of the sweep are complete")
-        if not all(candidate.trial.spec.has_held_out_images for candidate in candidates):
-            problem = "the best on the validation split were asked for, and split=all trains on its images"
-            raise SpecError(problem, remedy="choose the members by their cell or their identities")
-        ranked = sorted(candidates, key=_by_validation)
-        return [candidate.trial.trial_id for candidate in ranked[: choice.count]]
-    if isinstance(choice, OfCell):
-        cell_id = _find_cell(choice.cell, trials)
-        candidates = [candidate for candidate in candidates if candidate.trial.cell_id == cell_id]
-    return [candidate.trial.trial_id for candidate in candidates]
+    match choice:
+        case Top(count=count):
+            chosen = _best(count, candidates)
+        case OfCell(cell=cell):
+            cell_id = _find_cell(cell, trials)
+            chosen = [candidate for candidate in candidates if candidate.trial.cell_id == cell_id]
+        case Everyone():
+            chosen = list(candidates)
+        case _:
+            assert_never(choice)
+    return [candidate.trial.trial_id for candidate in chosen]
+
+
+def _best(count: int, candidates: Sequence[Candidate]) -> list[Candidate]:
+    if count > len(candidates):
+        problem = f"a committee of the top {count} was asked for"
+        raise SpecError(problem, remedy=f"{len(candidates)} trials of the sweep are complete")
+    if not all(candidate.trial.spec.has_held_out_images for candidate in candidates):
+        problem = "the best on the validation split were asked for, and split=all trains on its images"
+        raise SpecError(problem, remedy="choose the members by their cell or their identities")
+    return sorted(candidates, key=_by_validation)[:count]
 
 
 def _by_validation(candidate: Candidate) -> tuple[float, float]:

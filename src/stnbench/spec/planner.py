@@ -93,13 +93,13 @@ class OptunaPlannerSpec(SamplerSpec):
     options: dict[str, bool | int | float | str | None] = field(default_factory=dict)
 
 
-PlannerSpec = Annotated[
-    GridPlannerSpec | RacingPlannerSpec | RandomPlannerSpec | TpePlannerSpec | Nsga2PlannerSpec | OptunaPlannerSpec,
-    Discriminator("kind"),
-]
+SearchPlannerSpec = RandomPlannerSpec | TpePlannerSpec | Nsga2PlannerSpec | OptunaPlannerSpec
+"""The planners that propose points one by one, from ranges as well."""
+
+PlannerSpec = Annotated[GridPlannerSpec | RacingPlannerSpec | SearchPlannerSpec, Discriminator("kind")]
 
 SAMPLERS = ("random", "tpe", "nsga2", "optuna")
-"""The planners that propose points one by one, from ranges as well."""
+"""The kinds of ``SearchPlannerSpec``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,10 +190,10 @@ class HealthPrunerSpec(Strict):
         require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "at least 0")
 
 
-PrunerSpec = Annotated[
-    AshaPrunerSpec | HyperbandPrunerSpec | MedianPrunerSpec | ThresholdPrunerSpec | HealthPrunerSpec,
-    Discriminator("kind"),
-]
+OptunaPrunerSpec = AshaPrunerSpec | HyperbandPrunerSpec | MedianPrunerSpec
+"""The pruners that Optuna computes."""
+
+PrunerSpec = Annotated[OptunaPrunerSpec | ThresholdPrunerSpec | HealthPrunerSpec, Discriminator("kind")]
 
 
 def _check_halving(min_epochs: int, reduction_factor: int) -> None:

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, assert_never
 
 from torch import nn
 from torch.optim import SGD
 
-from stnbench.spec.trial import OneCycleScheduleSpec, ScheduleSpec, SgdSpec
+from stnbench.spec.trial import ConstantScheduleSpec, OneCycleScheduleSpec, ScheduleSpec, SgdSpec
 
 _FACTOR: Final = "learning_rate_factor"
 """The key of a parameter group that holds its multiple of the learning rate."""
@@ -45,9 +45,13 @@ def learning_rate_at(schedule: ScheduleSpec, *, peak: float, step: int, steps: i
         step: the step, from 0.
         steps: how many steps the whole training has.
     """
-    if isinstance(schedule, OneCycleScheduleSpec):
-        return peak * _one_cycle(step / steps, schedule.warmup_share)
-    return peak
+    match schedule:
+        case ConstantScheduleSpec():
+            return peak
+        case OneCycleScheduleSpec():
+            return peak * _one_cycle(step / steps, schedule.warmup_share)
+        case _:
+            assert_never(schedule)
 
 
 def _one_cycle(progress: float, warmup_share: float) -> float:
