@@ -29,6 +29,7 @@ class Task(IntEnum):
     SLEEP = 109
     SLOW_EPOCHS = 110
     DROP_PIPES = 111
+    SPOIL_DEVICE = 112
 
 
 DURATIONS_S = {Task.WAIT: 60.0, Task.SLEEP: 0.2, Task.DROP_PIPES: 60.0}
@@ -109,6 +110,8 @@ def run_fake_trial(
 def _misbehave(task: Task) -> None:
     if task is Task.FAIL:
         raise ZeroDivisionError("a fake trial fails")
+    if task is Task.SPOIL_DEVICE:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
     if task is Task.OUT_OF_MEMORY:
         raise MemoryError("a fake trial is too large")
     if task is Task.DIE:

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import get_args
 
 import yaml
@@ -64,13 +65,16 @@ def main(arguments: Sequence[str]) -> int:
         print(f"note: {note}", file=sys.stderr)
     spec = resolved.spec
     _require_feasible(spec)
-    prepare_datasets([spec.dataset], data_root=data_root(), source=source)
     engine = SessionOptions(engine=options.engine, slots=1, tracking_uri=tracking_uri(RunsLayout.from_environment()))
-    return _train(spec, overrides, engine, retry_failed=options.retry_failed, as_json=options.json)
+    return _train(spec, overrides, engine, options, source)
 
 
 def _train(
-    spec: TrialSpec, overrides: tuple[Override, ...], engine: SessionOptions, *, retry_failed: bool, as_json: bool
+    spec: TrialSpec,
+    overrides: tuple[Override, ...],
+    engine: SessionOptions,
+    options: argparse.Namespace,
+    source: Path | None,
 ) -> int:
     label = ", ".join(str(item) for item in overrides if item.key != "seed") or "the default trial"
     layout = RunsLayout.from_environment()
@@ -78,10 +82,11 @@ def _train(
         name=f"train-{spec.trial_id}", question=label, seeds=(spec.seed,), twins=False, overrides=overrides
     )
     with open_session(layout, engine) as session:
-        run_options = RunOptions(data_root=data_root(), retry_failed=retry_failed)
+        prepare_datasets([spec.dataset], data_root=data_root(), source=source)
+        run_options = RunOptions(data_root=data_root(), retry_failed=options.retry_failed)
         summary = session.run(sweep, OneTrial(spec, label), run_options)
         session.sync_mirror(sweep, ())
-        _print_outcome(session.store, layout, spec, summary, as_json=as_json)
+        _print_outcome(session.store, layout, spec, summary, as_json=options.json)
     return DONE if summary.complete else SOME_FAILED
 
 

@@ -131,3 +131,7 @@ class CheckpointError(TrainingError):
 
 class EngineError(StnbenchError):
     """Attempts cannot be executed."""
+
+
+class DeviceError(EngineError):
+    """A GPU is not there, or no longer answers."""

@@ -126,6 +126,12 @@ class Engine(ABC):
         Nothing for one that has ended.
         """
 
+    def release(self, slot: Slot) -> None:  # noqa: B027 - an engine that keeps nothing has nothing to give back
+        """Give back what the engine keeps for a slot that runs no attempt: a warm process, and its memory on a GPU.
+
+        Nothing where the slot is at work. The next ``submit`` takes longer.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """End every process: asked first, killed after a grace period."""

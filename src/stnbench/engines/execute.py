@@ -1,5 +1,6 @@
 """Executing one attempt in this process: the only road from an engine to torch, taken inside the worker."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,12 @@ def execute(
             should_stop=should_stop,
         )
     except Exception as error:  # noqa: BLE001 - every failure of a trial is a row, of whatever kind
-        send(Failed(token=launch.token, failure=classify(error)))
+        ended: EngineEvent = Failed(token=launch.token, failure=classify(error))
     else:
-        send(Stopped(token=launch.token) if result is None else Finished(token=launch.token))
+        ended = Stopped(token=launch.token) if result is None else Finished(token=launch.token)
+    # Before anybody hears of the end: the trial that comes next, here or beside, finds the memory free.
+    if "torch" in sys.modules:
+        from stnbench.training.device import release_memory
+
+        release_memory(device)
+    send(ended)

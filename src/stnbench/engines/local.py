@@ -11,9 +11,10 @@ from typing_extensions import override
 
 from stnbench.core.errors import EngineError
 from stnbench.core.files import writable_folder
-from stnbench.engines.base import Engine, EngineEvent, Epoch, Launch, Lost, Slot
+from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Launch, Lost, Slot
 from stnbench.engines.process import WorkerProcess, worker_command
 from stnbench.engines.protocol import Stop
+from stnbench.spec.result import FailureKind
 
 GRACE_S = 5.0
 """How long a worker may take to end after SIGTERM before it is killed."""
@@ -89,6 +90,12 @@ class LocalEngine(Engine):
             worker.kill_at_s = self._clock() + self._grace_s
 
     @override
+    def release(self, slot: Slot) -> None:
+        worker = self._workers.get(slot.name)
+        if worker is not None and worker.launch is None:
+            self._bury(worker)
+
+    @override
     def close(self) -> None:
         workers = list(self._workers.values())
         for worker in workers:
@@ -124,6 +131,8 @@ class LocalEngine(Engine):
             self._events.append(event)
             if not isinstance(event, Epoch):
                 worker.launch = None
+            if isinstance(event, Failed) and _is_spoilt_by(event.failure.kind, worker.slot):
+                is_closed = True
         if is_closed:
             self._bury(worker)
 
@@ -141,3 +150,12 @@ class LocalEngine(Engine):
     def _forget(self, worker: WorkerProcess) -> None:
         self._workers.pop(worker.slot.name, None)
         self._selector.unregister(worker.fileno())
+
+
+def _is_spoilt_by(kind: FailureKind, slot: Slot) -> bool:
+    """Whether a worker is ended after a failure of its attempt, and the slot's next attempt gets a fresh process.
+
+    After an error of CUDA every further call of the process fails with it; memory that was short stays in pieces. A bug
+    on a GPU may be either in disguise: a kernel's assertion spoils the context as well.
+    """
+    return kind in (FailureKind.DEVICE, FailureKind.OUT_OF_MEMORY) or (kind is FailureKind.BUG and slot.is_cuda)

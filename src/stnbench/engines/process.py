@@ -12,8 +12,16 @@ from stnbench.core.cores import available_cores
 from stnbench.core.files import tail, write_all
 from stnbench.engines.base import EngineEvent, Launch, Slot
 from stnbench.engines.protocol import Message, decode, encode
+from stnbench.engines.slots import BY_PCI_BUS, ORDER_VARIABLE, VISIBLE_VARIABLE
 
 _READ_SIZE = 1 << 16
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "TORCHINDUCTOR_COMPILE_THREADS",  # else each worker starts as many compilers as the machine has cores
+)
 
 
 class WorkerProcess:
@@ -107,8 +115,9 @@ def worker_command() -> tuple[str, ...]:
 
 def worker_environment(slot: Slot, environment: dict[str, str]) -> dict[str, str]:
     """The environment of a worker: it sees one device, and every library keeps to its thread budget."""
-    environment["CUDA_VISIBLE_DEVICES"] = slot.device if slot.is_cuda else "-1"
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    environment[VISIBLE_VARIABLE] = slot.device if slot.is_cuda else "-1"
+    environment.setdefault(ORDER_VARIABLE, BY_PCI_BUS)  # slots are numbered as nvidia-smi does it
+    for variable in _THREAD_VARIABLES:
         environment[variable] = str(slot.threads)
     # Threads that wait by spinning starve their neighbours where trials share cores: 5 times slower, measured. A trial
     # that has all cores to itself is a fifth quicker when it does.

@@ -145,6 +145,13 @@ class RayEngine(Engine):
             self._withdraw(token)
 
     @override
+    def release(self, slot: Slot) -> None:
+        host = next((host for host in self._hosts if host.is_free and host.share.name == slot.name), None)
+        if host is not None:
+            with contextlib.suppress(RayError):
+                ray.wait([host.actor.release.remote()], timeout=ANSWER_S)
+
+    @override
     def close(self) -> None:
         if self._is_closed:
             return

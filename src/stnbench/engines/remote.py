@@ -129,6 +129,10 @@ class SlotHost:
         """End the attempt's process now."""
         self._engine.kill(token)
 
+    def release(self) -> None:
+        """End the worker where it is idle, so that its memory is free."""
+        self._engine.release(self._slot)
+
     def close(self) -> None:
         """End the worker and remove the scratch folder."""
         self._engine.close()

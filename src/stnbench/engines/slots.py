@@ -1,14 +1,52 @@
-"""Which slots this machine offers: decided before anything starts, never found by looking for a free GPU."""
+"""Which slots this machine offers: decided before anything starts, never found by looking for a free GPU.
 
+What CUDA sees is decided by ``CUDA_VISIBLE_DEVICES`` and the driver; both are read here without torch, so that a wrong
+setting ends a command before it writes anything. GPUs are numbered as ``nvidia-smi`` numbers them, by their place on
+the PCI bus: workers are started with ``CUDA_DEVICE_ORDER=PCI_BUS_ID`` unless the user chose another order.
+"""
+
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import psutil
 
-from stnbench.core.errors import SpecError
+from stnbench.core.errors import EngineError, SpecError
 from stnbench.engines.base import Slot
+from stnbench.spec.compute import COMPUTE_VARIABLE, ComputeOptions
+
+VISIBLE_VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
+ORDER_VARIABLE: Final = "CUDA_DEVICE_ORDER"
+BY_PCI_BUS: Final = "PCI_BUS_ID"
+
+DRIVER_TIMEOUT_S: Final = 20.0
+"""How long ``nvidia-smi`` may take; with many GPUs and no persistence daemon it takes seconds."""
+
+MIG_MIB_A_GB: Final = 900.0
+"""Memory that a MIG slice has at least for each GB of its profile's name: 4,864 MiB for ``1g.5gb``."""
+
+_DRIVERS: Final[Mapping[int, int]] = {13: 580, 12: 525, 11: 450}
+"""The oldest driver branch that runs each major version of CUDA (CUDA Compatibility, tables of minor versions)."""
+
+_WHEELS: Final[Mapping[int, str]] = {13: "cu130", 12: "cu126"}
+"""The choices of ``make setup TORCH=...`` by major version of CUDA."""
+
+_CPU_REMEDY: Final = f"or set {VISIBLE_VARIABLE}=-1 to train on the CPU"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Gpu:
+    """A GPU, or a slice of one, as the driver lists it; ``memory_mib`` is None where the driver does not say."""
+
+    index: str
+    uuid: str
+    memory_mib: float | None
 
 
 def plan_slots(
@@ -32,7 +70,12 @@ def plan_slots(
         shares = [(gpu, share) for share in range(per_gpu) for gpu in gpus][:slots]
         threads = max(1, cores // len(shares))
         return tuple(
-            Slot(name=f"gpu{gpu}.{share}", device=gpu, threads=threads, memory_mib=(memory_mib or {}).get(gpu))
+            Slot(
+                name=f"gpu{_file_name(gpu)}.{share}",
+                device=gpu,
+                threads=threads,
+                memory_mib=(memory_mib or {}).get(gpu),
+            )
             for gpu, share in shares
         )
     count = slots or cores
@@ -42,35 +85,191 @@ def plan_slots(
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """GPUs by index or UUID: those that CUDA_VISIBLE_DEVICES names, else all that the driver lists, else none."""
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        named = [name.strip() for name in visible.split(",")]
-        # CUDA itself ignores everything from the first invalid entry on, and -1 is the usual one.
-        return tuple(named[: named.index("-1")] if "-1" in named else [name for name in named if name])
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    return tuple(_ask_driver(tool, "index"))
+    """The GPUs that CUDA sees, named as ``CUDA_VISIBLE_DEVICES`` names them.
+
+    Those that the variable names, up to the first entry that names no device (``-1``, or Slurm's ``NoDevFiles``), as
+    CUDA reads it; without the variable all that the driver lists, of a GPU divided by MIG each slice.
+
+    Raises: SpecError where a GPU is named twice, or one that the driver does not have; EngineError where the driver
+    does not answer.
+    """
+    visible = environment.get(VISIBLE_VARIABLE)
+    if visible is None:
+        return _all_devices()
+    names = _device_names(visible)
+    listed = _list_gpus() if names else ()
+    found: dict[str, str] = {}
+    for name in names:
+        identity = _identity(name, listed, visible)
+        if identity in found.values():
+            raise SpecError(
+                f"{VISIBLE_VARIABLE} is '{visible}', which names the GPU {name} twice",
+                remedy="name each GPU once, and let several trials share it with --slots-per-gpu",
+            )
+        found[name] = identity
+    return tuple(found)
 
 
-def device_memory_mib(gpus: Sequence[str]) -> dict[str, float]:
-    """All memory of the named GPUs, where the driver tells, and of this machine as that of ``cpu``."""
+def device_memory_mib(gpus: Sequence[str], environment: Mapping[str, str] = os.environ) -> dict[str, float]:
+    """All memory of the named GPUs, where the driver tells, and of this machine as that of ``cpu``.
+
+    Raises: EngineError where the driver does not answer.
+    """
     memory = {"cpu": psutil.virtual_memory().total / (1 << 20)}
-    tool = shutil.which("nvidia-smi")
-    for line in _ask_driver(tool, "index,uuid,memory.total") if gpus and tool else ():
-        index, uuid, total = (field.strip() for field in line.split(","))
-        memory |= {name: float(total) for name in (index, uuid) if name in gpus}
+    listed = (*_list_gpus(), *_list_slices()) if gpus else ()
+    is_by_bus = environment.get(ORDER_VARIABLE, BY_PCI_BUS) == BY_PCI_BUS
+    for name in gpus:
+        known = [gpu for gpu in listed if _is_named(gpu, name)]
+        if name.isdecimal() and not is_by_bus:  # which card CUDA counts as this one is not known here
+            known = list(listed) if len({gpu.memory_mib for gpu in listed}) == 1 else []
+        if known and (total := known[0].memory_mib) is not None:
+            memory[name] = total
     return memory
 
 
-def _ask_driver(tool: str, fields: str) -> list[str]:
-    """A line a GPU; none where the driver does not answer."""
-    listed = subprocess.run(  # noqa: S603 - the driver's own tool, no input of ours
-        [tool, f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
+def require_computable(gpus: Sequence[str], environment: Mapping[str, str] = os.environ) -> None:
+    """Check, without importing torch, what would otherwise fail every trial of a sweep.
+
+    Raises: UnknownNameError for an option of ``STNBENCH_COMPUTE`` that does not exist; EngineError where one needs a
+    GPU and none is there, where torch was built without CUDA, or where the driver is older than torch's CUDA needs.
+    """
+    compute = ComputeOptions.from_environment(environment)
+    if not gpus:
+        if compute.cuda_graphs:
+            problem = f"{COMPUTE_VARIABLE} asks for cuda_graphs, and no GPU is visible"
+            raise EngineError(problem, remedy=f"take cuda_graphs out of {COMPUTE_VARIABLE}, or run on a GPU")
+        return
+    torch_file = _torch_version_file()
+    if torch_file is None:
+        return
+    built_for = re.search(r"^cuda\b[^=\n]*=\s*'(\d+)\.(\d+)'", torch_file, re.MULTILINE)
+    if built_for is None:
+        problem = f"{len(gpus)} GPUs are visible, and this torch was built without CUDA"
+        raise EngineError(problem, remedy=f"make setup TORCH=cu130 (driver 580 or newer) or cu126, {_CPU_REMEDY}")
+    _require_driver(int(built_for[1]), f"{built_for[1]}.{built_for[2]}")
+
+
+def _require_driver(major: int, version: str) -> None:
+    driver = driver_version()
+    branch = int(driver.partition(".")[0]) if driver else 0
+    needed = _DRIVERS.get(major)
+    if needed is None or branch >= needed or branch < min(_DRIVERS.values()):
+        return  # a version that this table does not know is left to CUDA itself
+    runs = max((cuda for cuda, oldest in _DRIVERS.items() if branch >= oldest), default=None)
+    wheel = _WHEELS.get(runs) if runs else None
+    other = f"make setup TORCH={wheel}, " if wheel else ""
+    raise EngineError(
+        f"the NVIDIA driver {driver} supports CUDA {runs} at most, and this torch was built for CUDA {version}",
+        remedy=f"{other}a driver of {needed} or newer, {_CPU_REMEDY}",
     )
+
+
+def _device_names(visible: str) -> list[str]:
+    """The entries of ``CUDA_VISIBLE_DEVICES`` up to the first that names no device."""
+    names: list[str] = []
+    for entry in visible.split(","):
+        name = entry.strip()
+        if not (name.isdecimal() or name.startswith(("GPU-", "MIG-"))):
+            break
+        names.append(name)
+    return names
+
+
+def _all_devices() -> tuple[str, ...]:
+    """Every GPU by its index, and every slice of those that MIG divides by its name."""
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    indices = [line.strip() for line in _ask_driver("--query-gpu=index", "--format=csv,noheader,nounits")]
+    slices = _list_slices() if indices else ()
+    divided = {gpu.index for gpu in slices}
+    return tuple(
+        name
+        for index in indices
+        for name in ([gpu.uuid for gpu in slices if gpu.index == index] if index in divided else [index])
+    )
+
+
+def _identity(name: str, listed: Sequence[_Gpu], visible: str) -> str:
+    """What two names of one GPU share: its UUID where the driver knows it.
+
+    Raises: SpecError where the driver lists its GPUs, and this is none of them, or may be several.
+    """
+    if name.startswith("MIG-") or not listed:
+        return name
+    known = [gpu for gpu in listed if _is_named(gpu, name)]
+    if len(known) == 1:
+        return known[0].uuid or known[0].index
+    what = "could be several GPUs" if known else "is no GPU of this machine"
+    there = ", ".join(f"{gpu.index} ({gpu.uuid})" if gpu.uuid else gpu.index for gpu in listed)
+    raise SpecError(f"{VISIBLE_VARIABLE} is '{visible}', and {name} {what}", remedy=f"the driver lists {there}")
+
+
+def _is_named(gpu: _Gpu, name: str) -> bool:
+    """Whether a name is the GPU's index, its UUID, or the beginning of it."""
+    return gpu.index == name if name.isdecimal() else bool(gpu.uuid) and gpu.uuid.startswith(name)
+
+
+def _list_gpus() -> tuple[_Gpu, ...]:
+    """The GPUs with their memory; none where there is no driver."""
+    found = []
+    for line in _ask_driver("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"):
+        index, uuid, total = [*(field.strip() for field in line.split(",")), "", ""][:3]
+        # Of a GPU that shares the machine's memory, and of some virtual ones, the driver says [N/A].
+        is_number = re.fullmatch(r"\d+(\.\d+)?", total) is not None
+        found.append(_Gpu(index=index, uuid=uuid, memory_mib=float(total) if is_number else None))
+    return tuple(found)
+
+
+def _list_slices() -> tuple[_Gpu, ...]:
+    """The slices of GPUs that MIG divides, each with its GPU's index."""
+    found, index = [], ""
+    for line in _ask_driver("-L"):
+        if gpu := re.match(r"GPU (\d+):", line):
+            index = gpu[1]
+        elif part := re.match(r"\s+MIG\s+(\S+)\s.*\(UUID: (MIG-[^)]+)\)", line):
+            size = re.search(r"(\d+)gb", part[1])
+            memory_mib = int(size[1]) * MIG_MIB_A_GB if size else None
+            found.append(_Gpu(index=index, uuid=part[2], memory_mib=memory_mib))
+    return tuple(found)
+
+
+def driver_version() -> str:
+    """The version of the NVIDIA driver, for example ``580.65.06``; empty where there is none.
+
+    Raises: EngineError where the driver does not answer.
+    """
+    lines = _ask_driver("--query-gpu=driver_version", "--format=csv,noheader,nounits")
+    version = lines[0].strip() if lines else ""
+    return version if re.fullmatch(r"\d+(\.\d+)*", version) else ""
+
+
+def _ask_driver(*arguments: str) -> list[str]:
+    """The lines that the driver's tool prints; none where there is no driver, or it has no GPU.
+
+    Raises: EngineError where the tool does not answer in time: a trial on such a machine would not either.
+    """
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    try:
+        listed = subprocess.run(  # noqa: S603 - the driver's own tool, no input of ours
+            [tool, *arguments], capture_output=True, text=True, timeout=DRIVER_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        problem = f"the NVIDIA driver does not answer: nvidia-smi took longer than {DRIVER_TIMEOUT_S:g} s"
+        raise EngineError(problem, remedy=f"see dmesg, and restart the machine, {_CPU_REMEDY}") from error
+    except OSError as error:
+        raise EngineError(f"{tool} cannot be run ({error})", remedy=f"mend the driver, {_CPU_REMEDY}") from error
     return listed.stdout.splitlines() if listed.returncode == 0 else []
+
+
+def _torch_version_file() -> str | None:
+    """The text of ``torch/version.py``, which says what torch was built for; None where it is not found."""
+    found = importlib.util.find_spec("torch")
+    file = Path(found.origin).with_name("version.py") if found and found.origin else None
+    return file.read_text() if file is not None and file.is_file() else None
+
+
+def _file_name(device: str) -> str:
+    """A device's name as part of a file's name: old names of MIG slices have slashes in them."""
+    return re.sub(r"[^\w.-]+", "_", device)

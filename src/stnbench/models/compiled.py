@@ -29,6 +29,8 @@ def compile_network(network: StnClassifier, compute: ComputeOptions, device: tor
             remedy="take cuda_graphs out of STNBENCH_COMPUTE, or run on a GPU",
         )
     if compute.compiles:
+        # Beyond its limit of compilations torch would run a part as it is, and say so in a log alone.
+        torch._dynamo.config.fail_on_recompile_limit_hit = True  # noqa: SLF001 - where torch documents it
         mode = "reduce-overhead" if compute.cuda_graphs else None
         for part in compiled_parts(network):
             cast("Any", part).forward = torch.compile(part.forward, backend=BACKEND, mode=mode)

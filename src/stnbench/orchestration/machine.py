@@ -60,6 +60,7 @@ class _Trial:
     failures: Counter[FailureKind] = field(default_factory=Counter)
     needs_device_alone: bool = False
     micro_batches: int = 1
+    furthest_epoch: int = 0
     not_before_s: float = float("-inf")
     history: list[str] = field(default_factory=list)
 
@@ -87,6 +88,7 @@ class Machine:
         self._running: dict[str, _Attempt] = {}
         self._bugs: Counter[str] = Counter()
         self._troubles = 0
+        self._without_device: set[str] = set()
         self._paused_until_s = float("-inf")
         self._admission = Admission(self._slots)
         self._now_s = 0.0
@@ -137,8 +139,11 @@ class Machine:
         return ()
 
     def _get_further(self, event: EpochEnded) -> tuple[Command, ...]:
-        self._trials[self._attempt(event.token).trial_id].failures.clear()
-        self._troubles = 0
+        trial = self._trials[self._attempt(event.token).trial_id]
+        if event.epoch > trial.furthest_epoch:  # one that repeats epochs after a failure gets no further
+            trial.furthest_epoch = event.epoch
+            trial.failures.clear()
+        self._end_trouble()
         return ()
 
     def _prune(self, event: PruneAsked) -> tuple[Command, ...]:
@@ -147,7 +152,7 @@ class Machine:
 
     def _finish(self, event: AttemptFinished) -> tuple[Command, ...]:
         self._bugs.clear()
-        self._troubles = 0
+        self._end_trouble()
         self._leave(event.token, TrialState.COMPLETE, "finished")
         return (RecordComplete(token=event.token),)
 
@@ -155,7 +160,7 @@ class Machine:
         attempt = self._attempt(event.token)
         trial = self._trials[attempt.trial_id]
         failure = self._judge(event.failure, attempt)
-        if failure.kind is FailureKind.INFRASTRUCTURE:
+        if self._is_of_machine(failure, attempt.trial_id):
             self._hold_back(attempt)
         trial.failures[failure.kind] += 1
         retry = next_try(failure.kind, trial.failures[failure.kind])
@@ -163,7 +168,8 @@ class Machine:
             self._prepare(trial, retry)
         is_open = retry is not None or self._is_in_trouble(failure) or (bool(self.stop_reason) and _is_killed(failure))
         state = TrialState.PLANNED if is_open else TrialState.FAILED
-        self._leave(event.token, state, f"failed ({failure.kind})")
+        # After a failure of the device another trial is next: where that fails as well, it is the machine.
+        self._leave(event.token, state, f"failed ({failure.kind})", at_once=failure.kind is not FailureKind.DEVICE)
         attempt_state = AttemptState.LOST if _is_killed(failure) else AttemptState.FAILED
         record = RecordEnd(token=event.token, attempt_state=attempt_state, trial_state=state, failure=failure)
         return (record, *self._break(failure))
@@ -178,9 +184,21 @@ class Machine:
             if self._troubles > 1:
                 self._paused_until_s = self._now_s + infrastructure_wait_s(self._troubles - 1)
 
+    def _is_of_machine(self, failure: Failure, trial_id: str) -> bool:
+        """Whether no trial is to blame: of a GPU's failures, where a second trial meets one and none got on between."""
+        if failure.kind is FailureKind.DEVICE:
+            self._without_device.add(trial_id)
+            return len(self._without_device) > 1
+        return failure.kind is FailureKind.INFRASTRUCTURE
+
     def _is_in_trouble(self, failure: Failure) -> bool:
         """Whether waiting has not helped: then it takes a person, and no trial is to blame."""
-        return failure.kind is FailureKind.INFRASTRUCTURE and self._troubles > 1 + TROUBLES_MAX
+        kinds = (FailureKind.INFRASTRUCTURE, FailureKind.DEVICE)
+        return failure.kind in kinds and self._troubles > 1 + TROUBLES_MAX
+
+    def _end_trouble(self) -> None:
+        self._troubles = 0
+        self._without_device.clear()
 
     def _prepare(self, trial: _Trial, retry: Retry) -> None:
         """What a trial has learnt of its memory it keeps: a later failure of another kind does not undo it."""
@@ -262,16 +280,16 @@ class Machine:
         trial.history.append(f"launched in {slot.name} as {token}")
         alone = trial.needs_device_alone
         self._running[token] = _Attempt(trial_id=trial_id, slot=slot, started_s=self._now_s, alone=alone)
-        return LaunchTrial(trial_id=trial_id, token=token, slot=slot, micro_batches=trial.micro_batches)
+        return LaunchTrial(trial_id=trial_id, token=token, slot=slot, micro_batches=trial.micro_batches, alone=alone)
 
-    def _leave(self, token: str, state: TrialState, why: str) -> None:
+    def _leave(self, token: str, state: TrialState, why: str, *, at_once: bool = True) -> None:
         attempt = self._attempt(token)
         del self._running[token]
         trial = self._trials[attempt.trial_id]
         trial.state = state
         trial.history.append(why)
         if state is TrialState.PLANNED:
-            self._queue.appendleft(attempt.trial_id)
+            (self._queue.appendleft if at_once else self._queue.append)(attempt.trial_id)
 
     def _attempt(self, token: str) -> _Attempt:
         if token not in self._running:

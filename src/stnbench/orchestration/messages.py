@@ -25,9 +25,13 @@ class PeakMemoryLearnt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochEnded:
-    """An attempt got further: its next failure is the first of its kind."""
+    """An attempt ended an epoch, counted from 1 over the whole training.
+
+    Where its trial never got so far before, its next failure is the first of its kind.
+    """
 
     token: str
+    epoch: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,12 +95,16 @@ Event = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchTrial:
-    """Begin an attempt in a slot, each batch computed in so many parts."""
+    """Begin an attempt in a slot, each batch computed in so many parts.
+
+    With ``alone``, idle workers of the same device are ended first: what they keep is memory that this attempt needs.
+    """
 
     trial_id: str
     token: str
     slot: Slot
     micro_batches: int = 1
+    alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

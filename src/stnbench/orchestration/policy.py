@@ -29,6 +29,9 @@ RETRIES: dict[FailureKind, RetryPolicy] = {
     # The machine's doing, not the trial's; a trial that kills its worker each time must end all the same. Eight,
     # because a worker takes seconds to start, and what kills it may come again in the meantime, as injected faults do.
     FailureKind.KILLED: RetryPolicy(retries=8),
+    # A GPU that fell off the bus, or a context that a kernel spoilt: the worker is ended, and a fresh one tried. Where
+    # one trial after another fails so, it is the machine, as below.
+    FailureKind.DEVICE: RetryPolicy(retries=8),
     # A full disk or a file server that is away: it takes a person or another program to mend it. A minute in all. Where
     # others fail as well nothing begins meanwhile, and if none has got on by then, the sweep ends and no trial fails.
     FailureKind.INFRASTRUCTURE: RetryPolicy(retries=6, first_wait_s=1.0),

@@ -180,7 +180,7 @@ class Runner:
         token = attempt.record.token
         self._store.add_epoch(token, attempt.epochs[-1])
         self._running[token] = attempt
-        self._handle(EpochEnded(token=token))
+        self._handle(EpochEnded(token=token, epoch=attempt.epochs[-1].epoch))
         for observer in self._observers:
             observer.epoch_ended(attempt)
         if self._asking.should_prune(attempt):
@@ -264,6 +264,10 @@ class Runner:
             resume_from=self._resumed_from(trial, record.number),
             micro_batches=command.micro_batches,
         )
+        if command.alone:
+            for other in self._engine.slots:
+                if other.device == command.slot.device and other.name != command.slot.name:
+                    self._engine.release(other)
         self._engine.submit(command.slot, launch)
         for observer in self._observers:
             observer.launched(attempt)

@@ -20,7 +20,7 @@ from stnbench.engines.base import Engine
 from stnbench.engines.calibrate import measure_choice, recall_choice, remember_choice
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
-from stnbench.engines.slots import device_memory_mib, plan_slots, visible_gpus
+from stnbench.engines.slots import device_memory_mib, plan_slots, require_computable, visible_gpus
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.lock import orchestrator_lock
 from stnbench.orchestration.mirroring import Mirror
@@ -168,8 +168,10 @@ class Session:
 def open_session(layout: RunsLayout, options: SessionOptions) -> Iterator[Session]:
     """The one session that may write this runs folder, for the block.
 
-    Raises: FolderError, StoreBusyError, StoreError or StoreVersionError.
+    Raises: FolderError, StoreBusyError, StoreError or StoreVersionError; before anything is written EngineError or
+    SpecError where the machine cannot compute as it is asked to.
     """
+    require_computable(() if options.engine == "ray" else visible_gpus())
     writable_folder(layout.root, "runs", remedy=f"set {RUNS_VARIABLE} to a folder you can write")
     identity = ProcessIdentity.current()
     holder = identity.title

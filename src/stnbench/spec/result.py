@@ -15,6 +15,7 @@ class FailureKind(StrEnum):
     DIVERGED = "diverged"
     TIMEOUT = "timeout"
     KILLED = "killed"
+    DEVICE = "device"
     INFRASTRUCTURE = "infrastructure"
     INVALID = "invalid"
     BUG = "bug"

@@ -1,6 +1,8 @@
 """The device of a trial: parsed, prepared, synchronised, measured."""
 
+import contextlib
 import ctypes
+import gc
 import os
 import platform
 import re
@@ -13,7 +15,7 @@ from typing import Literal
 import psutil
 import torch
 
-from stnbench.core.errors import EngineError, SpecError
+from stnbench.core.errors import DeviceError, SpecError
 
 MIB = 1 << 20
 
@@ -68,7 +70,7 @@ def prepare_device(device: DeviceSpec) -> torch.device:
     deterministic algorithm gives a warning.
     Call it before the first tensor is computed: a pool of threads keeps the settings it started with.
 
-    Raises: EngineError where the GPU is not there.
+    Raises: DeviceError where the GPU is not there.
     """
     torch.set_num_threads(device.threads)
     torch.set_flush_denormal(True)
@@ -100,7 +102,7 @@ def _prepare_cuda(device: DeviceSpec) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first handle of cuBLAS is made
     count = torch.cuda.device_count()
     if device.index >= count:
-        raise EngineError(f"the device {device} is not there", remedy=f"torch sees {count} GPUs here; use cpu or less")
+        raise DeviceError(f"the device {device} is not there", remedy=f"torch sees {count} GPUs here; use cpu or less")
     torch.cuda.init()  # type: ignore[no-untyped-call] # torch leaves it untyped
     torch.cuda.set_device(device.index)
     torch.backends.cudnn.benchmark = False  # its choice of algorithm depends on timing
@@ -113,6 +115,19 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given; on the CPU that is always so."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def release_memory(device: str) -> None:
+    """Give back what an ended trial left: cycles of compiled parts and hooks, and what torch keeps of a GPU's memory.
+
+    It never fails: after an error of CUDA every call of the process does, and the error has been told.
+    """
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
+    gc.collect()
+    if device != "cpu" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call] # torch leaves it untyped
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
 
 
 def device_name(device: DeviceSpec) -> str:

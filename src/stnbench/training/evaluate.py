@@ -61,11 +61,11 @@ def evaluate(model: Model, images: DeviceImages, indices: Tensor) -> Evaluation:
     with _at_rest(model), units.watching():
         for batch in torch.split(indices, _BATCH):
             explained = model.explain_rows(images, batch)
+            watch.add(explained.transformers, None if images.poses is None else images.poses[batch])
             logits = _over_views(model, images, batch, explained.logits)
             losses.append(functional.cross_entropy(logits, images.labels[batch], reduction="sum").double())
             predictions.append(logits.argmax(dim=1))
             probabilities.append(logits.softmax(dim=1).half())
-            watch.add(explained.transformers, None if images.poses is None else images.poses[batch])
     predicted = torch.cat(predictions)
     return Evaluation(
         loss=float(torch.stack(losses).sum()) / len(indices),

@@ -4,7 +4,7 @@ import errno
 import traceback
 from collections.abc import Iterator
 
-from stnbench.core.errors import DivergedError, SpecError
+from stnbench.core.errors import DeviceError, DivergedError, SpecError
 from stnbench.spec.result import Failure, FailureKind
 
 TRACEBACK_LIMIT = 8_000
@@ -20,6 +20,53 @@ OUT_OF_MEMORY_TEXTS = (
     "alloc_failed",
 )
 """What torch, cuDNN and cuBLAS say in a RuntimeError."""
+
+_NO_HANDLE = "_status_not_initialized"
+"""What cuBLAS, cuDNN and cuSOLVER say where the memory of the GPU does not suffice for their handle."""
+
+DEVICE_TEXTS = (
+    # A kernel went wrong; the context of the process is lost with it.
+    "an illegal memory access was encountered",
+    "an illegal instruction was encountered",
+    "misaligned address",
+    "invalid program counter",
+    "operation not supported on global/shared address space",
+    "hardware stack error",
+    "unspecified launch failure",
+    "the launch timed out and was terminated",
+    "_status_execution_failed",
+    "_status_internal_error",
+    "_status_mapping_error",
+    # The GPU or the way to it.
+    "uncorrectable ecc error",
+    "uncorrectable nvlink error",
+    "gpu is lost",
+    "has fallen off the bus",
+    "gpu requires reset",
+    "devices are busy or unavailable",
+    "device(s) is/are busy or unavailable",
+    "no cuda-capable device is detected",
+    "no cuda gpus are available",
+    "invalid device ordinal",
+    "cuda unknown error",
+    "cuda error: unknown error",
+    "cuda error: initialization error",
+    "system not yet initialized",
+    "system has unsupported display driver",
+    "driver shutting down",
+    "no kernel image is available",
+    "found no nvidia driver",
+    "nvidia driver on your system is too old",
+    "driver version is insufficient",
+    "mps client failed to connect",
+    "mps server",
+    "mps client",
+    "resources required to support device connections have been exhausted",
+)
+"""What CUDA, cuDNN and cuBLAS say in a RuntimeError of torch where a GPU or a process's context on it is lost.
+
+Texts of cudaGetErrorString; "device-side assert triggered" and wrong arguments are not among them, for they are bugs.
+"""
 
 
 INFRASTRUCTURE_ERRORS = frozenset(
@@ -71,6 +118,8 @@ def _kind(error: BaseException) -> FailureKind | None:
         return FailureKind.INVALID
     if _is_out_of_memory(error):
         return FailureKind.OUT_OF_MEMORY
+    if _is_device(error):
+        return FailureKind.DEVICE
     return FailureKind.INFRASTRUCTURE if _is_infrastructure(error) else None
 
 
@@ -85,4 +134,12 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):  # torch's, without importing torch
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(sign in text for sign in OUT_OF_MEMORY_TEXTS)
+    return isinstance(error, RuntimeError) and any(sign in text for sign in (*OUT_OF_MEMORY_TEXTS, _NO_HANDLE))
+
+
+def _is_device(error: BaseException) -> bool:
+    """The GPU, its driver, or this process's context on it: the same trial may well run in a fresh process."""
+    if isinstance(error, DeviceError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in text for sign in DEVICE_TEXTS)

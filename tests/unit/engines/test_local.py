@@ -13,7 +13,7 @@ import psutil
 import pytest
 from fake_trials import Task, fake_spec
 
-from stnbench.engines.base import EngineEvent, Epoch, Finished, Launch, Lost, Slot
+from stnbench.engines.base import EngineEvent, Epoch, Failed, Finished, Launch, Lost, Slot
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.process import worker_environment
 
@@ -71,6 +71,55 @@ def test_a_worker_is_warm_for_its_next_trial(engine: LocalEngine, tmp_path: Path
         endings(engine, 1)
 
     assert len(pids) == 1
+
+
+def pids(engine: LocalEngine) -> dict[str, int]:
+    """The process of each slot that has one."""
+    return {name: worker.pid for name, worker in engine._workers.items()}
+
+
+@pytest.mark.parametrize(
+    ("task", "device", "is_ended"),
+    [
+        (Task.SPOIL_DEVICE, "cpu", True),
+        (Task.OUT_OF_MEMORY, "cpu", True),
+        (Task.FAIL, "cpu", False),
+        (Task.FAIL, "0", True),
+        (Task.FINISH, "0", False),
+    ],
+)
+def test_a_worker_whose_device_may_be_spoilt_is_replaced(
+    tmp_path: Path, task: Task, device: str, is_ended: bool
+) -> None:
+    """After an error of CUDA or of memory, and after a bug on a GPU, the next attempt gets a fresh process."""
+    slot = Slot(name="slot", device=device, threads=1)
+    engine = LocalEngine([slot], tmp_path / "logs", command=FAKE_WORKER, grace_s=1.0)
+    engine.submit(slot, launch(tmp_path, task, "a"))
+    before = pids(engine)["slot"]
+    ending = endings(engine, 1)["a"]
+    engine.submit(slot, launch(tmp_path, Task.FINISH, "b"))
+    after = pids(engine)["slot"]
+    assert endings(engine, 1) == {"b": Finished(token="b")}
+    engine.close()
+
+    assert isinstance(ending, Finished if task is Task.FINISH else Failed)
+    assert (before != after) == is_ended
+    assert psutil.pid_exists(before) is False
+
+
+def test_an_idle_worker_is_released_and_one_at_work_is_not(engine: LocalEngine, tmp_path: Path) -> None:
+    """Its memory is free when the call returns; the slot works again with a new process."""
+    engine.submit(SLOTS[0], launch(tmp_path, Task.FINISH, "a"))
+    engine.submit(SLOTS[1], launch(tmp_path, Task.SLEEP, "b"))
+    before = pids(engine)
+    assert endings(engine, 1) == {"a": Finished(token="a")}
+    for slot in SLOTS:
+        engine.release(slot)
+    assert pids(engine) == {"cpu1": before["cpu1"]}
+    assert psutil.pid_exists(before["cpu0"]) is False
+    assert endings(engine, 1) == {"b": Finished(token="b")}
+    engine.submit(SLOTS[0], launch(tmp_path, Task.FINISH, "c"))
+    assert endings(engine, 1) == {"c": Finished(token="c")}
 
 
 def test_killing_an_attempt_ends_it_alone(engine: LocalEngine, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_a_trial_that_alone_is_in_trouble_fails_of_it() -> None:
     it.handle(TrialsPlanned(trial_ids=("bad", "good")))
     now_s = 0.0
     while it.state_of("bad") is not TrialState.FAILED:
-        it.handle(EpochEnded(token="s-2"))
+        it.handle(EpochEnded(token="s-2", epoch=int(now_s) + 1))
         token = next((token for token, trial in it.running.items() if trial == "bad"), None)
         if token is not None:
             it.handle(AttemptFailed(token=token, failure=failure(FailureKind.INFRASTRUCTURE)))
@@ -227,10 +227,68 @@ def test_a_trial_that_gets_further_starts_counting_anew() -> None:
     it = machine(slots=1)
     it.handle(TrialsPlanned(trial_ids=("a",)))
     for number in range(1, 3 * RETRIES[FailureKind.KILLED].retries):
-        it.handle(EpochEnded(token=f"s-{number}"))
+        it.handle(EpochEnded(token=f"s-{number}", epoch=number))
         it.handle(AttemptFailed(token=f"s-{number}", failure=failure(FailureKind.KILLED)))
 
     assert it.state_of("a") is TrialState.RUNNING
+
+
+def test_a_trial_that_repeats_epochs_gets_no_further() -> None:
+    """Killed before its checkpoint was due, it ends the first epoch again each time: its retries come to an end."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    for number in range(1, RETRIES[FailureKind.KILLED].retries + 3):
+        it.handle(EpochEnded(token=f"s-{number}", epoch=1))
+        it.handle(AttemptFailed(token=f"s-{number}", failure=failure(FailureKind.KILLED)))
+        if it.state_of("a") is TrialState.FAILED:
+            break
+
+    assert number == RETRIES[FailureKind.KILLED].retries + 1
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+def test_a_gpu_that_is_gone_fails_no_trial(slots: int) -> None:
+    """One trial after another meets it: the sweep waits, ends after a minute, and the same command goes on."""
+    it = machine(slots=slots)
+    names = tuple(f"t{number}" for number in range(20))
+    it.handle(TrialsPlanned(trial_ids=names))
+    now_s = 0.0
+    while not it.stop_reason and now_s < 500:
+        for token in list(it.running):
+            it.handle(AttemptFailed(token=token, failure=failure(FailureKind.DEVICE)))
+        now_s += 0.5
+        it.handle(TimePassed(now_s=now_s))
+
+    assert "Error: device" in it.stop_reason
+    for token in list(it.running):
+        it.handle(AttemptStopped(token=token))
+    assert {it.state_of(name) for name in names} == {TrialState.PLANNED}
+
+
+def test_a_trial_that_alone_spoils_its_context_fails_of_it() -> None:
+    """Others get on in between, on the same slot: it is the trial, and it is tried as often as a killed one."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("bad", *(f"good{number}" for number in range(20)))))
+    tries = 0
+    while it.state_of("bad") is not TrialState.FAILED:
+        ((token, trial),) = it.running.items()
+        if trial == "bad":
+            tries += 1
+            it.handle(AttemptFailed(token=token, failure=failure(FailureKind.DEVICE)))
+        else:
+            it.handle(AttemptFinished(token=token))
+
+    assert tries == RETRIES[FailureKind.DEVICE].retries + 1
+    assert it.stop_reason == ""
+
+
+def test_a_retry_alone_is_said_to_be_alone() -> None:
+    """So that what idle workers of its device keep is freed first; other launches leave them warm."""
+    it = Machine(TWO_GPUS, session="s")
+    first = it.handle(TrialsPlanned(trial_ids=("a",)))
+    again = it.handle(AttemptFailed(token="s-1", failure=failure(FailureKind.OUT_OF_MEMORY)))
+    alone = [command.alone for command in (*first, *again) if isinstance(command, LaunchTrial)]
+    assert alone == [False, True]
 
 
 def test_each_time_memory_runs_out_batches_are_computed_in_more_parts() -> None:

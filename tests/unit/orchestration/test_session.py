@@ -8,7 +8,7 @@ import pytest
 from fake_trials import Task, fake_result, fake_spec
 from typing_extensions import override
 
-from stnbench.core.errors import StoreBusyError
+from stnbench.core.errors import EngineError, StnbenchError, StoreBusyError, UnknownNameError
 from stnbench.core.paths import RunsLayout
 from stnbench.engines.calibrate import SlotChoice, remember_choice
 from stnbench.orchestration import session
@@ -110,3 +110,15 @@ def test_what_was_measured_of_this_machine_is_known_to_a_plan(tmp_path: Path, mo
     assert remembered_slots(layout) == 1
     monkeypatch.setattr(session, "available_cores", lambda: 8)
     assert remembered_slots(layout) is None
+
+
+@pytest.mark.parametrize(("named", "error"), [("chanels_last", UnknownNameError), ("cuda_graphs", EngineError)])
+def test_how_to_compute_is_checked_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, error: type[StnbenchError]
+) -> None:
+    """A misspelt option, or CUDA graphs without a GPU, leaves no runs folder and no lock behind."""
+    monkeypatch.setenv("STNBENCH_COMPUTE", named)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    with pytest.raises(error), open_session(RunsLayout(tmp_path / "runs"), SessionOptions()):
+        pytest.fail("the session was opened")
+    assert not (tmp_path / "runs").exists()

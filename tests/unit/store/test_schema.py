@@ -243,8 +243,11 @@ def test_the_upgrade_lets_attempts_fail_in_the_new_way(database: Database) -> No
             connection.exec_driver_sql(kind)
         schema.upgrade(connection)
         connection.exec_driver_sql(kind)
+        of_a_later_version = kind.replace("1, 't', 1, 'a'", "2, 't', 2, 'b'").replace("infrastructure", "device")
+        connection.exec_driver_sql(of_a_later_version)
     with database.reading() as connection:
-        assert connection.exec_driver_sql("SELECT failure_kind FROM attempts").scalars().all() == ["infrastructure"]
+        kinds = connection.exec_driver_sql("SELECT failure_kind FROM attempts ORDER BY id").scalars().all()
+        assert kinds == ["infrastructure", "device"]
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalars().all() == ["ok"]
 
 
@@ -276,7 +279,7 @@ def test_the_upgrade_changes_a_store_on_a_server(empty_url: str) -> None:
     database.close()
     query = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'ck_attempts_failure_kind'"
     with Store.open(empty_url, writable=True) as store, store._database.reading() as connection:
-        assert "infrastructure" in connection.exec_driver_sql(query).scalar_one()
+        assert "infrastructure" not in connection.exec_driver_sql(query).scalar_one()
 
 
 @pytest.mark.parametrize("revision", tables.REVISIONS)

@@ -8,6 +8,7 @@ import torch
 from stnbench.core.errors import (
     CheckpointError,
     DataCorruptError,
+    DeviceError,
     DivergedError,
     EngineError,
     InfeasibleError,
@@ -45,6 +46,18 @@ CPU_ALLOCATOR = (
         (DataCorruptError("images.npy has changed"), FailureKind.BUG),
         (CheckpointError("the checkpoint cannot be read"), FailureKind.BUG),
         (EngineError("cuda:3 is not there"), FailureKind.BUG),
+        (DeviceError("the device cuda:0 is not there"), FailureKind.DEVICE),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"), FailureKind.OUT_OF_MEMORY),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+            FailureKind.OUT_OF_MEMORY,
+        ),
+        (RuntimeError("CUDA driver error: out of memory"), FailureKind.OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: device-side assert triggered"), FailureKind.BUG),
+        (RuntimeError("CUDA error: invalid configuration argument"), FailureKind.BUG),
+        (RuntimeError("CUDA error: operation not permitted when stream is capturing"), FailureKind.BUG),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_INVALID_VALUE when calling `cublasSgemm(...)`"), FailureKind.BUG),
+        (KeyError("an illegal memory access was encountered"), FailureKind.BUG),
         (AssertionError(), FailureKind.BUG),
     ],
 )
@@ -54,6 +67,51 @@ def test_the_kind_of_an_exception(error: Exception, kind: FailureKind) -> None:
     assert failure.kind is kind
     assert failure.message
     assert failure.last_output == ""
+
+
+CUDA_HINT = (
+    "\nCUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be "
+    "incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\nDevice-side assertion tracking was not enabled"
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: an illegal memory access was encountered",
+        "CUDA error: an illegal instruction was encountered",
+        "CUDA error: misaligned address",
+        "CUDA error: unspecified launch failure",
+        "CUDA error: the launch timed out and was terminated",
+        "CUDA error: uncorrectable ECC error encountered",
+        "CUDA error: uncorrectable NVLink error detected during the execution",
+        "CUDA error: all CUDA-capable devices are busy or unavailable",
+        "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+        "CUDA error: no CUDA-capable device is detected",
+        "CUDA error: invalid device ordinal",
+        "CUDA error: unknown error",
+        "CUDA error: initialization error",
+        "CUDA error: system not yet initialized",
+        "CUDA error: no kernel image is available for execution on the device",
+        "CUDA error: MPS client failed to connect to the MPS control daemon or the MPS server",
+        "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm( handle, opa, opb, m, n, k)`",
+        "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR",
+        "No CUDA GPUs are available",
+        (
+            "CUDA unknown error - this may be due to an incorrectly set up environment, e.g. changing env variable "
+            "CUDA_VISIBLE_DEVICES after program start. Setting the available devices to be zero."
+        ),
+        "The NVIDIA driver on your system is too old (found version 12020).",
+    ],
+)
+def test_what_cuda_says_of_a_lost_device_is_the_device(text: str) -> None:
+    """Texts of CUDA, cuDNN and cuBLAS as torch raises them, by the class of newer versions and of older ones."""
+    accelerator = getattr(torch, "AcceleratorError", RuntimeError)
+    for kind in (RuntimeError, accelerator):
+        error = kind.__new__(kind)
+        error.args = (text + CUDA_HINT,)
+        assert classify(error).kind is FailureKind.DEVICE
 
 
 def test_a_real_failed_allocation_is_out_of_memory() -> None:
