@@ -67,10 +67,11 @@ def published_trial(result: PublishedResult) -> TrialSpec:
         preprocess=PreprocessSpec(global_norm=True, contrastive_norm=result.local_norm, kernel_size=7),
         network=_network(result),
         transformers=placed,
-        optimizer=SgdSpec(learning_rate=0.01, momentum=result.momentum),
+        optimizer=SgdSpec(learning_rate=0.01, momentum=result.momentum, dampening=result.momentum),  # torch7's default
         training=TrainingSpec(
             epochs=result.epochs,
             batch_size=50,
+            drop_last="always",
             train_images=None if result.train_images == ALL_IMAGES else result.train_images,
         ),
     )

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 from stnbench.config.compose import Composer, Node
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.augment import AugmentSpec
-from stnbench.spec.codec import from_plain
+from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES as SIGNS_CLASSES
 from stnbench.spec.data import FRAMES_PER_TRACK, DatasetSpec, DistortionSpec, PreprocessSpec, SplitSpec
 from stnbench.spec.network import NetworkSpec
@@ -95,16 +95,34 @@ class _Resolver:
             dataset=dataclasses.replace(dataset, distortion=self._decode_optional(DistortionSpec, "distortion")),
             split=split,
             preprocess=self._decode(PreprocessSpec, "preprocess"),
-            augment=self._augment(),
+            augment=self._decode_optional(AugmentSpec, "augment"),
             network=network,
             transformers=self._transformers(network, width),
             optimizer=self._decode(SgdSpec, "optimizer"),
             schedule=self._decode(ScheduleSpec, "schedule"),
             training=training,
-            views=self._views(),
+            views=self._decode_optional(ViewsSpec, "views"),
             seed=self._integer("seed"),
         )
+        self._note_idle_keys(spec)
         return Resolved(spec=spec, notes=tuple(self.notes))
+
+    def _note_idle_keys(self, spec: TrialSpec) -> None:
+        """Say which values the trial does not have, since they change nothing in it."""
+        for key in ("preprocess", "optimizer", "training"):
+            settled = to_plain(getattr(spec, key))
+            said = [name for name in settled if f"{key}.{name}" in self.choices]
+            self._note_idle(key, {name: self._section(key)[name] for name in said}, settled, "in this trial")
+        for placed in spec.transformers:
+            key, settled = self._transformer_key(placed.place), to_plain(placed.transformer)
+            family = placed.transformer.family
+            clamped = ("zoom",) if family == "fixed_zoom" else ()  # by its guard, which does not undo it
+            section = {name: value for name, value in self._section(key).items() if name not in clamped}
+            self._note_idle(key, section, settled, f"on {family}")
+
+    def _note_idle(self, key: str, said: Node, settled: Node, where: str) -> None:
+        idle = [f"{key}.{name} has no effect {where}" for name, value in said.items() if settled[name] != value]
+        self.notes.extend(note for note in idle if note not in self.notes)
 
     def _check_keys(self) -> None:
         placed = [f"{part}{place}" for part in ("locnet", "transformer") for place in PLACES]
@@ -119,16 +137,6 @@ class _Resolver:
     def _decode_optional(self, kind: Any, key: str) -> Any:  # noqa: ANN401 - a dataclass
         """The dataclass of a group whose choice ``none`` means that there is none."""
         return None if self._section(key).get("kind") == "none" else self._decode(kind, key)
-
-    def _augment(self) -> AugmentSpec | None:
-        """None as well for an augmentation that changes nothing."""
-        spec: AugmentSpec | None = self._decode_optional(AugmentSpec, "augment")
-        return spec if spec is not None and spec.changes_anything else None
-
-    def _views(self) -> ViewsSpec | None:
-        """None as well for a single view that moves nothing."""
-        spec: ViewsSpec | None = self._decode_optional(ViewsSpec, "views")
-        return None if spec == ViewsSpec() else spec
 
     def _section(self, key: str) -> Node:
         section = self.node[key]
@@ -191,20 +199,22 @@ class _Resolver:
                 continue
             self._widen(key, width)
             locnet = self._decode(LocnetSpec, key)
-            transformer = self._transformer(f"transformer{place}")
+            transformer = self._transformer(self._transformer_key(place))
             if transformer.is_control:
                 self.notes.append(f"{key} has no effect: the control {transformer.family} learns nothing")
                 locnet = None
             placed.append(PlacedTransformerSpec(place=place, transformer=transformer, locnet=locnet))
         return tuple(placed)
 
+    def _transformer_key(self, place: int) -> str:
+        """The section that says which transformer stands at a place."""
+        key = f"transformer{place}"
+        return "transformer" if self._section(key).get("family") == "same" else key
+
     def _transformer(self, key: str) -> TransformerSpec:
-        """The transformer of a place, without what has no effect on its family."""
-        key = "transformer" if self._section(key).get("family") == "same" else key
+        """The transformer of a place, without repetitions of a control, which does the same each time."""
         section, family = self._section(key), self._section(key).get("family")
-        repeats = ("iterations", "branches") if family in CONTROLS else ()
-        idle = [name for name, user in TransformerSpec.used_by.items() if user != family]
-        for name in (*idle, *repeats):
+        for name in ("iterations", "branches") if family in CONTROLS else ():
             usual = getattr(TransformerSpec(), name)
             if section.get(name, usual) != usual:
                 self.notes.append(f"{key}.{name} has no effect on {family}")

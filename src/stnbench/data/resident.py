@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import assert_never
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from stnbench.core.errors import SpecError
 from stnbench.core.seeds import derive_seed
 from stnbench.data.base import ImageSet
 from stnbench.data.prepared import PreparedImages
+from stnbench.spec.trial import DropLast
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -71,12 +73,19 @@ def epoch_order(indices: Tensor, *, seed: int, epoch: int) -> Tensor:
     return indices[torch.randperm(len(indices), generator=generator).to(indices.device)]
 
 
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Whole batches in an epoch; the last, incomplete one is dropped.
+def steps_per_epoch(images: int, batch_size: int, drop_last: DropLast = "incomplete") -> int:
+    """How many batches an epoch has without its last one, which is dropped if incomplete, or always.
 
-    Raises: SpecError where there is not one whole batch.
+    Raises: SpecError where none is left.
     """
-    if images < batch_size:
+    match drop_last:
+        case "incomplete":
+            steps = images // batch_size
+        case "always":
+            steps = max(images - 1, 0) // batch_size
+        case _:
+            assert_never(drop_last)
+    if steps == 0:
         problem = f"batch_size is {batch_size}, and there are {images} training images"
         raise SpecError(problem, remedy="choose a smaller batch")
-    return images // batch_size
+    return steps

@@ -54,6 +54,7 @@ class AugmentSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         # From a quarter of the side on, the four corners may be no convex quadrilateral, and images fold over.
         require(0 <= self.perspective < 0.25, "perspective", self.perspective, "at least 0 and below 0.25")
         require(0 <= self.translation <= 1, "translation", self.translation, "from 0 to 1, a share of the side")

@@ -7,7 +7,10 @@ valid name. Unions of dataclasses are told apart by their ``kind``.
 import dataclasses
 import functools
 import json
+import math
+import numbers
 import typing
+from collections.abc import Callable
 from types import UnionType
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -25,6 +28,18 @@ class Strict:
 
     __slots__ = ()
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    def settle(self) -> None:
+        """Give every field the type that it declares, so that values that mean the same are equal.
+
+        In a float field 1 becomes 1.0 and -0.0 becomes 0.0, in an int field 1.0 and NumPy's 1 become 1, and lists
+        become tuples. JSON decodes to these types already; Python callers may pass others. Called first in
+        ``__post_init__``.
+
+        Raises: SpecError for a number that is not whole in an int field.
+        """
+        for name, convert in _converters(cast("Any", type(self))):
+            object.__setattr__(self, name, convert(name, getattr(self, name)))
 
 
 def to_plain(value: object) -> dict[str, Json]:
@@ -88,6 +103,54 @@ def _default(field: "dataclasses.Field[Any]") -> object:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return field.default
+
+
+_Convert = Callable[[str, Any], Any]
+
+
+@functools.cache
+def _converters(kind: Any) -> tuple[tuple[str, _Convert], ...]:  # noqa: ANN401 - a dataclass
+    """The fields of a dataclass whose values have a type to be settled, and how."""
+    hints = typing.get_type_hints(kind)
+    found = ((field.name, _converter(hints[field.name])) for field in dataclasses.fields(kind))
+    return tuple((name, convert) for name, convert in found if convert is not None)
+
+
+def _converter(hint: Any) -> _Convert | None:  # noqa: ANN401 - a type or a type form
+    members = [member for member in _members(hint) if member is not type(None)]
+    if float in members:
+        return _as_float
+    if int in members:
+        return _as_int
+    if members and all(typing.get_origin(member) is tuple for member in members):
+        return functools.partial(_as_tuple, _converter(typing.get_args(members[0])[0]))
+    return None
+
+
+def _as_float(_name: str, value: object) -> object:
+    number = _number(value)
+    return value if number is None else float(number) + 0.0  # there is one zero
+
+
+def _as_int(name: str, value: object) -> object:
+    number = _number(value)
+    if number is None:
+        return value
+    if not math.isfinite(number) or int(number) != number:
+        raise SpecError(f"{name} is {value!r}", remedy="use a whole number")
+    return int(number)
+
+
+def _number(value: object) -> float | None:
+    """The value where it is a number of Python or NumPy, for which no truth value counts."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return cast("float", value) if is_number else None
+
+
+def _as_tuple(convert: _Convert | None, name: str, value: object) -> object:
+    if not isinstance(value, list | tuple):
+        return value
+    return tuple(value) if convert is None else tuple(convert(name, item) for item in value)
 
 
 @functools.cache

@@ -37,6 +37,8 @@ class DistortionSpec(Strict):
         point_noise: that of each coordinate of the 4x4 lattice of control points: a thin plate spline.
         clutter: crops of 6/28 of a side from other images strewn over the frame (digits only).
         seed: draws all of it.
+
+    A seed that draws nothing and a placement that leaves no choice take their defaults: they make no other data.
     """
 
     rotation_deg: float = 0.0
@@ -51,6 +53,7 @@ class DistortionSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         require(0 <= self.rotation_deg <= 180, "rotation_deg", self.rotation_deg, "from 0 to 180 degrees")
         require(self.scale_min >= 0.1, "scale_min", self.scale_min, "at least 0.1")
         ordered = self.scale_min <= self.scale_max <= 4
@@ -59,6 +62,20 @@ class DistortionSpec(Strict):
         require(0 <= self.corner_noise <= 0.3, "corner_noise", self.corner_noise, "from 0 to 0.3 sides")
         require(0 <= self.point_noise <= 0.1, "point_noise", self.point_noise, "from 0 to 0.1 sides")
         require(0 <= self.clutter <= 100, "clutter", self.clutter, "from 0 to 100 crops")
+        if self.scale_min >= self.canvas:
+            object.__setattr__(self, "placement", "centre")
+        if not self._draws_anything:
+            object.__setattr__(self, "seed", 1)
+
+    @property
+    def changes_anything(self) -> bool:
+        """Whether images are not left as they are, bit for bit."""
+        return self != DistortionSpec()
+
+    @property
+    def _draws_anything(self) -> bool:
+        noise = self.rotation_deg or self.corner_noise or self.point_noise or self.clutter
+        return bool(noise) or self.scale_min < self.scale_max or self.placement == "random"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +93,9 @@ class SignsSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         _check_photographs(self.image_size, self.distortion)
+        object.__setattr__(self, "distortion", _effective(self.distortion))
         require(self.tracks_per_class >= 2, "tracks_per_class", self.tracks_per_class, "at least 2, one to hold out")
         require(self.test_tracks_per_class >= 1, "test_tracks_per_class", self.test_tracks_per_class, "at least 1")
 
@@ -93,7 +112,9 @@ class GtsrbSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         _check_photographs(self.image_size, self.distortion)
+        object.__setattr__(self, "distortion", _effective(self.distortion))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +133,9 @@ class DigitsSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         _check_digits(self.image_size, self.copies)
+        object.__setattr__(self, "distortion", _effective(self.distortion))
 
     @property
     def channels(self) -> int:
@@ -132,7 +155,9 @@ class MnistSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         _check_digits(self.image_size, self.copies)
+        object.__setattr__(self, "distortion", _effective(self.distortion))
 
     @property
     def channels(self) -> int:
@@ -141,6 +166,11 @@ class MnistSpec(Strict):
 
 
 DatasetSpec = Annotated[SignsSpec | GtsrbSpec | DigitsSpec | MnistSpec, Discriminator("kind")]
+
+
+def _effective(distortion: DistortionSpec | None) -> DistortionSpec | None:
+    """None as well for a distortion that does nothing."""
+    return distortion if distortion is not None and distortion.changes_anything else None
 
 
 def _check_photographs(image_size: int, distortion: DistortionSpec | None) -> None:
@@ -164,6 +194,7 @@ class TrackSplitSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         require(self.tracks_per_class >= 1, "tracks_per_class", self.tracks_per_class, "at least 1")
 
 
@@ -186,6 +217,7 @@ class FoldSplitSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         require(self.folds >= 2, "folds", self.folds, "at least 2")
         require(0 <= self.fold < self.folds, "fold", self.fold, f"from 0 to {self.folds - 1}")
 
@@ -217,7 +249,8 @@ class PreprocessSpec(Strict):
 
     ``contrast``: an adjustment of every image for itself (Cireşan et al. 2012), before all else.
     ``global_norm``: one mean and one standard deviation of the training images, over pixels and channels together.
-    ``contrastive_norm``: then local contrast normalisation with a gaussian kernel of side ``kernel_size``.
+    ``contrastive_norm``: then local contrast normalisation with a gaussian kernel of side ``kernel_size``, which is 7
+    where there is no such norm.
     """
 
     contrast: Contrast = "none"
@@ -227,5 +260,8 @@ class PreprocessSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         odd = self.kernel_size % 2 == 1 and self.kernel_size >= 3
         require(odd, "kernel_size", self.kernel_size, "an odd number of at least 3")
+        if not self.contrastive_norm:
+            object.__setattr__(self, "kernel_size", 7)

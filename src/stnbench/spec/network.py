@@ -4,7 +4,7 @@ Every class has ``stages``: how many stages there are, before each of which a tr
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, assert_never
 
 from pydantic import Discriminator
 
@@ -40,6 +40,7 @@ class LecunSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values, and forget a kernel that has no effect."""
+        self.settle()
         require_sizes("sizes", self.sizes)
         if not self.contrastive_norm:
             object.__setattr__(self, "contrastive_kernel", _KERNEL_WITHOUT_NORM)
@@ -63,6 +64,7 @@ class IdsiaSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values, and forget a kernel that has no effect."""
+        self.settle()
         require_sizes("sizes", self.sizes)
         if not self.contrastive_norm:
             object.__setattr__(self, "contrastive_kernel", _KERNEL_WITHOUT_NORM)
@@ -82,6 +84,7 @@ class FcnSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         require_sizes("sizes", self.sizes)
 
 
@@ -100,6 +103,7 @@ class CnnSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         require_sizes("sizes", self.sizes)
 
 
@@ -120,6 +124,7 @@ class PoojahiraSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         require_sizes("sizes", self.sizes)
         _require_share("dropout", self.dropout)
 
@@ -141,6 +146,7 @@ class ModernSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         require_sizes("sizes", self.sizes)
         require(2 <= len(self.sizes) <= 5, "sizes", list(self.sizes), "two to five of them, one a stage")
         require(1 <= self.convs_per_stage <= 4, "convs_per_stage", self.convs_per_stage, "from 1 to 4")
@@ -157,3 +163,23 @@ NetworkSpec = Annotated[LecunSpec | IdsiaSpec | FcnSpec | CnnSpec | PoojahiraSpe
 
 def _require_share(key: str, share: float) -> None:
     require(0 <= share < 1, key, share, "at least 0 and below 1")
+
+
+def side_after(network: NetworkSpec, stage: int, side: int) -> int:
+    """The side of the map that a stage (from 1) makes of a map, both square; below 1 where nothing is left."""
+    match network:
+        case LecunSpec():
+            kernel, padding = 5, 2
+        case IdsiaSpec():
+            kernel, padding = (7 if stage == 1 else 4), 2
+        case CnnSpec():
+            kernel, padding = (9 if stage == 1 else 7), 0
+        case PoojahiraSpec():
+            kernel, padding = (5 if stage == 1 else 3), 0
+        case ModernSpec():
+            kernel, padding = 3, 1
+        case FcnSpec():
+            return 1
+        case _:
+            assert_never(network)
+    return (side + 2 * padding - kernel + 1) // 2  # every stage pools once

@@ -35,6 +35,9 @@ The last two are controls, which learn nothing: a constant zoom on the centre, a
 CONTROLS = frozenset[Family]({"fixed_zoom", "roi"})
 """Families without a localisation network."""
 
+RIGID = frozenset[Family]({"rotation", "translation", "rotation_translation"})
+"""Families whose scale is 1 whatever their parameters are."""
+
 Padding = Literal["zeros", "border", "reflection"]
 """What lies outside the image: zeros, the nearest border pixel, or a reflection."""
 
@@ -55,6 +58,7 @@ class ConvLocnetSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         require_sizes("sizes", self.sizes)
 
 
@@ -67,6 +71,7 @@ class DenseLocnetSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         require_sizes("sizes", self.sizes)
 
 
@@ -83,6 +88,7 @@ class SharedLocnetSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         require(self.stages >= 1, "stages", self.stages, "at least 1")
         require_sizes("sizes", self.sizes)
 
@@ -94,9 +100,12 @@ LocnetSpec = Annotated[ConvLocnetSpec | DenseLocnetSpec | SharedLocnetSpec, Disc
 class TransformerSpec(Strict):
     """What a transformer may do to an image, and how it reads the image.
 
-    ``control_points`` (a side) matters to ``tps`` and ``zoom`` (the share of a side that is read) to ``fixed_zoom``;
-    for other families both stay at their defaults. ``scale_min`` and ``scale_max`` guard the scale: sampling points are
-    drawn apart or together about their mean until their spread over that of the output lies between them.
+    ``control_points`` (a side) matters to ``tps`` and ``zoom`` (the share of a side that is read) to ``fixed_zoom``.
+    Keys without an effect take their defaults, so that they make no other trial: those two of other families,
+    ``identity_penalty`` of a control, and a guard that never acts.
+
+    ``scale_min`` and ``scale_max`` guard the scale: sampling points are drawn apart or together about their mean until
+    their spread over that of the output lies between them.
     ``identity_penalty`` times the mean squared distance of the sampling points from the identity's, in half sides of
     the image, joins the training loss.
 
@@ -126,6 +135,7 @@ class TransformerSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         require(2 <= self.control_points <= 16, "control_points", self.control_points, "from 2 to 16 a side")
         require(self.zoom > 0, "zoom", self.zoom, "above 0")
         for key, bound in (("scale_min", self.scale_min), ("scale_max", self.scale_max)):
@@ -143,11 +153,28 @@ class TransformerSpec(Strict):
             require(1 <= count <= 16, key, count, "from 1 to 16")
             once = not self.is_control or key == "output_pooling"
             require(once or count == 1, key, count, f"1, since the control {self.family} does the same each time")
+        self._forget_idle_keys()
 
     @property
     def is_control(self) -> bool:
         """Whether nothing is learnt, so that there is no localisation network."""
         return self.family in CONTROLS
+
+    def _forget_idle_keys(self) -> None:
+        """Reset the keys that change nothing for this family."""
+        usual: dict[str, object] = {}
+        if self.family == "fixed_zoom":  # the guard of a constant zoom is another constant zoom
+            usual["zoom"] = _clamped(self.zoom, self.scale_min, self.scale_max)
+        keeps_scale = self.family in RIGID and _clamped(1.0, self.scale_min, self.scale_max) == 1
+        if self.family == "fixed_zoom" or keeps_scale:
+            usual |= {"scale_min": None, "scale_max": None}
+        if self.is_control:
+            usual["identity_penalty"] = 0.0
+        for key, user in self.used_by.items():
+            if self.family != user:
+                usual[key] = self.__dataclass_fields__[key].default
+        for key, value in usual.items():
+            object.__setattr__(self, key, value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,6 +190,11 @@ class PlacedTransformerSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check what no part can check alone."""
+        self.settle()
         require(self.place >= 1, "place", self.place, "places count from 1, the input image")
         remedy = "controls (fixed_zoom, roi) have none, and all other families need one"
         require((self.locnet is None) == self.transformer.is_control, "locnet", self.locnet, remedy)
+
+
+def _clamped(value: float, low: float | None, high: float | None) -> float:
+    return max(low or 0.0, value if high is None else min(value, high))

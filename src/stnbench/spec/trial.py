@@ -1,6 +1,7 @@
 """A trial: everything that decides its result, and nothing else."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -12,30 +13,42 @@ from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.check import require
 from stnbench.spec.codec import Strict, to_identity
 from stnbench.spec.data import AllSplitSpec, DatasetSpec, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
-from stnbench.spec.network import LecunSpec, NetworkSpec
+from stnbench.spec.network import LecunSpec, NetworkSpec, side_after
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.views import ViewsSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SgdSpec(Strict):
-    """Stochastic gradient descent; ``locnet_learning_rate_factor`` multiplies the rate of localisation networks."""
+    """Stochastic gradient descent as ``torch.optim.SGD`` defines it, which agrees with torch7's ``optim.sgd``.
+
+    The gradients g of the steps are gathered in v: g at the first step, then ``momentum`` v + (1 - ``dampening``) g. A
+    step takes ``learning_rate`` v. torch7 takes dampening = momentum where none is given, as in the code of 2015: after
+    the first steps, its momentum of 0.9 moves weights a tenth as far as undampened momentum at the same learning rate.
+    ``locnet_learning_rate_factor`` multiplies the learning rate of localisation networks.
+    """
 
     kind: Literal["sgd"] = "sgd"
     learning_rate: float = 0.01
     momentum: float = 0.0
+    dampening: float = 0.0
     weight_decay: float = 0.0
     nesterov: bool = False
     locnet_learning_rate_factor: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         require(0 <= self.momentum < 1, "momentum", self.momentum, "at least 0 and below 1")
+        require(0 <= self.dampening <= 1, "dampening", self.dampening, "from 0 to 1")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
         factor = self.locnet_learning_rate_factor
         require(factor >= 0, "locnet_learning_rate_factor", factor, "at least 0")
         require(not self.nesterov or self.momentum > 0, "nesterov", self.nesterov, "needs a momentum above 0")
+        if self.momentum == 0:
+            object.__setattr__(self, "dampening", 0.0)
+        require(not self.nesterov or self.dampening == 0, "nesterov", self.nesterov, "needs a dampening of 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +67,7 @@ class OneCycleScheduleSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         require(0 < self.warmup_share < 1, "warmup_share", self.warmup_share, "between 0 and 1")
 
 
@@ -62,16 +76,22 @@ ScheduleSpec = Annotated[ConstantScheduleSpec | OneCycleScheduleSpec, Discrimina
 
 Precision = Literal["float32", "bfloat16"]
 
+DropLast = Literal["incomplete", "always"]
+"""When the last batch of an epoch is dropped: where it is not full, or even when it is, as in the code of 2015."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSpec(Strict):
-    """How long and on how much; the last, incomplete batch of an epoch is dropped, as in 2015.
+    """How long and on how much.
 
     ``train_images`` random training images are used, all of them where it is None. ``label_smoothing`` is the share of
     a label's weight that is spread evenly over all classes (Szegedy et al. 2016). With ``weight_average`` above 0, the
     network that is scored and kept is an exponential moving average of the weights and running statistics over the
     steps, each with this share of the average before it (Polyak & Juditsky 1992); after k steps the share is at most
     (1 + k) / (10 + k), so that the first weights are soon forgotten.
+
+    ``drop_last`` says when the last batch of an epoch is dropped. ``always`` takes 399 steps of 20,000 images in
+    batches of 50, and makes no difference where ``train_images`` is no multiple of ``batch_size``.
 
     ``precision`` is that of convolutions and matrix products; the weights themselves stay float32 (autocast). Geometry,
     sampling, local normalisation and the loss are float32 whatever it is.
@@ -83,13 +103,19 @@ class TrainingSpec(Strict):
     label_smoothing: float = 0.0
     weight_average: float = 0.0
     precision: Precision = "float32"
+    drop_last: DropLast = "incomplete"
 
     def __post_init__(self) -> None:
         """Check the values."""
+        self.settle()
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         enough = self.train_images is None or self.train_images >= self.batch_size
         require(enough, "train_images", self.train_images, f"at least one batch of {self.batch_size}")
+        if self.train_images is not None and self.train_images % self.batch_size:
+            object.__setattr__(self, "drop_last", "incomplete")
+        enough = self.drop_last == "incomplete" or self.train_images is None or self.train_images > self.batch_size
+        require(enough, "train_images", self.train_images, "more than one batch, since drop_last=always drops the last")
         smoothing, average = self.label_smoothing, self.weight_average
         require(0 <= smoothing < 1, "label_smoothing", smoothing, "at least 0 and below 1")
         require(0 <= average < 1, "weight_average", average, "at least 0 and below 1")
@@ -100,6 +126,8 @@ class TrialSpec(Strict):
     """One trial, fully resolved: a cell with a seed.
 
     Only what decides the result is in it. Where it runs, what it is called and who asked for it are recorded beside it.
+    Keys that change nothing in this trial take their defaults when it is made, so that trials that mean the same are
+    equal: here those that depend on other parts, in the parts those that do not.
     """
 
     dataset: DatasetSpec = field(default_factory=SignsSpec)
@@ -116,6 +144,7 @@ class TrialSpec(Strict):
 
     def __post_init__(self) -> None:
         """Check what no part can check alone."""
+        self.settle()
         places = [placed.place for placed in self.transformers]
         require(places == sorted(set(places)), "transformers", places, "one a place, in ascending order")
         if places and places[-1] > self.network.stages:
@@ -124,6 +153,36 @@ class TrialSpec(Strict):
                 remedy=f"it has {self.network.stages} stages, so places 1 to {self.network.stages}",
             )
         require(self.seed >= 0, "seed", self.seed, "a whole number of at least 0")
+        self._forget_idle_keys()
+
+    def _forget_idle_keys(self) -> None:
+        """Reset the keys that change nothing in this trial."""
+        usual: dict[str, object] = {"transformers": tuple(self._with_needed_output_sizes())}
+        if self.augment is not None and not self.augment.changes_anything:
+            usual["augment"] = None
+        if self.views is not None and not self.views.moves_anything:
+            usual["views"] = None
+        learns = any(placed.locnet is not None for placed in self.transformers)
+        if not learns and self.optimizer.locnet_learning_rate_factor != 1:
+            usual["optimizer"] = dataclasses.replace(self.optimizer, locnet_learning_rate_factor=1.0)
+        for key, value in usual.items():
+            object.__setattr__(self, key, value)
+
+    def _with_needed_output_sizes(self) -> Iterator[PlacedTransformerSpec]:
+        """The transformers; an output size that is the input's own is left out."""
+        side, stage = self.dataset.image_size, 1
+        for placed in self.transformers:
+            for passed in range(stage, placed.place):
+                side = side_after(self.network, passed, side)
+            stage = placed.place
+            transformer = placed.transformer
+            if transformer.output_size == side:
+                usual = dataclasses.replace(transformer, output_size=None)
+                yield dataclasses.replace(placed, transformer=usual)
+            else:
+                side = transformer.output_size or side
+                yield placed
+            side //= transformer.output_pooling
 
     @property
     def trial_id(self) -> str:

@@ -63,7 +63,8 @@ class TrainingRun:
     @property
     def steps(self) -> int:
         """Optimiser steps in one epoch. Raises: SpecError where there is not one whole batch."""
-        return steps_per_epoch(len(self.train), self.spec.training.batch_size)
+        training = self.spec.training
+        return steps_per_epoch(len(self.train), training.batch_size, training.drop_last)
 
     def scored(self) -> AbstractContextManager[None]:
         """While it lasts, the network has the weights that count: their average where there is one."""

@@ -25,6 +25,7 @@ def build_optimizer(spec: SgdSpec, *, classifier: Iterable[nn.Parameter], locali
         [{"params": parameters, _FACTOR: factor} for parameters, factor in groups if parameters],
         lr=spec.learning_rate,
         momentum=spec.momentum,
+        dampening=spec.dampening,
         weight_decay=spec.weight_decay,
         nesterov=spec.nesterov,
     )

@@ -113,7 +113,39 @@ def test_keys_of_other_families_do_not_count(composer: Composer) -> None:
     spline = resolve(composer, "locnet@locnet1=conv", "transformer=tps", "transformer.control_points=5")
 
     assert idle.spec.trial_id == plain.spec.trial_id
+    assert idle.notes == (
+        "transformer.control_points has no effect on affine",
+        "transformer.zoom has no effect on affine",
+    )
     assert spline.spec.transformers[0].transformer.control_points == 5
+
+
+def test_values_without_an_effect_are_said(composer: Composer) -> None:
+    """Wherever they are: of the optimiser, of preprocessing, of training, of the transformer."""
+    idle = [
+        "optimizer.locnet_learning_rate_factor=0.1",
+        "preprocess.kernel_size=9",
+        "preprocess.contrastive_norm=false",
+    ]
+    bare = resolve(composer, *idle, "optimizer.dampening=0.5", "training.drop_last=always", "training.train_images=99")
+    zoomed = resolve(composer, "locnet@locnet1=conv", "transformer.output_size=40", "transformer.scale_max=3")
+
+    assert bare.notes == (
+        "preprocess.kernel_size has no effect in this trial",
+        "optimizer.dampening has no effect in this trial",
+        "optimizer.locnet_learning_rate_factor has no effect in this trial",
+        "training.drop_last has no effect in this trial",
+    )
+    assert zoomed.notes == ("transformer.output_size has no effect on affine",)
+
+
+def test_a_trial_of_2015_has_its_momentum_and_its_steps(composer: Composer) -> None:
+    """torch7 dampens, and its trainer drops the last batch; plain momentum and the record are as they were."""
+    spec = resolve(composer, "optimizer=momentum_2015", "scale=paper").spec
+    plain = resolve(composer, "experiment=record").spec
+
+    assert (spec.optimizer.momentum, spec.optimizer.dampening, spec.training.drop_last) == (0.9, 0.9, "always")
+    assert (plain.optimizer.momentum, plain.optimizer.dampening, plain.training.drop_last) == (0.9, 0.0, "incomplete")
 
 
 WRONG = [

@@ -48,10 +48,18 @@ def test_the_last_incomplete_batch_is_dropped() -> None:
     assert steps_per_epoch(20_000, 50) == steps_per_epoch(20_049, 50) == 400
 
 
+def test_the_last_batch_may_be_dropped_even_when_it_is_full() -> None:
+    """As in 2015: 399 steps of 20,000 images; an incomplete last batch is no other than without."""
+    assert steps_per_epoch(20_000, 50, "always") == 399
+    assert steps_per_epoch(20_001, 50, "always") == steps_per_epoch(20_050, 50, "always") == 400
+
+
 def test_less_than_one_batch_is_refused() -> None:
-    """The message names both numbers."""
+    """The message names both numbers; a single batch is too few where it is dropped."""
     with pytest.raises(SpecError, match="batch_size is 50, and there are 49 training images"):
         steps_per_epoch(49, 50)
+    with pytest.raises(SpecError, match="batch_size is 50, and there are 50 training images"):
+        steps_per_epoch(50, 50, "always")
 
 
 def test_images_on_the_cpu_are_the_memory_of_the_set(toy_set: ImageSet) -> None:

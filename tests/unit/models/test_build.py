@@ -6,7 +6,16 @@ import torch
 from stnbench.core.errors import InfeasibleError
 from stnbench.models.build import build_network
 from stnbench.spec.data import SignsSpec
-from stnbench.spec.network import CnnSpec, FcnSpec, IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec, PoojahiraSpec
+from stnbench.spec.network import (
+    CnnSpec,
+    FcnSpec,
+    IdsiaSpec,
+    LecunSpec,
+    ModernSpec,
+    NetworkSpec,
+    PoojahiraSpec,
+    side_after,
+)
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
 
@@ -122,3 +131,14 @@ def test_a_network_too_deep_for_its_images_is_infeasible() -> None:
         "a 32 x 6 x 6 map"
     )
     assert caught.value.remedy == "use larger images or a network of fewer stages"
+
+
+@pytest.mark.parametrize("network", [LecunSpec(), IdsiaSpec(), CnnSpec(), FcnSpec(), PoojahiraSpec(), ModernSpec()])
+@pytest.mark.parametrize("side", [40, 47])
+def test_the_specification_knows_the_sizes_of_the_maps(network: NetworkSpec, side: int) -> None:
+    """``side_after`` says what the stages do, so that an output size equal to the input is recognised."""
+    spec = TrialSpec(dataset=SignsSpec(image_size=side), network=network)
+    built = build_network(spec, classes=43, seed=None)
+    for number, stage in enumerate(built.stages, start=1):
+        side = side_after(network, number, side)
+        assert (stage.output_size.height, stage.output_size.width) == (side, side)

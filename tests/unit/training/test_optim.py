@@ -41,6 +41,27 @@ def test_the_settings_reach_the_optimiser() -> None:
     assert (group["lr"], group["momentum"], group["weight_decay"], group["nesterov"]) == (0.2, 0.9, 1e-3, True)
 
 
+def test_dampened_momentum_is_that_of_torch7() -> None:
+    """Three steps by hand, with gradients 1, 1 and -2 at a rate of 0.1.
+
+    torch7's optim.sgd copies the first gradient, then keeps 0.9 of what it has and adds 0.1 of the gradient: 1, 1, 0.7.
+    Undampened momentum adds all of it: 1, 1.9, -0.29.
+    """
+    weights = {}
+    for name, dampening in (("torch7", 0.9), ("plain", 0.0)):
+        weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        spec = SgdSpec(learning_rate=0.1, momentum=0.9, dampening=dampening)
+        optimizer = build_optimizer(spec, classifier=[weight], localization=[])
+        seen = []
+        for gradient in (1.0, 1.0, -2.0):
+            weight.grad = torch.tensor([gradient], dtype=torch.float64)
+            optimizer.step()
+            seen.append(weight.item())
+        weights[name] = seen
+    assert weights["torch7"] == pytest.approx([-0.1, -0.2, -0.27])
+    assert weights["plain"] == pytest.approx([-0.1, -0.29, -0.261])
+
+
 @given(step=st.integers(0, 999))
 def test_a_constant_rate_never_changes(step: int) -> None:
     """As in 2015."""
