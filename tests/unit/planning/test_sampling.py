@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import statistics
 
 import pytest
 from made_up_spaces import (
@@ -185,16 +186,19 @@ def test_what_the_sweep_lost_is_not_asked_again() -> None:
 
 
 def test_nsga2_finds_cheap_cells_as_well_as_good_ones() -> None:
-    """Where only the width costs, what it finds late is cheaper on average than what it began with."""
-    sweep = dataclasses.replace(
-        SWEEP,
-        axes=(floats(RATE, 0.001, 0.3, log=True), integers(WIDTH, 1, 64)),
-        seeds=(1,),
-        planner=Nsga2PlannerSpec(trials=80, population=8),
-    )
-    costs = [flops_of(trial.spec) for trial in run(sweep).planned.values()]
+    """Where only the width costs, late finds are cheaper than early ones: in the median of five searches."""
+    ratios = []
+    for seed in range(5):
+        sweep = dataclasses.replace(
+            SWEEP,
+            axes=(floats(RATE, 0.001, 0.3, log=True), integers(WIDTH, 1, 64)),
+            seeds=(1,),
+            planner=Nsga2PlannerSpec(trials=240, population=8, seed=seed),
+        )
+        costs = [flops_of(trial.spec) for trial in run(sweep).planned.values()]
+        ratios.append(statistics.mean(costs[120:]) / statistics.mean(costs[:20]))
 
-    assert sum(costs[-20:]) < sum(costs[:20]) * 0.8
+    assert statistics.median(ratios) < 0.9
     planner = build_planner(sweep, MadeUpCompose(sweep))
     trial_id = planner.ask()[0].spec.trial_id
     with pytest.raises(TransitionError, match="FLOPs"):
