@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stnbench.cli.parser import CommandParser, path, whole
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import DataMissingError, SpecError
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.dataset in WITHOUT_SOURCE and (options.root is not None or options.download):
         problem = f"{options.dataset} {WITHOUT_SOURCE[options.dataset]}"
         raise SpecError(problem, remedy="leave out --root and --download")
-    root = data_root() if options.root is None else options.root.resolve()
+    root = data_root() if options.root is None else options.root
     if options.download and options.dataset == "mnist":
         mnist.download_mnist(root)
     elif options.download:
@@ -84,8 +85,8 @@ def check(dataset: Dataset, name: str, source: Path) -> int:
     return SOME_FAILED if wrong else DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="stnbench data",
         description="Makes the caches of a data set as it is, undistorted, or checks them.",
         epilog="Caches lie in STNBENCH_DATA, or data/, below cache/. Exit codes: 0 done, 1 something is wrong with the "
@@ -94,12 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("command", choices=("prepare", "check"), help="make the caches, or read and describe them")
     parser.add_argument("dataset", choices=tuple(SPECS), help="which data set")
     parser.add_argument(
-        "--root", type=Path, help="folder with GTSRB's files, or with mnist/ (default: the data folder)"
+        "--root", type=path, help="folder with GTSRB's files, or with mnist/ (default: the data folder)"
     )
     parser.add_argument(
         "--download", action="store_true", help="first fetch GTSRB (360 MB) or MNIST (11 MB) to that folder"
     )
-    parser.add_argument("--image-size", type=int, help="side of an image in pixels (default: 48; of digits 42)")
+    parser.add_argument("--image-size", type=whole(), help="side of an image in pixels (default: 48; of digits 42)")
     return parser
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from stnbench.cli.parser import CommandParser, whole
 from stnbench.core.command import DONE
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import SpecError
@@ -66,8 +67,8 @@ def _views(choice: str) -> ViewsSpec:
     return spec.views or ViewsSpec()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="stnbench evaluate",
         description="Scores a complete trial's network on a split.",
         epilog="Exit codes: 0 done, 2 cannot start.",
@@ -77,6 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     views = "a choice of conf/views: in which ways every image is looked at (default: as the trial says)"
     parser.add_argument("--views", metavar="NAME", help=views)
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=available_cores(), help="CPU threads (default: %(default)s)")
+    parser.add_argument("--threads", type=whole(), default=available_cores(), help="CPU threads (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     return parser

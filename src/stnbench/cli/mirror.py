@@ -1,11 +1,11 @@
 """``python -m stnbench.mirror``: replay the store into MLflow, or serve MLflow's pages."""
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Final
 
+from stnbench.cli.parser import CommandParser, whole
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.passwords import hide_passwords
@@ -97,8 +97,8 @@ def address(port: int) -> str:
     return f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="stnbench mirror",
         description="Shows every attempt and cell of the store in MLflow again; nothing is trained.",
         epilog="MLflow keeps its runs in runs/mlflow.db, or where MLFLOW_TRACKING_URI says. "
@@ -107,5 +107,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("sweep", nargs="?", help="one sweep of the store (default: all)")
     parser.add_argument("--pictures", action="store_true", help="show what transformers did during training, as well")
     parser.add_argument("--serve", action="store_true", help="serve MLflow's pages on 127.0.0.1 instead")
-    parser.add_argument("--port", type=int, default=5000, help="port of the pages (default: %(default)s)")
+    parser.add_argument("--port", type=whole(1, 65_535), default=5000, help="port of the pages (default: %(default)s)")
     return parser

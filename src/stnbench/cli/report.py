@@ -3,9 +3,9 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import get_args
 
+from stnbench.cli.parser import CommandParser, path
 from stnbench.core.command import DONE
 from stnbench.core.errors import SpecError
 from stnbench.core.files import write_atomic
@@ -71,8 +71,8 @@ def _committee(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="stnbench report",
         description="Prints leaderboards and writes them to reports/<sweep>/ (Markdown, CSV and a page).",
         epilog="Reads the store in STNBENCH_RUNS, or runs/; a sweep may run meanwhile. "
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="sweeps of the store (default: all)")
     parser.add_argument("--format", choices=get_args(Format), help="print this format alone, and write no file")
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"where to write (default: {REPORTS}/)")
+    parser.add_argument("--out", type=path, metavar="DIR", help=f"where to write (default: {REPORTS}/)")
     parser.add_argument(
         "--split",
         choices=("validation", "test"),

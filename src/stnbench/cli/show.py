@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from stnbench.cli.parser import CommandParser, path, whole
 from stnbench.core.command import DONE
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import FolderError, SpecError
@@ -115,38 +116,36 @@ def _find(prefix: str) -> _Trial:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="stnbench show",
         description="Shows what a complete trial's spatial transformers do to validation images.",
         epilog="Exit codes: 0 done, 2 cannot start.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     transform = _add(commands, "transform", "a PNG: images with the region that is read, and what is shown of it")
-    transform.add_argument("--images", type=int, default=8, help="how many (default: %(default)s)")
+    transform.add_argument("--images", type=whole(), default=8, help="how many (default: %(default)s)")
     training = _add(commands, "training", "an animated GIF: eight images from before training to its end")
     tracks = _add(commands, "tracks", "an animated GIF: the frames of some approaches to signs")
-    tracks.add_argument("--tracks", type=int, default=5, help="how many (default: %(default)s)")
+    tracks.add_argument("--tracks", type=whole(), default=5, help="how many (default: %(default)s)")
     stability = _add(commands, "stability", "a table: how still signs are along tracks, and under known warps")
-    stability.add_argument("--tracks", type=int, help="measure so many (default: all that are held out)")
+    stability.add_argument("--tracks", type=whole(), help="measure so many (default: all that are held out)")
     stability.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     for command, side in ((transform, 112), (training, 80), (tracks, 80)):
-        command.add_argument("--out", type=Path, help="file to write (default: named after the trial, here)")
-        command.add_argument("--side", type=int, default=side, help="pixels of an image (default: %(default)s)")
+        command.add_argument("--out", type=path, help="file to write (default: named after the trial, here)")
+        command.add_argument("--side", type=whole(), default=side, help="pixels of an image (default: %(default)s)")
     for command in (training, tracks):
-        command.add_argument("--colours", type=int, default=96, help="at most 256; fewer for a smaller file")
+        command.add_argument("--colours", type=whole(2, 256), default=96, help="at most 256; fewer for a smaller file")
     for command in (transform, tracks, stability):
-        command.add_argument("--seed", type=int, default=1, help="of what is drawn (default: %(default)s)")
+        command.add_argument("--seed", type=whole(0), default=1, help="of what is drawn (default: %(default)s)")
         command.add_argument("--device", default="cpu", help="cpu or cuda:N (default: %(default)s)")
         command.add_argument(
-            "--threads", type=int, default=available_cores(), help="CPU threads (default: %(default)s)"
+            "--threads", type=whole(), default=available_cores(), help="CPU threads (default: %(default)s)"
         )
     return parser
 
 
-def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, said: str
-) -> argparse.ArgumentParser:
+def _add(commands: "argparse._SubParsersAction[CommandParser]", name: str, said: str) -> CommandParser:
     command = commands.add_parser(name, help=said, description=f"{said[0].upper()}{said[1:]}.")
     command.add_argument("trial", help="identity of a trial, or its beginning")
     return command

@@ -1,6 +1,5 @@
 """``python -m stnbench.status``: where every sweep stands, what runs, and what failed."""
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,6 +8,7 @@ from datetime import UTC, datetime
 
 import psutil
 
+from stnbench.cli.parser import CommandParser
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import UnknownNameError
 from stnbench.core.identity import Json
@@ -135,8 +135,8 @@ def status_lines(statuses: Sequence[SweepStatus]) -> Iterator[str]:
         yield from _failure_lines(status.failures)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="stnbench status",
         description="Says where every sweep stands, what runs, and what failed.",
         epilog="Reads the store in STNBENCH_RUNS, or runs/; a sweep may run meanwhile. "

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never, get_args
 
+from stnbench.cli.parser import CommandParser, above_zero, duration_s, whole
 from stnbench.config.compose import Composer, parse_overrides
 from stnbench.config.locate import conf_folder, find_sweep, sweep_files
 from stnbench.config.paths import take_dataset_root
@@ -15,7 +16,7 @@ from stnbench.config.points import PointComposer
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.cores import available_cores
-from stnbench.core.errors import InfeasibleError, SpecError
+from stnbench.core.errors import InfeasibleError
 from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RunsLayout, data_root
 from stnbench.engines.slots import plan_slots, visible_gpus
@@ -30,7 +31,6 @@ from stnbench.orchestration.session import (
     SessionOptions,
     local_tracking_uri,
     open_session,
-    parse_duration_s,
     prepare_datasets,
     remembered_slots,
     tracking_uri,
@@ -147,12 +147,12 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
         data_root=data_root(),
         retry_failed=options.retry_failed,
         budget=Budget(
-            wall_s=parse_duration_s(options.budget) if options.budget else None,
+            wall_s=options.budget,
             device_hours=options.device_hours,
             max_trials=options.max_trials,
         ),
         keep_checkpoints=options.keep_checkpoints,
-        trial_timeout_s=parse_duration_s(options.trial_timeout) if options.trial_timeout else None,
+        trial_timeout_s=options.trial_timeout,
     )
     # Composed before anything is written: a sweep that cannot be meant leaves no trace.
     specs = list(survey(question.sweep, question.compose))
@@ -175,16 +175,14 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
     return DONE if summary.complete + summary.pruned == summary.trials else SOME_FAILED
 
 
-def _number(slots: str | None) -> int | None:
-    """``--slots`` as a number; None for the default and for ``auto``.
+def _slots(text: str) -> int | str:
+    """Parse ``--slots``: a whole number, or ``auto``."""
+    return AUTO if text == AUTO else whole()(text)
 
-    Raises: SpecError for anything else.
-    """
-    if slots is None or slots == AUTO:
-        return None
-    if slots.isdecimal():
-        return int(slots)
-    raise SpecError(f"--slots is '{slots}'", remedy=f"use a whole number, or {AUTO}")
+
+def _number(slots: int | str | None) -> int | None:
+    """``--slots`` as a number; None for the default and for ``auto``."""
+    return slots if isinstance(slots, int) else None
 
 
 def _report(session: Session, sweep: SweepSpec, *, as_json: bool) -> Leaderboard:
@@ -224,9 +222,9 @@ def _say_end(summary: RunSummary, board: Leaderboard, layout: RunsLayout, uri: s
     print("\n".join(lines), file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     names = ", ".join(sorted(sweep_files(Path.cwd())))
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="stnbench sweep",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Runs every trial of a sweep that is not complete yet, and prints its leaderboard.",
@@ -241,15 +239,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--engine", choices=get_args(EngineName), default="local", help="where attempts run")
     parser.add_argument(
         "--slots",
+        type=_slots,
         metavar="N",
         help="how many trials run at once (default: one a GPU, or one a core; auto: measure once)",
     )
-    parser.add_argument("--slots-per-gpu", type=int, default=1, help="trials that share a GPU (default: %(default)s)")
+    parser.add_argument("--slots-per-gpu", type=whole(), default=1, help="trials on one GPU (default: %(default)s)")
     parser.add_argument("--retry-failed", action="store_true", help="try failed trials again")
-    parser.add_argument("--budget", metavar="2h", help="stop after this long (90s, 30m, 2h)")
-    parser.add_argument("--device-hours", type=float, help="stop when slots have worked for so many hours together")
-    parser.add_argument("--max-trials", type=int, help="stop when so many trials have ended in this run")
-    parser.add_argument("--keep-checkpoints", type=int, metavar="K", help="keep those of the K best cells alone")
-    parser.add_argument("--trial-timeout", metavar="30m", help="end a trial that takes longer than this")
+    parser.add_argument("--budget", type=duration_s, metavar="2h", help="stop after this long (90s, 30m, 2h, 1h30m)")
+    parser.add_argument("--device-hours", type=above_zero, help="stop when all slots together have worked so long")
+    parser.add_argument("--max-trials", type=whole(0), help="stop when so many trials have ended in this run")
+    parser.add_argument("--keep-checkpoints", type=whole(0), metavar="K", help="keep those of the K best cells alone")
+    parser.add_argument("--trial-timeout", type=duration_s, metavar="30m", help="end a trial that takes longer")
     parser.add_argument("--no-mlflow", action="store_true", help="show nothing in MLflow; `stnbench.mirror` can later")
     return parser

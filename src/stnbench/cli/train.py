@@ -10,6 +10,7 @@ from typing import get_args
 import yaml
 from typing_extensions import override
 
+from stnbench.cli.parser import CommandParser
 from stnbench.config.compose import Composer, parse_overrides
 from stnbench.config.locate import conf_folder
 from stnbench.config.paths import take_dataset_root
@@ -119,9 +120,9 @@ def _require_feasible(spec: TrialSpec) -> None:
     assess_cost(spec)
 
 
-def _parser(composer: Composer) -> argparse.ArgumentParser:
+def _parser(composer: Composer) -> CommandParser:
     groups = "\n".join(f"  {group}: {', '.join(composer.choices(group))}" for group in composer.defaults)
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="stnbench train",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Trains one trial; one that is complete is not trained again.",

@@ -14,13 +14,16 @@
     ├── StoreError                     the database cannot be used
     │   ├── StoreVersionError          it was written by another version of stnbench
     │   └── StoreBusyError             another orchestrator is at work on it
-    ├── TransitionError                the orchestrator was told something impossible
     ├── TrainingError                  a training run cannot go on
     │   ├── DivergedError              the loss is no longer a number
     │   └── CheckpointError            a checkpoint cannot be read, or belongs to another trial
-    └── EngineError                    attempts cannot be executed
+    ├── EngineError                    attempts cannot be executed
+    │   └── ProtocolError (InternalError)  parts of an engine misunderstood each other
+    └── InternalError                  an invariant of stnbench is broken: a bug of ours
+        └── TransitionError            the orchestrator was told something impossible
 
-A command turns any of them into one line and exit code 2; anything else is a bug and keeps its traceback.
+A command turns any of them into one line and exit code 2, but for InternalError: that and every exception that is not
+of the tree is a bug of stnbench, keeps its traceback and ends the command with exit code 3.
 """
 
 import difflib
@@ -113,7 +116,11 @@ class StoreBusyError(StoreError):
     """Another orchestrator is at work on the database."""
 
 
-class TransitionError(StnbenchError):
+class InternalError(StnbenchError):
+    """An invariant of stnbench is broken: no input and no machine should be able to do that."""
+
+
+class TransitionError(InternalError):
     """The orchestrator was told something impossible; the message carries the trial's history."""
 
 
@@ -135,3 +142,7 @@ class EngineError(StnbenchError):
 
 class DeviceError(EngineError):
     """A GPU is not there, or no longer answers."""
+
+
+class ProtocolError(InternalError, EngineError):
+    """Parts of an engine misunderstood each other."""

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stnbench.core.errors import StoreError
+from stnbench.core.errors import SpecError, StoreError
 
 RUNS_VARIABLE = "STNBENCH_RUNS"
 STORE_VARIABLE = "STNBENCH_STORE"
@@ -25,14 +25,14 @@ class RunsLayout:
     def from_environment(cls) -> "RunsLayout":
         """``$STNBENCH_RUNS``, or ``runs/`` in the working directory, with the store at ``$STNBENCH_STORE``.
 
-        Raises: StoreError when the latter is no URL of PostgreSQL.
+        Raises: StoreError when the latter is no URL of PostgreSQL; SpecError for a home folder that is not known.
         """
         url = os.environ.get(STORE_VARIABLE, "")
         if url and not url.startswith("postgres"):
             kind = f"begins with '{url.partition('://')[0]}://'" if "://" in url else "is no URL"
             remedy = f"give postgresql://user@host/database; a store that is a file moves with {RUNS_VARIABLE}"
             raise StoreError(f"{STORE_VARIABLE} {kind}", remedy=remedy)
-        return cls(Path(os.environ.get(RUNS_VARIABLE) or "runs").resolve(), store_url=url)
+        return cls(_folder(RUNS_VARIABLE, "runs"), store_url=url)
 
     @property
     def store(self) -> Path | str:
@@ -58,6 +58,11 @@ class RunsLayout:
     def logs(self) -> Path:
         """Output of the workers, one file a slot."""
         return self.root / "logs"
+
+    @property
+    def command_log(self) -> Path:
+        """What commands log (``core/logs.py``)."""
+        return self.logs / "stnbench.log"
 
     def slot_choice(self, host: str) -> Path:
         """How many slots a machine works fastest with, as it was measured."""
@@ -104,5 +109,33 @@ class AttemptLayout:
 
 
 def data_root() -> Path:
-    """``$STNBENCH_DATA``, or ``data/`` in the working directory."""
-    return Path(os.environ.get(DATA_VARIABLE) or "data").resolve()
+    """``$STNBENCH_DATA``, or ``data/`` in the working directory.
+
+    Raises: SpecError for a home folder that is not known.
+    """
+    return _folder(DATA_VARIABLE, "data")
+
+
+def user_path(text: str, name: str) -> Path:
+    """Return a path that a person wrote, absolute; ``~`` and ``~user`` are home folders.
+
+    A shell expands ``~`` only where it sees it: not in env files, services, job scripts or behind ``--option=``.
+    Taken literally, it would make a folder that is called ``~``.
+
+    Args:
+        text: the path.
+        name: of the variable or key that holds it, for messages.
+
+    Raises:
+        SpecError: for a home folder that is not known, and for a path with a null byte.
+    """
+    if "\0" in text:
+        raise SpecError(f"{name} has a null byte", remedy="give a path without it")
+    try:
+        return Path(text).expanduser().resolve()
+    except (RuntimeError, OSError) as error:
+        raise SpecError(f"{name} is '{text}', which is no path here ({error})", remedy="write it from / on") from error
+
+
+def _folder(variable: str, default: str) -> Path:
+    return user_path(os.environ.get(variable) or default, variable)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
-from stnbench.core.errors import EngineError
+from stnbench.core.errors import ProtocolError
 from stnbench.engines.base import Engine, EngineEvent, Launch, Slot
 from stnbench.engines.execute import execute
 
@@ -30,7 +30,9 @@ class InlineEngine(Engine):
     @override
     def submit(self, slot: Slot, launch: Launch) -> None:
         if self._waiting is not None:
-            raise EngineError(f"slot {slot.name} already runs attempt {self._waiting.token}", remedy="wait for its end")
+            raise ProtocolError(
+                f"slot {slot.name} already runs attempt {self._waiting.token}", remedy="wait for its end"
+            )
         self._waiting = launch
 
     @override

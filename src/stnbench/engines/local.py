@@ -9,7 +9,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from stnbench.core.errors import EngineError
+from stnbench.core.errors import EngineError, ProtocolError
 from stnbench.core.files import writable_folder
 from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Launch, Lost, Slot
 from stnbench.engines.process import WorkerProcess, worker_command
@@ -50,7 +50,9 @@ class LocalEngine(Engine):
     def submit(self, slot: Slot, launch: Launch) -> None:
         worker = self._workers.get(slot.name) or self._start(slot)
         if worker.launch is not None:
-            raise EngineError(f"slot {slot.name} already runs attempt {worker.launch.token}", remedy="wait for its end")
+            raise ProtocolError(
+                f"slot {slot.name} already runs attempt {worker.launch.token}", remedy="wait for its end"
+            )
         worker.launch = launch
         if not worker.send(launch):
             self._bury(worker)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from stnbench.core.errors import EngineError, SpecError
+from stnbench.core.errors import ProtocolError, SpecError
 from stnbench.engines.base import EngineEvent, Epoch, Failed, Finished, Launch, Lost, Stopped
 from stnbench.spec.codec import Strict, from_plain, to_plain
 
@@ -34,5 +34,5 @@ def decode(line: bytes) -> Message:
         name, plain = json.loads(line)
         message: Message = from_plain(_KINDS[name], plain, where="the pipe of a worker")
     except (ValueError, KeyError, TypeError, SpecError) as error:
-        raise EngineError(f"a worker sent a line that is no message: {line[:200]!r}", remedy="see its log") from error
+        raise ProtocolError(f"a worker sent a line that is no message: {line[:200]!r}", remedy="see its log") from error
     return message

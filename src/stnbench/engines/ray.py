@@ -23,7 +23,7 @@ from typing import Any
 from typing_extensions import override
 
 from stnbench.core.cores import available_cores
-from stnbench.core.errors import EngineError
+from stnbench.core.errors import EngineError, ProtocolError
 from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Launch, Lost, Slot, Stopped
 from stnbench.engines.cluster import Share, living_nodes, plan_shares
 from stnbench.engines.guard import Guard
@@ -113,7 +113,7 @@ class RayEngine(Engine):
     def submit(self, slot: Slot, launch: Launch) -> None:
         for other, running in self._attempts.values():
             if other.name == slot.name:
-                raise EngineError(f"slot {slot.name} already runs attempt {running.token}", remedy="wait for its end")
+                raise ProtocolError(f"slot {slot.name} already runs attempt {running.token}", remedy="wait for its end")
         self._attempts[launch.token] = (slot, launch)
         self._waiting.append(launch.token)
         self._serve()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from stnbench.core.errors import EngineError
+from stnbench.core.errors import EngineError, ProtocolError
 from stnbench.core.files import write_atomic
 from stnbench.core.identity import RESULTS_VERSION, Json
 from stnbench.core.paths import DATA_VARIABLE, AttemptLayout
@@ -89,9 +89,9 @@ class SlotHost:
         """
         message = decode(launch)
         if not isinstance(message, Launch):
-            raise EngineError("a slot was asked to begin what is no attempt", remedy="this is a bug of the engine")
+            raise ProtocolError("a slot was asked to begin what is no attempt", remedy="this is a bug of the engine")
         if self._token:
-            raise EngineError(f"slot {self._slot.name} already runs attempt {self._token}", remedy="wait for its end")
+            raise ProtocolError(f"slot {self._slot.name} already runs attempt {self._token}", remedy="wait for its end")
         self._engine.poll(0.0)  # a worker that died in the meantime must not cost this attempt
         self._clear()
         self._folder.mkdir()

@@ -11,7 +11,6 @@ from types import FrameType
 from typing import Literal, assert_never
 
 from stnbench.core.cores import available_cores
-from stnbench.core.errors import SpecError
 from stnbench.core.files import writable_folder
 from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
@@ -206,22 +205,6 @@ def tracking_uri(layout: RunsLayout) -> str:
 def local_tracking_uri(layout: RunsLayout) -> str:
     """MLflow's own database in the runs folder."""
     return f"sqlite:///{layout.mlflow_store}"
-
-
-def parse_duration_s(text: str) -> float:
-    """``90``, ``90s``, ``30m`` or ``2h`` in seconds.
-
-    Raises: SpecError for anything else.
-    """
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
-    try:
-        seconds = float(number) * units[unit]
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise SpecError(f"'{text}' is no duration", remedy="write 90s, 30m or 2h")
-    return seconds
 
 
 @contextlib.contextmanager

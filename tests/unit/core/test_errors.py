@@ -2,11 +2,8 @@
 
 import inspect
 
-import pytest
-
 from stnbench.core import errors
-from stnbench.core.command import run_command
-from stnbench.core.errors import DataMissingError, ShapeError, StnbenchError, UnknownNameError
+from stnbench.core.errors import ShapeError, StnbenchError, UnknownNameError
 
 
 def test_an_unknown_name_offers_the_nearest() -> None:
@@ -40,25 +37,3 @@ def test_a_shape_error_carries_the_shapes() -> None:
     error = ShapeError("theta", (2, 5), "(batch, 6)")
 
     assert (error.actual, error.expected) == ((2, 5), "(batch, 6)")
-
-
-def test_a_command_turns_our_errors_into_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    """No traceback for what was foreseen, and no line break in its message."""
-
-    def main(_arguments: object) -> int:
-        raise DataMissingError("GTSRB is\nnot there", remedy="download it")
-
-    with pytest.raises(SystemExit) as caught:
-        run_command(main, [])
-    assert caught.value.code == 2
-    assert capsys.readouterr().err == "error: GTSRB is not there: download it\n"
-
-
-def test_a_command_keeps_the_traceback_of_a_bug() -> None:
-    """What was not foreseen is not hidden."""
-
-    def main(_arguments: object) -> int:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        run_command(main, [])

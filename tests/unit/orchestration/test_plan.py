@@ -6,10 +6,9 @@ import json
 import pytest
 from fake_trials import Task, fake_spec
 
-from stnbench.core.errors import InfeasibleError, SpecError
+from stnbench.core.errors import InfeasibleError
 from stnbench.orchestration.plan import Experience, plan_sweep, training_images
 from stnbench.orchestration.plan_text import plan_json, plan_lines
-from stnbench.orchestration.session import parse_duration_s
 from stnbench.spec.data import (
     DigitsSpec,
     FoldSplitSpec,
@@ -111,16 +110,3 @@ def test_the_images_of_an_epoch_are_known_without_the_data() -> None:
         dataset=MnistSpec(task="addition"), split=TrackSplitSpec(tracks_per_class=150), training=everything
     )
     assert training_images(sums) == 30_000 - 150 * 19
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("0.5h", 1800)])
-def test_durations_are_read_with_their_unit(text: str, seconds: float) -> None:
-    """A number without a unit is seconds."""
-    assert parse_duration_s(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "h", "-1s", "0", "nan", "inf", "2 days"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    """The remedy shows how to write one."""
-    with pytest.raises(SpecError, match="30m"):
-        parse_duration_s(text)
