@@ -18,7 +18,8 @@
     │   ├── DivergedError              the loss is no longer a number
     │   └── CheckpointError            a checkpoint cannot be read, or belongs to another trial
     ├── EngineError                    attempts cannot be executed
-    │   └── ProtocolError (InternalError)  parts of an engine misunderstood each other
+    │   ├── DeviceError                a GPU is not there, or no longer answers
+    │   └── ProtocolError              parts of an engine misunderstood each other (an InternalError as well)
     └── InternalError                  an invariant of stnbench is broken: a bug of ours
         └── TransitionError            the orchestrator was told something impossible
 
