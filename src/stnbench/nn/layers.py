@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stnbench.core.errors import ShapeError, SpecError
 from stnbench.core.seeds import derive_seed
+from stnbench.nn.initialization import allocated
 from stnbench.nn.precision import at_least_float32, full_precision
 
 THRESHOLD: Final = 1e-4
@@ -100,11 +101,11 @@ class ContrastiveNorm(nn.Module):
 
 
 class Dense(nn.Linear):
-    """A linear layer of every number of a map, whose output is a map of 1 x 1 pixels; its weights not yet drawn."""
+    """A linear layer of every number of a map, whose output is a map of 1 x 1 pixels; its weights zero until drawn."""
 
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__(inputs, units, device="meta")
-        self.to_empty(device=torch.get_default_device())
+        allocated(self)
 
     def forward(self, maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch units 1 1"]:
         """The units, one a channel."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stnbench.core.errors import InfeasibleError
+from stnbench.core.errors import InfeasibleError, ShapeError
 from stnbench.nn.initialization import clear_weights, conv, draw_weights, linear
 from stnbench.nn.maps import MapSize
 from stnbench.nn.precision import full_precision
@@ -25,35 +25,53 @@ class Localization(nn.Module):
         features: from what is looked at to maps of any size.
         sizes: of the layers from the flattened maps to the last hidden layer, at least one.
         identity: the parameters emitted at the start.
+        looked_at: the size of the maps it was made for.
     """
 
-    def __init__(self, features: nn.Module, sizes: tuple[int, ...], *, identity: tuple[float, ...]) -> None:
+    def __init__(
+        self, features: nn.Module, sizes: tuple[int, ...], *, identity: tuple[float, ...], looked_at: MapSize
+    ) -> None:
         super().__init__()
         self._identity = identity
+        self._looked_at = looked_at
         self.features = features
         self.hidden = nn.Sequential()
         for inputs, outputs in itertools.pairwise(sizes):
             self.hidden.extend([linear(inputs, outputs), nn.ReLU()])
         self.parameters_layer = linear(sizes[-1], len(identity))
+        self._emit_identity()
 
     def forward(self, looked_at: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch parameters"]:
-        """The parameters of every image; the last layer keeps the precision of its weights under autocast."""
+        """The parameters of every image; the last layer keeps the precision of its weights under autocast.
+
+        Raises: ShapeError for maps of another size than it was made for.
+        """
+        expected = self._looked_at
+        if tuple(looked_at.shape[1:]) != (expected.channels, expected.height, expected.width):
+            raise ShapeError(
+                "the input of a localisation network",
+                looked_at.shape,
+                f"(batch, {expected.channels}, {expected.height}, {expected.width})",
+            )
         hidden = self.hidden(self.features(looked_at).flatten(1))
         with full_precision(looked_at.device.type):
             parameters: Tensor = self.parameters_layer(hidden.to(self.parameters_layer.weight.dtype))
         return parameters
 
-    def initialize(self, generator: torch.Generator) -> None:
+    def initialize(self, generator: torch.Generator | None = None) -> None:
         """Draw the weights, and let the last layer emit the identity."""
         draw_weights(self.features, generator)
         draw_weights(self.hidden, generator)
         clear_weights(self.parameters_layer)
+        self._emit_identity()
+
+    def _emit_identity(self) -> None:
         with torch.no_grad():
             self.parameters_layer.bias.copy_(torch.tensor(self._identity))
 
 
 def build_localization(spec: LocnetSpec, looked_at: MapSize, *, identity: tuple[float, ...]) -> Localization:
-    """The localisation network of a specification, its weights not yet drawn.
+    """The localisation network of a specification, which emits the identity; its weights are zero until drawn.
 
     Args:
         spec: which network.
@@ -63,12 +81,13 @@ def build_localization(spec: LocnetSpec, looked_at: MapSize, *, identity: tuple[
     """
     match spec:
         case ConvLocnetSpec():
-            sizes = (last_map(spec, looked_at).numbers, spec.sizes[-1])
-            return Localization(_conv_features(spec, looked_at.channels), sizes, identity=identity)
+            features: nn.Module = _conv_features(spec, looked_at.channels)
+            sizes: tuple[int, ...] = (last_map(spec, looked_at).numbers, spec.sizes[-1])
         case DenseLocnetSpec() | SharedLocnetSpec():
-            return Localization(nn.Identity(), (looked_at.numbers, *spec.sizes), identity=identity)
+            features, sizes = nn.Identity(), (looked_at.numbers, *spec.sizes)
         case _:
             assert_never(spec)
+    return Localization(features, sizes, identity=identity, looked_at=looked_at)
 
 
 def _conv_features(spec: ConvLocnetSpec, channels: int) -> nn.Sequential:

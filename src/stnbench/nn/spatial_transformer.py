@@ -1,13 +1,14 @@
 """The spatial transformer: a localisation network, a transformation and a sampler in one module."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stnbench.core.errors import InfeasibleError, ShapeError
+from stnbench.core.errors import InfeasibleError, ShapeError, SpecError
 from stnbench.nn.localization import Localization, build_localization
 from stnbench.nn.maps import MapSize
 from stnbench.nn.sampling.registry import outside_share, sample
@@ -16,7 +17,9 @@ from stnbench.nn.transforms.base import Transformation, first_order, pixel_centr
 from stnbench.nn.transforms.controls import box_parameters
 from stnbench.nn.transforms.registry import build_transformation
 from stnbench.nn.transforms.scale_guard import ScaleGuard
-from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.check import require
+from stnbench.spec.codec import from_plain
+from stnbench.spec.transformer import ConvLocnetSpec, LocnetSpec, PlacedTransformerSpec, TransformerSpec
 
 Look = Callable[[Tensor], Tensor]
 """What a localisation network sees of images: they themselves, or what the stages it shares make of them."""
@@ -54,10 +57,7 @@ class Transformed:
 
         Exact where one affine transformation is all there is, otherwise the first-order approximation at the centre.
         """
-        alone = len(self.parameters) == 1 and self.guard is None
-        if alone and isinstance(self.transformation, AffineTransformation):
-            return self.transformation.theta_out_to_in(self.parameters[0].detach())
-        return first_order(self.map_points, like=self.parameters[0])
+        return theta_out_to_in(self.transformation, tuple(step.detach() for step in self.parameters), self.guard)
 
     @property
     def outside_share(self) -> Float[Tensor, " batch"]:
@@ -72,28 +72,80 @@ class SpatialTransformer(nn.Module):
     composed, the latest one applied to the output's points first, and the images themselves are read. The output is as
     large as the input, or ``output_size`` pixels a side; what is looked at again is always as large as the input.
 
+    A new transformer is the identity: its last layer has zero weights. The other weights are drawn from torch's
+    generator, which ``torch.manual_seed`` sets.
+
     Args:
-        spec: how it reads, how often it looks, and what holds it back.
-        transformation: what the parameters mean.
-        localization: chooses the parameters; None for a control.
+        family: a family of transformations by name (``"affine"``, ``"tps"``, ...), or its whole specification.
+        in_channels: channels of the images.
+        size: their height and width, or the side of square ones.
+        locnet: the localisation network: three sizes ``a, b, c`` for two convolutions of 5 x 5 and a hidden layer, or a
+            specification. A control (``fixed_zoom``, ``roi``) has none, whatever is said.
+        draw: draw the weights now; False leaves them zero, for weights that are loaded or drawn later.
+        **options: keys of the transformer's specification, for a family given by name: how the image is read
+            (``sampler``, ``padding``, ``align_corners``, ``output_size``), how often (``iterations``), what holds it
+            back (``scale_min``, ``scale_max``, ``identity_penalty``), and the family's own (``control_points``).
+
+    Raises:
+        UnknownNameError: for an option or family that does not exist.
+        SpecError: for one whose value cannot be meant.
+        InfeasibleError: where the images are too small for the localisation network.
+
+    Example:
+        >>> import torch
+        >>> from stnbench.nn import SpatialTransformer
+        >>> transformer = SpatialTransformer("affine", in_channels=3, size=48, locnet=(20, 20, 20))
+        >>> images = torch.rand(2, 3, 48, 48)
+        >>> straightened, theta = transformer(images, return_theta=True)
+        >>> straightened.shape, theta.shape
+        (torch.Size([2, 3, 48, 48]), torch.Size([2, 2, 3]))
     """
 
     def __init__(
-        self, spec: TransformerSpec, transformation: Transformation, localization: Localization | None
+        self,
+        family: str | TransformerSpec = "affine",
+        *,
+        in_channels: int,
+        size: int | tuple[int, int],
+        locnet: Sequence[int] | LocnetSpec | None = (20, 20, 20),
+        draw: bool = True,
+        **options: Any,  # noqa: ANN401 - checked against the specification
     ) -> None:
         super().__init__()
-        self.spec = spec
-        self.transformation = transformation
-        self.localization = localization
+        self.spec = _transformer_spec(family, options)
+        self.transformation = build_transformation(self.spec)
+        self.localization: Localization | None = None
+        if not self.spec.is_control:
+            height, width = (size, size) if isinstance(size, int) else size
+            looked_at = MapSize(in_channels, height, width)
+            identity = self.transformation.identity_parameters()
+            self.localization = build_localization(_locnet_spec(locnet), looked_at, identity=identity)
+        if draw:
+            self.initialize()
 
     def forward(
         self,
         images: Float[Tensor, "batch channels height width"],
         boxes: Float[Tensor, "batch 4"] | None = None,
-        look: Look | None = None,
-    ) -> Float[Tensor, "batch channels height width"]:
-        """The transformed images. Arguments and errors as of ``explain``."""
-        return self.explain(images, boxes, look).images
+        *,
+        return_theta: bool = False,
+    ) -> (
+        Float[Tensor, "batch channels out_height out_width"]
+        | tuple[Float[Tensor, "batch channels out_height out_width"], Float[Tensor, "batch 2 3"]]
+    ):
+        """The transformed images, and the matrices that did it where they are asked for.
+
+        Args:
+            images: what is transformed.
+            boxes: as of ``explain``.
+            return_theta: also return (batch, 2, 3), from output to input coordinates; exact for affine families, the
+                first-order approximation at the centre for others. Gradients pass.
+        Raises: ShapeError where the images are not those that the localisation network was made for.
+        """
+        done = self.explain(images, boxes)
+        if not return_theta:
+            return done.images
+        return done.images, theta_out_to_in(self.transformation, done.parameters, done.guard)
 
     def explain(
         self,
@@ -137,8 +189,8 @@ class SpatialTransformer(nn.Module):
         side = self.spec.output_size
         return input_size if side is None else (side, side)
 
-    def initialize(self, generator: torch.Generator) -> None:
-        """Draw the weights; a transformer that learns is the identity then."""
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Draw the weights, by torch's own generator where none is given; one that learns is the identity then."""
         if self.localization is not None:
             self.localization.initialize(generator)
 
@@ -147,16 +199,16 @@ class SpatialTransformer(nn.Module):
             parameters: Tensor = self.localization(images if look is None else look(images))
             return parameters
         if self.spec.family != "roi":
-            return images.new_zeros(len(images), self.transformation.number_of_parameters)
+            return images.new_zeros(images.shape[0], self.transformation.number_of_parameters)
         if boxes is None:
-            raise ShapeError("the boxes for the control roi", (), f"({len(images)}, 4), one an image")
+            raise ShapeError("the boxes for the control roi", (), f"({images.shape[0]}, 4), one an image")
         height, width = images.shape[-2:]
         return box_parameters(boxes, (height, width), align_corners=self.spec.align_corners)
 
     def _read(self, images: Tensor, parameters: tuple[Tensor, ...], *, size: tuple[int, int]) -> Transformed:
         height, width = size
-        if len(parameters[0]) != len(images):
-            expected = f"({len(images)}, {self.transformation.number_of_parameters}), one row an image"
+        if parameters[0].shape[0] != images.shape[0]:
+            expected = f"({images.shape[0]}, {self.transformation.number_of_parameters}), one row an image"
             raise ShapeError("the parameters of the spatial transformer", parameters[0].shape, expected)
         spec = self.spec
         like = self.transformation.checked(parameters[0])
@@ -166,7 +218,7 @@ class SpatialTransformer(nn.Module):
         if spec.scale_min is not None or spec.scale_max is not None:
             guard = ScaleGuard.fit(points, centres, low=spec.scale_min, high=spec.scale_max)
             points = guard.apply(points)
-        grid = points.reshape(len(images), height, width, 2)
+        grid = points.reshape(images.shape[0], height, width, 2)
         penalty = (
             spec.identity_penalty * (points - centres).square().sum(dim=-1).mean() if spec.identity_penalty else None
         )
@@ -198,8 +250,20 @@ def compose(
     return points if guard is None else guard.apply(points)
 
 
+def theta_out_to_in(
+    transformation: Transformation, parameters: tuple[Tensor, ...], guard: ScaleGuard | None
+) -> Float[Tensor, "batch 2 3"]:
+    """The matrix of every image, at least float32.
+
+    Exact where one affine transformation is all there is, otherwise the first-order approximation at the centre.
+    """
+    if len(parameters) == 1 and guard is None and isinstance(transformation, AffineTransformation):
+        return transformation.theta_out_to_in(parameters[0])
+    return first_order(lambda points: compose(transformation, parameters, points, guard), like=parameters[0])
+
+
 def build_spatial_transformer(spec: PlacedTransformerSpec, looked_at: MapSize) -> SpatialTransformer:
-    """The spatial transformer of a specification, its weights not yet drawn.
+    """The spatial transformer of a specification: the identity, its weights zero until they are drawn.
 
     Args:
         spec: which transformer, and where it stands.
@@ -210,11 +274,30 @@ def build_spatial_transformer(spec: PlacedTransformerSpec, looked_at: MapSize) -
     if spec.transformer.family == "roi" and spec.place > 1:
         problem = f"the control roi stands at place {spec.place}"
         raise InfeasibleError(problem, remedy="the annotated box is one of the image: place 1 only")
-    transformation = build_transformation(spec.transformer)
-    if spec.locnet is None:
-        return SpatialTransformer(spec.transformer, transformation, None)
+    size = (looked_at.height, looked_at.width)
     try:
-        localization = build_localization(spec.locnet, looked_at, identity=transformation.identity_parameters())
+        return SpatialTransformer(
+            spec.transformer, in_channels=looked_at.channels, size=size, locnet=spec.locnet, draw=False
+        )
     except InfeasibleError as error:
         raise InfeasibleError(f"at place {spec.place}, {error.problem}", remedy=error.remedy) from error
-    return SpatialTransformer(spec.transformer, transformation, localization)
+
+
+def _transformer_spec(family: str | TransformerSpec, options: Mapping[str, Any]) -> TransformerSpec:
+    where = "SpatialTransformer"
+    if isinstance(family, str):
+        spec = from_plain(TransformerSpec, {"family": family, **options}, where=where)
+        for key in ("branches", "output_pooling"):
+            count = getattr(spec, key)
+            require(count == 1, key, count, "1: several branches and pooling belong to ParallelTransformers")
+        return spec
+    require(not options, "options", list(options), "none beside a whole specification: say them in it")
+    return family
+
+
+def _locnet_spec(locnet: Sequence[int] | LocnetSpec | None) -> LocnetSpec:
+    if locnet is None:
+        raise SpecError("locnet is None", remedy="give three sizes: only controls have no localisation network")
+    if isinstance(locnet, Sequence):
+        return from_plain(ConvLocnetSpec, {"sizes": list(locnet)}, where="SpatialTransformer", prefix="locnet")
+    return locnet

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stnbench.nn.transforms.lie import LieAffine
+from stnbench.nn.transforms.lie import LieAffine, matrix_exponential
 
 VELOCITIES = st.lists(st.floats(-1.5, 1.5), min_size=6, max_size=6)
 
@@ -45,3 +45,13 @@ def test_the_opposite_velocity_leads_back(velocity: list[float]) -> None:
     points = torch.tensor([[[0.0, 0.0], [1.0, -0.5], [-0.3, 0.7]]], dtype=torch.float64)
     back = LieAffine().map_points(-parameters, LieAffine().map_points(parameters, points))
     torch.testing.assert_close(back, points, rtol=0, atol=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(velocity=st.lists(st.floats(-9, 9), min_size=6, max_size=6))
+def test_the_exponential_is_torch_s(velocity: list[float]) -> None:
+    """Scaling and squaring agrees with ``torch.linalg.matrix_exp``, also far from the identity."""
+    matrix = torch.tensor([*velocity, 0.0, 0.0, 0.0], dtype=torch.float64).reshape(1, 3, 3)
+    expected = torch.linalg.matrix_exp(matrix)
+
+    torch.testing.assert_close(matrix_exponential(matrix), expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))

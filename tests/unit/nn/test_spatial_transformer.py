@@ -218,6 +218,6 @@ def test_a_localisation_network_sees_what_it_is_shown() -> None:
         seen.append(maps)
         return torch.nn.functional.avg_pool2d(maps, 2)
 
-    assert module(batch, None, look).shape == batch.shape
+    assert module.explain(batch, look=look).images.shape == batch.shape
     assert len(seen) == 1
     assert seen[0] is batch

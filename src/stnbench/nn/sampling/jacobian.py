@@ -31,5 +31,14 @@ def pixel_jacobian(
 
 
 def _slope(values: Tensor, *, dim: int) -> Tensor:
-    """Differences of neighbours along a dimension, of the same shape as the values."""
-    return torch.gradient(values, dim=dim)[0] if values.shape[dim] > 1 else torch.zeros_like(values)
+    """Differences of neighbours along a dimension, of the same shape as the values.
+
+    Those of ``torch.gradient``, which an exported program ties to one batch size.
+    """
+    count = values.shape[dim]
+    if count == 1:
+        return torch.zeros_like(values)
+    steps = values.diff(dim=dim)
+    first, last = steps.narrow(dim, 0, 1), steps.narrow(dim, count - 2, 1)
+    inner = (values.narrow(dim, 2, count - 2) - values.narrow(dim, 0, count - 2)) / 2
+    return torch.cat([first, inner, last], dim=dim)

@@ -95,7 +95,7 @@ def _spread(jacobian: Float[Tensor, "batch height width 2 2"]) -> tuple[_Symmetr
     (a, b), (c, d) = (row.unbind(-1) for row in jacobian.unbind(-2))
     xx, xy, yy = a * a + b * b, a * c + b * d, c * c + d * d
     middle, half_difference = (xx + yy) / 2, (xx - yy) / 2
-    radius = torch.hypot(half_difference, xy)
+    radius = (half_difference.square() + xy.square()).sqrt()  # hypot has no counterpart in ONNX
     major = (middle + radius).sqrt().clamp(min=_SMALLEST_SPREAD)
     minor = (middle - radius).clamp(min=0).sqrt().clamp(min=_SMALLEST_SPREAD)
     # Cosine and sine of twice the angle of the major axis; both 0 for a circle, which has none.

@@ -50,8 +50,8 @@ def sample(
     most (width - 1) 2^-25 pixels. ``bicubic`` and ``mipmap`` need up to four times as much, ``nearest`` nothing.
     Raises: ShapeError where the batches differ.
     """
-    if len(images) != len(grid):
-        raise ShapeError("the sampling grid", grid.shape, f"({len(images)}, height, width, 2), one grid an image")
+    if images.shape[0] != grid.shape[0]:
+        raise ShapeError("the sampling grid", grid.shape, f"({images.shape[0]}, height, width, 2), one grid an image")
     precision = torch.promote_types(images.dtype, grid.dtype)
     sampled = _SAMPLERS[sampler](images.to(precision), grid.to(precision), padding=padding, align_corners=align_corners)
     return sampled.to(images.dtype)

@@ -40,7 +40,7 @@ class Affine(AffineTransformation):
 
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
         """The parameters as a matrix."""
-        return self.checked(parameters).reshape(len(parameters), 2, 3)
+        return self.checked(parameters).reshape(parameters.shape[0], 2, 3)
 
 
 def map_affine(

@@ -81,7 +81,7 @@ class Transformation(ABC):
         """
         parameters = self.checked(parameters)
         points = pixel_centres(size, align_corners=align_corners, like=parameters)[None]
-        return self.map_points(parameters, points).reshape(len(parameters), *size, 2)
+        return self.map_points(parameters, points).reshape(parameters.shape[0], *size, 2)
 
     @final
     def checked(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch parameters"]:

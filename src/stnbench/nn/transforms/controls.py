@@ -34,7 +34,7 @@ class FixedZoom(AffineTransformation):
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
         """The zoom, for every row of no parameters."""
         parameters = self.checked(parameters)
-        zoom = parameters.new_full((len(parameters),), self._zoom)
+        zoom = parameters.new_full((parameters.shape[0],), self._zoom)
         zero = torch.zeros_like(zoom)
         return matrix_of_rows((zoom, zero, zero), (zero, zoom, zero))
 

@@ -123,5 +123,6 @@ def invert_homography(homography: Float[Tensor, "batch 3 3"]) -> Float[Tensor, "
 
 def _away_from_zero(values: Tensor, distance: float) -> Tensor:
     """The values, and where they are nearer to 0 the distance with their sign, as a constant."""
-    nearest = torch.full_like(values, distance).copysign(values.detach())
+    nearest = torch.full_like(values, distance)
+    nearest = torch.where(values < 0, -nearest, nearest)  # copysign has no counterpart in ONNX
     return torch.where(values.abs() < distance, nearest, values)

@@ -1,5 +1,7 @@
 """Affine maps as matrix exponentials."""
 
+from typing import Final
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -7,6 +9,10 @@ from torch.nn import functional
 
 from stnbench.nn.precision import full_precision
 from stnbench.nn.transforms.affine import AffineTransformation
+
+_SQUARINGS: Final = 6
+_TERMS: Final = 12
+"""Of the exponential's series; the norm of what enters it is below 0.5 for velocities up to 32."""
 
 
 class LieAffine(AffineTransformation):
@@ -29,7 +35,23 @@ class LieAffine(AffineTransformation):
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
         """The exponential, without its constant last row."""
         parameters = self.checked(parameters)
-        velocity = functional.pad(parameters.reshape(len(parameters), 2, 3), (0, 0, 0, 1))
+        velocity = functional.pad(parameters.double().reshape(-1, 2, 3), (0, 0, 0, 1))
         with full_precision(parameters.device.type):  # it is made of matrix products
-            exponential: Tensor = torch.linalg.matrix_exp(velocity)
-        return exponential[:, :2]
+            return matrix_exponential(velocity)[:, :2].to(parameters.dtype)
+
+
+def matrix_exponential(matrices: Float[Tensor, "batch side side"]) -> Float[Tensor, "batch side side"]:
+    """The exponential of every matrix, by scaling and squaring: exp(A) = exp(A / 2^s)^(2^s), by Taylor inside.
+
+    In float64 the relative error is below 1e-12 for norms up to 30, beyond which a transformation is lost anyway. It is
+    always the same products: unlike ``torch.linalg.matrix_exp`` it waits for no device, has a counterpart in ONNX and
+    can be batched by ``torch.func.vmap``.
+    """
+    scaled = matrices * 2.0**-_SQUARINGS
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    result = identity.expand_as(matrices)
+    for power in range(_TERMS, 0, -1):  # Horner
+        result = identity + scaled @ result / power
+    for _ in range(_SQUARINGS):
+        result = result @ result
+    return result

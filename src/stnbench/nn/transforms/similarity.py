@@ -34,7 +34,7 @@ class Similarity(AffineTransformation):
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
         """The matrix of R S T."""
         parameters = self.checked(parameters)
-        zero, one = parameters.new_zeros(len(parameters)), parameters.new_ones(len(parameters))
+        zero, one = parameters.new_zeros(parameters.shape[0]), parameters.new_ones(parameters.shape[0])
         numbers = iter(parameters.unbind(1))
         angle = next(numbers) if self._rotation else zero
         scale = next(numbers) if self._scale else one

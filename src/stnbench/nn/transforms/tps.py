@@ -50,11 +50,11 @@ class ThinPlateSpline(Transformation):
         precision = torch.promote_types(parameters.dtype, points.dtype)
         influence = torch.tensor(_influence(self._side), dtype=torch.float64, device=parameters.device)
         # One column an image and axis, so that points shared by all images need one matrix product.
-        moves = parameters.reshape(len(parameters), self._side**2, 2).permute(1, 0, 2).flatten(1).double()
+        moves = parameters.reshape(parameters.shape[0], self._side**2, 2).permute(1, 0, 2).flatten(1).double()
         with full_precision(parameters.device.type):
             coefficients = influence @ moves
             terms = self._terms(points.double())
-            shared = len(points) == 1
+            shared = points.shape[0] == 1
             moved = _by_image(terms[0] @ coefficients) if shared else terms @ _by_image(coefficients)
         return points + moved.to(precision)
 
@@ -63,14 +63,15 @@ class ThinPlateSpline(Transformation):
         x, y = points[..., :1], points[..., 1:]
         lattice = torch.tensor(_lattice(self._side), dtype=points.dtype, device=points.device)
         squared = (x - lattice[:, 0]).square() + (y - lattice[:, 1]).square()
-        # The logarithm's argument is held off 0, where the product and its slope vanish all the same.
-        kernel = squared * squared.clamp(min=torch.finfo(points.dtype).tiny).log()
+        # The logarithm's argument is held off 0, where the product and its slope vanish all the same. Not by the
+        # smallest float64: an exporter that keeps constants as float32 makes it 0.
+        kernel = squared * torch.where(squared > 0, squared, 1.0).log()
         return torch.cat([kernel, torch.ones_like(x), x, y], dim=-1)
 
 
 def _by_image(columns: Float[Tensor, "rows columns"]) -> Float[Tensor, "batch rows 2"]:
     """From one column an image and axis to one matrix an image."""
-    return columns.reshape(len(columns), -1, 2).permute(1, 0, 2)
+    return columns.reshape(columns.shape[0], -1, 2).permute(1, 0, 2)
 
 
 def _lattice(side: int) -> NDArray[np.float64]:

@@ -1,0 +1,26 @@
+"""Names of a package that are imported when they are first asked for."""
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+
+
+def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` for a package whose names lie in modules that are slow to import.
+
+    Args:
+        package: its ``__name__``.
+        modules: the module of every name.
+    """
+
+    def get(name: str) -> object:
+        if name not in modules:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        value: object = getattr(importlib.import_module(modules[name]), name)
+        setattr(sys.modules[package], name, value)  # the next look-up finds it at once
+        return value
+
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *modules})
+
+    return get, names

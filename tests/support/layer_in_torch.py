@@ -1,0 +1,112 @@
+"""What torch's compiler, its exporters and onnxruntime make of every family and sampler, as JSON on standard output.
+
+A program of its own, because the shapes that tests check at every call cannot be traced: one start for all of them.
+"""
+
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from stnbench.core.errors import ExportError
+from stnbench.nn import SpatialTransformer
+from stnbench.nn.onnx import export_onnx
+from stnbench.spec.transformer import Family, Sampler
+
+FAMILIES = [family for family in get_args(Family) if family != "roi"]
+_ALIKE = {"scale", "translation", "rotation_scale", "rotation_translation", "scale_translation"}
+"""Similarities, of whose combinations the first and the last stand for all."""
+
+WAYS = [
+    *((family, "bilinear") for family in FAMILIES if family not in _ALIKE),
+    *(("affine", name) for name in get_args(Sampler) if name != "bilinear"),
+]
+"""Every family, and every sampler."""
+
+
+def layer(family: str, sampler: str) -> SpatialTransformer:
+    """A small one for 3 x 16 x 20 images, whose last layer moves every image in another way."""
+    torch.manual_seed(3)
+    made = SpatialTransformer(family, in_channels=3, size=(16, 20), locnet=(4, 4, 8), sampler=sampler)
+    if made.localization is not None:
+        nn.init.normal_(made.localization.parameters_layer.weight, std=0.3)
+    return made.eval()
+
+
+def images(batch: int = 2) -> Tensor:
+    """Random images in [0, 1]."""
+    return torch.rand(batch, 3, 16, 20, generator=torch.Generator().manual_seed(9))
+
+
+def compiled(made: nn.Module) -> float:
+    """The difference of a compiled layer, captured as one graph."""
+    torch.compiler.reset()
+    return difference(torch.compile(made, fullgraph=True, backend="eager"), made, images())
+
+
+def exported(made: nn.Module) -> float:
+    """That of an exported program, for a batch of another size."""
+    program = torch.export.export(made, (images(),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    return difference(program.module(), made, images(5))
+
+
+def in_onnx(made: nn.Module) -> float:
+    """That of an ONNX file, which is all that is left in its folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        worst = export_onnx(made, images(), Path(folder) / "layer.onnx")
+        assert [file.name for file in Path(folder).iterdir()] == ["layer.onnx"]
+    return worst
+
+
+def difference(one: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], batch: Tensor) -> float:
+    """The largest difference between two modules."""
+    with torch.no_grad():
+        return float((one(batch) - other(batch)).abs().max())
+
+
+class OnlyInTorch(nn.Module):
+    """Means something else while it is exported."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """One more where it is exported."""
+        return batch + 1 if torch.compiler.is_exporting() else batch * 1
+
+
+class Unknown(nn.Module):
+    """Uses an operation that ONNX has not."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """A matrix exponential."""
+        return torch.linalg.matrix_exp(batch[:, 0, :16, :16])
+
+
+def refused(made: nn.Module) -> list[object]:
+    """Why an export is refused, and what is left in its folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            export_onnx(made, images(), Path(folder) / "layer.onnx")
+        except ExportError as error:
+            return [str(error), [file.name for file in Path(folder).iterdir()]]
+    return ["", []]
+
+
+def main() -> None:
+    """Print what was found."""
+    warnings.simplefilter("ignore")
+    found: dict[str, object] = {}
+    for way in WAYS:
+        for check in (compiled, exported, in_onnx):
+            found[f"{check.__name__} {' '.join(way)}"] = check(layer(*way))
+    for module in (OnlyInTorch(), Unknown()):
+        found[type(module).__name__] = refused(module)
+    sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
