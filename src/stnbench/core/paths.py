@@ -40,6 +40,21 @@ class RunsLayout:
         return self.store_url or self.root / "stnbench.db"
 
     @property
+    def trials(self) -> Path:
+        """One folder a trial, and the history of the store."""
+        return self.root / "trials"
+
+    @property
+    def history(self) -> Path:
+        """Every row of a store that is a file, but for those that come from results: to make it again."""
+        return self.trials / "history.jsonl"
+
+    @property
+    def backups(self) -> Path:
+        """Copies of a store that is a file: before its revision was raised, and of the last hours."""
+        return self.root / "backups"
+
+    @property
     def orchestrator_lock(self) -> Path:
         """Held by the one process that writes this folder, and its store."""
         return self.root / "orchestrator.lock"

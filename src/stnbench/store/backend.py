@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import StatementError
 
 from stnbench.core.errors import StoreError
+from stnbench.store.file import StoreFile
 
 BUSY_TIMEOUT_S = 20.0
 """How long a statement waits for another process that is writing."""
@@ -18,9 +19,11 @@ class Backend:
 
     A transaction of ``writer`` holds the right to write from its first statement on, and each of ``reader`` has one
     consistent view. ``explain`` tells the error of a database as one of ours; None where it is a bug of ours.
+    ``file`` is where a database lies that is a file.
     """
 
     name: str
     reader: Engine
     writer: Engine
     explain: Callable[[str, StatementError], StoreError | None]
+    file: StoreFile | None = None

@@ -1,6 +1,6 @@
 """A database that can be connected to: how it is found, what a transaction is, and what its errors mean."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,7 @@ class Database:
         """
         if not self.writable:
             raise StoreError(f"the store {self.name} is open for reading only", remedy="open it with writable=True")
+        self.check()
         with self._explained(), self.backend.writer.connect() as connection:
             connection = connection.execution_options(stnbench_writes=True)  # noqa: PLW2901 - the same connection
             with connection.begin():
@@ -74,6 +75,30 @@ class Database:
         """
         with self._explained(), self.backend.reader.connect() as connection, connection.begin():
             yield connection
+
+    def check(self) -> None:
+        """See that a file that is written is still the one that was opened.
+
+        Raises: StoreError where it was removed, replaced, cut short or overwritten.
+        """
+        if self.backend.file is not None and self.writable:
+            self.backend.file.check()
+
+    def check_whole(self, attempts: Mapping[str, int]) -> None:
+        """As ``check``, and read the whole file as another process does: it is whole, and has so many attempts.
+
+        Raises: as ``check``; StoreError where it is damaged, or holds something else.
+        """
+        if self.backend.file is not None:
+            self.check()
+            self.backend.file.check_whole(attempts)
+
+    def back_up(self, folder: Path, *, note: str = "") -> Path | None:
+        """Copy a file into a folder while it is used; None where the database is a server's.
+
+        Raises: StoreError; FolderError.
+        """
+        return None if self.backend.file is None else self.backend.file.back_up(folder, note=note)
 
     def close(self) -> None:
         """Close every connection."""

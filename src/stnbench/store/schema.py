@@ -17,10 +17,10 @@ ALEMBIC_TABLE = "alembic_version"
 UPGRADE_REMEDY = "the next sweep upgrades it: python -m stnbench.sweep NAME"
 
 
-def prepare(database: Database) -> None:
+def prepare(database: Database, *, backups: Path | None = None) -> None:
     """Bring the database to the revision of this program, or check that it is there.
 
-    Only a database opened to write is changed; it is changed in one transaction.
+    Only a database opened to write is changed; it is changed in one transaction, after a file was copied to ``backups``.
     Raises: StoreVersionError when it is newer than this program, or older and open for reading only; StoreError when it
         is no store at all.
     """
@@ -28,6 +28,8 @@ def prepare(database: Database) -> None:
         revision = check(database.name, find_revision(database.name, connection), writable=database.writable)
     if revision == REVISIONS[-1]:
         return
+    if revision is not None and backups is not None:
+        database.back_up(backups, note=f"before-{REVISIONS[-1]}")
     with database.transaction() as connection:
         upgrade(connection)
 

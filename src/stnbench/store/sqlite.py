@@ -11,6 +11,7 @@ from sqlalchemy.pool import QueuePool
 from stnbench.core.errors import StoreBusyError, StoreError
 from stnbench.core.files import writable_folder
 from stnbench.store.backend import Backend
+from stnbench.store.file import REBUILD_REMEDY, StoreFile
 
 FOLDER_REMEDY = "give a folder that can be written, for example with STNBENCH_RUNS"
 
@@ -22,8 +23,9 @@ def open_sqlite(url: URL, *, writable: bool, busy_timeout_s: float) -> Backend:
     """
     if not url.database:
         raise StoreError(f"the store '{url.render_as_string()}' names no file", remedy="give the path of a file")
-    engine = _engine(Path(url.database), writable=writable, busy_timeout_s=busy_timeout_s)
-    return Backend(name=url.database, reader=engine, writer=engine, explain=explain)
+    path = Path(url.database)
+    engine = _engine(path, writable=writable, busy_timeout_s=busy_timeout_s)
+    return Backend(name=url.database, reader=engine, writer=engine, explain=explain, file=StoreFile(path))
 
 
 def explain(name: str, error: StatementError) -> StoreError | None:  # noqa: PLR0911 - one return a meaning
@@ -35,10 +37,10 @@ def explain(name: str, error: StatementError) -> StoreError | None:  # noqa: PLR
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StoreBusyError(f"the store {name} is being written by another process", remedy="wait until it ends")
         case sqlite3.SQLITE_NOTADB:
-            return StoreError(f"{name} is not a SQLite database", remedy="move it away, or give another path")
+            remedy = f"give another path; or, if it was a store, {REBUILD_REMEDY}"
+            return StoreError(f"{name} is not a SQLite database", remedy=remedy)
         case sqlite3.SQLITE_CORRUPT:
-            remedy = f"recover what can be with: sqlite3 {name} .recover | sqlite3 recovered.db"
-            return StoreError(f"the store {name} is damaged ({said})", remedy=remedy)
+            return StoreError(f"the store {name} is damaged ({said})", remedy=REBUILD_REMEDY)
         case sqlite3.SQLITE_FULL:
             return StoreError(f"no space is left on the disk of the store {name}", remedy="free some and run again")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN:

@@ -1,17 +1,18 @@
 """What is written, one thing a function, each inside its caller's transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, func, insert, select, update
 
 from stnbench.core.errors import StoreError, TransitionError, UnknownNameError
 from stnbench.spec.codec import to_json
 from stnbench.spec.result import EpochRecord, Failure, SplitScore, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store import rows, tables
+from stnbench.store import portable, rows, tables
+from stnbench.store.history import TABLES
 
 trials, links, attempts = tables.trials, tables.sweep_trials, tables.attempts
 
@@ -36,8 +37,29 @@ def save_spec(connection: Connection, spec: SweepSpec, at: datetime) -> None:
         connection.execute(insert(table), row)
 
 
-def save_links(connection: Connection, sweep: str, wanted: Sequence[rows.Fields]) -> None:
-    """Make the sweep show exactly these trials; rows that are as they should be are not touched."""
+def sweep_row(connection: Connection, name: str) -> rows.Fields:
+    """The row of a sweep."""
+    return dict(connection.execute(select(tables.sweeps).where(tables.sweeps.c.name == name)).mappings().one())
+
+
+def count_attempts(connection: Connection) -> dict[str, int]:
+    """How many attempts are in each state."""
+    query = select(attempts.c.state, func.count()).group_by(attempts.c.state)
+    return {state: count for state, count in connection.execute(query).tuples()}
+
+
+def history_rows(connection: Connection) -> Iterator[tuple[str, portable.Row]]:
+    """Every row that a history holds; epochs of complete attempts are in their results."""
+    for table in TABLES:
+        is_open = (lambda found: found.c.state != AttemptState.COMPLETE.value) if table == "epochs" else None
+        yield from ((table, row) for row in portable.read_rows(connection, table, is_open))
+
+
+def save_links(connection: Connection, sweep: str, wanted: Sequence[rows.Fields]) -> list[rows.Fields]:
+    """Make the sweep show exactly these trials; rows that are as they should be are not touched.
+
+    Returns: the columns of every row that changed or is new.
+    """
     found = connection.execute(select(links).where(links.c.sweep == sweep)).mappings()
     stored = {row["trial_id"]: dict(row) for row in found}
     asked = {row["trial_id"] for row in wanted}
@@ -46,7 +68,10 @@ def save_links(connection: Connection, sweep: str, wanted: Sequence[rows.Fields]
     # Positions are unique among the wanted rows at every moment, so all that move are taken out first.
     _update_links(connection, sweep, [{"trial_id": row["trial_id"], "wanted": False} for row in [*changed, *dropped]])
     _update_links(connection, sweep, changed)
-    insert_all(connection, links, [row for row in wanted if row["trial_id"] not in stored])
+    new = [row for row in wanted if row["trial_id"] not in stored]
+    insert_all(connection, links, new)
+    unwanted = [{"sweep": sweep, "trial_id": row["trial_id"], "wanted": False} for row in dropped]
+    return [*changed, *unwanted, *new]
 
 
 def set_trial_state(connection: Connection, trial_id: str, state: TrialState) -> None:
@@ -71,6 +96,12 @@ def require_attempt(connection: Connection, token: str) -> Row[Any]:
     if attempt is None:
         raise unknown("attempt", token, connection.execute(select(attempts.c.token)).scalars())
     return attempt
+
+
+def attempt_by_number(connection: Connection, trial_id: str, number: int) -> Row[Any]:
+    """The row of an attempt, which is there."""
+    query = select(attempts).where(attempts.c.trial_id == trial_id, attempts.c.number == number)
+    return connection.execute(query).one()
 
 
 def require_completable(connection: Connection, attempt: Row[Any]) -> None:
@@ -110,10 +141,11 @@ def insert_outcome(connection: Connection, attempt_id: int, result: TrialResult)
 
 def end_attempt(
     connection: Connection, attempt_id: int, state: AttemptState, failure: Failure | None, at: datetime
-) -> None:
-    """Write that an attempt has ended."""
+) -> rows.Fields:
+    """Write that an attempt has ended; the columns that say so."""
     ended = {"state": state.value, "finished_at": at, **rows.failure_fields(failure)}
     connection.execute(update(attempts).where(attempts.c.id == attempt_id), ended)
+    return ended
 
 
 def save_mirrored(connection: Connection, tracker: str, digests: Mapping[str, str]) -> None:

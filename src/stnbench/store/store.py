@@ -1,20 +1,23 @@
 """The store: the only truth about trials. Every method that writes is one transaction, whole or absent."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from stnbench.core.errors import SpecError, StoreError
 from stnbench.spec.result import EpochRecord, Failure, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store import rows, schema, statements, tables
+from stnbench.store import portable, rows, schema, statements, tables
 from stnbench.store.backend import BUSY_TIMEOUT_S
 from stnbench.store.engine import Database
+from stnbench.store.history import Entry, History
+from stnbench.store.portable import Rows
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import AttemptRecord, AttemptStart, PlannedTrial
 
@@ -32,23 +35,38 @@ class Store(StoreReader):
         is open for reading only. A method that raises has written nothing.
     """
 
+    def __init__(self, database: Database, history: History | None = None) -> None:
+        super().__init__(database)
+        self._history = history
+
     @classmethod
     def open(
-        cls, where: Path | str, *, writable: bool, busy_timeout_s: float = BUSY_TIMEOUT_S, holder: str = ""
+        cls,
+        where: Path | str,
+        *,
+        writable: bool,
+        busy_timeout_s: float = BUSY_TIMEOUT_S,
+        holder: str = "",
+        history: Path | None = None,
+        backups: Path | None = None,
     ) -> Self:
         """The store at a path or a database URL.
 
         To write, it is made where it is missing and brought to this program's revision where it is older. With a
-        ``holder``, the name of a process, nobody else may write a store on a server until this one is closed.
+        ``holder``, the name of a process, nobody else may write a store on a server until this one is closed. What is
+        written is also appended to the file ``history``, from which the store can be made again; a store that is a file
+        is copied to the folder ``backups`` before its revision is raised.
         Raises: FolderError, StoreError, StoreBusyError or StoreVersionError, each in one line with its remedy.
         """
         database = Database.open(where, writable=writable, busy_timeout_s=busy_timeout_s, holder=holder)
         try:
-            schema.prepare(database)
+            schema.prepare(database, backups=backups)
+            store = cls(database, None if history is None else History(history))
+            store._begin_history()
         except BaseException:
             database.close()
             raise
-        return cls(database)
+        return store
 
     @staticmethod
     def exists(where: Path | str) -> bool:
@@ -61,6 +79,8 @@ class Store(StoreReader):
     def close(self) -> None:
         """Close every connection; the store is not used afterwards."""
         self._database.close()
+        if self._history is not None:
+            self._history.close()
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +111,9 @@ class Store(StoreReader):
             known = set(connection.execute(select(trials.c.id)).scalars())
             new = [rows.trial_fields(trial_id, by_id[trial_id].spec, at) for trial_id in by_id if trial_id not in known]
             statements.insert_all(connection, trials, new)
-            statements.save_links(connection, spec.name, links)
+            changed = statements.save_links(connection, spec.name, links)
+            row = statements.sweep_row(connection, spec.name)
+        self._note(("sweeps", row), *(("trials", one) for one in new), *(("sweep_trials", one) for one in changed))
         return len(new)
 
     def start_attempt(self, start: AttemptStart) -> AttemptRecord:
@@ -111,9 +133,12 @@ class Store(StoreReader):
                 raise statements.refusal(connection, start.trial_id, what)
             last = select(func.max(attempts.c.number)).where(attempts.c.trial_id == start.trial_id)
             number = (connection.execute(last).scalar() or 0) + 1
-            connection.execute(insert(attempts), rows.attempt_fields(start, number))
+            fields = rows.attempt_fields(start, number)
+            connection.execute(insert(attempts), fields)
             statements.set_trial_state(connection, start.trial_id, TrialState.RUNNING)
-            return rows.attempt_record(statements.require_attempt(connection, start.token))
+            record = rows.attempt_record(statements.require_attempt(connection, start.token))
+        self._note(("attempts", fields), _trial_entry(start.trial_id, TrialState.RUNNING))
+        return record
 
     def add_epoch(self, token: str, record: EpochRecord) -> None:
         """Write one epoch of a running attempt; an epoch that is already there stays as it is.
@@ -128,6 +153,8 @@ class Store(StoreReader):
                 what = f"cannot report epoch {record.epoch}: attempt {attempt.number} has ended"
                 raise statements.refusal(connection, attempt.trial_id, what)
             statements.insert_all(connection, tables.epochs, missing)
+        whose = {"trial_id": attempt.trial_id, "number": attempt.number}
+        self._note(*(("epochs", fields | whose) for fields in missing))
 
     def complete_attempt(self, token: str, result: TrialResult, at: datetime) -> None:
         """Write a result: the attempt and its trial are complete from now on.
@@ -146,8 +173,10 @@ class Store(StoreReader):
             epochs = statements.missing_epochs(connection, attempt.id, result.epochs)
             statements.insert_all(connection, tables.epochs, epochs)
             statements.insert_outcome(connection, attempt.id, result)
-            statements.end_attempt(connection, attempt.id, AttemptState.COMPLETE, None, at)
+            ended = statements.end_attempt(connection, attempt.id, AttemptState.COMPLETE, None, at)
             statements.set_trial_state(connection, attempt.trial_id, TrialState.COMPLETE)
+        whose = {"trial_id": attempt.trial_id, "number": attempt.number}
+        self._note(("attempts", ended | whose), _trial_entry(attempt.trial_id, TrialState.COMPLETE))
 
     def end_attempt(
         self,
@@ -173,10 +202,15 @@ class Store(StoreReader):
             if objection:
                 what = f"cannot end attempt {attempt.number} as {state} and become {trial_state}: {objection}"
                 raise statements.refusal(connection, attempt.trial_id, what)
-            statements.end_attempt(connection, attempt.id, state, failure, at)
+            ended = statements.end_attempt(connection, attempt.id, state, failure, at)
             statements.set_trial_state(connection, attempt.trial_id, trial_state)
             if trial_state is TrialState.PRUNED:
                 statements.prune(connection, sweep, attempt.trial_id)
+        entries: list[Entry] = [("attempts", ended | {"trial_id": attempt.trial_id, "number": attempt.number})]
+        entries.append(_trial_entry(attempt.trial_id, trial_state))
+        if trial_state is TrialState.PRUNED:
+            entries.append(("sweep_trials", {"sweep": sweep, "trial_id": attempt.trial_id, "pruned": True}))
+        self._note(*entries)
 
     def replan(self, trial_ids: Iterable[str]) -> int:
         """Plan failed trials again; their attempts stay. Returns: how many.
@@ -192,6 +226,7 @@ class Store(StoreReader):
                 if states[trial_id] != TrialState.FAILED.value:
                     raise statements.refusal(connection, trial_id, f"cannot be planned again: it is {states[trial_id]}")
                 statements.set_trial_state(connection, trial_id, TrialState.PLANNED)
+        self._note(*(_trial_entry(trial_id, TrialState.PLANNED) for trial_id in asked))
         return len(asked)
 
     def set_mirrored(self, tracker: str, digests: Mapping[str, str]) -> None:
@@ -203,6 +238,66 @@ class Store(StoreReader):
         """Forget what a tracker was shown, so that everything is shown again."""
         with self._database.transaction() as connection:
             connection.execute(delete(tables.mirrored).where(tables.mirrored.c.tracker == tracker))
+
+    def check(self) -> None:
+        """See that the file is still the one that was opened; nothing for a server. Cheap: called every few seconds.
+
+        Raises: StoreError where it was removed, replaced, cut short or overwritten.
+        """
+        self._database.check()
+
+    def check_whole(self) -> None:
+        """Read the file again as another process does, every page of it, after ``check``; nothing for a server.
+
+        Raises: StoreError where it is damaged, or does not hold what was committed.
+        """
+        with self._database.reading() as connection:
+            seen = statements.count_attempts(connection)
+        self._database.check_whole(seen)
+
+    def back_up(self, folder: Path) -> Path | None:
+        """Copy the store into a folder while it is used, the newest few are kept; the copy, None for a server.
+
+        Raises: StoreError where it cannot be read; FolderError where the folder cannot be written.
+        """
+        return self._database.back_up(folder)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """One consistent view for several statements, to copy rows from.
+
+        Raises: StoreError.
+        """
+        with self._database.reading() as connection:
+            yield connection
+
+    def fill(self, stored: Rows, results: Mapping[str, tuple[int, TrialResult]]) -> None:
+        """Write rows of a history, and the results of trials by the number of the attempt that made them.
+
+        Raises: StoreError for rows that no store can have.
+        """
+        with self._database.transaction() as connection:
+            for table, own in stored.items():
+                portable.insert_rows(connection, table, own.values(), where="the history")
+            for trial_id, (number, result) in results.items():
+                attempt = statements.attempt_by_number(connection, trial_id, number)
+                epochs = statements.missing_epochs(connection, attempt.id, result.epochs)
+                statements.insert_all(connection, tables.epochs, epochs)
+                statements.insert_outcome(connection, attempt.id, result)
+
+    def _note(self, *entries: Entry) -> None:
+        if self._history is not None:
+            self._history.add(entries)
+
+    def _begin_history(self) -> None:
+        """Bring the history to what the store holds: what a process that was killed did not append, or anew."""
+        if self._history is not None and self._database.writable:
+            with self._database.reading() as connection:
+                self._history.rewrite(statements.history_rows(connection))
+
+
+def _trial_entry(trial_id: str, state: TrialState) -> Entry:
+    return "trials", {"id": trial_id, "state": state.value}
 
 
 def _objection(now: AttemptState, end: AttemptState, failure: Failure | None, trial_state: TrialState) -> str:

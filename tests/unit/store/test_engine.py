@@ -70,7 +70,7 @@ def test_a_damaged_store_is_named(store: Store, file: Path, *, writable: bool) -
     content[4096:] = b"\xa5" * (len(content) - 4096)
     content[100:140] = b"\xa5" * 40
     file.write_bytes(content)
-    with pytest.raises(StoreError, match=r"the store .*stnbench\.db is damaged .*recover"):
+    with pytest.raises(StoreError, match=r"the store .*stnbench\.db is damaged .*store rebuild"):
         Store.open(file, writable=writable)
 
 
