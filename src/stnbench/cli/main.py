@@ -36,6 +36,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "evaluate": Command("stnbench.cli.evaluate", "score a stored network on a split"),
     "data": Command("stnbench.cli.data", "prepare or check the cache of a data set"),
     "mirror": Command("stnbench.cli.mirror", "replay the store into MLflow"),
+    "store": Command("stnbench.cli.store", "rebuild, copy, export, import and merge stores"),
 }
 """Every sub-command, in the order of ``--help``."""
 

@@ -4,25 +4,35 @@ The caller holds the orchestrator's lock. Nothing on the disk is lost: a store t
 """
 
 import contextlib
-from collections.abc import Iterator
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from typing_extensions import override
+
 from stnbench.core.errors import FolderError, StnbenchError, StoreError
 from stnbench.core.files import sync_folder
 from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.orchestration.observer import Observer
 from stnbench.spec.codec import to_json
 from stnbench.spec.result import FailureKind, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.store.file import PARTS
 from stnbench.store.history import TABLES, read_history
-from stnbench.store.portable import Row, Rows, drop_orphans, key_of, read_rows
+from stnbench.store.portable import Row, Rows, drop_orphans
 from stnbench.store.store import Store
 from stnbench.trials.files import load_result, load_spec
 
-SERVER_REMEDY: Final = "a server keeps copies of its own; a store that is a file is made again with STNBENCH_STORE unset"
+SERVER_REMEDY: Final = (
+    "a server keeps copies of its own; a store that is a file is made again with STNBENCH_STORE unset"
+)
+
+BACKUP_EVERY_S: Final = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +52,12 @@ class Restored:
     missing: int
     problems: tuple[str, ...]
     aside: Path | None
+
+    @property
+    def summary(self) -> str:
+        """What it holds, in a few words."""
+        sweeps = f"{self.sweeps} sweep{'' if self.sweeps == 1 else 's'}"
+        return f"{sweeps}, {self.trials} trials, {self.complete} of them complete"
 
 
 @dataclass(slots=True)
@@ -92,6 +108,36 @@ def restore_store(layout: RunsLayout, *, now: datetime) -> Restored:
     )
 
 
+class Backups(Observer):
+    """Copies the store every hour of a run, between two events; a copy that fails costs a warning."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        warn: Callable[[str], None],
+        *,
+        every_s: float = BACKUP_EVERY_S,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._warn = warn
+        self._every_s = every_s
+        self._clock_s = clock_s
+        self._last_s = clock_s()
+
+    @override
+    def ticked(self) -> None:
+        if self._clock_s() - self._last_s < self._every_s:
+            return
+        self._last_s = self._clock_s()
+        try:
+            self._store.back_up(self._folder)
+        except StnbenchError as error:
+            self._warn(f"the store was not copied: {error}")
+
+
 def is_worth_restoring(layout: RunsLayout) -> bool:
     """Whether a store that is a file is missing, and something lies there to make it of."""
     if not isinstance(layout.store, Path) or layout.store.exists():
@@ -100,34 +146,42 @@ def is_worth_restoring(layout: RunsLayout) -> bool:
 
 
 def _read_rows(layout: RunsLayout, found: _Found) -> None:
-    """The rows of the history; of the newest copy that can be read where there is no history."""
+    """The rows of the history; where it is missing or damaged, with those of the newest copy that can be read."""
     try:
         history = read_history(layout.history)
     except OSError as error:
         found.problems.append(f"{layout.history} cannot be read ({error.strerror or error})")
     else:
-        if history.damaged:
-            lines = "line" if history.damaged == 1 else "lines"
-            found.problems.append(f"{layout.history}: {history.damaged} {lines} cannot be read")
         if history.rows["trials"]:
             found.rows, found.source = history.rows, "history"
             if not history.damaged:
                 return
+        if history.damaged:
+            lines = "line" if history.damaged == 1 else "lines"
+            found.problems.append(f"{layout.history}: {history.damaged} {lines} cannot be read")
+    _read_copies(layout, found)
+
+
+def _read_copies(layout: RunsLayout, found: _Found) -> None:
+    """Add the rows of the newest copy that can be read; what the history says is newer."""
     for copy in sorted(layout.backups.glob("*.db"), key=lambda path: path.name.rpartition("-")[2], reverse=True):
         try:
             rows = _rows_of(copy)
-        except StnbenchError as error:
-            found.problems.append(f"{copy} cannot be used ({error.problem})")
+        except (StnbenchError, OSError) as error:
+            found.problems.append(f"{copy} cannot be used ({error})")
             continue
-        for table, own in rows.items():  # what the history says is newer
+        for table, own in rows.items():
             found.rows[table] = own | found.rows[table]
         found.source = f"{found.source} and {copy.name}" if found.source else copy.name
         return
 
 
 def _rows_of(copy: Path) -> Rows:
-    with Store.open(copy, writable=False) as store, store.snapshot() as connection:
-        return {table: {key_of(table, row): row for row in read_rows(connection, table)} for table in TABLES}
+    """The rows of a copy, which may be of an older revision: a copy of it is brought to this one."""
+    with tempfile.TemporaryDirectory(prefix=".copy-", dir=copy.parent) as folder:
+        own = Path(shutil.copyfile(copy, Path(folder) / copy.name))
+        with Store.open(own, writable=True) as store:
+            return store.rows(TABLES)
 
 
 def _read_results(layout: RunsLayout, found: _Found) -> None:

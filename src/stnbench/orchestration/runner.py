@@ -136,6 +136,7 @@ class Runner:
         return self._summary(adopted, lost)
 
     def _pass_time(self, now_s: float, spent: Spent) -> None:
+        self._store.check()
         self._handle(TimePassed(now_s=now_s, waiting=frozenset(self._engine.waiting)))
         spent_reason = self._options.budget.exceeded_by(spent)
         if spent_reason:

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Literal, assert_never
@@ -24,6 +25,7 @@ from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.lock import orchestrator_lock
 from stnbench.orchestration.mirroring import Mirror
 from stnbench.orchestration.progress import counted, open_progress
+from stnbench.orchestration.restore import Backups, is_worth_restoring, restore_store
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
 from stnbench.planning.base import Planner
 from stnbench.spec.data import DatasetSpec
@@ -68,7 +70,8 @@ class Session:
         engine = self._open_engine(options.data_root)
         progress = open_progress(len(engine.slots))
         is_mirrored = self._options.tracking_uri is not None
-        observers = [progress, *([self._mirror_of(sweep)] if is_mirrored else [])]
+        backups = Backups(self.store, self.layout.backups, warn=_warn)
+        observers = [progress, backups, *([self._mirror_of(sweep)] if is_mirrored else [])]
         runner = Runner(
             sweep=sweep,
             planner=planner,
@@ -81,7 +84,9 @@ class Session:
         )
         try:
             with _signals(runner):
-                return runner.run()
+                summary = runner.run()
+            self.store.check_whole()
+            return summary
         finally:
             engine.close()
             progress.close()
@@ -174,12 +179,24 @@ def open_session(layout: RunsLayout, options: SessionOptions) -> Iterator[Sessio
     writable_folder(layout.root, "runs", remedy=f"set {RUNS_VARIABLE} to a folder you can write")
     identity = ProcessIdentity.current()
     holder = identity.title
-    with orchestrator_lock(layout, identity), Store.open(layout.store, writable=True, holder=holder) as store:
+    with orchestrator_lock(layout, identity), _open_store(layout, holder) as store:
         session = Session(layout, store, identity, options)
         try:
             yield session
         finally:
             session.close()
+
+
+def _open_store(layout: RunsLayout, holder: str) -> Store:
+    """The store, with its history; one that has gone is made again from what lies beside it.
+
+    Raises: as ``open_session``.
+    """
+    if is_worth_restoring(layout):
+        restored = restore_store(layout, now=datetime.now(UTC))
+        _warn(f"there was no store in {layout.root}; it was made again: {restored.summary}")
+    history = layout.history if isinstance(layout.store, Path) else None
+    return Store.open(layout.store, writable=True, holder=holder, history=history, backups=layout.backups)
 
 
 def prepare_datasets(specs: Iterable[DatasetSpec], *, data_root: Path, source: Path | None) -> None:

@@ -84,7 +84,9 @@ class StoreFile:
                 os.fsync(file.fileno())
             temporary.replace(copy)
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"the store {self.path} cannot be copied to {folder} ({error})", remedy="make room") from error
+            raise StoreError(
+                f"the store {self.path} cannot be copied to {folder} ({error})", remedy="make room"
+            ) from error
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -102,7 +104,9 @@ class StoreFile:
                 raise self._lost("was removed", name) from None
             return
         except OSError as error:
-            raise StoreError(f"the store {name} cannot be reached ({error.strerror})", remedy="see to its disk") from error
+            raise StoreError(
+                f"the store {name} cannot be reached ({error.strerror})", remedy="see to its disk"
+            ) from error
         if self._seen.setdefault(part, (status.st_dev, status.st_ino)) != (status.st_dev, status.st_ino):
             raise self._lost("was replaced by another one", name)
         if part == "":

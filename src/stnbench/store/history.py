@@ -1,8 +1,8 @@
 """The history of a store: beside the results of trials, what it takes to make the store again.
 
-``trials/history.jsonl`` holds every row but those that come from a ``result.json``, one line a transaction, appended once
-the transaction is committed. A line begins with the CRC-32 of the rest: one that was cut short or changed is left out
-when the file is read, and the others count. Of rows with one key the columns written last hold.
+``trials/history.jsonl`` holds every row but those that come from a ``result.json``, one line a transaction, appended
+once the transaction is committed. A line begins with the CRC-32 of the rest: one that was cut short or changed is left
+out when the file is read, and the others count. Of rows with one key the columns written last hold.
 
 It is an aid and never in the way: where it cannot be written, the sweep goes on, and the next one writes it anew.
 """

@@ -97,7 +97,9 @@ def decode(table: str, row: Mapping[str, Json], *, where: str) -> dict[str, Any]
     fields: dict[str, Any] = {}
     for name, value in row.items():
         if name not in columns:
-            raise StoreError(f"{where}: {table} has no column '{str(name)[:40]}'", remedy="it was made by another version")
+            raise StoreError(
+                f"{where}: {table} has no column '{str(name)[:40]}'", remedy="it was made by another version"
+            )
         try:
             fields[name] = _decoded(columns[name], value)
         except (TypeError, ValueError, binascii.Error) as error:
@@ -168,9 +170,7 @@ def _query(table: str) -> Select[Any]:
     labelled = [column.label(name) for name, column in columns.items()]
     source = tables.METADATA.tables[table]
     if table in BY_ATTEMPT:
-        return select(*labelled).select_from(
-            source.join(tables.attempts, tables.attempts.c.id == source.c.attempt_id)
-        )
+        return select(*labelled).select_from(source.join(tables.attempts, tables.attempts.c.id == source.c.attempt_id))
     return select(*labelled)
 
 
@@ -202,16 +202,11 @@ def _encoded(value: Any) -> Json:  # noqa: ANN401 - any value of a column
 
 
 def _decoded(column: Any, value: Json) -> Any:  # noqa: ANN401, PLR0911 - any value of a column, one return a type
-    if value is None:
-        if not column.nullable:
-            raise ValueError("it may not be missing")
+    if value is None and column.nullable:
         return None
     match column.type:
         case UtcDateTime():
-            moment = datetime.fromisoformat(_of(str, value))
-            if moment.tzinfo is None:
-                raise ValueError("it has no time zone")
-            return moment
+            return _moment(_of(str, value))
         case LargeBinary():
             return base64.b64decode(_of(str, value), validate=True)
         case Boolean():
@@ -222,6 +217,13 @@ def _decoded(column: Any, value: Json) -> Any:  # noqa: ANN401, PLR0911 - any va
             return float(_of((int, float), value))
         case _:
             return _of(str, value)
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("it has no time zone")
+    return moment
 
 
 def _of(kind: Any, value: Json) -> Any:  # noqa: ANN401 - a type or several

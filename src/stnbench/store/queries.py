@@ -142,6 +142,15 @@ class StoreReader:
         running = attempts.c.state == AttemptState.RUNNING.value
         return self._attempts(select(attempts).where(running).order_by(attempts.c.started_at, attempts.c.id))
 
+    def superseded_attempts(self) -> list[tuple[str, int]]:
+        """Attempts without a result of trials that another attempt has completed: trial and number."""
+        other = attempts.alias()
+        by_other = select(other.c.trial_id).where(other.c.state == AttemptState.COMPLETE.value)
+        given_up = attempts.c.state != AttemptState.COMPLETE.value
+        query = select(attempts.c.trial_id, attempts.c.number).where(given_up, attempts.c.trial_id.in_(by_other))
+        with self._database.reading() as connection:
+            return [(row.trial_id, row.number) for row in connection.execute(query)]
+
     def epochs_of_trial(self, trial_id: str) -> list[AttemptEpoch]:
         """Every epoch of every attempt of a trial, in order."""
         with self._database.reading() as connection:

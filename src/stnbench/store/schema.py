@@ -20,7 +20,7 @@ UPGRADE_REMEDY = "the next sweep upgrades it: python -m stnbench.sweep NAME"
 def prepare(database: Database, *, backups: Path | None = None) -> None:
     """Bring the database to the revision of this program, or check that it is there.
 
-    Only a database opened to write is changed; it is changed in one transaction, after a file was copied to ``backups``.
+    Only a database opened to write is changed; in one transaction, after a file was copied to ``backups``.
     Raises: StoreVersionError when it is newer than this program, or older and open for reading only; StoreError when it
         is no store at all.
     """

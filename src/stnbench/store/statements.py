@@ -45,7 +45,7 @@ def sweep_row(connection: Connection, name: str) -> rows.Fields:
 def count_attempts(connection: Connection) -> dict[str, int]:
     """How many attempts are in each state."""
     query = select(attempts.c.state, func.count()).group_by(attempts.c.state)
-    return {state: count for state, count in connection.execute(query).tuples()}
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def history_rows(connection: Connection) -> Iterator[tuple[str, portable.Row]]:

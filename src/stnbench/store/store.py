@@ -1,13 +1,12 @@
 """The store: the only truth about trials. Every method that writes is one transaction, whole or absent."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from stnbench.core.errors import SpecError, StoreError
 from stnbench.spec.result import EpochRecord, Failure, TrialResult
@@ -262,14 +261,13 @@ class Store(StoreReader):
         """
         return self._database.back_up(folder)
 
-    @contextmanager
-    def snapshot(self) -> Iterator[Connection]:
-        """One consistent view for several statements, to copy rows from.
-
-        Raises: StoreError.
-        """
+    def rows(self, names: Iterable[str]) -> Rows:
+        """All rows of these tables, in one view. Raises: StoreError."""
         with self._database.reading() as connection:
-            yield connection
+            return {
+                name: {portable.key_of(name, row): row for row in portable.read_rows(connection, name)}
+                for name in names
+            }
 
     def fill(self, stored: Rows, results: Mapping[str, tuple[int, TrialResult]]) -> None:
         """Write rows of a history, and the results of trials by the number of the attempt that made them.

@@ -1,0 +1,126 @@
+"""What killed processes leave behind is removed at the next start, and nothing else."""
+
+import errno
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from fake_trials import Task, fake_result, fake_spec
+from tiny_sweeps import SWEEP, TRIALS, ListPlanner, run_tiny, without_training
+
+from stnbench.core.errors import FolderError, StoreBusyError
+from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.orchestration import lock
+from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.lock import orchestrator_lock
+from stnbench.orchestration.recovery import recover, remove_leftovers
+from stnbench.spec.result import Failure, FailureKind
+from stnbench.spec.states import AttemptState, TrialState
+from stnbench.store.records import AttemptStart
+from stnbench.store.store import Store
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LOST = Failure(kind=FailureKind.KILLED, message="gone")
+IDENTITY = ProcessIdentity(host="box", pid=7, boot_id="b", session="s")
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunsLayout:
+    """A runs folder in which a sweep has run to its end."""
+    without_training(monkeypatch)
+    made = RunsLayout(tmp_path / "runs")
+    run_tiny(made)
+    return made
+
+
+def test_half_written_files_are_removed_and_nothing_else(layout: RunsLayout) -> None:
+    """MLflow's half databases and every temporary name go; what was there before stays as it was."""
+    before = {path: path.is_dir() for path in layout.root.rglob("*")}
+    attempt = layout.attempt(TRIALS[0].trial_id, 1)
+    (layout.root / ".mlflow.db.k3x9").mkdir()
+    (layout.root / ".mlflow.db.k3x9" / "mlflow.db").write_bytes(b"half")
+    (layout.root / "machines").mkdir(exist_ok=True)
+    (layout.root / "machines" / ".box.json.0a.tmp").touch()
+    for name in (".spec.json.12ab.tmp", ".result.json.34cd.tmp", ".checkpoint.pt.56ef.tmp"):
+        (attempt / name).write_bytes(b"half")
+    (layout.root / "notes.tmp").write_text("a user's own")
+
+    assert remove_leftovers(layout) == 5
+
+    left = {path: path.is_dir() for path in layout.root.rglob("*")}
+    assert left == before | {layout.root / "notes.tmp": False, layout.root / "machines": True}
+
+
+def test_checkpoints_of_lost_attempts_go_once_their_trial_is_complete(layout: RunsLayout) -> None:
+    """Those that a trial may go on from stay, and so does the one of the attempt that completed it."""
+    done, open_ = fake_spec(Task.FINISH, cell=5), fake_spec(Task.FINISH, cell=6)
+    assert isinstance(layout.store, Path)
+    with Store.open(layout.store, writable=True) as store:
+        store.save_sweep(SWEEP, ListPlanner((done, open_)).ask(), NOW)
+        for spec, ends in ((done, "lost lost complete"), (open_, "lost lost")):
+            for number, end in enumerate(ends.split(), start=1):
+                token = f"{spec.trial_id}-{number}"
+                store.start_attempt(
+                    AttemptStart(
+                        trial_id=spec.trial_id, token=token, slot="s", host="h", pid=1, boot_id="b", started_at=NOW
+                    )
+                )
+                folder = layout.attempt(spec.trial_id, number)
+                folder.mkdir(parents=True)
+                AttemptLayout(folder).checkpoint.write_bytes(b"weights")
+                if end == "complete":
+                    store.complete_attempt(token, fake_result(spec, token), NOW)
+                else:
+                    store.end_attempt(token, AttemptState.LOST, LOST, NOW, trial_state=TrialState.PLANNED)
+        recover(store, layout, NOW)
+
+    def kept(trial_id: str) -> list[str]:
+        return sorted(path.parent.name for path in layout.trial(trial_id).glob("*/checkpoint.pt"))
+
+    assert kept(done.trial_id) == ["003"]
+    assert kept(open_.trial_id) == ["001", "002"]
+    assert all(kept(spec.trial_id) == ["001"] for spec in TRIALS)
+
+
+def test_who_holds_the_lock_is_named(layout: RunsLayout) -> None:
+    """A second process is told whom to wait for, also where that cannot be read."""
+    with orchestrator_lock(layout, IDENTITY):
+        with pytest.raises(StoreBusyError, match="process 7 on box"), orchestrator_lock(layout, IDENTITY):
+            pass
+        layout.orchestrator_lock.with_suffix(".holder").write_bytes(b"\xff\xfe")
+        with pytest.raises(StoreBusyError, match="another sweep runs"), orchestrator_lock(layout, IDENTITY):
+            pass
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EIO, errno.ENOLCK, errno.ENOSYS])
+def test_a_lock_that_cannot_be_taken_is_one_line(
+    layout: RunsLayout, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A read-only or full disk, or one without locks, is named with the remedy."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(lock.FileLock, "acquire", refuse)
+    says = r"orchestrator\.lock cannot be taken.*STNBENCH_RUNS"
+    with pytest.raises(FolderError, match=says), orchestrator_lock(layout, IDENTITY):
+        pass
+
+
+def test_a_disk_that_turns_read_only_hides_no_cause(layout: RunsLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the holder's name cannot be removed in the end, the error of the block is the one that is told."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    def work() -> None:
+        with orchestrator_lock(layout, IDENTITY):
+            monkeypatch.setattr(Path, "unlink", refuse)
+            raise StoreBusyError("the cause")
+
+    with pytest.raises(StoreBusyError, match="the cause"):
+        work()
+    monkeypatch.undo()
+    with orchestrator_lock(layout, IDENTITY):
+        pass
