@@ -71,6 +71,8 @@ class HealthMeter:
         still = sample_points().double().flatten()
         movement = self._mapped.variance + (self._mapped.mean - still) ** 2
         distance = self._theta.variance + (self._theta.mean - _IDENTITY) ** 2
+        error = None if pose is None else pose.error()
+        identity_error = None if pose is None else pose.identity_error()
         return TransformerHealth(
             place=self._place,
             branch=self._branch,
@@ -79,8 +81,10 @@ class HealthMeter:
             outside_share=outside,
             identity_distance=math.sqrt(float(distance.mean())) if is_known else 0.0,
             determinant_mean=determinant,
-            theta_error=None if pose is None else pose.error(),
-            theta_error_identity=None if pose is None else pose.identity_error(),
+            theta_error=None if error is None else error.mean,
+            theta_error_far_share=None if error is None else error.far_share,
+            theta_error_identity=None if identity_error is None else identity_error.mean,
+            theta_error_identity_far_share=None if identity_error is None else identity_error.far_share,
             movement=math.sqrt(float(movement.sum()) / _POINTS) if is_known else 0.0,
             movement_spread=math.sqrt(float(self._mapped.variance.sum()) / _POINTS),
             singular_max_mean=largest,

@@ -1,16 +1,22 @@
 """How far a spatial transformer is from the true pose of the signs: the measure behind ``theta_error``.
 
-A transformer that undoes every pose shows the sign at one and the same place of its output, whatever place that is. So
-with P the true pose of an image (sign square to image) and T the transformer's map (output to image), the map
-``R = P^-1 T`` from output to sign is the same for all images, and how much R differs between images is the error. It is
-measured at nine points of the output, in half sides of the output, as the sign is seen to move there: the difference
-is taken back by the affine map C that fits the median R best, so that no choice of zoom, place or shear that is the
-same for all images matters, and a transformer that zooms into one spot gains nothing. Of one image it is the root mean
-square over the points, of a set the median over images, which a pose near a vanishing line does not upset.
+A transformer that undoes every pose shows the sign at one and the same place of its output, whatever place that is.
+With P the true pose of an image (sign to image) and T the transformer's map (output to image), the map ``R = P^-1 T``
+from output to sign is then the same for all images. The best constant pose C, output to sign, is the affine map that R
+is on average, and the error is how far R is from it: of one image, the root mean square distance of ``R(C^-1 q)`` from q over
+nine points q of the sign, in half sides of the sign; of a set, the mean over images, each counted with at most
+``LARGEST_ERROR``.
+
+After any affine map that is the same for all images, T has the same error, since C takes up that map: no choice of
+zoom, place or shear lowers it. A transformer that does the same to every image has the error of the identity, however
+far it zooms in or out. Images thrown away count with the largest error each and hardly move C: the average is weighted
+by 1 / (1 + error^2)^2 (Geman and McClure's weights) and begins at the map of the image that most others are like.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -18,12 +24,44 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stnbench.models.classifiers import TransformerRecord
+from stnbench.nn.spatial_transformer import compose
+
+LARGEST_ERROR: Final = 2.0
+"""In half sides of the sign: it is shown beside its usual place, not overlapping it."""
+
+FAR_ERROR: Final = 1.0
+"""In half sides of the sign: an image is far off where the sign is out of place by half its width, or a mere point."""
 
 _SIDE: Final = 3
 """Points a side at which maps are compared: corners, middles of edges, and the centre."""
 
-_SMALLEST_DETERMINANT: Final = 1e-8
-"""Of C: below it the output shows a line or a point of the sign, and nothing can be said of its movement."""
+_CANDIDATES: Final = 64
+"""Images whose map the average may begin at, evenly spread."""
+
+_ROUNDS: Final = 50
+"""Of reweighting at most."""
+
+_SETTLED: Final = 1e-9
+"""A round that moves the average by less than this is the last."""
+
+_LARGEST_CONDITION: Final = 1e6
+"""Of the 2 x 2 part of C: above it the output shows a line or a point of the sign, and nothing can be said."""
+
+MapPoints = Callable[[Tensor], Tensor]
+"""Where on the sign of every image points (points, 2) of the output lie: (images, points, 2)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoseError:
+    """The error of a set of images.
+
+    Attributes:
+        mean: over images, in half sides of the sign, each image with at most ``LARGEST_ERROR``.
+        far_share: the share of images with an error above ``FAR_ERROR``.
+    """
+
+    mean: float
+    far_share: float
 
 
 class PoseMeter:
@@ -36,52 +74,58 @@ class PoseMeter:
 
     def __init__(self, size: tuple[int, int], *, align_corners: bool) -> None:
         self._edge_scale = _edge_scale(size, align_corners=align_corners)
-        self._seen: list[Tensor] = []
-        self._seen_by_identity: list[Tensor] = []
+        self._maps: list[MapPoints] = []
+        self._identity_maps: list[MapPoints] = []
 
     def add(self, chain: Sequence[TransformerRecord], poses: Float[Tensor, "batch 3 3"]) -> None:
-        """Take in one batch: the transformers from the image to the one that is measured, and the true poses."""
-        points = sample_points().to(poses.device)[None]
-        mapped = points
-        for record in reversed(chain):
-            mapped = record.done.map_points(mapped)
-        inverse = torch.linalg.inv(poses.double())
-        for seen, where in ((self._seen, mapped), (self._seen_by_identity, points)):
-            scaled = where.double() * self._edge_scale.to(poses.device)
-            seen.append(apply_homography(inverse, scaled.expand(len(poses), -1, -1)).cpu())
+        """Take in one batch: the transformers from the image to the one that is measured, and the true poses.
 
-    def error(self) -> float | None:
-        """The theta error over all images taken in; None where nothing can be said."""
-        return pose_spread(torch.cat(self._seen))
+        Parameters are kept, images are not.
+        """
+        image_to_sign = torch.linalg.inv(poses.double().cpu())
+        steps = tuple(_light_map(record) for record in reversed(chain))
+        for maps, mapped_by in ((self._maps, steps), (self._identity_maps, ())):
+            maps.append(functools.partial(_to_sign, mapped_by, self._edge_scale, image_to_sign))
 
-    def identity_error(self) -> float | None:
-        """The same had the transformer been the identity."""
-        return pose_spread(torch.cat(self._seen_by_identity))
+    def error(self) -> PoseError | None:
+        """The error over all images taken in; None where nothing can be said."""
+        return pose_error(_together(self._maps))
+
+    def identity_error(self) -> PoseError | None:
+        """The same had the transformer been the identity, or any other map that is the same for all images."""
+        return pose_error(_together(self._identity_maps))
 
 
 def sample_points() -> Float[Tensor, "points 2"]:
-    """The nine points (x, y) of the output at which maps are compared, row by row, float32 on the CPU."""
+    """The nine points (x, y) of a square at which maps are compared, row by row, float32 on the CPU."""
     axis = torch.linspace(-1, 1, _SIDE)
     return torch.cartesian_prod(axis, axis).flip(1)
 
 
-def pose_spread(seen: Float[Tensor, "images points 2"]) -> float | None:
-    """How much the sign moves in the output, in its half sides; None where that is no finite number.
+def pose_error(map_points: MapPoints) -> PoseError | None:
+    """How far maps from the output to the signs are from being the same for all images.
 
     Args:
-        seen: where on the sign each of ``sample_points`` lies, in sign coordinates, by image.
+        map_points: the map of every image.
+    Returns: None where the maps have no average from which anything on the sign could be found in the output.
     """
-    middle = seen.nanmedian(dim=0).values
-    if not bool(torch.isfinite(middle).all()):
-        return None
-    points = sample_points().to(seen)
-    design = torch.cat([points, points.new_ones(len(points), 1)], dim=1)
-    linear = torch.linalg.lstsq(design, middle).solution[:2].T
-    if abs(float(torch.linalg.det(linear))) < _SMALLEST_DETERMINANT:
-        return None
-    moved = (seen - middle) @ torch.linalg.inv(linear).T
-    error = float(moved.square().sum(dim=-1).mean(dim=-1).sqrt().nanmedian())
-    return error if math.isfinite(error) else None
+    points = sample_points().double()
+    constant = _most_alike(_affine_fits(points, map_points(points)))
+    errors = torch.zeros(0)
+    for _ in range(_ROUNDS):
+        if constant is None:
+            return None
+        where = _apply(torch.linalg.inv(constant)[None], points)[0]
+        seen = map_points(where)
+        errors = _distances(seen, points)
+        weights = (1 + errors.square()).pow(-2)
+        fits = _affine_fits(points, seen).nan_to_num(0, 0, 0)
+        average = (weights[:, None, None] * fits).sum(dim=0) / weights.sum()
+        constant = _usable(average @ constant)
+        if float((average - torch.eye(3)).abs().max()) < _SETTLED:
+            break
+    far = (errors > FAR_ERROR).double()
+    return PoseError(mean=float(errors.clamp(max=LARGEST_ERROR).mean()), far_share=float(far.mean()))
 
 
 def apply_homography(
@@ -90,6 +134,70 @@ def apply_homography(
     """Points under homographies; not finite on the vanishing line."""
     moved = points @ homography[:, :, :2].mT + homography[:, None, :, 2]
     return moved[..., :2] / moved[..., 2:]
+
+
+def _light_map(record: TransformerRecord) -> Callable[[Tensor], Tensor]:
+    """The map of a transformer's output to its input, without the images, on the CPU."""
+    done = record.done
+    parameters = tuple(step.detach().cpu() for step in done.parameters)
+    guard = None if done.guard is None else done.guard.on_cpu()
+    return lambda points: compose(done.transformation, parameters, points, guard)
+
+
+def _to_sign(
+    steps: Sequence[Callable[[Tensor], Tensor]], edge_scale: Tensor, image_to_sign: Tensor, points: Tensor
+) -> Tensor:
+    mapped = points[None]
+    for step in steps:
+        mapped = step(mapped)
+    return apply_homography(image_to_sign, (mapped.double() * edge_scale).expand(len(image_to_sign), -1, -1))
+
+
+def _together(maps: Sequence[MapPoints]) -> MapPoints:
+    return lambda points: torch.cat([batch(points) for batch in maps])
+
+
+def _affine_fits(points: Tensor, seen: Tensor) -> Float[Tensor, "images 3 3"]:
+    """The affine map nearest to each image's in the least squares over the points, which are a lattice of [-1, 1]."""
+    linear = torch.einsum("npi,pj->nij", seen, points) / points.square().sum(dim=0)
+    fits = torch.eye(3, dtype=seen.dtype).repeat(len(seen), 1, 1)
+    fits[:, :2, :2], fits[:, :2, 2] = linear, seen.mean(dim=1)
+    return fits
+
+
+def _most_alike(fits: Tensor) -> Tensor | None:
+    """Of some of the maps, the usable one from which the others' bounded distances are least in sum."""
+    count = min(_CANDIDATES, len(fits))
+    candidates = fits[torch.arange(count) * len(fits) // count]
+    usable = [candidate for candidate in candidates if _usable(candidate) is not None]
+    if not usable:
+        return None
+    points = sample_points().double()
+    totals = [
+        _distances(_apply(fits @ torch.linalg.inv(one), points), points).clamp(max=LARGEST_ERROR).sum()
+        for one in usable
+    ]
+    best: Tensor = usable[int(torch.stack(totals).argmin())]
+    return best
+
+
+def _usable(affine: Tensor) -> Tensor | None:
+    """The affine map, or None where it cannot be taken back."""
+    if not bool(affine.isfinite().all()):
+        return None
+    largest, smallest = torch.linalg.svdvals(affine[:2, :2]).tolist()
+    return affine if smallest > 0 and largest < _LARGEST_CONDITION * smallest else None
+
+
+def _apply(affine: Tensor, points: Tensor) -> Tensor:
+    """Points (points, 2) under affine maps (images, 3, 3)."""
+    return points @ affine[:, :2, :2].mT + affine[:, None, :2, 2]
+
+
+def _distances(seen: Tensor, points: Tensor) -> Tensor:
+    """Of every image, the root mean square distance of what is seen from the points; infinite where it is no number."""
+    distances = (seen - points).square().sum(dim=-1).mean(dim=-1).sqrt()
+    return distances.nan_to_num(math.inf, posinf=math.inf)
 
 
 def _edge_scale(size: tuple[int, int], *, align_corners: bool) -> Tensor:

@@ -41,6 +41,7 @@ class HealthCounts:
     """How many trials have which verdict on their transformers; those without one that learns have none."""
 
     healthy: int = 0
+    unhelpful: int = 0
     identity: int = 0
     constant: int = 0
     collapsed: int = 0

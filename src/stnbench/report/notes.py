@@ -9,6 +9,7 @@ from stnbench.report.board import Row, StateCounts
 from stnbench.spec.data import Split
 from stnbench.spec.health import (
     FAR_MOVEMENT,
+    HELP_Z,
     LARGEST_AREA,
     LOST_OUTSIDE,
     LOST_SHARE,
@@ -27,6 +28,11 @@ _MEANINGS: Final[Mapping[Verdict, str]] = {
     Verdict.CONSTANT: (
         f"images are moved, but all alike: sampling points differ by less than {NEGLIGIBLE_MOVEMENT:g} half sides of "
         "an image."
+    ),
+    Verdict.UNHELPFUL: (
+        f"images are moved differently, and that does not help: with the parameters replaced by their mean or by the "
+        f"identity the network reads as many right, to within {HELP_Z:g} standard errors, or signs stand no stiller in the "
+        "output than in the images."
     ),
     Verdict.IDENTITY: f"images are moved by less than {NEGLIGIBLE_MOVEMENT:g} half sides: the transformer is not used.",
 }

@@ -1,5 +1,6 @@
 """When a spatial transformer is healthy: the verdict on what it did to the validation images, pure."""
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -32,19 +33,26 @@ CHANCE_FACTOR: Final = 1.5
 """Below so many times the score of one and the same answer a classifier has not learnt, or forgot what it had."""
 
 
-def judge(health: TransformerHealth, *, accuracy: float, chance: float) -> Verdict | None:
-    """The verdict on one transformer after one epoch; None where the record is too old to tell.
+HELP_Z: Final = 2.0
+"""Standard errors by which accuracy must exceed that of constant parameters for the difference to be no chance."""
+
+
+def judge(health: TransformerHealth, *, accuracy: float, chance: float, images: int) -> Verdict | None:
+    """The verdict on one transformer after one epoch; None where the record does not tell.
 
     ``diverged``: of any image, theta or a sampling point is not finite. ``collapsed``: most sampling points lie outside
     the image, or more than ``LOST_SHARE`` of the images are lost (|det| not from ``SMALLEST_AREA`` to ``LARGEST_AREA``,
     or more than ``LOST_OUTSIDE`` of the sampling points outside), or the network is at chance with the sampling points
     far from the identity's. ``identity``: sampling points hardly leave the identity's. ``constant``: they do, and
-    hardly differ between images. All in this order.
+    hardly differ between images. ``healthy``: they differ, and it helps (``helps``). ``unhelpful``: they differ, and no
+    help can be seen. All in this order. Whether it helps is known after the last epoch, when parameters are replaced;
+    before, a transformer that treats images differently has no verdict.
 
     Args:
         health: what the transformer did, its own ``verdict`` not looked at.
         accuracy: of the network on the same images, in [0, 1].
         chance: the accuracy on them of answering always with their most frequent class.
+        images: how many they are.
     """
     if health.movement is None or health.movement_spread is None or health.lost_share is None:
         return None
@@ -57,7 +65,30 @@ def judge(health: TransformerHealth, *, accuracy: float, chance: float) -> Verdi
         return Verdict.IDENTITY
     if health.movement_spread < NEGLIGIBLE_MOVEMENT:
         return Verdict.CONSTANT
-    return Verdict.HEALTHY
+    is_helpful = helps(health, accuracy=accuracy, images=images)
+    if is_helpful is None:
+        return None
+    return Verdict.HEALTHY if is_helpful else Verdict.UNHELPFUL
+
+
+def helps(health: TransformerHealth, *, accuracy: float, images: int) -> bool | None:
+    """Whether treating every image differently helps; None where parameters were not replaced.
+
+    It does where the network reads more images right than with the transformer's parameters replaced by their mean, and
+    more than with the identity's, by at least ``HELP_Z`` standard errors: those of a paired difference (McNemar 1947)
+    whose every error is another image's, which is the most that it can be. Where the poses are known, signs must also
+    stand stiller in the output than in the images: theta error below that of the identity. A classifier that has merely
+    got used to a transformer loses accuracy without it as well.
+    """
+    constants = [known for known in (health.accuracy_identity, health.accuracy_mean) if known is not None]
+    if not constants:
+        return None
+    gained = accuracy - max(constants)
+    standard_error = math.sqrt((2 - accuracy - max(constants)) / images)
+    if gained <= 0 or gained < HELP_Z * standard_error:
+        return False
+    error, constant_error = health.theta_error, health.theta_error_identity
+    return error is None or constant_error is None or error < constant_error
 
 
 def judge_attempt(spec: TrialSpec, epochs: Sequence[EpochRecord], failure: Failure | None = None) -> Verdict | None:

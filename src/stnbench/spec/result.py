@@ -43,8 +43,11 @@ class TransformerHealth(Strict):
     root mean square over images and the six numbers of theta less the identity, ``determinant_mean`` the mean
     determinant of the 2 x 2 part (the area read, over the area written).
 
-    ``theta_error`` says how far theta is from the sign's true pose, and ``theta_error_identity`` what it would be
-    without the transformer (``training/pose.py``); None where the poses are not known, or nothing can be said.
+    ``theta_error`` says how far the sign is from its usual place in the output, in half sides of the sign: the mean
+    over images, each counted with at most 2, against the transformer's own best constant pose.
+    ``theta_error_far_share`` is the share of images whose error is above 1. ``theta_error_identity`` and its share are
+    those of the images as they are, and of any transformer that does the same to all of them
+    (``diagnostics/pose.py``). None where the poses are not known, or nothing can be said.
 
     ``movement`` is the root mean square distance of nine sampling points (corners, middles of edges, centre) from the
     identity's, and ``movement_spread`` that from their own mean over images, both in half sides of the image and exact
@@ -69,7 +72,9 @@ class TransformerHealth(Strict):
     determinant_mean: float
     branch: int = 1
     theta_error: float | None = None
+    theta_error_far_share: float | None = None
     theta_error_identity: float | None = None
+    theta_error_identity_far_share: float | None = None
     movement: float | None = None
     movement_spread: float | None = None
     singular_max_mean: float | None = None

@@ -7,11 +7,13 @@ from enum import StrEnum
 class Verdict(StrEnum):
     """From good to bad; ``spec/health.py`` says when each is given.
 
-    ``identity``: it does nothing. ``constant``: it does the same to every image. ``collapsed``: it shows the classifier
+    ``healthy``: it treats images differently, and that helps. ``unhelpful``: it treats them differently, and no help of
+    it can be seen. ``identity``: it does nothing. ``constant``: it does the same to every image. ``collapsed``: it shows the classifier
     next to nothing of the image. ``diverged``: what it does is no finite number.
     """
 
     HEALTHY = "healthy"
+    UNHELPFUL = "unhelpful"
     IDENTITY = "identity"
     CONSTANT = "constant"
     COLLAPSED = "collapsed"
@@ -19,7 +21,7 @@ class Verdict(StrEnum):
 
     @property
     def severity(self) -> int:
-        """From 0 for healthy to 4 for diverged, for where only numbers can be shown."""
+        """From 0 for healthy to 5 for diverged, for where only numbers can be shown."""
         return list(Verdict).index(self)
 
 

@@ -33,7 +33,9 @@ _NOT_IN_KEYS = r"[^\w./ -]"
 
 _WHERE_KNOWN = (
     "theta_error",
+    "theta_error_far_share",
     "theta_error_identity",
+    "theta_error_identity_far_share",
     "movement",
     "movement_spread",
     "singular_max_mean",

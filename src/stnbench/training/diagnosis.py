@@ -44,7 +44,7 @@ def diagnose(
         if key in learners:
             known = dataclasses.replace(health, gradient_ratio=gradient_ratios.get(key))
             known = _with_accuracies(known, replaced.get(key))
-            verdict = judge(known, accuracy=evaluation.accuracy, chance=chance)
+            verdict = judge(known, accuracy=evaluation.accuracy, chance=chance, images=len(rows))
             healths.append(dataclasses.replace(known, verdict=verdict))
         else:
             healths.append(health)

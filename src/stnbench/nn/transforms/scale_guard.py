@@ -41,6 +41,10 @@ class ScaleGuard:
         scale = (_spread(points) / _spread(output_points)).clamp(min=_SMALLEST_SPREAD)
         return cls(centre=centre, factor=torch.clamp(scale, min=low, max=high) / scale)
 
+    def on_cpu(self) -> "ScaleGuard":
+        """The same guard, detached, in the memory of the CPU."""
+        return ScaleGuard(centre=self.centre.detach().cpu(), factor=self.factor.detach().cpu())
+
     def apply(self, points: Float[Tensor, "batch points 2"]) -> Float[Tensor, "batch points 2"]:
         """Sampling points under the guard; bitwise the same where the factor is 1."""
         moved = self.centre + self.factor * (points - self.centre)
