@@ -3,8 +3,8 @@
 A transformer that undoes every pose shows the sign at one and the same place of its output, whatever place that is.
 With P the true pose of an image (sign to image) and T the transformer's map (output to image), the map ``R = P^-1 T``
 from output to sign is then the same for all images. The best constant pose C, output to sign, is the affine map that R
-is on average, and the error is how far R is from it: of one image, the root mean square distance of ``R(C^-1 q)`` from q over
-nine points q of the sign, in half sides of the sign; of a set, the mean over images, each counted with at most
+is on average, and the error is how far R is from it: of one image, the root mean square distance of ``R(C^-1 q)`` from
+q over nine points q of the sign, in half sides of the sign; of a set, the mean over images, each counted with at most
 ``LARGEST_ERROR``.
 
 After any affine map that is the same for all images, T has the same error, since C takes up that map: no choice of

@@ -30,9 +30,9 @@ _MEANINGS: Final[Mapping[Verdict, str]] = {
         "an image."
     ),
     Verdict.UNHELPFUL: (
-        f"images are moved differently, and that does not help: with the parameters replaced by their mean or by the "
-        f"identity the network reads as many right, to within {HELP_Z:g} standard errors, or signs stand no stiller in the "
-        "output than in the images."
+        "images are moved differently, and no help of it can be seen: with the parameters replaced by their mean or "
+        f"by the identity the network reads as many right, to within {HELP_Z:g} standard errors, or signs stand no "
+        "stiller in the output than in the images."
     ),
     Verdict.IDENTITY: f"images are moved by less than {NEGLIGIBLE_MOVEMENT:g} half sides: the transformer is not used.",
 }

@@ -65,10 +65,8 @@ def judge(health: TransformerHealth, *, accuracy: float, chance: float, images: 
         return Verdict.IDENTITY
     if health.movement_spread < NEGLIGIBLE_MOVEMENT:
         return Verdict.CONSTANT
-    is_helpful = helps(health, accuracy=accuracy, images=images)
-    if is_helpful is None:
-        return None
-    return Verdict.HEALTHY if is_helpful else Verdict.UNHELPFUL
+    verdicts = {True: Verdict.HEALTHY, False: Verdict.UNHELPFUL, None: None}
+    return verdicts[helps(health, accuracy=accuracy, images=images)]
 
 
 def helps(health: TransformerHealth, *, accuracy: float, images: int) -> bool | None:

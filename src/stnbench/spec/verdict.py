@@ -8,8 +8,8 @@ class Verdict(StrEnum):
     """From good to bad; ``spec/health.py`` says when each is given.
 
     ``healthy``: it treats images differently, and that helps. ``unhelpful``: it treats them differently, and no help of
-    it can be seen. ``identity``: it does nothing. ``constant``: it does the same to every image. ``collapsed``: it shows the classifier
-    next to nothing of the image. ``diverged``: what it does is no finite number.
+    it can be seen. ``identity``: it does nothing. ``constant``: it does the same to every image. ``collapsed``: it
+    shows the classifier next to nothing of the image. ``diverged``: what it does is no finite number.
     """
 
     HEALTHY = "healthy"

@@ -205,7 +205,7 @@ def _epoch_values(record: EpochRecord) -> dict[str, float]:
 def _health_values(health: TransformerHealth) -> dict[str, float]:
     """``theta_spread`` is the root mean square, over the six numbers of theta, of their deviations over images.
 
-    ``severity`` is the verdict as a number, from 0 for healthy to 4 for diverged.
+    ``severity`` is the verdict as a number, from 0 for healthy to 5 for diverged.
     """
     values = {
         "theta_spread": math.sqrt(sum(std**2 for std in health.theta_std) / len(health.theta_std)),

@@ -358,4 +358,4 @@ def test_health_is_data_for_programs() -> None:
     assert (line["health"], line["health_collapsed"], line["health_diverged"]) == ("2 collapsed, 1 healthy", "2", "0")
     assert (old["health"], old["health_healthy"]) == ("", "0")
     _, row, _ = json.loads(tabular.to_json([sick_board()]))["rows"]
-    assert row["health"] == {"healthy": 1, "identity": 0, "constant": 0, "collapsed": 2, "diverged": 0}
+    assert row["health"] == {"healthy": 1, "unhelpful": 0, "identity": 0, "constant": 0, "collapsed": 2, "diverged": 0}

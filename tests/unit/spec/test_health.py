@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.spec.codec import from_json, to_json
-from stnbench.spec.health import FAR_MOVEMENT, LOST_SHARE, MOST_OUTSIDE, NEGLIGIBLE_MOVEMENT, judge, judge_attempt
+from stnbench.spec.health import (
+    FAR_MOVEMENT,
+    LOST_SHARE,
+    MOST_OUTSIDE,
+    NEGLIGIBLE_MOVEMENT,
+    helps,
+    judge,
+    judge_attempt,
+)
 from stnbench.spec.result import EpochRecord, Failure, FailureKind, TransformerHealth
 from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
@@ -23,8 +31,10 @@ OLD = TransformerHealth(
 )
 """A record of the first version."""
 
-FINE = replace(OLD, movement=0.4, movement_spread=0.3, lost_share=0.0)
-CHANCE, LEARNT = 0.1, 0.8
+FINE = replace(
+    OLD, movement=0.4, movement_spread=0.3, lost_share=0.0, accuracy_identity=0.05, accuracy_mean=0.05, theta_error=0.1
+)
+CHANCE, LEARNT, IMAGES = 0.1, 0.8, 1000
 
 
 def epoch(*verdicts: Verdict | None) -> EpochRecord:
@@ -61,20 +71,54 @@ def epoch(*verdicts: Verdict | None) -> EpochRecord:
 )
 def test_each_verdict_has_its_reason(changes: dict[str, float], expected: str) -> None:
     """Of a network that has learnt; the worse reason comes first where two apply."""
-    assert judge(replace(FINE, **changes), accuracy=LEARNT, chance=CHANCE) == expected
+    assert judge(replace(FINE, **changes), accuracy=LEARNT, chance=CHANCE, images=IMAGES) == expected
 
 
 @pytest.mark.parametrize(
     ("accuracy", "movement", "expected"),
     [
         (0.1, FAR_MOVEMENT * 1.1, "collapsed"),
-        (0.1, FAR_MOVEMENT * 0.9, "healthy"),
+        (0.1, FAR_MOVEMENT * 0.9, "unhelpful"),
         (0.2, FAR_MOVEMENT * 1.1, "healthy"),
     ],
 )
 def test_chance_alone_is_no_collapse(accuracy: float, movement: float, expected: str) -> None:
     """Nor is a large movement alone; both together are."""
-    assert judge(replace(FINE, movement=movement), accuracy=accuracy, chance=CHANCE) == expected
+    assert judge(replace(FINE, movement=movement), accuracy=accuracy, chance=CHANCE, images=IMAGES) == expected
+
+
+HELP = [
+    ({}, "healthy"),
+    ({"accuracy_mean": LEARNT}, "unhelpful"),
+    ({"accuracy_mean": LEARNT - 0.01}, "unhelpful"),  # 10 of 1,000 images, of which 410 are read wrong by either
+    ({"accuracy_mean": LEARNT - 0.06}, "healthy"),
+    ({"accuracy_mean": 0.9}, "unhelpful"),
+    ({"accuracy_mean": None, "accuracy_identity": None}, None),
+    ({"accuracy_mean": None, "accuracy_identity": LEARNT}, "unhelpful"),
+    ({"accuracy_identity": LEARNT, "accuracy_mean": 0.1}, "unhelpful"),
+    ({"theta_error": 0.2, "theta_error_identity": 0.4}, "healthy"),
+    ({"theta_error": 0.4, "theta_error_identity": 0.4}, "unhelpful"),
+    ({"theta_error": None, "theta_error_identity": 0.4}, "healthy"),
+    ({"movement_spread": 0.0, "accuracy_mean": 0.9}, "constant"),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), HELP)
+def test_treating_images_differently_is_healthy_only_where_it_helps(
+    changes: dict[str, float | None], expected: str | None
+) -> None:
+    """More images are read right than under any constant, evidently, and signs stand stiller where that is known."""
+    health = replace(FINE, **changes)  # type: ignore[arg-type]
+    assert judge(health, accuracy=LEARNT, chance=CHANCE, images=IMAGES) == expected
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 100_000))
+def test_what_helps_fewer_images_helps_more_of_them_as_well(accuracy: float, mean: float, images: int) -> None:
+    """The evidence grows with the images, and never turns against an accuracy that is lower without it."""
+    health = replace(FINE, accuracy_identity=None, accuracy_mean=mean)
+    found = helps(health, accuracy=accuracy, images=images)
+    assert not (found and accuracy <= mean)
+    assert not found or helps(health, accuracy=accuracy, images=2 * images)
 
 
 def test_a_record_of_the_first_version_is_read_and_not_judged() -> None:
@@ -84,7 +128,7 @@ def test_a_record_of_the_first_version_is_read_and_not_judged() -> None:
         '"outside_share":0.1,"identity_distance":0.2,"determinant_mean":0.8}'
     )
     assert from_json(TransformerHealth, stored, where="the store") == OLD
-    assert judge(OLD, accuracy=LEARNT, chance=CHANCE) is None
+    assert judge(OLD, accuracy=LEARNT, chance=CHANCE, images=IMAGES) is None
 
 
 @given(st.sampled_from([None, *Verdict]))
@@ -106,8 +150,8 @@ def test_the_worst_is_as_severe_as_any(verdicts: list[Verdict | None]) -> None:
 
 def test_severity_grows_from_healthy_to_diverged() -> None:
     """The numbers that MLflow shows."""
-    assert [verdict.severity for verdict in Verdict] == [0, 1, 2, 3, 4]
-    assert (Verdict.HEALTHY.severity, Verdict.DIVERGED.severity) == (0, 4)
+    assert [verdict.severity for verdict in Verdict] == [0, 1, 2, 3, 4, 5]
+    assert (Verdict.HEALTHY.severity, Verdict.DIVERGED.severity) == (0, 5)
 
 
 def test_a_network_is_as_its_worst_transformer() -> None:

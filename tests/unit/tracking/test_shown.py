@@ -166,7 +166,7 @@ def test_runs_can_be_filtered_by_health(attempt: AttemptView) -> None:
 def test_severity_and_what_else_is_known_are_metrics(attempt: AttemptView) -> None:
     """By epoch: nothing in the first, which was not judged."""
     found = {(one.key, one.step): one.value for one in shown.run_measures(with_verdict(attempt, Verdict.COLLAPSED))}
-    assert (found["transformer_2/severity", 2], found["transformer_2/accuracy_identity", 2]) == (3.0, 0.25)
+    assert (found["transformer_2/severity", 2], found["transformer_2/accuracy_identity", 2]) == (4.0, 0.25)
     assert ("transformer_2/severity", 1) not in found
     assert ("transformer_2/accuracy_mean", 2) not in found
 

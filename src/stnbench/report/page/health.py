@@ -57,10 +57,11 @@ def health_figure(board: Leaderboard, trials: pd.DataFrame, health: pd.DataFrame
 
 def _caption(rows: Sequence[object]) -> str:
     said = (
-        "The worst verdict of a cell's seeds and transformers after every epoch. Movement: how far sampling points are "
-        "moved, in half sides of the image (mean over seeds). Outside: the share of sampling points outside the image. "
-        "Theta error: distance from the sign's true pose, where it is known. Dead units: the share of the localisation "
-        "network's last hidden units that are 0 for every image; where all are, all images are moved alike."
+        "The worst verdict of a cell's seeds and transformers after every epoch; whether it helps that a transformer "
+        "moves images differently is judged after the last one. Movement: how far sampling points are moved, in half "
+        "sides of the image (mean over seeds). Outside: the share of sampling points outside the image. Theta error: "
+        "how far the sign is from its usual place in the output, where its pose is known. Dead units: the share of the "
+        "localisation network's last hidden units that are 0 for every image; where all are, images are moved alike."
     )
     if len(rows) > MOST_CELLS:
         said += f" {MOST_CELLS} of {len(rows)} cells are shown: those with a bad verdict, then the best ones."

@@ -59,6 +59,7 @@ LIGHT: Final = Theme(
     high="#0b4fb8",
     verdicts={
         Verdict.HEALTHY: "#2f9e5b",
+        Verdict.UNHELPFUL: "#c7b34a",
         Verdict.IDENTITY: "#9aa4b0",
         Verdict.CONSTANT: "#d69e2e",
         Verdict.COLLAPSED: "#c8382e",
@@ -80,6 +81,7 @@ DARK: Final = Theme(
     high="#8cc0ff",
     verdicts={
         Verdict.HEALTHY: "#3fb871",
+        Verdict.UNHELPFUL: "#d8c768",
         Verdict.IDENTITY: "#78828e",
         Verdict.CONSTANT: "#dba73a",
         Verdict.COLLAPSED: "#f0645a",
