@@ -137,6 +137,21 @@ def test_no_process_outlives_a_killed_sweep_on_a_cluster_of_its_own(
     assert kill_orchestrator(sweep) == []
 
 
+def test_the_documented_way_without_a_cluster_runs_to_its_end(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--engine ray`` without RAY_ADDRESS completes every trial, prints the leaderboard, writes the page, exits 0."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    shown = (ROOT / "docs" / "cluster.md").read_text()
+    assert "stnbench sweep locnet_sizes --engine ray" in shown.replace("python -m stnbench.sweep", "stnbench sweep")
+    done = workplace.run("sweep", "tiny", "--engine", "ray", "--no-mlflow", "seeds=[1]", timeout_s=200)
+
+    assert done.returncode == 0, done.stderr
+    assert "affine" in done.stdout
+    assert query(workplace, "select count(*) from attempts where state = 'complete'") == [(3,)]
+    assert (workplace.folder / "reports" / "tiny" / "index.html").exists()
+
+
 def test_an_address_without_a_cluster_is_one_line(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep that cannot start says why and exits 2."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # a port where nothing listens

@@ -1,8 +1,8 @@
-"""A guard: ``python -m stnbench.engines.guard FOLDER`` ends what works in a folder once the folder's owner is gone.
+"""A guard: ``python -m stnbench.engines.guard FOLDER OWNER`` ends what works in a folder once its owner lets go.
 
 A cluster of one's own is many processes, and some of them outlive a killed orchestrator by a minute. The owner starts a
-guard and then everything else; when the pipe to the guard closes, however that came, the guard ends what is left and
-removes the folder.
+guard and then everything else; when the pipe to the guard closes, because the owner closed it or has died, the guard
+ends what is left and removes the folder. The owner itself is never ended: it may have logs in the folder open still.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class Guard:
         parent = usual if len(usual) <= LONGEST_PARENT else "/tmp"  # noqa: S108 - the folder itself is made safely
         self.folder = Path(tempfile.mkdtemp(prefix="stn-", dir=parent))
         self._process = subprocess.Popen(  # noqa: S603 - our own module, no input of others
-            [sys.executable, "-m", "stnbench.engines.guard", str(self.folder)],
+            [sys.executable, "-m", "stnbench.engines.guard", str(self.folder), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -63,21 +63,29 @@ class Guard:
 
 def main(arguments: Sequence[str]) -> None:
     """Wait for the owner's end, and end what is left."""
-    (folder,) = arguments
+    folder, owner_pid = arguments
+    spared = _spared(int(owner_pid))
     sys.stdin.buffer.read()
     deadline = time.monotonic() + PATIENCE_S
-    left = _guarded(folder)
+    left = _guarded(folder, spared)
     while left and time.monotonic() < deadline:
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         time.sleep(0.05)
-        left = _guarded(folder)
+        left = _guarded(folder, spared)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _guarded(folder: str) -> list[psutil.Process]:
-    return [process for process in psutil.process_iter() if process.pid != os.getpid() and _works_in(process, folder)]
+def _spared(owner_pid: int) -> tuple[psutil.Process, ...]:
+    """The guard and its owner, known by their start as well: another process may get the number of a dead owner."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return (psutil.Process(), psutil.Process(owner_pid))
+    return (psutil.Process(),)
+
+
+def _guarded(folder: str, spared: Sequence[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if process not in spared and _works_in(process, folder)]
 
 
 def _works_in(process: psutil.Process, folder: str) -> bool:

@@ -65,6 +65,24 @@ def test_what_is_guarded_ends_when_its_owner_is_killed() -> None:
     assert not psutil.pid_exists(orphan.pid)
 
 
+def test_a_guard_never_ends_its_owner() -> None:
+    """An owner that closes the guard lives on, also with files of the folder open."""
+    script = textwrap.dedent(f"""
+        import os, subprocess, sys
+        from stnbench.engines.guard import Guard
+        guard = Guard()
+        kept = open(guard.folder / "driver.log", "w")
+        with guard.marking():
+            child = subprocess.Popen([sys.executable, "-c", {SLEEPER!r}])
+        guard.close()
+        print(child.wait(), guard.folder.exists(), flush=True)
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{-signal.SIGKILL} False\n"
+
+
 def test_the_folder_is_short_enough_for_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where temporary files lie deep, the folder lies elsewhere."""
     monkeypatch.setattr("tempfile.tempdir", "/" + "x" * LONGEST_PARENT)
