@@ -12,7 +12,19 @@ from fake_trials import Task, fake_spec, run_fake_trial
 from ray_clusters import left_of, ray_cluster
 
 from stnbench.core.errors import EngineError
-from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Finished, Launch, Lost, Slot, Stopped
+from stnbench.engines.base import (
+    Ending,
+    Engine,
+    EngineEvent,
+    Epoch,
+    Failed,
+    Finished,
+    Launch,
+    Lost,
+    Pulse,
+    Slot,
+    Stopped,
+)
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
 from stnbench.spec.result import FailureKind
@@ -58,13 +70,13 @@ def launch(tmp_path: Path, task: Task, token: str = "token-1") -> Launch:
     return Launch(spec=fake_spec(task), token=token, folder=str(folder), data_root=str(tmp_path))
 
 
-def events_until_end(engine: Engine, timeout_s: float = 20.0) -> list[EngineEvent]:
-    """Everything up to the first ending, and whatever comes just after it."""
+def events_until_end(engine: Engine, timeout_s: float = 60.0) -> list[EngineEvent]:
+    """Everything but signs of life up to the first ending, and whatever comes just after it."""
     events: list[EngineEvent] = []
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline and not any(not isinstance(event, Epoch) for event in events):
+    while time.monotonic() < deadline and not any(isinstance(event, Ending) for event in events):
         events.extend(engine.poll(0.1))
-    return [*events, *engine.poll(0.05)]
+    return [event for event in [*events, *engine.poll(0.05)] if not isinstance(event, Pulse)]
 
 
 def test_a_trial_reports_its_epochs_in_order_and_then_its_end(engine: Engine, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from fake_trials import Task, fake_spec
 from ray_clusters import RayCluster, ray_cluster
 
 from stnbench.core.errors import EngineError
-from stnbench.engines.base import Engine, EngineEvent, Epoch, Finished, Launch, Lost, Stopped
+from stnbench.engines.base import Ending, Engine, EngineEvent, Finished, Launch, Lost, Stopped
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def endings(engine: Engine, count: int, timeout_s: float = 40.0) -> dict[str, En
     deadline = time.monotonic() + timeout_s
     while len(found) < count and time.monotonic() < deadline:
         for event in engine.poll(0.1):
-            if not isinstance(event, Epoch):
+            if isinstance(event, Ending):
                 assert event.token not in found, "an attempt ended twice"
                 found[event.token] = event
     return found

@@ -1,7 +1,8 @@
 """Trials without training, for tests of everything above: what one does is its number of epochs and its seed's task."""
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class Task(IntEnum):
     SLEEP = 109
     SLOW_EPOCHS = 110
     DROP_PIPES = 111
+    LAST_WORDS = 120
+    HANG = 121
     SPOIL_DEVICE = 112
 
 
@@ -83,14 +86,16 @@ def run_fake_trial(
     threads: int,
     report: Callable[[EpochRecord], None],
     should_stop: Callable[[], bool],
-    resume_from: Path | None = None,
+    resume_from: Sequence[Path] = (),
     micro_batches: int = 1,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> TrialResult | None:
     """As ``trials.run.run_trial``, but nothing is trained."""
-    del data_root, device, threads, resume_from, micro_batches
+    del data_root, device, threads, resume_from, micro_batches, warn
     task = Task(spec.training.batch_size)
     write_spec(folder, spec)
-    _misbehave(task)
+    _misbehave(task, token)
+    _hang(task, folder, should_stop)
     if not _wait(DURATIONS_S.get(task, 0.0), should_stop):
         return None
     for number in range(1, spec.training.epochs + 1):
@@ -107,7 +112,10 @@ def run_fake_trial(
     return result
 
 
-def _misbehave(task: Task) -> None:
+def _misbehave(task: Task, token: str) -> None:
+    if task is Task.LAST_WORDS:
+        print(f"the last words of {token}", file=sys.stderr, flush=True)
+        kill_self()
     if task is Task.FAIL:
         raise ZeroDivisionError("a fake trial fails")
     if task is Task.SPOIL_DEVICE:
@@ -116,6 +124,14 @@ def _misbehave(task: Task) -> None:
         raise MemoryError("a fake trial is too large")
     if task is Task.DIE:
         kill_self()
+
+
+def _hang(task: Task, folder: Path, should_stop: Callable[[], bool]) -> None:
+    """After some steps nothing happens any more, unless the folder beside the attempt's says that it is mended."""
+    if task is Task.HANG and not (folder.parent / "mended").exists():
+        for _ in range(40):
+            should_stop()
+        time.sleep(3600)
 
 
 def _wait(duration_s: float, should_stop: Callable[[], bool]) -> bool:

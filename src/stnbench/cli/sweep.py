@@ -23,6 +23,7 @@ from stnbench.engines.slots import plan_slots, visible_gpus
 from stnbench.orchestration.budget import Budget
 from stnbench.orchestration.plan import Experience, plan_sweep, read_experience
 from stnbench.orchestration.plan_text import plan_json, plan_lines
+from stnbench.orchestration.policy import Patience
 from stnbench.orchestration.progress import counted
 from stnbench.orchestration.runner import RunOptions, RunSummary
 from stnbench.orchestration.session import (
@@ -153,6 +154,7 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
         ),
         keep_checkpoints=options.keep_checkpoints,
         trial_timeout_s=options.trial_timeout,
+        patience=options.hang_timeout,
     )
     # Composed before anything is written: a sweep that cannot be meant leaves no trace.
     specs = list(survey(question.sweep, question.compose))
@@ -178,6 +180,13 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
 def _slots(text: str) -> int | str:
     """Parse ``--slots``: a whole number, or ``auto``."""
     return AUTO if text == AUTO else whole()(text)
+
+
+def _patience(text: str) -> Patience:
+    """Parse ``--hang-timeout``: a duration, ``auto`` or ``off``."""
+    if text == AUTO:
+        return Patience()
+    return Patience.fixed(None if text == "off" else duration_s(text))
 
 
 def _number(slots: int | str | None) -> int | None:
@@ -250,5 +259,12 @@ def _parser() -> CommandParser:
     parser.add_argument("--max-trials", type=whole(0), help="stop when so many trials have ended in this run")
     parser.add_argument("--keep-checkpoints", type=whole(0), metavar="K", help="keep those of the K best cells alone")
     parser.add_argument("--trial-timeout", type=duration_s, metavar="30m", help="end a trial that takes longer")
+    parser.add_argument(
+        "--hang-timeout",
+        type=_patience,
+        metavar="5m",
+        default=AUTO,
+        help="kill a trial that has not got on for so long and try it again (auto: by its usual pace; off)",
+    )
     parser.add_argument("--no-mlflow", action="store_true", help="show nothing in MLflow; `stnbench.mirror` can later")
     return parser

@@ -64,13 +64,24 @@ def write_all(handle: int, data: bytes) -> None:
         view = view[os.write(handle, view) :]
 
 
-def tail(path: Path, limit: int = 2000) -> str:
-    """The last ``limit`` bytes of a text file, from a line's start where possible; empty where there is no file."""
+def tail(path: Path, limit: int = 2000, *, start: int = 0) -> str:
+    """The last ``limit`` bytes of a text file, from a line's start where possible; empty where there is no file.
+
+    What lies before the byte ``start`` is left out.
+    """
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - limit))
+            size = file.seek(0, os.SEEK_END) - start
+            file.seek(start + max(0, size - limit))
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
     return text if size <= limit else text.partition("\n")[2] or text
+
+
+def size_of(path: Path) -> int:
+    """The size of a file in bytes; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

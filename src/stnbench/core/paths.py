@@ -71,7 +71,7 @@ class RunsLayout:
 
     @property
     def logs(self) -> Path:
-        """Output of the workers, one file a slot."""
+        """Output of the workers while they run no attempt, one file a slot."""
         return self.root / "logs"
 
     @property
@@ -112,6 +112,11 @@ class AttemptLayout:
     def spec(self) -> Path:
         """The trial's specification, for a reader without the store."""
         return self.folder / "spec.json"
+
+    @property
+    def log(self) -> Path:
+        """What the attempt's process wrote to standard output and error while it ran."""
+        return self.folder / "output.log"
 
     @property
     def snapshots(self) -> Path:

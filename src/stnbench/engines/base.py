@@ -33,15 +33,15 @@ class Slot:
 class Launch(Strict):
     """One attempt to execute.
 
-    Folders are absolute paths; ``resume_from`` is an earlier attempt's. Each batch is computed in ``micro_batches``
-    parts whose gradients are added up, where memory is short.
+    Folders are absolute paths; ``resume_from`` are those of earlier attempts, the latest first. Each batch is computed
+    in ``micro_batches`` parts whose gradients are added up, where memory is short.
     """
 
     spec: TrialSpec
     token: str
     folder: str
     data_root: str
-    resume_from: str | None = None
+    resume_from: tuple[str, ...] = ()
     micro_batches: int = 1
 
 
@@ -51,6 +51,22 @@ class Epoch(Strict):
 
     token: str
     record: EpochRecord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pulse(Strict):
+    """An attempt has done so many parts of its work (steps, batches) since its last sign of life."""
+
+    token: str
+    parts: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note(Strict):
+    """An attempt has something to say to a person, and goes on."""
+
+    token: str
+    message: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +100,10 @@ class Lost(Strict):
     last_output: str = ""
 
 
-EngineEvent = Epoch | Finished | Failed | Stopped | Lost
+Ending = Finished | Failed | Stopped | Lost
+"""The events of which each attempt has exactly one, its last."""
+
+EngineEvent = Epoch | Pulse | Note | Ending
 
 
 class Engine(ABC):
@@ -102,6 +121,11 @@ class Engine(ABC):
     @property
     def waiting(self) -> Collection[str]:
         """Tokens of submitted attempts that have not begun, where there is no room for them yet."""
+        return ()
+
+    @property
+    def suspended(self) -> Collection[str]:
+        """Tokens of attempts whose process the system has halted (SIGSTOP), where the engine can see that."""
         return ()
 
     @abstractmethod

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stnbench.core.errors import EngineError, StnbenchError
 from stnbench.core.files import write_atomic
-from stnbench.engines.base import Engine, Epoch, Finished, Launch, Slot
+from stnbench.engines.base import Ending, Engine, Finished, Launch, Slot
 from stnbench.engines.slots import plan_slots
 from stnbench.spec.codec import Strict, from_json, to_json
 from stnbench.spec.trial import TrialSpec
@@ -110,7 +110,7 @@ def _run_round(engine: Engine, spec: TrialSpec, scratch: Path, data_root: Path, 
         for event in engine.poll(0.1):
             if isinstance(event, Finished):
                 waiting.discard(event.token)
-            elif not isinstance(event, Epoch):
+            elif isinstance(event, Ending):
                 what = json.dumps(str(event))[:300]
                 raise EngineError(
                     f"a short trial to measure this machine did not finish ({what})", remedy="give --slots"

@@ -1,10 +1,34 @@
 """Executing one attempt in this process: the only road from an engine to torch, taken inside the worker."""
 
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from stnbench.engines.base import EngineEvent, Epoch, Failed, Finished, Launch, Stopped
+from stnbench.core.activity import listening
+from stnbench.engines.base import EngineEvent, Epoch, Failed, Finished, Launch, Note, Pulse, Stopped
+
+PULSE_S = 1.0
+"""How often an attempt that gets on says so at most."""
+
+
+@dataclass(slots=True)
+class _Heart:
+    """Counts the parts of an attempt's work, and tells of them every now and then."""
+
+    token: str
+    send: Callable[[EngineEvent], None]
+    clock_s: Callable[[], float] = time.monotonic
+    parts: int = 0
+    next_s: float = float("-inf")
+
+    def beat(self) -> None:
+        self.parts += 1
+        now_s = self.clock_s()
+        if now_s >= self.next_s:
+            self.send(Pulse(token=self.token, parts=self.parts))
+            self.parts, self.next_s = 0, now_s + PULSE_S
 
 
 def execute(
@@ -17,19 +41,27 @@ def execute(
     from stnbench.trials.failures import classify
     from stnbench.trials.run import run_trial
 
+    heart = _Heart(token=launch.token, send=send)
+
+    def is_stopped() -> bool:
+        heart.beat()
+        return should_stop()
+
     try:
-        result = run_trial(
-            launch.spec,
-            token=launch.token,
-            folder=Path(launch.folder),
-            data_root=Path(launch.data_root),
-            device=device,
-            threads=threads,
-            resume_from=Path(launch.resume_from) if launch.resume_from else None,
-            micro_batches=launch.micro_batches,
-            report=lambda record: send(Epoch(token=launch.token, record=record)),
-            should_stop=should_stop,
-        )
+        with listening(lambda _: heart.beat()):
+            result = run_trial(
+                launch.spec,
+                token=launch.token,
+                folder=Path(launch.folder),
+                data_root=Path(launch.data_root),
+                device=device,
+                threads=threads,
+                resume_from=tuple(map(Path, launch.resume_from)),
+                micro_batches=launch.micro_batches,
+                report=lambda record: send(Epoch(token=launch.token, record=record)),
+                should_stop=is_stopped,
+                warn=lambda message: send(Note(token=launch.token, message=message)),
+            )
     except Exception as error:  # noqa: BLE001 - every failure of a trial is a row, of whatever kind
         ended: EngineEvent = Failed(token=launch.token, failure=classify(error))
     else:

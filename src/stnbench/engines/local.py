@@ -4,17 +4,17 @@ import selectors
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from typing_extensions import override
 
 from stnbench.core.errors import EngineError, ProtocolError
 from stnbench.core.files import writable_folder
-from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Launch, Lost, Slot
+from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Launch, Lost, Slot
 from stnbench.engines.process import WorkerProcess, worker_command
 from stnbench.engines.protocol import Stop
-from stnbench.spec.result import FailureKind
+from stnbench.spec.result import Failure, FailureKind
 
 GRACE_S = 5.0
 """How long a worker may take to end after SIGTERM before it is killed."""
@@ -48,17 +48,32 @@ class LocalEngine(Engine):
 
     @override
     def submit(self, slot: Slot, launch: Launch) -> None:
-        worker = self._workers.get(slot.name) or self._start(slot)
-        if worker.launch is not None:
+        worker = self._workers.get(slot.name)
+        if worker is not None and worker.launch is not None:
             raise ProtocolError(
                 f"slot {slot.name} already runs attempt {worker.launch.token}", remedy="wait for its end"
             )
-        worker.launch = launch
-        if not worker.send(launch):
+        try:
+            worker = worker or self._start(slot)
+        except OSError as error:  # no process, no open file or no byte on the disk is left: the machine's doing
+            message = f"no worker can be started for slot {slot.name} ({error})"
+            failure = Failure(kind=FailureKind.INFRASTRUCTURE, message=message)
+            self._events.append(Failed(token=launch.token, failure=failure))
+            return
+        if not worker.begin(launch):
             self._bury(worker)
 
+    @property
+    @override
+    def suspended(self) -> Collection[str]:
+        busy = [worker for worker in self._workers.values() if worker.launch is not None]
+        return tuple(worker.launch.token for worker in busy if worker.launch is not None and worker.is_suspended())
+
     def warm_up(self) -> None:
-        """Start every worker now, so that they import torch while the orchestrator still plans."""
+        """Start every worker now, so that they import torch while the orchestrator still plans.
+
+        Raises: OSError where one cannot be started.
+        """
         for slot in self._slots:
             if slot.name not in self._workers:
                 self._start(slot)
@@ -66,9 +81,7 @@ class LocalEngine(Engine):
     @override
     def poll(self, timeout_s: float) -> Sequence[EngineEvent]:
         wait_s = 0.0 if self._events else timeout_s
-        for worker in self._workers.values():
-            if worker.kill_at_s is not None and self._clock() >= worker.kill_at_s:
-                worker.signal_group(signal.SIGKILL)
+        self._lose_patience()
         if self._workers:
             for key, _ in self._selector.select(wait_s):
                 self._receive(key.data)
@@ -89,7 +102,7 @@ class LocalEngine(Engine):
         worker = self._running(token)
         if worker is not None:
             worker.signal_group(signal.SIGTERM)
-            worker.kill_at_s = self._clock() + self._grace_s
+            worker.kill_at_s = worker.kill_at_s or self._clock() + self._grace_s
 
     @override
     def release(self, slot: Slot) -> None:
@@ -109,15 +122,19 @@ class LocalEngine(Engine):
         self._selector.close()
 
     def _start(self, slot: Slot) -> WorkerProcess:
-        try:
-            worker = WorkerProcess(slot, self._logs / f"{slot.name}.log", self._command)
-        except OSError as error:
-            raise EngineError(
-                f"no worker can be started for slot {slot.name} ({error})", remedy="see ulimit"
-            ) from error
+        worker = WorkerProcess(slot, self._logs / f"{slot.name}.log", self._command)
         self._workers[slot.name] = worker
         self._selector.register(worker.fileno(), selectors.EVENT_READ, worker)
         return worker
+
+    def _lose_patience(self) -> None:
+        """Kill workers that were asked to end and have not; give up those that not even that ends, in a dead mount."""
+        now_s = self._clock()
+        for worker in list(self._workers.values()):
+            if worker.kill_at_s is not None and now_s >= worker.kill_at_s:
+                worker.signal_group(signal.SIGKILL)
+                if now_s >= worker.kill_at_s + self._grace_s:
+                    self._bury(worker, f"the worker of slot {worker.slot.name} was killed and does not end")
 
     def _running(self, token: str) -> WorkerProcess | None:
         workers = self._workers.values()
@@ -131,7 +148,7 @@ class LocalEngine(Engine):
             return
         for event in events:
             self._events.append(event)
-            if not isinstance(event, Epoch):
+            if isinstance(event, Ending):
                 worker.launch = None
             if isinstance(event, Failed) and _is_spoilt_by(event.failure.kind, worker.slot):
                 is_closed = True
@@ -139,7 +156,7 @@ class LocalEngine(Engine):
             self._bury(worker)
 
     def _bury(self, worker: WorkerProcess, reason: str = "") -> None:
-        """A worker has died, or talks nonsense: end it, report its attempt as lost; the next submit starts another."""
+        """A worker has died or breaks the protocol: end it and report its attempt as lost; a submit starts another."""
         self._forget(worker)
         # One whose pipe is closed ends by itself only when it has something to say: nothing else goes on meanwhile.
         worker.signal_group(signal.SIGKILL if reason else signal.SIGTERM)

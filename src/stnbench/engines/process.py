@@ -8,8 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from stnbench.core.cores import available_cores
-from stnbench.core.files import tail, write_all
+from stnbench.core.files import size_of, tail, write_all
+from stnbench.core.paths import AttemptLayout
 from stnbench.engines.base import EngineEvent, Launch, Slot
 from stnbench.engines.protocol import Message, decode, encode
 from stnbench.engines.slots import BY_PCI_BUS, ORDER_VARIABLE, VISIBLE_VARIABLE
@@ -37,6 +40,8 @@ class WorkerProcess:
         self.launch: Launch | None = None
         self.kill_at_s: float | None = None
         self._buffer = b""
+        self._log_start = size_of(log)
+        self._has_begun = False
         device = "cuda:0" if slot.is_cuda else "cpu"
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no input of others
@@ -59,6 +64,26 @@ class WorkerProcess:
         if self._process.stdout is None:
             raise ValueError("a worker is always started with a pipe")
         return self._process.stdout.fileno()
+
+    def is_suspended(self) -> bool:
+        """Whether the system has halted the process until somebody lets it go on, as SIGSTOP does."""
+        try:
+            return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+        except psutil.Error:
+            return False
+
+    def begin(self, launch: Launch) -> bool:
+        """Send an attempt to execute; False where the worker is gone.
+
+        From here on, what the worker writes is the attempt's.
+        """
+        self.launch = launch
+        if self._has_begun:
+            self._log_start = size_of(self.log)
+        self._has_begun = True
+        with contextlib.suppress(OSError):
+            AttemptLayout(Path(launch.folder)).log.unlink(missing_ok=True)
+        return self.send(launch)
 
     def send(self, message: Message) -> bool:
         """Send a message; False where the worker is gone, which ``receive`` then reports."""
@@ -90,22 +115,29 @@ class WorkerProcess:
             os.killpg(self.pid, number)
 
     def reap(self, timeout_s: float) -> str:
-        """Wait for the end of the process, kill its group in any case, and say how it ended."""
-        try:
-            code = self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
+        """Wait for the end of the process, kill its group in any case, and say how it ended.
+
+        One that the system cannot end, because it waits in the kernel for a device or a mount, is left to itself.
+        """
+        code: int | None = None
+        for _ in range(2):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self._process.wait(timeout_s)
+                break
             self.signal_group(signal.SIGKILL)
-            code = self._process.wait()
         self.signal_group(signal.SIGKILL)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+        if code is None:
+            return "nothing: it does not die"
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def last_output(self) -> str:
-        """The end of the worker's log."""
-        return tail(self.log)
+        """The end of what the attempt wrote; else of what the worker wrote since it was begun, or since its start."""
+        own = "" if self.launch is None else tail(AttemptLayout(Path(self.launch.folder)).log)
+        return own or tail(self.log, start=self._log_start)
 
 
 def worker_command() -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from stnbench.core.errors import ProtocolError, SpecError
-from stnbench.engines.base import EngineEvent, Epoch, Failed, Finished, Launch, Lost, Stopped
+from stnbench.engines.base import EngineEvent, Epoch, Failed, Finished, Launch, Lost, Note, Pulse, Stopped
 from stnbench.spec.codec import Strict, from_plain, to_plain
 
 
@@ -17,7 +17,9 @@ class Stop(Strict):
 
 Message = Launch | Stop | EngineEvent
 
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in (Launch, Stop, Epoch, Finished, Failed, Stopped, Lost)}
+_KINDS: dict[str, type] = {
+    kind.__name__: kind for kind in (Launch, Stop, Epoch, Pulse, Note, Finished, Failed, Stopped, Lost)
+}
 
 
 def encode(message: Message) -> bytes:

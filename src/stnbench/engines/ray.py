@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import EngineError, ProtocolError
-from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Launch, Lost, Slot, Stopped
+from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Launch, Lost, Note, Slot, Stopped
 from stnbench.engines.cluster import Share, living_nodes, plan_shares
 from stnbench.engines.guard import Guard
 from stnbench.engines.host import Host
@@ -211,7 +211,9 @@ class RayEngine(Engine):
             host = next((host for host in free if host.share.name == slot.name), free[0])
             free.remove(host)
             host.token = token
-            host.reply = host.actor.begin.remote(encode(launch), earlier_files(launch))
+            files, left_out = earlier_files(launch)
+            self._events.extend(Note(token=token, message=f"{path} is damaged; it is left out") for path in left_out)
+            host.reply = host.actor.begin.remote(encode(launch), files)
 
     def _receive(self, wait_s: float) -> None:
         """Take every answer that is there, after waiting for a first."""
@@ -240,7 +242,7 @@ class RayEngine(Engine):
         """Events come after the files that they speak of: a result is in its folder before its attempt has finished."""
         lines, files = parcel
         events = [message for message in map(decode, lines) if isinstance(message, EngineEvent)]
-        is_over = any(not isinstance(event, Epoch) for event in events)
+        is_over = any(isinstance(event, Ending) for event in events)
         try:
             write_files(Path(self._attempts[host.token][1].folder), files)
         except OSError as error:

@@ -5,6 +5,7 @@ none of our classes.
 """
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -14,12 +15,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
+from zipfile import ZipFile
 
 from stnbench.core.errors import EngineError, ProtocolError
 from stnbench.core.files import write_atomic
 from stnbench.core.identity import RESULTS_VERSION, Json
 from stnbench.core.paths import DATA_VARIABLE, AttemptLayout
-from stnbench.engines.base import Epoch, Launch, Slot
+from stnbench.engines.base import Ending, Epoch, Launch, Slot
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.protocol import decode, encode
 from stnbench.engines.slots import device_memory_mib, visible_gpus
@@ -66,6 +68,7 @@ class SlotHost:
         self._clock = clock
         self._sent_s = 0.0
         self._token = ""
+        self._has_news = False
 
     def describe(self) -> str:
         """Where this is, as a JSON object: ``host``, ``pid``, ``device``, ``memory_mib`` and ``results_version``.
@@ -102,9 +105,9 @@ class SlotHost:
             message,
             folder=str(self._folder),
             data_root=os.environ.get(DATA_VARIABLE) or message.data_root,
-            resume_from=str(self._earlier) if earlier else None,
+            resume_from=(str(self._earlier),) if earlier else (),
         )
-        self._token, self._sent_s = message.token, self._clock()
+        self._token, self._sent_s, self._has_news = message.token, self._clock(), False
         self._engine.submit(self._slot, here)
         return self.poll()
 
@@ -112,13 +115,14 @@ class SlotHost:
         """What has happened since the last answer; waits a moment for something to happen."""
         events = self._engine.poll(self._reply_s)
         files: dict[str, bytes] = {}
-        if any(not isinstance(event, Epoch) for event in events):
+        self._has_news |= any(isinstance(event, Epoch) for event in events)
+        if any(isinstance(event, Ending) for event in events):
             files = _read_files(AttemptLayout(self._folder), only_checkpoint=False)
             self._clear()
             self._token = ""
-        elif events and self._clock() - self._sent_s >= self._checkpoint_period_s:
+        elif self._has_news and self._clock() - self._sent_s >= self._checkpoint_period_s:
             files = _read_files(AttemptLayout(self._folder), only_checkpoint=True)
-            self._sent_s = self._clock()
+            self._sent_s, self._has_news = self._clock(), False
         return [encode(event) for event in events], files
 
     def stop(self, token: str) -> None:
@@ -151,18 +155,32 @@ class SlotHost:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def earlier_files(launch: Launch) -> dict[str, bytes]:
-    """The files to go on from, where the orchestrator is: a checkpoint, and the snapshots up to it.
+def earlier_files(launch: Launch) -> tuple[dict[str, bytes], list[Path]]:
+    """The files to go on from, where the orchestrator is: the latest whole checkpoint, and the snapshots up to it.
 
-    None of them, to begin anew, where there is no checkpoint or one of them cannot be read.
+    None of them, to begin anew, where no attempt left one.
+    Returns: the files by name, and the checkpoints that are damaged.
     """
-    if launch.resume_from is None:
-        return {}
+    damaged: list[Path] = []
+    for layout in map(AttemptLayout, map(Path, launch.resume_from)):
+        try:
+            files = _read_files(layout, only_checkpoint=True)
+        except OSError:
+            continue
+        if layout.checkpoint.name in files:
+            if _is_whole(files[layout.checkpoint.name]):
+                return files, damaged
+            damaged.append(layout.checkpoint)
+    return {}, damaged
+
+
+def _is_whole(checkpoint: bytes) -> bool:
+    """Whether every part of an archive is what it was when it was written; more the far end finds out, with torch."""
     try:
-        files = _read_files(AttemptLayout(Path(launch.resume_from)), only_checkpoint=True)
-    except OSError:
-        return {}
-    return files if AttemptLayout(Path(launch.resume_from)).checkpoint.name in files else {}
+        with ZipFile(io.BytesIO(checkpoint)) as parts:
+            return parts.testzip() is None
+    except Exception:  # noqa: BLE001 - a damaged archive makes zipfile fail in any way
+        return False
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> None:
@@ -191,4 +209,4 @@ def _going_on(layout: AttemptLayout) -> tuple[Path, ...]:
 
 def _paths(layout: AttemptLayout) -> tuple[Path, ...]:
     """Every file that an attempt may have, the result last."""
-    return (layout.spec, *_going_on(layout), *map(layout.probabilities, get_args(Split)), layout.result)
+    return (layout.spec, layout.log, *_going_on(layout), *map(layout.probabilities, get_args(Split)), layout.result)

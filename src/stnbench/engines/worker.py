@@ -3,21 +3,29 @@
 Imports torch once, then executes attempts until its engine ends.
 
 Messages come in on standard input and go out on a private copy of standard output; whatever else writes to standard
-output or error lands in the log that the engine set up. When standard input closes the engine is gone, however it died,
+output or error lands in the log of the attempt that runs, or else in that of the slot. A worker that dies of a signal
+leaves the stack of each thread there. When standard input closes the engine is gone, however it died,
 and the worker ends at once: no orphan keeps a GPU.
 """
 
 import argparse
+import contextlib
+import faulthandler
 import os
 import queue
+import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from stnbench.core.files import write_all
+from stnbench.core.paths import AttemptLayout
 from stnbench.engines.base import EngineEvent, Launch
 from stnbench.engines.execute import execute
 from stnbench.engines.protocol import Stop, decode, encode
+
+STDOUT, STDERR = 1, 2
 
 ORPHANED = 3
 """Exit code of a worker whose engine is gone."""
@@ -52,9 +60,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--threads", type=int, required=True, help="CPU threads this worker may use")
     options = parser.parse_args(arguments)
 
-    outbox = os.dup(sys.stdout.fileno())
+    outbox = os.dup(STDOUT)
     os.set_inheritable(outbox, False)  # noqa: FBT003 - positional by signature
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    os.dup2(STDERR, STDOUT)
+    faulthandler.enable(file=STDERR)
     lock = threading.Lock()
 
     def send(event: EngineEvent) -> None:
@@ -66,13 +75,42 @@ def main(arguments: Sequence[str]) -> None:
 
     while True:
         launch = inbox.launches.get()
-        execute(
-            launch,
-            device=options.device,
-            threads=options.threads,
-            send=send,
-            should_stop=lambda token=launch.token: inbox.is_stopped(token),  # type: ignore[misc]
-        )
+        with _output_to(AttemptLayout(Path(launch.folder)).log):
+            execute(
+                launch,
+                device=options.device,
+                threads=options.threads,
+                send=send,
+                should_stop=lambda token=launch.token: inbox.is_stopped(token),  # type: ignore[misc]
+            )
+
+
+@contextlib.contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Standard output and error of this process and of what it starts go to a file for the block.
+
+    Where the file cannot be opened they stay where they are: the attempt itself will find out why.
+    """
+    try:
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    except OSError:
+        yield
+        return
+    before = os.dup(STDERR)
+    try:
+        for descriptor in (STDOUT, STDERR):
+            os.dup2(handle, descriptor)
+        os.close(handle)
+        faulthandler.register(signal.SIGTERM, file=STDERR, chain=True)  # how an engine ends an attempt that hangs
+        yield
+    finally:
+        faulthandler.unregister(signal.SIGTERM)
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        for descriptor in (STDOUT, STDERR):
+            os.dup2(before, descriptor)
+        os.close(before)
 
 
 if __name__ == "__main__":

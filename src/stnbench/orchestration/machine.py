@@ -18,7 +18,7 @@ A running trial that the planner gives up becomes pruned once its attempt has st
 import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stnbench.core.errors import TransitionError
@@ -41,10 +41,13 @@ from stnbench.orchestration.messages import (
     StopAttempt,
     TimePassed,
     TrialsPlanned,
+    WorkDone,
 )
 from stnbench.orchestration.policy import (
     BREAKER_THRESHOLD,
+    MACHINES_DOING,
     TROUBLES_MAX,
+    Patience,
     Retry,
     infrastructure_wait_s,
     next_try,
@@ -71,27 +74,41 @@ class _Attempt:
     slot: Slot
     started_s: float
     alone: bool
-    is_timed_out: bool = False
+    parts: int = 0
+    silent_s: float = 0.0
+    longest_pause_s: float = 0.0
+    condemned_as: Failure | None = None
+    is_killed: bool = False
     is_pruned: bool = False
+
+    def show_life(self, parts: int) -> None:
+        """A pause in its work is over."""
+        self.longest_pause_s = max(self.longest_pause_s, self.silent_s)
+        self.parts += parts
+        self.silent_s = 0.0
 
 
 class Machine:
     """State of one sweep's execution. ``session`` makes tokens unique among all orchestrators that ever ran."""
 
-    def __init__(self, slots: Sequence[Slot], *, session: str, timeout_s: float | None = None) -> None:
+    def __init__(
+        self, slots: Sequence[Slot], *, session: str, timeout_s: float | None = None, patience: Patience | None = None
+    ) -> None:
         self._slots = tuple(slots)
         self._session = session
         self._timeout_s = timeout_s
+        self._patience = patience or Patience()
         self._counter = itertools.count(1)
         self._trials: dict[str, _Trial] = {}
         self._queue: deque[str] = deque()
         self._running: dict[str, _Attempt] = {}
         self._bugs: Counter[str] = Counter()
         self._troubles = 0
-        self._without_device: set[str] = set()
+        self._in_trouble: set[str] = set()
         self._paused_until_s = float("-inf")
         self._admission = Admission(self._slots)
         self._now_s = 0.0
+        self._stopping_since_s = float("inf")
         self.stop_reason = ""
 
     @property
@@ -117,6 +134,7 @@ class Machine:
             TrialsPlanned: self._plan,
             PeakMemoryLearnt: self._learn,
             EpochEnded: self._get_further,
+            WorkDone: self._show_life,
             PruneAsked: self._prune,
             AttemptFinished: self._finish,
             AttemptFailed: self._fail,
@@ -139,11 +157,17 @@ class Machine:
         return ()
 
     def _get_further(self, event: EpochEnded) -> tuple[Command, ...]:
-        trial = self._trials[self._attempt(event.token).trial_id]
+        attempt = self._attempt(event.token)
+        attempt.show_life(1)
+        trial = self._trials[attempt.trial_id]
         if event.epoch > trial.furthest_epoch:  # one that repeats epochs after a failure gets no further
             trial.furthest_epoch = event.epoch
             trial.failures.clear()
         self._end_trouble()
+        return ()
+
+    def _show_life(self, event: WorkDone) -> tuple[Command, ...]:
+        self._attempt(event.token).show_life(event.parts)
         return ()
 
     def _prune(self, event: PruneAsked) -> tuple[Command, ...]:
@@ -158,18 +182,24 @@ class Machine:
 
     def _fail(self, event: AttemptFailed) -> tuple[Command, ...]:
         attempt = self._attempt(event.token)
+        if attempt.is_pruned and _is_killed(event.failure):  # it did not stop by itself
+            return self._end_stopped(AttemptStopped(token=event.token))
         trial = self._trials[attempt.trial_id]
         failure = self._judge(event.failure, attempt)
-        if self._is_of_machine(failure, attempt.trial_id):
+        is_of_machine = self._is_of_machine(failure, attempt.trial_id)
+        if is_of_machine:
             self._hold_back(attempt)
         trial.failures[failure.kind] += 1
         retry = next_try(failure.kind, trial.failures[failure.kind])
         if retry is not None:
             self._prepare(trial, retry)
-        is_open = retry is not None or self._is_in_trouble(failure) or (bool(self.stop_reason) and _is_killed(failure))
+        is_ours = bool(self.stop_reason) and (_is_killed(failure) or failure.kind is FailureKind.HUNG)
+        is_blameless = is_of_machine and failure.kind is FailureKind.HUNG
+        is_open = retry is not None or self._is_in_trouble(failure) or is_ours or is_blameless
         state = TrialState.PLANNED if is_open else TrialState.FAILED
-        # After a failure of the device another trial is next: where that fails as well, it is the machine.
-        self._leave(event.token, state, f"failed ({failure.kind})", at_once=failure.kind is not FailureKind.DEVICE)
+        # After a hang or a failure of the device another trial is next: where that fails as well, it is the machine.
+        at_once = failure.kind not in {FailureKind.DEVICE, FailureKind.HUNG}
+        self._leave(event.token, state, f"failed ({failure.kind})", at_once=at_once)
         attempt_state = AttemptState.LOST if _is_killed(failure) else AttemptState.FAILED
         record = RecordEnd(token=event.token, attempt_state=attempt_state, trial_state=state, failure=failure)
         return (record, *self._break(failure))
@@ -185,20 +215,22 @@ class Machine:
                 self._paused_until_s = self._now_s + infrastructure_wait_s(self._troubles - 1)
 
     def _is_of_machine(self, failure: Failure, trial_id: str) -> bool:
-        """Whether no trial is to blame: of a GPU's failures, where a second trial meets one and none got on between."""
-        if failure.kind is FailureKind.DEVICE:
-            self._without_device.add(trial_id)
-            return len(self._without_device) > 1
+        """Whether no trial is to blame.
+
+        Of hangs and of a GPU's failures: where a second trial meets one and none got on between.
+        """
+        if failure.kind in {FailureKind.DEVICE, FailureKind.HUNG}:
+            self._in_trouble.add(trial_id)
+            return len(self._in_trouble) > 1
         return failure.kind is FailureKind.INFRASTRUCTURE
 
     def _is_in_trouble(self, failure: Failure) -> bool:
         """Whether waiting has not helped: then it takes a person, and no trial is to blame."""
-        kinds = (FailureKind.INFRASTRUCTURE, FailureKind.DEVICE)
-        return failure.kind in kinds and self._troubles > 1 + TROUBLES_MAX
+        return failure.kind in MACHINES_DOING and self._troubles > 1 + TROUBLES_MAX
 
     def _end_trouble(self) -> None:
         self._troubles = 0
-        self._without_device.clear()
+        self._in_trouble.clear()
 
     def _prepare(self, trial: _Trial, retry: Retry) -> None:
         """What a trial has learnt of its memory it keeps: a later failure of another kind does not undo it."""
@@ -214,31 +246,50 @@ class Machine:
         return (RecordEnd(token=event.token, attempt_state=attempt_state, trial_state=state, failure=None),)
 
     def _pass_time(self, event: TimePassed) -> tuple[Command, ...]:
+        glance_s = min(event.now_s - self._now_s, self._patience.glance_s)
         self._now_s = event.now_s
-        late = []
+        killed = []
         for token, attempt in self._running.items():
             if token in event.waiting:
-                attempt.started_s = event.now_s
-            is_late = self._timeout_s is not None and event.now_s - attempt.started_s > self._timeout_s
-            if is_late and not attempt.is_timed_out:
-                attempt.is_timed_out = True
-                late.append(KillAttempt(token=token))
-        return tuple(late)
+                attempt.started_s, attempt.silent_s = event.now_s, 0.0
+            else:
+                attempt.silent_s += glance_s
+            attempt.condemned_as = attempt.condemned_as or self._condemn(attempt, is_suspended=token in event.suspended)
+            if (attempt.condemned_as or self._is_late_to_stop()) and not attempt.is_killed:
+                attempt.is_killed = True
+                killed.append(KillAttempt(token=token))
+        return tuple(killed)
+
+    def _condemn(self, attempt: _Attempt, *, is_suspended: bool) -> Failure | None:
+        """Why an attempt must be killed; None where it may go on."""
+        if self._timeout_s is not None and self._now_s - attempt.started_s > self._timeout_s:
+            return Failure(kind=FailureKind.TIMEOUT, message=f"took longer than {self._timeout_s:g} s")
+        allowed_s = self._patience.silence_s(
+            parts=attempt.parts, longest_pause_s=attempt.longest_pause_s, is_suspended=is_suspended
+        )
+        if attempt.silent_s <= allowed_s:
+            return None
+        state = "its process is halted" if is_suspended else f"after {attempt.parts} steps or batches"
+        message = f"no sign of life for {attempt.silent_s:.0f} s ({state}), and killed for it"
+        return Failure(kind=FailureKind.HUNG, message=message)
+
+    def _is_late_to_stop(self) -> bool:
+        return self._now_s - self._stopping_since_s > self._patience.stop_s
 
     def _ask_stop(self, event: StopAsked) -> tuple[Command, ...]:
-        self.stop_reason = self.stop_reason or event.reason
+        if not self.stop_reason:
+            self.stop_reason, self._stopping_since_s = event.reason, self._now_s
         return tuple(StopAttempt(token=token) for token in self._running)
 
     def _judge(self, failure: Failure, attempt: _Attempt) -> Failure:
-        """A worker killed because its time was up did not die: it timed out."""
-        if not (attempt.is_timed_out and _is_killed(failure)):
+        """A worker that was killed because it took too long or hung did not die by itself."""
+        if attempt.condemned_as is None or not _is_killed(failure):
             return failure
-        message = f"took longer than {self._timeout_s:g} s"
-        return Failure(kind=FailureKind.TIMEOUT, message=message, last_output=failure.last_output)
+        return replace(attempt.condemned_as, last_output=failure.last_output)
 
     def _break(self, failure: Failure) -> tuple[Command, ...]:
         if self._is_in_trouble(failure) and not self.stop_reason:
-            return self._ask_stop(StopAsked(reason=f"no trial got on for a minute: {failure.message}"))
+            return self._ask_stop(StopAsked(reason=f"no trial got on: {failure.message}"))
         if failure.kind is not FailureKind.BUG or self.stop_reason:
             return ()
         key = signature(failure)

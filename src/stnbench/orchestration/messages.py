@@ -35,6 +35,14 @@ class EpochEnded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WorkDone:
+    """An attempt gave a sign of life: so many steps or batches are done since its last one."""
+
+    token: str
+    parts: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PruneAsked:
     """The planner has seen enough of an attempt: it is stopped, and its trial is pruned."""
 
@@ -65,10 +73,14 @@ class AttemptStopped:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimePassed:
-    """The clock now, in seconds from any fixed origin; ``waiting`` are attempts that have not begun yet."""
+    """The clock now, in seconds from any fixed origin, on a clock that nobody sets.
+
+    ``waiting`` are attempts that have not begun yet, ``suspended`` those whose process the system has halted.
+    """
 
     now_s: float
     waiting: frozenset[str] = frozenset()
+    suspended: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +94,7 @@ Event = (
     TrialsPlanned
     | PeakMemoryLearnt
     | EpochEnded
+    | WorkDone
     | PruneAsked
     | AttemptFinished
     | AttemptFailed
@@ -133,7 +146,7 @@ class StopAttempt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KillAttempt:
-    """End an attempt's process; its time is up."""
+    """End an attempt's process: its time is up, it hangs, or it does not stop."""
 
     token: str
 

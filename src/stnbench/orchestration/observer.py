@@ -47,6 +47,9 @@ class Observer:
     def epoch_ended(self, attempt: RunningAttempt) -> None:
         """The last of the attempt's epochs is new."""
 
+    def noted(self, attempt: RunningAttempt, message: str) -> None:
+        """An attempt has something to say to a person, and goes on."""
+
     def ended(self, end: EndedAttempt) -> None:
         """An attempt has ended, however."""
 

@@ -32,6 +32,8 @@ RETRIES: dict[FailureKind, RetryPolicy] = {
     # A GPU that fell off the bus, or a context that a kernel spoilt: the worker is ended, and a fresh one tried. Where
     # one trial after another fails so, it is the machine, as below.
     FailureKind.DEVICE: RetryPolicy(retries=8),
+    # A driver or a mount that does not answer, or a deadlock; the attempt goes on from its last checkpoint.
+    FailureKind.HUNG: RetryPolicy(retries=3),
     # A full disk or a file server that is away: it takes a person or another program to mend it. A minute in all. Where
     # others fail as well nothing begins meanwhile, and if none has got on by then, the sweep ends and no trial fails.
     FailureKind.INFRASTRUCTURE: RetryPolicy(retries=6, first_wait_s=1.0),
@@ -41,6 +43,9 @@ RETRIES: dict[FailureKind, RetryPolicy] = {
 
 TROUBLES_MAX = RETRIES[FailureKind.INFRASTRUCTURE].retries
 """After so many pauses in a row, with no trial getting on between them, the sweep ends."""
+
+MACHINES_DOING = frozenset({FailureKind.INFRASTRUCTURE, FailureKind.DEVICE, FailureKind.HUNG})
+"""Kinds of which several trials in a row, with no progress in between, tell of the machine and not of the trials."""
 
 BREAKER_THRESHOLD = 3
 """This many trials that die of the same bug, with none complete in between, stop the sweep."""
@@ -70,6 +75,43 @@ def next_try(kind: FailureKind, failures: int) -> Retry | None:
 def infrastructure_wait_s(troubles: int) -> float:
     """How long nothing begins after so many failures of the infrastructure in a row, the present one counted."""
     return RETRIES[FailureKind.INFRASTRUCTURE].first_wait_s * 2.0 ** (troubles - 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """How long an attempt may go without a sign of life, and a stopped one without an end.
+
+    An attempt says every now and then that steps or batches are done. Until ``settled_parts`` are, it imports, opens
+    data and compiles: ``first_s`` is allowed. Then it is ``factor`` times the longest pause that the attempt has made,
+    ``least_s`` at least; so is an attempt's whose process the system has halted. None for ``first_s`` allows anything.
+
+    Only time in which the orchestrator looks is counted: of one look to the next at most ``glance_s``. So neither a
+    machine that was suspended nor an orchestrator that was stopped, or waited for its store, makes an attempt late.
+
+    Attempts that are asked to stop have ``stop_s`` for it before they are killed: what they have since their last
+    checkpoint is lost in any case.
+    """
+
+    first_s: float | None = 600.0
+    least_s: float = 60.0
+    factor: float = 20.0
+    settled_parts: int = 20
+    glance_s: float = 5.0
+    stop_s: float = 10.0
+
+    @classmethod
+    def fixed(cls, limit_s: float | None) -> "Patience":
+        """The same limit at all times; None for no limit."""
+        return cls(first_s=limit_s, least_s=limit_s or 0.0, factor=0.0)
+
+    def silence_s(self, *, parts: int, longest_pause_s: float, is_suspended: bool) -> float:
+        """How long an attempt may be silent that has done so many parts of its work."""
+        if self.first_s is None:
+            return float("inf")
+        if is_suspended:
+            return self.least_s
+        usual_s = max(self.least_s, self.factor * longest_pause_s)
+        return usual_s if parts >= self.settled_parts else max(self.first_s, usual_s)
 
 
 def signature(failure: Failure) -> str:

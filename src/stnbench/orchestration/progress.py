@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
+from stnbench.core.text import printable
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.spec.states import TrialState
 from stnbench.spec.verdict import Verdict
@@ -132,13 +133,19 @@ class PlainProgress(Progress):
             self._print(f"done   {position} {_name(end.attempt)}: {accuracy}{left}")
         elif end.failure is not None:
             again = "" if end.trial_state is TrialState.FAILED else ", will be tried again"
-            self._print(f"failed {position} {_name(end.attempt)}: {end.failure.kind}, {end.failure.message}{again}")
+            self._print(
+                f"failed {position} {_name(end.attempt)}: {end.failure.kind}, {printable(end.failure.message)}{again}"
+            )
         else:
             self._print(f"stop   {position} {_name(end.attempt)}")
 
     @override
+    def noted(self, attempt: RunningAttempt, message: str) -> None:
+        self._print(f"note   {_name(attempt)}: {printable(message)}")
+
+    @override
     def stopping(self, reason: str) -> None:
-        self._print(f"stopping: {reason}")
+        self._print(f"stopping: {printable(reason)}")
 
     @override
     def close(self) -> None:
@@ -167,12 +174,16 @@ class LiveProgress(Progress):
     def ended(self, end: EndedAttempt) -> None:
         super().ended(end)
         if end.failure is not None:
-            line = f"{_name(end.attempt)}: {end.failure.kind}, {end.failure.message}"
+            line = f"{_name(end.attempt)}: {end.failure.kind}, {printable(end.failure.message)}"
             self._live.console.print(Text(line, style="red"))
 
     @override
+    def noted(self, attempt: RunningAttempt, message: str) -> None:
+        self._live.console.print(Text(f"{_name(attempt)}: {printable(message)}", style="yellow"))
+
+    @override
     def stopping(self, reason: str) -> None:
-        self._reason = reason
+        self._reason = printable(reason)
 
     @override
     def close(self) -> None:
@@ -229,7 +240,7 @@ def counted(count: int, thing: str) -> str:
 
 
 def _name(attempt: RunningAttempt) -> str:
-    return f"{attempt.trial.label} · seed {attempt.trial.spec.seed}"
+    return f"{printable(attempt.trial.label)} · seed {attempt.trial.spec.seed}"
 
 
 def _left(picture: Picture, progress: Progress) -> str:

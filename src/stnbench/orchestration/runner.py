@@ -11,7 +11,19 @@ from typing import assert_never
 from stnbench.core.errors import StnbenchError
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout, RunsLayout
-from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Finished, Launch, Lost, Stopped
+from stnbench.engines.base import (
+    Ending,
+    Engine,
+    EngineEvent,
+    Epoch,
+    Failed,
+    Finished,
+    Launch,
+    Lost,
+    Note,
+    Pulse,
+    Stopped,
+)
 from stnbench.orchestration.asking import Asking
 from stnbench.orchestration.budget import Budget, Spent
 from stnbench.orchestration.host import ProcessIdentity
@@ -33,8 +45,10 @@ from stnbench.orchestration.messages import (
     StopAttempt,
     TimePassed,
     TrialsPlanned,
+    WorkDone,
 )
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
+from stnbench.orchestration.policy import Patience
 from stnbench.orchestration.recovery import recover, result_of
 from stnbench.orchestration.retention import drop_checkpoints
 from stnbench.planning.base import Planner
@@ -52,14 +66,15 @@ POLL_S = 0.2
 class RunOptions:
     """What a person may ask of one run of a sweep.
 
-    ``trial_timeout_s`` ends a trial that takes longer; None is no limit. ``keep_checkpoints`` keeps those of so many of
-    the best cells alone, None all of them.
+    ``trial_timeout_s`` ends a trial that takes longer; None is no limit. ``patience`` is with attempts that hang.
+    ``keep_checkpoints`` keeps those of so many of the best cells alone, None all of them.
     """
 
     data_root: Path
     retry_failed: bool = False
     budget: Budget = field(default_factory=Budget)
     trial_timeout_s: float | None = None
+    patience: Patience = field(default_factory=Patience)
     keep_checkpoints: int | None = None
 
 
@@ -103,7 +118,12 @@ class Runner:
         self._observers = observers
         self._now = now
         self._clock_s = clock_s
-        self._machine = Machine(engine.slots, session=identity.session, timeout_s=options.trial_timeout_s)
+        self._machine = Machine(
+            engine.slots,
+            session=identity.session,
+            timeout_s=options.trial_timeout_s,
+            patience=options.patience,
+        )
         self._asking = Asking(sweep=sweep, planner=planner, store=store, retry_failed=options.retry_failed, now=now)
         self._running: dict[str, RunningAttempt] = {}
         self._results: dict[str, TrialResult] = {}
@@ -137,7 +157,8 @@ class Runner:
 
     def _pass_time(self, now_s: float, spent: Spent) -> None:
         self._store.check()
-        self._handle(TimePassed(now_s=now_s, waiting=frozenset(self._engine.waiting)))
+        waiting, suspended = frozenset(self._engine.waiting), frozenset(self._engine.suspended)
+        self._handle(TimePassed(now_s=now_s, waiting=waiting, suspended=suspended))
         spent_reason = self._options.budget.exceeded_by(spent)
         if spent_reason:
             self.ask_stop(spent_reason)
@@ -166,6 +187,16 @@ class Runner:
         match event:
             case Epoch(record=record):
                 self._end_epoch(dataclasses.replace(attempt, epochs=(*attempt.epochs, record)))
+            case Pulse(parts=parts):
+                self._handle(WorkDone(token=event.token, parts=parts))
+            case Note(message=message):
+                for observer in self._observers:
+                    observer.noted(attempt, message)
+            case _:
+                self._take_ending(attempt, event)
+
+    def _take_ending(self, attempt: RunningAttempt, event: Ending) -> None:
+        match event:
             case Finished():
                 self._end_well(self._finished(attempt))
             case Failed(failure=failure):
@@ -273,18 +304,18 @@ class Runner:
         for observer in self._observers:
             observer.launched(attempt)
 
-    def _resumed_from(self, trial: PlannedTrial, number: int) -> str | None:
-        """The folder of the latest earlier attempt that left a checkpoint, or else of a trial with the same weights."""
+    def _resumed_from(self, trial: PlannedTrial, number: int) -> tuple[str, ...]:
+        """The folders of attempts that left a checkpoint, the latest first, then those of a trial of the same weights.
+
+        Whether a checkpoint can be read is found out where torch is.
+        """
         same_weights = trial.spec.trained_as.trial_id
         tried = [(trial.spec.trial_id, earlier) for earlier in range(number - 1, 0, -1)]
         if same_weights != trial.spec.trial_id:
             others = self._store.attempts_of_trial(same_weights)
             tried += sorted(((same_weights, attempt.number) for attempt in others), reverse=True)
-        for trial_id, attempt in tried:
-            folder = self._layout.attempt(trial_id, attempt)
-            if AttemptLayout(folder).checkpoint.exists():
-                return str(folder)
-        return None
+        folders = [self._layout.attempt(trial_id, attempt) for trial_id, attempt in tried]
+        return tuple(str(folder) for folder in folders if AttemptLayout(folder).checkpoint.exists())
 
     def _end(
         self,

@@ -16,6 +16,7 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     KILLED = "killed"
     DEVICE = "device"
+    HUNG = "hung"
     INFRASTRUCTURE = "infrastructure"
     INVALID = "invalid"
     BUG = "bug"

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Final
 from zipfile import BadZipFile, ZipFile
 
@@ -148,7 +147,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = torch.load(data, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}", remedy="train the trial first") from error
-    except (OSError, RuntimeError, ValueError, BadZipFile, UnpicklingError) as error:
+    except Exception as error:  # a damaged file makes zipfile and torch fail in any way
         raise CheckpointError(f"the checkpoint {path} cannot be read ({error})", remedy=_REMEDY) from error
     if not isinstance(content, dict) or content.keys() != _KEYS or content["format"] != _FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this version of stnbench", remedy=_REMEDY)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from stnbench.core.activity import advancing
 from stnbench.data.augmentation.views import each_view
 from stnbench.data.resident import DeviceImages
 from stnbench.diagnostics.health import Looks, TransformerWatch
@@ -59,7 +60,7 @@ def evaluate(model: Model, images: DeviceImages, indices: Tensor) -> Evaluation:
     watch, units = TransformerWatch(), UnitWatch(model)
     predictions, probabilities, losses = [], [], []
     with _at_rest(model), units.watching():
-        for batch in torch.split(indices, _BATCH):
+        for batch in advancing(torch.split(indices, _BATCH), "scoring"):
             explained = model.explain_rows(images, batch)
             watch.add(explained.transformers, None if images.poses is None else images.poses[batch])
             logits = _over_views(model, images, batch, explained.logits)
@@ -81,7 +82,7 @@ def accuracy(model: Model, images: DeviceImages, indices: Tensor) -> float:
     """The share in [0, 1] of the images at the indices (n,), at least one, that are classified correctly."""
     hits = []
     with _at_rest(model):
-        for batch in torch.split(indices, _BATCH):
+        for batch in advancing(torch.split(indices, _BATCH), "scoring"):
             explained = model.explain_rows(images, batch)
             logits = _over_views(model, images, batch, explained.logits)
             hits.append((logits.argmax(dim=1) == images.labels[batch]).sum())

@@ -1,12 +1,12 @@
 """From a specification to a result: the one door to torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from stnbench.core.errors import DataMissingError
+from stnbench.core.errors import CheckpointError, DataMissingError
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout
 from stnbench.data.resident import DeviceImages
@@ -44,16 +44,17 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     threads: int,
     report: Callable[[EpochRecord], None],
     should_stop: Callable[[], bool],
-    resume_from: Path | None = None,
+    resume_from: Sequence[Path] = (),
     micro_batches: int = 1,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> TrialResult | None:
     """Train and score one trial, and leave ``spec.json``, ``checkpoint.pt`` and ``result.json`` in its folder.
 
     Beside the result lie the class probabilities of every split that was scored (``probability_file``). Where the trial
     has spatial transformers, ``snapshots.npy`` shows what they did while it was trained.
 
-    A run goes on from the checkpoint in its folder, or else from the one in ``resume_from``; without one it starts
-    anew. Test images are scored once, after training, and never reported.
+    A run goes on from the checkpoint in its folder, or else from the first in ``resume_from`` that can be read; without
+    one it starts anew. Test images are scored once, after training, and never reported.
 
     Args:
         spec: the trial.
@@ -64,11 +65,12 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
         threads: CPU threads.
         report: called after every epoch, once its checkpoint is on the disk.
         should_stop: asked before every step.
-        resume_from: the folder of an earlier attempt of the same trial.
+        resume_from: the folders of earlier attempts of the same trial, the latest first.
         micro_batches: in how many parts each batch is computed, where memory is short. Gradients are added up, so the
             result is the same but for rounding, and for batch normalisation, which sees smaller batches.
+        warn: told of each checkpoint that is left out because it cannot be read or does not fit.
     Returns: the result, as written; None where ``should_stop`` ended the run.
-    Raises: SpecError, DataError, EngineError, DivergedError, CheckpointError, FolderError; OSError when the disk is
+    Raises: SpecError, DataError, EngineError, DivergedError, FolderError; OSError when the disk is
     full; torch.OutOfMemoryError. ``failures.classify`` says which failure each is.
     """
     where = DeviceSpec.parse(device, threads=threads)
@@ -76,8 +78,10 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     memory = MemoryMeter(source.device)
     write_spec(writable_folder(folder, "an attempt", remedy="set STNBENCH_RUNS to a folder that can be written"), spec)
     data = open_training_data(source, spec.split, spec.preprocess.contrast)
-    run = _prepare(spec, data, source.device, micro_batches)
-    progress, snapshots = _start(run, folder, resume_from)
+    run, progress, earlier = _start(
+        lambda: _prepare(spec, data, source.device, micro_batches), (folder, *resume_from), warn
+    )
+    snapshots = SnapshotRecorder(run, folder, earlier=earlier, step=progress.step)
 
     def save(progress: Progress) -> None:
         memory.sample()
@@ -133,23 +137,31 @@ def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, micro_ba
     )
 
 
-def _start(run: TrainingRun, folder: Path, resume_from: Path | None) -> tuple[Progress, SnapshotRecorder]:
-    """How far the run has come, with the network and the optimiser as they were then, and what was seen on the way."""
-    checkpoint = _find_checkpoint(folder, resume_from)
-    progress = Progress() if checkpoint is None else _resume(run, checkpoint)
-    earlier = None if checkpoint is None else checkpoint.parent
-    return progress, SnapshotRecorder(run, folder, earlier=earlier, step=progress.step)
+def _start(
+    prepare: Callable[[], TrainingRun], folders: Sequence[Path], warn: Callable[[str], None]
+) -> tuple[TrainingRun, Progress, Path | None]:
+    """A run with the network and the optimiser as they were after the epochs so far, and the folder that tells of them.
 
-
-def _find_checkpoint(folder: Path, resume_from: Path | None) -> Path | None:
-    folders = (folder,) if resume_from is None else (folder, resume_from)
-    return next((path for path in (AttemptLayout(place).checkpoint for place in folders) if path.exists()), None)
-
-
-def _resume(run: TrainingRun, path: Path) -> Progress:
-    checkpoint = read_checkpoint(path, trial_id=run.spec.trained_as.trial_id)
-    checkpoint.restore(run.model.network, run.optimizer, run.average)
-    return checkpoint.progress
+    A checkpoint that cannot be read, or does not fit, is left out: the run goes on from the next one, or starts anew.
+    """
+    run = prepare()
+    trial_id = run.spec.trained_as.trial_id
+    for path in (AttemptLayout(folder).checkpoint for folder in folders):
+        if not path.exists():
+            continue
+        try:
+            checkpoint = read_checkpoint(path, trial_id=trial_id)
+        except CheckpointError as error:
+            warn(f"{error.problem}; it is left out")
+            continue
+        try:
+            checkpoint.restore(run.model.network, run.optimizer, run.average)
+        except CheckpointError as error:
+            warn(f"{error.problem} ({path}); it is left out")
+            run = prepare()  # the network may hold a part of it
+        else:
+            return run, checkpoint.progress, path.parent
+    return run, Progress(), None
 
 
 def _snapshot(run: TrainingRun, data: TrainingData, progress: Progress) -> Checkpoint:

@@ -1,5 +1,6 @@
 """The local engine survives what happens to processes."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,9 +14,10 @@ import psutil
 import pytest
 from fake_trials import Task, fake_spec
 
-from stnbench.engines.base import EngineEvent, Epoch, Failed, Finished, Launch, Lost, Slot
+from stnbench.engines.base import Ending, EngineEvent, Failed, Finished, Launch, Lost, Pulse, Slot
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.process import worker_environment
+from stnbench.spec.result import FailureKind
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +47,7 @@ def endings(engine: LocalEngine, count: int, timeout_s: float = 20.0) -> dict[st
     deadline = time.monotonic() + timeout_s
     while len(found) < count and time.monotonic() < deadline:
         for event in engine.poll(0.1):
-            if not isinstance(event, Epoch):
+            if isinstance(event, Ending):
                 assert event.token not in found, "an attempt ended twice"
                 found[event.token] = event
     return found
@@ -140,6 +142,103 @@ def test_a_worker_that_talks_nonsense_is_ended(engine: LocalEngine, tmp_path: Pa
 
     assert isinstance(lost, Lost)
     assert "no message" in lost.reason
+
+
+def test_the_last_words_of_a_killed_attempt_are_its_own(engine: LocalEngine, tmp_path: Path) -> None:
+    """Whatever was in the slot's log, or in a file where the attempt's is to be, is not taken for them."""
+    (tmp_path / "logs" / "cpu0.log").write_text("planted in the log of the slot\n")
+    for token in ("a", "b"):
+        attempt = launch(tmp_path, Task.LAST_WORDS, token)
+        (tmp_path / token / "output.log").write_text("planted in the folder\n")
+        engine.submit(SLOTS[0], attempt)
+        lost = endings(engine, 1)[token]
+
+        assert isinstance(lost, Lost)
+        assert lost.last_output == f"the last words of {token}\n"
+    silent = launch(tmp_path, Task.DIE, "c")
+    engine.submit(SLOTS[0], silent)
+    lost = endings(engine, 1)["c"]
+    assert isinstance(lost, Lost)
+    assert lost.last_output == ""
+
+
+def test_a_worker_that_dies_before_its_attempt_begins_leaves_its_own_words(tmp_path: Path) -> None:
+    """What it wrote when it started, and not what an earlier one had written."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "cpu0.log").write_text("an earlier worker\n")
+    program = "import sys; sys.stdin.readline(); sys.exit('cannot import')"
+    engine = LocalEngine(SLOTS[:1], logs, command=(sys.executable, "-c", program))
+    engine.submit(SLOTS[0], launch(tmp_path, Task.FINISH, "a"))
+    lost = endings(engine, 1)["a"]
+    engine.close()
+
+    assert isinstance(lost, Lost)
+    assert lost.last_output == "cannot import\n"
+
+
+def test_an_attempt_that_hangs_leaves_where(engine: LocalEngine, tmp_path: Path) -> None:
+    """It is ended, and its last words are the stack of its threads."""
+    engine.submit(SLOTS[0], launch(tmp_path, Task.HANG, "a"))
+    while not any(isinstance(event, Pulse) for event in engine.poll(0.1)):
+        pass
+    engine.kill("a")
+    lost = endings(engine, 1)["a"]
+
+    assert isinstance(lost, Lost)
+    assert "fake_trials.py" in lost.last_output
+
+
+def test_a_halted_worker_is_seen_and_killed(engine: LocalEngine, tmp_path: Path) -> None:
+    """SIGTERM does not reach it; it is killed after the grace period, and the slot works again."""
+    engine.submit(SLOTS[0], launch(tmp_path, Task.WAIT, "a"))
+    while not any(isinstance(event, Pulse) for event in engine.poll(0.1)):
+        pass
+    assert engine.suspended == ()
+    os.kill(engine._workers["cpu0"].pid, signal.SIGSTOP)
+    while not engine.suspended:
+        engine.poll(0.05)
+    assert engine.suspended == ("a",)
+    engine.kill("a")
+    assert isinstance(endings(engine, 1)["a"], Lost)
+    engine.submit(SLOTS[0], launch(tmp_path, Task.FINISH, "b"))
+    assert endings(engine, 1) == {"b": Finished(token="b")}
+
+
+def test_a_worker_that_not_even_a_kill_ends_is_given_up(
+    engine: LocalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that waits in the kernel for a dead mount costs its attempt; the engine and its slot go on."""
+    engine.submit(SLOTS[0], launch(tmp_path, Task.WAIT, "a"))
+    stuck = engine._workers["cpu0"]
+    monkeypatch.setattr(stuck, "signal_group", lambda number: None)
+    engine.kill("a")
+    lost = endings(engine, 1)["a"]
+    assert isinstance(lost, Lost)
+    assert "was killed and does not end" in lost.reason
+    engine.submit(SLOTS[0], launch(tmp_path, Task.FINISH, "b"))
+    assert endings(engine, 1) == {"b": Finished(token="b")}
+    os.kill(stuck.pid, signal.SIGKILL)
+    stuck._process.wait()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EAGAIN, errno.EMFILE])
+def test_a_worker_that_cannot_be_started_is_the_machines_doing(
+    number: int, engine: LocalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No room, no process and no open file left: the attempt fails of the infrastructure, which is tried again."""
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("stnbench.engines.local.WorkerProcess", refuse)
+        engine.submit(SLOTS[0], launch(tmp_path, Task.FINISH, "a"))
+        failed = endings(engine, 1)["a"]
+    assert isinstance(failed, Failed)
+    assert failed.failure.kind is FailureKind.INFRASTRUCTURE
+    engine.submit(SLOTS[0], launch(tmp_path, Task.FINISH, "b"))
+    assert endings(engine, 1) == {"b": Finished(token="b")}
 
 
 def test_a_worker_without_its_pipes_is_ended_at_once(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from fake_trials import Task, fake_spec
@@ -12,7 +13,7 @@ from fake_trials import Task, fake_spec
 from stnbench.core.errors import EngineError
 from stnbench.core.identity import RESULTS_VERSION
 from stnbench.core.paths import AttemptLayout
-from stnbench.engines.base import EngineEvent, Epoch, Failed, Finished, Launch, Lost, Stopped
+from stnbench.engines.base import Ending, EngineEvent, Epoch, Failed, Finished, Launch, Lost, Pulse, Stopped
 from stnbench.engines.protocol import decode, encode
 from stnbench.engines.remote import Parcel, SlotHost, _read_files, earlier_files, write_files
 
@@ -44,7 +45,7 @@ def until_end(host: SlotHost, first: Parcel, timeout_s: float = 20.0) -> tuple[l
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         events += [event for event in map(decode, lines) if isinstance(event, EngineEvent)]
-        if events and not isinstance(events[-1], Epoch):
+        if events and isinstance(events[-1], Ending):
             break
         lines, files = host.poll()
     return events, files
@@ -54,8 +55,8 @@ def test_the_files_of_an_attempt_come_with_its_end(host: SlotHost, tmp_path: Pat
     """The orchestrator's folder is never touched, and nothing stays on the node."""
     events, files = until_end(host, host.begin(encode(NOWHERE), {}))
 
-    assert [type(event) for event in events] == [Epoch, Epoch, Finished]
-    assert sorted(files) == ["checkpoint.pt", "result.json", "spec.json"]
+    assert [type(event) for event in events if not isinstance(event, Pulse)] == [Epoch, Epoch, Finished]
+    assert sorted(files) == ["checkpoint.pt", "output.log", "result.json", "spec.json"]
     assert b'"token":"a"' in files["result.json"].replace(b" ", b"")
     assert list(tmp_path.glob("stnbench-slot-*/attempt")) == []
 
@@ -92,7 +93,7 @@ def test_a_slot_runs_one_attempt_that_can_be_stopped(host: SlotHost) -> None:
         host.begin(task(Task.FINISH, "b"), {})
     host.stop("a")
 
-    assert until_end(host, first)[0] == [Stopped(token="a")]
+    assert until_end(host, first)[0][-1] == Stopped(token="a")
 
 
 def test_a_killed_attempt_is_lost(host: SlotHost) -> None:
@@ -104,22 +105,26 @@ def test_a_killed_attempt_is_lost(host: SlotHost) -> None:
 
 
 def test_what_an_attempt_goes_on_from_lies_where_it_looks_for_it(host: SlotHost, tmp_path: Path) -> None:
-    """Checkpoint and snapshots travel to the node; without a checkpoint an attempt begins anew, without either."""
-    earlier = tmp_path / "earlier"
+    """The latest whole checkpoint and its snapshots travel to the node; without one an attempt begins anew."""
+    earlier, damaged = tmp_path / "earlier", tmp_path / "damaged"
     earlier.mkdir()
+    damaged.mkdir()
     (earlier / "snapshots.npy").write_bytes(b"pictures")
-    launch = replace(NOWHERE, spec=fake_spec(Task.WAIT), resume_from=str(earlier))
-    assert earlier_files(launch) == {}
-    (earlier / "checkpoint.pt").write_bytes(b"weights")
-    host.begin(encode(launch), earlier_files(launch))
+    launch = replace(NOWHERE, spec=fake_spec(Task.WAIT), resume_from=(str(damaged), str(earlier)))
+    (damaged / "checkpoint.pt").write_bytes(b"PK cut short")
+    assert earlier_files(launch) == ({}, [damaged / "checkpoint.pt"])
+    with ZipFile(earlier / "checkpoint.pt", "w") as archive:
+        archive.writestr("weights", b"weights")
+    weights = (earlier / "checkpoint.pt").read_bytes()
+    host.begin(encode(launch), earlier_files(launch)[0])
 
     (there,) = tmp_path.glob("stnbench-slot-*/earlier")
     assert {path.name: path.read_bytes() for path in there.iterdir()} == {
-        "checkpoint.pt": b"weights",
+        "checkpoint.pt": weights,
         "snapshots.npy": b"pictures",
     }
-    assert earlier_files(NOWHERE) == {}
-    assert earlier_files(replace(NOWHERE, resume_from="/nowhere/earlier")) == {}
+    assert earlier_files(NOWHERE) == ({}, [])
+    assert earlier_files(replace(NOWHERE, resume_from=("/nowhere/earlier",))) == ({}, [])
 
 
 def test_a_running_attempt_sends_its_checkpoint_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,14 +20,16 @@ from stnbench.orchestration.messages import (
     KillAttempt,
     LaunchTrial,
     PeakMemoryLearnt,
+    PruneAsked,
     RecordComplete,
     RecordEnd,
     StopAsked,
     StopAttempt,
     TimePassed,
     TrialsPlanned,
+    WorkDone,
 )
-from stnbench.orchestration.policy import BREAKER_THRESHOLD, RETRIES, signature
+from stnbench.orchestration.policy import BREAKER_THRESHOLD, RETRIES, Patience, signature
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
 
@@ -337,6 +339,127 @@ def test_the_impossible_is_refused_with_the_history() -> None:
         it.handle(AttemptFinished(token="s-9"))
     with pytest.raises(TransitionError, match="launched in cpu0 as s-1"):
         it.handle(TrialsPlanned(trial_ids=("a",)))
+
+
+def run_until_killed(it: Machine, now_s: float, limit_s: float, tick_s: float = 0.5) -> float | None:
+    """Let time pass until an attempt is killed; when that was, None where it is not within the limit."""
+    end_s = now_s + limit_s
+    while now_s < end_s:
+        now_s += tick_s
+        if any(isinstance(command, KillAttempt) for command in it.handle(TimePassed(now_s=now_s))):
+            return now_s
+    return None
+
+
+def test_an_attempt_that_falls_silent_is_killed_and_tried_again() -> None:
+    """After its steps came every second, a minute of silence is a hang, which is a kind of failure with retries."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    for second in range(1, 31):
+        it.handle(TimePassed(now_s=float(second)))
+        it.handle(WorkDone(token="s-1", parts=10))
+
+    assert run_until_killed(it, 30.0, 100.0) == pytest.approx(90.5)
+    assert it.handle(TimePassed(now_s=95.0)) == ()
+    record, again = it.handle(AttemptFailed(token="s-1", failure=failure(FailureKind.KILLED)))
+    assert isinstance(record, RecordEnd)
+    assert record.failure is not None
+    assert record.failure.kind is FailureKind.HUNG
+    assert "no sign of life for 60 s" in record.failure.message
+    assert isinstance(again, LaunchTrial)
+
+
+def test_what_is_usual_for_an_attempt_decides_how_long_it_may_be_silent() -> None:
+    """One whose batches take half a minute each has twenty times that."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    now_s = 0.0
+    for _ in range(25):
+        for _ in range(10):
+            now_s += 3.0
+            it.handle(TimePassed(now_s=now_s))
+        it.handle(WorkDone(token="s-1", parts=1))
+
+    assert run_until_killed(it, now_s, 599.0) is None
+    assert run_until_killed(it, now_s + 599.0, 3.0) is not None
+
+
+def test_an_attempt_that_begins_has_time_to_import_and_compile() -> None:
+    """Ten minutes before the first twenty steps or batches, but a minute where the system has halted its process."""
+    patience = Patience()
+    begin = {"parts": 3, "longest_pause_s": 0.0}
+    assert patience.silence_s(**begin, is_suspended=False) == 600.0
+    assert patience.silence_s(**begin, is_suspended=True) == 60.0
+    assert patience.silence_s(parts=0, longest_pause_s=100.0, is_suspended=False) == 2000.0
+
+
+@pytest.mark.parametrize("jump_s", [30.0, 3600.0, 1e6])
+def test_time_in_which_nobody_looked_is_no_silence(jump_s: float) -> None:
+    """An orchestrator that was stopped, or a machine that slept, and then hears everything at once, kills nothing."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    for second in range(1, 31):
+        it.handle(TimePassed(now_s=float(second)))
+        it.handle(WorkDone(token="s-1", parts=10))
+    for leap in range(1, 11):
+        assert it.handle(TimePassed(now_s=30.0 + leap * jump_s)) == ()
+
+
+def test_an_attempt_that_waits_for_a_place_is_not_silent() -> None:
+    """On a cluster without room an attempt that has not begun gives no sign of life."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    for tick in range(10_000):
+        assert it.handle(TimePassed(now_s=float(tick), waiting=frozenset({"s-1"}))) == ()
+
+
+def test_without_a_limit_nothing_hangs() -> None:
+    """Who switches the watch off may attach a debugger."""
+    it = Machine([Slot(name="cpu0", device="cpu", threads=1)], session="s", patience=Patience.fixed(None))
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    assert run_until_killed(it, 0.0, 5000.0) is None
+
+
+def test_stopping_has_an_end() -> None:
+    """An attempt that does not stop in ten seconds is killed once; its trial stays planned, and no retry is spent."""
+    it = machine(slots=1)
+    it.handle(TimePassed(now_s=100.0))
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    assert it.handle(StopAsked(reason="Ctrl-C")) == (StopAttempt(token="s-1"),)
+    assert run_until_killed(it, 100.0, 60.0) == pytest.approx(110.5)
+    assert run_until_killed(it, 110.5, 60.0) is None
+    it.handle(AttemptFailed(token="s-1", failure=failure(FailureKind.KILLED)))
+
+    assert it.state_of("a") is TrialState.PLANNED
+    assert it.is_idle
+
+
+def test_a_pruned_attempt_that_does_not_stop_is_pruned_all_the_same() -> None:
+    """It hangs, is killed, and its trial is not tried again."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    it.handle(PruneAsked(token="s-1"))
+    assert run_until_killed(it, 0.0, 700.0) is not None
+    it.handle(AttemptFailed(token="s-1", failure=failure(FailureKind.KILLED)))
+
+    assert it.state_of("a") is TrialState.PRUNED
+
+
+def test_trials_that_hang_one_after_the_other_tell_of_the_machine() -> None:
+    """A mount that is away makes all of them hang: nothing begins for a while, and in the end no trial has failed."""
+    it = machine(slots=2)
+    it.handle(TrialsPlanned(trial_ids=tuple("abcdef")))
+    now_s = 0.0
+    while not it.stop_reason:
+        now_s += 1.0
+        for command in it.handle(TimePassed(now_s=now_s)):
+            if isinstance(command, KillAttempt):
+                it.handle(AttemptFailed(token=command.token, failure=failure(FailureKind.KILLED)))
+    for token in list(it.running):
+        it.handle(AttemptStopped(token=token))
+
+    assert "no sign of life" in it.stop_reason
+    assert {it.state_of(trial) for trial in "abcdef"} == {TrialState.PLANNED}
 
 
 @settings(max_examples=100, deadline=None)

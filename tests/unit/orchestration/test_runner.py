@@ -364,7 +364,7 @@ def test_another_sweep_trains_a_pruned_trial_on(store: Store, tmp_path: Path) ->
 
     assert (pruned.pruned, pruned.complete) == (1, 0)
     assert (other.launched, other.complete) == (1, 1)
-    assert [launch.resume_from for launch in engine_of_other.launches] == [str(folder)]
+    assert [launch.resume_from for launch in engine_of_other.launches] == [(str(folder),)]
     assert (again.launched, again.complete, again.pruned) == (0, 1, 0)
 
 
@@ -404,4 +404,4 @@ def test_a_trial_with_views_starts_from_the_weights_of_the_one_without(store: St
     viewed = [dataclasses.replace(spec, views=ViewsSpec(shift=0.1)) for spec in (plain, other)]
     run(store, tmp_path, ListPlanner(viewed), engine=(engine := NotingEngine(SLOT)))
     folder = RunsLayout(tmp_path / "runs").attempt(plain.trial_id, 1)
-    assert [launch.resume_from for launch in engine.launches] == [str(folder), None]
+    assert [launch.resume_from for launch in engine.launches] == [(str(folder),), ()]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from stnbench.core.errors import CheckpointError, DivergedError, EngineError, FolderError, SpecError
+from stnbench.core.errors import DivergedError, EngineError, FolderError, SpecError
 from stnbench.core.paths import AttemptLayout
 from stnbench.models.cost import measure_cost
 from stnbench.spec.result import EpochRecord, TrialResult
@@ -179,7 +179,7 @@ def test_a_trial_that_goes_on_equals_one_without_a_break(
     run(toy_spec, "broken", should_stop=stop_after(steps))
     continued = "other" if in_another_folder else "broken"
     asked: list[int] = []
-    going_on = run(toy_spec, continued, resume_from=tmp_path / "broken", should_stop=lambda: bool(asked.append(1)))
+    going_on = run(toy_spec, continued, resume_from=[tmp_path / "broken"], should_stop=lambda: bool(asked.append(1)))
     assert len(asked) == 18 - steps // 6 * 6
     assert whole is not None
     assert going_on is not None
@@ -197,7 +197,7 @@ def test_a_trial_killed_before_its_result_was_written_is_not_trained_again(
     whole = run(toy_spec)
     AttemptLayout(tmp_path / "first").result.unlink()
     for folder in ("first", "second"):
-        again = run(toy_spec, folder, resume_from=tmp_path / "first", should_stop=lambda: pytest.fail("a step"))
+        again = run(toy_spec, folder, resume_from=[tmp_path / "first"], should_stop=lambda: pytest.fail("a step"))
         assert whole is not None
         assert again is not None
         assert dataclasses.replace(again, token=whole.token, peak_memory_mib=0) == dataclasses.replace(
@@ -212,7 +212,7 @@ def test_a_trial_with_views_goes_on_from_the_weights_of_the_one_without(
     """Not a step is taken, the weights are the same, and the score is that of the views."""
     run(toy_spec)
     viewed = dataclasses.replace(toy_spec, views=ViewsSpec(zooms=(0.5, 1.0)))
-    again = run(viewed, "viewed", resume_from=tmp_path / "first", should_stop=lambda: pytest.fail("a step"))
+    again = run(viewed, "viewed", resume_from=[tmp_path / "first"], should_stop=lambda: pytest.fail("a step"))
     trained = run(viewed, "trained")
     assert again is not None
     assert trained is not None
@@ -222,17 +222,67 @@ def test_a_trial_with_views_goes_on_from_the_weights_of_the_one_without(
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-def test_a_checkpoint_of_another_trial_is_refused(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
-    """Nothing is trained on weights of something else."""
-    run(toy_spec)
-    with pytest.raises(CheckpointError, match="is of the trial"):
-        run(toy_spec.with_seed(8), "second", resume_from=tmp_path / "first")
+def spoil(checkpoint: Path, how: str) -> None:
+    """Make a checkpoint what power cuts, quotas, other versions and mistakes leave."""
+    data = checkpoint.read_bytes()
+    match how:
+        case "empty":
+            checkpoint.write_bytes(b"")
+        case "cut":
+            checkpoint.write_bytes(data[: len(data) // 2])
+        case "flipped":
+            checkpoint.write_bytes(data[:5000] + bytes([data[5000] ^ 1]) + data[5001:])
+        case "older":
+            content = torch.load(checkpoint, weights_only=True)
+            torch.save(content | {"format": 1}, checkpoint)
+        case "of another network":
+            content = torch.load(checkpoint, weights_only=True)
+            name = next(iter(content["network"]))
+            content["network"][name] = content["network"][name][:1]
+            torch.save(content, checkpoint)
+        case "of another trial":
+            content = torch.load(checkpoint, weights_only=True)
+            torch.save(content | {"trial_id": "0123456789abcdef"}, checkpoint)
+        case "a folder":
+            checkpoint.unlink()
+            checkpoint.mkdir()
+
+
+SPOILT = ["empty", "cut", "flipped", "older", "of another network", "of another trial", "a folder"]
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_checkpoint_that_cannot_be_used_is_left_out(how: str, run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
+    """The attempt goes on from an earlier attempt's, or from the start, warns, and ends with the same result."""
+    whole = run(toy_spec, "whole")
+    run(toy_spec, "first", should_stop=stop_after(8))
+    run(toy_spec, "second", should_stop=stop_after(9), resume_from=[tmp_path / "first"])
+    spoil(AttemptLayout(tmp_path / "second").checkpoint, how)
+    for folder, earlier, steps in (("third", ["second", "first"], 12), ("fourth", ["second"], 18)):
+        warnings: list[str] = []
+        asked: list[int] = []
+        again = run(
+            toy_spec,
+            folder,
+            resume_from=[tmp_path / name for name in earlier],
+            should_stop=lambda asked=asked: bool(asked.append(1)),
+            warn=warnings.append,
+        )
+        assert whole is not None
+        assert again is not None
+        assert len(asked) == steps
+        assert (again.validation, again.test) == (whole.validation, whole.test)
+        (warning,) = warnings
+        assert "second" in warning
+        assert "left out" in warning
+    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "fourth")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def test_a_folder_without_a_checkpoint_means_a_new_start(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
     """The attempt before may have died in its first epoch."""
     (tmp_path / "empty").mkdir()
-    result = run(toy_spec, resume_from=tmp_path / "empty")
+    result = run(toy_spec, resume_from=[tmp_path / "empty"])
     assert result is not None
     assert len(result.epochs) == 3
 

@@ -61,7 +61,7 @@ def test_a_run_that_goes_on_keeps_its_snapshots(run: Run, toy_spec: TrialSpec, t
     run(toy_spec)
     run(toy_spec, "broken", should_stop=stop_after(9))
     assert read_snapshots(tmp_path / "broken").steps.tolist() == [0, 1, 2, 3, 4, 5, 6]
-    run(toy_spec, "taken up", resume_from=tmp_path / "broken")
+    run(toy_spec, "taken up", resume_from=[tmp_path / "broken"])
     whole, taken_up = (AttemptLayout(tmp_path / name).snapshots.read_bytes() for name in ("first", "taken up"))
     assert whole == taken_up
 
@@ -70,7 +70,7 @@ def test_a_run_that_goes_on_needs_no_snapshots(run: Run, toy_spec: TrialSpec, tm
     """A file that was lost or is broken costs the pictures of the epochs before, and nothing else."""
     run(toy_spec, "broken", should_stop=stop_after(9))
     AttemptLayout(tmp_path / "broken").snapshots.write_bytes(b"\x93NUMPY, cut off")
-    run(toy_spec, "taken up", resume_from=tmp_path / "broken")
+    run(toy_spec, "taken up", resume_from=[tmp_path / "broken"])
     assert read_snapshots(tmp_path / "taken up").steps.tolist() == [12, 18]
 
 

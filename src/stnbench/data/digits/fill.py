@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stnbench.core.activity import advancing
 from stnbench.core.seeds import derive_seed
 from stnbench.data.cache import CacheArrays
 from stnbench.data.digits.clutter import strew
@@ -53,7 +54,7 @@ def fill(arrays: CacheArrays, plan: DigitPlan) -> None:
     arrays.tracks[:] = glyphs.numbers[plan.members[:, 0]].repeat(copies)
     arrays.frames[:] = np.tile(np.arange(copies), len(plan.members))
     arrays.original_size[:] = glyphs.original_size
-    for index, members in enumerate(plan.members):
+    for index, members in enumerate(advancing(plan.members, "drawing digits", len(plan.members))):
         pictures = [make_picture(glyphs.images[member][None], None) for member in members]
         for copy in range(copies):
             _fill_row(arrays, index * copies + copy, plan, members, pictures, copy)

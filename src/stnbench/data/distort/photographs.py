@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from stnbench.core.activity import advancing
 from stnbench.core.identity import Json, digest
 from stnbench.core.seeds import derive_seed
 from stnbench.data.base import Dataset, ImageSet
@@ -83,7 +84,7 @@ def fill(arrays: CacheArrays, base: ImageSet, half: str, distortion: DistortionS
     for name in ("labels", "tracks", "frames", "original_size"):
         getattr(arrays, name)[:] = getattr(base, name)
     size = base.images.shape[-1]
-    for row, image in enumerate(base.images):
+    for row, image in enumerate(advancing(base.images, f"distorting {half} images", len(base.images))):
         track = int(base.tracks[row])
         number = int(base.frames[row]) if track >= 0 else row
         rng = np.random.default_rng(derive_seed(distortion.seed, "distort", half, track, number))

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stnbench.core.activity import advancing
 from stnbench.core.errors import DataCorruptError
 from stnbench.core.identity import Json
 from stnbench.data.cache import CacheArrays
@@ -117,7 +118,8 @@ def fill_arrays(half: Half, arrays: CacheArrays) -> None:
     """Write the half into a cache. Raises: as ``read_entries`` and ``read_images``."""
     entries = read_entries(half)
     size = arrays.images.shape[-1]
-    for index, (_, _, image) in enumerate(read_images(half, entries)):
+    read = advancing(read_images(half, entries), f"resizing {half.half} images", len(entries))
+    for index, (_, _, image) in enumerate(read):
         arrays.images[index] = resize(image, size)
     rows = [entry.annotation for entry in entries]
     arrays.labels[:] = [row.label for row in rows]
@@ -135,7 +137,8 @@ def content_digest(half: Half) -> str:
     Raises: as ``read_entries`` and ``read_images``.
     """
     sha = hashlib.sha256()
-    for entry, data, _ in read_images(half, read_entries(half)):
+    entries = read_entries(half)
+    for entry, data, _ in advancing(read_images(half, entries), f"checking {half.half} images", len(entries)):
         row = entry.annotation
         numbers = (row.width, row.height, row.x1, row.y1, row.x2, row.y2, row.label, len(data))
         sha.update(f"{entry.name};{';'.join(map(str, numbers))}\n".encode())

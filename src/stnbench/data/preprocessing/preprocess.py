@@ -9,6 +9,7 @@ from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stnbench.core.activity import advancing
 from stnbench.core.errors import DataCorruptError, DataMissingError
 from stnbench.data.preprocessing.contrast import adjust_contrast
 from stnbench.nn.layers import ContrastiveNorm, gaussian_kernel
@@ -48,7 +49,7 @@ def measure_statistics(
     """
     measured = len(images) if rows is None else len(rows)
     counts = np.zeros(_LEVELS, dtype=np.int64)
-    for start in range(0, measured, chunk_images):
+    for start in advancing(range(0, measured, chunk_images), "measuring images"):
         part = slice(start, start + chunk_images)
         chunk = images[part if rows is None else rows[part]]
         counts += np.bincount(_adjusted(chunk, contrast).reshape(-1), minlength=_LEVELS)

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from stnbench.core.activity import advancing
 from stnbench.core.identity import Json, digest
 from stnbench.data.base import Dataset, ImageSet
 from stnbench.data.cache import CacheArrays, Recipe, open_or_build
@@ -72,7 +73,10 @@ class Signs(Dataset):
 
 def fill(arrays: CacheArrays, plan: HalfPlan, workers: int) -> None:
     """Draw every track of the plan into the arrays, in the order of ``plan.keys``."""
-    for index, ((label, track), records) in enumerate(zip(plan.keys, draw_half(plan, workers), strict=True)):
+    drawn = advancing(
+        zip(plan.keys, draw_half(plan, workers), strict=True), f"drawing {plan.half} signs", len(plan.keys)
+    )
+    for index, ((label, track), records) in enumerate(drawn):
         rows = slice(index * FRAMES_PER_TRACK, (index + 1) * FRAMES_PER_TRACK)
         arrays.images[rows] = records["image"]
         arrays.labels[rows] = label
