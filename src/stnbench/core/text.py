@@ -1,6 +1,11 @@
 """Text from outside (labels, messages, questions) made safe to print on one line."""
 
+import re
 import unicodedata
+
+_MEANINGFUL = re.compile(r"[&<>\[\]*_`~|\\#!@$]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+_LINE_START = re.compile(r"^(\d*)([-+=.):])")
+"""What makes a list, a rule or a heading of a line that begins with it."""
 
 
 def printable(text: str) -> str:
@@ -23,3 +28,12 @@ def _shown(letter: str) -> str:
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def plain_markdown(text: str) -> str:
+    """Return text from outside so that Markdown shows it as it is, on one line: no heading, link, picture or tag.
+
+    Characters with a meaning become numeric entities, which every dialect of Markdown and HTML reads as text.
+    """
+    shown = _MEANINGFUL.sub(lambda found: f"&#{ord(found.group())};", printable(text))
+    return _LINE_START.sub(lambda found: f"{found.group(1)}&#{ord(found.group(2))};", shown)

@@ -33,6 +33,7 @@ from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.store import Store
 from stnbench.tracking.base import CellView, Tracker
+from stnbench.tracking.mlflow_database import set_aside_damaged
 
 EngineName = Literal["local", "inline", "ray"]
 MIRROR_TIMEOUT_S = 120.0
@@ -99,8 +100,7 @@ class Session:
         uri = self._options.tracking_uri
         if uri is None:
             return True
-        if uri == local_tracking_uri(self.layout) and not self.layout.mlflow_store.exists():
-            self.store.forget_mirrored(uri)
+        self._see_to_local_database()
         return self._mirror_of(sweep).sync(self.store, hide_passwords(uri), cells, timeout_s)
 
     def close(self) -> None:
@@ -108,9 +108,26 @@ class Session:
         for mirror in self._mirrors.values():
             mirror.close()
 
+    def _see_to_local_database(self) -> None:
+        """Set MLflow's own database aside where it is damaged; where there is none, everything is to be shown again."""
+        uri = self._options.tracking_uri
+        if uri is None or uri != local_tracking_uri(self.layout):
+            return
+        try:
+            aside = set_aside_damaged(uri)
+        except OSError as error:
+            _warn(f"MLflow's database is damaged, and cannot be moved ({error})")
+            return
+        if aside is not None:
+            _warn(f"MLflow's database was damaged: it was moved to {aside}, and is made again from the store")
+        if not self.layout.mlflow_store.exists():
+            self.store.forget_mirrored(uri)
+
     def _mirror_of(self, sweep: SweepSpec) -> Mirror:
         if sweep.name in self._mirrors and self._mirrors[sweep.name].has_failed:
             self._mirrors.pop(sweep.name).close()
+        if not self._mirrors:
+            self._see_to_local_database()
         return self._mirrors.setdefault(sweep.name, Mirror(sweep, self._open_tracker, warn=_warn))
 
     def _open_engine(self, data_root: Path) -> Engine:

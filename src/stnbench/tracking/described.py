@@ -2,20 +2,23 @@
 
 import re
 
+from stnbench.core.text import plain_markdown, printable
 from stnbench.spec.result import Failure
 from stnbench.spec.sweep import SweepSpec
 from stnbench.tracking.base import AttemptView, CellView
 
 NOTE_LIMIT = 6000
+QUESTION_LIMIT = 1000
 
 
 def sweep_note(sweep: SweepSpec, views: dict[str, str]) -> str:
     """A sweep's question, and where to look: links by name to views of MLflow's own, and the report."""
     links = " · ".join(f"[{name}]({address})" for name, address in views.items())
     report = f"Report: `reports/{sweep.name}/index.html` where the sweep was run, written by `make report`."
-    base = ", ".join(f"`{override}`" for override in (*sweep.base, *sweep.overrides))
+    base = ", ".join(_code(str(override)) for override in (*sweep.base, *sweep.overrides))
     same = f"The same in all runs: {base}." if base else ""
-    return "\n\n".join(filter(None, (sweep.question, links, report, same)))[:NOTE_LIMIT]
+    question = plain_markdown(sweep.question[:QUESTION_LIMIT])
+    return "\n\n".join(filter(None, (question, links, report, same)))[:NOTE_LIMIT]
 
 
 def attempt_note(view: AttemptView) -> str:
@@ -26,7 +29,7 @@ def attempt_note(view: AttemptView) -> str:
         commands.append(f"python -m stnbench.show transform {view.trial_id}")
     lines = [
         f"Trial `{view.trial_id}` of the sweep `{view.sweep}`, attempt {view.number}.",
-        f"- report: `reports/{view.sweep}/index.html`, cell `{view.label[:300]}`",
+        f"- report: `reports/{view.sweep}/index.html`, cell {_code(view.label[:300])}",
         f"- files: `runs/trials/{view.trial_id}/{view.number:03d}`, whole specification: artifact `specification.json`",
         *(f"- `{command}`" for command in commands),
     ]
@@ -66,4 +69,12 @@ def _failure(failure: Failure) -> str:
     ticks = max((len(found) for found in re.findall(r"`{3,}", details)), default=2) + 1
     fence = "`" * min(ticks, 100)
     fenced = f"\n\n{fence}\n{details}\n{fence}" if details else ""
-    return f"**{failure.kind.value}**: {failure.message[:1000]}{fenced}"
+    return f"**{failure.kind.value}**: {plain_markdown(failure.message[:1000])}{fenced}"
+
+
+def _code(text: str) -> str:
+    """Text from outside as code on one line, whatever ticks are in it."""
+    shown = printable(text)
+    ticks = "`" * (max((len(found) for found in re.findall(r"`+", shown)), default=0) + 1)
+    space = " " if ticks != "`" else ""
+    return f"{ticks}{space}{shown}{space}{ticks}"

@@ -1,9 +1,11 @@
 """Opening MLflow: quietly, off the network, and its database made once."""
 
+import contextlib
 import os
 import sqlite3
 import tempfile
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE_PREFIX = "sqlite:///"
+NEEDED_TABLES = frozenset({"alembic_version", "experiments", "experiment_tags", "runs", "metrics", "params", "tags"})
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -39,6 +42,32 @@ def initialise(tracking_uri: str) -> None:
     open_client(tracking_uri)
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
+
+
+def set_aside_damaged(tracking_uri: str) -> Path | None:
+    """Move MLflow's database out of the way where it is damaged, or was never whole; where it lies then, or None.
+
+    It is a view of the store: a new one is made in its place, and everything is shown again. A database that cannot be
+    looked at now, because it is locked for example, is left. Imports nothing of MLflow.
+    """
+    database = Path(tracking_uri.removeprefix(SQLITE_PREFIX))
+    if not tracking_uri.startswith(SQLITE_PREFIX) or not database.exists() or _is_whole(database):
+        return None
+    aside = database.with_name(f"{database.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+    for part in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            database.with_name(database.name + part).rename(aside.with_name(aside.name + part))
+    return aside
+
+
+def _is_whole(database: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            ((said,),) = connection.execute("PRAGMA quick_check(1)").fetchmany(1)
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.DatabaseError as error:
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    return said == "ok" and tables >= NEEDED_TABLES
 
 
 def open_client(tracking_uri: str) -> "MlflowClient":

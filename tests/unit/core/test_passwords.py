@@ -15,6 +15,12 @@ from stnbench.core.passwords import hide_passwords
         ("at https://a:b@c/d failed: x", "at https://a:***@c/d failed: x"),
         ("postgresql://host/db?password=secret&sslmode=require", "postgresql://host/db?password=***&sslmode=require"),
         ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("postgresql://me:my secret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me: @host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:a/b c@d e@host/db cannot be reached", "postgresql://me:***@host/db cannot be reached"),
+        ("postgresql://host/db?sslpassword=my secret&x=1", "postgresql://host/db?sslpassword=***&x=1"),
+        ("the store postgresql://h/db?password=*** is away", "the store postgresql://h/db?password=*** is away"),
+        ("http://127.0.0.1:5000/ and me@home", "http://127.0.0.1:5000/ and me@home"),
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
         ("sqlite:////runs/mlflow.db", "sqlite:////runs/mlflow.db"),
     ],
@@ -24,8 +30,9 @@ def test_only_the_password_is_hidden(text: str, shown: str) -> None:
     assert hide_passwords(text) == shown
 
 
-@given(st.text(st.characters(codec="ascii", categories=("L", "N", "P", "S")), min_size=8))
+@given(st.text(st.characters(codec="ascii", categories=("L", "N", "P", "S", "Zs")), min_size=8))
 def test_no_password_is_left(password: str) -> None:
     """Whatever it is made of, nothing of it is shown."""
     shown = hide_passwords(f"postgresql://me:{password}@host/db")
     assert shown == "postgresql://me:***@host/db"
+    assert hide_passwords(shown) == shown

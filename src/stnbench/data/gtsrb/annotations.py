@@ -8,6 +8,9 @@ from stnbench.core.errors import DataCorruptError
 from stnbench.spec.data import CLASSES
 
 COLUMNS = ("Filename", "Width", "Height", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2", "ClassId")
+TABLE_MAX_BYTES = 8 << 20
+"""Of a table that is read at all; the largest official one has half a megabyte."""
+
 REMEDY = "extract or download the archive again"
 
 
@@ -30,8 +33,12 @@ def parse_annotations(data: bytes, name: str) -> list[Annotation]:
 
     ``name`` is the table's file, for messages.
     Raises: DataCorruptError naming the file, the line and the value for a missing column, a value that is not a whole
-    number, a box that leaves the image or is empty, a class outside 0..42, and a file named twice.
+    number, a box that leaves the image or is empty, a class outside 0..42, a file named twice, and a table that is larger
+    than any of GTSRB's.
     """
+    if len(data) > TABLE_MAX_BYTES:
+        size = f"{len(data) / (1 << 20):.0f} MiB"
+        raise DataCorruptError(f"the table {name} has {size}, more than {TABLE_MAX_BYTES >> 20}", remedy=REMEDY)
     try:
         reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), delimiter=";", strict=True)
         missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
