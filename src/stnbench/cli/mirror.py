@@ -1,6 +1,5 @@
 """``python -m stnbench.mirror``: replay the store into MLflow, or serve MLflow's pages."""
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -82,14 +81,17 @@ def _serve(layout: RunsLayout, uri: str, port: int) -> int:
     """
     if uri.startswith(_REMOTE):
         raise SpecError(f"MLflow is served at {hide_passwords(uri)} already", remedy="open it there")
-    from stnbench.tracking.mlflow_database import initialise
+    from stnbench.tracking.mlflow_database import initialise, set_aside_damaged
+    from stnbench.tracking.mlflow_server import serve
 
     layout.root.mkdir(parents=True, exist_ok=True)
+    aside = set_aside_damaged(uri)
+    if aside is not None:
+        remedy = "show its runs again with: python -m stnbench.mirror"
+        print(f"warning: MLflow's database was damaged, and was moved to {aside}; {remedy}", file=sys.stderr)
     initialise(uri)
     print(f"MLflow on {address(port)} (Ctrl-C ends it)", flush=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    artifacts = ["--artifacts-destination", str(layout.mlflow_artifacts), "--port", str(port), "--workers", "1"]
-    return subprocess.run([*command, *artifacts], check=False).returncode  # noqa: S603 - our own command line
+    return serve(uri, layout.mlflow_artifacts, port)
 
 
 def address(port: int) -> str:

@@ -169,11 +169,11 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
     with open_session(layout, session_options) as session:
         prepare_datasets(datasets, data_root=run_options.data_root, source=question.source)
         summary = session.run(question.sweep, question.planner, run_options)
-        board = _report(session, question.sweep, as_json=options.json)
+        board, is_shown = _report(session, question.sweep, as_json=options.json)
         infeasible = _infeasible(session.store, question.sweep.name)
     if summary.trials and len(infeasible) == summary.trials:
         raise InfeasibleError(f"no cell of {question.sweep.name} can be built: {infeasible[0]}")
-    _say_end(summary, board, layout, uri)
+    _say_end(summary, board, layout, uri if is_shown else None)
     return DONE if summary.complete + summary.pruned == summary.trials else SOME_FAILED
 
 
@@ -194,7 +194,8 @@ def _number(slots: int | str | None) -> int | None:
     return slots if isinstance(slots, int) else None
 
 
-def _report(session: Session, sweep: SweepSpec, *, as_json: bool) -> Leaderboard:
+def _report(session: Session, sweep: SweepSpec, *, as_json: bool) -> tuple[Leaderboard, bool]:
+    """Print and write the leaderboard; with it, whether MLflow shows everything."""
     report = read_report(session.store, sweep.name)
     board = report.board
     if as_json:
@@ -202,8 +203,7 @@ def _report(session: Session, sweep: SweepSpec, *, as_json: bool) -> Leaderboard
     else:
         print_leaderboard(board)
     write_report(report)
-    session.sync_mirror(sweep, cell_views(board))
-    return board
+    return board, session.sync_mirror(sweep, cell_views(board))
 
 
 def _infeasible(store: Store, sweep: str) -> list[str]:

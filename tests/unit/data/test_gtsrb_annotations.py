@@ -52,3 +52,11 @@ def test_bytes_that_are_no_text_are_refused() -> None:
     """A binary file in the table's place is no traceback."""
     with pytest.raises(DataCorruptError, match=r"t\.csv is not a table"):
         parse_annotations(b"\xff\xfe\x00", "t.csv")
+
+
+@pytest.mark.parametrize("line", [ROW + "\n", "x;" * 1000 + "\n", "\n", '"'])
+def test_a_table_larger_than_any_of_gtsrb_is_refused_unread(line: str) -> None:
+    """60 MiB of rows, of columns, of nothing or of one field: one line at once, without a look at them."""
+    data = f"{HEADER}\n{line}".encode() + line.encode() * (60 * (1 << 20) // len(line))
+    with pytest.raises(DataCorruptError, match="MiB, more than 8"):
+        parse_annotations(data, "t.csv")

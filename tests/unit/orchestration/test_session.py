@@ -122,3 +122,30 @@ def test_how_to_compute_is_checked_before_anything_is_written(
     with pytest.raises(error), open_session(RunsLayout(tmp_path / "runs"), SessionOptions()):
         pytest.fail("the session was opened")
     assert not (tmp_path / "runs").exists()
+
+
+class Remembering(FailingAtFirst):
+    """A tracker that shows everything, in a database of its own."""
+
+    @override
+    def open_sweep(self, sweep: SweepSpec) -> None:
+        return
+
+
+def test_a_damaged_database_of_mlflow_is_shown_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is set aside with a warning, and what it had shown is shown again from the store."""
+    tracker = Remembering()
+    monkeypatch.setattr(Session, "_open_tracker", lambda _session: tracker)
+    layout = RunsLayout(tmp_path / "runs")
+    options = SessionOptions(tracking_uri=session.local_tracking_uri(layout))
+    with open_session(layout, options) as opened:
+        complete_one(opened.store)
+        assert opened.sync_mirror(SWEEP, ())
+    layout.mlflow_store.write_bytes(b"\xa5" * 9000)
+    with open_session(layout, options) as opened:
+        assert opened.sync_mirror(SWEEP, ())
+    assert tracker.shown == ["t-1", "t-1"]
+    assert "MLflow's database was damaged" in capsys.readouterr().err
+    assert [path.read_bytes() for path in layout.root.glob("mlflow.db.damaged-*")] == [b"\xa5" * 9000]

@@ -1,8 +1,14 @@
 """What MLflow's pages say in words."""
 
 import dataclasses
+import html
+import re
+
+import pytest
+from markdown_it import MarkdownIt
 
 from stnbench.analysis.inference import Estimate
+from stnbench.core.text import printable
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.sweep import Override, SweepSpec
 from stnbench.tracking.base import AttemptView, CellView
@@ -51,3 +57,35 @@ def test_a_cell_without_an_interval_says_so(cell: CellView) -> None:
     said = cell_note(bare)
     assert "mean of 1 seed; no interval. ST gain +1.00 points (no interval, n = 1, none)." in said
     assert "ST gain" not in cell_note(dataclasses.replace(bare, st_gain=None))
+
+
+HOSTILE = [
+    "![x](http://evil.example/a.png)",
+    "<img src=http://evil.example/a.png>",
+    "see http://evil.example/a or www.evil.example",
+    "# heading",
+    "1. a list",
+    "- a list",
+    "[click](javascript:alert(1))",
+    "```\ncode",
+    "a | b\n--- | ---",
+    "\x1b[31mred\u202e",
+    "&lt;img&gt; &#33;",
+    "mail me@evil.example",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_words_from_outside_are_shown_as_they_are(text: str, attempt: AttemptView) -> None:
+    """A question, a label or a message makes no picture, link, heading or list, and fetches nothing."""
+    markdown = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    note = sweep_note(SweepSpec(name="sizes", question=text), {})
+    question = note.split("\n\n")[0]
+    shown = markdown.render(question)
+    assert shown.startswith("<p>")
+    assert re.findall(r"<(?!/?p>)", shown) == []
+    assert html.unescape(shown.removeprefix("<p>").removesuffix("</p>\n")) == printable(text)
+    assert not any(part in question for part in ("://", "www.", "@"))  # which GitHub makes links of
+    failure = Failure(kind=FailureKind.BUG, message=text)
+    said = attempt_note(dataclasses.replace(attempt, failure=failure, label=f"`{text}`"))
+    assert re.findall(r"<(img|a|h\d)\b", markdown.render(said)) == []

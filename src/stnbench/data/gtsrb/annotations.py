@@ -33,8 +33,8 @@ def parse_annotations(data: bytes, name: str) -> list[Annotation]:
 
     ``name`` is the table's file, for messages.
     Raises: DataCorruptError naming the file, the line and the value for a missing column, a value that is not a whole
-    number, a box that leaves the image or is empty, a class outside 0..42, a file named twice, and a table that is larger
-    than any of GTSRB's.
+    number, a box that leaves the image or is empty, a class outside 0..42, a file named twice, and a table that is
+    larger than any of GTSRB's.
     """
     if len(data) > TABLE_MAX_BYTES:
         size = f"{len(data) / (1 << 20):.0f} MiB"
