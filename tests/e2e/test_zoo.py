@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from stnbench.config.compose import Composer, parse_overrides
+from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
+from stnbench.config.overrides import parse_overrides
 from stnbench.config.resolve import resolve_trial
 from stnbench.spec.result import TrialResult
 from stnbench.trials.run import run_trial

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import assert_never, get_args
 
 from stnbench.cli.parser import CommandParser, above_zero, duration_s, whole
-from stnbench.config.compose import Composer, parse_overrides
+from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder, find_sweep, sweep_files
+from stnbench.config.overrides import parse_overrides
 from stnbench.config.paths import take_dataset_root
 from stnbench.config.points import PointComposer
 from stnbench.config.sweeps import read_sweep

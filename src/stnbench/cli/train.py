@@ -11,8 +11,9 @@ import yaml
 from typing_extensions import override
 
 from stnbench.cli.parser import CommandParser
-from stnbench.config.compose import Composer, parse_overrides
+from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
+from stnbench.config.overrides import parse_overrides
 from stnbench.config.paths import take_dataset_root
 from stnbench.config.resolve import resolve_trial
 from stnbench.core.command import DONE, SOME_FAILED

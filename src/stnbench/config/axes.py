@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stnbench.config.compose import as_value
+from stnbench.config.values import as_value
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.codec import from_plain
 from stnbench.spec.space import FloatSpan, IntSpan, Span

@@ -18,12 +18,12 @@ from typing import TypeVar, cast
 
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stnbench.config.locate import shown
+from stnbench.config.locate import shown, yaml_files
+from stnbench.config.yaml_file import read_yaml
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import Json
 from stnbench.spec.sweep import Override, Value, show_value
@@ -49,6 +49,7 @@ class Composer:
         self._files: dict[tuple[str, Value, Value], str] = {}
         self._usual: dict[Value, Mapping[str, str]] = {}
         self._known: set[Override] = set()
+        self._is_plain = False
 
     @functools.cached_property
     def defaults(self) -> dict[str, str]:
@@ -61,7 +62,7 @@ class Composer:
 
     def choices(self, group: str) -> list[str]:
         """The choices of a group, sorted."""
-        return sorted(path.stem for path in (self.folder / group.partition("@")[0]).glob("*.yaml"))
+        return sorted(path.stem for path in yaml_files(self.folder / group.partition("@")[0]))
 
     def usual(self, experiment: Value) -> Mapping[str, str]:
         """The choice of every group where nothing but an experiment is chosen.
@@ -161,21 +162,34 @@ class Composer:
     def _check(self, choice: Override) -> None:
         if choice not in self._known and choice.value not in (options := self.choices(choice.key)):
             where = f"{shown(self.folder)}/{choice.key.split('@')[0]}/"
-            raise UnknownNameError(choice.key, str(choice.value), options, where=where)
+            raise UnknownNameError(choice.key, show_value(choice.value), options, where=where)
         self._known.add(choice)  # looked up once: a sweep asks for the same choices thousands of times
 
     def _ask_hydra(self, name: str, choices: Sequence[Override]) -> Node:
+        self._require_plain()
         with _blaming(self.folder, ", ".join(map(str, choices)) or name):
             with initialize_config_dir(config_dir=str(self.folder), version_base="1.3"):
                 config = compose(config_name=name, overrides=[str(choice) for choice in choices])
             return cast("Node", OmegaConf.to_container(config, resolve=True))
 
     def _ask_hydra_for_choices(self, experiment: Override) -> dict[str, str]:
+        self._require_plain()
         with _blaming(self.folder, str(experiment)):
             with initialize_config_dir(config_dir=str(self.folder), version_base="1.3"):
                 config = compose(config_name=ROOT, overrides=[str(experiment)], return_hydra_config=True)
             chosen = cast("dict[str, str]", OmegaConf.to_container(config.hydra.runtime.choices))
         return {key: chosen[key] for key in self.defaults}
+
+    def _require_plain(self) -> None:
+        """Read every file with our own loader, once, before Hydra does.
+
+        So a scalar that Hydra's loader takes for another value, or a key that stands twice, is refused with its line.
+        """
+        if not self._is_plain:
+            for path in sorted(self.folder.rglob("*.yaml")):
+                if path.is_file() and not path.name.startswith("."):
+                    read_yaml(path, for_hydra=True)
+            self._is_plain = True
 
     def _set(self, node: Node, override: Override, choices: Mapping[str, Override]) -> None:
         *parents, leaf = override.key.split(".")
@@ -203,45 +217,6 @@ class Composer:
         return UnknownNameError("key", key, known, where=where)
 
 
-def parse_overrides(arguments: Iterable[str]) -> tuple[Override, ...]:
-    """``key=value`` arguments in Hydra's grammar.
-
-    Raises: SpecError for one that cannot be parsed, or that adds, deletes or sweeps.
-    """
-    return tuple(_parse(argument) for argument in arguments)
-
-
-def read_yaml(path: Path) -> Node:
-    """The mapping in a YAML file; empty for an empty file.
-
-    Raises: SpecError naming the file and the line.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{shown(path)} is not YAML ({error})", remedy="mend it at the place named") from error
-    except OSError as error:
-        raise SpecError(f"{shown(path)} cannot be read ({error.strerror})", remedy="check the file") from error
-    if content is not None and not isinstance(content, dict):
-        raise SpecError(f"{shown(path)} holds a {type(content).__name__}", remedy="write keys and values")
-    return content or {}
-
-
-def as_value(value: object, key: str, where: str) -> Value:
-    """A parsed value as an override's value: a scalar or a list of scalars.
-
-    Raises: SpecError for anything else.
-    """
-    if isinstance(value, list | tuple):
-        items = tuple(as_value(item, key, where) for item in value)
-        if any(isinstance(item, tuple) for item in items):
-            raise SpecError(f"{where}: {key} is a list of lists", remedy="use a list of numbers or names")
-        return cast("Value", items)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise SpecError(f"{where}: {key} is a {type(value).__name__}", remedy="use a number, a name or a list")
-
-
 @contextlib.contextmanager
 def _blaming(folder: Path, asked: str) -> Iterator[None]:
     """Raises what Hydra has to say as SpecError."""
@@ -255,7 +230,7 @@ def _blaming(folder: Path, asked: str) -> Iterator[None]:
 @functools.cache
 def _is_global(group: Path) -> bool:
     """Whether the files of a group set keys at the root, as Hydra's directive in their first line says."""
-    return any(path.read_text(encoding="utf-8").startswith("# @package _global_") for path in group.glob("*.yaml"))
+    return any(path.read_bytes().startswith(b"# @package _global_") for path in yaml_files(group))
 
 
 def _copied(value: C) -> C:
@@ -273,17 +248,3 @@ def _merge(node: Node, part: Node) -> None:
             _merge(below, value)
         else:
             node[key] = _copied(value)
-
-
-def _parse(argument: str) -> Override:
-    where = "the command line"
-    if "=" not in argument:
-        raise SpecError(f"{where}: '{argument}' is no override", remedy="write key=value")
-    try:
-        parsed = OverridesParser.create().parse_override(argument)
-        if parsed.is_sweep_override() or parsed.is_add() or parsed.is_delete() or parsed.is_force_add():
-            raise SpecError(f"{where}: '{argument}' adds, deletes or sweeps", remedy="write key=value with one value")
-        key = parsed.key_or_group if parsed.package is None else f"{parsed.key_or_group}@{parsed.package}"
-        return Override(key=key, value=as_value(parsed.value(), key, where))
-    except HydraException as error:
-        raise SpecError(f"{where}: '{argument}' cannot be read", remedy="write key=value, lists as [1,2,3]") from error

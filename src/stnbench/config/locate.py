@@ -31,7 +31,17 @@ def sweep_files(working_folder: Path) -> dict[str, Path]:
     A user's sweep hides a shipped one of the same name.
     """
     folders = (_shipped("sweeps"), working_folder / "sweeps")
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for folder in folders for path in yaml_files(folder)}
+
+
+def yaml_files(folder: Path) -> list[Path]:
+    """Return the YAML files of a folder, sorted, without what editors and file systems leave beside them.
+
+    Names that begin with a dot (Emacs' ``.#sgd.yaml``, macOS' ``._sgd.yaml``), links that lead nowhere and folders are
+    no choices.
+    """
+    found = (path for path in folder.glob("*.yaml") if not path.name.startswith("."))
+    return sorted(path for path in found if path.is_file())
 
 
 def find_sweep(name: str, working_folder: Path) -> Path:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stnbench.core.errors import SpecError
+from stnbench.core.paths import user_path
 from stnbench.spec.sweep import Override
 
 ROOT_KEY = "dataset.root"
@@ -20,7 +21,7 @@ def take_dataset_root(overrides: Iterable[Override]) -> tuple[Path | None, tuple
         if override.key != ROOT_KEY:
             others.append(override)
         elif isinstance(override.value, str) and override.value:
-            root = Path(override.value).expanduser().resolve()
+            root = user_path(override.value, ROOT_KEY)
         else:
             raise SpecError(f"{ROOT_KEY} is {override.value!r}", remedy="give the folder that holds GTSRB")
     return root, tuple(others)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from stnbench.config.axes import AxisReader
-from stnbench.config.compose import EXPERIMENT, Composer, read_yaml
+from stnbench.config.compose import EXPERIMENT, Composer
 from stnbench.config.locate import shown
 from stnbench.config.planners import PLANNER_KEYS, change_planner, is_planned, read_planner, read_pruner
 from stnbench.config.published import match_published
+from stnbench.config.yaml_file import read_yaml
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.sweep import (
     EQUAL_PARAMETERS,

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from stnbench.config.compose import EXPERIMENT, ROOT, Composer, Node, parse_overrides
+from stnbench.config.compose import EXPERIMENT, ROOT, Composer, Node
 from stnbench.config.locate import conf_folder
+from stnbench.config.overrides import parse_overrides
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.sweep import Override
 

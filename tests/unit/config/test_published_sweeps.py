@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stnbench.config.compose import Composer, parse_overrides
+from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder, find_sweep
+from stnbench.config.overrides import parse_overrides
 from stnbench.config.points import PointComposer
 from stnbench.config.published import match_published, published_trial, read_published
 from stnbench.config.resolve import resolve_trial

@@ -2,8 +2,9 @@
 
 import pytest
 
-from stnbench.config.compose import Composer, parse_overrides
+from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
+from stnbench.config.overrides import parse_overrides
 from stnbench.config.resolve import Resolved, resolve_trial
 from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
 from stnbench.spec.data import DigitsSpec, GtsrbSpec, SignsSpec, TrackSplitSpec

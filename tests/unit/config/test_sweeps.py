@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from stnbench.config.compose import Composer, parse_overrides
+from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder, find_sweep, sweep_files
+from stnbench.config.overrides import parse_overrides
 from stnbench.config.points import PointComposer
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import SpecError, UnknownNameError

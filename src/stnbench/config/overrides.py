@@ -1,0 +1,157 @@
+"""``key=value`` arguments of the command line.
+
+Hydra's grammar reads values: ``3``, ``1e-3``, ``true``, ``null``, names, ``[1,2,3]``, and text in quotes. What is plain
+text to everybody else but not to that grammar (umlauts, ``~``, ``#``, parentheses, a second ``=``) is text here too.
+:mod:`stnbench.config.values` has the last word on scalars, so that a value means the same here as in a file. The value
+of a key that is a path is taken as it stands.
+"""
+
+import functools
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException
+
+from stnbench.config.paths import ROOT_KEY
+from stnbench.config.values import as_value, checked_scalar, checked_text, cut, plain_value
+from stnbench.core.errors import SpecError
+from stnbench.spec.sweep import Override, Scalar, Value, label_of, show_value
+
+WHERE: Final = "the command line"
+
+_LEVELS_MAX: Final = 4
+_OPENING: Final = tuple("'\"[{")
+_FUNCTION: Final = re.compile(
+    r"(choice|range|interval|glob|sort|shuffle|tag|int|float|str|bool|json_str|extend_list)\s*\("
+)
+"""Functions of Hydra's grammar: for its sweeps, or to convert values."""
+
+
+def parse_overrides(arguments: Iterable[str]) -> tuple[Override, ...]:
+    """Return the overrides that ``key=value`` arguments describe.
+
+    Raises:
+        SpecError: for one that cannot be read, that adds, deletes or sweeps, and for a key that is given twice.
+    """
+    overrides: dict[str, Override] = {}
+    for argument in arguments:
+        override = _parse(argument)
+        if override.key in overrides:
+            values = f"{show_value(overrides[override.key].value)} and {show_value(override.value)}"
+            raise SpecError(f"{WHERE}: {override.key} is given twice, {values}", remedy="give it once")
+        overrides[override.key] = override
+    return tuple(overrides.values())
+
+
+def parse_only(texts: Iterable[str]) -> tuple[Override, ...]:
+    """Return the overrides that narrow axes as ``--only AXIS=VALUE[,VALUE...]`` says.
+
+    A value is written as in a file, a list in brackets (``locnet1.sizes=[20,20,20],[30,60,30]``). An axis that is named
+    again gets further values.
+
+    Raises:
+        SpecError: for one that cannot be read.
+    """
+    values: dict[str, list[str]] = {}
+    for text in texts:
+        key, equals, listed = text.partition("=")
+        if not equals or not key.strip() or not listed.strip():
+            raise SpecError(f"--only {cut(text)!r} names no axis with a value", remedy="write --only AXIS=VALUE,VALUE")
+        items = _hydra_value(f"[{listed.strip()}]", f"--only {cut(text)!r}")
+        values.setdefault(key.strip(), []).extend(_label(key.strip(), item) for item in _items(items, text))
+    return tuple(Override(key=key, value=tuple(labels)) for key, labels in values.items())
+
+
+def _parse(argument: str) -> Override:
+    key, equals, text = argument.partition("=")
+    if not equals or not key.strip():
+        raise SpecError(f"{WHERE}: '{cut(argument)}' is no override", remedy="write key=value")
+    if key[0] in "+~":
+        raise SpecError(f"{WHERE}: '{cut(argument)}' adds or deletes a key", remedy="write key=value with one value")
+    if key == ROOT_KEY:
+        return Override(key=key, value=_unquoted(text))
+    where = f"{WHERE}: '{cut(argument)}'"
+    try:
+        return Override(key=checked_text(key.strip()), value=_value(key, text.strip(), where))
+    except SpecError as error:
+        problem = error.problem if error.problem.startswith(WHERE) else f"{where}: {error.problem}"
+        raise SpecError(problem, remedy=error.remedy) from error
+
+
+def _value(key: str, text: str, where: str) -> Value:
+    if _FUNCTION.match(text):
+        raise SpecError(f"{where} calls a function", remedy=f"write {key}= and one value")
+    if not text.startswith(_OPENING):
+        if "," in text.replace("\\,", ""):
+            remedy = f"write {key}=[{text}] for a list, or {key}='\"{text}\"' for text with commas"
+            raise SpecError(f"{where} has several values", remedy=remedy)
+        if "\\" not in text:  # escapes are Hydra's; a test holds all else to agree with it
+            return plain_value(text) if text else text
+    value = _hydra_value(text, where)
+    if isinstance(value, list):
+        return as_value(tuple(_item(item) for item in value), key, WHERE)
+    return _scalar(value)
+
+
+def _hydra_value(text: str, where: str) -> Any:  # noqa: ANN401 - as Hydra's grammar gives it
+    """What Hydra's grammar makes of a value that begins with a quote or a bracket."""
+    levels = 0
+    for letter in text:
+        levels += (letter in "[{(") - (letter in "]})")
+        if levels > _LEVELS_MAX:
+            raise SpecError(f"{where} has brackets within brackets", remedy="write lists as [1,2,3]")
+    checked_text(text)
+    try:
+        parsed = _parser().parse_override(f"x={text}")
+    except HydraException as error:
+        remedy = "write lists as [1,2,3], and text with commas or brackets in quotes: key='\"a, b\"'"
+        raise SpecError(f"{where} cannot be read", remedy=remedy) from error
+    except ValueError as error:  # Python converts no number of thousands of digits
+        raise SpecError(f"{where} has a number that is too large", remedy="use at most 9223372036854775807") from error
+    if parsed.is_sweep_override() or isinstance(parsed._value, dict):  # noqa: SLF001 - as above
+        raise SpecError(f"{where} is not one value", remedy="write a number, a name or a list")
+    return parsed._value  # noqa: SLF001 - as above
+
+
+def _items(value: Any, text: str) -> list[Any]:  # noqa: ANN401 - as Hydra's grammar gives it
+    if not isinstance(value, list) or not value:
+        raise SpecError(f"--only {cut(text)!r} cannot be read", remedy="write --only AXIS=VALUE,VALUE")
+    return value
+
+
+def _label(axis: str, item: Any) -> str:  # noqa: ANN401 - as Hydra's grammar gives it
+    """How tables name a value of an axis."""
+    if isinstance(item, list):
+        return label_of(axis, as_value(tuple(_item(one) for one in item), axis, "--only"))
+    value = _scalar(item)
+    return value if isinstance(value, str) else label_of(axis, value)
+
+
+def _item(value: Any) -> Any:  # noqa: ANN401 - an item of a list, which may be one itself
+    return tuple(_item(item) for item in value) if isinstance(value, list) else _scalar(value)
+
+
+def _scalar(value: Any) -> Scalar:  # noqa: ANN401 - as Hydra's grammar gives it
+    """A scalar of Hydra's grammar: quoted text as it stands, what is plain as everywhere."""
+    if isinstance(value, QuotedString):
+        return checked_text(str(value.text))
+    if isinstance(value, str):
+        return plain_value(value) if value else value
+    if value is None or isinstance(value, bool | int | float):
+        return checked_scalar(value)
+    raise SpecError(f"{cut(repr(value))} is no value", remedy="write a number, a name or a list")
+
+
+def _unquoted(text: str) -> str:
+    """A path as it stands, but for quotes that a shell has left around the whole of it."""
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return text
+
+
+@functools.cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()

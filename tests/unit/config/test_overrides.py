@@ -1,0 +1,147 @@
+"""``key=value`` on the command line."""
+
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stnbench.config.overrides import parse_only, parse_overrides
+from stnbench.config.paths import take_dataset_root
+from stnbench.config.values import INTEGER_MAX
+from stnbench.core.errors import SpecError
+
+MEANT = [
+    ("1e-3", 0.001),
+    ("20_000", 20_000),
+    ("[20,20,20]", (20, 20, 20)),
+    ("[a, 'b, c', 1e-3, null]", ("a", "b, c", 0.001, None)),
+    ("'a, b'", "a, b"),
+    ('"016"', "016"),
+    ("TRUE", True),
+    ("", ""),
+    ("localisation rate 0.3", "localisation rate 0.3"),
+    ("jörg", "jörg"),
+    ("GTSRB (1)", "GTSRB (1)"),
+    ("run=3", "run=3"),
+    ("a#b&c;d", "a#b&c;d"),
+    ("~/x", "~/x"),
+    ("a\\,b", "a,b"),
+    ("50%", "50%"),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), MEANT)
+def test_values_are_what_they_look_like(text: str, value: object) -> None:
+    """Numbers, names, lists and text in quotes as in Hydra; other text as it stands."""
+    (override,) = parse_overrides([f"some.key={text}"])
+    assert (override.key, override.value, type(override.value)) == ("some.key", value, type(value))
+
+
+@given(st.text(st.sampled_from("0123456789_.eE+-abnultrefis \\,[]'\"$:/"), max_size=12))
+def test_what_hydra_reads_is_read_alike(text: str) -> None:
+    """For any value that both accept; a value that is null by its spelling in YAML alone is null here as well."""
+    try:
+        hydra = OverridesParser.create().parse_override(f"k={text}")
+        (ours,) = parse_overrides([f"k={text}"])
+    except (HydraException, SpecError, ValueError):
+        return
+    if not hydra.is_sweep_override():
+        theirs = hydra.value()
+        wanted = tuple(theirs) if isinstance(theirs, list) else theirs
+        assert ours.value == (wanted.strip() if isinstance(wanted, str) and text.endswith(" ") else wanted)
+
+
+@given(st.text(max_size=40))
+def test_any_argument_is_an_override_or_a_clear_error(text: str) -> None:
+    """Nothing but SpecError comes out; it says where, and what to write."""
+    for argument in (text, f"a={text}"):
+        try:
+            parse_overrides([argument])
+        except SpecError as error:
+            said = error
+        else:
+            continue
+        assert said.problem.startswith("the command line")
+        assert said.remedy
+
+
+WRONG = [
+    ("foo", "write key=value"),
+    ("=3", "write key=value"),
+    ("+a=3", "adds or deletes"),
+    ("++a=3", "adds or deletes"),
+    ("~a=3", "adds or deletes"),
+    ("locnet1.sizes=20,20,20", "write locnet1.sizes=[20,20,20] for a list"),
+    ("transformer=affine,scale", "transformer=[affine,scale]"),
+    ("a=choice(1,2)", "calls a function"),
+    ("a=range(1,5)", "calls a function"),
+    ("a=[1,2", "cannot be read"),
+    ("a='x", "cannot be read"),
+    ("a={b: 1}", "not one value"),
+    ("a=[[1,2],[3]]", "list of lists"),
+    ("a=" + "[" * 50_000, "brackets within brackets"),
+    ("a=" + "9" * 5000, "too large"),
+    ("a=[" + "9" * 5000 + "]", "too large"),
+    (f"a={INTEGER_MAX + 1}", "too large"),
+    ("a=\udcff", "not Unicode"),
+    ("a=x\0y", "not Unicode"),
+    ("a='x\udcff'", "not Unicode"),
+    ("a=" + "x" * 20_000, "20,000 characters"),
+]
+
+
+@pytest.mark.parametrize(("argument", "message"), WRONG)
+def test_what_cannot_be_meant_is_refused_with_what_to_write(argument: str, message: str) -> None:
+    """One short line each."""
+    with pytest.raises(SpecError, match=r"^the command line") as caught:
+        parse_overrides([argument])
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_key_that_is_given_twice_is_refused() -> None:
+    """The first would have no effect."""
+    with pytest.raises(SpecError, match=r"training\.epochs is given twice, 3 and 5"):
+        parse_overrides(["training.epochs=3", "seeds=2", "training.epochs=5"])
+
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=30)
+
+
+@given(names)
+def test_where_gtsrb_lies_is_any_path(name: str) -> None:
+    """Umlauts, spaces, brackets, quotes, commas, ``=``, ``#``, ``%``: a path is a path."""
+    path = Path("/somewhere") / name
+    root, others = take_dataset_root(parse_overrides([f"dataset.root={path}"]))
+    assert (root, others) == (path.resolve(), ())
+
+
+def test_where_gtsrb_lies_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``~`` is expanded, which no shell does behind ``=``; quotes that reach us are taken off."""
+    monkeypatch.setenv("HOME", "/home/jörg")
+    for text in ("~/gtsrb (1)", "'~/gtsrb (1)'", '"~/gtsrb (1)"'):
+        assert take_dataset_root(parse_overrides([f"dataset.root={text}"]))[0] == Path("/home/jörg/gtsrb (1)")
+    with pytest.raises(SpecError, match="no path here"):
+        take_dataset_root(parse_overrides(["dataset.root=~nobody-of-that-name/x"]))
+
+
+def test_only_names_axes_with_some_of_their_values() -> None:
+    """Separated by commas, or the axis named again; numbers are called as tables call them."""
+    sizes = "locnet1.sizes=[20,20,20],[30,60,30]"
+    only = parse_only(["transformer=affine, scale", sizes, "transformer=tps", "a.rate=1e-3"])
+
+    assert {item.key: item.value for item in only} == {
+        "transformer": ("affine", "scale", "tps"),
+        "locnet1.sizes": ("20,20,20", "30,60,30"),
+        "a.rate": ("rate=0.001",),
+    }
+
+
+@pytest.mark.parametrize("text", ["", "transformer", "transformer=", "=affine", "a=[", "a=" + "[" * 9999])
+def test_only_says_how_it_is_written(text: str) -> None:
+    """One line."""
+    with pytest.raises(SpecError, match="--only"):
+        parse_only([text])
