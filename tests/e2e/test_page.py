@@ -10,8 +10,8 @@ from made_up_pages import SWEEP, make_page
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, expect
 
 from stnbench.report import output
-from stnbench.report.page import to_page
-from stnbench.report.page.reading import Places, read_material
+from stnbench.report.html.material import Places, read_material
+from stnbench.report.html.page import to_page
 from stnbench.store.store import Store
 
 expect.set_options(timeout=20_000)  # machines that test are busy

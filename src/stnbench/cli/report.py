@@ -3,7 +3,9 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
+
+from typing_extensions import override
 
 from stnbench.cli.parser import CommandParser, path
 from stnbench.core.command import DONE
@@ -15,58 +17,65 @@ from stnbench.report.output import (
     Format,
     open_folder,
     print_leaderboard,
+    print_sections,
     read_material,
     read_reports,
     render,
+    render_sections,
     write_report,
 )
+from stnbench.report.render import data
 from stnbench.store.store import Store
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print and write leaderboards, or a committee; the exit code.
+    """Print and write reports, or an ensemble; the exit code.
 
-    Raises: UnknownNameError, StoreError or FolderError; for a committee, as ``committee.read_committee``.
+    Raises: UnknownNameError, StoreError or FolderError; for an ensemble, as ``ensemble.read_ensemble``.
     """
     options = _parser().parse_intermixed_args(arguments)
-    if options.committee is not None:
-        return _committee(options)
+    if options.ensemble is not None:
+        return _ensemble(options)
     if options.recompute:
-        raise SpecError("--recompute is for a committee", remedy="add --committee, for example top:5")
+        raise SpecError("--recompute is for an ensemble", remedy="add --ensemble, for example top:5")
     with Store.open(RunsLayout.from_environment().store, writable=False) as store:
         reports = read_reports(store, dict.fromkeys(options.sweeps) or None, split=options.split)
         kind: Format | None = options.format
         if kind is not None:
             material = read_material(reports, options.out or REPORTS) if kind == "html" else None
-            sys.stdout.write(render([report.board for report in reports], kind, material))
+            boards = [report.board for report in reports]
+            sys.stdout.write(render(boards, kind, material, wanted=options.section))
         for report in reports if kind is None else ():
-            print_leaderboard(report.board)
+            print_leaderboard(report.board, wanted=options.section)
             print()
-        if kind is None or options.out is not None:
+        if (kind is None and not options.section) or options.out is not None:
             written = [path for report in reports for path in write_report(report, options.out or REPORTS)]
             where = sys.stdout if kind is None else sys.stderr
             print("\n".join(f"wrote {path}" for path in written) or "the store has no sweeps yet", file=where)
     return DONE
 
 
-def _committee(options: argparse.Namespace) -> int:
-    from stnbench.report import committee, committee_text  # numpy and pandas, which only who asks for one pays
+def _ensemble(options: argparse.Namespace) -> int:
+    from stnbench.report import ensemble, ensemble_sections  # numpy and pandas, for this option alone
 
     if len(options.sweeps) != 1:
-        problem = f"a committee was asked for of {len(options.sweeps)} sweeps"
-        raise SpecError(problem, remedy="name one sweep, for example: locnet_sizes --committee top:5")
+        problem = f"an ensemble of {len(options.sweeps)} sweeps was requested"
+        raise SpecError(problem, remedy="name one sweep, for example: locnet_sizes --ensemble top:5")
     layout, (sweep,) = RunsLayout.from_environment(), options.sweeps
     with Store.open(layout.store, writable=False) as store:
-        found = committee.read_committee(
-            store, layout, sweep, options.committee, split=options.split, recompute=options.recompute
+        found = ensemble.read_ensemble(
+            store, layout, sweep, options.ensemble, split=options.split, recompute=options.recompute
         )
-    if options.format is None:
-        print(committee_text.to_terminal(found))
+    title, sections = ensemble_sections.title(found), ensemble_sections.ensemble_sections(found)
+    if options.format == "json":
+        sys.stdout.write(data.to_json(ensemble_sections.ensemble_json(found)))
+    elif options.format is None:
+        print_sections(title, "", sections, sys.stdout)
     else:
-        sys.stdout.write(committee_text.render_committee(found, options.format))
+        sys.stdout.write(render_sections(title, "", sections, options.format))
     if options.format is None or options.out is not None:
-        path = open_folder(options.out or REPORTS, sweep) / "committee.md"
-        write_atomic(path, committee_text.to_markdown(found).encode())
+        path = open_folder(options.out or REPORTS, sweep) / "ensemble.md"
+        write_atomic(path, render_sections(title, "", sections, "md").encode())
         print(f"wrote {path}", file=sys.stdout if options.format is None else sys.stderr)
     return DONE
 
@@ -88,14 +97,40 @@ def _parser() -> CommandParser:
         help="rank by this split (default: %(default)s)",
     )
     parser.add_argument(
-        "--committee",
+        "--section",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="print this section alone (answer, leaderboard, failures, differences, ...); may be repeated; "
+        "for csv it chooses the table",
+    )
+    parser.add_argument(
+        "--ensemble",
         metavar="WHICH",
-        help="average the probabilities of trials of one sweep, and write committee.md: "
-        "top:K of the validation split, all, cell:CELL, or TRIAL,TRIAL,...",
+        help="average the probabilities of trials of one sweep, and write ensemble.md: "
+        "top:K of the validation split, all, configuration:LABEL, or TRIAL,TRIAL,...",
+    )
+    parser.add_argument(
+        "--committee", dest="ensemble", action=_Deprecated, metavar="WHICH", help="the former name of --ensemble"
     )
     parser.add_argument(
         "--recompute",
         action="store_true",
-        help="of a committee: compute from checkpoints what members did not keep",
+        help="of an ensemble: compute from checkpoints what members did not keep",
     )
     return parser
+
+
+class _Deprecated(argparse.Action):
+    """Stores the value of an option and prints that it has another name now."""
+
+    @override
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        print(f"warning: {option_string} is deprecated, write --{self.dest}", file=sys.stderr)
+        setattr(namespace, self.dest, values)

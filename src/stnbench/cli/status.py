@@ -13,8 +13,8 @@ from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import UnknownNameError
 from stnbench.core.identity import Json
 from stnbench.core.paths import RunsLayout
+from stnbench.core.text import printable
 from stnbench.orchestration.host import ProcessIdentity
-from stnbench.report.text import clean
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.states import TrialState
 from stnbench.store.queries import StoreReader
@@ -127,7 +127,7 @@ def status_lines(statuses: Sequence[SweepStatus]) -> Iterator[str]:
     for index, status in enumerate(statuses):
         if index:
             yield ""
-        yield f"{status.sweep}: {clean(status.question)}"
+        yield f"{status.sweep}: {printable(status.question)}"
         yield f"  {_counts_text(status)}"
         yield from (f"  running  {_running_text(trial)}" for trial in status.running_trials)
         if status.lost:
@@ -211,7 +211,7 @@ def _running_text(trial: RunningTrial) -> str:
     accuracy = "" if trial.validation_accuracy is None else f", validation {100 * trial.validation_accuracy:.2f} %"
     again = f", attempt {trial.attempt}" if trial.attempt > 1 else ""
     where = f"epoch {trial.epoch}/{trial.epochs}{accuracy}, {_elapsed(trial.elapsed_s)} in {trial.slot}{again}"
-    return f"{clean(trial.label)} · seed {trial.seed}: {where}"
+    return f"{printable(trial.label)} · seed {trial.seed}: {where}"
 
 
 def _elapsed(seconds: float) -> str:
@@ -230,8 +230,8 @@ def _failure_lines(failures: Sequence[FailedTrial]) -> Iterator[str]:
     for (kind, message), group in largest_first[:FAILURES_SHOWN]:
         first = group[0]
         others = f", and {len(group) - 1} more" if len(group) > 1 else ""
-        yield f"  failed   {clean(first.label)} · seed {first.seed} ({first.trial_id}){others}"
-        yield f"    {kind}: {clean(message)}"
-        yield from (f"    | {clean(line)}" for line in first.last_lines)
+        yield f"  failed   {printable(first.label)} · seed {first.seed} ({first.trial_id}){others}"
+        yield f"    {kind}: {printable(message)}"
+        yield from (f"    | {printable(line)}" for line in first.last_lines)
     if len(groups) > FAILURES_SHOWN:
         yield f"  {len(groups) - FAILURES_SHOWN} other kinds of failure; --json lists all"

@@ -42,7 +42,7 @@ from stnbench.planning.build import build_planner
 from stnbench.planning.cells import survey
 from stnbench.report.board import Leaderboard
 from stnbench.report.cells import cell_views
-from stnbench.report.output import REPORTS, leaderboard_json, print_leaderboard, read_report, write_report
+from stnbench.report.output import REPORTS, print_leaderboard, read_report, report_json, write_report
 from stnbench.spec.planner import (
     SAMPLERS,
     GridPlannerSpec,
@@ -200,7 +200,7 @@ def _report(session: Session, sweep: SweepSpec, *, as_json: bool) -> tuple[Leade
     report = read_report(session.store, sweep.name)
     board = report.board
     if as_json:
-        print(json.dumps(leaderboard_json(board)))
+        print(json.dumps(report_json(board)))
     else:
         print_leaderboard(board)
     write_report(report)

@@ -2,16 +2,17 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.files import writable_folder, write_atomic
 from stnbench.core.identity import Json
 from stnbench.core.paths import RunsLayout, data_root
-from stnbench.report import tabular
 from stnbench.report.board import Leaderboard
+from stnbench.report.sections import board_sections
+from stnbench.report.table import Section
 from stnbench.spec.data import Split
 from stnbench.store.queries import StoreReader
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:  # pandas, which only who writes a page pays
     import pandas as pd
 
     from stnbench.analysis.frames import SweepFrames
-    from stnbench.report.page import Material
+    from stnbench.report.html.material import Material
 
 Format = Literal["md", "csv", "json", "html", "latex"]
 
@@ -28,6 +29,10 @@ REPORTS = Path("reports")
 
 FILES: dict[str, Format] = {"leaderboard.md": "md", "leaderboard.csv": "csv", "index.html": "html"}
 """What is written for every sweep."""
+
+
+FINDINGS: Final = ("folds", "differences", "gains", "main_effects", "interactions", "importances", "pareto")
+"""Tables that JSON also has under one key."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -105,37 +110,116 @@ def read_material(reports: Iterable[Report], out: Path = REPORTS) -> "dict[str, 
 
     Runs and data are looked for where ``STNBENCH_RUNS`` and ``STNBENCH_DATA`` say, pictures in ``out/<sweep>/``.
     """
-    from stnbench.report.page import reading
+    from stnbench.report.html import material as reading
 
     places = reading.Places(layout=RunsLayout.from_environment(), data_root=data_root(), reports=out)
     return {report.board.sweep: reading.read_material(report.board, report.frames, places) for report in reports}
 
 
-def render(boards: Sequence[Leaderboard], kind: Format, material: "Mapping[str, Material] | None" = None) -> str:
-    """Leaderboards in one format. The same leaderboards, and for a page the same material, give the same bytes."""
-    from stnbench.report import latex, markdown, page
+def render(
+    boards: Sequence[Leaderboard],
+    kind: Format,
+    material: "Mapping[str, Material] | None" = None,
+    *,
+    wanted: Sequence[str] = (),
+) -> str:
+    """Leaderboards in one format. The same leaderboards, and for a page the same material, give the same bytes.
+
+    Args:
+        boards: one a sweep.
+        kind: the format.
+        material: what pages show beside them.
+        wanted: the keys of the sections to render; all where there are none. CSV is one table: that of the section
+            ``leaderboard`` unless another is wanted.
+    Raises: UnknownNameError for a section that no board has.
+    """
+    from stnbench.report.html import page  # a light import, unlike what it imports for its figures
+    from stnbench.report.render import data
 
     if kind == "html":
         return page.to_page(boards, material)
-    writers = {
-        "md": markdown.to_markdown,
-        "csv": tabular.to_csv,
-        "json": tabular.to_json,
-        "latex": latex.to_latex,
+    if kind == "json":
+        return data.to_json(report_json(boards[0]) if len(boards) == 1 else {"sweeps": [*map(report_json, boards)]})
+    chosen = [(board, choose_sections(board_sections(board), wanted)) for board in boards]
+    if kind == "csv":
+        key = wanted[0] if wanted else "leaderboard"
+        tables = [
+            (board, table) for board, own in chosen for section in own if section.key == key for table in section.tables
+        ]
+        return data.to_csv([table for _, table in tables], [{"sweep": board.sweep} for board, _ in tables])
+    return "\n".join(render_sections(board.sweep, board.question, own, kind) for board, own in chosen)
+
+
+def render_sections(title: str, subtitle: str, sections: Sequence[Section], kind: Format) -> str:
+    """Sections in one format; CSV has the tables one after the other. Raises: SpecError for a page."""
+    from stnbench.report.render import data, latex, markdown
+
+    if kind == "md":
+        return markdown.to_markdown(title, subtitle, sections)
+    if kind == "latex":
+        return latex.to_latex(title, subtitle, sections)
+    if kind == "json":
+        return data.to_json({"title": title, "sections": [*map(data.section_json, sections)]})
+    if kind == "csv":
+        return "\n".join(data.to_csv([table], [{}]) for section in sections for table in section.tables)
+    raise SpecError(f"{title} cannot be printed as {kind}", remedy="give --format md, csv, json or latex")
+
+
+def print_sections(title: str, subtitle: str, sections: Sequence[Section], out: TextIO) -> None:
+    """Print sections for people, as wide and as coloured as the stream is."""
+    from stnbench.report.render import terminal
+
+    terminal.print_sections(title, subtitle, sections, out)
+
+
+def choose_sections(sections: Sequence[Section], wanted: Sequence[str]) -> Sequence[Section]:
+    """The wanted sections, in their order; all where none is named. Raises: UnknownNameError."""
+    known = [section.key for section in sections]
+    for key in wanted:
+        if key not in known:
+            raise UnknownNameError("section", key, known, where="the report")
+    return [section for section in sections if not wanted or section.key in wanted]
+
+
+def report_json(board: Leaderboard) -> dict[str, Json]:
+    """As JSON values: ``{"sweep", "answer", "rows": [{"cell", "n", "mean", "low", "high", "split", ...}], ...}``.
+
+    ``sections`` holds every section with its tables.
+    """
+    from stnbench.report.render import data
+
+    sections = board_sections(board)
+    tables = {table.key: table for section in sections for table in section.tables}
+    known = {section.key: section for section in sections}
+    return {
+        "sweep": board.sweep,
+        "question": board.question,
+        "answer": list(known["answer"].text),
+        "split": board.split,
+        "images": board.images,
+        "within": board.within or None,
+        "trials": board.states.trials,
+        "states": asdict(board.states),
+        "rows": [*data.records(tables["rows"])] if "rows" in tables else [],
+        "failures": [*data.records(tables["failures"])] if "failures" in tables else [],
+        "notes": list(board.notes),
+        "findings": {
+            **{key: [*data.records(tables[key])] if key in tables else [] for key in FINDINGS},
+            "notes": list(board.findings.notes),
+        }
+        if board.findings
+        else None,
+        "provenance": data.plain(known["provenance"].data),
+        "sections": [data.section_json(section) for section in sections if section.key != "leaderboard"],
     }
-    return writers[kind](boards)
 
 
-def leaderboard_json(board: Leaderboard) -> dict[str, Json]:
-    """As JSON values: ``{"sweep", "rows": [{"cell", "n", "mean", "low", "high", "split", ...}], ...}``."""
-    return tabular.leaderboard_json(board)
+def print_leaderboard(board: Leaderboard, out: TextIO | None = None, *, wanted: Sequence[str] = ()) -> None:
+    """Print a report for people, as wide and as coloured as the stream is; standard output by default.
 
-
-def print_leaderboard(board: Leaderboard, out: TextIO | None = None) -> None:
-    """Print a leaderboard for people, as wide and as coloured as the stream is; standard output by default."""
-    from stnbench.report.terminal import print_terminal
-
-    print_terminal([board], out or sys.stdout)
+    Raises: UnknownNameError for a wanted section that the report does not have.
+    """
+    print_sections(board.sweep, board.question, choose_sections(board_sections(board), wanted), out or sys.stdout)
 
 
 def open_folder(out: Path, sweep: str) -> Path:

@@ -1,112 +1,156 @@
-"""A leaderboard as a table of texts, which Markdown, LaTeX, HTML and the terminal each dress in their own way."""
+"""What renderers know of a report: columns, tables and sections.
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+A column says what it is for programs (``key``, ``value``) and for people (``heading``, ``text``). Accuracies are shares
+in [0, 1] as values, percent or percentage points (pp) as text.
+"""
 
-from stnbench.analysis.inference import Standing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from stnbench.analysis.inference import Estimate
+from stnbench.core.identity import Json
+from stnbench.core.text import printable
 from stnbench.report import text
-from stnbench.report.board import FailureGroup, Leaderboard, Row
-from stnbench.spec.sweep import LABEL_SEPARATOR
+
+Item = TypeVar("Item")
+Value = Any
+"""What programs read: a scalar, an ``Estimate``, or lists and mappings of scalars."""
+
+Tone = Literal["", "best", "good", "open", "bad", "faint"]
+
+ESSENTIAL: Final = 9
+"""The importance of columns that are never left out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Column:
-    """One column: ``cells`` has one text a row. The least ``important`` ones go first where there is no room.
+class Column(Generic[Item]):
+    """One column of a table.
 
-    ``bad`` says of which rows the cell tells of something wrong; empty where none can.
+    Attributes:
+        key: its name for programs; an ``Estimate`` under the key "" becomes the keys n, mean, low, high and method.
+        value: for programs.
+        heading: its name for people; empty for a column that only programs get.
+        text: for people; by default the value.
+        importance: the columns with the least are left out first where there is no room.
+        is_number: whether it is aligned to the right.
+        tone: how a cell stands out.
+        sort: what a page sorts by; by default the value.
+        prefix: of the names of CSV columns that a mapping or an estimate becomes; by default the key and "_".
+        is_estimate: whether its values are estimates, or None.
+        in_data: whether programs get it.
+        has_whisker: whether a page draws the interval of its value.
     """
 
+    key: str
+    value: Callable[[Item], Value]
+    heading: str = ""
+    text: Callable[[Item], str] | None = None
+    importance: int = 5
+    is_number: bool = True
+    tone: Callable[[Item], Tone] | None = None
+    sort: Callable[[Item], Value] | None = None
+    prefix: str | None = None
+    is_estimate: bool = False
+    in_data: bool = True
+    has_whisker: bool = False
+
+    def show(self, item: Item) -> str:
+        """The cell of an item for people, on one line."""
+        return printable(self.text(item)) if self.text else text.shown(self.value(item))
+
+    def order(self, item: Item) -> float | str | None:
+        """What the cell is sorted by: a number, a text, or None for what is missing."""
+        value = self.sort(item) if self.sort else self.value(item)
+        if isinstance(value, Estimate):
+            return value.mean
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return printable(str(value)) or None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facet(Generic[Item]):
+    """A property by which the rows of a table can be filtered on a page."""
+
     heading: str
-    cells: tuple[str, ...]
-    is_number: bool
-    importance: int
-    bad: tuple[bool, ...] = ()
-
-    def is_bad(self, row: int) -> bool:
-        """Whether the cell of a row, counted from 0, tells of something wrong."""
-        return bool(self.bad) and self.bad[row]
+    value: Callable[[Item], str | None]
 
 
-def leaderboard_columns(board: Leaderboard) -> list[Column]:
-    """The columns of a leaderboard; those that no row has anything for are left out."""
-    decimals = text.decimals_for(board.images)
-    shows_test = board.split != "test" and any(row.test for row in board.rows)
-    shows_gain = any(row.st_gain for row in board.rows)
-    shows_notes = any(row.notes for row in board.rows)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table(Generic[Item]):
+    """Rows of one kind under columns.
 
-    def column(heading: str, of: Callable[[Row], str], importance: int, *, is_number: bool = True) -> Column:
-        return Column(heading=heading, cells=tuple(map(of, board.rows)), is_number=is_number, importance=importance)
+    Attributes:
+        key: its name for programs.
+        caption: what it is, for people.
+        columns: in order.
+        items: what the rows are of, the most important first.
+        label: the key of the column that names a row.
+        most: how many rows of a group documents show; all where it is None. Data have all.
+        group: of which group a row is; lines of groups stand apart.
+        tone: of a whole row.
+        facets: what a page filters by.
+    """
 
-    columns = [column(board.within, lambda row: text.clean(row.group), 9, is_number=False)] if board.within else []
-    columns += [
-        column("rank", lambda row: row.rank or text.MISSING, 9),
-        column("cell", _cell_text, 9, is_number=False),
-        column("n", _seeds_text, 9),
-        column(f"{board.split} %", lambda row: text.percent(row.score.mean if row.score else None, decimals), 9),
-        column("95 % interval", lambda row: _interval_text(row, decimals), 9),
-        column("vs best", _standing_text, 7, is_number=False),
-    ]
-    if shows_gain:
-        columns.append(column("ST gain (points)", lambda row: text.points(row.st_gain, decimals), 8))
-    if any(row.health.verdicts for row in board.rows):
-        bad = tuple(row.health.is_bad for row in board.rows)
-        health = column("health", lambda row: row.health.text or text.MISSING, 8, is_number=False)
-        columns.append(replace(health, bad=bad))
-    if shows_test:
-        columns.append(column("test % [95 %]", lambda row: text.score(row.test, 2), 5))
-    if any(row.behind for row in board.rows):
-        columns.append(column("behind (points)", lambda row: text.points(row.behind, decimals), 1))
-    columns += [
-        column("parameters", lambda row: text.count(row.parameters), 4),
-        column("FLOPs", lambda row: text.count(row.flops), 2),
-        column("s/epoch", lambda row: text.seconds(row.epoch_duration_s), 3),
-    ]
-    if shows_notes:
-        columns.append(column("notes", lambda row: "; ".join(row.notes), 5, is_number=False))
-    return columns
+    key: str
+    caption: str
+    columns: Sequence[Column[Item]]
+    items: Sequence[Item]
+    label: str = ""
+    most: int | None = None
+    group: Callable[[Item], str] | None = None
+    tone: Callable[[Item], Tone] | None = None
+    facets: Sequence[Facet[Item]] = ()
 
+    def first_items(self) -> list[Item]:
+        """The rows that documents show."""
+        if self.most is None:
+            return list(self.items)
+        seen: dict[str, int] = {}
+        kept = []
+        for item in self.items:
+            group = self.group(item) if self.group else ""
+            seen[group] = seen.get(group, 0) + 1
+            if seen[group] <= self.most:
+                kept.append(item)
+        return kept
 
-def heading(board: Leaderboard) -> str:
-    """What the table is of: the split, and how many images it has."""
-    images = f", {board.images:,} images" if board.images else ""
-    return f"Accuracy on the {board.split} split{images}."
+    def left_out(self) -> str:
+        """A sentence about the rows that documents leave out; empty where there are none."""
+        more = len(self.items) - len(self.first_items())
+        return f"{text.counted(more, 'more row')}: --format json and csv have all." if more else ""
 
-
-def failure_line(group: FailureGroup, *, shown_ids: int = 3) -> str:
-    """``3 x diverged: the loss is nan (trials 0123, ...)``."""
-    more = ", ..." if len(group.trial_ids) > shown_ids else ""
-    trials = "trial" if len(group.trial_ids) == 1 else "trials"
-    ids = ", ".join(group.trial_ids[:shown_ids])
-    return f"{len(group.trial_ids)} x {group.kind}: {text.clean(group.message)} ({trials} {ids}{more})"
-
-
-def _cell_text(row: Row) -> str:
-    """The label, without its group, which has a column of its own."""
-    return text.clean(without_group(row.label, row.group))
-
-
-def without_group(label: str, group: str) -> str:
-    """A cell's label without that of its group, where something is left."""
-    parts = label.split(LABEL_SEPARATOR)
-    if group in parts and len(parts) > 1:
-        parts.remove(group)
-    return LABEL_SEPARATOR.join(parts)
+    def people_columns(self, most: int | None = None) -> list[Column[Item]]:
+        """The columns that people get: essential ones and those that some row has a value for, at most so many."""
+        told = [
+            column
+            for column in self.columns
+            if column.heading
+            and (
+                column.importance >= ESSENTIAL
+                or any(column.show(item) not in {text.MISSING, ""} for item in self.items)
+            )
+        ]
+        if most is not None and len(told) > most:
+            kept = sorted(told, key=lambda column: -column.importance)[:most]
+            told = [column for column in told if column in kept]
+        return told
 
 
-def _standing_text(row: Row) -> str:
-    """``tied``, or ``underpowered (needs about 12 seeds)``, where so many would tell a difference of that size."""
-    if row.standing is None:
-        return text.MISSING
-    if row.standing is Standing.UNDERPOWERED and row.seeds_needed is not None and row.behind is not None:
-        return f"{row.standing} (needs about {max(row.seeds_needed, row.behind.n + 1):,} seeds)"
-    return row.standing.value
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Section:
+    """A part of a report: a heading, sentences, tables, and notes below them.
 
+    ``facts`` are names with values that can be copied; ``is_detail`` says that a page may close the section at first;
+    ``data`` are further values for programs.
+    """
 
-def _interval_text(row: Row, decimals: int) -> str:
-    """The interval with its method in a letter."""
-    return f"{text.interval(row.score, decimals)} {text.method(row.score)}" if row.score else text.MISSING
-
-
-def _seeds_text(row: Row) -> str:
-    done, wanted = row.states.complete, row.states.trials
-    return str(done) if done == wanted else f"{done}/{wanted}"
+    key: str
+    heading: str
+    text: Sequence[str] = ()
+    tables: Sequence[Table[Any]] = ()
+    notes: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    is_detail: bool = False
+    data: Mapping[str, Json] = field(default_factory=dict)

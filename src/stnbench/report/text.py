@@ -1,24 +1,15 @@
 """Numbers and names as people read them, the same in every format."""
 
-import unicodedata
-
 from stnbench.analysis.inference import T_METHOD, WILSON_METHOD, Estimate
-from stnbench.core.command import one_line
+from stnbench.core.text import printable
 from stnbench.report.board import Counted, Provenance
+from stnbench.spec.sweep import LABEL_SEPARATOR
 
 MISSING = "\u2013"
-"""Stands where there is no number."""
+"""Stands where there is no value."""
 
 METHOD_LETTERS = {T_METHOD: "t", WILSON_METHOD: "W"}
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-
-
-def clean(text: str) -> str:
-    """The text on one line, without characters that steer a terminal or turn the direction of writing."""
-    if text.isprintable():  # most texts are, and pages have a hundred thousand
-        return one_line(text)
-    kept = "".join(" " if letter.isspace() else letter for letter in text)
-    return one_line("".join(letter for letter in kept if unicodedata.category(letter)[0] != "C"))
 
 
 def decimals_for(images: int | None) -> int:
@@ -47,15 +38,34 @@ def points(difference: Estimate | None, decimals: int) -> str:
     """A difference of shares in percentage points, with signs: ``+1.23 [-0.51, +2.97]``."""
     if difference is None:
         return MISSING
-    mean = _signed(difference.mean, decimals)
+    mean = signed(difference.mean, decimals)
     if difference.low is None or difference.high is None:
         return mean
-    return f"{mean} [{_signed(difference.low, decimals)}, {_signed(difference.high, decimals)}]"
+    return f"{mean} [{signed(difference.low, decimals)}, {signed(difference.high, decimals)}]"
+
+
+def signed(share: float, decimals: int) -> str:
+    """A difference of shares in percentage points with its sign; 0 has none."""
+    written = f"{100 * share:+.{decimals}f}"
+    return f"{0:.{decimals}f}" if float(written) == 0 else written
 
 
 def method(estimate: Estimate | None) -> str:
-    """The method of an interval in one letter; the notes of a leaderboard say what it stands for."""
+    """The method of an interval in one letter, which the notes of a leaderboard explain."""
     return MISSING if estimate is None else METHOD_LETTERS.get(estimate.method, estimate.method)
+
+
+def p_value(value: float | None) -> str:
+    """A p-value to three decimals: ``0.012`` or ``< 0.001``."""
+    if value is None:
+        return MISSING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def equals_p(value: float | None) -> str:
+    """``= 0.012`` or ``< 0.001``, to stand behind a p."""
+    said = p_value(value)
+    return said if said.startswith("<") else f"= {said}"
 
 
 def count(number: float | None) -> str:
@@ -78,31 +88,63 @@ def seconds(duration_s: float | None) -> str:
     return f"{rounded:.{max(0, 2 - _digits_before(rounded))}f}"
 
 
+def duration(seconds_s: float | None) -> str:
+    """A duration as people say it: ``8 s``, ``3 min 05 s``, ``2 h 07 min``, ``3 d 4 h``."""
+    if seconds_s is None:
+        return MISSING
+    minutes, rest = divmod(round(seconds_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 trial``, ``2 trials``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def without_group(label: str, group: str) -> str:
+    """A configuration's label without that of its group, where something is left."""
+    parts = label.split(LABEL_SEPARATOR)
+    if group in parts and len(parts) > 1:
+        parts.remove(group)
+    return LABEL_SEPARATOR.join(parts)
+
+
+def with_group(label: str, group: str) -> str:
+    """A label that names its group as well, once."""
+    return f"{group}: {label}" if group and group not in label else label
+
+
 def provenance_lines(known: Provenance) -> list[tuple[str, str]]:
     """What the numbers were made with, as pairs of a heading and a text."""
     return [
         ("Command", known.command),
         ("Seeds", ", ".join(map(str, known.seeds)) or MISSING),
-        ("Commit", _counted(known.commits)),
-        ("Device", _counted(known.devices)),
-        ("Platform", _counted(known.platforms)),
-        ("Versions", _counted(known.versions)),
-        ("Data", _counted(known.datasets)),
+        ("Commit", _values(known.commits)),
+        ("Device", _values(known.devices)),
+        ("Platform", _values(known.platforms)),
+        ("Versions", _values(known.versions)),
+        ("Data", _values(known.datasets)),
     ]
 
 
-def _counted(values: tuple[Counted, ...]) -> str:
+def shown(value: object) -> str:
+    """Any plain value as text: missing for None, thousands separated, text on one printable line."""
+    if value is None or value == "":
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))
+
+
+def _values(values: tuple[Counted, ...]) -> str:
     if len(values) == 1:
         return values[0].value
-    return (
-        "; ".join(f"{item.value} ({item.trials} {'trial' if item.trials == 1 else 'trials'})" for item in values)
-        or MISSING
-    )
-
-
-def _signed(share: float, decimals: int) -> str:
-    text = f"{100 * share:+.{decimals}f}"
-    return f"{0:.{decimals}f}" if float(text) == 0 else text
+    return "; ".join(f"{item.value} ({counted(item.trials, 'trial')})" for item in values) or MISSING
 
 
 def _digits_before(number: float) -> int:

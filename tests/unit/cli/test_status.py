@@ -116,11 +116,11 @@ def test_failure_shows_kind_message_and_last_lines(store: Store, filler: Filler)
 
 
 def test_failures_cannot_steer_the_terminal(store: Store, filler: Filler) -> None:
-    """Escape codes in messages and tracebacks are dropped."""
+    """Escape codes in messages and tracebacks are shown and have no effect."""
     filler.fail(SPECS[0], Failure(kind=FailureKind.BUG, message="\x1b[2Jgone\nsecond", traceback="\x1b]0;title\x07"))
     (sweep,) = read_status(store, None, now=NOW, here=HERE)
     assert "\x1b" not in "".join(status_lines([sweep]))
-    assert "    bug: [2Jgone second" in list(status_lines([sweep]))
+    assert "    bug: \\x1b[2Jgone second" in list(status_lines([sweep]))
 
 
 def test_trial_of_a_dead_orchestrator_is_lost(store: Store, filler: Filler) -> None:

@@ -9,10 +9,10 @@ from made_up_results import Filler, planned, transformed
 from stnbench.analysis.frames import read_trials
 from stnbench.report.agreeing import build_agreement
 from stnbench.report.agreement import Agreement
-from stnbench.report.agreement_text import agreement_columns, agreement_sentences, claim_columns, claim_sentences
 from stnbench.report.claims import LARGER_IS_BETTER, TRANSFORMER_HELPS
 from stnbench.report.leaderboard import build_leaderboard
 from stnbench.report.output import render
+from stnbench.report.sections import published_sections
 from stnbench.spec.published import PublishedCell, PublishedResult, PublishedTable
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.store import Store
@@ -100,7 +100,7 @@ def test_claims_for_which_there_are_no_cells_are_named(trials: pd.DataFrame) -> 
 
     assert [claim.name for claim in found.claims] == [TRANSFORMER_HELPS]
     assert LARGER_IS_BETTER in found.untested
-    assert any(LARGER_IS_BETTER in line for line in claim_sentences(found))
+    assert any(LARGER_IS_BETTER in line for section in published_sections(found) for line in section.text)
 
 
 def test_there_is_no_agreement_before_a_cell_has_both(store: Store, trials: pd.DataFrame) -> None:
@@ -115,7 +115,7 @@ def test_one_cell_has_an_agreement_and_no_ranking(trials: pd.DataFrame) -> None:
     found = agreement(trials, replace(published(), cells=published().cells[:1]))
 
     assert (len(found.rows), found.tau, found.claims) == (1, None, ())
-    assert next(agreement_sentences(found)).startswith("1 cell of this sweep has")
+    assert next(published_sections(found)).text[0].startswith("1 configuration of this sweep has")
 
 
 def test_the_board_and_its_markdown_carry_it(trials: pd.DataFrame) -> None:
@@ -125,18 +125,18 @@ def test_the_board_and_its_markdown_carry_it(trials: pd.DataFrame) -> None:
     assert board.agreement == agreement(trials)
     written = render([board], "md")
 
-    assert "## Against 2015" in written
+    assert "## Comparison with published results" in written
     assert "Kendall tau-b 0.87 [" in written
-    assert "6 cells, 3 seeds" in written
+    assert "6 configurations, 3 seeds" in written
     assert "on the validation split" in written
     assert "12,630 test images" in written
     assert f"| {TRANSFORMER_HELPS} | holds |" in written
-    assert "## Against 2015" not in render([replace(board, agreement=None)], "md")
+    assert "## Comparison with published results" not in render([replace(board, agreement=None)], "md")
 
 
 def test_every_row_is_in_every_column(trials: pd.DataFrame) -> None:
     """Tables are whole."""
     found = agreement(trials)
 
-    assert {len(column.cells) for column in agreement_columns(found)} == {len(found.rows)}
-    assert {len(column.cells) for column in claim_columns(found)} == {len(found.claims)}
+    ranks, claims = (section.tables[0] for section in published_sections(found))
+    assert [len(ranks.first_items()), len(claims.first_items())] == [len(found.rows), len(found.claims)]

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from stnbench.analysis.crossed import TRACKS_METHOD
 from stnbench.analysis.inference import Standing
-from stnbench.report import finding, latex, markdown, tabular
+from stnbench.report import finding, output
 from stnbench.report.board import Leaderboard
 from stnbench.report.findings import Findings
-from stnbench.report.findings_text import findings_parts
 from stnbench.report.output import read_leaderboard
-from stnbench.report.terminal import render_terminal
+from stnbench.report.render.terminal import to_terminal
+from stnbench.report.sections import board_sections
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.result import ScoredImages
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
@@ -269,30 +269,33 @@ def test_of_large_sweeps_the_best_are_looked_at(fill: Fill, monkeypatch: pytest.
     assert any("the 2 best cells" in note for note in found.notes)
 
 
+FORMATS: tuple[output.Format, ...] = ("md", "latex", "csv", "json")
+
+
 def test_the_same_store_gives_the_same_findings(whole: tuple[Store, Leaderboard]) -> None:
     """Read again, everything is equal to the last digit, in every format."""
     store, board = whole
     again = read_leaderboard(store, "grid")
     assert again == board
-    for write in (markdown.to_markdown, latex.to_latex, tabular.to_csv, tabular.to_json):
-        assert write([again]) == write([board])
+    for kind in FORMATS:
+        assert output.render([again], kind) == output.render([board], kind)
     assert read_leaderboard(store, "grid", findings=False) == replace(board, findings=None)
 
 
 def test_markdown_has_a_section_for_each_kind(board: Leaderboard) -> None:
     """Each once, with tables of which all lines have as many columns."""
-    written = markdown.to_markdown([board])
+    written = output.render([board], "md")
     for heading in (
-        "Differences",
+        "Differences from the best",
         "Gains of transformers",
         "Main effects",
         "Interactions",
-        "Importance",
+        "Importance of axes",
         "Pareto fronts",
     ):
         assert written.count(f"\n## {heading}\n") == 1
     tables = [block.splitlines() for block in written.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 5
+    assert len(tables) == 7
     for lines in tables:
         assert len({line.count("|") for line in lines}) == 1
 
@@ -301,26 +304,26 @@ def test_long_tables_are_cut(board: Leaderboard) -> None:
     """Of many cells the best are shown, of many choices those that matter; the rest is counted."""
     found = findings_of(board)
     many = replace(found, pairs=found.pairs * 30, main_effects=found.main_effects * 30)
-    parts = {part.heading: part for part in findings_parts(replace(board, findings=many))}
-    assert len(parts["Differences"].columns[0].cells) == 20
-    assert parts["Differences"].below[0] == "130 cells further down: --format json has them."
+    tables = {table.key: table for part in board_sections(replace(board, findings=many)) for table in part.tables}
+    assert len(tables["differences"].first_items()) == 20
+    assert tables["differences"].left_out() == "130 more rows: --format json and csv have all."
 
 
 def test_programs_get_all_of_it(board: Leaderboard) -> None:
     """JSON has every finding under one key, CSV what is of one cell in its line."""
-    plain = json.loads(tabular.to_json([board]))
+    plain = json.loads(output.render([board], "json"))
     assert set(plain["findings"]) == {
         "folds", "differences", "gains", "main_effects", "interactions", "importances", "pareto", "notes",
     }  # fmt: skip
     assert [item["cell_id"] for item in plain["findings"]["differences"]] == [
         row["cell_id"] for row in plain["rows"][1:]
     ]
-    best, *others = csv.DictReader(io.StringIO(tabular.to_csv([board])))
-    assert best["mcnemar_p"] == best["behind_over_images_mean"] == ""
+    best, *others = csv.DictReader(io.StringIO(output.render([board], "csv")))
+    assert best["mcnemar_p_value"] == best["behind_over_images_mean"] == ""
     for line, item in zip(others, plain["findings"]["differences"], strict=True):
         assert float(line["behind_over_images_mean"]) == item["over_images"]["mean"]
         assert float(line["behind_p_corrected"]) == item["p_corrected"]
-        assert int(line["mcnemar_only_best"]) == item["mcnemar"]["only_base"]
+        assert int(line["mcnemar_only_base"]) == item["mcnemar"]["only_base"]
         assert line["seeds_needed"] == ("" if item["seeds_needed"] is None else str(item["seeds_needed"]))
 
 
@@ -331,9 +334,11 @@ def test_underpowered_rows_say_how_many_seeds_it_takes(board: Leaderboard) -> No
     assert behind is not None
     shown = replace(board.rows[index], standing=Standing.UNDERPOWERED, seeds_needed=1234)
     rows = (*board.rows[:index], shown, *board.rows[index + 1 :])
-    for write in (markdown.to_markdown, latex.to_latex):
-        assert "underpowered (needs about 1,234 seeds)" in write([replace(board, rows=rows)])
-    assert "underpowered (needs about 1,234 seeds)" in render_terminal(replace(board, rows=rows))
+    for kind in ("md", "latex", "html"):
+        assert "underpowered (needs about 1,234 seeds)" in output.render([replace(board, rows=rows)], kind)
+    assert "underpowered (needs about 1,234 seeds)" in to_terminal(
+        board.sweep, board.question, board_sections(replace(board, rows=rows))
+    )
     few = replace(shown, seeds_needed=2)
     rows = (*board.rows[:index], few, *board.rows[index + 1 :])
-    assert f"needs about {behind.n + 1} seeds" in markdown.to_markdown([replace(board, rows=rows)])
+    assert f"needs about {behind.n + 1} seeds" in output.render([replace(board, rows=rows)], "md")

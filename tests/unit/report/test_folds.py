@@ -10,9 +10,9 @@ from made_up_results import IMAGES, NOW, Filler, planned, result, transformed
 from stnbench.analysis.folds import FOLDS_METHOD, folds_accuracy
 from stnbench.analysis.inference import Standing
 from stnbench.report.findings import FoldsFinding
-from stnbench.report.findings_text import findings_parts
 from stnbench.report.output import read_leaderboard
-from stnbench.report.terminal import render_terminal
+from stnbench.report.render.terminal import to_terminal
+from stnbench.report.sections import board_sections
 from stnbench.spec.data import FoldSplitSpec
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.store.records import PlannedTrial
@@ -134,20 +134,21 @@ def test_sweeps_without_such_an_axis_say_nothing(store: Store) -> None:
 
 def test_the_words_say_what_is_in_the_interval(whole: Store) -> None:
     """The first part of the findings is a row a recipe, and tells the method and its limit."""
-    part = next(findings_parts(read_leaderboard(whole, "sizes")))
-    assert part.heading == "Over all folds"
-    cells = {column.heading: column.cells for column in part.columns}
-    assert cells["cell"] == ("size=20", "size=10")
-    assert cells["errors"] == ("59", "66")
-    assert cells["folds"] == ("3 of 3", "3 of 3")
+    section = next(part for part in board_sections(read_leaderboard(whole, "sizes")) if part.key == "folds")
+    (table,) = section.tables
+    cells = {column.heading: [column.show(item) for item in table.items] for column in table.people_columns()}
+    assert cells["configuration"] == ["size=20", "size=10"]
+    assert cells["errors"] == ["59", "66"]
+    assert cells["folds"] == ["3 of 3", "3 of 3"]
     assert cells["validation % [95 %]"][0].startswith("99.02 [")
-    assert any("Bengio and Grandvalet" in line for line in part.below)
+    assert any("Bengio and Grandvalet" in line for line in section.notes)
 
 
 def test_a_terminal_shows_them_below_the_leaderboard(whole: Store) -> None:
-    """A line a recipe, the better one first, with its interval's method; the other one says how far it is behind."""
-    lines = render_terminal(read_leaderboard(whole, "sizes"), width=None, color=False).splitlines()
-    best, other = [line for line in lines if line.startswith("over 3 of 3 folds")]
-    assert best.startswith("over 3 of 3 folds, size=20: 99.02 [")
-    assert best.endswith("] % of 6,000 images (t over folds), 59 errors")
-    assert "66 errors, -0.12 [" in other
+    """The best recipe in a sentence with its interval's method, and a row for each."""
+    board = read_leaderboard(whole, "sizes")
+    lines = to_terminal(board.sweep, board.question, board_sections(board)).splitlines()
+    (best,) = [line for line in lines if line.startswith("Over 3 of 3 folds")]
+    assert best.startswith("Over 3 of 3 folds, size=20: 99.02 [")
+    assert best.endswith("] % of 6,000 images (t over folds), 59 errors.")
+    assert any("66  -0.12 [" in line for line in lines)

@@ -22,16 +22,15 @@ from stnbench.report import output
 from stnbench.report.agreement import Agreement, AgreementRow, Claim, ClaimVerdict
 from stnbench.report.board import Leaderboard
 from stnbench.report.findings import Findings, Importance, Interaction, MainEffect, PairFinding, ParetoFront
-from stnbench.report.page import Material, costs, curves, document, gallery, to_page
-from stnbench.report.page.answers import Answers, hardest, hardest_lines
-from stnbench.report.page.confusion import confusion_lines
-from stnbench.report.page.costs import cost_figure
-from stnbench.report.page.curves import learning_curves
-from stnbench.report.page.effects import effect_figure, importance_figure, interaction_figure
-from stnbench.report.page.figure import Figure
-from stnbench.report.page.gallery import gallery_lines, read_pictures
-from stnbench.report.page.health import health_figure
-from stnbench.report.page.reading import NO_LABELS, Places, find_images, read_material
+from stnbench.report.html import document, pictures, scores
+from stnbench.report.html.answers import Answers, confusion_lines, hardest, hardest_lines
+from stnbench.report.html.effects import effect_figure, importance_figure, interaction_figure
+from stnbench.report.html.figure import Figure, View, describe
+from stnbench.report.html.health import health_figure
+from stnbench.report.html.material import NO_LABELS, Material, Places, find_images, read_material
+from stnbench.report.html.page import to_page
+from stnbench.report.html.pictures import gallery_lines, read_pictures
+from stnbench.report.html.scores import cost_figure, learning_curves
 from stnbench.store.store import Store
 
 
@@ -222,14 +221,14 @@ def test_curves_are_limited(made: tuple[Leaderboard, Material], monkeypatch: pyt
     board, material = made
     assert material.trials is not None
     assert material.epochs is not None
-    monkeypatch.setattr(curves, "SHOWN_CELLS", 2)
-    monkeypatch.setattr(curves, "MOST_CELLS", 3)
+    monkeypatch.setattr(scores, "SHOWN_CELLS", 2)
+    monkeypatch.setattr(scores, "MOST_LINES", 3)
     figure = learning_curves(board, material.trials, material.epochs)
     assert figure is not None
     lines = [trace for trace in figure.views[0].traces if "name" in trace]
     assert [line["visible"] for line in lines] == [True, True, "legendonly"]
     assert lines[1]["name"] == "no ST"  # the twin is always among those shown
-    assert "3 of the 4 cells" in figure.caption
+    assert "3 of the 4 configurations" in figure.caption
 
 
 def test_losses_that_are_no_number_are_left_out(made: tuple[Leaderboard, Material]) -> None:
@@ -294,7 +293,7 @@ def test_no_image_is_hard_that_all_get_right() -> None:
     """Where every answer is right, the page says so."""
     answers = make_answers(predictions={"a": np.array([0, 0, 1])}, best=["a"])
     assert "gets every image right" in "".join(hardest_lines(answers))
-    assert list(confusion_lines([answers], "s0")) == ['<p class="note">The best cell makes no mistake.</p>']
+    assert list(confusion_lines([answers], "s0")) == ['<p class="note">The best configuration makes no mistake.</p>']
 
 
 def test_without_data_the_hardest_images_are_named() -> None:
@@ -312,8 +311,8 @@ def test_confusions_by_hand() -> None:
     (trace,) = json.loads(block)[0]["data"]
     assert trace["z"] == [[None, 75.0], [0.0, None]]
     assert trace["text"] == [["", "75"], ["", ""]]
-    assert "<td>stop</td><td>yield</td>" in lines
-    assert '<td class="number">3</td><td class="number">75.0</td>' in lines
+    assert '<th scope="row" data-sort="stop">stop</th><td data-sort="yield">yield</td>' in lines
+    assert '<td class="number" data-sort="3">3</td><td class="number" data-sort="0.75">75.0</td>' in lines
 
 
 def test_pictures_are_those_of_the_data_set(page: MadeUpPage, made: tuple[Leaderboard, Material]) -> None:
@@ -381,7 +380,7 @@ def test_gallery_takes_what_show_writes_and_stays_small(tmp_path: Path, monkeypa
     folder.mkdir()
     for name, size in (("training.gif", 30), ("ab12-transform.png", 20), ("page.png", 10), ("x-tracks.gif", 60)):
         (folder / name).write_bytes(b"x" * size)
-    monkeypatch.setattr(gallery, "MOST_BYTES", 100)
+    monkeypatch.setattr(pictures, "MOST_BYTES", 100)
     found = read_pictures(tmp_path, "sizes")
     assert [picture.name for picture in found] == ["ab12-transform.png", "training.gif", "x-tracks.gif"]
     assert [picture.content is None for picture in found] == [False, False, True]
@@ -393,11 +392,10 @@ def test_findings_are_tables_and_figures(made: tuple[Leaderboard, Material]) -> 
     """Differences with what seeds would be needed, interactions with their p-value, and what was left out."""
     board, material = made
     written = to_page([replace(board, findings=make_findings(best="<i>"))], {SWEEP: material})
-    assert "<td>10</td>" in written
-    assert '<td class="number">-3.0 [-4.0, -2.0]</td>' in written
-    assert '<details class="part" open><summary><h3>Differences</h3></summary>' in written
+    assert '<td class="number" data-sort="-0.03">-3.0 [-4.0, -2.0]</td>' in written
+    assert '<details class="part"><summary><h3>Differences from the best</h3></summary>' in written
     assert '<details class="part"><summary><h3>Main effects</h3></summary>' in written
-    assert "p = 0.020 after Holm&#x27;s correction (3 seeds, 4 cells)" in written
+    assert "adjusted p = 0.020 (3 seeds, 4 configurations)" in written
     assert "<li>One thing was left out.</li>" in written
     assert "<i>" not in written
 
@@ -407,9 +405,9 @@ def test_what_was_published_stands_beside(made: tuple[Leaderboard, Material]) ->
     board, material = made
     plain = to_page([board], {SWEEP: material})
     written = to_page([replace(board, agreement=make_agreement())], {SWEEP: material})
-    assert "Against 2015" not in plain
-    assert '<h2 id="s0-agreement-title">Against 2015</h2>' in written
-    assert "<td>Larger is better</td><td>undecided</td>" in written
+    assert "Comparison with published results" not in plain
+    assert '<h2 id="s0-published-title">Comparison with published results</h2>' in written
+    assert '>Larger is better</th><td data-sort="undecided"><span class="mark open">undecided</span></td>' in written
     assert "98.00 [97.00, 99.00]" in written
 
 
@@ -449,8 +447,18 @@ def test_frames_may_be_empty(made: tuple[Leaderboard, Material]) -> None:
 )
 def test_ticks_of_costs_are_few_and_lie_on_the_axis(values: tuple[float, ...], ticks: list[float]) -> None:
     """At 1, 2 and 5, or powers of ten over a wide range; equal costs have their own, and an axis that is not wide."""
-    axis = cast(dict[str, Any], costs._logarithmic(values))
+    axis = cast(dict[str, Any], scores._logarithmic(values))
     assert axis["tickvals"] == pytest.approx(ticks)
     low, high = axis["range"]
     assert all(low <= math.log10(tick) <= high for tick in ticks)
     assert high - low == pytest.approx(math.log10(max(values) / min(values)) + 2 * math.log10(1.25), abs=0.001)
+
+
+def test_figures_have_a_text_for_who_cannot_see_them(made: tuple[Leaderboard, Material]) -> None:
+    """Every figure says in words what its first view shows; a line from its start to its end, a map row by row."""
+    for figure in figures(made):
+        assert describe(figure.views[0]), figure.title
+    line = {"type": "scatter", "name": "20", "x": [1, 2], "y": [50.0, 75.5]}
+    grid = {"type": "heatmap", "x": ["a", "b"], "y": ["c"], "z": [[1.5, None]]}
+    assert describe(View(label="", traces=[line], layout={})) == ["20: 50 at 1, 75.5 at 2"]
+    assert describe(View(label="", traces=[grid], layout={})) == ["c: a 1.5"]

@@ -13,8 +13,11 @@ from made_up_results import Filler, transformed
 from stnbench.cli.report import main
 from stnbench.core.errors import FolderError, SpecError, UnknownNameError
 from stnbench.core.paths import AttemptLayout, RunsLayout
-from stnbench.report.committee import Committee, read_committee
-from stnbench.report.committee_text import to_json, to_markdown, to_terminal
+from stnbench.report import output
+from stnbench.report.ensemble import Ensemble, read_ensemble
+from stnbench.report.ensemble_sections import ensemble_json, ensemble_sections, title
+from stnbench.report.render import data
+from stnbench.report.render.terminal import to_terminal as terminal
 from stnbench.spec.data import AllSplitSpec, TrackSplitSpec
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.trial import TrialSpec
@@ -24,7 +27,22 @@ from stnbench.trials.score import Rescored
 CORRECT = (40, 44, 48, 46, 42, 45)
 """Of 60 validation images; cells 10 and 20 with three seeds each, seed by seed."""
 
-Read = Callable[..., Committee]
+Read = Callable[..., Ensemble]
+
+
+def to_markdown(ensemble: Ensemble) -> str:
+    """In Markdown."""
+    return output.render_sections(title(ensemble), "", ensemble_sections(ensemble), "md")
+
+
+def to_terminal(ensemble: Ensemble) -> str:
+    """As plain lines."""
+    return terminal(title(ensemble), "", ensemble_sections(ensemble))
+
+
+def to_json(ensemble: Ensemble) -> str:
+    """As JSON."""
+    return data.to_json(ensemble_json(ensemble))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,13 +71,13 @@ def made(store: Store, runs: Path) -> Made:
 def read(store: Store, runs: Path) -> Read:
     """The committee of the sweep ``sizes`` that a text chooses."""
 
-    def read_one(text: str, **options: object) -> Committee:
-        return read_committee(store, RunsLayout(runs), "sizes", text, **options)  # type: ignore[arg-type]
+    def read_one(text: str, **options: object) -> Ensemble:
+        return read_ensemble(store, RunsLayout(runs), "sizes", text, **options)  # type: ignore[arg-type]
 
     return read_one
 
 
-def ids(committee: Committee) -> list[str]:
+def ids(committee: Ensemble) -> list[str]:
     """The members, in order."""
     return [member.trial_id for member in committee.members]
 
@@ -90,7 +108,7 @@ def test_the_best_on_images_that_were_trained_on_are_no_choice(store: Store, run
         read("all")
     scored = read("all", split="test")
     assert [member.validation for member in scored.members] == [None] * 3
-    assert "\u2013" in to_markdown(scored)
+    assert "validation %" not in to_markdown(scored)
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -141,7 +159,7 @@ def test_trials_of_another_sweep_can_be_named(made: Made, read: Read, store: Sto
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("top", "write top:K, all, cell:CELL"),
+        ("top", "write top:K, all, configuration:LABEL"),
         ("top:", "write top:K"),
         ("best:3", "write top:K"),
         ("top:-1", "write top:K"),
@@ -161,12 +179,12 @@ def test_what_is_no_committee_is_refused(made: Made, read: Read, text: str, said
 
 def test_unknown_names_are_told(made: Made, read: Read, store: Store) -> None:
     """A cell, a trial and a sweep that do not exist."""
-    with pytest.raises(UnknownNameError, match="unknown cell '20,20,21' in the sweep: did you mean 20,20,20"):
+    with pytest.raises(UnknownNameError, match="unknown configuration '20,20,21' in the sweep: did you mean 20,20,20"):
         read("cell:20,20,21")
     with pytest.raises(UnknownNameError, match="unknown trial '0123'"):
         read("0123,4567")
     with pytest.raises(UnknownNameError, match="did you mean sizes"):
-        read_committee(store, RunsLayout(Path()), "size", "all")
+        read_ensemble(store, RunsLayout(Path()), "size", "all")
 
 
 def test_several_cells_are_no_cell(made: Made, read: Read) -> None:
@@ -174,7 +192,7 @@ def test_several_cells_are_no_cell(made: Made, read: Read) -> None:
     common = next(letter for letter in "0123456789abcdef" if made.specs[0].cell_id.startswith(letter))
     twins = [transformed(size) for size in range(40, 400) if transformed(size).cell_id.startswith(common)][:1]
     made.committees.plan([*made.specs, *twins])
-    with pytest.raises(SpecError, match="several cells are meant"):
+    with pytest.raises(SpecError, match="several configurations are meant"):
         read(f"cell:{common}")
 
 
@@ -286,7 +304,7 @@ def test_every_format_has_the_same_numbers(made: Made, read: Read) -> None:
     """The accuracy with its interval, n and split; the members; the gains with their test; diversity; the warning."""
     committee = read("top:3")
     plain, markdown, terminal = json.loads(to_json(committee)), to_markdown(committee), to_terminal(committee)
-    assert (plain["split"], plain["images"], plain["committee"]) == ("validation", IMAGES, "top:3")
+    assert (plain["split"], plain["images"], plain["ensemble"]) == ("validation", IMAGES, "top:3")
     assert [member["trial_id"] for member in plain["members"]] == ids(committee)
     assert plain["low"] < plain["mean"] < plain["high"]
     assert plain["mean"] == pytest.approx(plain["correct"] / IMAGES, abs=1e-6)
@@ -296,46 +314,50 @@ def test_every_format_has_the_same_numbers(made: Made, read: Read) -> None:
         assert f"{100 * committee.score.accuracy.mean:.1f}" in text
         assert f"{100 * committee.score.diversity.disagreement:.2f} %" in text
         assert "Kuncheva and Whitaker 2003" in text
-        assert "Warning: the committee is scored on the same images" in text
+        assert "Warning: the ensemble is scored on the same images" in text
         assert "Accuracy on the validation split, 60 images." in text
         assert all(trial_id in text for trial_id in ids(committee))
     assert to_markdown(read("top:3")) == markdown
 
 
-def test_a_document_has_its_command_at_its_head(made: Made, read: Read) -> None:
-    """As it can be typed, and after it the command of the sweep."""
-    lines = to_markdown(read("cell:20,20,20", split="test")).splitlines()
-    assert lines[0] == "# sizes: a committee of 3 (cell:20,20,20)"
-    assert lines[2] == "- Command: `python -m stnbench.report sizes --committee cell:20,20,20 --split test`"
-    assert lines[3].startswith("- Sweep: `python -m stnbench.")
+def test_a_document_has_its_command(made: Made, read: Read) -> None:
+    """As it can be typed, and the command of the sweep."""
+    lines = to_markdown(read("configuration:20,20,20", split="test")).splitlines()
+    assert lines[0] == "# sizes: an ensemble of 3 (configuration:20,20,20)"
+    assert "- Command: `stnbench report sizes --ensemble configuration:20,20,20 --split test`" in lines
+    assert any(line.startswith("- Sweep: `python -m stnbench.") for line in lines)
 
 
 def test_the_command_prints_and_writes(
     made: Made, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a format the table and reports/sizes/committee.md, with one that format alone."""
+    """Without a format the table and reports/sizes/ensemble.md, with one that format alone."""
     monkeypatch.setenv("STNBENCH_RUNS", str(runs))
     monkeypatch.chdir(tmp_path)
-    assert main(["sizes", "--committee", "all", "--format", "json"]) == 0
+    assert main(["sizes", "--ensemble", "all", "--format", "json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["members"]) == 6
     assert not (tmp_path / "reports").exists()
-    assert main(["sizes", "--committee", "all", "--split", "test"]) == 0
+    assert main(["sizes", "--ensemble", "all", "--split", "test"]) == 0
     printed = capsys.readouterr().out
-    assert "sizes: a committee of 6 (all)" in printed
-    assert printed.endswith("wrote reports/sizes/committee.md\n")
-    written = (tmp_path / "reports" / "sizes" / "committee.md").read_text()
+    assert "sizes: an ensemble of 6 (all)" in printed
+    assert printed.endswith("wrote reports/sizes/ensemble.md\n")
+    written = (tmp_path / "reports" / "sizes" / "ensemble.md").read_text()
     assert "Accuracy on the test split, 60 images." in written
     assert main(["sizes", "--committee", "all", "--format", "md"]) == 0
-    assert capsys.readouterr().out.startswith("# sizes: a committee of 6")
+    captured = capsys.readouterr()
+    assert captured.err == "warning: --committee is deprecated, write --ensemble\n"
+    assert captured.out.startswith("# sizes: an ensemble of 6")
+    assert main(["sizes", "--ensemble", "all", "--format", "md"]) == 0
+    assert capsys.readouterr().out.startswith("# sizes: an ensemble of 6")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--committee", "all"], "name one sweep"),
-        (["sizes", "other", "--committee", "all"], "name one sweep"),
-        (["sizes", "--committee", "all", "--format", "csv"], "give --format md or json"),
-        (["sizes", "--recompute"], "add --committee"),
+        (["--ensemble", "all"], "name one sweep"),
+        (["sizes", "other", "--ensemble", "all"], "name one sweep"),
+        (["sizes", "--ensemble", "all", "--format", "html"], "give --format md, csv, json or latex"),
+        (["sizes", "--recompute"], "add --ensemble"),
     ],
 )
 def test_a_command_that_cannot_be_meant_is_refused(

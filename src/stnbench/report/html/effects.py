@@ -5,10 +5,10 @@ from typing import Final
 
 from stnbench.analysis.inference import Estimate
 from stnbench.core.identity import Json
+from stnbench.report import text
 from stnbench.report.findings import Findings, Importance, Interaction, MainEffect
-from stnbench.report.findings_text import p_text
-from stnbench.report.page.figure import Figure, Trace, View, whiskers
-from stnbench.report.page.html import figure_text
+from stnbench.report.html.document import figure_text
+from stnbench.report.html.figure import Figure, Trace, View, whiskers
 
 MOST_LABELS: Final = 30
 """Of one axis; those with the largest effects."""
@@ -93,8 +93,8 @@ def importance_figure(findings: Findings) -> Figure | None:
     return Figure(
         key="importance",
         title="Which axis matters",
-        caption=f"From the mean accuracies of {cells} cells: the share of their variance that lies between the choices "
-        "of an axis, and Optuna's two evaluators, each normalised over the axes.",
+        caption=f"From the mean accuracies of {cells} configurations: the share of their variance between the "
+        "choices of an axis, and Optuna's two evaluators, each normalised over the axes.",
         views=[View(label="", traces=traces, layout=layout, height_px=150 + 62 * len(known))],
     )
 
@@ -198,9 +198,8 @@ def _pair_line(pair: Interaction) -> str:
     said = f"{pair.first} \u00d7 {pair.second}:"
     if pair.corrected_p is None:
         return f"{said} one seed, no test."
-    p_value = p_text(pair.corrected_p)
-    equals = "" if p_value.startswith("<") else "= "
-    return f"{said} p {equals}{p_value} after Holm's correction ({pair.seeds} seeds, {pair.cells} cells)."
+    p_value = text.equals_p(pair.corrected_p)
+    return f"{said} adjusted p {p_value} ({pair.seeds} seeds, {pair.cells} configurations)."
 
 
 def _p(pair: Interaction) -> float:

@@ -9,23 +9,25 @@
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const PRINT_WIDTH = 680;
   const NARROW = 560;
+  const KEPT = 7; // the weight from which on a column stays, however narrow the screen
   let isPrinting = false;
   let folded = []; // what was closed before printing
   const theme = () => (dark.matches && !isPrinting ? themes.dark : themes.light);
 
+  document.documentElement.classList.add("has-script");
   all("[hidden][data-switch], [hidden][data-needs-script]").forEach((element) => {
     element.hidden = false;
   });
 
-  // ---- leaderboards ----------------------------------------------------------------------------------------------
+  // ---- tables ----------------------------------------------------------------------------------------------------
 
   const collator = new Intl.Collator("en", { numeric: true });
+  const tables = new Map(); // the state of each table that has filters
 
-  function valueOf(row, column) {
-    const cell = row.cells[column];
-    if (cell.dataset.v !== undefined) return cell.dataset.v === "" ? null : Number(cell.dataset.v);
-    const said = cell.textContent.trim();
-    return said === "" || said === "\u2013" ? null : said;
+  function valueOf(cell) {
+    const said = cell.dataset.sort;
+    if (said === undefined || said === "") return null;
+    return Number.isNaN(Number(said)) ? said : Number(said);
   }
 
   function compare(one, other) {
@@ -37,7 +39,7 @@
       ? heading.getAttribute("aria-sort") === "ascending"
       : heading.dataset.first === "descending";
     const column = heading.cellIndex;
-    const rows = [...table.tBodies[0].rows].map((row) => ({ row, value: valueOf(row, column), at: Number(row.dataset.at) }));
+    const rows = [...table.tBodies[0].rows].map((row) => ({ row, value: valueOf(row.cells[column]), at: Number(row.dataset.at) }));
     rows.sort((one, other) => {
       if (one.value === null || other.value === null) {
         if (one.value === other.value) return one.at - other.at;
@@ -48,40 +50,118 @@
     all("th[aria-sort]", table).forEach((old) => old.removeAttribute("aria-sort"));
     heading.setAttribute("aria-sort", falls ? "descending" : "ascending");
     table.tBodies[0].append(...rows.map((item) => item.row));
+    filterTable(table);
   }
 
-  function filterTable(table, form, status) {
-    const words = form.querySelector("input[type=search]").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const chosen = all("select", form).filter((select) => select.value !== "");
+  /** Shows the rows that match; of all rows the first ones alone, until more are asked for. */
+  function filterTable(table) {
+    const state = tables.get(table);
+    if (!state) return;
+    const words = state.search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const chosen = all("select", state.form).filter((select) => select.value !== "");
+    const isFiltered = words.length > 0 || chosen.length > 0;
+    const most = isFiltered || state.isWhole ? Infinity : Number(table.dataset.first);
     let shown = 0;
     for (const row of table.tBodies[0].rows) {
       const said = row.textContent.toLowerCase();
       const kept =
         words.every((word) => said.includes(word)) &&
-        chosen.every((select) => row.getAttribute(select.dataset.attribute) === select.value);
-      row.hidden = !kept;
-      shown += kept ? 1 : 0;
+        chosen.every((select) => row.getAttribute(`data-f${select.dataset.facet}`) === select.value);
+      row.hidden = !kept || shown >= most;
+      shown += row.hidden ? 0 : 1;
     }
     const count = table.tBodies[0].rows.length;
-    status.textContent = shown === count ? `${count} cells` : `${shown} of ${count} cells`;
+    state.form.querySelector("output").textContent = shown === count ? `${count} rows` : `${shown} of ${count} rows`;
+    if (state.more) state.more.hidden = isFiltered || count <= Number(table.dataset.first);
   }
 
-  all("table.board").forEach((table) => {
-    all("th button", table).forEach((button) => {
+  function showColumn(table, index, isShown) {
+    for (const row of table.rows) if (row.cells.length > index) row.cells[index].hidden = !isShown;
+  }
+
+  /** Hides the least important columns until the table fits its box, unless the reader chose columns. */
+  function fitColumns(table) {
+    const state = tables.get(table);
+    if (!state || state.hasChosen || !table.offsetParent) return;
+    const headings = [...table.tHead.rows[0].cells];
+    const box = table.parentElement;
+    headings.forEach((heading, index) => showColumn(table, index, true));
+    const order = headings
+      .map((heading, index) => ({ index, weight: Number(heading.dataset.weight) }))
+      .filter((item) => item.weight < KEPT)
+      .sort((one, other) => one.weight - other.weight || other.index - one.index);
+    while (table.scrollWidth > box.clientWidth + 1 && order.length) showColumn(table, order.shift().index, false);
+    state.boxes.forEach((input, index) => { if (input) input.checked = !headings[index].hidden; });
+  }
+
+  function setUpChooser(table, state) {
+    const list = state.form.querySelector(".chooser div");
+    state.boxes = [...table.tHead.rows[0].cells].map((heading, index) => {
+      if (index === 0) return null; // what names a row stays
+      const label = document.createElement("label");
+      const input = document.createElement("input");
+      input.type = "checkbox";
+      input.checked = true;
+      input.addEventListener("change", () => {
+        state.hasChosen = true;
+        showColumn(table, index, input.checked);
+      });
+      label.append(input, heading.textContent);
+      list.append(label);
+      return input;
+    });
+  }
+
+  function setUpTable(table) {
+    all("thead th button", table).forEach((button) => {
       button.addEventListener("click", () => sortTable(table, button.closest("th")));
     });
-    const form = document.getElementById(table.dataset.filter);
+    const form = document.getElementById(table.dataset.filter || "");
     if (!form) return;
-    const update = () => filterTable(table, form, form.querySelector("output"));
-    form.addEventListener("input", update);
-    form.addEventListener("reset", () => window.setTimeout(update));
+    const more = document.querySelector(`[data-more="${table.id}"]`);
+    const state = { form, search: form.querySelector("input[type=search]"), more, isWhole: false, hasChosen: false, boxes: [] };
+    tables.set(table, state);
+    setUpChooser(table, state);
+    const update = () => filterTable(table);
+    form.addEventListener("input", (event) => { if (!event.target.closest(".chooser")) update(); });
+    form.addEventListener("reset", () => window.setTimeout(() => {
+      state.hasChosen = false;
+      fitColumns(table);
+      update();
+    }));
     form.addEventListener("submit", (event) => event.preventDefault());
+    if (more) {
+      const said = more.textContent;
+      more.addEventListener("click", () => {
+        state.isWhole = !state.isWhole;
+        more.textContent = state.isWhole ? `Show the first ${table.dataset.first} rows` : said;
+        update();
+      });
+    }
     update(); // a browser may keep what was typed before the page was loaded again
+    fitColumns(table);
+  }
+
+  all("table.board").forEach(setUpTable);
+  const fitAll = () => tables.forEach((_, table) => fitColumns(table));
+  window.addEventListener("resize", fitAll);
+  all("details").forEach((details) => details.addEventListener("toggle", fitAll));
+
+  // The name of a configuration leads to its trials.
+  all("a[data-find]").forEach((link) => {
+    link.addEventListener("click", () => {
+      const target = document.querySelector(link.getAttribute("href"));
+      const table = target && target.querySelector("table.board");
+      const state = table && tables.get(table);
+      if (!state) return;
+      state.search.value = link.dataset.find;
+      filterTable(table);
+    });
   });
 
   // ---- figures ---------------------------------------------------------------------------------------------------
 
-  const VERDICTS = ["healthy", "identity", "constant", "collapsed", "diverged"];
+  const VERDICTS = themes.verdicts; // names, from good to bad
   const faded = (colour, share) => `${colour}${Math.round(share * 255).toString(16).padStart(2, "0")}`;
 
   function colourOf(name) {
@@ -145,7 +225,7 @@
   const CONFIG = {
     displaylogo: false,
     responsive: true,
-    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+    modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]], // these alone: others send charts elsewhere
   };
   const figures = all(".plot").map((element) => ({
     element,
@@ -168,12 +248,34 @@
     figure.isDrawn = true;
   }
 
+  /** Plotly comes compressed; it is unpacked when the first figure is near the screen. */
+  let unpacking = null;
+  async function unpackPlotly() {
+    const packed = document.getElementById("stnbench-plotly").textContent;
+    const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const address = URL.createObjectURL(new Blob([await new Response(stream).blob()], { type: "text/javascript" }));
+    await new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.onload = resolve;
+      script.onerror = reject;
+      script.src = address;
+      document.head.append(script);
+    });
+    URL.revokeObjectURL(address);
+  }
+
+  function drawSoon(figure) {
+    unpacking = unpacking || unpackPlotly();
+    unpacking.then(() => { if (!figure.isDrawn) draw(figure); });
+  }
+
   const redraw = () => figures.filter((figure) => figure.isDrawn).forEach(draw);
   const soon = new IntersectionObserver(
     (entries) => {
       for (const entry of entries) {
         const figure = figures.find((one) => one.element === entry.target);
-        if (entry.isIntersecting && !figure.isDrawn) draw(figure);
+        if (entry.isIntersecting && !figure.isDrawn) drawSoon(figure);
       }
     },
     { rootMargin: "800px" },

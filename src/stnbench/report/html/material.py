@@ -1,14 +1,15 @@
-"""What a page shows beside the leaderboard: read from the store, the runs, the data cache and the report's folder.
+"""What a page shows beside the sections: read from the store, the runs, the data cache and the report's folder.
 
 Nothing is made or trained for a page: what is not on this machine is left out, and the page says so.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from stnbench.analysis.frames import SweepFrames
@@ -19,17 +20,44 @@ from stnbench.data.build import dataset_info
 from stnbench.data.cache import open_cache
 from stnbench.data.cache_manifest import MANIFEST, read_manifest
 from stnbench.report.board import Leaderboard, Row
-from stnbench.report.page.answers import Answers, hardest
-from stnbench.report.page.gallery import read_pictures
-from stnbench.report.page.material import Material
-from stnbench.report.page.runs import LAST_LINES, MOST_GROUPS
-from stnbench.report.page.watch import Watched
+from stnbench.report.html.answers import Answers, hardest
+from stnbench.report.html.pictures import Picture, Watched, read_pictures
 from stnbench.trials.snapshot_file import read_snapshots
 
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Material:
+    """Empty where nothing is known: the page then shows the leaderboard alone.
+
+    Attributes:
+        trials: of ``frames_columns.TRIAL_COLUMNS``.
+        epochs: of ``frames_columns.EPOCH_COLUMNS``.
+        health: of ``frames_columns.HEALTH_COLUMNS``.
+        answers: of each set of images that trials were scored on, the one of the best configuration first.
+        no_answers: why there are none, in a sentence.
+        pictures: that lie beside the report.
+        watched: the training of the best trial that has a transformer.
+        last_lines: what failed trials said last, by trial id.
+    """
+
+    trials: pd.DataFrame | None = None
+    epochs: pd.DataFrame | None = None
+    health: pd.DataFrame | None = None
+    answers: Sequence[Answers] = ()
+    no_answers: str = ""
+    pictures: Sequence[Picture] = ()
+    watched: Watched | None = None
+    last_lines: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
 MOST_TRIALS: Final = 400
-"""Whose answers are looked at, of one set of images: all seeds of the best cell, others evenly."""
+"""Whose answers are looked at, of one set of images: all seeds of the best configuration, others evenly."""
 
 MOST_SETS: Final = 8
+MOST_GROUPS: Final = 30
+"""Of failures whose last output is shown."""
+
+LAST_LINES: Final = 14
 NO_LABELS: Final = (
     "Which images are got wrong cannot be said: these trials were scored by an older version, which kept no true "
     "labels."
@@ -80,7 +108,7 @@ def find_images(cache: Path, digest: str) -> ImageSet | None:
 
 
 def _read_answers(board: Leaderboard, frames: SweepFrames, cache: Path) -> Iterator[Answers]:
-    """The answers to each set of images, that of the best cell first."""
+    """The answers to each set of images, that of the best configuration first."""
     column = f"{board.split}_image_set"
     order = {row.cell_id: index for index, row in enumerate(board.rows)}
     done = frames.trials[frames.trials[column].notna()]
@@ -159,7 +187,7 @@ def _pictures(
 
 
 def _read_watched(board: Leaderboard, frames: SweepFrames, layout: RunsLayout) -> Watched | None:
-    """The snapshots of the best cell with a transformer, its first seed; None where they are not on this machine."""
+    """The snapshots of the best configuration with a transformer, its first seed; None where they are elsewhere."""
     row = next((row for row in board.rows if row.score and not row.is_twin and row.health.verdicts), None)
     if row is None:
         return None

@@ -1,4 +1,4 @@
-"""What the transformers did while they learnt: verdict, movement and reading outside, by cell and epoch."""
+"""What the transformers did while they learnt: verdict, movement and reading outside, by configuration and epoch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -7,22 +7,22 @@ import pandas as pd
 
 from stnbench.core.identity import Json
 from stnbench.report.board import Leaderboard
-from stnbench.report.page.figure import Figure, Trace, View
-from stnbench.report.page.html import figure_text
+from stnbench.report.html.document import figure_text
+from stnbench.report.html.figure import Figure, Trace, View
 from stnbench.spec.verdict import Verdict
 
 MOST_CELLS: Final = 40
-"""Rows; cells with a bad verdict first, then the best ones."""
+"""Rows; configurations with a bad verdict first, then the best ones."""
 
 _MOST_EPOCHS: Final = 60
 _VERDICTS: Final = tuple(Verdict)
 
 Grid = Mapping[tuple[str, int], float]
-"""A number by cell and epoch."""
+"""A number by configuration and epoch."""
 
 
 def health_figure(board: Leaderboard, trials: pd.DataFrame, health: pd.DataFrame) -> Figure | None:
-    """Heat maps with a row a cell and a column an epoch; None where no transformer that learns was judged.
+    """Heat maps with a row a configuration and a column an epoch; None where no transformer that learns was judged.
 
     Of several seeds and transformers the worst verdict is shown, and the mean of the numbers.
     """
@@ -57,14 +57,15 @@ def health_figure(board: Leaderboard, trials: pd.DataFrame, health: pd.DataFrame
 
 def _caption(rows: Sequence[object]) -> str:
     said = (
-        "The worst verdict of a cell's seeds and transformers after every epoch; whether it helps that a transformer "
-        "moves images differently is judged after the last one. Movement: how far sampling points are moved, in half "
-        "sides of the image (mean over seeds). Outside: the share of sampling points outside the image. Theta error: "
-        "how far the sign is from its usual place in the output, where its pose is known. Dead units: the share of the "
-        "localisation network's last hidden units that are 0 for every image; where all are, images are moved alike."
+        "The worst verdict of a configuration's seeds and transformers after every epoch; whether it helps that a "
+        "transformer moves images differently is judged after the last one. Movement: how far sampling points are "
+        "moved, in half sides of the image (mean over seeds). Outside: the share of sampling points outside the image. "
+        "Theta error: how far the sign is from its usual place in the output, where its pose is known. Dead units: the "
+        "share of the localisation network's last hidden units that are 0 for every image; where all are, images are "
+        "moved alike."
     )
     if len(rows) > MOST_CELLS:
-        said += f" {MOST_CELLS} of {len(rows)} cells are shown: those with a bad verdict, then the best ones."
+        said += f" {MOST_CELLS} of {len(rows)} configurations are shown: those with a bad verdict, then the best ones."
     return said
 
 
@@ -90,7 +91,8 @@ def _verdict_view(shown: Mapping[str, str], epochs: Sequence[int], grid: Grid) -
     }
     seen = {round(value) for (cell, epoch), value in grid.items() if cell in shown and epoch in set(epochs)}
     legend = [_legend_entry(verdict) for verdict in _VERDICTS if verdict.severity in seen]
-    return View(label="Verdict", traces=[trace, *legend], layout=_layout(shown), height_px=_height(shown))
+    layout = {**_layout(shown), "showlegend": True}  # also where one verdict is all there is
+    return View(label="Verdict", traces=[trace, *legend], layout=layout, height_px=_height(shown))
 
 
 def _legend_entry(verdict: Verdict) -> Trace:

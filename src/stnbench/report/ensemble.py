@@ -1,0 +1,424 @@
+"""An ensemble of trials: chosen from the store, read from their folders, and scored.
+
+No test score has a part in the choice of the members.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, assert_never
+
+import numpy as np
+
+from stnbench.analysis.ensembles import CommitteeScore, Votes, score_committee
+from stnbench.analysis.frames_rows import trials_frame
+from stnbench.analysis.inference import Estimate, wilson_estimate
+from stnbench.core.cores import available_cores
+from stnbench.core.errors import SpecError, StnbenchError, UnknownNameError
+from stnbench.core.paths import AttemptLayout, RunsLayout, data_root
+from stnbench.report.board import Provenance
+from stnbench.report.provenance import differences, provenance
+from stnbench.spec.data import NO_SCORE
+from stnbench.spec.result import ScoredImages
+from stnbench.spec.states import TrialState
+from stnbench.store.queries import StoreReader
+from stnbench.store.records import ImageSets, Outcome, TrialRecord
+from stnbench.trials.probability_file import Probabilities, read_probabilities
+
+FORMS: Final = "top:K, all, configuration:LABEL or TRIAL,TRIAL,..."
+_TRIAL: Final = re.compile(r"[0-9a-f]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A complete trial."""
+
+    trial: TrialRecord
+    outcome: Outcome
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Top:
+    """The ``count`` trials that are best on the validation split."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Everyone:
+    """All complete trials of the sweep."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OfConfiguration:
+    """All complete trials of one cell, given by its label or the beginning of its identity."""
+
+    cell: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Named:
+    """These trials, of whatever sweep, each given by the beginning of its identity."""
+
+    trials: tuple[str, ...]
+
+
+Choice = Top | Everyone | OfConfiguration | Named
+
+
+def parse_choice(text: str) -> Choice:
+    """What ``--ensemble`` says. Raises: SpecError naming the forms there are."""
+    kind, colon, rest = text.strip().partition(":")
+    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",")))
+    if kind == "top" and rest.isdecimal():
+        return Top(count=int(rest))
+    if kind == "all" and not colon:
+        return Everyone()
+    if kind in {"configuration", "cell"} and rest.strip():  # "cell" until 0.2
+        return OfConfiguration(cell=rest.strip())
+    if all(_TRIAL.fullmatch(name) for name in names):
+        return Named(trials=names)
+    raise SpecError(f"the ensemble '{text}' cannot be chosen", remedy=f"write {FORMS}")
+
+
+def choose(
+    choice: Top | Everyone | OfConfiguration, trials: Sequence[TrialRecord], candidates: Sequence[Candidate]
+) -> list[str]:
+    """The identities of the members: the best one first for ``Top``, else in the order of the sweep.
+
+    Equal validation accuracies are told apart by the validation loss, then by the order of the sweep.
+
+    Args:
+        choice: what was asked for.
+        trials: of the sweep, in its order.
+        candidates: the complete ones among them, in the same order.
+    Raises: SpecError where there are fewer than asked for, where the best are asked for and some were trained on the
+        images that would tell, or where several cells are meant; UnknownNameError for no cell.
+    """
+    match choice:
+        case Top(count=count):
+            chosen = _best(count, candidates)
+        case OfConfiguration(cell=cell):
+            cell_id = _find_configuration(cell, trials)
+            chosen = [candidate for candidate in candidates if candidate.trial.cell_id == cell_id]
+        case Everyone():
+            chosen = list(candidates)
+        case _:
+            assert_never(choice)
+    return [candidate.trial.trial_id for candidate in chosen]
+
+
+def _best(count: int, candidates: Sequence[Candidate]) -> list[Candidate]:
+    if count > len(candidates):
+        problem = f"an ensemble of the top {count} was requested"
+        raise SpecError(problem, remedy=f"{len(candidates)} trials of the sweep are complete")
+    if not all(candidate.trial.spec.has_held_out_images for candidate in candidates):
+        problem = "the best on the validation split were requested, and split=all trains on its images"
+        raise SpecError(problem, remedy="choose the members by configuration: or their ids")
+    return sorted(candidates, key=_by_validation)[:count]
+
+
+def _by_validation(candidate: Candidate) -> tuple[float, float]:
+    score = candidate.outcome.validation
+    return -score.accuracy, score.loss
+
+
+def _find_configuration(text: str, trials: Sequence[TrialRecord]) -> str:
+    """The one cell of this label, or else of an identity that begins so."""
+    labels = {trial.cell_id: trial.label for trial in trials}
+    found = [cell_id for cell_id, label in labels.items() if label == text]
+    found = found or [cell_id for cell_id in labels if cell_id.startswith(text.lower())]
+    if not found:
+        raise UnknownNameError("configuration", text, labels.values(), where="the sweep")
+    if len(found) > 1:
+        shown = ", ".join(f"{cell_id[:8]} ({labels[cell_id]})" for cell_id in found[:3])
+        more = ", ..." if len(found) > 3 else ""
+        raise SpecError(
+            f"several configurations are meant by '{text}': {shown}{more}", remedy="give more of its identity"
+        )
+    return found[0]
+
+
+ScoredSplit = Literal["validation", "test"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Vote:
+    """What one member said, and of which images.
+
+    ``changed`` counts predictions that are others than the stored ones, where they were computed anew; else it is None.
+    """
+
+    predictions: tuple[int, ...]
+    probabilities: Probabilities
+    images: ScoredImages
+    changed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VoteReader:
+    """Reads what members said on one split; with ``recompute``, what was not kept is computed from checkpoints."""
+
+    store: StoreReader
+    layout: RunsLayout
+    split: ScoredSplit
+    recompute: bool
+    _sets: dict[str, ImageSets] = field(default_factory=dict)
+
+    def read(self, member: Candidate) -> Vote:
+        """What a member said.
+
+        Raises: SpecError where it was not kept or cannot be computed; FolderError where it cannot be read.
+        """
+        predictions = self.store.predictions(member.trial.trial_id, self.split)
+        if predictions is None:
+            problem = f"{name_of(member)} was not scored on the {self.split} split"
+            raise SpecError(
+                problem, remedy="there were no such images where it ran; choose other trials or another split"
+            )
+        layout = AttemptLayout(self.layout.attempt(member.trial.trial_id, member.outcome.attempt))
+        path, images = layout.probabilities(self.split), self._images(member)
+        if images is None or not path.exists():
+            if self.recompute:
+                return self._compute(member, layout, predictions, images)
+            remedy = (
+                "add --recompute to compute them from its checkpoint"
+                if layout.checkpoint.exists()
+                else "its checkpoint is gone as well; leave it out, or train it in another STNBENCH_RUNS"
+            )
+            raise SpecError(f"{name_of(member)} kept no probabilities on the {self.split} split", remedy=remedy)
+        probabilities = read_probabilities(layout.folder, self.split, images=len(predictions))
+        if (probabilities[np.arange(len(predictions)), predictions] != probabilities.max(axis=1)).any():
+            problem = f"the probabilities {path} are not those of the predictions of {name_of(member)}"
+            raise SpecError(problem, remedy="remove the file; --recompute computes them from the checkpoint")
+        return Vote(predictions=predictions, probabilities=probabilities, images=images)
+
+    def _images(self, member: Candidate) -> ScoredImages | None:
+        """Which images a member was scored on; None where older versions did not say."""
+        sweep = member.trial.sweep
+        if sweep not in self._sets:
+            self._sets[sweep] = self.store.image_sets(sweep, self.split)
+        return self._sets[sweep].sets.get(self._sets[sweep].of_trial.get(member.trial.trial_id, ""))
+
+    def _compute(
+        self, member: Candidate, layout: AttemptLayout, predictions: tuple[int, ...], images: ScoredImages | None
+    ) -> Vote:
+        from stnbench.trials.score import rescore_trial  # torch, which only who asks for it pays
+
+        try:
+            found = rescore_trial(
+                layout.folder, self.split, data_root=data_root(), device="cpu", threads=available_cores()
+            )
+        except StnbenchError as error:
+            problem = f"{name_of(member)} cannot be computed anew ({error.problem})"
+            raise SpecError(problem, remedy=error.remedy) from error
+        said, now = found.score.predictions, found.score.scored
+        if now is None or len(said) != len(predictions) or (images is not None and now != images):
+            problem = f"the {self.split} images here are not those that {name_of(member)} was scored on"
+            raise SpecError(problem, remedy="set STNBENCH_DATA to the data that it was trained on")
+        changed = sum(one != other for one, other in zip(said, predictions, strict=True))
+        return Vote(predictions=said, probabilities=found.probabilities, images=now, changed=changed)
+
+
+def name_of(member: Candidate) -> str:
+    """``trial 0123456789abcdef (20,20,20, seed 1)``."""
+    trial = member.trial
+    return f"trial {trial.trial_id} ({trial.label}, seed {trial.seed})"
+
+
+def as_votes(votes: Sequence[Vote]) -> Votes:
+    """The votes of members on the same images, as arrays. Raises: SpecError where the images are not the same."""
+    images = votes[0].images
+    if any(vote.images != images for vote in votes):
+        problem = "the members of the ensemble were scored on different images"
+        raise SpecError(problem, remedy="choose trials of one data set and split, for example with configuration:")
+    if images.tracks:
+        _, tracks = np.unique(np.array(images.tracks), return_inverse=True)
+    else:
+        tracks = np.arange(len(images.labels))
+    return Votes(
+        probabilities=[vote.probabilities for vote in votes],
+        predictions=np.array([vote.predictions for vote in votes], np.int64),
+        labels=np.array(images.labels, np.int64),
+        tracks=tracks.astype(np.int64),
+        is_tracked=bool(images.tracks),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """One trial of an ensemble: its accuracy on the validation split, and on the split of the ensemble.
+
+    ``validation`` is None where the trial was trained on those images.
+    """
+
+    trial_id: str
+    cell_id: str
+    label: str
+    seed: int
+    validation: Estimate | None
+    score: Estimate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ensemble:
+    """An ensemble on one split, ready to be written in any format. Accuracies are shares in [0, 1].
+
+    ``command`` makes this report again, ``made_with`` says how the members were trained.
+    """
+
+    sweep: str
+    choice: str
+    split: ScoredSplit
+    command: str
+    members: tuple[Member, ...]
+    score: CommitteeScore
+    made_with: Provenance
+    notes: tuple[str, ...]
+
+
+def read_ensemble(
+    store: StoreReader,
+    layout: RunsLayout,
+    sweep: str,
+    text: str,
+    *,
+    split: ScoredSplit = "validation",
+    recompute: bool = False,
+) -> Ensemble:
+    """The ensemble of the trials that ``text`` chooses (``ensemble_choice.FORMS``), scored on a split.
+
+    With ``recompute``, probabilities that were not kept are computed from the members' checkpoints, on the CPU; nothing
+    is written.
+    Raises: UnknownNameError for an unknown sweep, cell or trial; SpecError where the choice cannot be an ensemble, or
+    its members were not scored on the same images; FolderError where probabilities cannot be read.
+    """
+    choice = parse_choice(text)
+    trials = store.sweep_trials(sweep)
+    members = _find_members(store, sweep, choice, trials)
+    if len(members) < 2:
+        problem = f"the ensemble '{text}' has {len(members)} {'member' if len(members) == 1 else 'members'}"
+        raise SpecError(problem, remedy="it takes two complete trials")
+    _require_same_images(members, split)
+    if split == "validation" and not all(member.trial.spec.has_held_out_images for member in members):
+        raise SpecError(f"the ensemble '{text}' has no score: {NO_SCORE}", remedy="score it with --split test")
+    reader = VoteReader(store=store, layout=layout, split=split, recompute=recompute)
+    votes = [reader.read(member) for member in members]
+    score = score_committee(as_votes(votes))
+    (spec,) = (record.spec for record in store.sweeps() if record.spec.name == sweep)
+    frame = trials_frame([one.trial for one in members], {one.trial.trial_id: one.outcome for one in members})
+    made_with = provenance(spec, frame, split)
+    notes = [*_choice_notes(choice, trials, split), *_recomputed_notes(votes), *differences(made_with)]
+    return Ensemble(
+        sweep=sweep,
+        choice=text,
+        split=split,
+        command=_command(sweep, text, split, recompute=recompute),
+        members=tuple(map(_member, members, score.members)),
+        score=score,
+        made_with=made_with,
+        notes=tuple(notes),
+    )
+
+
+def _find_members(store: StoreReader, sweep: str, choice: Choice, trials: Sequence[TrialRecord]) -> list[Candidate]:
+    if isinstance(choice, Named):
+        return _find_named(store, choice, trials)
+    outcomes = store.outcomes(sweep)
+    complete = [
+        Candidate(trial=trial, outcome=outcomes[trial.trial_id]) for trial in trials if trial.trial_id in outcomes
+    ]
+    by_id = {candidate.trial.trial_id: candidate for candidate in complete}
+    return [by_id[trial_id] for trial_id in choose(choice, trials, complete)]
+
+
+def _find_named(store: StoreReader, choice: Named, trials: Sequence[TrialRecord]) -> list[Candidate]:
+    """Trials of this sweep are called as it calls them; others as the sweep does that ran last."""
+    own = {trial.trial_id: trial for trial in trials}
+    members: dict[str, Candidate] = {}
+    for prefix in choice.trials:
+        found = store.find_trial(prefix)
+        trial = own.get(found.trial_id, found)
+        outcome = store.outcome(trial.trial_id)
+        if outcome is None:
+            raise SpecError(f"trial {trial.trial_id} is {trial.state}", remedy="only complete trials can be members")
+        members[trial.trial_id] = Candidate(trial=trial, outcome=outcome)
+    return list(members.values())
+
+
+def _require_same_images(members: Sequence[Candidate], split: ScoredSplit) -> None:
+    """Held-out images must be the same whatever the ensemble is scored on: members are compared by them."""
+    first, *others = members
+    halves: tuple[ScoredSplit, ...] = ("validation", "test") if split == "test" else ("validation",)
+    for other in others:
+        is_split = first.trial.spec.split == other.trial.spec.split
+        digests = [{_digest(member, half) for member in (first, other)} - {""} for half in halves]
+        if not is_split or any(len(found) > 1 for found in digests):
+            what = "images of different data" if is_split else "different images, by another split"
+            problem = f"{name_of(first)} and {name_of(other)} were scored on {what}"
+            raise SpecError(problem, remedy="choose trials of one data set and split, for example with configuration:")
+
+
+def _digest(member: Candidate, split: ScoredSplit) -> str:
+    """Of the half of the data set that a split is of (``trials.run`` writes them so); empty where it was not there."""
+    training, _, test = member.outcome.environment.dataset_digest.partition(", test ")
+    return test if split == "test" else training
+
+
+def _member(candidate: Candidate, score: Estimate) -> Member:
+    trial, score_held_out = candidate.trial, candidate.outcome.validation
+    is_held_out = trial.spec.has_held_out_images
+    return Member(
+        trial_id=trial.trial_id,
+        cell_id=trial.cell_id,
+        label=trial.label,
+        seed=trial.seed,
+        validation=wilson_estimate(score_held_out.correct, score_held_out.images) if is_held_out else None,
+        score=score,
+    )
+
+
+def _command(sweep: str, text: str, split: ScoredSplit, *, recompute: bool) -> str:
+    options = [*(("--split", split) if split != "validation" else ()), *(("--recompute",) if recompute else ())]
+    return shlex.join(["stnbench", "report", sweep, "--ensemble", text, *options])
+
+
+def _choice_notes(choice: Choice, trials: Sequence[TrialRecord], split: ScoredSplit) -> Iterator[str]:
+    """How the members were chosen, and what that does to the accuracy."""
+    match choice:
+        case Top(count=count):
+            complete = sum(trial.state is TrialState.COMPLETE for trial in trials)
+            how = f"The members are the {count} of {complete} complete trials that are best on the validation split"
+            if split == "test":
+                yield f"{how}; the test split had no part in the choice."
+            else:
+                yield (
+                    f"{how}. Warning: the ensemble is scored on the same images, so its accuracy is too high by "
+                    "selection; --split test scores it on images that had no part in the choice."
+                )
+        case Everyone():
+            yield "The members are all complete trials of the sweep: no score had a part in the choice."
+        case OfConfiguration():
+            yield f"The members are the seeds of one configuration. {_picked(split)}"
+        case Named():
+            yield f"The members were named one by one. {_picked(split)}"
+        case _:
+            assert_never(choice)
+    unfinished = sum(trial.state is not TrialState.COMPLETE for trial in trials)
+    if unfinished and not isinstance(choice, Named):
+        yield f"{unfinished} of {len(trials)} trials of the sweep are not complete and could not be chosen."
+
+
+def _picked(split: ScoredSplit) -> str:
+    return f"If they were picked for their {split} scores, the accuracy is too high by selection."
+
+
+def _recomputed_notes(votes: Sequence[Vote]) -> Iterator[str]:
+    changed = [vote.changed for vote in votes if vote.changed is not None]
+    if changed:
+        predictions = len(changed) * len(votes[0].predictions)
+        yield (
+            f"The probabilities of {len(changed)} of {len(votes)} members were computed anew from their checkpoints; "
+            f"{sum(changed)} of their {predictions:,} predictions differ from those stored."
+        )

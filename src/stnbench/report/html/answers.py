@@ -1,0 +1,298 @@
+"""What trials answered: the classes confused most, and the images that most of them get wrong."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stnbench.core.identity import Json
+from stnbench.report import text
+from stnbench.report.html.document import bullets, data_uri, escape, figure_text
+from stnbench.report.html.figure import Figure, Trace, View, figure_lines
+from stnbench.report.html.tables import table_lines
+from stnbench.report.table import Column, Table
+from stnbench.spec.data import Split
+
+MOST_HARD: Final = 24
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Answers:
+    """What trials answered to the images of one split of one data set.
+
+    Attributes:
+        split: which one.
+        task: what the images are, where a sweep has several sets; empty where it has one.
+        class_names: in label order.
+        labels: int64 (images,), the true classes.
+        tracks: int64 (images,), one number a track; of images whose tracks are unknown, one an image.
+        rows: int64 (images,), where the images are in their half of the data set.
+        predictions: int64 (images,) by trial id.
+        best: the trials of the best configuration, whose label is ``best_label``.
+        pictures: uint8 (channels, height, width) by place among the images, for the hardest ones; None where the data
+            are not on this machine.
+    """
+
+    split: Split
+    task: str
+    class_names: Sequence[str]
+    labels: NDArray[np.int64]
+    tracks: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    predictions: Mapping[str, NDArray[np.int64]]
+    best: Sequence[str]
+    best_label: str
+    trials: int
+    pictures: Mapping[int, NDArray[np.uint8]] | None
+
+    def name_of(self, label: int) -> str:
+        """The class's name; its number where it has none."""
+        return self.class_names[label] if 0 <= label < len(self.class_names) else f"class {label}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hard:
+    """An image that many trials get wrong: its place among the images, and what they take it for most often."""
+
+    place: int
+    label: int
+    wrong: int
+    trials: int
+    answer: int
+    answered: int
+
+
+def hardest(
+    labels: NDArray[np.int64],
+    tracks: NDArray[np.int64],
+    predictions: Sequence[NDArray[np.int64]],
+    most: int = MOST_HARD,
+) -> list[Hard]:
+    """The images that most trials get wrong, one of each track, the hardest first; none that every trial gets right."""
+    answers = np.stack(list(predictions))
+    wrong = (answers != labels).sum(axis=0)
+    order = np.lexsort((np.arange(len(labels)), -wrong))
+    _, first = np.unique(tracks[order], return_index=True)
+    found = []
+    for place in order[np.sort(first)][:most].tolist():
+        if wrong[place]:
+            counts = Counter(int(answer) for answer in answers[:, place] if answer != labels[place])
+            answer, answered = min(counts.items(), key=lambda item: (-item[1], item[0]))
+            count, label = int(wrong[place]), int(labels[place])
+            hard = Hard(place=place, label=label, wrong=count, trials=len(answers), answer=answer, answered=answered)
+            found.append(hard)
+    return found
+
+
+def hardest_lines(answers: Answers) -> Iterator[str]:
+    """The hardest images with their pictures, or why there are none."""
+    found = hardest(answers.labels, answers.tracks, list(answers.predictions.values()))
+    of_task = f" of {answers.task}" if answers.task else ""
+    if not found:
+        yield f'<p class="note">Every trial gets every image{escape(of_task)} right.</p>'
+        return
+    count, trials = len(answers.predictions), answers.trials
+    among = f"{count} trials" if count == trials else f"{count} of {trials} trials"
+    yield (
+        f'<p class="note">The {answers.split} images{escape(of_task)} that most of {among} get wrong, one of each '
+        "track: what it is, what it is most often taken for, and how many get it wrong.</p>"
+    )
+    if answers.pictures is None:
+        yield (
+            '<p class="note">The pictures are not shown: the data set is not on the machine that wrote this page '
+            "(its cache is looked for in STNBENCH_DATA, by the digest that the trials recorded).</p>"
+        )
+        yield from bullets(_hard_line(answers, hard) for hard in found)
+        return
+    yield '<ul class="pictures">'
+    for hard in found:
+        uri = data_uri("png", picture_png(answers.pictures[hard.place]))
+        name = escape(answers.name_of(hard.label))
+        yield f'<li><img src="{uri}" alt="{name}, image {int(answers.rows[hard.place])}" loading="lazy">'
+        yield f'<strong>{name}</strong><br><span class="wrong">{escape(_answer(answers, hard))}</span><br>'
+        yield f'<span class="faint">{escape(_share(hard))}</span></li>'
+    yield "</ul>"
+
+
+def picture_png(image: NDArray[np.uint8], least_px: int = 96) -> bytes:
+    """An image (channels, height, width) as PNG, a small one enlarged; two channels are red and green."""
+    import io
+
+    from PIL import Image
+
+    channels = len(image)
+    if channels == 1:
+        image = np.repeat(image, 3, axis=0)
+    elif channels == 2:
+        image = np.concatenate([image, np.zeros_like(image[:1])])
+    picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    if min(picture.size) < least_px // 2:
+        step = -(-(least_px // 2) // min(picture.size))
+        picture = picture.resize((picture.width * step, picture.height * step), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _hard_line(answers: Answers, hard: Hard) -> str:
+    row = int(answers.rows[hard.place])
+    return f"image {row}, {answers.name_of(hard.label)}: {_answer(answers, hard)}; {_share(hard)}"
+
+
+def _answer(answers: Answers, hard: Hard) -> str:
+    return f"taken for {answers.name_of(hard.answer)} by {hard.answered}"
+
+
+def _share(hard: Hard) -> str:
+    return f"wrong in {100 * hard.wrong / hard.trials:.0f} % of {hard.trials} {_trials(hard.trials)}"
+
+
+def _trials(count: int) -> str:
+    return "trial" if count == 1 else "trials"
+
+
+MOST_CLASSES: Final = 14
+"""In a matrix: those most often confused."""
+
+_MOST_CONFUSIONS: Final = 10
+
+
+def confusion_lines(known: Sequence[Answers], prefix: str) -> Iterator[str]:
+    """The confusions of the best configuration: a matrix of the classes confused most, and a table."""
+    shown = [(answers, _confusions(answers)) for answers in known if answers.best]
+    views = [_matrix_view(answers, counts) for answers, counts in shown if counts]
+    if not views:
+        if shown:
+            yield '<p class="note">The best configuration makes no mistake.</p>'
+        return
+    first, counts = next((answers, counts) for answers, counts in shown if counts)
+    trials = "1 trial" if len(first.best) == 1 else f"{len(first.best)} trials"
+    caption = (
+        f"Images of the {first.split} split that the best configuration ({first.best_label}) takes for another "
+        f"class, in {trials}, in percent of the true class's images. Of the classes confused, at most {MOST_CLASSES}; "
+        "correct answers are left out, so that the rest can be seen."
+    )
+    if len(shown) > 1:
+        caption = (
+            "As percentages of the true class's images, for the best configuration of each task, all its "
+            f"trials together. Of the classes confused, at most {MOST_CLASSES}; what is right is left out."
+        )
+    figure = Figure(
+        key="confusion", title="Confusions of the best configuration", caption=caption, views=views, width_px=620
+    )
+    yield from figure_lines(figure, prefix)
+    yield from _confusion_table(first, counts, prefix)
+
+
+def _confusions(answers: Answers) -> dict[tuple[int, int], int]:
+    """How often which class is taken for which other one, by the trials of the best configuration."""
+    counts: Counter[tuple[int, int]] = Counter()
+    for trial_id in answers.best:
+        said = answers.predictions[trial_id]
+        wrong = said != answers.labels
+        counts.update(zip(answers.labels[wrong].tolist(), said[wrong].tolist(), strict=True))
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _matrix_view(answers: Answers, counts: Mapping[tuple[int, int], int]) -> View:
+    kept = _most_confused(counts)
+    names = [figure_text(answers.name_of(label), 26) for label in kept]
+    cells = [[_Cell.of(answers, counts, label, said) for said in kept] for label in kept]
+    places: list[Json] = [*range(len(kept))]
+    trace: Trace = {
+        "type": "heatmap",
+        "z": [[cell.percent for cell in row] for row in cells],
+        "x": places,
+        "y": places,
+        "text": [[cell.text for cell in row] for row in cells],
+        "customdata": [
+            [[names[i], names[j], f"{cell.count} of {cell.images} images"] for j, cell in enumerate(row)]
+            for i, row in enumerate(cells)
+        ],
+        "texttemplate": "%{text}",
+        "hovertemplate": "%{customdata[0]} taken for %{customdata[1]}<br>%{customdata[2]} (%{z:.1f} %)<extra></extra>",
+        "hoverongaps": False,
+        "zmin": 0,
+        "xgap": 1,
+        "ygap": 1,
+        "showscale": False,
+        "meta": {"scale": "one hue"},
+    }
+    edge = len(kept) - 0.5
+    ticks: dict[str, Json] = {"tickvals": places, "ticktext": [*names], "zeroline": False, "showgrid": False}
+    layout: dict[str, Json] = {
+        "xaxis": {**ticks, "title": {"text": "taken for"}, "range": [-0.5, edge], "tickangle": -40},
+        "yaxis": {**ticks, "title": {"text": "is"}, "range": [edge, -0.5]},
+    }
+    return View(label=answers.task or "all", traces=[trace], layout=layout, height_px=230 + 28 * len(kept))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Cell:
+    """How often one class is taken for another, of how many images; ``percent`` is None where they are the same."""
+
+    count: int
+    images: int
+    percent: float | None
+
+    @property
+    def text(self) -> str:
+        """Whole percent; empty where there are none."""
+        if not self.percent:
+            return ""
+        return f"{self.percent:.0f}" if self.percent >= 1 else "&lt;1"  # as Plotly wants it
+
+    @classmethod
+    def of(cls, answers: Answers, counts: Mapping[tuple[int, int], int], label: int, said: int) -> "_Cell":
+        """Of the trials of the best configuration together."""
+        images = len(answers.best) * int((answers.labels == label).sum())
+        count = counts.get((label, said), 0)
+        percent = None if label == said or not images else round(100 * count / images, 2)
+        return cls(count=count, images=images, percent=percent)
+
+
+def _most_confused(counts: Mapping[tuple[int, int], int]) -> list[int]:
+    """The classes that are in most confusions, in the order of their labels."""
+    weights: Counter[int] = Counter()
+    for (label, said), count in counts.items():
+        weights[label] += count
+        weights[said] += count
+    return sorted(sorted(weights, key=lambda label: (-weights[label], label))[:MOST_CLASSES])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Confusion:
+    """How often one class is taken for another one, of how many images of the class."""
+
+    label: str
+    said: str
+    count: int
+    images: int
+
+
+_CONFUSIONS: Final[Sequence[Column[_Confusion]]] = (
+    Column(key="is", heading="is", value=lambda it: it.label, is_number=False),
+    Column(key="taken_for", heading="taken for", value=lambda it: it.said, is_number=False),
+    Column(key="times", heading="times", value=lambda it: it.count),
+    Column(key="share", heading="% of the class", value=lambda it: it.count / it.images,
+           text=lambda it: text.percent(it.count / it.images, 1)),
+)  # fmt: skip
+
+
+def _confusion_table(answers: Answers, counts: Mapping[tuple[int, int], int], prefix: str) -> Iterator[str]:
+    found = [
+        _Confusion(
+            label=answers.name_of(label),
+            said=answers.name_of(said),
+            count=count,
+            images=len(answers.best) * int((answers.labels == label).sum()),
+        )
+        for (label, said), count in list(counts.items())[:_MOST_CONFUSIONS]
+    ]
+    of_task = f" of {answers.task}" if answers.task else ""
+    caption = f"The most frequent confusions{of_task}"
+    table = Table(key="confusions", caption=caption, columns=_CONFUSIONS, items=found, label="is")
+    yield from table_lines(table, f"{prefix}-confusions-table")

@@ -1,0 +1,187 @@
+"""A page from sections: one article a sweep, with figures beside the sections that they belong to."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from stnbench.report import text
+from stnbench.report.board import Leaderboard
+from stnbench.report.html.answers import confusion_lines, hardest_lines
+from stnbench.report.html.document import bullets, document_lines, escape, escape_lines
+from stnbench.report.html.effects import effect_figure, importance_figure, interaction_figure
+from stnbench.report.html.figure import Figure, figure_lines
+from stnbench.report.html.health import health_figure
+from stnbench.report.html.material import Material
+from stnbench.report.html.pictures import gallery_lines, watch_lines
+from stnbench.report.html.scores import cost_figure, learning_curves, published_figure
+from stnbench.report.html.tables import FIRST_ROWS, table_lines
+from stnbench.report.sections import board_sections
+from stnbench.report.table import Section
+
+_IN_HEADER: Final = "answer"
+
+Parts = dict[str, tuple[str, list[str]]]
+"""The parts of an article: heading and lines by key."""
+
+
+def to_page(boards: Sequence[Leaderboard], material: Mapping[str, Material] | None = None) -> str:
+    """One page with an article for each sweep. The same input gives the same bytes.
+
+    Args:
+        boards: the leaderboards.
+        material: what is shown beside them, by sweep.
+    """
+    title = ", ".join(board.sweep for board in boards) or "no sweeps"
+    body = ["<main>"]
+    for index, board in enumerate(boards):
+        body += _article(board, (material or {}).get(board.sweep, Material()), f"s{index}")
+    body.append("</main>")
+    has_figures = any('class="plot"' in line for line in body)
+    return "\n".join(document_lines(f"{title} - stnbench", body, has_figures=has_figures)) + "\n"
+
+
+def _article(board: Leaderboard, material: Material, prefix: str) -> Iterator[str]:
+    sections = {section.key: section for section in board_sections(board)}
+    parts = {key: part for key, part in _parts(board, sections, material, prefix).items() if part[1]}
+    yield f'<article id="{prefix}">'
+    yield "<header>"
+    yield f'<p class="eyebrow">stnbench, sweep <code>{escape(board.sweep)}</code></p>'
+    yield f"<h1>{escape(board.question) or escape(board.sweep)}</h1>"
+    yield from _answer_lines(sections[_IN_HEADER], prefix)
+    yield from _facts(board)
+    links = "".join(f'<a href="#{prefix}-{key}">{escape(heading)}</a>' for key, (heading, _) in parts.items())
+    yield f'<nav aria-label="Sections">{links}</nav>'
+    yield "</header>"
+    for key, (heading, lines) in parts.items():
+        yield f'<section id="{prefix}-{key}" aria-labelledby="{prefix}-{key}-title">'
+        yield f'<h2 id="{prefix}-{key}-title">{escape(heading)}</h2>'
+        yield from lines
+        yield "</section>"
+    yield "</article>"
+
+
+def _parts(board: Leaderboard, sections: Mapping[str, Section], material: Material, prefix: str) -> Parts:
+    """Sections and the parts that only a page has; figures stand before a leaderboard that is long."""
+    figures = ("Learning and cost", list(_score_figures(board, material, prefix)))
+    own: Parts = {}
+    for key, section in sections.items():
+        if key == _IN_HEADER:
+            continue
+        if key == "leaderboard" and len(board.rows) > FIRST_ROWS:
+            own["learning"] = figures
+        if section.is_detail:
+            own.setdefault("findings", ("What makes the difference", list(_finding_figures(board, prefix))))
+            own["findings"][1].extend(_detail_lines(section, prefix))
+        else:
+            own[key] = (section.heading, list(_section_lines(board, section, material, prefix)))
+        if key == "leaderboard":
+            own.setdefault("learning", figures)
+            own["transformers"] = ("What the transformers do", list(_transformers(board, material, prefix)))
+            own["errors"] = ("Errors", list(_errors(material, prefix)))
+    return own
+
+
+def _answer_lines(section: Section, prefix: str) -> Iterator[str]:
+    yield f'<div class="answer" id="{prefix}-answer">'
+    yield from (f"<p>{escape(sentence)}</p>" for sentence in section.text)
+    yield "</div>"
+
+
+def _section_lines(board: Leaderboard, section: Section, material: Material, prefix: str) -> Iterator[str]:
+    yield from (f'<p class="note">{escape(line)}</p>' for line in section.text)
+    if section.key == "published" and board.agreement is not None:
+        yield from _figure(published_figure(board.agreement), prefix)
+    yield from _fact_lines(section)
+    for table in section.tables:
+        yield from table_lines(table, f"{prefix}-{table.key}-table")
+    if section.key == "failures":
+        yield from _last_lines(board, material)
+    yield '<div class="notes-list">'
+    yield from bullets(section.notes)
+    yield "</div>"
+
+
+def _detail_lines(section: Section, prefix: str) -> Iterator[str]:
+    yield f'<details class="part"><summary><h3>{escape(section.heading)}</h3></summary>'
+    yield from bullets(section.text, "notes-list")
+    for table in section.tables:
+        yield from table_lines(table, f"{prefix}-{table.key}-table")
+    yield from bullets(section.notes, "notes-list")
+    yield "</details>"
+
+
+def _figure(figure: Figure | None, prefix: str) -> Iterator[str]:
+    if figure is not None:
+        yield from figure_lines(figure, prefix)
+
+
+def _score_figures(board: Leaderboard, material: Material, prefix: str) -> Iterator[str]:
+    found: list[Figure | None] = []
+    if material.trials is not None and material.epochs is not None:
+        found.append(learning_curves(board, material.trials, material.epochs))
+    if material.trials is not None:
+        found.append(cost_figure(board))
+    lines = [line for figure in found for line in _figure(figure, prefix)]
+    if lines:
+        yield from ('<div class="figures">', *lines, "</div>")
+
+
+def _finding_figures(board: Leaderboard, prefix: str) -> Iterator[str]:
+    if board.findings is not None:
+        for figure in (effect_figure(board.findings), interaction_figure(board.findings)):
+            yield from _figure(figure, prefix)
+        yield from _figure(importance_figure(board.findings), prefix)
+
+
+def _errors(material: Material, prefix: str) -> Iterator[str]:
+    if material.no_answers:
+        yield f'<p class="note">{escape(material.no_answers)}</p>'
+    if material.answers:
+        yield from confusion_lines(material.answers, prefix)
+        yield "<h3>The hardest images</h3>"
+        yield from hardest_lines(material.answers[0])
+
+
+def _transformers(board: Leaderboard, material: Material, prefix: str) -> Iterator[str]:
+    if material.watched is not None:
+        yield from watch_lines(material.watched, prefix)
+    if material.trials is not None and material.health is not None:
+        yield from _figure(health_figure(board, material.trials, material.health), prefix)
+    yield from gallery_lines(material.pictures)
+
+
+def _fact_lines(section: Section) -> Iterator[str]:
+    if section.facts:
+        yield '<dl class="known">'
+        for name, value in section.facts:
+            values = [value] if name == "Command" else value.split("; ")
+            yield f"<dt>{escape(name)}</dt><dd>{'<br>'.join(f'<code>{escape(one)}</code>' for one in values)}</dd>"
+        yield "</dl>"
+
+
+def _last_lines(board: Leaderboard, material: Material) -> Iterator[str]:
+    """The last output of one trial of each kind of failure."""
+    for group in board.failures:
+        lines = material.last_lines.get(group.trial_ids[0], ())
+        if lines:
+            count = f"{len(group.trial_ids)} \u00d7 {group.kind}"
+            yield f'<details><summary><span class="mark bad">{escape(count)}</span>{escape(group.message)}</summary>'
+            yield f'<p class="note">trial <code>{escape(group.trial_ids[0])}</code></p>'
+            yield f'<pre tabindex="0">{escape_lines(lines)}</pre></details>'
+
+
+def _facts(board: Leaderboard) -> Iterator[str]:
+    counts = sorted({row.score.n for row in board.rows if row.score})
+    seeds = "\u2013".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else text.MISSING
+    states = board.states
+    others = [(name, getattr(states, name)) for name in ("failed", "pruned", "running", "planned")]
+    facts = [
+        ("split", board.split),
+        ("images", f"{board.images:,}" if board.images else text.MISSING),
+        ("configurations", f"{len(board.rows):,}"),
+        ("seeds each (n)", seeds),
+        ("trials complete", f"{states.complete:,} of {states.trials:,}"),
+        *((name, f"{count:,}") for name, count in others if count),
+    ]
+    yield '<dl class="facts">'
+    yield from (f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    yield "</dl>"

@@ -1,0 +1,346 @@
+"""Figures of scores: learning curves, accuracy against cost, published results."""
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import pandas as pd
+
+from stnbench.analysis.inference import Standing, t_estimate
+from stnbench.core.identity import Json
+from stnbench.report import text
+from stnbench.report.agreement import Agreement, AgreementRow
+from stnbench.report.board import Leaderboard, Row
+from stnbench.report.findings import ParetoFront
+from stnbench.report.html.document import figure_text
+from stnbench.report.html.figure import Figure, Trace, View, whiskers
+
+MOST_POINTS: Final = 400
+"""Points in a group; the best ones."""
+
+_COSTS: Final = (
+    ("parameters", "Parameters", "parameters"),
+    ("flops", "FLOPs", "FLOPs of one image's forward pass"),
+    ("epoch_duration_s", "Time", "measured training time, s per epoch"),
+)
+
+
+_ROOM: Final = 1.25
+"""Of a cost, to either side of the axis."""
+
+_MOST_TICKS: Final = 9
+
+
+def cost_figure(board: Leaderboard) -> Figure | None:
+    """Accuracy against parameters, FLOPs and time; None where fewer than two configurations have both."""
+    fronts = board.findings.pareto if board.findings else ()
+    views = [view for cost in _COSTS if (view := _cost_view(board, cost, fronts)) is not None]
+    if not views:
+        return None
+    line = "The line is the Pareto front: nothing cheaper is better. " if fronts else ""
+    marks = (
+        "Whiskers are the 95 % intervals of the table; diamonds have no transformer; costs are on a logarithmic axis."
+    )
+    scored = sum(row.score is not None for row in board.rows)
+    cut = f" Only the {MOST_POINTS} best configurations of a group are drawn." if scored > MOST_POINTS else ""
+    return Figure(
+        key="costs",
+        title="Accuracy against cost",
+        caption=f"{line}{marks}{cut}",
+        views=views,
+    )
+
+
+def _cost_view(board: Leaderboard, cost: tuple[str, str, str], fronts: Sequence[ParetoFront]) -> View | None:
+    field, label, title = cost
+    rows = [row for row in board.rows if row.score is not None and getattr(row, field)]
+    if len(rows) < 2:
+        return None
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    traces: list[Trace] = []
+    for index, (group, own) in enumerate(groups.items()):
+        front = next((one for one in fronts if one.cost == field and one.group == group), None)
+        traces += _cost_group(own[:MOST_POINTS], field, front, index if len(groups) > 1 else None)
+    shares = [row.score.mean for row in rows if row.score]
+    room = max(0.12 * (max(shares) - min(shares)), 0.002)
+    layout: dict[str, Json] = {
+        "xaxis": {"title": {"text": title}, **_logarithmic([getattr(row, field) for row in rows])},
+        "yaxis": {
+            "title": {"text": f"{board.split} accuracy, %"},
+            "range": [round(100 * (min(shares) - room), 3), round(min(100 * (max(shares) + room), 100.5), 3)],
+        },
+        "showlegend": len(groups) > 1,
+    }
+    return View(label=label, traces=traces, layout=layout, height_px=460)
+
+
+def _logarithmic(costs: Sequence[float]) -> dict[str, Json]:
+    """An axis that ends a little beyond the costs, however much alike they are, with ticks that never overlap."""
+    low, high = min(costs) / _ROOM, max(costs) * _ROOM
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    steps = [float(f"{step}e{power}") for power in powers for step in (1, 2, 5) if low <= step * 10.0**power <= high]
+    if len(steps) < 2:
+        steps = sorted({float(f"{cost:.3g}") for cost in (min(costs), max(costs))})
+    elif len(steps) > _MOST_TICKS:
+        steps = [step for step in steps if f"{step:e}".startswith("1.0")]
+    return {
+        "type": "log",
+        "range": [round(math.log10(low), 4), round(math.log10(high), 4)],
+        "tickvals": list[Json](steps),
+        "tickformat": "~s",
+    }
+
+
+def _cost_group(rows: Sequence[Row], field: str, front: ParetoFront | None, index: int | None) -> list[Trace]:
+    """The points of a group, and its front behind them; ``index`` is that of its colour where there are several."""
+    name = figure_text(rows[0].group or "configurations", 32)
+    traces: list[Trace] = []
+    if front is not None and len(front.costs) > 1:
+        line: Mapping[str, Json] = {"shape": "hv", "width": 1.5, "dash": "dot"}
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "x": [float(f"{cost:.5g}") for cost in front.costs],
+                "y": [round(100 * mean, 3) for mean in front.means],
+                "line": dict(line),
+                "legendgroup": name,
+                "showlegend": False,
+                "hoverinfo": "skip",
+                "meta": {"colour": "accent" if index is None else index % 8},
+            }
+        )
+    scores = [row.score for row in rows if row.score]
+    colours: Json = [_cost_colour(row) for row in rows] if index is None else index % 8
+    traces.append(
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": name,
+            "legendgroup": name,
+            "x": [float(f"{getattr(row, field):.5g}") for row in rows],
+            "y": [round(100 * score.mean, 3) for score in scores],
+            "error_y": whiskers(scores),
+            "marker": {"size": 9, "symbol": ["diamond-open" if row.is_twin else "circle" for row in rows]},
+            "text": [_cost_hover(row, field) for row in rows],
+            "hovertemplate": "%{text}<extra></extra>",
+            "meta": {"colour": colours},
+        }
+    )
+    return traces
+
+
+def _cost_colour(row: Row) -> str:
+    return "faint" if row.standing in {Standing.LOWER, None} else "accent"
+
+
+def _cost_hover(row: Row, field: str) -> str:
+    value = getattr(row, field)
+    cost = f"{text.seconds(value)} s/epoch" if field == "epoch_duration_s" else f"{text.count(value)} {field}"
+    score = text.score(row.score, 2)
+    return f"{figure_text(row.label, 60)}<br>{score} %, n = {row.score.n if row.score else 0}<br>{cost}"
+
+
+SHOWN_CELLS: Final = 8
+"""Lines that are there at once; as many as there are colours."""
+
+MOST_LINES: Final = 24
+"""Lines that the legend offers."""
+
+_MOST_EPOCHS: Final = 120
+_MOST_GROUPS: Final = 8
+_DASHES: Final = ("solid", "dash", "dot", "dashdot")
+
+Curve = Mapping[int, Sequence[float]]
+"""What each seed has, by epoch."""
+
+_METRICS: Final = (
+    ("validation_accuracy", "Validation accuracy", "validation accuracy, %", 100.0),
+    ("validation_loss", "Validation loss", "validation loss, nats", 1.0),
+    ("train_loss", "Training loss", "training loss, nats", 1.0),
+)
+
+
+def learning_curves(board: Leaderboard, trials: pd.DataFrame, epochs: pd.DataFrame) -> Figure | None:
+    """The curves of the best configurations and the best baseline; None where no complete trial has any.
+
+    Args:
+        board: says which cells are best.
+        trials: of ``frames_columns.TRIAL_COLUMNS``.
+        epochs: of ``frames_columns.EPOCH_COLUMNS``; of an epoch that two attempts have, the later one counts.
+    """
+    groups = _chosen(board)
+    wanted = {row.cell_id for rows in groups.values() for row in rows}
+    known = _read(trials, epochs, wanted)
+    if not known:
+        return None
+    if len(groups) > 1:
+        column, _, title, factor = _METRICS[0]
+        views = [_curve_view(name or "all", rows, known, (column, title, factor)) for name, rows in groups.items()]
+    else:
+        (rows,) = groups.values()
+        views = [_curve_view(name, rows, known, (column, title, factor)) for column, name, title, factor in _METRICS]
+    return Figure(key="curves", title="Learning curves", caption=_caption(board, groups), views=views)
+
+
+def _chosen(board: Leaderboard) -> dict[str, list[Row]]:
+    """The configurations with lines, by group: the best ones, the best one without transformers among the first."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in board.rows:
+        if row.score is not None:
+            groups[row.group].append(row)
+    return {name: _with_twin(rows)[:MOST_LINES] for name, rows in list(groups.items())[:_MOST_GROUPS]}
+
+
+def _with_twin(rows: list[Row]) -> list[Row]:
+    twin = next((row for row in rows if row.is_twin), None)
+    if twin is None or twin in rows[:SHOWN_CELLS]:
+        return rows
+    others = [row for row in rows if row is not twin]
+    return [*others[: SHOWN_CELLS - 1], twin, *others[SHOWN_CELLS - 1 :]]
+
+
+def _read(trials: pd.DataFrame, epochs: pd.DataFrame, wanted: set[str]) -> dict[str, dict[str, Curve]]:
+    """By configuration and column, what each complete trial has, by epoch."""
+    done = trials[(trials["state"] == "complete") & trials["cell_id"].isin(wanted)]
+    cells = dict(zip(done["trial_id"], done["cell_id"], strict=True))
+    own = epochs[epochs["trial_id"].isin(cells)].sort_values(["trial_id", "epoch", "attempt"], kind="stable")
+    last = own.drop_duplicates(["trial_id", "epoch"], keep="last")
+    curves: dict[str, dict[str, Any]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    columns = [name for name, *_ in _METRICS]
+    for trial_id, epoch, *values in last[["trial_id", "epoch", *columns]].itertuples(index=False):
+        for column, value in zip(columns, values, strict=True):
+            if abs(value) < float("inf"):  # not of a loss that is no number
+                curves[cells[trial_id]][column][int(epoch)].append(float(value))
+    return curves
+
+
+def _curve_view(
+    name: str, rows: Sequence[Row], known: Mapping[str, Mapping[str, Curve]], metric: tuple[str, str, float]
+) -> View:
+    column, title, factor = metric
+    traces: list[Trace] = []
+    means: list[float] = []
+    shown = [row for row in rows if known.get(row.cell_id, {}).get(column)]
+    for row in shown[:SHOWN_CELLS]:
+        means += [factor * sum(values) / len(values) for values in known[row.cell_id][column].values()]
+    low, high = _frame(means, factor)
+    for index, row in enumerate(shown):
+        traces += _line(row, index, known[row.cell_id][column], factor, widest=(high - low) / 2)
+    layout: dict[str, Json] = {
+        "xaxis": {"title": {"text": "epoch"}, **_ticks(shown, known, column)},
+        "yaxis": {"title": {"text": title}, "range": [low, high]},
+    }
+    return View(label=name, traces=traces, layout=layout, height_px=440 + 14 * min(len(shown), MOST_LINES))
+
+
+def _line(row: Row, index: int, curve: Curve, factor: float, *, widest: float) -> Iterator[Trace]:
+    """A configuration's line, and its band unless most of it is wider than ``widest``."""
+    epochs = _thinned(sorted(curve))
+    estimates = [t_estimate(curve[epoch]) for epoch in epochs]
+    name = figure_text(row.label, 48)
+    visible: Json = True if index < SHOWN_CELLS else "legendonly"
+    common: Trace = {"type": "scatter", "legendgroup": row.cell_id, "visible": visible, "meta": {"colour": index % 8}}
+    banded = [(e, it.low, it.high) for e, it in zip(epochs, estimates, strict=True) if it.low is not None]
+    widths = [factor * ((high or 0.0) - (low or 0.0)) for _, low, high in banded]
+    if banded and statistics.median(widths) <= widest:
+        upper = [_rounded(factor * (high or 0.0)) for _, _, high in banded]
+        lower = [_rounded(factor * (low or 0.0)) for _, low, _ in reversed(banded)]
+        forward: list[Json] = [epoch for epoch, _, _ in banded]
+        band: Trace = {"x": [*forward, *reversed(forward)], "y": [*upper, *lower], "fill": "toself", "mode": "lines"}
+        yield {**common, **band, "hoverinfo": "skip", "showlegend": False}
+    dash = _DASHES[(index // 8) % len(_DASHES)] if not row.is_twin else "dot"
+    yield {
+        **common,
+        "name": name,
+        "x": [*epochs],
+        "y": [_rounded(factor * estimate.mean) for estimate in estimates],
+        "customdata": [estimate.n for estimate in estimates],
+        "mode": "lines+markers" if len(epochs) <= 20 else "lines",
+        "line": {"width": 2, "dash": dash},
+        "marker": {"size": 5},
+        "hovertemplate": "%{fullData.name}<br>epoch %{x}: %{y:.2f} (n = %{customdata})<extra></extra>",
+    }
+
+
+def _ticks(rows: Sequence[Row], known: Mapping[str, Mapping[str, Curve]], column: str) -> dict[str, Json]:
+    """A tick an epoch where there are few."""
+    last = max((epoch for row in rows for epoch in known[row.cell_id][column]), default=1)
+    return {"dtick": 1} if last <= 12 else {"nticks": 8, "tickformat": "d"}
+
+
+def _frame(means: Sequence[float], factor: float) -> tuple[float, float]:
+    """The range of an axis: that of the lines; wide bands of few seeds may reach beyond it."""
+    if not means:
+        return 0.0, 1.0
+    low, high = min(means), max(means)
+    room = max(0.06 * (high - low), 0.01 * factor)
+    return round(low - room, 4), round(min(high + room, 101.0) if factor == 100 else high + room, 4)
+
+
+def _thinned(epochs: list[int]) -> list[int]:
+    step = -(-len(epochs) // _MOST_EPOCHS)
+    return sorted({*epochs[::step], *epochs[-1:]}) if step else []
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def _caption(board: Leaderboard, groups: Mapping[str, Sequence[Row]]) -> str:
+    scored = sum(row.score is not None for row in board.rows)
+    offered = sum(map(len, groups.values()))
+    said = (
+        "Mean over the seeds of each configuration, on the validation split after every epoch. Bands are 95 % t "
+        "intervals over seeds; those wider than half the frame are not drawn. Complete trials only."
+    )
+    if any(len(rows) > SHOWN_CELLS for rows in groups.values()):
+        said += f" {SHOWN_CELLS} configurations are drawn at first; the legend brings in others."
+    if offered < scored:
+        said += f" {offered} of the {scored} configurations with a score can be drawn, the best ones."
+    return said
+
+
+def published_figure(agreement: Agreement) -> Figure | None:
+    """Published accuracies against ours; None for fewer than two."""
+    if len(agreement.rows) < 2:
+        return None
+    rows = agreement.rows
+    trace: Trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [round(100 * row.published.mean, 3) for row in rows],
+        "y": [round(100 * row.ours.mean, 3) for row in rows],
+        "error_x": whiskers([row.published for row in rows]),
+        "error_y": whiskers([row.ours for row in rows]),
+        "marker": {"size": 9},
+        "text": [_published_hover(row) for row in rows],
+        "hovertemplate": "%{text}<extra></extra>",
+        "meta": {"colour": "accent"},
+    }
+    ours = [row.ours.mean for row in rows]
+    room = max(0.12 * (max(ours) - min(ours)), 0.002)
+    layout: dict[str, Json] = {
+        "xaxis": {"title": {"text": f"{figure_text(agreement.published)}, {agreement.published_split} accuracy, %"}},
+        "yaxis": {
+            "title": {"text": f"here, {agreement.split} accuracy, %"},
+            "range": [round(100 * (min(ours) - room), 3), round(100 * (max(ours) + room), 3)],
+        },
+        "showlegend": False,
+    }
+    caption = (
+        "Each point is a configuration: what was published of it, with Wilson's interval of one run over its images, "
+        "and what it scores here, with the interval of the leaderboard, cut where it leaves the frame."
+    )
+    view = View(label="", traces=[trace], layout=layout)
+    return Figure(key="published", title="Published and here", caption=caption, views=[view])
+
+
+def _published_hover(row: AgreementRow) -> str:
+    ours = f"here {text.score(row.ours, 2)}, rank {row.our_rank:g}"
+    published = f"published {text.score(row.published, 2)}, rank {row.published_rank:g}"
+    return f"{figure_text(row.label, 60)}<br>{ours}<br>{published}"

@@ -1,0 +1,144 @@
+"""Sections for programs: JSON and CSV. Accuracies are shares in [0, 1]."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from stnbench.analysis.inference import Estimate
+from stnbench.core.identity import Json
+from stnbench.core.text import printable
+from stnbench.report.table import Column, Section, Table
+
+DIGITS: Final = 9
+"""Decimals: the same store gives the same bytes, and p-values keep their size."""
+
+_SHARE_DIGITS: Final = 6
+_FORMULA: Final = re.compile("(^|;)(\\s*)(?=[-=+@\uff0d\uff1d\uff0b\uff20])")
+"""Where a spreadsheet would begin a formula: at the start of a cell, or behind what some locales separate cells by."""
+
+Scalar = None | bool | int | float | str
+
+
+def estimate_json(estimate: Estimate | None) -> dict[str, Json]:
+    """An estimate as JSON values, null where there is none."""
+    return {
+        "n": estimate.n if estimate else 0,
+        "mean": _rounded(estimate.mean) if estimate else None,
+        "low": _rounded(estimate.low) if estimate else None,
+        "high": _rounded(estimate.high) if estimate else None,
+        "method": estimate.method if estimate else None,
+        "clipped": estimate.clipped if estimate else None,
+    }
+
+
+def section_json(section: Section) -> dict[str, Json]:
+    """A section: heading, sentences, notes, the records of its tables by key, and further values."""
+    return {
+        "key": section.key,
+        "heading": section.heading,
+        "text": list(section.text),
+        "notes": list(section.notes),
+        **({"facts": [{"name": name, "value": value} for name, value in section.facts]} if section.facts else {}),
+        "tables": {table.key: [*records(table)] for table in section.tables},
+        **({"data": plain(section.data)} if section.data else {}),
+    }
+
+
+def records(table: Table[Any]) -> Iterator[dict[str, Json]]:
+    """Every row as JSON values by the keys of columns."""
+    for item in table.items:
+        record: dict[str, Json] = {}
+        for column in table.columns:
+            if not column.in_data:
+                continue
+            value = column.value(item)
+            if column.key:
+                record[column.key] = plain(value)
+            else:
+                record.update(estimate_json(value))
+        yield record
+
+
+def plain(value: Any) -> Json:  # noqa: ANN401 (columns have values of any kind)
+    """A column's value as JSON values."""
+    if isinstance(value, Estimate):
+        return estimate_json(value)
+    if isinstance(value, float):
+        return round(value, DIGITS)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise TypeError(f"a column's value is {value!r}")
+
+
+def to_json(value: Json) -> str:
+    """JSON text, indented, ending in a line break."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_csv(tables: Sequence[Table[Any]], prefixes: Sequence[Mapping[str, Scalar]]) -> str:
+    """Tables of one kind below each other, one line a row.
+
+    Texts that a spreadsheet would take for a formula begin with an apostrophe, also where they are items of a list.
+
+    Args:
+        tables: with columns of the same kind.
+        prefixes: values that each line of a table begins with, such as the sweep.
+    """
+    lines = [
+        {**own, **_flat(table, item)}
+        for table, own in zip(tables, prefixes, strict=True)
+        for item in table.items
+    ]  # fmt: skip
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    written = io.StringIO()
+    writer = csv.DictWriter(written, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({_safe(name): _safe_value(value) for name, value in line.items()} for line in lines)
+    return written.getvalue()
+
+
+def _flat(table: Table[Any], item: object) -> dict[str, Scalar]:
+    """A row as scalars: estimates and mappings become several, lists are joined."""
+    flat: dict[str, Scalar] = {}
+    for column in table.columns:
+        if column.in_data:
+            flat.update(_fields(column, column.value(item)))
+    return flat
+
+
+def _fields(column: Column[Any], value: Any) -> Iterator[tuple[str, Scalar]]:  # noqa: ANN401
+    prefix = (f"{column.key}_" if column.key else "") if column.prefix is None else column.prefix
+    if column.is_estimate or not column.key:
+        found = estimate_json(value)
+        yield from ((f"{prefix}{name}", _scalar(found[name])) for name in ("n", "mean", "low", "high", "method"))
+    elif isinstance(value, Mapping):  # those of one column have the same names, or None stands in their place
+        yield from ((f"{prefix}{name}", _scalar(plain(own))) for name, own in value.items())
+    elif column.prefix is None:
+        yield column.key, _scalar(plain(value))
+
+
+def _scalar(value: Json) -> Scalar:
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+def _safe_value(value: Scalar) -> Scalar:
+    return _safe(value) if isinstance(value, str) else value
+
+
+def _safe(raw: str) -> str:
+    """Text that no spreadsheet takes for a formula: an apostrophe stands before what would begin one."""
+    text = _FORMULA.sub(r"\1\2'", printable(raw))
+    return f"'{text}" if raw[:1] in {"\t", "\r", "\n"} and not text.startswith("'") else text
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, _SHARE_DIGITS)

@@ -1,0 +1,74 @@
+"""Sections in Markdown, as GitHub reads it."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from stnbench.core.text import printable
+from stnbench.report.table import Column, Section, Table
+
+MOST_COLUMNS: Final = 7
+"""Of a table; GitHub cuts wider ones."""
+
+_SPECIAL = re.compile(r"[\\`*{}|~$#]|\](?=[(\[:])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+"""Brackets only where they would make a link, underscores only where they would make emphasis."""
+
+
+def to_markdown(title: str, subtitle: str, sections: Sequence[Section]) -> str:
+    """A document with a heading for each section."""
+    lines = [f"# {escape(title)}", ""]
+    if subtitle:
+        lines += [escape(subtitle), ""]
+    for section in sections:
+        lines += _section(section)
+    return "\n".join(lines)
+
+
+def escape(raw: str) -> str:
+    """Text that Markdown and HTML leave as it is, on one line."""
+    plain = printable(raw).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _SPECIAL.sub(r"\\\g<0>", plain)
+
+
+def code(value: str) -> str:
+    """Text as code, which nothing in it can end."""
+    plain = printable(value)
+    fence = "`" * (max((len(run) for run in re.findall(r"`+", plain)), default=0) + 1)
+    pad = " " if plain.startswith("`") or plain.endswith("`") else ""
+    return f"{fence}{pad}{plain}{pad}{fence}"
+
+
+def _section(section: Section) -> Iterator[str]:
+    yield from (f"## {escape(section.heading)}", "")
+    if section.text:
+        yield from (*_paragraphs(section.text), "")
+    if section.facts:
+        yield from (*(f"- {escape(name)}: {code(value)}" for name, value in section.facts), "")
+    for table in section.tables:
+        yield from (*_table(table), "")
+    notes = [*section.notes, *(said for table in section.tables if (said := table.left_out()))]
+    if notes:
+        yield from (*(f"- {escape(note)}" for note in notes), "")
+
+
+def _paragraphs(sentences: Sequence[str]) -> Iterable[str]:
+    """One sentence as a paragraph, several as a list."""
+    return [escape(sentences[0])] if len(sentences) == 1 else [f"- {escape(line)}" for line in sentences]
+
+
+def _table(table: Table[Any]) -> Iterator[str]:
+    columns = table.people_columns(MOST_COLUMNS)
+    yield _line(escape(column.heading) for column in columns)
+    yield _line("---:" if column.is_number else ":---" for column in columns)
+    yield from (_line(_cell(column, item) for column in columns) for item in table.first_items())
+
+
+def _cell(column: Column[Any], item: object) -> str:
+    """A cell; what tells of something wrong is bold."""
+    said = escape(column.show(item))
+    is_bad = column.tone is not None and column.tone(item) == "bad"
+    return f"**{said}**" if is_bad and said else said
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

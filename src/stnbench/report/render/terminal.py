@@ -1,0 +1,130 @@
+"""Sections on a terminal, or as plain lines where there is none."""
+
+import io
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, TextIO
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from stnbench.core.text import printable
+from stnbench.report.table import Column, Section, Table, Tone
+
+GAP: Final = 2
+_STYLES: Final[dict[Tone, str]] = {
+    "best": "bold green",
+    "good": "green",
+    "bad": "bold red",
+    "open": "",
+    "faint": "dim",
+    "": "",
+}
+
+
+def to_terminal(
+    title: str, subtitle: str, sections: Sequence[Section], *, width: int | None = None, color: bool = False
+) -> str:
+    """The sections as lines; tables are never wrapped.
+
+    Args:
+        title: of the whole.
+        subtitle: behind the title.
+        sections: in order.
+        width: of the terminal in characters; the least important columns that do not fit are left out and named. None
+            for as wide as it is.
+        color: whether to write colours, as ANSI codes.
+    """
+    written = io.StringIO()
+    console = Console(
+        file=written,
+        width=width or max([120, *(_width(shown) for section in sections for shown in _all_columns(section))]),
+        force_terminal=color,
+        color_system="standard" if color else None,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    is_plain = width is None
+    console.print(Text(printable(f"{title}: {subtitle}" if subtitle else title), style="bold"), soft_wrap=is_plain)
+    for section in sections:
+        for line, is_row in _section(section, width):
+            console.print(line, soft_wrap=is_plain or is_row)
+    return "".join(f"{line.rstrip()}\n" for line in written.getvalue().splitlines())
+
+
+def print_sections(title: str, subtitle: str, sections: Sequence[Section], out: TextIO) -> None:
+    """Print sections, as wide and as coloured as the stream is."""
+    width = shutil.get_terminal_size().columns if out.isatty() else None
+    color = out.isatty() and Console(file=out).color_system is not None
+    out.write(to_terminal(title, subtitle, sections, width=width, color=color))
+
+
+def fitting_columns(table: Table[Any], width: int) -> list[Column[Any]]:
+    """The columns that fit, in order: the least important ones are left out, down to the most important ones."""
+    kept = table.people_columns()
+    widths = {id(column): _column_width(column, table.first_items()) for column in kept}
+    while sum(widths[id(column)] + GAP for column in kept) - GAP > width and len({c.importance for c in kept}) > 1:
+        least = min(column.importance for column in kept)
+        kept.remove(next(column for column in reversed(kept) if column.importance == least))
+    return kept
+
+
+def _all_columns(section: Section) -> Iterator[list[int]]:
+    for table in section.tables:
+        yield [_column_width(column, table.first_items()) for column in table.people_columns()]
+
+
+def _width(widths: Sequence[int]) -> int:
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _column_width(column: Column[Any], items: Sequence[Any]) -> int:
+    return max(map(cell_len, (column.heading, *map(column.show, items))))
+
+
+def _section(section: Section, width: int | None) -> Iterator[tuple[Text, bool]]:
+    """The lines of a section, and whether each is a row of a table."""
+    if section.key != "answer":
+        yield Text(""), False
+        yield Text(printable(section.heading), style="bold underline"), False
+    yield from ((Text(printable(line)), False) for line in section.text)
+    yield from ((Text(printable(f"{name}: {value}")), False) for name, value in section.facts)
+    notes = list(section.notes)
+    for table in section.tables:
+        columns = table.people_columns()
+        shown = columns if width is None else fitting_columns(table, width)
+        yield from ((row, True) for row in _table(table, shown))
+        left_out = [column.heading for column in columns if column not in shown]
+        if left_out:
+            notes.append(f"Columns that do not fit: {', '.join(left_out)}.")
+        notes += [said] if (said := table.left_out()) else []
+    yield from ((Text(printable(note), style="dim"), False) for note in notes)
+
+
+def _table(table: Table[Any], columns: Sequence[Column[Any]]) -> Iterator[Text]:
+    """The heading and one line a row, aligned by what a terminal shows, in which some letters are wide."""
+    items = table.first_items()
+    widths = [_column_width(column, items) for column in columns]
+    yield _joined(
+        [Text(_padded(column.heading, width, column)) for column, width in zip(columns, widths, strict=True)], "dim"
+    )
+    for item in items:
+        row: Tone = table.tone(item) if table.tone else ""
+        parts = []
+        for column, width in zip(columns, widths, strict=True):
+            tone: Tone = column.tone(item) if column.tone else ""
+            style = _STYLES[tone] if tone == "bad" else ""
+            parts.append(Text(_padded(column.show(item), width, column), style=style))
+        yield _joined(parts, _STYLES[row])
+
+
+def _joined(parts: Sequence[Text], style: str) -> Text:
+    joined = Text(" " * GAP, style=style).join(parts)
+    joined.rstrip()
+    return joined
+
+
+def _padded(said: str, width: int, column: Column[Any]) -> str:
+    return " " * (width - cell_len(said)) + said if column.is_number else set_cell_size(said, width)
