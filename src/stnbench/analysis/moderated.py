@@ -1,0 +1,299 @@
+"""Configurations and seeds as a randomised block layout, with variances that borrow strength across configurations.
+
+A run is the effect of its configuration, plus that of its seed, plus noise whose variance is the configuration's own.
+Each variance is drawn towards that of all configurations, as Smyth (2004) does it for genes: variances are taken as
+draws from a scaled inverse chi-squared distribution whose degrees of freedom say how much alike they are. Few seeds
+say little about that number, so that it is no point estimate here: probabilities are averages over a grid of it,
+weighted by its marginal likelihood and a prior.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from stnbench.analysis.scales import HALF_IMAGE, SCALES, LogOdds, Scale
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
+
+PRIOR_FREEDOMS: Final = np.array([2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0])
+"""Log-normal standard deviations of 0.3 and 0.5 are about 7 and 3."""
+
+POOLED_FREEDOM: Final = 1e9
+"""All variances are equal."""
+
+_FREEDOM_FOR_SCALE: Final = 8
+"""With fewer degrees of freedom nothing is said about the scale."""
+
+_FREEDOM_FOR_TREND: Final = 20
+_CONFIGURATIONS_FOR_TREND: Final = 10
+_TREND_LEVEL: Final = 0.01
+_EVEN: Final = -0.3
+"""See ``is_even``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runs:
+    """Scored runs: each a configuration and a seed (numbered from 0 without gaps), images right and images scored."""
+
+    configurations: Places
+    seeds: Places
+    correct: Floats
+    images: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mixture:
+    """Moderated variances for each of some prior degrees of freedom.
+
+    Attributes:
+        weights: (grid,) of the prior degrees of freedom, adding up to 1.
+        freedoms: (grid,) prior degrees of freedom.
+        variances: (grid, configurations) of one run.
+        inverse: (grid, configurations) one over the degrees of freedom of these variances.
+    """
+
+    weights: Floats
+    freedoms: Floats
+    variances: Floats
+    inverse: Floats
+
+    @property
+    def expected(self) -> Floats:
+        """(configurations,) variances of a run, averaged over the grid."""
+        return np.asarray(self.weights @ self.variances)
+
+
+class BlockModel:
+    """The fit of configuration and seed to scored runs, of which there may be any in any number.
+
+    Where the runs fall into parts that share no seed, effects of seeds cannot be told from those of configurations:
+    then they count as noise (``has_blocks`` is False).
+
+    Attributes:
+        scale: on which the layout is fitted.
+        counts: (configurations,) runs.
+        means: (configurations,) mean accuracy, adjusted to all seeds.
+        centres: (configurations,) on the scale, such that the model gives each configuration its mean over its seeds.
+        seeds: (seeds,) their effects on the scale, adding up to 0.
+        freedom: residual degrees of freedom, of all configurations together.
+    """
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self.counts = np.bincount(runs.configurations).astype(np.float64)
+        self._count_of_seeds = int(runs.seeds.max()) + 1
+        self._design()
+        self.scale = self._choose_scale()
+        values, residuals = self._fit(self.scale)
+        self._adjust(values)
+        self.own_freedom: Floats = np.bincount(runs.configurations, weights=1 - self._leverage)
+        self.own_freedom[self.own_freedom < 1e-9] = 0.0
+        self._squares = np.bincount(runs.configurations, weights=residuals**2)
+        self._floor = self._coarseness()
+        self._trend = self._find_trend()
+
+    def _design(self) -> None:
+        """Effects of seeds within configurations: what is left of the seeds' columns without the configurations'."""
+        runs, seeds = self._runs, self._count_of_seeds
+        cells = np.zeros((len(self.counts), seeds))
+        np.add.at(cells, (runs.configurations, runs.seeds), 1.0)
+        self._shares = cells / self.counts[:, None]
+        within = np.diag(cells.sum(axis=0)) - cells.T @ self._shares
+        self._inverse = np.linalg.pinv(within, hermitian=True, rcond=1e-9)
+        rank = int(np.linalg.matrix_rank(within, hermitian=True, tol=1e-9 * max(1.0, float(within.max()))))
+        self.has_blocks = rank == seeds - 1 and seeds > 1
+        columns = np.zeros((len(runs.seeds), seeds))
+        columns[np.arange(len(runs.seeds)), runs.seeds] = 1.0
+        self._columns = (columns - self._shares[runs.configurations]) * self.has_blocks
+        own = ((self._columns @ self._inverse) * self._columns).sum(axis=1)
+        self._leverage = 1 / self.counts[runs.configurations] + own
+        self.freedom = len(runs.seeds) - len(self.counts) - (seeds - 1) * self.has_blocks
+
+    def _fit(self, scale: Scale) -> tuple[Floats, Floats]:
+        runs = self._runs
+        values = scale.of(scale.shares(runs.correct, runs.images))
+        self.seeds = self._inverse @ (self._columns.T @ values)
+        left = values - self.seeds[runs.seeds]
+        centres = np.bincount(runs.configurations, weights=left) / self.counts
+        return values, left - centres[runs.configurations]
+
+    def _choose_scale(self) -> Scale:
+        """That on which runs vary most alike, by profile likelihood (Box and Cox 1964); log-odds where few can tell."""
+        if self.freedom < _FREEDOM_FOR_SCALE:
+            return LogOdds()
+        best, highest = SCALES[0], -np.inf
+        for scale in SCALES:
+            values, residuals = self._fit(scale)
+            total = float((residuals**2).sum())
+            if total <= 1e-18:
+                return SCALES[0]
+            likelihood = -len(values) / 2 * np.log(total) - float(np.log(scale.slope(values)).sum())
+            if likelihood > highest:
+                best, highest = scale, likelihood
+        return best
+
+    def _adjust(self, values: Floats) -> None:
+        """Centres that give each configuration its own mean accuracy on its own seeds, and from them the means."""
+        runs, scale, counts = self._runs, self.scale, self.counts
+        places = runs.configurations
+        shares = scale.shares(runs.correct, runs.images)
+        wanted = np.bincount(places, weights=shares) / counts
+        effects = self.seeds[runs.seeds]
+        centres = np.bincount(places, weights=values - effects) / counts
+        low, high = centres - 1.0, centres + 1.0
+        spread = np.ptp(self.seeds) + 1e-12
+        low, high = low - spread - np.abs(values).max(), high + spread + np.abs(values).max()
+        for _ in range(60 if scale.name != "accuracy" else 0):
+            centres = (low + high) / 2
+            reached = np.bincount(places, weights=scale.share_of(centres[places] + effects)) / counts
+            low, high = np.where(reached < wanted, centres, low), np.where(reached < wanted, high, centres)
+        self.centres = centres
+        slopes = scale.slope(centres[places] + effects)
+        sums = np.bincount(places, weights=slopes)
+        self._inflation = counts * np.bincount(places, weights=slopes**2) / sums**2
+        raw = np.bincount(places, weights=runs.correct / runs.images) / counts
+        own = np.bincount(places, weights=self._plain_share(centres[places] + effects)) / counts
+        whole = self._plain_share(centres[:, None] + self.seeds).mean(axis=1)
+        is_whole = (self._shares > 0).all(axis=1)
+        self.means = np.clip(np.where(is_whole, raw, raw + whole - own), 0.0, 1.0)
+
+    def _plain_share(self, value: Floats) -> Floats:
+        """As the scale has it, without cutting at the ends: means of cut values would be no means."""
+        return value if self.scale.name == "accuracy" else self.scale.share_of(value)
+
+    def _coarseness(self) -> Floats:
+        """(configurations,) the variance of a run on the scale that half an image is."""
+        places = self._runs.configurations
+        images = np.bincount(places, weights=self._runs.images) / self.counts
+        shares = np.clip(self.scale.share_of(self.centres), HALF_IMAGE / images, 1 - HALF_IMAGE / images)
+        return np.asarray((HALF_IMAGE / images / self.scale.slope(self.scale.of(shares))) ** 2)
+
+    def _find_trend(self) -> Floats:
+        """(configurations,) by which factor variances go with the centre, where the data show that they do; else 1."""
+        flat = np.ones(len(self.counts))
+        with_freedom = self.own_freedom > 0
+        if self.freedom < _FREEDOM_FOR_TREND or with_freedom.sum() < _CONFIGURATIONS_FOR_TREND:
+            return flat
+        freedom = self.own_freedom[with_freedom]
+        own = np.maximum(self._squares[with_freedom] / freedom, self._floor[with_freedom])
+        logs = np.log(own) - special.digamma(freedom / 2) + np.log(freedom / 2)
+        weights = 1 / (special.polygamma(1, freedom / 2) + 0.3)
+        centres = self.centres[with_freedom]
+        middle = np.average(centres, weights=weights)
+        squares = float((weights * (centres - middle) ** 2).sum())
+        if squares <= 0:
+            return flat
+        slope = float((weights * (centres - middle) * logs).sum()) / squares
+        left = logs - np.average(logs, weights=weights) - slope * (centres - middle)
+        degrees = len(logs) - 2
+        error = np.sqrt(float((weights * left**2).sum()) / degrees / squares)
+        if error <= 0 or 2 * special.stdtr(degrees, -abs(slope) / error) > _TREND_LEVEL:
+            return flat
+        inside = np.clip(self.centres, centres.min(), centres.max())
+        return np.asarray(np.exp(slope * (inside - middle)))
+
+    @property
+    def is_even(self) -> bool:
+        """Whether the variances scatter clearly less than draws of unequal ones would.
+
+        Their logarithms have a variance that is known where all are equal (trigamma); theirs is below 0.7 of it.
+        """
+        freedom = self.own_freedom[self.own_freedom > 0]
+        if len(freedom) <= 3:
+            return True
+        logs = np.log(self._scaled()[self.own_freedom > 0]) - special.digamma(freedom / 2) + np.log(freedom / 2)
+        expected = float(special.polygamma(1, freedom / 2).mean())
+        return float(logs.var(ddof=1)) <= (1 + _EVEN) * expected
+
+    def _scaled(self) -> Floats:
+        """(configurations,) own variances over the trend, those of coarse scores raised to what half an image is."""
+        own = self._squares / np.maximum(self.own_freedom, 1e-9)
+        known = self.own_freedom > 0
+        usual = float(self._squares.sum()) / max(self.freedom, 1)
+        own = np.maximum(own, np.maximum(1e-6 * usual, self._floor))
+        return np.asarray(np.where(known, own / self._trend, 1.0))
+
+    def moderated(self, *, pooled_where_even: bool = False) -> Mixture:
+        """Variances of a run, for each of the prior degrees of freedom.
+
+        Args:
+            pooled_where_even: take variances as equal where ``is_even``, which tells more; else never as exactly equal,
+                because among the pairs with a best that was picked those of large variance are over-represented.
+        """
+        known = self.own_freedom > 0
+        if pooled_where_even and self.is_even:
+            freedoms, prior = np.array([POOLED_FREEDOM]), np.ones(1)
+        else:
+            tilt = max(0.0, (len(self.counts) - 10) / 20)
+            freedoms, prior = PRIOR_FREEDOMS, PRIOR_FREEDOMS**-tilt
+            prior[0] *= 0.7 if len(self.counts) > 25 else 0.0
+        own, freedom = self._scaled()[known], self.own_freedom[known]
+        usual, information, likelihoods = _marginal(own, freedom, freedoms)
+        logs = likelihoods + np.log(np.maximum(prior, 1e-300))
+        weights = np.exp(logs - logs.max())
+        weights /= weights.sum()
+        prior_freedom, level = freedoms[:, None], usual[:, None]
+        whole = self.own_freedom
+        variances = (prior_freedom * level + whole * self._scaled()) / (prior_freedom + whole)
+        kept = prior_freedom / (prior_freedom + whole)
+        inverse = 1 / (prior_freedom + whole) + kept**2 / (2 * information[:, None])
+        return Mixture(
+            weights=weights,
+            freedoms=freedoms,
+            variances=np.maximum(variances * self._trend, self._floor),
+            inverse=np.clip(inverse, 1 / max(self.freedom, 1), 1.0),
+        )
+
+    def of_means(self, variances: Floats) -> Floats:
+        """Variances of centres (..., configurations) from those of a run; common effects of seeds left out."""
+        return variances * self._inflation / self.counts
+
+    def seeds_part(self, first: Places, second: Places, variances: Floats) -> Floats:
+        """What unequal seeds add to the variance of differences of centres (pairs,), from variances of a run."""
+        apart = self._shares[first] - self._shares[second]
+        if not self.has_blocks or not np.abs(apart).max(initial=0.0) > 1e-12:
+            return np.zeros(len(first))
+        mapped = self._columns @ self._inverse
+        covariance = (mapped * variances[self._runs.configurations][:, None]).T @ mapped
+        return np.asarray(((apart @ covariance) * apart).sum(axis=1))
+
+    def common_seeds(self, first: int, second: int) -> int:
+        """How many seeds both configurations have."""
+        return int(((self._shares[first] > 0) & (self._shares[second] > 0)).sum())
+
+    def means_at(self, centres: Floats) -> Floats:
+        """The mean accuracy over all seeds that goes with centres of any shape."""
+        return np.asarray(self.scale.share_of(centres[..., None] + self.seeds).mean(axis=-1))
+
+    def slopes(self) -> Floats:
+        """(configurations,) by how much the mean accuracy changes with the centre."""
+        return np.asarray(self.scale.slope(self.centres[:, None] + self.seeds).mean(axis=-1))
+
+    @property
+    def seeds_variance(self) -> float:
+        """The variance of the estimated effects of seeds; 0 where they are not told from noise."""
+        return float(self.seeds.var(ddof=1)) if self.has_blocks else 0.0
+
+
+def _marginal(own: Floats, freedom: Floats, prior: Floats) -> tuple[Floats, Floats, Floats]:
+    """For each prior degrees of freedom: the usual variance, the information about its logarithm, log likelihood.
+
+    The likelihood is that of variances over the usual one as draws of F, integrated over the usual one (Laplace).
+    """
+    freedoms, owns, priors = freedom[None], own[None], prior[:, None]
+    low = np.full(len(prior), np.log(own.min()) - 3)
+    high = np.full(len(prior), np.log(own.max()) + 3)
+    for _ in range(40):
+        middle = (low + high) / 2
+        ratio = freedoms * owns / (priors * np.exp(middle)[:, None])
+        is_above = ((freedoms + priors) * ratio / (1 + ratio)).sum(axis=1) > freedom.sum()
+        low, high = np.where(is_above, middle, low), np.where(is_above, high, middle)
+    ratio = freedoms * owns / (priors * np.exp(middle)[:, None])
+    information = np.maximum(((freedoms + priors) / 2 * ratio / (1 + ratio) ** 2).sum(axis=1), 1e-9)
+    terms = freedoms / 2 * np.log(ratio) - (freedoms + priors) / 2 * np.log1p(ratio)
+    likelihood = (terms - special.betaln(freedoms / 2, priors / 2)).sum(axis=1)
+    return np.exp(middle), information, likelihood + np.log(2 * np.pi / information) / 2
