@@ -74,17 +74,8 @@ def compare(frame: pd.DataFrame, baseline: str | None = None, margin: float = DE
 
 def _read(frame: pd.DataFrame) -> dict[str, list[ScoredRun]]:
     """The runs of a frame, by task."""
-    missing = [name for name in NEEDED if name not in frame.columns]
-    if missing:
-        raise SpecError(
-            f"the results have no column {', '.join(missing)}", remedy=f"give the columns {', '.join(NEEDED)}"
-        )
-    if not len(frame):
-        raise SpecError("the results have no rows", remedy="give one row a run")
+    _check_columns(frame)
     keys = [name for name in ("task", "configuration", "seed") if name in frame.columns]
-    for name in keys:
-        if frame[name].isna().any():
-            raise SpecError(f"the column {name} has missing values", remedy="name every run's")
     table = frame.reset_index(drop=True)
     if "track" in frame.columns:
         twice = table.duplicated([*keys, "track"])
@@ -102,9 +93,22 @@ def _read(frame: pd.DataFrame) -> dict[str, list[ScoredRun]]:
     return found
 
 
+def _check_columns(frame: pd.DataFrame) -> None:
+    missing = [name for name in NEEDED if name not in frame.columns]
+    if missing:
+        raise SpecError(
+            f"the results have no column {', '.join(missing)}", remedy=f"give the columns {', '.join(NEEDED)}"
+        )
+    if not len(frame):
+        raise SpecError("the results have no rows", remedy="give one row a run")
+    for name in ("task", "configuration", "seed"):
+        if name in frame.columns and frame[name].isna().any():
+            raise SpecError(f"the column {name} has missing values", remedy="name every run's")
+
+
 def _named(table: pd.DataFrame, keys: list[str], which: "pd.Series[bool]") -> str:
     row = table[which].iloc[0]
-    return ", ".join(f"{name} {row[name]!r}" for name in keys)
+    return ", ".join(f"{name} '{row[name]}'" for name in keys)
 
 
 def _run(row: dict[Hashable, Any]) -> ScoredRun:

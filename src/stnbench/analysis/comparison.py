@@ -99,6 +99,7 @@ def compare_configurations(
     comparison = fitted.compare(margin, baselines or {}, equal_parameter_baselines or {}, all_pairs=all_pairs)
     decisions = tuple(replace(item, failures=failures[item.configuration]) for item in comparison.decisions)
     missing = tuple(_without_mean(name, failures[name]) for name in names if name not in fitted.place)
+    provisional = provisional and (fitted.model.has_blocks or is_provisional or len(seeds) == 1)
     found = replace(
         comparison, decisions=(*decisions, *missing), seeds=seeds, is_provisional=provisional, notes=comparison.notes
     )
@@ -218,7 +219,8 @@ class Fitted:
             )
         )
         images = [float(run.images) for run in runs]
-        self._images: Floats = np.bincount([self.place[run.configuration] for run in runs], weights=images)
+        places_of_runs = [self.place[run.configuration] for run in runs]
+        self._images = np.bincount(places_of_runs, weights=images).astype(np.float64)
         self.has_variance = self.model.freedom > 0
         self._picked = self.model.moderated() if self.has_variance else None
         self._fixed = self.model.moderated(pooled_where_even=True) if self.has_variance else None
@@ -271,6 +273,8 @@ class Fitted:
         )
 
     def _notes(self) -> list[str]:
+        if len(self.names) == 1:
+            return []
         if not self.has_variance:
             single = len(self._seeds) == 1
             return [
@@ -599,4 +603,4 @@ def _two_t_half(first: float, first_freedom: float, second: Floats, second_freed
         outside = outside + special.stdtr(first_freedom, (-places - middle[:, None]) / first)
         is_short = (outside * weights / 2).sum(axis=1) > LEVEL
         low, high = np.where(is_short, middle, low), np.where(is_short, high, middle)
-    return high
+    return np.asarray(high)

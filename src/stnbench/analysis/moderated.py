@@ -90,7 +90,7 @@ class BlockModel:
         self.scale = self._choose_scale()
         values, residuals = self._fit(self.scale)
         self._adjust(values)
-        self.own_freedom: Floats = np.bincount(runs.configurations, weights=1 - self._leverage)
+        self.own_freedom = np.bincount(runs.configurations, weights=1 - self._leverage).astype(np.float64)
         self.own_freedom[self.own_freedom < 1e-9] = 0.0
         self._squares = np.bincount(runs.configurations, weights=residuals**2)
         self._floor = self._coarseness()

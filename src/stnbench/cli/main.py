@@ -31,6 +31,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "sweep": Command("stnbench.cli.sweep", "run every trial of a sweep that is not complete, print its leaderboard"),
     "train": Command("stnbench.cli.train", "train one trial"),
     "report": Command("stnbench.cli.report", "write leaderboards and pages from the store"),
+    "compare": Command("stnbench.cli.compare", "make a leaderboard of any results, from a CSV file"),
     "status": Command("stnbench.cli.status", "show states, progress and failures"),
     "show": Command("stnbench.cli.show", "draw what the transformers of a trial do"),
     "evaluate": Command("stnbench.cli.evaluate", "score a stored network on a split"),
