@@ -11,7 +11,7 @@ from stnbench.spec.network import LecunSpec, ModernSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.training.device import DeviceSpec, prepare_device
-from stnbench.training.loop import TrainingRun
+from stnbench.training.step import TrainingRun
 from stnbench.trials.data import DataSource, TrainingData, open_training_data
 from stnbench.trials.run import _prepare
 

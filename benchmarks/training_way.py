@@ -27,7 +27,8 @@ from stnbench.data.preprocessing.preprocess import GlobalStatistics
 from stnbench.data.resident import epoch_order
 from stnbench.spec.network import LecunSpec
 from stnbench.training.checkpoint import Progress
-from stnbench.training.loop import Hooks, TrainingRun, _step, train
+from stnbench.training.loop import Hooks, train
+from stnbench.training.step import StaticStep, TrainingRun
 
 SIDE = 48
 LOADER_WORKERS = 2
@@ -39,7 +40,12 @@ Repeat = Callable[[], dict[str, float]]
 def stnbench_way(case: Case, threads: int) -> tuple[dict[str, object], Repeat]:
     """The trainer of stnbench, with what its work is and where its time goes."""
     run = _open_short_run(case, threads)
-    losses = [float(_step(run, batch, None)) for batch in _batches(run)[:2]]
+    step = StaticStep(run)
+    step.begin_epoch(0, 0)
+    run.model.network.train()
+    for _ in range(2):
+        step.take()
+    losses = step.losses.tolist()
     repeat = _epochs(run)
     repeat()
     return {"losses": losses, **_work(case), "profile": _profile(repeat)}, repeat

@@ -1,14 +1,12 @@
 """How large the gradients of the localisation networks are, against those of the classifier."""
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
-from torch.optim import Optimizer
 
 from stnbench.models.classifiers import StnClassifier
 from stnbench.models.learners import Key, localization_networks
@@ -30,17 +28,12 @@ class GradientMeter:
         self._localization = {key: _MeanSquare(found.parameters()) for key, found in networks.items()}
         self._steps = 0
 
-    @contextmanager
-    def watching(self, optimizer: Optimizer) -> Iterator[None]:
-        """Look at the gradients just before steps of the optimiser, which may change them."""
-        if not self._localization:
-            yield
-            return
-        handle = optimizer.register_step_pre_hook(lambda *_: self._look())
-        try:
-            yield
-        finally:
-            handle.remove()
+    def look(self) -> None:
+        """Look at the gradients that the last step left; steps of torch's SGD do not change them."""
+        if self._localization and self._steps % EVERY_STEPS == 0:
+            for meter in (self._classifier, *self._localization.values()):
+                meter.add()
+        self._steps += 1
 
     def ratios(self) -> dict[Key, float | None]:
         """By transformer: its localisation network's gradient over the classifier's.
@@ -49,12 +42,6 @@ class GradientMeter:
         """
         classifier = self._classifier.root()
         return {key: _ratio(own.root(), classifier) for key, own in self._localization.items()}
-
-    def _look(self) -> None:
-        if self._steps % EVERY_STEPS == 0:
-            for meter in (self._classifier, *self._localization.values()):
-                meter.add()
-        self._steps += 1
 
 
 class _MeanSquare:

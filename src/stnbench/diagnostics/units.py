@@ -23,7 +23,7 @@ class UnitWatch:
     """
 
     def __init__(self, model: Model) -> None:
-        self._networks = {} if model.compute.compiles else localization_networks(model.network)
+        self._networks = {} if model.compute.compile else localization_networks(model.network)
         self._on: dict[Key, Tensor] = {}
 
     @contextmanager

@@ -21,19 +21,18 @@ def compile_network(network: StnClassifier, compute: ComputeOptions, device: tor
     not notice once it is compiled. Weights and their names stay as they are. torch raises where it cannot compile
     (without a C++ compiler, say); nothing falls back.
 
-    Raises: EngineError where CUDA graphs are asked for and the device is no GPU.
+    Raises: EngineError where CUDA graphs are asked for, of which training makes use, and the device is no GPU.
     """
     if compute.cuda_graphs and device.type != "cuda":
         raise EngineError(
             f"CUDA graphs are asked for, and the device is {device}",
             remedy="take cuda_graphs out of STNBENCH_COMPUTE, or run on a GPU",
         )
-    if compute.compiles:
+    if compute.compile:
         # Beyond its limit of compilations torch would run a part as it is, and say so in a log alone.
         torch._dynamo.config.fail_on_recompile_limit_hit = True  # noqa: SLF001 - where torch documents it
-        mode = "reduce-overhead" if compute.cuda_graphs else None
         for part in compiled_parts(network):
-            cast("Any", part).forward = torch.compile(part.forward, backend=BACKEND, mode=mode)
+            cast("Any", part).forward = torch.compile(part.forward, backend=BACKEND)
 
 
 def compiled_parts(network: StnClassifier) -> list[nn.Module]:

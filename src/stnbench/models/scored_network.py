@@ -55,15 +55,13 @@ class Model:
 
     def explain_prepared(self, images: Tensor, boxes: Tensor) -> Explained:
         """As ``explain``, of images (batch, channels, height, width) that have been preprocessed."""
-        if self.compute.cuda_graphs:
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call] # torch leaves it untyped
         images = images.contiguous(memory_format=memory_format(images.device, self.compute))
         with self._autocast(images.device):
             explained = self.network.explain(images, boxes)
-        return explained if self.precision == "float32" else replace(explained, logits=explained.logits.float())
+        return replace(explained, logits=explained.logits.float()) if self.precision == "bfloat16" else explained
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        return nullcontext() if self.precision == "float32" else torch.autocast(device.type, torch.bfloat16)
+        return torch.autocast(device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
 
 
 def build_model(

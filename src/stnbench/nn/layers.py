@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from stnbench.core.errors import ShapeError, SpecError
@@ -116,7 +116,8 @@ class ChannelDropout(nn.Module):
     """While training, every channel of every image becomes zero with a probability, and the others grow to match.
 
     Tompson et al. 2015; on maps of 1 x 1 pixels it is the dropout of Srivastava et al. 2014. What is dropped comes from
-    a generator of its own on the CPU, so that every device drops the same; ``seed_dropout`` sets it.
+    a generator of its own on the CPU, so that every device drops the same; ``seed_dropout`` sets it. Training draws it
+    for many steps at once and serves it step by step; a layer that is served nothing draws as it goes, the same.
 
     Args:
         share: the probability, at least 0 and below 1.
@@ -126,6 +127,17 @@ class ChannelDropout(nn.Module):
         super().__init__()
         self.share = share
         self.generator = torch.Generator(_CPU).manual_seed(0)
+        self._served: Tensor | None = None
+        self._used = 0
+
+    def draw(self, numbers: int) -> Bool[Tensor, " numbers"]:
+        """What is kept of the next so many channels of images, on the CPU."""
+        drawn = torch.rand(numbers, generator=self.generator, dtype=torch.float32, device=_CPU)
+        return drawn >= self.share
+
+    def serve(self, kept: Bool[Tensor, " numbers"] | None) -> None:
+        """Let the next channels of images be kept as said, in order, on the device of the maps; None: as drawn."""
+        self._served, self._used = kept, 0
 
     def forward(
         self, maps: Float[Tensor, "batch channels height width"]
@@ -133,9 +145,14 @@ class ChannelDropout(nn.Module):
         """The maps with channels dropped while training, the maps themselves otherwise."""
         if not self.training:
             return maps
-        drawn = torch.rand(maps.shape[:2], generator=self.generator, dtype=torch.float32, device=_CPU)
-        factor = (drawn >= self.share).to(torch.float32) / (1 - self.share)
-        return maps * factor.to(maps.device, maps.dtype)[:, :, None, None]
+        numbers = maps.shape[0] * maps.shape[1]
+        if self._served is None:
+            kept = self.draw(numbers).to(maps.device)
+        else:
+            kept = self._served[self._used : self._used + numbers]
+            self._used += numbers
+        factor = kept.view(maps.shape[:2]).to(torch.float32) / (1 - self.share)
+        return maps * factor.to(maps.dtype)[:, :, None, None]
 
     def extra_repr(self) -> str:
         """What torch prints about it."""
@@ -147,9 +164,13 @@ def seed_dropout(network: nn.Module, seed: int) -> None:
 
     Called with a seed of the epoch, an epoch drops the same whether or not the run was interrupted before it.
     """
-    layers = [layer for layer in network.modules() if isinstance(layer, ChannelDropout)]
-    for index, layer in enumerate(layers):
+    for index, layer in enumerate(dropout_layers(network)):
         layer.generator.manual_seed(derive_seed(seed, "dropout", index))
+
+
+def dropout_layers(network: nn.Module) -> list[ChannelDropout]:
+    """The dropout layers of a network, in its order."""
+    return [layer for layer in network.modules() if isinstance(layer, ChannelDropout)]
 
 
 def _band(kernel: Sequence[float], size: int) -> Float[Tensor, "size size"]:

@@ -1,6 +1,7 @@
 """Geometry and statistics keep full precision, whatever precision the network around them runs in."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -14,6 +15,17 @@ def full_precision(kind_of_device: str) -> AbstractContextManager[object]:
     if kind_of_device in _WITHOUT_AUTOCAST or not torch.is_autocast_enabled(kind_of_device):
         return nullcontext()
     return torch.autocast(kind_of_device, enabled=False)
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """A block whose convolutions are float32 on a GPU that rounds those of the network to TF32."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -101,6 +101,8 @@ class SpatialTransformer(nn.Module):
         (torch.Size([2, 3, 48, 48]), torch.Size([2, 2, 3]))
     """
 
+    place_of_work: Tensor
+
     def __init__(
         self,
         family: str | TransformerSpec = "affine",
@@ -122,6 +124,14 @@ class SpatialTransformer(nn.Module):
             self.localization = build_localization(_locnet_spec(locnet), looked_at, identity=identity)
         if draw:
             self.initialize()
+        self.register_buffer("place_of_work", torch.empty(0), persistent=False)
+        self.transformation.prepare(self.place_of_work.device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SpatialTransformer":  # noqa: FBT001, FBT002 - torch's
+        """As torch's, which brings a module to a device; the transformation's constants follow."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self.transformation.prepare(self.place_of_work.device)
+        return self
 
     def forward(
         self,

@@ -26,8 +26,8 @@ class ComputeOptions:
         compile: the convolution stages, the hidden layers and the localisation networks run as torch.compile makes
             them; geometry and sampling do not, and stay in float32. It is for GPUs: on a CPU, oneDNN's kernels are
             quicker as they are (``modern`` trained 590 images a second, and 470 compiled).
-        cuda_graphs: the same, and a GPU replays each part's kernels as one graph: for small networks, whose kernels
-            are shorter than the time it takes to start them. An error without a GPU.
+        cuda_graphs: a GPU replays each training step as one graph of kernels, captured once a trial without a compiler:
+            for small networks, whose kernels are shorter than the time it takes to start them. An error without a GPU.
     """
 
     channels_last: bool = False
@@ -50,8 +50,3 @@ class ComputeOptions:
     def __str__(self) -> str:
         """As in the variable, always in the same order."""
         return ",".join(option.name for option in fields(self) if getattr(self, option.name))
-
-    @property
-    def compiles(self) -> bool:
-        """Whether torch.compile is needed."""
-        return self.compile or self.cuda_graphs

@@ -162,7 +162,8 @@ class Environment(Strict):
     """What a result was made with; recorded beside it and never part of its identity.
 
     ``micro_batches`` is in how many parts each batch was computed, above 1 where memory was short.
-    ``compute`` names the options of ``spec/compute.py`` that were on.
+    ``compute`` names the options of ``spec/compute.py`` that were on, ``driver`` is the version of a GPU's driver, and
+    ``numerics`` says what rounded products and whether the same run would give the same bits; empty in older results.
     """
 
     commit: str
@@ -176,6 +177,8 @@ class Environment(Strict):
     dataset_digest: str
     micro_batches: int = 1
     compute: str = ""
+    driver: str = ""
+    numerics: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

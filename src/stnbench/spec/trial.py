@@ -74,7 +74,8 @@ class OneCycleScheduleSpec(Strict):
 ScheduleSpec = Annotated[ConstantScheduleSpec | OneCycleScheduleSpec, Discriminator("kind")]
 
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""In how many bits products are computed: 24, 11 in convolutions on a GPU that has them, 8 in all layers."""
 
 DropLast = Literal["incomplete", "always"]
 """When the last batch of an epoch is dropped: where it is not full, or even when it is, as in the code of 2015."""
@@ -93,8 +94,10 @@ class TrainingSpec(Strict):
     ``drop_last`` says when the last batch of an epoch is dropped. ``always`` takes 399 steps of 20,000 images in
     batches of 50, and makes no difference where ``train_images`` is no multiple of ``batch_size``.
 
-    ``precision`` is that of convolutions and matrix products; the weights themselves stay float32 (autocast). Geometry,
-    sampling, local normalisation and the loss are float32 whatever it is.
+    ``precision`` is that of products; weights, geometry, sampling, local normalisation and the loss are float32 in any
+    case. ``tf32`` lets a GPU round the factors of convolutions to 11 bits, which are nearly all products of a network;
+    a device without TF32 (a CPU, a GPU before NVIDIA's Ampere) computes such a trial in float32, and its environment
+    says so. ``bfloat16`` computes convolutions and hidden layers in bfloat16 (autocast).
     """
 
     epochs: int = 10

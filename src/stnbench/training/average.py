@@ -20,13 +20,22 @@ class WeightAverage:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._network = network
         self._decay = decay
+        self._weights = [tensor.detach() for tensor in _averaged(network).values()]
         self._averages = {name: tensor.detach().clone() for name, tensor in _averaged(network).items()}
 
-    def update(self, step: int) -> None:
-        """Take in the weights after a step, counted from 1."""
-        share = 1 - min(self._decay, (1 + step) / (10 + step))
-        current = [tensor.detach() for tensor in _averaged(self._network).values()]
-        torch._foreach_lerp_(list(self._averages.values()), current, share)
+    def share(self, step: int) -> float:
+        """How much of the average the weights become after a step, counted from 1."""
+        return 1 - min(self._decay, (1 + step) / (10 + step))
+
+    def update(self, share: float | Tensor) -> None:
+        """Take in the weights, in a share that is a number or lies on their device, of one element."""
+        averages = list(self._averages.values())
+        if not isinstance(share, Tensor):
+            torch._foreach_lerp_(averages, self._weights, share)
+            return
+        differences = torch._foreach_sub(self._weights, averages)  # noqa: SLF001 - as those with an underscore behind
+        torch._foreach_mul_(differences, share.reshape(()))
+        torch._foreach_add_(averages, differences)
 
     def state(self) -> dict[str, Tensor]:
         """The averages by name, for a checkpoint."""

@@ -10,7 +10,7 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import SGD
 
 from stnbench.core.errors import CheckpointError, SpecError
 from stnbench.core.files import write_atomic
@@ -18,6 +18,7 @@ from stnbench.data.preprocessing.preprocess import GlobalStatistics
 from stnbench.spec.codec import from_json, to_json
 from stnbench.spec.result import EpochRecord
 from stnbench.training.average import WeightAverage
+from stnbench.training.optim import load_optimizer_state
 
 _FORMAT: Final = 2
 """Raised when the keys of the file change."""
@@ -58,7 +59,7 @@ class Checkpoint:
         statistics: of the images it was trained on, needed to score other images.
         progress: the epochs so far.
         network: weights by name.
-        optimizer: the optimiser's state, as torch writes it.
+        optimizer: the optimiser's state, as ``optim.optimizer_state`` gives it.
         average: the weights' averages by name, which are scored in their place; empty where there are none.
     """
 
@@ -70,14 +71,14 @@ class Checkpoint:
     optimizer: dict[str, Any]
     average: dict[str, Tensor] = field(default_factory=dict)
 
-    def restore(self, network: nn.Module, optimizer: Optimizer, average: WeightAverage | None) -> None:
+    def restore(self, network: nn.Module, optimizer: SGD, average: WeightAverage | None) -> None:
         """Put the state of training into its parts, on their devices, so that it can go on.
 
         Raises: CheckpointError where they do not fit.
         """
         with self._fitting():
             network.load_state_dict(self.network)
-            optimizer.load_state_dict(self.optimizer)
+            load_optimizer_state(optimizer, self.optimizer)
             if average is not None:
                 average.load(self.average)
 

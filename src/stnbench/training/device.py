@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from stnbench.core.errors import DeviceError, SpecError
+from stnbench.spec.trial import Precision
 
 MIB = 1 << 20
 
@@ -60,14 +61,14 @@ class DeviceSpec:
         return torch.device(str(self))
 
 
-def prepare_device(device: DeviceSpec) -> torch.device:
-    """Set this process up for repeatable work on the device, and return it.
+def prepare_device(device: DeviceSpec, precision: Precision = "float32") -> torch.device:
+    """Set this process up for repeatable work on the device in a precision, and return it.
 
     Sets the thread budget, keeps freed memory for the next step (on a CPU), flushes denormal numbers to zero (a CPU
-    computes slowly with them) and asks for deterministic algorithms. ``grid_sample`` has no deterministic backward on
-    CUDA; its atomic additions are in the gradient of its *input* alone, so a transformer on the image itself is
-    repeatable and one on feature maps is not (pytorch#68959). That operator is let through; any other without a
-    deterministic algorithm gives a warning.
+    computes slowly with them) and asks for deterministic algorithms. The sampler has no deterministic backward on CUDA;
+    its atomic additions are in the gradient of its *input* alone, so a transformer on the image itself is repeatable
+    and one on feature maps is not (pytorch#68959). That operator is let through, and so is the counting of levels,
+    whose sums of whole numbers are exact; any other without a deterministic algorithm gives a warning.
     Call it before the first tensor is computed: a pool of threads keeps the settings it started with.
 
     Raises: DeviceError where the GPU is not there.
@@ -77,7 +78,7 @@ def prepare_device(device: DeviceSpec) -> torch.device:
     torch.use_deterministic_algorithms(mode=True, warn_only=device.kind == "cuda")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # missing in torch's stubs
     if device.kind == "cuda":
-        _prepare_cuda(device)
+        _prepare_cuda(device, precision)
     else:
         _keep_freed_memory()
     return device.torch
@@ -98,7 +99,7 @@ def _keep_freed_memory() -> None:
         library.mallopt(_M_TRIM_THRESHOLD, -1)
 
 
-def _prepare_cuda(device: DeviceSpec) -> None:
+def _prepare_cuda(device: DeviceSpec, precision: Precision) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first handle of cuBLAS is made
     count = torch.cuda.device_count()
     if device.index >= count:
@@ -106,9 +107,20 @@ def _prepare_cuda(device: DeviceSpec) -> None:
     torch.cuda.init()  # type: ignore[no-untyped-call] # torch leaves it untyped
     torch.cuda.set_device(device.index)
     torch.backends.cudnn.benchmark = False  # its choice of algorithm depends on timing
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    warnings.filterwarnings("ignore", message="grid_sampler_2d_backward_cuda does not have a deterministic")
+    torch.backends.cuda.matmul.allow_tf32 = False  # geometry and local normalisation are among them
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    for operator in ("grid_sampler_2d_backward_cuda", "scatter_add_cuda_kernel"):
+        warnings.filterwarnings("ignore", message=f"{operator} does not have a deterministic")
+
+
+def numerics(device: DeviceSpec, precision: Precision) -> str:
+    """How this process computes, in words, for the record: what rounds products, and whether runs repeat."""
+    repeats = "deterministic" if torch.are_deterministic_algorithms_enabled() else "not deterministic"
+    if precision == "bfloat16":
+        return f"bfloat16, {repeats}"
+    has_tf32 = device.kind == "cuda" and torch.cuda.get_device_capability(device.index) >= (8, 0)
+    is_rounded = has_tf32 and torch.backends.cudnn.allow_tf32
+    return f"{'tf32 convolutions' if is_rounded else 'float32'}, {repeats}"
 
 
 def synchronize(device: torch.device) -> None:
@@ -139,6 +151,14 @@ def device_name(device: DeviceSpec) -> str:
     if listing.is_file() and (found := re.search(r"^model name\s*:\s*(.+)$", listing.read_text(), re.MULTILINE)):
         return found[1].strip()
     return platform.processor() or platform.machine()
+
+
+def gpu_driver() -> str:
+    """The version of the NVIDIA driver that this process uses; empty where the system does not say."""
+    module = Path("/proc/driver/nvidia/version")
+    if module.is_file() and (found := re.search(r"\b(\d{3}\.\d+(?:\.\d+)?)\b", module.read_text())):
+        return found[1]
+    return ""
 
 
 class MemoryMeter:

@@ -12,7 +12,8 @@ import torch
 import stnbench
 from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.result import Environment
-from stnbench.training.device import DeviceSpec, device_name
+from stnbench.spec.trial import Precision
+from stnbench.training.device import DeviceSpec, device_name, gpu_driver, numerics
 
 GIT_TIMEOUT_S = 10
 LIBRARIES = ("numpy", "stnbench", "torch", "torchvision")
@@ -29,7 +30,9 @@ class CodeVersion:
     dirty: bool
 
 
-def describe_environment(device: DeviceSpec, *, dataset_digest: str, parts: int = 1) -> Environment:
+def describe_environment(
+    device: DeviceSpec, *, dataset_digest: str, parts: int = 1, precision: Precision = "float32"
+) -> Environment:
     """The environment of this process, as recorded beside a result; ``parts`` are the micro-batches of a batch."""
     code = code_version(Path(stnbench.__file__).parent)
     return Environment(
@@ -44,6 +47,8 @@ def describe_environment(device: DeviceSpec, *, dataset_digest: str, parts: int 
         dataset_digest=dataset_digest,
         micro_batches=parts,
         compute=str(ComputeOptions.from_environment()),
+        driver=gpu_driver() if device.kind == "cuda" else "",
+        numerics=numerics(device, precision),
     )
 
 

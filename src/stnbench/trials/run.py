@@ -19,8 +19,9 @@ from stnbench.training.average import WeightAverage
 from stnbench.training.checkpoint import Checkpoint, Progress, read_checkpoint, write_checkpoint
 from stnbench.training.device import DeviceSpec, MemoryMeter, prepare_device
 from stnbench.training.evaluate import Evaluation, evaluate
-from stnbench.training.loop import Hooks, TrainingRun, train
-from stnbench.training.optim import build_optimizer
+from stnbench.training.loop import Hooks, train
+from stnbench.training.optim import build_optimizer, optimizer_state
+from stnbench.training.step import TrainingRun
 from stnbench.trials.data import (
     DataSource,
     TrainingData,
@@ -74,7 +75,9 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     full; torch.OutOfMemoryError. ``failures.classify`` says which failure each is.
     """
     where = DeviceSpec.parse(device, threads=threads)
-    source = DataSource(dataset=spec.dataset, root=data_root, workers=threads, device=prepare_device(where))
+    source = DataSource(
+        dataset=spec.dataset, root=data_root, workers=threads, device=prepare_device(where, spec.training.precision)
+    )
     memory = MemoryMeter(source.device)
     write_spec(writable_folder(folder, "an attempt", remedy="set STNBENCH_RUNS to a folder that can be written"), spec)
     data = open_training_data(source, spec.split, spec.preprocess.contrast)
@@ -101,7 +104,9 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
         validation=replace(outcome.validation.score("validation"), scored=data.validation_images()),
         test=None if test is None else replace(test.evaluation.score("test"), scored=test.scored),
         cost=measure_cost(spec, classes=data.classes),
-        environment=describe_environment(where, dataset_digest=_digests(data.images, test), parts=micro_batches),
+        environment=describe_environment(
+            where, dataset_digest=_digests(data.images, test), parts=micro_batches, precision=spec.training.precision
+        ),
         train_duration_s=sum(record.train_duration_s for record in outcome.progress.records),
         peak_memory_mib=memory.peak_mib,
     )
@@ -171,7 +176,7 @@ def _snapshot(run: TrainingRun, data: TrainingData, progress: Progress) -> Check
         statistics=data.statistics,
         progress=progress,
         network=run.model.network.state_dict(),
-        optimizer=run.optimizer.state_dict(),
+        optimizer=optimizer_state(run.optimizer),
         average={} if run.average is None else run.average.state(),
     )
 

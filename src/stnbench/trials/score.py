@@ -55,7 +55,7 @@ def rescore_trial(
     spec = load_spec(folder)
     checkpoint = read_checkpoint(AttemptLayout(folder).checkpoint, trial_id=spec.trained_as.trial_id)
     spec = spec if views is None else replace(spec, views=views)
-    target = prepare_device(DeviceSpec.parse(device, threads=threads))
+    target = prepare_device(DeviceSpec.parse(device, threads=threads), spec.training.precision)
     source = DataSource(dataset=dataset or spec.dataset, root=data_root, workers=threads, device=target)
     _require_same_size(spec, source.dataset)
     images, rows, scored = _open_split(spec, split, source)

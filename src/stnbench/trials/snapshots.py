@@ -20,7 +20,7 @@ from stnbench.core.files import write_atomic
 from stnbench.core.paths import AttemptLayout
 from stnbench.core.seeds import derive_seed
 from stnbench.diagnostics.sampled import LATTICE_SIDE, lattice, look, sampled_regions, zero_colour
-from stnbench.training.loop import TrainingRun
+from stnbench.training.step import TrainingRun
 from stnbench.trials.snapshot_file import load_arrays
 
 PROBES: Final = 8

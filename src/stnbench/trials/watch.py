@@ -109,7 +109,7 @@ def open_network(folder: Path, setup: WatchSetup) -> TrainedNetwork:
     spec = load_spec(folder)
     _require_transformer(spec)
     checkpoint = read_checkpoint(AttemptLayout(folder).checkpoint, trial_id=spec.trained_as.trial_id)
-    device = prepare_device(DeviceSpec.parse(setup.device, threads=setup.threads))
+    device = prepare_device(DeviceSpec.parse(setup.device, threads=setup.threads), spec.training.precision)
     source = DataSource(dataset=spec.dataset, root=setup.data_root, workers=setup.threads, device=device)
     data = open_training_data(source, spec.split, spec.preprocess.contrast)
     model = restore_model(spec, checkpoint, device)

@@ -33,19 +33,13 @@ def test_an_unknown_option_is_refused() -> None:
         ComputeOptions.from_environment({"STNBENCH_COMPUTE": "cudagraph"})
 
 
-def test_cuda_graphs_are_made_of_compiled_parts() -> None:
-    """The option needs torch.compile, whether or not that is asked for by itself."""
-    assert ComputeOptions(cuda_graphs=True).compiles
-    assert ComputeOptions(compile=True).compiles
-    assert not ComputeOptions(channels_last=True).compiles
-
-
 def test_the_precision_is_part_of_a_trial_and_float32_goes_without_saying() -> None:
-    """Every trial so far keeps its identity; one in bfloat16 is another trial, and reads back as it was."""
-    low = TrialSpec(training=TrainingSpec(precision="bfloat16"))
+    """Every trial so far keeps its identity; one in bfloat16 or TF32 is another trial, and reads back as it was."""
+    others = [TrialSpec(training=TrainingSpec(precision=precision)) for precision in ("bfloat16", "tf32")]
     assert "precision" not in str(to_identity(TrialSpec()))
-    assert low.trial_id != TrialSpec().trial_id
-    assert from_plain(TrialSpec, to_plain(low), where="the test") == low
+    assert len({TrialSpec().trial_id, *(other.trial_id for other in others)}) == 3
+    for other in others:
+        assert from_plain(TrialSpec, to_plain(other), where="the test") == other
     said = dataclasses.replace(TrialSpec(), training=TrainingSpec(precision="float32"))
     assert said.trial_id == TrialSpec().trial_id
 

@@ -33,13 +33,13 @@ def test_the_average_follows_the_weights() -> None:
     nn.init.zeros_(network.weight)
     average = WeightAverage(network, 0.5)
     nn.init.ones_(network.weight)
-    average.update(1)
+    average.update(average.share(1))
     assert float(average.state()["weight"]) == pytest.approx(1 - 2 / 11)
-    average.update(2)
+    average.update(average.share(2))
     assert float(average.state()["weight"]) == pytest.approx(1 - 2 / 11 * 3 / 12)
     for step in range(100, 104):
         nn.init.zeros_(network.weight)
-        average.update(step)
+        average.update(average.share(step))
     assert float(average.state()["weight"]) == pytest.approx((1 - 2 / 11 * 3 / 12) * 0.5**4)
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from stnbench.data.augmentation.draws import draw_uniform
 from stnbench.data.augmentation.lightness import BRIGHTEST
+from stnbench.nn.precision import exact_convolutions
 from stnbench.nn.transforms.base import pixel_centres
 
 _SIGMA_PX: Final = 1.25
@@ -46,8 +47,9 @@ def blurred(
     kernel = torch.exp(-(offsets**2) / (2 * _SIGMA_PX**2))
     kernel = (kernel / kernel.sum()).expand(channels, 1, -1)
     padded = functional.pad(levels, (reach, reach, reach, reach), mode="replicate")
-    mean = functional.conv2d(padded, kernel[:, :, None, :], groups=channels)
-    mean = functional.conv2d(mean, kernel[:, :, :, None], groups=channels)
+    with exact_convolutions():
+        mean = functional.conv2d(padded, kernel[:, :, None, :], groups=channels)
+        mean = functional.conv2d(mean, kernel[:, :, :, None], groups=channels)
     return torch.lerp(levels, mean, share[:, None, None, None]).clamp_(0, BRIGHTEST)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stnbench.data.augmentation.lightness import BRIGHTEST, lightness, with_lightness
-from stnbench.nn.precision import full_precision
+from stnbench.nn.precision import exact_convolutions, full_precision
 from stnbench.spec.data import Contrast
 
 _LEVELS = 256
@@ -116,9 +116,10 @@ def enhance_edges(planes: Float[Tensor, "planes height width"]) -> Float[Tensor,
     outwards. No response becomes middle grey, three standard deviations of the plane's responses black and white. A
     deviation below one level counts as one, so that noise is not blown up.
     """
-    kernel = (_gaussian(5, 0.625) - _gaussian(5, 1.25)).to(planes)
+    kernel = (_gaussian(5, 0.625, planes.device) - _gaussian(5, 1.25, planes.device)).to(planes.dtype)
     extended = functional.pad(planes[:, None], (2, 2, 2, 2), mode="replicate")
-    response = functional.conv2d(extended, kernel[None, None])[:, 0]
+    with exact_convolutions():
+        response = functional.conv2d(extended, kernel[None, None])[:, 0]
     deviation = response.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=1)
     return (response * (BRIGHTEST / 2 / _EDGE_DEVIATIONS / deviation) + BRIGHTEST / 2).clamp(0, BRIGHTEST)
 
@@ -137,9 +138,9 @@ def _rounded(planes: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
 
 def _histogram(levels: Int[Tensor, "planes *pixels"]) -> Int[Tensor, "planes 256"]:
     """How many pixels of every plane have each level."""
-    count = len(levels)
-    first = torch.arange(count, device=levels.device)[:, None] * _LEVELS
-    return (levels.flatten(1) + first).flatten().bincount(minlength=count * _LEVELS).reshape(count, _LEVELS)
+    flat = levels.flatten(1)
+    counts = flat.new_zeros(len(flat), _LEVELS)
+    return counts.scatter_add_(1, flat, torch.ones_like(flat))  # bincount would make the host wait for the largest
 
 
 def _cumulative(levels: Int[Tensor, "planes *pixels"]) -> Int[Tensor, "planes 256"]:
@@ -171,8 +172,9 @@ def _neighbours(side: int, tile: int, like: Tensor) -> list[tuple[Tensor, Tensor
     return [(tiles[0], 1 - weight), (tiles[1], weight)]
 
 
-def _gaussian(size: int, deviation: float) -> Float[Tensor, "size size"]:
+def _gaussian(size: int, deviation: float, device: torch.device) -> Float[Tensor, "size size"]:
     """A gaussian of size x size pixels with a sum of 1."""
-    along = torch.exp(-((torch.arange(size, dtype=torch.float64) - size // 2) ** 2) / (2 * deviation**2))
+    offsets = torch.arange(size, dtype=torch.float64, device=device) - size // 2
+    along = torch.exp(-(offsets**2) / (2 * deviation**2))
     along = along / along.sum()
     return along[:, None] * along

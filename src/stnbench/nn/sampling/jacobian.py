@@ -10,7 +10,16 @@ from stnbench.nn.transforms.base import Size
 def half_sides(size: Size, *, align_corners: bool, like: Tensor) -> Float[Tensor, "2"]:
     """Pixels a unit of the normalised coordinates x and y, with the type and device of ``like``."""
     height, width = size
-    return like.new_tensor([(side - align_corners) / 2 for side in (width, height)])
+    return fill_numbers(*((side - align_corners) / 2 for side in (width, height)), like=like)
+
+
+def fill_numbers(*numbers: float, like: Tensor) -> Float[Tensor, " numbers"]:
+    """A few numbers as a tensor, with the type and device of ``like``.
+
+    They are filled in on the device: numbers that are brought there from the host make it wait, and could be no part of
+    a CUDA graph.
+    """
+    return torch.stack([like.new_full((), number) for number in numbers])
 
 
 def pixel_jacobian(

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stnbench.nn.sampling.interpolation import interpolate
-from stnbench.nn.sampling.jacobian import pixel_jacobian
+from stnbench.nn.sampling.jacobian import fill_numbers, pixel_jacobian
 from stnbench.nn.transforms.base import Size
 from stnbench.spec.transformer import Padding
 
@@ -57,7 +57,7 @@ def _coarse_grid(grid: Tensor, size: Size, coarse_size: Size, level: int, *, ali
     A level whose sides are rounded up reaches beyond the right and lower edge of the image.
     """
     (height, width), (coarse_height, coarse_width) = size, coarse_size
-    sides = grid.new_tensor([width, height])
+    sides = fill_numbers(width, height, like=grid)
     to_edges = (sides - 1) / sides if align_corners else torch.ones_like(sides)
-    share = sides / (grid.new_tensor([coarse_width, coarse_height]) * 2**level)
+    share = sides / (fill_numbers(coarse_width, coarse_height, like=grid) * 2**level)
     return torch.addcmul(share - 1, grid, to_edges * share)

@@ -21,8 +21,8 @@ _STEP: Final = 2.0**-10
 class Transformation(ABC):
     """A family of transformations of the plane, with the parameters that a localisation network emits.
 
-    Instances hold no state and are shared. A new family defines its parameters and ``map_points``; one without
-    parameters (a fixed zoom) has no names and is mapped all the same.
+    Instances hold nothing but constants and are shared. A new family defines its parameters and ``map_points``; one
+    without parameters (a fixed zoom) has no names and is mapped all the same.
 
     Convention: normalised coordinates (x, y), x to the right and y down, in [-1, 1]. Every map goes from the output to
     the input: it says where in the input an output pixel is read. Results are float32, or float64 for float64
@@ -56,6 +56,12 @@ class Transformation(ABC):
                 composed: ``first.map_points(p, second.map_points(q, points))`` reads with ``first`` what ``second``
                 asks for. float64 points give float64 results.
         Raises: ShapeError where the number of parameters is not the family's.
+        """
+
+    def prepare(self, device: torch.device) -> None:  # noqa: B027 - most families have no constants
+        """Bring the constants of the map to a device, where they would otherwise be brought at every call.
+
+        A spatial transformer does so whenever it is brought to a device; on a GPU a call then makes nobody wait.
         """
 
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:

@@ -20,9 +20,9 @@ class ThinPlateSpline(Transformation):
     ``sum of w U(distance) + affine part`` with ``U(r) = r^2 log r^2``, exact at the control points. Movements that are
     those of an affine map give this affine map everywhere.
 
-    The movement is linear in the parameters, so no system is solved here: a constant matrix is. It is kept as numbers
-    and not as a tensor, which no device, ``torch.inference_mode`` or ``torch.vmap`` could spoil. The movements
-    are worked out in float64, because splines of many points are small differences of large numbers.
+    The movement is linear in the parameters, so no system is solved here: a constant matrix is. It is kept on the
+    devices that the spline was prepared for, and brought to others at every call. The movements are worked out in
+    float64, because splines of many points are small differences of large numbers.
 
     Args:
         side: control points a side, at least 2.
@@ -30,6 +30,7 @@ class ThinPlateSpline(Transformation):
 
     def __init__(self, side: int) -> None:
         self._side = side
+        self._prepared: dict[torch.device, tuple[Tensor, Tensor]] = {}
         lattice = range(side)
         self._names = tuple(f"{axis}_{row}_{column}" for row in lattice for column in lattice for axis in ("dx", "dy"))
 
@@ -42,31 +43,47 @@ class ThinPlateSpline(Transformation):
         """No control point moves."""
         return (0.0,) * len(self._names)
 
+    def prepare(self, device: torch.device) -> None:
+        """Keep the constant matrix and the control points on the device."""
+        with torch.inference_mode(mode=False):  # else no later gradient could pass by them
+            self._prepared[device] = self._constants(device)
+
     def map_points(
         self, parameters: Float[Tensor, "batch parameters"], points: Float[Tensor, "#batch points 2"]
     ) -> Float[Tensor, "batch points 2"]:
         """The points, each moved by the spline's value there."""
         parameters = self.checked(parameters)
         precision = torch.promote_types(parameters.dtype, points.dtype)
-        influence = torch.tensor(_influence(self._side), dtype=torch.float64, device=parameters.device)
+        kept = None if torch.compiler.is_compiling() else self._prepared.get(parameters.device)  # a program has its own
+        influence, lattice = kept or self._constants(parameters.device)
         # One column an image and axis, so that points shared by all images need one matrix product.
         moves = parameters.reshape(parameters.shape[0], self._side**2, 2).permute(1, 0, 2).flatten(1).double()
         with full_precision(parameters.device.type):
             coefficients = influence @ moves
-            terms = self._terms(points.double())
+            terms = _terms(points.double(), lattice)
             shared = points.shape[0] == 1
             moved = _by_image(terms[0] @ coefficients) if shared else terms @ _by_image(coefficients)
         return points + moved.to(precision)
 
-    def _terms(self, points: Float[Tensor, "#batch points 2"]) -> Float[Tensor, "#batch points terms"]:
-        """U of the distance to every control point, 1, x and y."""
-        x, y = points[..., :1], points[..., 1:]
-        lattice = torch.tensor(_lattice(self._side), dtype=points.dtype, device=points.device)
-        squared = (x - lattice[:, 0]).square() + (y - lattice[:, 1]).square()
-        # The logarithm's argument is held off 0, where the product and its slope vanish all the same. Not by the
-        # smallest float64: an exporter that keeps constants as float32 makes it 0.
-        kernel = squared * torch.where(squared > 0, squared, 1.0).log()
-        return torch.cat([kernel, torch.ones_like(x), x, y], dim=-1)
+    def _constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The matrix from movements to coefficients, and the control points, float64 on a device."""
+        influence, lattice = (
+            torch.tensor(numbers, dtype=torch.float64, device=device)
+            for numbers in (_influence(self._side), _lattice(self._side))
+        )
+        return influence, lattice
+
+
+def _terms(
+    points: Float[Tensor, "#batch points 2"], lattice: Float[Tensor, "controls 2"]
+) -> Float[Tensor, "#batch points terms"]:
+    """U of the distance to every control point, 1, x and y."""
+    x, y = points[..., :1], points[..., 1:]
+    squared = (x - lattice[:, 0]).square() + (y - lattice[:, 1]).square()
+    # The logarithm's argument is held off 0, where the product and its slope vanish all the same. Not by the
+    # smallest float64: an exporter that keeps constants as float32 makes it 0.
+    kernel = squared * torch.where(squared > 0, squared, 1.0).log()
+    return torch.cat([kernel, torch.ones_like(x), x, y], dim=-1)
 
 
 def _by_image(columns: Float[Tensor, "rows columns"]) -> Float[Tensor, "batch rows 2"]:

@@ -1,0 +1,299 @@
+"""One training step over static tensors.
+
+An epoch's tables are drawn before it, and a counter on the device says where in them the step is.
+Nothing that a step reads comes from the host: the rows of its images, its augmentation, what its dropout drops, its
+learning rates and its share of the average lie in the tables. A CUDA graph of one step, captured once, is therefore
+every step, and a replay needs no argument (``CapturedStep``). On a CPU the same step runs as it is.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import SGD
+from typing_extensions import override
+
+from stnbench.core.seeds import derive_seed
+from stnbench.data.augmentation.augment import Augmentations, draw_augmentations
+from stnbench.data.resident import DeviceImages, epoch_order, steps_per_epoch
+from stnbench.models.build import build_network
+from stnbench.models.scored_network import Model
+from stnbench.nn.layers import dropout_layers, seed_dropout
+from stnbench.spec.trial import TrialSpec
+from stnbench.training.average import WeightAverage
+from stnbench.training.optim import group_rates, learning_rate_at, set_learning_rate, use_tensor_rates
+
+WARM_UP_STEPS: Final = 3
+"""Steps before a capture, taken one kernel after the other.
+
+Libraries make their handles and workspaces in them, and the optimiser its buffers. They are the first steps of the
+training, so none is taken twice.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TrainingRun:
+    """What is trained on what.
+
+    Attributes:
+        spec: the trial; its optimiser, schedule, training and seed matter here.
+        model: on its device.
+        optimizer: over the model's network.
+        images: on the same device.
+        train: int64 (n,), rows of the images to train on, on the same device.
+        validation: int64 (m,), rows of the images held out.
+        average: of the network's weights, which is scored in their place; None where the last weights are.
+        micro_batches: in how many parts each batch is computed, where memory is short; their gradients are added up.
+    """
+
+    spec: TrialSpec
+    model: Model
+    optimizer: SGD
+    images: DeviceImages
+    train: Tensor
+    validation: Tensor
+    average: WeightAverage | None = None
+    micro_batches: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in one epoch. Raises: SpecError where there is not one whole batch."""
+        training = self.spec.training
+        return steps_per_epoch(len(self.train), training.batch_size, training.drop_last)
+
+    def scored(self) -> AbstractContextManager[None]:
+        """While it lasts, the network has the weights that count: their average where there is one."""
+        return nullcontext() if self.average is None else self.average.applied()
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of a step of the whole training, counted from 0."""
+        steps = self.spec.training.epochs * self.steps
+        return learning_rate_at(self.spec.schedule, peak=self.spec.optimizer.learning_rate, step=step, steps=steps)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class EpochTables:
+    """What the steps of one epoch read.
+
+    Attributes:
+        rows: int64 (steps * batch,), the images in the order of the epoch.
+        augmentations: of every image, in the same order; None without augmentation.
+        kept: for each dropout layer bool (steps, numbers), what it keeps.
+        rates: float32 (steps, groups), the learning rates of the optimiser's groups.
+        shares: float32 (steps,), of the weights in their average.
+    """
+
+    rows: Tensor
+    augmentations: Augmentations | None
+    kept: tuple[Tensor, ...]
+    rates: Tensor
+    shares: Tensor
+
+    def copy_from(self, other: "EpochTables") -> None:
+        """Take over the numbers of tables of the same shapes: where they lie in memory stays."""
+        for own, new in zip(self.tensors(), other.tensors(), strict=True):
+            own.copy_(new)
+
+    def to(self, device: torch.device) -> "EpochTables":
+        """The same on a device."""
+        return EpochTables(
+            rows=self.rows.to(device),
+            augmentations=None if self.augmentations is None else self.augmentations.to(device),
+            kept=tuple(table.to(device) for table in self.kept),
+            rates=self.rates.to(device),
+            shares=self.shares.to(device),
+        )
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All of them, in a fixed order."""
+        yield from (self.rows, self.rates, self.shares, *self.kept)
+        if self.augmentations is not None:
+            parts = (getattr(self.augmentations, part.name) for part in fields(self.augmentations))
+            yield from (part for part in parts if part is not None)
+
+
+def draw_tables(run: TrainingRun, numbers: tuple[int, ...], *, epoch: int, first_step: int) -> EpochTables:
+    """The tables of an epoch: they derive from the trial's seed and the epoch, on the CPU, whatever the device.
+
+    Args:
+        run: what is trained.
+        numbers: how many numbers each dropout layer needs in a step.
+        epoch: from 0.
+        first_step: the number of steps before it in the whole training.
+    """
+    spec, network = run.spec, run.model.network
+    steps = range(first_step, first_step + run.steps)
+    count = run.steps * spec.training.batch_size
+    seed_dropout(network, derive_seed(spec.seed, "dropout", epoch))
+    augmentations = None
+    if spec.augment is not None:
+        augmentations = draw_augmentations(spec.augment, seed=spec.seed, epoch=epoch, count=count)
+    return EpochTables(
+        rows=epoch_order(run.train, seed=spec.seed, epoch=epoch)[:count],
+        augmentations=augmentations,
+        kept=tuple(
+            layer.draw(run.steps * needed).view(run.steps, needed)
+            for layer, needed in zip(dropout_layers(network), numbers, strict=True)
+        ),
+        rates=_on_cpu([group_rates(run.optimizer, run.learning_rate(step)) for step in steps]),
+        shares=_on_cpu([0.0 if run.average is None else run.average.share(step + 1) for step in steps]),
+    )
+
+
+class StaticStep:
+    """Takes the steps of a run, one after the other, from tables that lie where they lay in the epoch before.
+
+    The losses of the epoch gather on the device. On a GPU the host waits for nothing in a step; on a CPU, where
+    optimisers read their learning rate as a number all the same, it comes from the host.
+
+    Args:
+        run: what is trained; its optimiser keeps its learning rates on the device from now on, where it can.
+    """
+
+    def __init__(self, run: TrainingRun) -> None:
+        self.run = run
+        device = run.images.labels.device
+        self._layers = dropout_layers(run.model.network)
+        self._numbers = dropout_numbers(run) if self._layers else ()
+        self._rates = use_tensor_rates(run.optimizer)
+        self._places = torch.arange(run.spec.training.batch_size, device=device)
+        self._index = torch.zeros(1, dtype=torch.int64, device=device)
+        self._losses = torch.zeros(run.steps, device=device)
+        self._tables: EpochTables | None = None
+        self._first_step = 0
+        self._taken = 0
+
+    @property
+    def losses(self) -> Tensor:
+        """The loss before each step of the epoch that was taken, on the device."""
+        return self._losses[: self._taken]
+
+    def begin_epoch(self, epoch: int, first_step: int) -> None:
+        """Draw the tables of an epoch, counted from 0, and bring them to the device; so many steps came before it."""
+        drawn = draw_tables(self.run, self._numbers, epoch=epoch, first_step=first_step)
+        if self._tables is None:
+            self._tables = drawn.to(self._index.device)
+        else:
+            self._tables.copy_from(drawn)
+        self._index.zero_()
+        self._first_step, self._taken = first_step, 0
+
+    def take(self) -> None:
+        """Take the next step of the epoch."""
+        if not self._rates:
+            set_learning_rate(self.run.optimizer, self.run.learning_rate(self._first_step + self._taken))
+        self._advance()
+        self._taken += 1
+
+    def close(self) -> None:
+        """Let dropout layers draw for themselves again."""
+        for layer in self._layers:
+            layer.serve(None)
+
+    def _advance(self) -> None:
+        """One step, at the place in the tables that the counter on the device says."""
+        if self._tables is None:
+            raise ValueError("a step is taken before its epoch has begun")
+        run, tables = self.run, self._tables
+        if self._rates:
+            for own, rate in zip(self._rates, tables.rates.index_select(0, self._index)[0].unbind(), strict=True):
+                own.copy_(rate)
+        for layer, kept in zip(self._layers, tables.kept, strict=True):
+            layer.serve(kept.index_select(0, self._index)[0])
+        places = self._places + self._index * len(self._places)
+        augmentations = None if tables.augmentations is None else tables.augmentations.rows(places)
+        loss = _update_weights(run, tables.rows[places], augmentations)
+        self._losses.index_copy_(0, self._index, loss[None])
+        if run.average is not None:
+            host_share = run.average.share(self._first_step + self._taken + 1)
+            run.average.update(tables.shares.index_select(0, self._index) if self._rates else host_share)
+        self._index.add_(1)
+
+
+class CapturedStep(StaticStep):
+    """The same steps as replays of one CUDA graph, captured after a few steps have been taken as they are.
+
+    torch's own kernels and those of cuDNN and cuBLAS are recorded, without any compiler: it takes a fraction of a
+    second. What is done between steps, and reads weights or gradients, finds them where they were.
+
+    Args:
+        run: what is trained, on a GPU.
+    """
+
+    def __init__(self, run: TrainingRun) -> None:
+        super().__init__(run)
+        self._stream = torch.cuda.Stream(self._index.device)  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._warm_up = WARM_UP_STEPS
+
+    @override
+    def _advance(self) -> None:
+        if self._graph is None and self._warm_up:
+            self._warm_up -= 1
+            current = torch.cuda.current_stream(self._index.device)
+            self._stream.wait_stream(current)
+            with torch.cuda.stream(self._stream):
+                super()._advance()
+            current.wait_stream(self._stream)
+            return
+        if self._graph is None:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=self._stream):
+                super()._advance()
+            self._graph = graph
+        self._graph.replay()
+
+
+def build_step(run: TrainingRun) -> StaticStep:
+    """How the run takes its steps: as one CUDA graph where ``STNBENCH_COMPUTE`` asks for it, else kernel by kernel."""
+    return CapturedStep(run) if run.model.compute.cuda_graphs else StaticStep(run)
+
+
+def dropout_numbers(run: TrainingRun) -> tuple[int, ...]:
+    """How many numbers each dropout layer needs for a batch: found in a pass without memory, for it may run twice."""
+    with torch.device("meta"), torch.no_grad():
+        network = build_network(run.spec, classes=2, seed=None).train()
+        side, channels = run.spec.dataset.image_size, run.spec.dataset.channels
+        images, boxes = torch.empty(2, channels, side, side), torch.empty(2, 4)
+    layers = dropout_layers(network)
+    needed = dict.fromkeys(layers, 0)
+
+    def count(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        needed[layer] += given[0].shape[1]  # type: ignore[index] # only dropout layers are watched
+
+    for layer in layers:
+        layer.register_forward_pre_hook(count)
+    with torch.no_grad():
+        network.explain(images, boxes)
+    return tuple(channels * run.spec.training.batch_size for channels in needed.values())
+
+
+def _update_weights(run: TrainingRun, rows: Tensor, augmentations: Augmentations | None) -> Tensor:
+    """One step of the optimiser; the cross-entropy before it, without the transformers' penalties."""
+    prepared = run.images.prepared if augmentations is None else None
+    images = run.images.images[rows] if prepared is None else prepared.rows(rows)
+    boxes, labels = run.images.boxes[rows], run.images.labels[rows]
+    if augmentations is not None:
+        images, boxes = augmentations.apply(images, boxes)
+    run.optimizer.zero_grad()
+    total = torch.zeros((), device=labels.device)
+    explain = run.model.explain if prepared is None else run.model.explain_prepared
+    parts = (tensor.chunk(run.micro_batches) for tensor in (images, boxes, labels))
+    for part_images, part_boxes, part_labels in zip(*parts, strict=True):
+        share = len(part_labels) / len(labels)
+        explained = explain(part_images, part_boxes)
+        smoothing = run.spec.training.label_smoothing
+        loss = functional.cross_entropy(explained.logits, part_labels, label_smoothing=smoothing)
+        penalty = explained.penalty
+        (share * (loss if penalty is None else loss + penalty)).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        total += share * loss.detach()
+    run.optimizer.step()
+    return total
+
+
+def _on_cpu(numbers: list[Any]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32, device="cpu")

@@ -1,0 +1,312 @@
+"""A step reads nothing from the host, is the textbook's step bit for bit, and one recording of it is every step."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jaxtyping
+import pytest
+import step_cases
+import torch
+from logged_operators import HIDDEN_WAITS, OperatorLog
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional
+
+from stnbench.core.seeds import derive_seed
+from stnbench.data.augmentation.augment import draw_augmentations
+from stnbench.data.preprocessing.preprocess import GlobalStatistics
+from stnbench.data.resident import epoch_order
+from stnbench.models.scored_network import build_model
+from stnbench.nn.layers import dropout_layers, seed_dropout
+from stnbench.spec.compute import ComputeOptions
+from stnbench.spec.trial import TrialSpec
+from stnbench.training import step as module
+from stnbench.training.optim import load_optimizer_state, optimizer_state, set_learning_rate
+from stnbench.training.step import WARM_UP_STEPS, CapturedStep, StaticStep, TrainingRun, build_step
+
+CPU, META, GPU = torch.device("cpu"), torch.device("meta"), torch.device("cuda:0")
+FAMILIES, OTHERS = step_cases.family_cases(), step_cases.other_cases()
+CASES = FAMILIES | OTHERS
+
+every_case = pytest.mark.parametrize("spec", CASES.values(), ids=CASES)
+
+
+@pytest.fixture(autouse=True)
+def unchecked_shapes() -> Iterator[None]:
+    """Shapes are not checked while a step is traced."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def textbook_losses(run: TrainingRun, epochs: int) -> list[float]:
+    """The same training as a loop without tables, with torch's own numbers for rates, and dropout drawn as it goes."""
+    spec, losses, taken = run.spec, [], 0
+    size = spec.training.batch_size
+    run.model.network.train()
+    for epoch in range(epochs):
+        order = epoch_order(run.train, seed=spec.seed, epoch=epoch)
+        seed_dropout(run.model.network, derive_seed(spec.seed, "dropout", epoch))
+        varied = spec.augment and draw_augmentations(spec.augment, seed=spec.seed, epoch=epoch, count=run.steps * size)
+        for index in range(run.steps):
+            part = slice(index * size, (index + 1) * size)
+            rows = order[part]
+            images, boxes = run.images.images[rows], run.images.boxes[rows]
+            if varied is not None:
+                images, boxes = varied.rows(part).apply(images, boxes)
+            set_learning_rate(run.optimizer, run.learning_rate(taken))
+            run.optimizer.zero_grad()
+            explained = run.model.explain(images, boxes)
+            smoothing = spec.training.label_smoothing
+            loss = functional.cross_entropy(explained.logits, run.images.labels[rows], label_smoothing=smoothing)
+            (loss if explained.penalty is None else loss + explained.penalty).backward()  # type: ignore[no-untyped-call]
+            run.optimizer.step()
+            taken += 1
+            if run.average is not None:
+                run.average.update(1 - min(spec.training.weight_average, (1 + taken) / (10 + taken)))
+            losses.append(float(loss.detach()))
+    return losses
+
+
+def step_losses(step: StaticStep, epochs: int) -> list[float]:
+    """The losses of a static step's training."""
+    losses: list[float] = []
+    step.run.model.network.train()
+    for epoch in range(epochs):
+        step.begin_epoch(epoch, epoch * step.run.steps)
+        for _ in range(step.run.steps):
+            step.take()
+        losses += step.losses.tolist()
+    step.close()
+    return losses
+
+
+def state_of(run: TrainingRun) -> dict[str, Tensor]:
+    """Weights, statistics, momentum and averages, copied."""
+    state = {f"network {name}": tensor for name, tensor in run.model.network.state_dict().items()}
+    for index, kept in enumerate(run.optimizer.state.values()):
+        state |= {f"momentum {index}": value for value in kept.values() if isinstance(value, Tensor)}
+    if run.average is not None:
+        state |= {f"average {name}": tensor for name, tensor in run.average.state().items()}
+    return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+@every_case
+def test_a_static_step_is_the_textbook_s(spec: TrialSpec) -> None:
+    """Losses, weights, statistics, momentum and averages after two epochs, bit for bit on one CPU thread."""
+    plain, static = step_cases.make_run(spec, CPU), step_cases.make_run(spec, CPU)
+    assert step_losses(StaticStep(static), 2) == textbook_losses(plain, 2)
+    expected, found = state_of(plain), state_of(static)
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+@pytest.fixture
+def fake_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers that are made without memory get fake tensors: torch would swap them into real ones, and cannot."""
+
+    def to_empty(module: nn.Module, *, device: torch.device) -> nn.Module:
+        for part in module.modules():
+            for name, weight in part.named_parameters(recurse=False):
+                part._parameters[name] = nn.Parameter(torch.empty(weight.shape, dtype=weight.dtype, device=device))
+            for name, buffer in part.named_buffers(recurse=False):
+                part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
+        return module
+
+    monkeypatch.setattr(nn.Module, "to_empty", to_empty)
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+
+
+@every_case
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch knows no CUDA; that of the lock does")
+@pytest.mark.usefixtures("fake_weights")
+def test_a_forward_pass_on_a_gpu_uploads_nothing_and_waits_for_nothing(spec: TrialSpec) -> None:
+    """Every operator of a pass, as CUDA would get it: no tensor comes from the host, and none is read by it.
+
+    Nor is an operator among them that waits inside, or cuDNN's sampler, whose gradient is not repeatable.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        run = step_cases.make_run(spec, GPU)
+        step = StaticStep(run)
+        step.begin_epoch(0, 0)
+        run.model.network.train()
+        tables = step._tables
+        assert tables is not None
+        places = torch.arange(spec.training.batch_size, device=GPU)
+        with OperatorLog() as log:
+            for layer, kept in zip(dropout_layers(run.model.network), tables.kept, strict=True):
+                layer.serve(kept[0])
+            rows = tables.rows[places]
+            images, boxes = run.images.images[rows], run.images.boxes[rows]
+            if tables.augmentations is not None:
+                images, boxes = tables.augmentations.rows(places).apply(images, boxes)
+            explained = run.model.explain(images, boxes)
+            functional.cross_entropy(explained.logits, run.images.labels[rows])
+    assert log.uploads == []
+    assert log.downloads == []
+    assert log.names & HIDDEN_WAITS == set()
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "bfloat16"])  # meta knows no autocast
+def test_a_whole_step_reads_no_number(name: str) -> None:
+    """Forward, backward, update and average on the meta device, which has no numbers: none is asked for."""
+    run = step_cases.make_run(CASES[name], META)
+    step = StaticStep(run)
+    step.begin_epoch(0, 0)
+    run.model.network.train()
+    with OperatorLog(device="meta") as log:
+        step.take()
+        step.take()
+    assert log.uploads == []
+    assert log.downloads == []
+    assert log.names & HIDDEN_WAITS == set()
+
+
+@every_case
+def test_one_recording_of_a_step_is_every_step(spec: TrialSpec) -> None:
+    """What make_fx records of the fourth step is replayed for all that follow, into the next epoch.
+
+    The losses and all that training changes are those of a run without recording, bit for bit: nothing that differs
+    from step to step is a number of the host. Learning rates are tensors, as on a GPU.
+    """
+    plain, recorded = (step_cases.make_run(spec, CPU, fused=True) for _ in range(2))
+    expected = step_losses(StaticStep(plain), 2)
+    step, found, replay = StaticStep(recorded), [], None
+    recorded.model.network.train()
+    for epoch in range(2):
+        step.begin_epoch(epoch, epoch * recorded.steps)
+        for _ in range(recorded.steps):
+            if replay is None and step._taken < WARM_UP_STEPS:
+                step.take()
+                continue
+            if replay is None:
+                replay = record(step)
+            else:
+                replay()
+            step._taken += 1
+        found += step.losses.tolist()
+    assert found == expected
+    before, after = state_of(plain), state_of(recorded)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+
+
+def record(step: StaticStep) -> Any:
+    """Take one step, and return what repeats it: its operators on the same tensors, all numbers of the host fixed."""
+    run, tables = step.run, step._tables
+    assert tables is not None
+    assert step._rates
+    tensors = [
+        *run.model.network.parameters(),
+        *run.model.network.buffers(),
+        *(value for state in run.optimizer.state.values() for value in state.values() if isinstance(value, Tensor)),
+        *(run.average.state().values() if run.average is not None else ()),
+        *tables.tensors(),
+        *step._rates,
+        step._index,
+        step._losses,
+    ]
+
+    def advance(*_: Tensor) -> None:
+        step._advance()
+
+    traced = make_fx(advance)(*tensors)
+    return lambda: traced(*tensors)
+
+
+@pytest.mark.parametrize("micro_batches", [2, 4])
+def test_micro_batches_keep_what_dropout_drops(micro_batches: int) -> None:
+    """Parts of a batch take their numbers one after the other, as layers that draw as they go do."""
+    spec = OTHERS["dropout"]
+    static, drawing = (step_cases.make_run(spec, CPU, micro_batches=micro_batches) for _ in range(2))
+    step, other = StaticStep(static), StaticStep(drawing)
+    other._layers = []
+    for one in (step, other):
+        one.run.model.network.train()
+        one.begin_epoch(0, 0)
+    seed_dropout(drawing.model.network, derive_seed(spec.seed, "dropout", 0))
+    tables = other._tables
+    assert tables is not None
+    other._tables = dataclasses.replace(tables, kept=())
+    for _ in range(3):
+        step.take()
+        other.take()
+    assert step.losses.tolist() == other.losses.tolist()
+
+
+def test_a_state_goes_on_where_learning_rates_are_kept_otherwise() -> None:
+    """From an optimiser that reads numbers to one that reads tensors and back; the file has numbers."""
+    spec = OTHERS["momentum"]
+    one, other = step_cases.make_run(spec, CPU), step_cases.make_run(spec, CPU, fused=True)
+    step_losses(StaticStep(one), 1)
+    state = optimizer_state(one.optimizer)
+    other.model.network.load_state_dict(one.model.network.state_dict())
+    load_optimizer_state(other.optimizer, state)
+    assert [group["fused"] for group in other.optimizer.param_groups] == [True, True]
+    steps = [StaticStep(one), StaticStep(other)]
+    for step in steps:
+        step.begin_epoch(1, step.run.steps)
+        step.take()
+    torch.testing.assert_close(steps[0].losses, steps[1].losses)
+    rates = [group["lr"] for group in optimizer_state(other.optimizer)["param_groups"]]
+    assert [type(rate) for rate in rates] == [float, float]
+    assert rates == pytest.approx([one.learning_rate(one.steps)] * 2)
+
+
+class StandIn:
+    """CUDA's streams and graphs, as far as a captured step uses them; what happens is noted."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def wait_stream(self, stream: object) -> None:
+        """As a stream's."""
+
+    def replay(self) -> None:
+        """As a graph's."""
+        self.done.append("replay")
+
+    @contextlib.contextmanager
+    def capturing(self, graph: object, stream: object) -> Iterator[None]:
+        """As ``torch.cuda.graph``."""
+        assert graph is self
+        assert stream is self
+        self.done.append("capture")
+        yield
+
+
+def test_a_step_is_captured_once_and_then_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first steps of the training are taken as they are, the next is captured and replayed, the others replayed."""
+    cuda = StandIn()
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: cuda)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: cuda)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "graph", cuda.capturing)
+    updates = []
+    real = module._update_weights
+    monkeypatch.setattr(module, "_update_weights", lambda *given: updates.append(1) or real(*given))
+    step = build_step(
+        step_cases.make_run(OTHERS["momentum"], CPU, compute=ComputeOptions(cuda_graphs=True), fused=True)
+    )
+    assert isinstance(step, CapturedStep)
+    step_losses(step, 2)
+    assert len(updates) == WARM_UP_STEPS + 1
+    assert cuda.done == ["capture", *["replay"] * (2 * step.run.steps - WARM_UP_STEPS)]
+
+
+def test_without_the_option_a_step_is_taken_as_it_is(toy_spec: TrialSpec) -> None:
+    """Kernel by kernel; a model that asks for graphs where there is no GPU cannot be built."""
+    assert type(build_step(step_cases.make_run(OTHERS["momentum"], CPU))) is StaticStep
+    statistics = GlobalStatistics(mean=0.25, std=0.25)
+    with pytest.raises(Exception, match="CUDA graphs are asked for, and the device is cpu"):
+        build_model(toy_spec, statistics, classes=4, device=CPU, compute=ComputeOptions(cuda_graphs=True))
+
+
+def test_a_step_before_its_epoch_is_an_error() -> None:
+    """There is nothing to read."""
+    with pytest.raises(ValueError, match="before its epoch has begun"):
+        StaticStep(step_cases.make_run(OTHERS["momentum"], CPU)).take()
