@@ -6,6 +6,7 @@ Accuracies are shares in [0, 1], and so are their differences; formats turn them
 from dataclasses import dataclass, field
 
 from stnbench.analysis.inference import Estimate, Standing
+from stnbench.analysis.verdicts import Answer, Comparison, Decision, TaskSummary
 from stnbench.report.agreement import Agreement
 from stnbench.report.findings import Findings
 from stnbench.spec.data import Split
@@ -99,10 +100,14 @@ class Row:
     notes: tuple[str, ...]
     health: HealthCounts = field(default_factory=HealthCounts)
     seeds_needed: int | None = None
+    decision: Decision | None = None
+    """Its verdict, with everything that borrows strength across configurations; None where nothing was decided."""
 
     @property
     def rank(self) -> str:
         """The rank as text, ``1-17`` or ``18``; empty without one."""
+        if self.decision is not None:
+            return self.decision.rank
         if self.rank_first is None:
             return ""
         return str(self.rank_first) if self.rank_first == self.rank_last else f"{self.rank_first}-{self.rank_last}"
@@ -161,6 +166,18 @@ class Leaderboard:
     notes: tuple[str, ...]
     findings: Findings | None = None
     agreement: Agreement | None = None
+    answer: Answer | None = None
+    """What the sweep answers to its question; None where nobody computed it."""
+    tasks: TaskSummary | None = None
+    """Configurations over the tasks of a sweep that compares within an axis."""
+    comparisons: tuple[tuple[str, Comparison], ...] = ()
+    """The comparison of each group, by its name."""
+
+    @property
+    def is_provisional(self) -> bool:
+        """Whether trials are missing, so that the verdicts may change."""
+        is_open = self.states.planned + self.states.running > 0
+        return is_open or any(comparison.is_provisional for _, comparison in self.comparisons)
 
     @property
     def images(self) -> int | None:

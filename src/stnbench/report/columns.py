@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from stnbench.analysis.inference import Standing
+from stnbench.analysis.inference import Estimate, Standing
+from stnbench.analysis.verdicts import Effect, TaskRank, Verdict
 from stnbench.report import text
 from stnbench.report.agreement import AgreementRow, Claim, ClaimVerdict
 from stnbench.report.board import FailureGroup, Leaderboard, Row
@@ -18,7 +19,7 @@ from stnbench.report.findings import (
     ParetoFront,
 )
 from stnbench.report.table import ESSENTIAL, Column, Facet, Table, Tone, Value
-from stnbench.spec.verdict import Verdict
+from stnbench.spec.verdict import Verdict as Health
 
 _TONES: Final[Mapping[Standing, Tone]] = {
     Standing.BEST: "best",
@@ -28,9 +29,17 @@ _TONES: Final[Mapping[Standing, Tone]] = {
 }
 
 
+_VERDICT_TONES: Final[Mapping[Verdict, Tone]] = {
+    Verdict.BEST: "best",
+    Verdict.EQUIVALENT: "good",
+    Verdict.UNDECIDED: "open",
+    Verdict.LOWER: "faint",
+}
+
+
 def leaderboard_table(board: Leaderboard) -> Table[Row]:
     """One row a configuration."""
-    health = [verdict.value for verdict in Verdict]
+    health = [verdict.value for verdict in Health]
     return Table(
         key="rows",
         caption=f"Leaderboard of {board.sweep}",
@@ -41,7 +50,7 @@ def leaderboard_table(board: Leaderboard) -> Table[Row]:
         tone=_row_tone,
         facets=[
             *(Facet(heading=name, value=lambda row, name=name: dict(row.axes).get(name)) for name in board.axes),  # type: ignore[misc]
-            Facet(heading="verdict", value=lambda row: row.standing and row.standing.value),
+            Facet(heading="verdict", value=_verdict),
             Facet(
                 heading="health, worst",
                 value=lambda row: next((name for name in reversed(health) if getattr(row.health, name)), None),
@@ -60,23 +69,24 @@ def _score_columns(board: Leaderboard) -> list[Column[Row]]:
         Column(key="cell", heading="configuration", value=lambda row: row.label, importance=ESSENTIAL, is_number=False,
                text=lambda row: text.without_group(row.label, row.group)),
         Column(key="", heading=f"{board.split} % [95 %]", value=lambda row: row.score, importance=ESSENTIAL,
-               text=lambda row: f"{text.score(row.score, decimals)} {text.method(row.score)}" if row.score else "",
-               has_whisker=True),
+               text=lambda row: _score_text(row, decimals), has_whisker=True),
         Column(key="rank", heading="rank", value=lambda row: row.rank or None, sort=lambda row: row.rank_first,
                importance=8),
-        Column(key="standing", heading="vs best", value=lambda row: row.standing.value if row.standing else None,
-               text=_standing_text, importance=8, is_number=False,
-               tone=lambda row: _TONES[row.standing] if row.standing else ""),
-        Column(key="st_gain", heading="ST gain (pp)", value=lambda row: row.st_gain, is_estimate=True,
-               text=lambda row: text.points(row.st_gain, decimals), importance=7),
+        Column(key="verdict", heading="verdict", value=_verdict, text=_verdict_text, importance=8, is_number=False,
+               tone=_row_tone),
+        Column(key="st_gain", heading="ST gain (pp)", value=_gain, is_estimate=True,
+               text=lambda row: text.points(_gain(row), decimals), importance=7),
         Column(key="health", heading="health", value=lambda row: asdict(row.health), text=lambda row: row.health.text,
                sort=lambda row: row.health.text, importance=7, is_number=False,
                tone=lambda row: "bad" if row.health.is_bad else "good" if row.health.verdicts else ""),
         Column(key="seeds", heading="n", value=lambda row: list(row.seeds), text=_seeds_text, sort=_n, importance=8),
         Column(key="test", heading="test % [95 %]" if board.split != "test" else "", value=lambda row: row.test,
                text=lambda row: text.score(row.test, 2), importance=6, is_estimate=True),
-        Column(key="behind", heading="\u0394 vs best (pp)", value=lambda row: row.behind, is_estimate=True,
-               text=lambda row: text.points(row.behind, decimals), importance=4),
+        Column(key="delta", heading="\u0394 vs best (pp)", value=_delta, is_estimate=True,
+               text=lambda row: text.points(_delta(row), decimals), importance=4),
+        Column(key="gain_equal_parameters", heading="gain over equal parameters (pp)", is_estimate=True, importance=5,
+               value=lambda row: row.decision and row.decision.gain_equal_parameters,
+               text=lambda row: text.points(row.decision and row.decision.gain_equal_parameters, decimals)),
     ]  # fmt: skip
 
 
@@ -141,7 +151,10 @@ def _row_data(board: Leaderboard) -> list[Column[Row]]:
         Column(key="rank_last", value=lambda row: row.rank_last),
         Column(key="axes", value=lambda row: dict(row.axes), prefix="axis:"),
         Column(key="twin", value=lambda row: row.is_twin),
-        Column(key="seeds_needed", value=lambda row: row.seeds_needed),
+        Column(key="standing", value=lambda row: row.standing.value if row.standing else None),
+        Column(key="behind", value=lambda row: row.behind, is_estimate=True),
+        Column(key="seeds_needed", value=lambda row: row.decision.seeds_needed if row.decision else row.seeds_needed),
+        Column(key="failures", value=_failures, prefix="failures_"),
         Column(key="states", value=lambda row: asdict(row.states), prefix="trials_"),
         of_pair("behind_p_corrected", lambda pair: pair.corrected_p),
         of_pair("behind_over_images", lambda pair: pair.over_images, is_estimate=True),
@@ -151,17 +164,52 @@ def _row_data(board: Leaderboard) -> list[Column[Row]]:
     ]
 
 
+def _verdict(row: Row) -> str | None:
+    if row.decision is not None:
+        return row.decision.verdict and row.decision.verdict.value
+    return row.standing.value if row.standing else None
+
+
+def _verdict_text(row: Row) -> str:
+    """``undecided (needs about 12 seeds)``, where so many would decide it."""
+    word = _verdict(row)
+    if word is None:
+        return text.MISSING
+    if row.decision is not None:
+        needed = row.decision.seeds_needed
+    else:
+        is_open = row.standing is Standing.UNDERPOWERED and row.seeds_needed is not None and row.behind is not None
+        needed = max(row.seeds_needed or 0, row.behind.n + 1) if is_open and row.behind else None
+    return word if needed is None else f"{word} (needs about {needed:,} seeds)"
+
+
 def _row_tone(row: Row) -> Tone:
+    if row.decision is not None:
+        return _VERDICT_TONES[row.decision.verdict] if row.decision.verdict else "faint"
     return _TONES[row.standing] if row.standing else "faint"
 
 
-def _standing_text(row: Row) -> str:
-    """``tied``, or ``underpowered (needs about 12 seeds)``, where so many would tell a difference of that size."""
-    if row.standing is None:
-        return text.MISSING
-    if row.standing is Standing.UNDERPOWERED and row.seeds_needed is not None and row.behind is not None:
-        return f"{row.standing} (needs about {max(row.seeds_needed, row.behind.n + 1):,} seeds)"
-    return row.standing.value
+def _gain(row: Row) -> Estimate | Effect | None:
+    return row.decision.gain if row.decision is not None else row.st_gain
+
+
+def _delta(row: Row) -> Estimate | Effect | None:
+    return row.decision.delta if row.decision is not None else row.behind
+
+
+def _score_text(row: Row, decimals: int) -> str:
+    """The accuracy of the runs that did not fail, and beside it how many did."""
+    score = f"{text.score(row.score, decimals)} {text.method(row.score)}" if row.score else ""
+    failures = row.decision.failures if row.decision else None
+    if failures is None or not failures.failed:
+        return score
+    words = [f"{count} {word}" for word in ("collapsed", "diverged") if (count := getattr(failures, word))]
+    return f"{score} ({' and '.join(words)} of {failures.runs})".strip()
+
+
+def _failures(row: Row) -> Value:
+    failures = row.decision.failures if row.decision else None
+    return {**asdict(failures), "rate": failures.rate} if failures else None
 
 
 def _seeds_text(row: Row) -> str:
@@ -408,4 +456,18 @@ CLAIMS: Final[Sequence[Column[Claim]]] = (
     Column(key="method", heading="method", value=lambda it: it.method, is_number=False,
            text=lambda it: f"{it.method}; {it.detail}"),
     Column(key="detail", value=lambda it: it.detail),
+)  # fmt: skip
+
+
+TASKS: Final[Sequence[Column[TaskRank]]] = (
+    Column(key="cell", heading="configuration", value=lambda it: it.configuration, is_number=False,
+           importance=ESSENTIAL),
+    Column(key="mean_rank", heading="mean rank [95 %]", value=lambda it: it.mean_rank, importance=ESSENTIAL,
+           text=lambda it: f"{it.mean_rank:.2f} [{it.low:.2f}, {it.high:.2f}]"),
+    Column(key="low", value=lambda it: it.low),
+    Column(key="high", value=lambda it: it.high),
+    Column(key="wins", heading="wins", value=lambda it: it.wins, importance=7),
+    Column(key="ties", heading="ties", value=lambda it: it.ties, importance=7),
+    Column(key="losses", heading="losses", value=lambda it: it.losses, importance=7),
+    Column(key="imputed", heading="imputed tasks", value=lambda it: it.imputed),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any, Final
 from stnbench.analysis.correlation import RankCorrelation
 from stnbench.analysis.folds import FOLDS_METHOD
 from stnbench.analysis.inference import LEVEL
+from stnbench.analysis.verdicts import TaskSummary
 from stnbench.core.identity import Json
 from stnbench.report import columns, text
 from stnbench.report.agreement import Agreement
@@ -29,8 +30,9 @@ def board_sections(board: Leaderboard) -> Sections:
     """
     found = (
         answer_section(board),
-        leaderboard_section(board),
         failures_section(board),
+        leaderboard_section(board),
+        tasks_section(board.tasks) if board.tasks else None,
         *(findings_sections(board, board.findings) if board.findings else ()),
         *(published_sections(board.agreement) if board.agreement else ()),
         provenance_section(board),
@@ -42,18 +44,41 @@ def leaderboard_section(board: Leaderboard) -> Section:
     """The ranking, with what its words mean."""
     images = f", {board.images:,} images" if board.images else ""
     tables = (columns.leaderboard_table(board),) if board.rows else ()
+    lines = [f"Accuracy on the {board.split} split{images}."]
+    if board.is_provisional:
+        lines.append(f"Provisional: {board.states.unfinished or 'runs are missing'}; ranks and verdicts may change.")
+    notes = dict.fromkeys(note for _, comparison in board.comparisons for note in comparison.notes)
     return Section(
         key="leaderboard",
-        heading="Leaderboard",
-        text=(f"Accuracy on the {board.split} split{images}.",),
+        heading="Leaderboard (provisional)" if board.is_provisional else "Leaderboard",
+        text=lines,
         tables=tables,
-        notes=board.notes,
+        notes=(*board.notes, *notes),
+    )
+
+
+def tasks_section(tasks: TaskSummary) -> Section:
+    """Configurations over the tasks of a sweep."""
+    lines = [f"Over {text.counted(len(tasks.tasks), 'task')}: {', '.join(tasks.tasks)}. Rank 1 is the best."]
+    if tasks.critical_difference is not None:
+        lines.append(
+            f"Mean ranks that differ by more than {tasks.critical_difference:.2f} differ significantly (Nemenyi's "
+            f"critical difference; Friedman p {text.equals_p(tasks.friedman_p)})."
+        )
+    lines += [f"Not told apart: {', '.join(clique)}." for clique in tasks.cliques]
+    return Section(
+        key="tasks",
+        heading="Across tasks",
+        text=lines,
+        tables=(_table("tasks", "Mean ranks over tasks", columns.TASKS, tasks.ranks),),
+        notes=(tasks.note,) if tasks.note else (),
     )
 
 
 def answer_section(board: Leaderboard) -> Section:
     """The answer to the sweep's question in a few sentences."""
-    return Section(key="answer", heading="Answer", text=tuple(_answer(board)))
+    lines = board.answer.lines if board.answer else tuple(_answer(board))
+    return Section(key="answer", heading="Answer", text=lines)
 
 
 def _answer(board: Leaderboard) -> Iterator[str]:

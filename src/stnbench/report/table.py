@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from stnbench.analysis.inference import Estimate
+from stnbench.analysis.verdicts import Effect
 from stnbench.core.identity import Json
 from stnbench.core.text import printable
 from stnbench.report import text
@@ -62,7 +63,7 @@ class Column(Generic[Item]):
     def order(self, item: Item) -> float | str | None:
         """What the cell is sorted by: a number, a text, or None for what is missing."""
         value = self.sort(item) if self.sort else self.value(item)
-        if isinstance(value, Estimate):
+        if isinstance(value, Estimate | Effect):
             return value.mean
         if value is None or isinstance(value, bool | int | float):
             return value

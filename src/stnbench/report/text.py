@@ -1,9 +1,28 @@
 """Numbers and names as people read them, the same in every format."""
 
+from typing import Protocol
+
 from stnbench.analysis.inference import T_METHOD, WILSON_METHOD, Estimate
 from stnbench.core.text import printable
 from stnbench.report.board import Counted, Provenance
 from stnbench.spec.sweep import LABEL_SEPARATOR
+
+
+class Interval(Protocol):
+    """A mean with its interval, which may be missing."""
+
+    @property
+    def mean(self) -> float:
+        """The estimate."""
+
+    @property
+    def low(self) -> float | None:
+        """The lower end."""
+
+    @property
+    def high(self) -> float | None:
+        """The upper end."""
+
 
 MISSING = "\u2013"
 """Stands where there is no value."""
@@ -22,19 +41,19 @@ def percent(share: float | None, decimals: int) -> str:
     return MISSING if share is None else f"{100 * share:.{decimals}f}"
 
 
-def interval(estimate: Estimate | None, decimals: int) -> str:
+def interval(estimate: Interval | None, decimals: int) -> str:
     """``[97.12, 99.78]`` in percent; missing where there is no interval."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return MISSING
     return f"[{percent(estimate.low, decimals)}, {percent(estimate.high, decimals)}]"
 
 
-def score(estimate: Estimate | None, decimals: int) -> str:
+def score(estimate: Interval | None, decimals: int) -> str:
     """``98.45 [97.12, 99.78]`` in percent."""
     return MISSING if estimate is None else f"{percent(estimate.mean, decimals)} {interval(estimate, decimals)}"
 
 
-def points(difference: Estimate | None, decimals: int) -> str:
+def points(difference: Interval | None, decimals: int) -> str:
     """A difference of shares in percentage points, with signs: ``+1.23 [-0.51, +2.97]``."""
     if difference is None:
         return MISSING

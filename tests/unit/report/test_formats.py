@@ -13,6 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.analysis.inference import Estimate, Standing
+from stnbench.analysis.verdicts import (
+    Answer,
+    Comparison,
+    Decision,
+    Effect,
+    Failures,
+    Sentence,
+    TaskRank,
+    TaskSummary,
+    Topic,
+    Verdict,
+)
 from stnbench.core.errors import UnknownNameError
 from stnbench.core.text import printable
 from stnbench.report import output, text
@@ -591,3 +603,74 @@ def test_escapes_of_a_label_are_shown(kind: str, label: str) -> None:
     if kind not in {"json", "latex"}:
         shown = printable(label)
         assert shown in written or shown.replace("\\", "\\\\") in written
+
+
+def decided_board(*, is_provisional: bool = False) -> Leaderboard:
+    """A best configuration of which a run collapsed, and one that is lower, with an answer and tasks."""
+    effect = Effect(n=3, mean=-0.021, low=-0.03, high=-0.012, p_adjusted=0.0004, method="made up")
+    failures = Failures(runs=5, diverged=1, collapsed=1, low=0.1, high=0.7)
+    decision = Decision(
+        configuration="a",
+        seeds=(1, 2, 3),
+        mean=0.98,
+        low=0.97,
+        high=0.99,
+        method="made up",
+        rank_low=1,
+        rank_high=1,
+        verdict=Verdict.BEST,
+        gain=replace(effect, mean=0.05, low=0.04, high=0.06),
+        failures=failures,
+    )
+    lower = replace(decision, rank_low=3, rank_high=9, verdict=Verdict.LOWER, delta=effect, gain=None, failures=None)
+    unsure = replace(lower, verdict=Verdict.UNDECIDED, rank_low=2, rank_high=9, seeds_needed=12)
+    comparison = Comparison(
+        decisions=(decision, lower, unsure),
+        margin=0.005,
+        seeds=(1, 2, 3),
+        is_provisional=is_provisional,
+        run_deviation=0.01,
+        prior_freedom=5.0,
+        notes=("Seeds are blocks.",),
+    )
+    rows = [replace(make_row(label), decision=own) for label, own in (("a", decision), ("b", lower), ("c", unsure))]
+    ranks = (TaskRank(configuration="a", mean_rank=1.5, low=1.0, high=2.0, wins=4, ties=1, losses=0, imputed=1),)
+    answer = Answer(sentences=(Sentence(topic=Topic.TRANSFORMER, text="A transformer helps by 5.0 pp."),))
+    tasks = TaskSummary(
+        ranks=ranks, tasks=("R", "RTS"), critical_difference=1.2, cliques=(("a", "b"),), friedman_p=0.01, note=""
+    )
+    return replace(make_board(*rows), answer=answer, tasks=tasks, comparisons=(("", comparison),))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_answer_comes_first(kind: str) -> None:
+    """Before the table, in every format that has sentences."""
+    written = write(kind, decided_board())
+    if kind == "csv":
+        assert "transformer helps" not in written
+        return
+    table = {"latex": "tabular", "html": "<table", "json": '"rows"', "md": "| configuration", "terminal": "verdict"}
+    assert 0 < written.index("A transformer helps by 5.0 pp.") < written.index(table[kind])
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_verdicts_ranks_and_failures_are_shown(kind: str) -> None:
+    """The verdict with the seeds that would decide it, the rank interval, and the failed runs beside the mean."""
+    written = write(kind, decided_board()).replace("--", "-")
+    assert "3-9" in written
+    assert "undecided" in written
+    if kind in {"csv", "json"}:
+        assert "0.0004" in written
+        return
+    assert "undecided (needs about 12 seeds)" in written
+    assert "1 collapsed and 1 diverged of 5" in written
+    assert "Mean ranks that differ by more than 1.20" in written
+
+
+def test_a_partial_sweep_says_that_it_is_provisional() -> None:
+    """In the heading of its leaderboard, with what is missing."""
+    assert "provisional" not in write("md", decided_board()).lower()
+    written = write("md", decided_board(is_provisional=True))
+    assert "## Leaderboard (provisional)" in written
+    running = replace(make_board(), states=StateCounts(complete=2, running=1, planned=3))
+    assert "Provisional: 3 planned, 1 running; ranks and verdicts may change." in write("md", running)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from stnbench.analysis.inference import Estimate
+from stnbench.analysis.verdicts import Effect
 from stnbench.core.identity import Json
 from stnbench.core.text import printable
 from stnbench.report.table import Column, Section, Table
@@ -31,6 +32,18 @@ def estimate_json(estimate: Estimate | None) -> dict[str, Json]:
         "high": _rounded(estimate.high) if estimate else None,
         "method": estimate.method if estimate else None,
         "clipped": estimate.clipped if estimate else None,
+    }
+
+
+def effect_json(effect: Effect | None) -> dict[str, Json]:
+    """A difference with its simultaneous interval as JSON values, null where there is none."""
+    return {
+        "n": effect.n if effect else 0,
+        "mean": _rounded(effect.mean) if effect else None,
+        "low": _rounded(effect.low) if effect else None,
+        "high": _rounded(effect.high) if effect else None,
+        "p_adjusted": None if effect is None or effect.p_adjusted is None else round(effect.p_adjusted, DIGITS),
+        "method": effect.method if effect else None,
     }
 
 
@@ -66,6 +79,8 @@ def plain(value: Any) -> Json:  # noqa: ANN401 (columns have values of any kind)
     """A column's value as JSON values."""
     if isinstance(value, Estimate):
         return estimate_json(value)
+    if isinstance(value, Effect):
+        return effect_json(value)
     if isinstance(value, float):
         return round(value, DIGITS)
     if isinstance(value, Mapping):
@@ -116,8 +131,8 @@ def _flat(table: Table[Any], item: object) -> dict[str, Scalar]:
 def _fields(column: Column[Any], value: Any) -> Iterator[tuple[str, Scalar]]:  # noqa: ANN401
     prefix = (f"{column.key}_" if column.key else "") if column.prefix is None else column.prefix
     if column.is_estimate or not column.key:
-        found = estimate_json(value)
-        yield from ((f"{prefix}{name}", _scalar(found[name])) for name in ("n", "mean", "low", "high", "method"))
+        found = effect_json(value) if isinstance(value, Effect) else estimate_json(value)
+        yield from ((f"{prefix}{name}", _scalar(own)) for name, own in found.items() if name != "clipped")
     elif isinstance(value, Mapping):  # those of one column have the same names, or None stands in their place
         yield from ((f"{prefix}{name}", _scalar(plain(own))) for name, own in value.items())
     elif column.prefix is None:

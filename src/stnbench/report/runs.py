@@ -1,0 +1,340 @@
+"""The trials of a sweep and how its run went: what the trial table and the summary of a run are made of.
+
+Everything is read from records of the store, without pandas, so that ``status`` and ``trials`` start at once.
+"""
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.spec.health import judge_attempt
+from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.sweep import SweepSpec
+from stnbench.store.queries import StoreReader
+from stnbench.store.records import AttemptEpoch, AttemptRecord, Outcome, TrialRecord
+
+_BEST: Final = re.compile(r"best(?::(\d{1,6}))?")
+_ID: Final = re.compile(r"[0-9a-fA-F]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRow:
+    """One trial. ``accuracy`` is on the validation split: the result, or of a trial that runs its last epoch's.
+
+    Times are those of its first attempt's start and its last attempt's end; ``busy_s`` is what all attempts took.
+    """
+
+    trial_id: str
+    cell_id: str
+    label: str
+    seed: int
+    axes: tuple[tuple[str, str], ...]
+    is_baseline: bool
+    state: TrialState
+    accuracy: float | None
+    epoch: int
+    epochs: int
+    health: str
+    attempts: int
+    slot: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    busy_s: float
+    failure_kind: str
+    failure_message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlotUse:
+    """What one slot did: ``busy_s`` of the seconds between the first start and the last end of the sweep."""
+
+    slot: str
+    attempts: int
+    busy_s: float
+    share: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """An attempt on the time axis, in seconds from the start of the sweep."""
+
+    slot: str
+    label: str
+    seed: int
+    state: AttemptState
+    start_s: float
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailedKind:
+    """Failed trials of one kind; ``shared`` are the choices that all of them have and not every trial has."""
+
+    kind: str
+    trials: int
+    labels: tuple[str, ...]
+    shared: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """How the run of a sweep went, as far as the store knows.
+
+    ``ended_at`` is the last time that it knows of. ``reason`` says why it ended, or that it has not.
+    """
+
+    started_at: datetime | None
+    ended_at: datetime | None
+    reason: str
+    device_hours: float
+    slots: tuple[SlotUse, ...]
+    spans: tuple[Span, ...]
+    failed: tuple[FailedKind, ...]
+    commands: tuple[tuple[str, str], ...]
+
+    @property
+    def wall_s(self) -> float | None:
+        """Seconds from the first start to the last end."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return (self.ended_at - self.started_at).total_seconds()
+
+
+def read_runs(store: StoreReader, spec: SweepSpec) -> tuple[tuple[TrialRow, ...], RunSummary]:
+    """The trials of a sweep and the summary of its run. Raises: UnknownNameError or StoreError."""
+    trials = store.sweep_trials(spec.name)
+    attempts = store.attempts_of_sweep(spec.name)
+    rows = trial_rows(trials, attempts, store.outcomes(spec.name), store.epochs_of_sweep(spec.name))
+    return rows, summarize_run(spec, rows, attempts)
+
+
+def trial_rows(
+    trials: Sequence[TrialRecord],
+    attempts: Sequence[AttemptRecord],
+    outcomes: Mapping[str, Outcome],
+    epochs: Mapping[str, Sequence[AttemptEpoch]],
+) -> tuple[TrialRow, ...]:
+    """One row a trial, in the order of the sweep."""
+    of_trial: dict[str, list[AttemptRecord]] = {}
+    for attempt in attempts:
+        of_trial.setdefault(attempt.trial_id, []).append(attempt)
+    return tuple(
+        _trial_row(
+            trial, of_trial.get(trial.trial_id, []), outcomes.get(trial.trial_id), epochs.get(trial.trial_id, [])
+        )
+        for trial in trials
+    )
+
+
+def _trial_row(
+    trial: TrialRecord, attempts: Sequence[AttemptRecord], outcome: Outcome | None, epochs: Sequence[AttemptEpoch]
+) -> TrialRow:
+    last = trial.last_attempt
+    failure = last.failure if last and trial.state is TrialState.FAILED else None
+    ends = [attempt.finished_at for attempt in attempts if attempt.finished_at]
+    verdict = judge_attempt(trial.spec, [item.record for item in epochs[-1:]], last.failure if last else None)
+    return TrialRow(
+        trial_id=trial.trial_id,
+        cell_id=trial.cell_id,
+        label=trial.label,
+        seed=trial.seed,
+        axes=trial.point.labels,
+        is_baseline=trial.is_twin,
+        state=trial.state,
+        accuracy=_accuracy(trial, outcome, epochs),
+        epoch=epochs[-1].record.epoch if epochs else 0,
+        epochs=trial.spec.training.epochs,
+        health=verdict.value if verdict else "",
+        attempts=trial.attempts,
+        slot=last.slot if last else "",
+        started_at=min((attempt.started_at for attempt in attempts), default=None),
+        finished_at=max(ends, default=None) if trial.state is not TrialState.RUNNING else None,
+        busy_s=sum(attempt.duration_s or 0.0 for attempt in attempts),
+        failure_kind=failure.kind.value if failure else "",
+        failure_message=failure.message if failure else "",
+    )
+
+
+def _accuracy(trial: TrialRecord, outcome: Outcome | None, epochs: Sequence[AttemptEpoch]) -> float | None:
+    if not trial.spec.has_held_out_images:
+        return None
+    if outcome is not None:
+        return outcome.validation.accuracy
+    return epochs[-1].record.validation_accuracy if epochs else None
+
+
+def summarize_run(spec: SweepSpec, rows: Sequence[TrialRow], attempts: Sequence[AttemptRecord]) -> RunSummary:
+    """The summary of a run, from its trials and all their attempts. The same records give the same summary."""
+    started = min((attempt.started_at for attempt in attempts), default=None)
+    moments = [moment for item in attempts for moment in (item.started_at, item.finished_at) if moment]
+    ended = max(moments, default=None)
+    wall_s = (ended - started).total_seconds() if started and ended else 0.0
+    known = {row.trial_id: row for row in rows}
+    busy: dict[str, list[float]] = {}
+    spans = []
+    for attempt in attempts:
+        end = attempt.finished_at or ended
+        duration_s = (end - attempt.started_at).total_seconds() if end else 0.0
+        busy.setdefault(attempt.slot, []).append(duration_s)
+        if started is not None and attempt.trial_id in known:
+            row, start_s = known[attempt.trial_id], (attempt.started_at - started).total_seconds()
+            span = Span(
+                slot=attempt.slot, label=row.label, seed=row.seed, state=attempt.state, start_s=start_s,
+                duration_s=duration_s,
+            )  # fmt: skip
+            spans.append(span)
+    return RunSummary(
+        started_at=started,
+        ended_at=ended,
+        reason=_reason(rows, attempts),
+        device_hours=sum(map(sum, busy.values())) / 3600,
+        slots=tuple(
+            SlotUse(slot=slot, attempts=len(own), busy_s=sum(own), share=sum(own) / wall_s if wall_s else None)
+            for slot, own in sorted(busy.items())
+        ),
+        spans=tuple(spans),
+        failed=tuple(failed_kinds(rows)),
+        commands=tuple(next_commands(spec, rows)),
+    )
+
+
+def _reason(rows: Sequence[TrialRow], attempts: Sequence[AttemptRecord]) -> str:
+    states = Counter(row.state for row in rows)
+    planned, running, failed = (states[state] for state in (TrialState.PLANNED, TrialState.RUNNING, TrialState.FAILED))
+    if running:
+        return f"It has not ended: {running} of {len(rows)} trials are running or were when their process ended."
+    if not rows:
+        return "It has no trials yet."
+    if not planned:
+        return f"Every trial has ended{f'; {failed} failed' if failed else ''}."
+    if not attempts:
+        return "No trial has started yet."
+    last = max(attempts, key=lambda attempt: (attempt.finished_at or attempt.started_at, attempt.started_at))
+    to_go = f"{planned} of {len(rows)} trials are still planned"
+    match last.state:
+        case AttemptState.STOPPED:
+            return f"A person or a budget stopped it; {to_go}."
+        case AttemptState.LOST:
+            return f"Its process ended unexpectedly; {to_go}."
+        case AttemptState.FAILED:
+            return f"It ended after a failure; {to_go}."
+        case _:
+            return f"It was stopped between trials (by a person, a budget or a limit); {to_go}."
+
+
+def failed_kinds(rows: Sequence[TrialRow]) -> Iterator[FailedKind]:
+    """Failed trials by kind, the most frequent first, with the choices that they share."""
+    groups: dict[str, list[TrialRow]] = {}
+    for row in rows:
+        if row.state is TrialState.FAILED:
+            groups.setdefault(row.failure_kind or "unknown", []).append(row)
+    everywhere = set.intersection(*(set(row.axes) for row in rows)) if rows else set()
+    for kind, own in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
+        shared = set.intersection(*(set(row.axes) for row in own)) - everywhere if len(own) > 1 else set()
+        messages = Counter((row.failure_message.strip().splitlines() or ["(no message)"])[0] for row in own)
+        yield FailedKind(
+            kind=kind,
+            trials=len(own),
+            labels=tuple(dict.fromkeys(row.label for row in own)),
+            shared=tuple(_share(axis, label, own, rows) for axis, label in own[0].axes if (axis, label) in shared),
+            message=min(messages, key=lambda message: (-messages[message], message)),
+        )
+
+
+def _share(axis: str, label: str, failed: Sequence[TrialRow], rows: Sequence[TrialRow]) -> str:
+    """``transformer=tps (6 of its 8 trials)``."""
+    having = sum((axis, label) in row.axes for row in rows)
+    name = label if label.startswith(f"{axis.rpartition('.')[2]}=") else f"{axis}={label}"
+    return f"{name} ({len(failed)} of its {having} trials)"
+
+
+def sweep_command(sweep: SweepSpec, *more: str) -> str:
+    """The command that runs this sweep, or this single trial, again."""
+    command = ["sweep", sweep.file] if sweep.file else ["train"]
+    return shlex.join(["stnbench", *command, *map(str, sweep.overrides), *more])
+
+
+def next_commands(spec: SweepSpec, rows: Sequence[TrialRow]) -> Iterator[tuple[str, str]]:
+    """What to type next, as pairs of a purpose and a command."""
+    states = Counter(row.state for row in rows)
+    if states[TrialState.PLANNED] or states[TrialState.RUNNING]:
+        yield "Continue", sweep_command(spec)
+        yield "Continue for two hours", sweep_command(spec, "--budget", "2h")
+    if states[TrialState.FAILED]:
+        yield "Retry what failed", sweep_command(spec, "--retry-failed")
+    if spec.file and states[TrialState.COMPLETE]:
+        overrides = [item for item in spec.overrides if item.key != "seeds"]
+        more = shlex.join(["stnbench", "sweep", spec.file, *map(str, overrides), f"seeds={len(spec.seeds) + 2}"])
+        yield "Add two seeds", more
+    if rows:
+        yield "List the trials", shlex.join(["stnbench", "trials", spec.name])
+    if states[TrialState.COMPLETE] and any(row.health for row in rows):
+        yield "See the best transformer", shlex.join(["stnbench", "show", "transform", f"{spec.name}:best"])
+
+
+def find_trial(store: StoreReader, name: str, *, with_transformer: bool = False) -> TrialRecord:
+    """The trial that a name means.
+
+    Args:
+        store: where it is.
+        name: ``SWEEP:LABEL#SEED``, ``SWEEP:best`` or ``SWEEP:best:2`` (the second best on the validation split); the
+            sweep last run where none is named; or an id, or its beginning.
+        with_transformer: whether ``best`` means trials with a spatial transformer alone.
+
+    Raises:
+        UnknownNameError: for a trial, configuration or seed that is not there.
+        SpecError: where the name is that of several trials, or so many are not complete.
+    """
+    sweeps = [record.spec.name for record in store.sweeps()]
+    sweep, colon, rest = name.partition(":")
+    if not colon or sweep not in sweeps:
+        sweep, rest = (sweeps[0] if sweeps else ""), name
+    best = _BEST.fullmatch(rest)
+    if best is not None and sweep:
+        return _best_trial(store, sweep, int(best[1] or 1), with_transformer=with_transformer)
+    label, hash_sign, seed = rest.rpartition("#")
+    if hash_sign and sweep and seed.lstrip("-").isdecimal():
+        return _labelled_trial(store, sweep, label, int(seed))
+    if _ID.fullmatch(rest) and (rest == name or not colon):
+        return store.find_trial(rest)
+    if sweep and colon:
+        return _labelled_trial(store, sweep, rest, None)
+    return store.find_trial(name)
+
+
+def _best_trial(store: StoreReader, sweep: str, place: int, *, with_transformer: bool) -> TrialRecord:
+    outcomes = store.outcomes(sweep)
+    ranked = sorted(
+        (
+            trial
+            for trial in store.sweep_trials(sweep)
+            if trial.trial_id in outcomes
+            and trial.spec.has_held_out_images
+            and (trial.spec.transformers or not with_transformer)
+        ),
+        key=lambda trial: (-outcomes[trial.trial_id].validation.accuracy, outcomes[trial.trial_id].validation.loss),
+    )
+    if not 1 <= place <= len(ranked):
+        what = "complete trials with a transformer" if with_transformer else "complete trials with a validation score"
+        raise SpecError(f"{sweep} has {len(ranked)} {what}, best:{place} was named", remedy="name a smaller number")
+    return ranked[place - 1]
+
+
+def _labelled_trial(store: StoreReader, sweep: str, label: str, seed: int | None) -> TrialRecord:
+    trials = store.sweep_trials(sweep)
+    own = [trial for trial in trials if trial.label == label]
+    if not own:
+        raise UnknownNameError("configuration", label, dict.fromkeys(trial.label for trial in trials), where=sweep)
+    found = own if seed is None else [trial for trial in own if trial.seed == seed]
+    if not found:
+        raise UnknownNameError("seed", str(seed), [str(trial.seed) for trial in own], where=f"{sweep}:{label}")
+    if len(found) > 1:
+        seeds = ", ".join(str(trial.seed) for trial in found)
+        raise SpecError(f"{sweep}:{label} has the seeds {seeds}", remedy=f"name one: {sweep}:{label}#{found[0].seed}")
+    return found[0]
