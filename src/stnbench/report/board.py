@@ -9,6 +9,7 @@ from stnbench.analysis.inference import Estimate, Standing
 from stnbench.analysis.verdicts import Answer, Comparison, Decision, TaskSummary
 from stnbench.report.agreement import Agreement
 from stnbench.report.findings import Findings
+from stnbench.report.runs import RunSummary, TrialRow
 from stnbench.spec.data import Split
 from stnbench.spec.states import TrialState
 from stnbench.spec.verdict import Verdict
@@ -170,6 +171,9 @@ class Leaderboard:
     """What the sweep answers to its question; None where nobody computed it."""
     tasks: TaskSummary | None = None
     """Configurations over the tasks of a sweep that compares within an axis."""
+    trials: tuple[TrialRow, ...] = ()
+    run: RunSummary | None = None
+    """How its run went; None where nobody looked."""
     comparisons: tuple[tuple[str, Comparison], ...] = ()
     """The comparison of each group, by its name."""
 

@@ -227,12 +227,8 @@ FAILURES: Final[Sequence[Column[FailureGroup]]] = (
            tone=lambda _: "bad"),
     Column(key="message", heading="message", value=lambda group: group.message, importance=ESSENTIAL, is_number=False),
     Column(key="trial_ids", heading="trial ids", value=lambda group: list(group.trial_ids), is_number=False,
-           text=lambda group: _some(group.trial_ids, 3)),
+           text=lambda group: text.some(group.trial_ids, 3)),
 )  # fmt: skip
-
-
-def _some(names: Sequence[str], most: int) -> str:
-    return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")
 
 
 def _named(label: str, group: str, *, grouped: bool) -> str:

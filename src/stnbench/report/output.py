@@ -11,6 +11,7 @@ from stnbench.core.files import writable_folder, write_atomic
 from stnbench.core.identity import Json
 from stnbench.core.paths import RunsLayout, data_root
 from stnbench.report.board import Leaderboard
+from stnbench.report.runs import read_runs
 from stnbench.report.sections import board_sections
 from stnbench.report.table import Section
 from stnbench.spec.data import Split
@@ -243,8 +244,9 @@ def _read_report(store: StoreReader, sweep: str, split: Split) -> Report:
     def predictions(trial_ids: Sequence[str]) -> "pd.DataFrame":
         return frames.predictions(split, trial_ids)
 
+    trials, run = read_runs(store, frames.spec)
     findings = find(frames.spec, frames.trials, frames.images, predictions, split=split)
-    return Report(board=replace(board, findings=findings), frames=frames)
+    return Report(board=replace(board, findings=findings, trials=trials, run=run), frames=frames)
 
 
 def _names(store: StoreReader, sweeps: Iterable[str] | None) -> list[str]:

@@ -1,12 +1,12 @@
 """What the numbers of a sweep were made with, and how to make them again."""
 
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
 from stnbench.report.board import Counted, Provenance
+from stnbench.report.runs import sweep_command
 from stnbench.spec.data import Split
 from stnbench.spec.sweep import SweepSpec
 
@@ -17,7 +17,7 @@ def provenance(sweep: SweepSpec, trials: pd.DataFrame, split: Split) -> Provenan
     dirty = done["dirty"].fillna(value=False).map({True: " with local changes", False: ""})
     images = done[f"{split}_images"].dropna()
     return Provenance(
-        command=reproducing_command(sweep),
+        command=sweep_command(sweep),
         seeds=tuple(sorted(int(seed) for seed in trials["seed"].unique())),
         commits=counted(done["commit"] + dirty),
         devices=counted(done["device"]),
@@ -51,9 +51,3 @@ def differences(known: Provenance, tasks: int = 1) -> Iterator[str]:
     for what, values, worry in worries:
         if len(values) > (tasks if values is known.datasets else 1):
             yield f"{len(values)} different {what} among the trials: {worry}."
-
-
-def reproducing_command(sweep: SweepSpec) -> str:
-    """The command that runs this sweep, or this single trial, again."""
-    command = ["stnbench.sweep", sweep.file] if sweep.file else ["stnbench.train"]
-    return shlex.join(["python", "-m", *command, *map(str, sweep.overrides)])

@@ -207,25 +207,24 @@ def summarize_run(spec: SweepSpec, rows: Sequence[TrialRow], attempts: Sequence[
 def _reason(rows: Sequence[TrialRow], attempts: Sequence[AttemptRecord]) -> str:
     states = Counter(row.state for row in rows)
     planned, running, failed = (states[state] for state in (TrialState.PLANNED, TrialState.RUNNING, TrialState.FAILED))
-    if running:
-        return f"It has not ended: {running} of {len(rows)} trials are running or were when their process ended."
     if not rows:
         return "It has no trials yet."
+    if running:
+        return f"It has not ended: {running} of {len(rows)} trials are running or were when their process ended."
     if not planned:
         return f"Every trial has ended{f'; {failed} failed' if failed else ''}."
     if not attempts:
         return "No trial has started yet."
     last = max(attempts, key=lambda attempt: (attempt.finished_at or attempt.started_at, attempt.started_at))
-    to_go = f"{planned} of {len(rows)} trials are still planned"
-    match last.state:
-        case AttemptState.STOPPED:
-            return f"A person or a budget stopped it; {to_go}."
-        case AttemptState.LOST:
-            return f"Its process ended unexpectedly; {to_go}."
-        case AttemptState.FAILED:
-            return f"It ended after a failure; {to_go}."
-        case _:
-            return f"It was stopped between trials (by a person, a budget or a limit); {to_go}."
+    how = _ENDS.get(last.state, "It was stopped between trials (by a person, a budget or a limit)")
+    return f"{how}; {planned} of {len(rows)} trials are still planned."
+
+
+_ENDS: Final = {
+    AttemptState.STOPPED: "A person or a budget stopped it",
+    AttemptState.LOST: "Its process ended unexpectedly",
+    AttemptState.FAILED: "It ended after a failure",
+}
 
 
 def failed_kinds(rows: Sequence[TrialRow]) -> Iterator[FailedKind]:

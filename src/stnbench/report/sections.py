@@ -9,10 +9,11 @@ from stnbench.analysis.folds import FOLDS_METHOD
 from stnbench.analysis.inference import LEVEL
 from stnbench.analysis.verdicts import TaskSummary
 from stnbench.core.identity import Json
-from stnbench.report import columns, text
+from stnbench.report import columns, run_columns, text
 from stnbench.report.agreement import Agreement
-from stnbench.report.board import Leaderboard, Row
+from stnbench.report.board import Leaderboard, Row, StateCounts
 from stnbench.report.findings import Findings, FoldsFinding, GainFinding, PairFinding
+from stnbench.report.runs import RunSummary
 from stnbench.report.table import Section, Table
 
 MOST_ROWS: Final = 20
@@ -30,11 +31,13 @@ def board_sections(board: Leaderboard) -> Sections:
     """
     found = (
         answer_section(board),
+        run_section(board.run, board.states) if board.run else None,
         failures_section(board),
         leaderboard_section(board),
         tasks_section(board.tasks) if board.tasks else None,
         *(findings_sections(board, board.findings) if board.findings else ()),
         *(published_sections(board.agreement) if board.agreement else ()),
+        trials_section(board) if board.trials else None,
         provenance_section(board),
     )
     return tuple(section for section in found if section is not None)
@@ -103,24 +106,54 @@ def _n(row: Row) -> int:
     return row.score.n if row.score else 0
 
 
+def run_section(run: RunSummary, states: StateCounts) -> Section:
+    """When it ran, why it ended, what its slots did, and what to type next."""
+    started, ended = run_columns.at(run.started_at), run_columns.at(run.ended_at)
+    others = f" ({states.unfinished})" if states.unfinished else ""
+    facts = [
+        ("Trials", f"{states.complete} of {states.trials} complete{others}"),
+        ("Started", f"{started} UTC"),
+        ("Last event", f"{ended} UTC, after {text.duration(run.wall_s)}"),
+        ("Device hours", f"{run.device_hours:.2f}"),
+    ]
+    facts = facts if run.started_at else facts[:1]
+    slots = (_table("slots", "Use of slots", run_columns.SLOTS, run.slots),) if run.slots else ()
+    return Section(
+        key="run",
+        heading="Run",
+        text=(run.reason,),
+        facts=[*facts, *((f"Next: {what}", command) for what, command in run.commands)],
+        tables=slots,
+        data={"started_at": run_columns.iso(run.started_at), "ended_at": run_columns.iso(run.ended_at),
+              "reason": run.reason, "device_hours": round(run.device_hours, 6)},
+    )  # fmt: skip
+
+
+def trials_section(board: Leaderboard) -> Section:
+    """Every trial, the configurations in the order of the leaderboard."""
+    order = {row.cell_id: place for place, row in enumerate(board.rows)}
+    rows = sorted(board.trials, key=lambda row: (order.get(row.cell_id, len(order)), row.seed))
+    name = f"{board.sweep}:{rows[0].label}#{rows[0].seed}"
+    return Section(
+        key="trials",
+        heading="Trials",
+        text=(f"Commands take a trial by its id, its beginning, or a name such as {name} or {board.sweep}:best.",),
+        tables=(run_columns.trial_table(rows, f"Trials of {board.sweep}", MOST_ROWS),),
+    )
+
+
 def failures_section(board: Leaderboard) -> Section | None:
     """What failed, by kind and message."""
     if not board.failures:
         return None
     failed, reasons = board.states.failed, len(board.failures)
+    kinds = _table("failed_kinds", "Failed trials by kind", run_columns.KINDS, board.run.failed) if board.run else None
+    groups = _table("failures", "Failed trials by kind and message", columns.FAILURES, board.failures)
     return Section(
         key="failures",
         heading="Failures",
         text=(f"{failed} of {text.counted(board.states.trials, 'trial')} failed, {text.counted(reasons, 'reason')}.",),
-        tables=(
-            Table(
-                key="failures",
-                caption="Failed trials by kind and message",
-                columns=columns.FAILURES,
-                items=board.failures,
-                most=MOST_ROWS,
-            ),
-        ),
+        tables=(kinds, groups) if kinds and kinds.items else (groups,),
     )
 
 

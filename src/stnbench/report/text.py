@@ -1,5 +1,6 @@
 """Numbers and names as people read them, the same in every format."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from stnbench.analysis.inference import T_METHOD, WILSON_METHOD, Estimate
@@ -123,6 +124,11 @@ def duration(seconds_s: float | None) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 trial``, ``2 trials``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")
 
 
 def without_group(label: str, group: str) -> str:

@@ -12,7 +12,7 @@ from stnbench.report.html.figure import Figure, figure_lines
 from stnbench.report.html.health import health_figure
 from stnbench.report.html.material import Material
 from stnbench.report.html.pictures import gallery_lines, watch_lines
-from stnbench.report.html.scores import cost_figure, learning_curves, published_figure
+from stnbench.report.html.scores import cost_figure, learning_curves, published_figure, timeline_figure
 from stnbench.report.html.tables import FIRST_ROWS, table_lines
 from stnbench.report.sections import board_sections
 from stnbench.report.table import Section
@@ -91,8 +91,11 @@ def _section_lines(board: Leaderboard, section: Section, material: Material, pre
     if section.key == "published" and board.agreement is not None:
         yield from _figure(published_figure(board.agreement), prefix)
     yield from _fact_lines(section)
+    link = (lambda _: f"{prefix}-trials") if section.key == "leaderboard" and board.trials else None
     for table in section.tables:
-        yield from table_lines(table, f"{prefix}-{table.key}-table")
+        yield from table_lines(table, f"{prefix}-{table.key}-table", link=link)
+    if section.key == "run" and board.run is not None:
+        yield from _figure(timeline_figure(board.run), prefix)
     if section.key == "failures":
         yield from _last_lines(board, material)
     yield '<div class="notes-list">'
@@ -153,7 +156,7 @@ def _fact_lines(section: Section) -> Iterator[str]:
     if section.facts:
         yield '<dl class="known">'
         for name, value in section.facts:
-            values = [value] if name == "Command" else value.split("; ")
+            values = [value] if name == "Command" or name.startswith("Next") else value.split("; ")
             yield f"<dt>{escape(name)}</dt><dd>{'<br>'.join(f'<code>{escape(one)}</code>' for one in values)}</dd>"
         yield "</dl>"
 

@@ -16,6 +16,8 @@ from stnbench.report.board import Leaderboard, Row
 from stnbench.report.findings import ParetoFront
 from stnbench.report.html.document import figure_text
 from stnbench.report.html.figure import Figure, Trace, View, whiskers
+from stnbench.report.runs import RunSummary, Span
+from stnbench.spec.states import AttemptState
 
 MOST_POINTS: Final = 400
 """Points in a group; the best ones."""
@@ -344,3 +346,50 @@ def _published_hover(row: AgreementRow) -> str:
     ours = f"here {text.score(row.ours, 2)}, rank {row.our_rank:g}"
     published = f"published {text.score(row.published, 2)}, rank {row.published_rank:g}"
     return f"{figure_text(row.label, 60)}<br>{ours}<br>{published}"
+
+
+_MOST_SPANS: Final = 3000
+_STATE_COLOURS: Final = {
+    AttemptState.COMPLETE: "accent",
+    AttemptState.RUNNING: "good",
+    AttemptState.FAILED: "bad",
+    AttemptState.LOST: "bad",
+    AttemptState.PRUNED: "faint",
+    AttemptState.STOPPED: "faint",
+}
+
+
+def timeline_figure(run: RunSummary) -> Figure | None:
+    """Attempts over time, a row a slot; None before anything has run."""
+    spans = run.spans[:_MOST_SPANS]
+    if not spans:
+        return None
+    unit, seconds = ("hours", 3600.0) if (run.wall_s or 0) > 7200 else ("minutes", 60.0)
+    states = dict.fromkeys(span.state for span in spans)
+    traces = [_timeline_trace(state, [span for span in spans if span.state is state], seconds) for state in states]
+    slots = sorted({span.slot for span in spans})
+    layout: dict[str, Json] = {
+        "barmode": "overlay",
+        "xaxis": {"title": {"text": f"{unit} since the start"}, "rangemode": "tozero"},
+        "yaxis": {"type": "category", "categoryarray": [*map(figure_text, reversed(slots))], "categoryorder": "array"},
+        "showlegend": True,
+    }
+    view = View(label="", traces=traces, layout=layout, height_px=140 + 34 * len(slots))
+    more = f" Only the first {_MOST_SPANS} attempts are drawn." if len(run.spans) > _MOST_SPANS else ""
+    caption = f"Every attempt on its slot, by how it ended; gaps are idle time.{more}"
+    return Figure(key="timeline", title="Use of slots over time", caption=caption, views=[view])
+
+
+def _timeline_trace(state: AttemptState, spans: Sequence[Span], seconds: float) -> Trace:
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": state.value,
+        "y": [figure_text(span.slot) for span in spans],
+        "x": [round(span.duration_s / seconds, 3) for span in spans],
+        "base": [round(span.start_s / seconds, 3) for span in spans],
+        "customdata": [f"{figure_text(span.label, 60)}, seed {span.seed}" for span in spans],
+        "marker": {"line": {"width": 0}},
+        "hovertemplate": f"%{{customdata}}<br>{state.value}, %{{x:.2f}} from %{{base:.2f}}<extra></extra>",
+        "meta": {"colour": _STATE_COLOURS[state]},
+    }

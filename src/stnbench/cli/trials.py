@@ -1,0 +1,74 @@
+"""``stnbench trials``: every trial of a sweep by name, with its state, accuracy, health, times and id."""
+
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from stnbench.cli.parser import CommandParser
+from stnbench.core.command import DONE
+from stnbench.core.errors import UnknownNameError
+from stnbench.core.paths import RunsLayout
+from stnbench.report.output import print_sections
+from stnbench.report.render import data
+from stnbench.report.run_columns import trial_table
+from stnbench.report.runs import TrialRow, read_runs
+from stnbench.report.table import Section
+from stnbench.spec.states import TrialState
+from stnbench.store.store import Store
+
+SORTS: Final = ("plan", "accuracy", "started", "duration")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the trials of a sweep; the exit code.
+
+    Raises: UnknownNameError or StoreError.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    with Store.open(RunsLayout.from_environment().store, writable=False) as store:
+        specs = {record.spec.name: record.spec for record in store.sweeps()}
+        if options.sweep not in specs:
+            raise UnknownNameError("sweep", options.sweep, specs, where="the store")
+        rows, run = read_runs(store, specs[options.sweep])
+    shown = sorted_rows([row for row in rows if options.state in {None, row.state.value}], options.sort)
+    table = trial_table(shown, f"Trials of {options.sweep}")
+    if options.format == "json":
+        plain = {"sweep": options.sweep, "trials": [*data.records(table)]}
+        sys.stdout.write(data.to_json(plain))
+    elif options.format == "csv":
+        sys.stdout.write(data.to_csv([table], [{"sweep": options.sweep}]))
+    else:
+        lines = (f"{len(shown)} of {len(rows)} trials. {run.reason}",)
+        section = Section(key="answer", heading="Trials", text=lines, tables=(table,) if shown else ())
+        print_sections(options.sweep, specs[options.sweep].question, [section], sys.stdout)
+    return DONE
+
+
+def sorted_rows(rows: Sequence[TrialRow], order: str) -> list[TrialRow]:
+    """The rows in one of the orders of ``SORTS``; what has no value comes last."""
+    match order:
+        case "accuracy":
+            return sorted(rows, key=lambda row: (row.accuracy is None, -(row.accuracy or 0.0)))
+        case "started":
+            known = [row for row in rows if row.started_at is not None]
+            dated = sorted(known, key=lambda row: row.started_at.timestamp() if row.started_at else 0.0)
+            return [*dated, *(row for row in rows if row.started_at is None)]
+        case "duration":
+            return sorted(rows, key=lambda row: -row.busy_s)
+        case _:
+            return list(rows)
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="stnbench trials",
+        description="Lists the trials of a sweep.",
+        epilog="Other commands take a trial by its id, its beginning, SWEEP:LABEL#SEED, SWEEP:best or SWEEP:best:2. "
+        "Exit codes: 0 done, 2 cannot start.",
+    )
+    parser.add_argument("sweep", metavar="SWEEP", help="a sweep of the store")
+    parser.add_argument("--state", choices=[state.value for state in TrialState], help="trials in this state alone")
+    parser.add_argument("--sort", choices=SORTS, default="plan", help="by what (default: the order of the plan)")
+    parser.add_argument("--format", choices=("csv", "json"), help="print this format instead of a table")
+    return parser
