@@ -10,6 +10,7 @@ from stnbench.core.command import DONE
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import SpecError
 from stnbench.core.paths import RunsLayout, data_root
+from stnbench.report.runs import TRIAL_HELP, find_trial
 from stnbench.spec.data import NO_SCORE
 from stnbench.spec.result import SplitScore
 from stnbench.spec.sweep import Override
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     layout = RunsLayout.from_environment()
     with Store.open(layout.store, writable=False) as store:
-        trial = store.find_trial(options.trial)
+        trial = find_trial(store, options.trial)
         outcome = store.outcome(trial.trial_id)
     if outcome is None:
         raise SpecError(f"trial {trial.trial_id} is {trial.state}", remedy="only a complete trial can be evaluated")
@@ -73,7 +74,7 @@ def _parser() -> CommandParser:
         description="Scores a complete trial's network on a split.",
         epilog="Exit codes: 0 done, 2 cannot start.",
     )
-    parser.add_argument("trial", help="identity of a trial, or its beginning")
+    parser.add_argument("trial", help=TRIAL_HELP)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="validation")
     views = "a choice of conf/views: in which ways every image is looked at (default: as the trial says)"
     parser.add_argument("--views", metavar="NAME", help=views)

@@ -13,6 +13,7 @@ from stnbench.core.cores import available_cores
 from stnbench.core.errors import FolderError, SpecError
 from stnbench.core.files import writable_folder, write_atomic
 from stnbench.core.paths import RunsLayout, data_root
+from stnbench.report.runs import TRIAL_HELP, find_trial
 from stnbench.store.store import Store
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _open(trial: _Trial, options: argparse.Namespace) -> "TrainedNetwork":
 def _find(prefix: str) -> _Trial:
     layout = RunsLayout.from_environment()
     with Store.open(layout.store, writable=False) as store:
-        trial = store.find_trial(prefix)
+        trial = find_trial(store, prefix, with_transformer=True)
         outcome = store.outcome(trial.trial_id)
     if not trial.spec.transformers:
         problem = f"the trial {trial.trial_id} has no spatial transformer"
@@ -147,5 +148,5 @@ def _parser() -> CommandParser:
 
 def _add(commands: "argparse._SubParsersAction[CommandParser]", name: str, said: str) -> CommandParser:
     command = commands.add_parser(name, help=said, description=f"{said[0].upper()}{said[1:]}.")
-    command.add_argument("trial", help="identity of a trial, or its beginning")
+    command.add_argument("trial", help=TRIAL_HELP)
     return command

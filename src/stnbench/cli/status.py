@@ -15,6 +15,7 @@ from stnbench.core.identity import Json
 from stnbench.core.paths import RunsLayout
 from stnbench.core.text import printable
 from stnbench.orchestration.host import ProcessIdentity
+from stnbench.report.runs import RunSummary, read_runs
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.states import TrialState
 from stnbench.store.queries import StoreReader
@@ -81,11 +82,12 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     with Store.open(RunsLayout.from_environment().store, writable=False) as store:
         statuses = read_status(store, options.sweep, now=datetime.now(UTC), here=ProcessIdentity.current())
+        run = _read_run(store, options.sweep) if options.sweep else None
     if options.json:
-        plain: dict[str, Json] = {"sweeps": [asdict(status) for status in statuses]}
+        plain: dict[str, Json] = {"sweeps": [asdict(status) | _run_json(run) for status in statuses]}
         sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
     else:
-        print("\n".join(status_lines(statuses)))
+        print("\n".join([*status_lines(statuses), *(run_lines(run) if run else ())]))
     return SOME_FAILED if any(status.failed for status in statuses) else DONE
 
 
@@ -133,6 +135,43 @@ def status_lines(statuses: Sequence[SweepStatus]) -> Iterator[str]:
         if status.lost:
             yield f"  lost: the process that ran {status.lost} of them is gone; run the same command again to go on"
         yield from _failure_lines(status.failures)
+
+
+def run_lines(run: RunSummary) -> Iterator[str]:
+    """How a run went, as plain lines: when, why it ended, the use of slots, what failures share, what to type next."""
+    yield f"  {run.reason}"
+    if run.started_at is not None and run.ended_at is not None:
+        when = f"started {run.started_at:%Y-%m-%d %H:%M} UTC, last event {run.ended_at:%Y-%m-%d %H:%M} UTC"
+        yield f"  {when}, {_elapsed(run.wall_s or 0.0)}; {run.device_hours:.2f} device hours"
+    for slot in run.slots:
+        share = "" if slot.share is None else f", {100 * slot.share:.0f} % of the time"
+        attempts = "1 attempt" if slot.attempts == 1 else f"{slot.attempts} attempts"
+        yield f"  slot {printable(slot.slot)}: {attempts}, busy {_elapsed(slot.busy_s)}{share}"
+    for kind in run.failed:
+        if kind.shared:
+            yield f"  all {kind.trials} {kind.kind} failures have {printable('; '.join(kind.shared))}"
+    yield from (f"  {what.lower()}: {printable(command)}" for what, command in run.commands)
+
+
+def _read_run(store: StoreReader, sweep: str) -> RunSummary:
+    spec = next(record.spec for record in store.sweeps() if record.spec.name == sweep)
+    return read_runs(store, spec)[1]
+
+
+def _run_json(run: RunSummary | None) -> dict[str, Json]:
+    if run is None:
+        return {}
+    return {
+        "run": {
+            "started_at": run.started_at.isoformat() if run.started_at else None,
+            "ended_at": run.ended_at.isoformat() if run.ended_at else None,
+            "reason": run.reason,
+            "device_hours": round(run.device_hours, 6),
+            "slots": [asdict(slot) for slot in run.slots],
+            "failed": [asdict(kind) for kind in run.failed],
+            "commands": [{"purpose": what, "command": command} for what, command in run.commands],
+        }
+    }
 
 
 def _parser() -> CommandParser:

@@ -19,6 +19,7 @@ from stnbench.core.errors import SpecError, StnbenchError, UnknownNameError
 from stnbench.core.paths import AttemptLayout, RunsLayout, data_root
 from stnbench.report.board import Provenance
 from stnbench.report.provenance import differences, provenance
+from stnbench.report.runs import find_trial
 from stnbench.spec.data import NO_SCORE
 from stnbench.spec.result import ScoredImages
 from stnbench.spec.states import TrialState
@@ -27,7 +28,9 @@ from stnbench.store.records import ImageSets, Outcome, TrialRecord
 from stnbench.trials.probability_file import Probabilities, read_probabilities
 
 FORMS: Final = "top:K, all, configuration:LABEL or TRIAL,TRIAL,..."
-_TRIAL: Final = re.compile(r"[0-9a-f]+")
+_TRIAL: Final = re.compile(r"[0-9a-fA-F]+|[^#]+#-?\d+|([^:]+:)?best(:\d+)?")
+_SEPARATOR: Final = re.compile(r"(?<=#\d),|(?<=#\d\d),|,(?=[^,]*[#:])|,(?=\s*[0-9a-fA-F]{4,})")
+"""Between trials; a label may have commas of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +73,7 @@ Choice = Top | Everyone | OfConfiguration | Named
 def parse_choice(text: str) -> Choice:
     """What ``--ensemble`` says. Raises: SpecError naming the forms there are."""
     kind, colon, rest = text.strip().partition(":")
-    names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",")))
+    names = tuple(dict.fromkeys(name.strip() for name in _SEPARATOR.split(text)))
     if kind == "top" and rest.isdecimal():
         return Top(count=int(rest))
     if kind == "all" and not colon:
@@ -338,7 +341,7 @@ def _find_named(store: StoreReader, choice: Named, trials: Sequence[TrialRecord]
     own = {trial.trial_id: trial for trial in trials}
     members: dict[str, Candidate] = {}
     for prefix in choice.trials:
-        found = store.find_trial(prefix)
+        found = find_trial(store, prefix)
         trial = own.get(found.trial_id, found)
         outcome = store.outcome(trial.trial_id)
         if outcome is None:

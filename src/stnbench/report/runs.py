@@ -18,6 +18,10 @@ from stnbench.spec.sweep import SweepSpec
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import AttemptEpoch, AttemptRecord, Outcome, TrialRecord
 
+TRIAL_HELP: Final = (
+    "id of a trial or its beginning, SWEEP:LABEL#SEED, SWEEP:best, SWEEP:best:2, or best (of the last sweep)"
+)
+
 _BEST: Final = re.compile(r"best(?::(\d{1,6}))?")
 _ID: Final = re.compile(r"[0-9a-fA-F]+")
 
@@ -264,8 +268,9 @@ def next_commands(spec: SweepSpec, rows: Sequence[TrialRow]) -> Iterator[tuple[s
     states = Counter(row.state for row in rows)
     if states[TrialState.PLANNED] or states[TrialState.RUNNING]:
         yield "Continue", sweep_command(spec)
+    if spec.file and states[TrialState.PLANNED]:
         yield "Continue for two hours", sweep_command(spec, "--budget", "2h")
-    if states[TrialState.FAILED]:
+    if spec.file and states[TrialState.FAILED]:
         yield "Retry what failed", sweep_command(spec, "--retry-failed")
     if spec.file and states[TrialState.COMPLETE]:
         overrides = [item for item in spec.overrides if item.key != "seeds"]
@@ -292,6 +297,8 @@ def find_trial(store: StoreReader, name: str, *, with_transformer: bool = False)
     """
     sweeps = [record.spec.name for record in store.sweeps()]
     sweep, colon, rest = name.partition(":")
+    if colon and sweep not in sweeps and _BEST.fullmatch(rest) and sweep != "best":
+        raise UnknownNameError("sweep", sweep, sweeps, where="the store")
     if not colon or sweep not in sweeps:
         sweep, rest = (sweeps[0] if sweeps else ""), name
     best = _BEST.fullmatch(rest)

@@ -161,7 +161,7 @@ def test_trials_of_another_sweep_can_be_named(made: Made, read: Read, store: Sto
     [
         ("top", "write top:K, all, configuration:LABEL"),
         ("top:", "write top:K"),
-        ("best:3", "write top:K"),
+        ("worst:3", "write top:K"),
         ("top:-1", "write top:K"),
         ("cell:", "write top:K"),
         ("", "write top:K"),
@@ -325,7 +325,7 @@ def test_a_document_has_its_command(made: Made, read: Read) -> None:
     lines = to_markdown(read("configuration:20,20,20", split="test")).splitlines()
     assert lines[0] == "# sizes: an ensemble of 3 (configuration:20,20,20)"
     assert "- Command: `stnbench report sizes --ensemble configuration:20,20,20 --split test`" in lines
-    assert any(line.startswith("- Sweep: `python -m stnbench.") for line in lines)
+    assert any(line.startswith("- Sweep: `stnbench ") for line in lines)
 
 
 def test_the_command_prints_and_writes(

@@ -277,14 +277,14 @@ def test_empty_sweep_has_a_leaderboard() -> None:
 @pytest.mark.parametrize(
     ("file", "overrides", "command"),
     [
-        ("sizes", (), "python -m stnbench.sweep sizes"),
-        ("sizes", (Override(key="dataset", value="gtsrb"),), "python -m stnbench.sweep sizes dataset=gtsrb"),
+        ("sizes", (), "stnbench sweep sizes"),
+        ("sizes", (Override(key="dataset", value="gtsrb"),), "stnbench sweep sizes dataset=gtsrb"),
         (
             "sizes",
             (Override(key="network.sizes", value=(1, 2, 3)), Override(key="seeds", value=3)),
-            "python -m stnbench.sweep sizes 'network.sizes=[1,2,3]' seeds=3",
+            "stnbench sweep sizes 'network.sizes=[1,2,3]' seeds=3",
         ),
-        ("", (Override(key="scale", value="smoke"),), "python -m stnbench.train scale=smoke"),
+        ("", (Override(key="scale", value="smoke"),), "stnbench train scale=smoke"),
     ],
 )
 def test_command_reproduces_the_sweep(file: str, overrides: tuple[Override, ...], command: str) -> None:

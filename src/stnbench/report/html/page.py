@@ -94,7 +94,7 @@ def _section_lines(board: Leaderboard, section: Section, material: Material, pre
     link = (lambda _: f"{prefix}-trials") if section.key == "leaderboard" and board.trials else None
     for table in section.tables:
         yield from table_lines(table, f"{prefix}-{table.key}-table", link=link)
-    if section.key == "run" and board.run is not None:
+    if section.key == "run" and board.run is not None and material.trials is not None:
         yield from _figure(timeline_figure(board.run), prefix)
     if section.key == "failures":
         yield from _last_lines(board, material)
