@@ -17,13 +17,12 @@
     ├── TrainingError                  a training run cannot go on
     │   ├── DivergedError              the loss is no longer a number
     │   └── CheckpointError            a checkpoint cannot be read, or belongs to another trial
+    ├── ExportError                    a network cannot be exported, or the export disagrees with it
     ├── EngineError                    attempts cannot be executed
     │   ├── DeviceError                a GPU is not there, or no longer answers
     │   └── ProtocolError              parts of an engine misunderstood each other (an InternalError as well)
     └── InternalError                  an invariant of stnbench is broken: a bug of ours
         └── TransitionError            the orchestrator was told something impossible
-    ├── ExportError                    a network cannot be exported, or the export disagrees with it
-    └── EngineError                    attempts cannot be executed
 
 A command turns any of them into one line and exit code 2, but for InternalError: that and every exception that is not
 of the tree is a bug of stnbench, keeps its traceback and ends the command with exit code 3.
