@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from stnbench.core.errors import ExportError
 from stnbench.nn import SpatialTransformer
 from stnbench.nn.onnx import export_onnx
-from stnbench.spec.transformer import Family, Sampler
+from stnbench.spec.transformer import TRANSFORMERS, Sampler
 
-FAMILIES = [family for family in get_args(Family) if family != "roi"]
+FAMILIES = [family for family in TRANSFORMERS.names() if family != "roi"]
 _ALIKE = {"scale", "translation", "rotation_scale", "rotation_translation", "scale_translation"}
 """Similarities, of whose combinations the first and the last stand for all."""
 

@@ -14,7 +14,14 @@ from stnbench.spec.data import CLASSES as SIGNS_CLASSES
 from stnbench.spec.data import FRAMES_PER_TRACK, DatasetSpec, DistortionSpec, PreprocessSpec, SplitSpec
 from stnbench.spec.network import NetworkSpec
 from stnbench.spec.sweep import Override
-from stnbench.spec.transformer import CONTROLS, LocnetSpec, PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.transformer import (
+    CONTROL,
+    TRANSFORMERS,
+    AnyTransformer,
+    LocnetSpec,
+    PlacedTransformerSpec,
+    TransformerSpec,
+)
 from stnbench.spec.trial import ScheduleSpec, SgdSpec, TrainingSpec, TrialSpec
 from stnbench.spec.views import ViewsSpec
 
@@ -214,10 +221,10 @@ class _Resolver:
     def _transformer(self, key: str) -> TransformerSpec:
         """The transformer of a place, without repetitions of a control, which does the same each time."""
         section, family = self._section(key), self._section(key).get("family")
-        for name in ("iterations", "branches") if family in CONTROLS else ():
+        for name in ("iterations", "branches") if TRANSFORMERS.has_trait(str(family), CONTROL) else ():
             usual = getattr(TransformerSpec(), name)
             if section.get(name, usual) != usual:
                 self.notes.append(f"{key}.{name} has no effect on {family}")
             section[name] = usual
-        spec: TransformerSpec = self._decode(TransformerSpec, key)
+        spec: TransformerSpec = self._decode(AnyTransformer, key)
         return spec

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from stnbench.nn.transforms.registry import build_transformation
 from stnbench.nn.transforms.scale_guard import ScaleGuard
 from stnbench.spec.check import require
 from stnbench.spec.codec import from_plain
-from stnbench.spec.transformer import ConvLocnetSpec, LocnetSpec, PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.transformer import AnyTransformer, ConvLocnetSpec, LocnetSpec, PlacedTransformerSpec, TransformerSpec
 
 Look = Callable[[Tensor], Tensor]
 """What a localisation network sees of images: they themselves, or what the stages it shares make of them."""
@@ -296,7 +296,7 @@ def build_spatial_transformer(spec: PlacedTransformerSpec, looked_at: MapSize) -
 def _transformer_spec(family: str | TransformerSpec, options: Mapping[str, Any]) -> TransformerSpec:
     where = "SpatialTransformer"
     if isinstance(family, str):
-        spec = from_plain(TransformerSpec, {"family": family, **options}, where=where)
+        spec: TransformerSpec = from_plain(cast("Any", AnyTransformer), {"family": family, **options}, where=where)
         for key in ("branches", "output_pooling"):
             count = getattr(spec, key)
             require(count == 1, key, count, "1: several branches and pooling belong to ParallelTransformers")

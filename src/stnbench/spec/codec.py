@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import Json, canonical_json
+from stnbench.spec.registry import Registry, generation, own_fields
 
 T = TypeVar("T")
 
@@ -89,14 +90,31 @@ def to_identity(value: object) -> dict[str, Json]:
         elif isinstance(item, tuple) and item and hasattr(item[0], "__dataclass_fields__"):
             plain[name] = [to_identity(part) for part in item]
         elif name == "kind" or item != default:
-            plain[name] = list(item) if isinstance(item, tuple) else item
+            plain[name] = _listed(item)
     return plain
+
+
+def _listed(value: Any) -> Any:  # noqa: ANN401 - a JSON value, perhaps with tuples in it
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
 
 
 @functools.cache
 def _defaults(kind: Any) -> tuple[tuple[str, object], ...]:  # noqa: ANN401 - a dataclass, whose values never change
-    """The fields of a dataclass, in order, with their defaults."""
-    return tuple((field.name, _default(field)) for field in dataclasses.fields(kind))
+    """The fields of a dataclass, in order, with their defaults.
+
+    Those that a part from outside adds have none: its source is in the identity, and where the part is absent nothing
+    knows its defaults. The name of such a part is compared with that of the base, as for ours.
+    """
+    own = own_fields(kind)
+    bases = {field.name: field for field in _fields_of(kind.__mro__[1])}
+    return tuple(
+        (field.name, dataclasses.MISSING if field.name in own else _default(bases.get(field.name, field)))
+        for field in dataclasses.fields(kind)
+    )
+
+
+def _fields_of(kind: Any) -> tuple["dataclasses.Field[Any]", ...]:  # noqa: ANN401 - a class
+    return dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
 
 
 def _default(field: "dataclasses.Field[Any]") -> object:
@@ -153,8 +171,12 @@ def _as_tuple(convert: _Convert | None, name: str, value: object) -> object:
     return tuple(value) if convert is None else tuple(convert(name, item) for item in value)
 
 
-@functools.cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - a dataclass or a union of them
+    return _adapter_of(kind, generation())
+
+
+@functools.cache
+def _adapter_of(kind: Any, _generation: int) -> TypeAdapter[Any]:  # noqa: ANN401 - a dataclass or a union of them
     return TypeAdapter(kind)
 
 
@@ -171,7 +193,8 @@ def _explain(kind: type, error: ErrorDetails, where: str, prefix: str) -> SpecEr
             return UnknownNameError(f"{path}", str(value), choices, where=where)
         case "union_tag_invalid":
             choices = str(error["ctx"]["expected_tags"]).replace("'", "").split(", ")
-            return UnknownNameError(f"{path}.kind" if path else "kind", str(error["ctx"]["tag"]), choices, where=where)
+            key = str(error["ctx"]["discriminator"]).strip("'")
+            return UnknownNameError(f"{path}.{key}" if path else key, str(error["ctx"]["tag"]), choices, where=where)
         case "value_error":
             cause = error["ctx"]["error"]
             if isinstance(cause, SpecError):
@@ -197,15 +220,20 @@ def _walk(kind: Any, location: tuple[int | str, ...]) -> tuple[str, Any]:  # noq
     path, owner = "", kind
     for step in location:
         members = _members(kind)
-        tagged = {_kind_of(member): member for member in members if dataclasses.is_dataclass(member)}
-        if step in tagged and len(members) > 1:
+        registry = _registry_of(kind)
+        tagged = (
+            registry.tagged()
+            if registry is not None
+            else {_kind_of(member): member for member in members if dataclasses.is_dataclass(member)}
+        )
+        if step in tagged and (registry is not None or len(members) > 1):
             kind = tagged[str(step)]
         elif isinstance(step, int):
             path, kind = f"{path}[{step}]", _item(members)
         else:
             path = f"{path}.{step}" if path else step
             owner = next((member for member in members if dataclasses.is_dataclass(member)), owner)
-            kind = typing.get_type_hints(owner, include_extras=False).get(step)
+            kind = typing.get_type_hints(owner, include_extras=True).get(step)
     return path, owner
 
 
@@ -213,6 +241,17 @@ def _members(kind: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a type or a type f
     if typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     return typing.get_args(kind) if isinstance(kind, UnionType) or typing.get_origin(kind) is typing.Union else (kind,)
+
+
+def _registry_of(kind: Any) -> Registry | None:  # noqa: ANN401 - a type or a type form
+    """The registry that decodes a type, also where it may be None."""
+    forms = (kind, *typing.get_args(kind)) if isinstance(kind, UnionType) or _is_union(kind) else (kind,)
+    metadata = [item for form in forms for item in getattr(form, "__metadata__", ())]
+    return next((item for item in metadata if isinstance(item, Registry)), None)
+
+
+def _is_union(kind: Any) -> bool:  # noqa: ANN401 - a type or a type form
+    return typing.get_origin(kind) is typing.Union
 
 
 def _item(members: tuple[Any, ...]) -> Any:  # noqa: ANN401 - a type or a type form

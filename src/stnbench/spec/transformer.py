@@ -1,42 +1,16 @@
 """Spatial transformers as a trial describes them: the transformation, its localisation network, and the place."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Discriminator
 
 from stnbench.spec.check import require, require_sizes
 from stnbench.spec.codec import Strict
+from stnbench.spec.registry import Registry
 
-Family = Literal[
-    "affine",
-    "rotation",
-    "scale",
-    "translation",
-    "rotation_scale",
-    "rotation_translation",
-    "scale_translation",
-    "rotation_scale_translation",
-    "attention",
-    "crop",
-    "shear",
-    "lie_affine",
-    "projective",
-    "corners",
-    "tps",
-    "fixed_zoom",
-    "roi",
-]
-"""Families of transformations; ``stn/transforms.py`` defines each.
-
-The last two are controls, which learn nothing: a constant zoom on the centre, and the annotated box of the sign.
-"""
-
-CONTROLS = frozenset[Family]({"fixed_zoom", "roi"})
-"""Families without a localisation network."""
-
-RIGID = frozenset[Family]({"rotation", "translation", "rotation_translation"})
-"""Families whose scale is 1 whatever their parameters are."""
+CONTROL, RIGID = "control", "rigid"
+"""Traits of families: a control learns nothing and has no localisation network; a rigid one has a scale of 1."""
 
 Padding = Literal["zeros", "border", "reflection"]
 """What lies outside the image: zeros, the nearest border pixel, or a reflection."""
@@ -116,7 +90,7 @@ class TransformerSpec(Strict):
     None: a transformer that zooms in on the sign loses little by a smaller output, and all that follows is cheaper.
     """
 
-    family: Family = "affine"
+    family: str = "affine"
     sampler: Sampler = "bilinear"
     padding: Padding = "zeros"
     align_corners: bool = True
@@ -130,7 +104,7 @@ class TransformerSpec(Strict):
     output_pooling: int = 1
     output_size: int | None = None
 
-    used_by: ClassVar[dict[str, Family]] = {"control_points": "tps", "zoom": "fixed_zoom"}
+    used_by: ClassVar[dict[str, str]] = {"control_points": "tps", "zoom": "fixed_zoom"}
     """Which keys matter to one family only."""
 
     def __post_init__(self) -> None:
@@ -158,14 +132,15 @@ class TransformerSpec(Strict):
     @property
     def is_control(self) -> bool:
         """Whether nothing is learnt, so that there is no localisation network."""
-        return self.family in CONTROLS
+        return TRANSFORMERS.has_trait(self.family, CONTROL)
 
     def _forget_idle_keys(self) -> None:
         """Reset the keys that change nothing for this family."""
         usual: dict[str, object] = {}
         if self.family == "fixed_zoom":  # the guard of a constant zoom is another constant zoom
             usual["zoom"] = _clamped(self.zoom, self.scale_min, self.scale_max)
-        keeps_scale = self.family in RIGID and _clamped(1.0, self.scale_min, self.scale_max) == 1
+        is_rigid = TRANSFORMERS.has_trait(self.family, RIGID)
+        keeps_scale = is_rigid and _clamped(1.0, self.scale_min, self.scale_max) == 1
         if self.family == "fixed_zoom" or keeps_scale:
             usual |= {"scale_min": None, "scale_max": None}
         if self.is_control:
@@ -177,6 +152,41 @@ class TransformerSpec(Strict):
             object.__setattr__(self, key, value)
 
 
+TRANSFORMERS: Final = Registry("transformer", TransformerSpec, discriminator="family")
+TRANSFORMERS.declare(
+    TransformerSpec,
+    {
+        "affine": "stnbench.nn.transforms.registry:affine",
+        "rotation": "stnbench.nn.transforms.registry:similarity",
+        "scale": "stnbench.nn.transforms.registry:similarity",
+        "translation": "stnbench.nn.transforms.registry:similarity",
+        "rotation_scale": "stnbench.nn.transforms.registry:similarity",
+        "rotation_translation": "stnbench.nn.transforms.registry:similarity",
+        "scale_translation": "stnbench.nn.transforms.registry:similarity",
+        "rotation_scale_translation": "stnbench.nn.transforms.registry:similarity",
+        "attention": "stnbench.nn.transforms.registry:attention",
+        "crop": "stnbench.nn.transforms.registry:crop",
+        "shear": "stnbench.nn.transforms.registry:shear",
+        "lie_affine": "stnbench.nn.transforms.registry:lie_affine",
+        "projective": "stnbench.nn.transforms.registry:projective",
+        "corners": "stnbench.nn.transforms.registry:corners",
+        "tps": "stnbench.nn.transforms.registry:tps",
+        "fixed_zoom": "stnbench.nn.transforms.registry:fixed_zoom",
+        "roi": "stnbench.nn.transforms.registry:crop",  # its parameters come from the box: controls.box_parameters
+    },
+    traits={
+        "fixed_zoom": [CONTROL],
+        "roi": [CONTROL],
+        "rotation": [RIGID],
+        "translation": [RIGID],
+        "rotation_translation": [RIGID],
+    },
+)
+
+AnyTransformer = Annotated[TransformerSpec, TRANSFORMERS]
+"""The specification of any family, told apart by ``family``."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlacedTransformerSpec(Strict):
     """A spatial transformer (transformer and localisation network) before the ``place``-th convolution stage.
@@ -185,7 +195,7 @@ class PlacedTransformerSpec(Strict):
     """
 
     place: int
-    transformer: TransformerSpec = field(default_factory=TransformerSpec)
+    transformer: AnyTransformer = field(default_factory=TransformerSpec)
     locnet: LocnetSpec | None = field(default_factory=ConvLocnetSpec)
 
     def __post_init__(self) -> None:
@@ -193,7 +203,8 @@ class PlacedTransformerSpec(Strict):
         self.settle()
         require(self.place >= 1, "place", self.place, "places count from 1, the input image")
         remedy = "controls (fixed_zoom, roi) have none, and all other families need one"
-        require((self.locnet is None) == self.transformer.is_control, "locnet", self.locnet, remedy)
+        if not TRANSFORMERS.is_absent(self.transformer.family):
+            require((self.locnet is None) == self.transformer.is_control, "locnet", self.locnet, remedy)
 
 
 def _clamped(value: float, low: float | None, high: float | None) -> float:

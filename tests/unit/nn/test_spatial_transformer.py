@@ -9,14 +9,13 @@ from stnbench.nn.sampling.registry import sample
 from stnbench.nn.spatial_transformer import SpatialTransformer, build_spatial_transformer
 from stnbench.spec.transformer import (
     ConvLocnetSpec,
-    Family,
     PlacedTransformerSpec,
     SharedLocnetSpec,
     TransformerSpec,
 )
 
 
-def transformer(family: Family = "affine", *, align_corners: bool = True) -> SpatialTransformer:
+def transformer(family: str = "affine", *, align_corners: bool = True) -> SpatialTransformer:
     """A small spatial transformer for 3 x 12 x 10 images."""
     spec = PlacedTransformerSpec(
         place=1,
@@ -103,7 +102,7 @@ def test_the_whole_module_has_right_gradients() -> None:
     assert torch.autograd.gradcheck(module, batch, eps=1e-7, atol=1e-4)
 
 
-def iterated(family: Family, iterations: int) -> SpatialTransformer:
+def iterated(family: str, iterations: int) -> SpatialTransformer:
     """As ``transformer``, looking several times."""
     spec = TransformerSpec(family=family, iterations=iterations)
     placed = PlacedTransformerSpec(place=1, transformer=spec, locnet=ConvLocnetSpec(sizes=(3, 4, 5)))
@@ -113,7 +112,7 @@ def iterated(family: Family, iterations: int) -> SpatialTransformer:
 
 
 @pytest.mark.parametrize("family", ["affine", "projective", "tps"])
-def test_iterations_compose_and_read_the_image_itself(family: Family) -> None:
+def test_iterations_compose_and_read_the_image_itself(family: str) -> None:
     """Two looks that each zoom out by 1.5 or in by 2/3 lose nothing: the image read once at the product is the result.
 
     Reading what was read already would lose the border at the first zoom and blur twice.
@@ -144,7 +143,7 @@ def test_theta_of_iterations_is_the_product_of_their_matrices() -> None:
     torch.testing.assert_close(done.theta_out_to_in.float(), product[:, :2], rtol=0, atol=1e-5)
 
 
-def control(family: Family) -> SpatialTransformer:
+def control(family: str) -> SpatialTransformer:
     """A control, which has no localisation network."""
     spec = PlacedTransformerSpec(place=1, transformer=TransformerSpec(family=family, zoom=0.5), locnet=None)
     return build_spatial_transformer(spec, MapSize(3, 12, 10))

@@ -13,16 +13,16 @@ from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.codec import from_json, to_json
 from stnbench.spec.data import DigitsSpec, DistortionSpec, GtsrbSpec, PreprocessSpec, SignsSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, ModernSpec
-from stnbench.spec.transformer import CONTROLS, RIGID, ConvLocnetSpec, Family, PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
 from stnbench.spec.views import ViewsSpec
 
 FACTORS = st.floats(0, 10)
 LEARNING = st.sampled_from(["affine", "rotation", "crop", "tps", "projective"])
-PLAIN = st.sampled_from(sorted(CONTROLS))
+PLAIN = st.sampled_from(["fixed_zoom", "roi"])
 
 
-def placed(family: Family, **keys: object) -> PlacedTransformerSpec:
+def placed(family: str, **keys: object) -> PlacedTransformerSpec:
     """A transformer at the image."""
     spec = TransformerSpec(family=family, **keys)  # type: ignore[arg-type]
     return PlacedTransformerSpec(place=1, transformer=spec, locnet=None if spec.is_control else ConvLocnetSpec())
@@ -37,7 +37,7 @@ def same(one: TrialSpec, other: TrialSpec) -> bool:
 
 
 @given(one=FACTORS, other=FACTORS, family=PLAIN)
-def test_a_rate_of_localisation_networks_counts_only_where_one_learns(one: float, other: float, family: Family) -> None:
+def test_a_rate_of_localisation_networks_counts_only_where_one_learns(one: float, other: float, family: str) -> None:
     """Without a transformer, and with a control, each factor would be the same training again."""
     for transformers in ((), (placed(family),)):
         trials = [
@@ -48,7 +48,7 @@ def test_a_rate_of_localisation_networks_counts_only_where_one_learns(one: float
 
 
 @given(one=FACTORS, other=FACTORS, family=LEARNING)
-def test_the_twins_of_trials_that_differ_in_that_rate_are_one_trial(one: float, other: float, family: Family) -> None:
+def test_the_twins_of_trials_that_differ_in_that_rate_are_one_trial(one: float, other: float, family: str) -> None:
     """A sweep over the factor has one baseline; the trials themselves differ."""
     trials = [
         TrialSpec(transformers=(placed(family),), optimizer=SgdSpec(locnet_learning_rate_factor=factor))
@@ -93,7 +93,7 @@ def test_the_size_of_later_maps_follows_from_what_stands_before() -> None:
 
 
 @given(family=PLAIN, penalty=FACTORS, zoom=st.floats(0.2, 4), points=st.integers(2, 16))
-def test_keys_that_nothing_reads_count_not(family: Family, penalty: float, zoom: float, points: int) -> None:
+def test_keys_that_nothing_reads_count_not(family: str, penalty: float, zoom: float, points: int) -> None:
     """A control is not penalised, an affine map has no control points, a box no zoom."""
     plain = TrialSpec(transformers=(placed(family, zoom=zoom),))
     said = TrialSpec(transformers=(placed(family, zoom=zoom, identity_penalty=penalty, control_points=points),))
@@ -107,7 +107,7 @@ def test_a_guard_of_a_constant_scale_is_another_constant_or_nothing(zoom: float,
     """Of a fixed zoom it is the zoom clamped; of a rigid family whose scale is within its bounds it never acts."""
     guarded = TrialSpec(transformers=(placed("fixed_zoom", zoom=zoom, scale_min=low, scale_max=high),))
     assert same(guarded, TrialSpec(transformers=(placed("fixed_zoom", zoom=min(max(zoom, low), high)),)))
-    for family in sorted(RIGID):
+    for family in ("rotation", "rotation_translation", "translation"):
         held = TrialSpec(transformers=(placed(family, scale_min=low, scale_max=high),))
         assert same(held, TrialSpec(transformers=(placed(family),)))
     tight = TrialSpec(transformers=(placed("rotation", scale_max=0.5),))

@@ -1,7 +1,4 @@
-"""The registry of families: one line each."""
-
-from collections.abc import Callable, Mapping
-from typing import Final
+"""From the specification of a transformer to its transformation: one function for each of our families."""
 
 from stnbench.nn.transforms.affine import Affine
 from stnbench.nn.transforms.base import Transformation
@@ -11,29 +8,64 @@ from stnbench.nn.transforms.lie import LieAffine
 from stnbench.nn.transforms.linear import Attention, Crop, Shear
 from stnbench.nn.transforms.similarity import Similarity
 from stnbench.nn.transforms.tps import ThinPlateSpline
-from stnbench.spec.transformer import Family, TransformerSpec
-
-_FAMILIES: Final[Mapping[Family, Callable[[TransformerSpec], Transformation]]] = {
-    "affine": lambda _: Affine(),
-    "rotation": lambda _: Similarity(rotation=True),
-    "scale": lambda _: Similarity(scale=True),
-    "translation": lambda _: Similarity(translation=True),
-    "rotation_scale": lambda _: Similarity(rotation=True, scale=True),
-    "rotation_translation": lambda _: Similarity(rotation=True, translation=True),
-    "scale_translation": lambda _: Similarity(scale=True, translation=True),
-    "rotation_scale_translation": lambda _: Similarity(rotation=True, scale=True, translation=True),
-    "attention": lambda _: Attention(),
-    "crop": lambda _: Crop(),
-    "shear": lambda _: Shear(),
-    "lie_affine": lambda _: LieAffine(),
-    "projective": lambda _: Projective(),
-    "corners": lambda _: Corners(),
-    "tps": lambda spec: ThinPlateSpline(spec.control_points),
-    "fixed_zoom": lambda spec: FixedZoom(spec.zoom),
-    "roi": lambda _: Crop(),  # its parameters come from the annotated box: controls.box_parameters
-}
+from stnbench.spec.transformer import TRANSFORMERS, TransformerSpec
 
 
 def build_transformation(spec: TransformerSpec) -> Transformation:
-    """The transformation that a specification names."""
-    return _FAMILIES[spec.family](spec)
+    """The transformation that a specification names.
+
+    Raises: UnknownNameError where its family is not here.
+    """
+    built: Transformation = TRANSFORMERS.implementation(spec.family)(spec)
+    return built
+
+
+def similarity(spec: TransformerSpec) -> Transformation:
+    """Those of rotation, scale and translation that the name of the family joins."""
+    parts = spec.family.split("_")
+    return Similarity(rotation="rotation" in parts, scale="scale" in parts, translation="translation" in parts)
+
+
+def affine(_spec: TransformerSpec) -> Transformation:
+    """Any affine map."""
+    return Affine()
+
+
+def attention(_spec: TransformerSpec) -> Transformation:
+    """One scale and a translation."""
+    return Attention()
+
+
+def crop(_spec: TransformerSpec) -> Transformation:
+    """An upright box."""
+    return Crop()
+
+
+def shear(_spec: TransformerSpec) -> Transformation:
+    """A shear along each axis."""
+    return Shear()
+
+
+def lie_affine(_spec: TransformerSpec) -> Transformation:
+    """The exponential of an affine velocity."""
+    return LieAffine()
+
+
+def projective(_spec: TransformerSpec) -> Transformation:
+    """The unit matrix plus eight parameters."""
+    return Projective()
+
+
+def corners(_spec: TransformerSpec) -> Transformation:
+    """The homography of four corners."""
+    return Corners()
+
+
+def tps(spec: TransformerSpec) -> Transformation:
+    """A thin plate spline."""
+    return ThinPlateSpline(spec.control_points)
+
+
+def fixed_zoom(spec: TransformerSpec) -> Transformation:
+    """A constant zoom."""
+    return FixedZoom(spec.zoom)
