@@ -1,17 +1,27 @@
 """Mass benchmarking of spatial transformer networks.
 
-``stnbench.compare`` makes a leaderboard of anybody's results. Nothing else happens at import, and nothing heavy is
-imported before it is asked for: the commands are those of ``stnbench --help``.
+The program ``stnbench`` runs sweeps of trials and reports them; this package is the same from Python. The names below
+are imported when they are first asked for: ``import stnbench`` loads neither torch nor any other library.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stnbench.core.lazy import lazy_names
 
+if TYPE_CHECKING:
+    from stnbench.analysis.compare_frame import compare
+    from stnbench.analysis.frames import read_sweep as read_results
+    from stnbench.spec.parts import register
+
 __version__ = "0.1.0"
 
-compare: Callable[..., Any]
-"""See :func:`stnbench.analysis.compare_frame.compare`."""
+__all__ = ["__version__", "compare", "read_results", "register"]
 
-__getattr__, __dir__ = lazy_names(__name__, {"compare": "stnbench.analysis.compare_frame"})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "compare": "stnbench.analysis.compare_frame",
+        "read_results": "stnbench.analysis.frames:read_sweep",
+        "register": "stnbench.spec.parts",
+    },
+)

@@ -37,6 +37,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "show": Command("stnbench.cli.show", "draw what the transformers of a trial do"),
     "evaluate": Command("stnbench.cli.evaluate", "score a stored network on a split"),
     "data": Command("stnbench.cli.data", "prepare or check the cache of a data set"),
+    "new": Command("stnbench.cli.new", "write the skeleton of a part or a sweep of your own"),
+    "check-part": Command("stnbench.cli.check_part", "check a part against its contract"),
     "mirror": Command("stnbench.cli.mirror", "replay the store into MLflow"),
     "store": Command("stnbench.cli.store", "rebuild, copy, export, import and merge stores"),
 }

@@ -23,9 +23,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stnbench.config.locate import shown, yaml_files
+from stnbench.config.sections import Node, fill_defaults
 from stnbench.config.yaml_file import read_yaml
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.core.identity import Json
 from stnbench.spec.sweep import Override, Value, show_value
 
 ROOT = "trial"
@@ -34,7 +34,6 @@ ROOT = "trial"
 EXPERIMENT = "experiment"
 """The group whose files choose from other groups and set keys of any section."""
 
-Node = dict[str, Json]
 C = TypeVar("C")
 
 
@@ -89,6 +88,7 @@ class Composer:
         """
         last = {override.key: override for override in overrides}
         node = self._compose_groups({key: last[key] for key in self.defaults if key in last})
+        fill_defaults(node)
         for override in last.values():
             if override.key not in self.defaults:
                 self._set(node, override, last)

@@ -1,5 +1,9 @@
 """Where configuration groups and sweeps lie: in a checkout, inside an installed wheel, and in the user's folder."""
 
+import atexit
+import functools
+import shutil
+import tempfile
 from pathlib import Path
 
 import stnbench
@@ -10,11 +14,38 @@ _CHECKOUT = _PACKAGE.parent.parent
 
 
 def conf_folder() -> Path:
-    """The folder of the Hydra groups.
+    """The folder of the Hydra groups: those of stnbench, with the choices of ``conf/`` in the working folder over them.
 
+    A user's file hides a shipped one of the same name. Other files of that folder are left alone, and where there are
+    none, the folder is the shipped one.
     Raises: FolderError for a broken installation.
     """
-    return _shipped("conf")
+    shipped = _shipped("conf")
+    own = Path.cwd() / "conf"
+    if not own.is_dir() or own.samefile(shipped):
+        return shipped
+    groups = [folder.name for folder in shipped.iterdir() if folder.is_dir()]
+    added = tuple(path for group in groups for path in yaml_files(own / group))
+    return _merged(shipped, added, tuple(path.stat().st_mtime_ns for path in added)) if added else shipped
+
+
+@functools.cache
+def _merged(shipped: Path, added: tuple[Path, ...], _changed_ns: tuple[int, ...]) -> Path:
+    """A folder for this process alone with both; Hydra reads one."""
+    temporary = tempfile.TemporaryDirectory(prefix="stnbench-conf-")
+    atexit.register(temporary.cleanup)
+    folder = Path(temporary.name)
+    shutil.copytree(shipped, folder, dirs_exist_ok=True)
+    for path in added:
+        target = folder / path.parent.name / path.name
+        shutil.copyfile(path, target)
+        _ORIGINALS[target] = path
+    _ORIGINALS[folder] = shipped
+    return folder
+
+
+_ORIGINALS: dict[Path, Path] = {}
+"""Where the files of merged folders, and the folders themselves, come from, for messages."""
 
 
 def published_folder() -> Path:
@@ -57,6 +88,10 @@ def find_sweep(name: str, working_folder: Path) -> Path:
 
 def shown(path: Path) -> str:
     """A path as messages show it: relative to the checkout or the package where it lies inside one."""
+    path = _ORIGINALS.get(path, path)
+    for merged, shipped in _ORIGINALS.items():
+        if path.is_relative_to(merged):
+            path = shipped / path.relative_to(merged)
     for root in (_CHECKOUT, _PACKAGE):
         if path.is_relative_to(root):
             return str(path.relative_to(root))

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from stnbench.config.compose import Composer, Node
+from stnbench.config.compose import Composer
+from stnbench.config.sections import Node
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.codec import from_plain, to_plain

@@ -12,6 +12,8 @@ from stnbench.config.planners import PLANNER_KEYS, change_planner, is_planned, r
 from stnbench.config.published import match_published
 from stnbench.config.yaml_file import read_yaml
 from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.spec.parts import VARIABLE as PARTS_VARIABLE
+from stnbench.spec.parts import add_places
 from stnbench.spec.sweep import (
     EQUAL_PARAMETERS,
     Axis,
@@ -25,7 +27,7 @@ from stnbench.spec.sweep import (
     show_value,
 )
 
-_KEYS = ("question", "base", "axes", "exclude", "seeds", "twins", "within", "published", *PLANNER_KEYS)
+_KEYS = ("question", "base", "axes", "exclude", "seeds", "twins", "within", "published", "parts", *PLANNER_KEYS)
 _SWEEP_OVERRIDES = ("seeds", "twins")
 
 
@@ -40,6 +42,7 @@ def read_sweep(path: Path, composer: Composer, overrides: Iterable[Override] = (
     """
     reader = _Reader(path)
     content: dict[str, Any] = read_yaml(path)
+    _load_parts(content.get("parts"), path, reader)
     spec = reader.read(content)
     changes = [override for override in overrides if _changes(override, spec, composer)]
     for override in changes:
@@ -49,6 +52,24 @@ def read_sweep(path: Path, composer: Composer, overrides: Iterable[Override] = (
     spec = replace(spec, name=name, file=path.stem, overrides=tuple(changes))
     table = reader.text(content.get("published", ""), "published")
     return replace(spec, published=match_published(spec, composer, table)) if table else spec
+
+
+def _load_parts(value: object, path: Path, reader: "_Reader") -> None:
+    """Load the parts that the sweep names, where it is one of the working folder.
+
+    Raises: SpecError where a sweep from elsewhere names some: its code is not run for the asking.
+    """
+    if value is None:
+        return
+    places = [value] if isinstance(value, str) else value
+    if not isinstance(places, list) or not all(isinstance(place, str) for place in places):
+        raise SpecError(f"{reader.where}: parts is {value!r}", remedy="write a folder, a file or a module, or a list")
+    base = Path.cwd()
+    inside = [path.resolve(), *((base / place).resolve() for place in places)]
+    if not all(item.is_relative_to(base.resolve()) for item in inside):
+        problem = f"{reader.where}: parts names code outside the folder you work in ({', '.join(places)})"
+        raise SpecError(problem, remedy=f"if you trust it, name it yourself in {PARTS_VARIABLE}")
+    add_places(places, base=base)
 
 
 def _changes(override: Override, spec: SweepSpec, composer: Composer) -> bool:

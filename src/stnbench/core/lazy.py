@@ -10,13 +10,14 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
 
     Args:
         package: its ``__name__``.
-        modules: the module of every name.
+        modules: the module of every name, ``module:other`` where the name is another there.
     """
 
     def get(name: str) -> object:
         if name not in modules:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
-        value: object = getattr(importlib.import_module(modules[name]), name)
+        module, _, attribute = modules[name].partition(":")
+        value: object = getattr(importlib.import_module(module), attribute or name)
         setattr(sys.modules[package], name, value)  # the next look-up finds it at once
         return value
 

@@ -8,6 +8,7 @@ from stnbench.data.augmentation.augment import require_augmentable
 from stnbench.models.classifiers import StnClassifier
 from stnbench.models.designs import design_network
 from stnbench.nn.maps import MapSize
+from stnbench.spec.parts import require_same_parts
 from stnbench.spec.trial import TrialSpec
 
 
@@ -34,8 +35,10 @@ def build_network(spec: TrialSpec, *, classes: int, seed: int | None) -> StnClas
 def feasible(spec: TrialSpec) -> Iterator[None]:
     """A block that builds a trial's network, or parts of it.
 
-    Raises: InfeasibleError naming the network where a part cannot be built, or its images cannot be augmented.
+    Raises: InfeasibleError naming the network where a part cannot be built, or its images cannot be augmented;
+        SpecError where a part from outside is absent, or not the one that the trial was planned with.
     """
+    require_same_parts(spec.parts)
     size = input_map(spec)
     if spec.augment is not None:
         require_augmentable(spec.augment, size.channels)

@@ -10,7 +10,7 @@ import json
 import math
 import numbers
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import UnionType
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import Json, canonical_json
-from stnbench.spec.registry import Registry, generation, own_fields
+from stnbench.spec.registry import REGISTRIES, Registry, generation, own_fields
 
 T = TypeVar("T")
 
@@ -72,8 +72,55 @@ def from_json(kind: type[T], text: str | bytes, *, where: str, prefix: str = "")
     try:
         decoded: T = _adapter(cast("Any", kind)).validate_json(text)
     except ValidationError as error:
-        raise _explain(kind, error.errors()[0], where, prefix) from error
+        first = error.errors()[0]
+        if first["type"] == "union_tag_invalid" and _knows_more():
+            return from_json(kind, text, where=where, prefix=prefix)
+        raise _explain(kind, first, where, prefix) from error
     return decoded
+
+
+def from_stored(kind: type[T], text: str | bytes, *, where: str) -> T:
+    """As ``from_json``, of what was stored: parts from outside that are not here any more are read by name.
+
+    What they say is kept as it is, so that such a trial is listed and reported with its identity.
+    """
+    try:
+        return from_json(kind, text, where=where)
+    except UnknownNameError:
+        if not _declare_absent(json.loads(text)):
+            raise
+        return from_json(kind, text, where=where)
+
+
+def _knows_more() -> bool:
+    """Load the parts from outside; whether there are any that were not known before."""
+    from stnbench.spec.parts import load_parts
+
+    before = generation()
+    load_parts()
+    return generation() != before
+
+
+def _declare_absent(plain: Any) -> bool:  # noqa: ANN401 - JSON values
+    """Declare the parts that a stored trial names and that are not here; whether there were any."""
+    before = generation()
+    sources = plain.get("parts", ()) if isinstance(plain, dict) else ()
+    for source in sources:
+        registry = REGISTRIES.get(source["kind"])
+        for node in _nodes(plain) if registry is not None else ():
+            if registry is not None and node.get(registry.discriminator) == source["name"]:
+                registry.declare_absent(source["name"], node)
+    return generation() != before
+
+
+def _nodes(plain: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - JSON values
+    if isinstance(plain, dict):
+        yield plain
+        for item in plain.values():
+            yield from _nodes(item)
+    elif isinstance(plain, list):
+        for item in plain:
+            yield from _nodes(item)
 
 
 def to_identity(value: object) -> dict[str, Json]:

@@ -112,7 +112,8 @@ class Registry:
             self.add(Part(name=name, spec=spec, implementation=place, traits=frozenset(traits.get(name, ()))))
 
     def names(self) -> list[str]:
-        """Every part that is here, sorted."""
+        """Every part that is here, sorted; those from outside are loaded for it."""
+        _load_from_outside()
         return sorted(name for name, part in self._parts.items() if not part.is_absent)
 
     def part(self, name: str) -> Part:
@@ -126,6 +127,8 @@ class Registry:
 
     def is_absent(self, name: str) -> bool:
         """Whether nothing but the name of a part is known."""
+        if name not in self._parts or self._parts[name].is_absent:
+            _load_from_outside()
         return name not in self._parts or self._parts[name].is_absent
 
     def has_trait(self, name: str, trait: str) -> bool:
@@ -138,6 +141,9 @@ class Registry:
         Raises: UnknownNameError for a part that is not here.
         """
         part = self._parts.get(name)
+        if part is None or part.is_absent:
+            _load_from_outside()
+            part = self._parts.get(name)
         if part is None or part.is_absent:
             raise UnknownNameError(self.kind, name, self.names())
         if isinstance(part.implementation, str):
@@ -195,6 +201,13 @@ class Registry:
     def __get_pydantic_core_schema__(self, _source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         choices = {name: handler.generate_schema(part.spec) for name, part in self._parts.items()}
         return core_schema.tagged_union_schema(choices, discriminator=self.discriminator)
+
+
+def _load_from_outside() -> None:
+    """Load the parts that the user names or has installed; once, where a name is not one of ours."""
+    from stnbench.spec.parts import load_parts
+
+    load_parts()
 
 
 OWN_FIELDS: Final = "own_fields_"

@@ -14,7 +14,8 @@ from stnbench.spec.check import require
 from stnbench.spec.codec import Strict, to_identity
 from stnbench.spec.data import AllSplitSpec, DatasetSpec, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
 from stnbench.spec.network import LecunSpec, NetworkSpec, side_after
-from stnbench.spec.transformer import PlacedTransformerSpec
+from stnbench.spec.registry import PartSource
+from stnbench.spec.transformer import TRANSFORMERS, PlacedTransformerSpec
 from stnbench.spec.views import ViewsSpec
 
 
@@ -144,6 +145,8 @@ class TrialSpec(Strict):
     training: TrainingSpec = field(default_factory=TrainingSpec)
     views: ViewsSpec | None = None
     seed: int = 1
+    parts: tuple[PartSource, ...] = ()
+    """Where the parts from outside come from that the trial uses; found by itself."""
 
     def __post_init__(self) -> None:
         """Check what no part can check alone."""
@@ -157,6 +160,16 @@ class TrialSpec(Strict):
             )
         require(self.seed >= 0, "seed", self.seed, "a whole number of at least 0")
         self._forget_idle_keys()
+        object.__setattr__(self, "parts", tuple(self._sources()))
+
+    def _sources(self) -> Iterator[PartSource]:
+        """The sources of the parts that are used: as stored, or else as they are here."""
+        stored = {(source.kind, source.name): source for source in self.parts}
+        used = dict.fromkeys((TRANSFORMERS, placed.transformer.family) for placed in self.transformers)
+        for registry, name in used:
+            source = stored.get((registry.kind, name)) or registry.source(name)
+            if source is not None:
+                yield source
 
     def _forget_idle_keys(self) -> None:
         """Reset the keys that change nothing in this trial."""

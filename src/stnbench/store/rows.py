@@ -9,7 +9,8 @@ from sqlalchemy import Row
 
 from stnbench.core.errors import StoreError
 from stnbench.core.identity import canonical_json, digest
-from stnbench.spec.codec import from_json, to_json, to_plain
+from stnbench.spec.codec import from_stored as decode_stored
+from stnbench.spec.codec import to_json, to_plain
 from stnbench.spec.result import (
     Cost,
     Environment,
@@ -255,7 +256,7 @@ def timing(row: Any) -> Timing:  # noqa: ANN401 - a row of several columns
 
 def from_stored(kind: type[T], text: str) -> T:
     """What a JSON column says."""
-    return from_json(kind, text, where="the store")
+    return decode_stored(kind, text, where="the store")
 
 
 def storable(text: str) -> str:

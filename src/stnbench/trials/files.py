@@ -6,7 +6,7 @@ from typing import TypeVar
 from stnbench.core.errors import FolderError
 from stnbench.core.files import write_atomic
 from stnbench.core.paths import AttemptLayout
-from stnbench.spec.codec import from_json, to_json
+from stnbench.spec.codec import from_stored, to_json
 from stnbench.spec.result import TrialResult
 from stnbench.spec.trial import TrialSpec
 
@@ -46,4 +46,4 @@ def _load(kind: type[T], path: Path) -> T:
     except OSError as error:
         problem = f"the file {path} cannot be read ({error.strerror or error})"
         raise FolderError(problem, remedy="name the folder of an attempt that has it") from error
-    return from_json(kind, text, where=str(path))
+    return from_stored(kind, text, where=str(path))

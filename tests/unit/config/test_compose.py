@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from stnbench.config.compose import EXPERIMENT, ROOT, Composer, Node
+from stnbench.config.compose import EXPERIMENT, ROOT, Composer
 from stnbench.config.locate import conf_folder
 from stnbench.config.overrides import parse_overrides
+from stnbench.config.sections import Node, fill_defaults
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.sweep import Override
 
@@ -38,7 +39,9 @@ def as_hydra(folder: Path, choices: list[Override]) -> Node:
     """One composition of the whole by Hydra."""
     with initialize_config_dir(config_dir=str(folder), version_base="1.3"):
         whole = compose(config_name=ROOT, overrides=[str(choice) for choice in choices])
-    return cast("Node", OmegaConf.to_container(whole, resolve=True))
+    node = cast("Node", OmegaConf.to_container(whole, resolve=True))
+    fill_defaults(node)
+    return node
 
 
 def test_a_composed_configuration_may_be_changed() -> None:

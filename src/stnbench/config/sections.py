@@ -1,0 +1,42 @@
+"""What a choice in ``conf/`` does not say: the defaults of the specification that it fills."""
+
+import copy
+import functools
+from typing import Any
+
+from stnbench.core.identity import Json
+from stnbench.spec.codec import to_plain
+from stnbench.spec.registry import Registry
+from stnbench.spec.transformer import TRANSFORMERS
+
+Node = dict[str, Json]
+"""A section of the configuration, or the whole of it."""
+
+PLACED = "transformer"
+"""The section of all transformers; with a number behind it, of those at one place."""
+
+
+def fill_defaults(node: Node) -> None:
+    """Add the keys that sections leave out, with the defaults of their specification."""
+    for key, section in node.items():
+        registry = _registry_of(key)
+        if registry is None or not isinstance(section, dict):
+            continue
+        name = section.get(registry.discriminator)
+        if isinstance(name, str) and not (name in _UNFILLED or registry.is_absent(name)):
+            for field, value in _defaults(registry, name, registry.part(name).spec).items():
+                section.setdefault(field, copy.copy(value))
+
+
+_UNFILLED = frozenset({"same", "none"})
+"""Choices that stand for no specification of their own."""
+
+
+def _registry_of(key: str) -> Registry | None:
+    is_transformer = key.rstrip("0123456789") == PLACED
+    return TRANSFORMERS if is_transformer else None
+
+
+@functools.cache
+def _defaults(registry: Registry, name: str, spec: Any) -> Node:  # noqa: ANN401 - a dataclass
+    return to_plain(spec(**{registry.discriminator: name}))

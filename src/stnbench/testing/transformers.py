@@ -1,0 +1,198 @@
+"""The contract of a family of transformations, one check for each thing that it promises."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+import torch
+from torch import Tensor
+
+from stnbench.nn.spatial_transformer import SpatialTransformer
+from stnbench.nn.transforms.base import Transformation
+from stnbench.nn.transforms.registry import build_transformation
+from stnbench.spec.codec import from_json, from_plain, to_json
+from stnbench.spec.transformer import CONTROL, TRANSFORMERS, AnyTransformer, TransformerSpec
+
+SIZE: Final = (12, 17)
+"""Height and width of the images: not square, so that axes cannot be exchanged unseen."""
+
+Check = Callable[[TransformerSpec], None]
+
+
+def check_transformer(family: str, **options: object) -> None:
+    """Run every check on a family; for a test of a part.
+
+    Args:
+        family: its name.
+        **options: keys of its specification.
+
+    Raises:
+        AssertionError: saying which promise is broken, and how.
+        UnknownNameError: for a family that is not registered.
+    """
+    spec = specification(family, **options)
+    for check in TRANSFORMER_CHECKS.values():
+        check(spec)
+
+
+def specification(family: str, **options: object) -> TransformerSpec:
+    """The specification of a family.
+
+    Raises: UnknownNameError or SpecError where it cannot be meant.
+    """
+    plain = cast("Any", {"family": family, **options})
+    return cast("TransformerSpec", from_plain(cast("Any", AnyTransformer), plain, where="the part"))
+
+
+def names_and_identity(spec: TransformerSpec) -> None:
+    """There are as many names as identity parameters, and no name twice."""
+    family = build_transformation(spec)
+    names, identity = family.parameter_names, family.identity_parameters()
+    _require(len(names) == len(identity), f"{len(names)} parameter names and {len(identity)} identity parameters")
+    _require(len(set(names)) == len(names), f"a parameter name occurs twice: {names}")
+
+
+def identity_start(spec: TransformerSpec) -> None:
+    """The identity parameters read every point where it is, and a new layer shows images as they are."""
+    if TRANSFORMERS.has_trait(spec.family, CONTROL):
+        return
+    family = build_transformation(spec)
+    parameters = torch.tensor([family.identity_parameters()] * 2)
+    points = _points()
+    _close(family.map_points(parameters, points), points.expand(2, -1, -1), 1e-6, "the identity moves points")
+    layer, images = _layer(spec), _images()
+    _close(layer(images), images, 1e-5, "a new layer changes images")
+
+
+def shapes(spec: TransformerSpec) -> None:
+    """Grids are (batch, height, width, 2) and matrices (batch, 2, 3), for one image and for several."""
+    family = build_transformation(spec)
+    for batch in (1, 3):
+        parameters = _parameters(family, batch)
+        grid = family.grid(parameters, SIZE, align_corners=True)
+        _require(tuple(grid.shape) == (batch, *SIZE, 2), f"the grid of {batch} images has shape {tuple(grid.shape)}")
+        theta = family.theta_out_to_in(parameters)
+        _require(tuple(theta.shape) == (batch, 2, 3), f"theta of {batch} images has shape {tuple(theta.shape)}")
+
+
+def images_alone(spec: TransformerSpec) -> None:
+    """An image is transformed in a batch as it is alone."""
+    family = build_transformation(spec)
+    parameters = _parameters(family, 3)
+    together = family.grid(parameters, SIZE, align_corners=False)
+    alone = torch.cat([family.grid(row[None], SIZE, align_corners=False) for row in parameters])
+    _close(together, alone, 1e-6, "an image is transformed otherwise in a batch than alone")
+
+
+def own_points(spec: TransformerSpec) -> None:
+    """Points of each image's own are mapped like points shared by all, so that looks can be composed."""
+    family = build_transformation(spec)
+    parameters, points = _parameters(family, 3), _points()
+    shared = family.map_points(parameters, points)
+    _close(family.map_points(parameters, points.expand(3, -1, -1)), shared, 1e-6, "own points differ from shared ones")
+
+
+def gradients(spec: TransformerSpec) -> None:
+    """Gradients agree with finite differences in float64, at the identity and away from it."""
+    family = build_transformation(spec)
+    if not family.parameter_names:
+        return
+    points = _points()[:, ::5].double()
+    for spread in (0.0, 0.1):
+        parameters = _parameters(family, 2, spread=spread).double().requires_grad_()
+        try:
+            torch.autograd.gradcheck(lambda given: family.map_points(given, points), parameters, atol=1e-4)
+        except RuntimeError as error:  # torch's GradcheckError is one
+            where = "at the identity" if spread == 0 else "away from the identity"
+            raise AssertionError(f"gradients are wrong {where}: {str(error).splitlines()[0]}") from error
+
+
+def half_precision(spec: TransformerSpec) -> None:
+    """Parameters in bfloat16 and float16 give a float32 grid of finite numbers."""
+    family = build_transformation(spec)
+    for kind in (torch.bfloat16, torch.float16):
+        grid = family.grid(_parameters(family, 2).to(kind), SIZE, align_corners=True)
+        _require(grid.dtype == torch.float32, f"parameters in {kind} give a grid in {grid.dtype}")
+        _require(bool(grid.isfinite().all()), f"parameters in {kind} give a grid that is not finite")
+
+
+def determinism(spec: TransformerSpec) -> None:
+    """The same parameters give the same grid, bit by bit, also from another instance."""
+    grids = []
+    for _ in range(2):
+        family = build_transformation(spec)
+        grids.append(family.grid(_parameters(family, 2), SIZE, align_corners=True))
+    _require(torch.equal(*grids), "two calls differ")
+
+
+def meta_device(spec: TransformerSpec) -> None:
+    """On the meta device, where cost is measured, shapes are those of the CPU."""
+    family = build_transformation(spec)
+    parameters = torch.empty(2, len(family.parameter_names), device="meta")
+    grid = family.grid(parameters, SIZE, align_corners=True)
+    _require(tuple(grid.shape) == (2, *SIZE, 2), f"the grid has shape {tuple(grid.shape)} on the meta device")
+    _require(grid.device.type == "meta", f"the grid is on {grid.device}: a tensor was made elsewhere")
+
+
+def one_graph(spec: TransformerSpec) -> None:
+    """``torch.compile(fullgraph=True)`` captures the layer, with the same result."""
+    if spec.family == "roi":  # reads boxes
+        return
+    layer, images = _layer(spec), _images()
+    torch.compiler.reset()
+    try:
+        compiled = torch.compile(layer, fullgraph=True, backend="eager")(images)
+    except Exception as error:
+        raise AssertionError(f"torch.compile cannot capture it: {str(error).splitlines()[0]}") from error
+    _close(compiled, layer(images), 1e-5, "the compiled layer differs")
+
+
+def stored(spec: TransformerSpec) -> None:
+    """Its specification survives the journey through JSON."""
+    again = from_json(cast("Any", AnyTransformer), to_json(spec), where="the part")
+    _require(again == spec, f"{spec} comes back from JSON as {again}")
+
+
+TRANSFORMER_CHECKS: Final[Mapping[str, Check]] = {
+    "names and identity parameters": names_and_identity,
+    "identity at the start": identity_start,
+    "shapes, not square, batch of one": shapes,
+    "images alone and together": images_alone,
+    "points of each image's own": own_points,
+    "gradients in float64": gradients,
+    "half precision": half_precision,
+    "determinism": determinism,
+    "meta device": meta_device,
+    "compiles as one graph": one_graph,
+    "specification in JSON": stored,
+}
+"""Every check by what it looks at."""
+
+
+def _layer(spec: TransformerSpec) -> SpatialTransformer:
+    return SpatialTransformer(spec, in_channels=2, size=SIZE, locnet=(3, 3, 5)).eval()
+
+
+def _images() -> Tensor:
+    return torch.rand(2, 2, *SIZE, generator=torch.Generator().manual_seed(1))
+
+
+def _parameters(family: Transformation, batch: int, *, spread: float = 0.1) -> Tensor:
+    """Parameters about the identity, the same at every call."""
+    identity = torch.tensor(family.identity_parameters())
+    drawn = torch.randn(batch, len(identity), generator=torch.Generator().manual_seed(batch))
+    return identity + spread * drawn
+
+
+def _points() -> Tensor:
+    """Points in the image and a little outside, (1, 30, 2)."""
+    return 2.2 * torch.rand(1, 30, 2, generator=torch.Generator().manual_seed(3)) - 1.1
+
+
+def _require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads as a sentence
+    if not condition:
+        raise AssertionError(message)
+
+
+def _close(found: Tensor, expected: Tensor, tolerance: float, message: str) -> None:
+    difference = float((found - expected).detach().abs().max())
+    _require(difference <= tolerance, f"{message}, by {difference:.2g} where {tolerance:g} is allowed")
