@@ -1,7 +1,6 @@
 """``python -m stnbench.evaluate``: see :mod:`stnbench.cli.evaluate`."""
 
-from stnbench.cli.evaluate import main
-from stnbench.core.command import run_command
+from stnbench.cli.main import script
 
 if __name__ == "__main__":
-    run_command(main)
+    script("evaluate")

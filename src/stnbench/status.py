@@ -1,7 +1,9 @@
-"""``python -m stnbench.status``: see :mod:`stnbench.cli.status`."""
+"""``python -m stnbench.status``: see :mod:`stnbench.cli.status`, whose names are found here as well."""
 
-from stnbench.cli.status import main
-from stnbench.core.command import run_command
+from stnbench.cli.main import script
+from stnbench.core.lazy import lazy_names
+
+__getattr__, __dir__ = lazy_names(__name__, dict.fromkeys(("is_gone", "read_status"), "stnbench.cli.status"))
 
 if __name__ == "__main__":
-    run_command(main)
+    script("status")

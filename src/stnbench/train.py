@@ -1,7 +1,6 @@
 """``python -m stnbench.train``: see :mod:`stnbench.cli.train`."""
 
-from stnbench.cli.train import main
-from stnbench.core.command import run_command
+from stnbench.cli.main import script
 
 if __name__ == "__main__":
-    run_command(main)
+    script("train")

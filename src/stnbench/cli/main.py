@@ -12,6 +12,7 @@ from typing import Final, cast
 import stnbench
 from stnbench.core.command import DONE, run_command
 from stnbench.core.errors import UnknownNameError
+from stnbench.core.interrupts import handling, leave_at_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def load_main(name: str) -> Callable[[Sequence[str]], int]:
     """The ``main`` of a sub-command, its module imported."""
-    return cast("Callable[[Sequence[str]], int]", importlib.import_module(COMMANDS[name].module).main)
+    with handling(leave_at_once):
+        return cast("Callable[[Sequence[str]], int]", importlib.import_module(COMMANDS[name].module).main)
 
 
 def help_text() -> str:
@@ -82,6 +84,6 @@ def help_text() -> str:
     return "\n".join([*head, "commands:", *lines, *tail])
 
 
-def script() -> None:
-    """Run as the console script ``stnbench`` and leave the process with the exit code."""
-    run_command(main)
+def script(*first: str) -> None:
+    """Run as the console script ``stnbench``, its ``first`` arguments given, and leave with the exit code."""
+    run_command(lambda arguments: main([*first, *arguments]))

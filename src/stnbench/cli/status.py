@@ -1,10 +1,12 @@
 """``python -m stnbench.status``: where every sweep stands, what runs, and what failed."""
 
+import functools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psutil
 
@@ -15,6 +17,7 @@ from stnbench.core.identity import Json
 from stnbench.core.paths import RunsLayout
 from stnbench.core.text import printable
 from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.lock import read_holder
 from stnbench.report.runs import RunSummary, read_runs
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.states import TrialState
@@ -80,8 +83,11 @@ def main(arguments: Sequence[str]) -> int:
     Raises: UnknownNameError or StoreError.
     """
     options = _parser().parse_args(arguments)
-    with Store.open(RunsLayout.from_environment().store, writable=False) as store:
-        statuses = read_status(store, options.sweep, now=datetime.now(UTC), here=ProcessIdentity.current())
+    layout = RunsLayout.from_environment()
+    holder = read_holder(layout) if isinstance(layout.store, Path) else None
+    with Store.open(layout.store, writable=False) as store:
+        here = ProcessIdentity.current()
+        statuses = read_status(store, options.sweep, now=datetime.now(UTC), here=here, holder=holder)
         run = _read_run(store, options.sweep) if options.sweep else None
     if options.json:
         plain: dict[str, Json] = {"sweeps": [asdict(status) | _run_json(run) for status in statuses]}
@@ -92,7 +98,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def read_status(
-    store: StoreReader, sweep: str | None, *, now: datetime, here: ProcessIdentity
+    store: StoreReader,
+    sweep: str | None,
+    *,
+    now: datetime,
+    here: ProcessIdentity,
+    holder: ProcessIdentity | None = None,
 ) -> tuple[SweepStatus, ...]:
     """Where one sweep stands, or each of them, the one last run first.
 
@@ -103,23 +114,27 @@ def read_status(
     if sweep is not None and sweep not in names:
         raise UnknownNameError("sweep", sweep, names, where="the store")
     wanted = [record for record in records if sweep in {None, record.spec.name}]
-    return tuple(_read_sweep(store, record, now, here) for record in wanted)
+    return tuple(
+        _read_sweep(store, record, now, functools.partial(is_gone, here=here, holder=holder)) for record in wanted
+    )
 
 
-def is_gone(attempt: AttemptRecord, here: ProcessIdentity) -> bool:
+def is_gone(attempt: AttemptRecord, here: ProcessIdentity, holder: ProcessIdentity | None = None) -> bool:
     """Whether the orchestrator of a running attempt is known to be gone; on another host nothing is known.
 
-    A process that began after the attempt only has the number of the one that is gone.
+    Args:
+        attempt: one that the store believes to run.
+        here: this process.
+        holder: who says to hold the runs folder. One of this host that began the attempt lives or not; where it is
+            another one, whoever began the attempt is gone. Without it, any process of the number is taken for alive.
     """
     if attempt.host != here.host:
         return False
     if attempt.boot_id != here.boot_id:
         return True
-    try:
-        began_s = psutil.Process(attempt.pid).create_time()
-    except psutil.Error:
-        return True
-    return began_s > attempt.started_at.timestamp() + 1.0  # create_time counts in clock ticks
+    if holder is not None and (holder.host, holder.boot_id) == (here.host, here.boot_id):
+        return not (holder.is_alive() and attempt.token.startswith(f"{holder.session}-"))
+    return not psutil.pid_exists(attempt.pid)
 
 
 def status_lines(statuses: Sequence[SweepStatus]) -> Iterator[str]:
@@ -186,10 +201,12 @@ def _parser() -> CommandParser:
     return parser
 
 
-def _read_sweep(store: StoreReader, record: SweepRecord, now: datetime, here: ProcessIdentity) -> SweepStatus:
+def _read_sweep(
+    store: StoreReader, record: SweepRecord, now: datetime, gone: Callable[[AttemptRecord], bool]
+) -> SweepStatus:
     counts, trials = store.unsettled(record.spec.name)
     at_work = [(trial, trial.last_attempt) for trial in trials if trial.state is TrialState.RUNNING]
-    alive = [(trial, attempt) for trial, attempt in at_work if attempt is not None and not is_gone(attempt, here)]
+    alive = [(trial, attempt) for trial, attempt in at_work if attempt is not None and not gone(attempt)]
     failed = [trial for trial in trials if trial.state is TrialState.FAILED]
     return SweepStatus(
         sweep=record.spec.name,
@@ -220,7 +237,7 @@ def _running_trial(store: StoreReader, trial: TrialRecord, attempt: AttemptRecor
         epoch=last.epoch if last else 0,
         epochs=trial.spec.training.epochs,
         validation_accuracy=last.validation_accuracy if last else None,
-        elapsed_s=round((now - attempt.started_at).total_seconds(), 1),
+        elapsed_s=round(max(0.0, (now - attempt.started_at).total_seconds()), 1),
     )
 
 

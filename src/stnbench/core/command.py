@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import gc
-import os
 import platform
 import sys
 import time
@@ -12,7 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from stnbench.core.errors import InternalError, StnbenchError
+from stnbench.core.interrupts import Interrupted, handling, raise_interrupted
 from stnbench.core.logs import LOGGER, open_log
+from stnbench.core.output import lasting_output
 from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
 from stnbench.core.text import printable
@@ -51,9 +52,16 @@ def run_command(main: Callable[[Sequence[str]], int], arguments: Sequence[str] |
 
     A StnbenchError, and what the machine refuses (a full disk, a missing permission), becomes ``error: ...`` on
     standard error and exit code 2; with ``--debug`` its traceback comes first. Any other exception, and an
-    InternalError, is a bug: its traceback, a line that says how to report it, and exit code 3. Ctrl-C becomes 130; a
-    reader that has gone away (``| head``) ends the command quietly. The log of the runs folder has all of it.
+    InternalError, is a bug: its traceback, a line that says how to report it, and exit code 3. Ctrl-C, SIGTERM and
+    SIGHUP end it with a line and 130, 143 or 129. A reader that has gone away (``| head``, a closed terminal) changes
+    nothing but that nobody reads on: the work is done, and the exit code says how. The log of the runs folder has all.
     """
+    with lasting_output(), handling(raise_interrupted):
+        code = _run(main, arguments)
+    sys.exit(code)
+
+
+def _run(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG_FLAG in given
@@ -67,16 +75,14 @@ def run_command(main: Callable[[Sequence[str]], int], arguments: Sequence[str] |
         sys.stdout.flush()
     except SystemExit as leaving:  # argparse has printed the help
         code = leaving.code if isinstance(leaving.code, int) else DONE
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = DONE
+    except KeyboardInterrupt as interrupt:
+        code = interrupt.exit_code if isinstance(interrupt, Interrupted) else INTERRUPTED
+        print(f"interrupted by {interrupt}" if str(interrupt) else "interrupted", file=sys.stderr)
     except Exception as error:  # noqa: BLE001 - the last place that can say what happened
         code = _say(error, debug=debug)
     finally:
         LOGGER.info("end: exit code %s after %.1f s", code, time.monotonic() - began_s)
-    sys.exit(code)
+    return code
 
 
 def one_line(text: str) -> str:

@@ -1,12 +1,16 @@
 """Files that are whole or absent, and folders that can be written."""
 
 import contextlib
+import errno
 import os
 import secrets
 import tempfile
 from pathlib import Path
 
 from stnbench.core.errors import FolderError
+
+_MAY_NOT_LOCK = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE})
+"""Refusals of a lock that say nothing of the file system."""
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -52,6 +56,15 @@ def writable_folder(folder: Path, purpose: str, *, remedy: str) -> Path:
     except OSError as error:
         problem = f"the folder {folder} for {purpose} cannot be written ({error.strerror or error})"
         raise FolderError(problem, remedy=remedy) from error
+
+
+def lock_error(folder: Path, error: OSError | NotImplementedError, variable: str) -> FolderError:
+    """What to raise where a lock in a folder is refused; ``variable`` moves the folder."""
+    said = getattr(error, "strerror", None) or error
+    if getattr(error, "errno", None) in _MAY_NOT_LOCK:
+        return FolderError(f"no lock can be taken in {folder} ({said})", remedy=f"set {variable} to one you can write")
+    problem = f"the file system of {folder} has no locks ({said})"
+    return FolderError(problem, remedy=f"set {variable} to a folder on a local disk")
 
 
 def write_all(handle: int, data: bytes) -> None:

@@ -20,9 +20,11 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
+from stnbench.core.activity import advance
 from stnbench.core.errors import DataCorruptError, DataMissingError, FolderError
-from stnbench.core.files import sync_folder, writable_folder
+from stnbench.core.files import lock_error, sync_folder, writable_folder
 from stnbench.core.identity import Json
+from stnbench.core.paths import DATA_VARIABLE
 from stnbench.data.base import ImageSet
 from stnbench.data.cache_manifest import (
     MANIFEST,
@@ -34,6 +36,9 @@ from stnbench.data.cache_manifest import (
     read_manifest,
     write_manifest,
 )
+
+LOOK_S = 2
+"""How often a process that waits for a cache says so."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -126,10 +131,25 @@ def _is_current(folder: Path, identity: dict[str, Json]) -> bool:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it when its holder dies."""
-    writable_folder(folder.parent, "the data cache", remedy="set STNBENCH_DATA to a folder that can be written")
-    with filelock.FileLock(folder.parent / f".{folder.name}.lock"):
+    """Hold the folder's lock; the system releases it when its holder dies.
+
+    Raises: FolderError where the folder cannot be written, or its file system has no locks.
+    """
+    writable_folder(folder.parent, "the data cache", remedy=f"set {DATA_VARIABLE} to a folder that can be written")
+    lock = filelock.FileLock(folder.parent / f".{folder.name}.lock")
+    waited_s = 0
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=LOOK_S)
+        except filelock.Timeout:
+            waited_s += LOOK_S
+            advance(f"waiting for another process that makes {folder.name}", waited_s)
+        except (OSError, NotImplementedError) as error:
+            raise lock_error(folder.parent, error, DATA_VARIABLE) from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _build(folder: Path, identity: dict[str, Json], recipe: Callable[[], Recipe]) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 from filelock import FileLock, Timeout
 
-from stnbench.core.errors import FolderError, StoreBusyError
+from stnbench.core.errors import SpecError, StoreBusyError
+from stnbench.core.files import lock_error
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
 from stnbench.orchestration.host import ProcessIdentity
-
-REMEDY = f"set {RUNS_VARIABLE} to a folder you can write"
+from stnbench.spec.codec import from_json, to_json
 
 
 @contextlib.contextmanager
@@ -23,15 +23,14 @@ def orchestrator_lock(layout: RunsLayout, identity: ProcessIdentity) -> Iterator
     try:
         lock.acquire()
     except Timeout as error:
-        problem = f"another sweep runs on {layout.root} ({_read_holder(layout)})"
+        problem = f"another sweep runs on {layout.root} ({_holder_title(layout)})"
         raise StoreBusyError(problem, remedy="wait for it, stop it, or set STNBENCH_RUNS to another folder") from error
     except (OSError, NotImplementedError) as error:
-        problem = f"the lock {layout.orchestrator_lock} cannot be taken ({getattr(error, 'strerror', None) or error})"
-        raise FolderError(problem, remedy=REMEDY) from error
+        raise lock_error(layout.root, error, RUNS_VARIABLE) from error
     try:
         # Who cannot be named on a full or read-only disk holds the lock all the same; the block's error is what counts.
         with contextlib.suppress(OSError):
-            holder.write_text(f"{identity.title}\n")
+            holder.write_text(f"{identity.title}\n{to_json(identity)}\n")
         yield
     finally:
         with contextlib.suppress(OSError):
@@ -40,8 +39,18 @@ def orchestrator_lock(layout: RunsLayout, identity: ProcessIdentity) -> Iterator
             lock.release()
 
 
-def _read_holder(layout: RunsLayout) -> str:
+def read_holder(layout: RunsLayout) -> ProcessIdentity | None:
+    """The process that holds the lock or has died with it; None where nobody does, or none could say so."""
     try:
-        return layout.orchestrator_lock.with_suffix(".holder").read_text(errors="replace").strip() or "another process"
+        _, _, text = layout.orchestrator_lock.with_suffix(".holder").read_text(errors="replace").partition("\n")
+        return from_json(ProcessIdentity, text.encode(), where="the holder of the lock") if text.strip() else None
+    except (OSError, SpecError):
+        return None
+
+
+def _holder_title(layout: RunsLayout) -> str:
+    try:
+        text = layout.orchestrator_lock.with_suffix(".holder").read_text(errors="replace")
     except OSError:
-        return "another process"
+        text = ""
+    return text.partition("\n")[0].strip() or "another process"

@@ -1,5 +1,6 @@
 """Live progress: a table of slots on a terminal, plain lines elsewhere. Both show one pure picture of the sweep."""
 
+import contextlib
 import sys
 import time
 from abc import abstractmethod
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
+from stnbench.core.activity import Advance
 from stnbench.core.text import printable
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.spec.states import TrialState
@@ -149,16 +151,13 @@ class PlainProgress(Progress):
 
     @override
     def close(self) -> None:
-        self._out.flush()
+        with contextlib.suppress(OSError):
+            self._out.flush()
 
     def _print(self, line: str) -> None:
-        """A log that cannot be written, on a full disk for example, is no reason to end; a reader that has gone is."""
-        try:
+        """A log that cannot be written, or that nobody reads any more, is no reason to end."""
+        with contextlib.suppress(OSError):
             print(line, file=self._out, flush=True)
-        except BrokenPipeError:
-            raise
-        except OSError:
-            return
 
 
 class LiveProgress(Progress):
@@ -222,6 +221,33 @@ def open_progress(slots: int, out: TextIO | None = None) -> Progress:
     stream = out or sys.stderr
     console = Console(file=stream)
     return LiveProgress(slots, console) if console.is_terminal else PlainProgress(slots, stream)
+
+
+class DataProgress:
+    """Says every now and then how far the preparation of a data set has come; nothing of one that is quick.
+
+    Args:
+        name: of the data set.
+        say: prints a line.
+        clock_s: seconds from any origin.
+    """
+
+    PERIOD_S = 5.0
+
+    def __init__(self, name: str, say: Callable[[str], None], clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
+        self._say = say
+        self._clock_s = clock_s
+        self._began_s = clock_s()
+        self._next_s = self._began_s + self.PERIOD_S
+
+    def __call__(self, advance: Advance) -> None:
+        """Take note of some progress."""
+        now_s = self._clock_s()
+        if now_s >= self._next_s:
+            self._next_s = now_s + self.PERIOD_S
+            share = f" {advance.done:,} of {advance.total:,}" if advance.total else ""
+            self._say(f"data   {self._name}: {advance.work}{share}, {duration(now_s - self._began_s)} so far")
 
 
 def duration(seconds: float | None) -> str:

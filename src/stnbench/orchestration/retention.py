@@ -39,7 +39,7 @@ def drop_checkpoints(store: StoreReader, sweep: str, layout: RunsLayout, *, keep
             continue
         for number in range(1, trial.attempts + 1):
             path = AttemptLayout(layout.attempt(trial.trial_id, number)).checkpoint
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # one that cannot be removed now is tried again after the next trial
                 path.unlink()
                 removed += 1
     return removed

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import assert_never
 
-from stnbench.core.errors import StnbenchError
+from stnbench.core.errors import FolderError, StnbenchError
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.engines.base import (
@@ -127,10 +127,16 @@ class Runner:
         self._asking = Asking(sweep=sweep, planner=planner, store=store, retry_failed=options.retry_failed, now=now)
         self._running: dict[str, RunningAttempt] = {}
         self._results: dict[str, TrialResult] = {}
+        self._failed_at_once: list[AttemptFailed] = []
         self._stop_asked = ""
         self._launched = 0
         self._ended = 0
         self._device_s = 0.0
+
+    @property
+    def is_asked_to_stop(self) -> bool:
+        """Whether somebody has asked for an early end."""
+        return bool(self._stop_asked)
 
     def ask_stop(self, reason: str) -> None:
         """End the sweep soon: running attempts stop at their next step. Safe to call from a signal handler."""
@@ -249,6 +255,8 @@ class Runner:
     def _handle(self, event: Event) -> None:
         for command in self._machine.handle(event):
             self._execute(command)
+        while self._failed_at_once:
+            self._handle(self._failed_at_once.pop())
 
     def _execute(self, command: Command) -> None:
         match command:
@@ -283,11 +291,16 @@ class Runner:
             started_at=self._now(),
         )
         record = self._store.start_attempt(start)
-        remedy = "set STNBENCH_RUNS to a folder you can write"
-        folder = writable_folder(self._layout.attempt(command.trial_id, record.number), "an attempt", remedy=remedy)
         attempt = RunningAttempt(trial=trial, record=record, slot=command.slot)
         self._running[command.token] = attempt
         self._launched += 1
+        remedy = "set STNBENCH_RUNS to a folder you can write"
+        try:
+            folder = writable_folder(self._layout.attempt(command.trial_id, record.number), "an attempt", remedy=remedy)
+        except FolderError as error:  # no byte, no inode or no right is left: the machine's doing, which may pass
+            failure = Failure(kind=FailureKind.INFRASTRUCTURE, message=error.problem)
+            self._failed_at_once.append(AttemptFailed(token=command.token, failure=failure))
+            return
         launch = Launch(
             spec=trial.spec,
             token=command.token,

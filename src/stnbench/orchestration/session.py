@@ -4,15 +4,17 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Literal, assert_never
 
+from stnbench.core.activity import listening
 from stnbench.core.cores import available_cores
 from stnbench.core.files import writable_folder
+from stnbench.core.interrupts import Interrupted, handling
 from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
 from stnbench.data.build import open_dataset
@@ -24,7 +26,7 @@ from stnbench.engines.slots import device_memory_mib, plan_slots, require_comput
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.lock import orchestrator_lock
 from stnbench.orchestration.mirroring import Mirror
-from stnbench.orchestration.progress import counted, open_progress
+from stnbench.orchestration.progress import DataProgress, counted, open_progress
 from stnbench.orchestration.restore import Backups, is_worth_restoring, restore_store
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
 from stnbench.planning.base import Planner
@@ -222,7 +224,8 @@ def prepare_datasets(specs: Iterable[DatasetSpec], *, data_root: Path, source: P
     Raises: DataError where a training half is missing or wrong. A missing test half is no error.
     """
     for spec in dict.fromkeys(specs):
-        open_dataset(spec, root=data_root, source=source, workers=available_cores()).train()
+        with listening(DataProgress(spec.kind, _say)):
+            open_dataset(spec, root=data_root, source=source, workers=available_cores()).train()
 
 
 def remembered_slots(layout: RunsLayout) -> int | None:
@@ -243,20 +246,23 @@ def local_tracking_uri(layout: RunsLayout) -> str:
 
 @contextlib.contextmanager
 def _signals(runner: Runner) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM stops the sweep cleanly, the second at once."""
+    """The first Ctrl-C, SIGTERM or SIGHUP stops the sweep cleanly, the second at once."""
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        for other in numbers:
-            signal.signal(other, signal.default_int_handler)
+        if runner.is_asked_to_stop:
+            raise Interrupted(number)
         runner.ask_stop(f"{signal.Signals(number).name} received; again to stop at once")
 
-    numbers: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, on_signal) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handling(on_signal):
+        try:
+            yield
+        except Interrupted:
+            print("stopped at once; the same command goes on where it was", file=sys.stderr)
+            raise
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _warn(message: str) -> None:

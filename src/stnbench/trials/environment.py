@@ -16,6 +16,7 @@ from stnbench.spec.trial import Precision
 from stnbench.training.device import DeviceSpec, device_name, gpu_driver, numerics
 
 GIT_TIMEOUT_S = 10
+UNKNOWN = "unknown"
 LIBRARIES = ("numpy", "stnbench", "torch", "torchvision")
 
 
@@ -23,11 +24,13 @@ LIBRARIES = ("numpy", "stnbench", "torch", "torchvision")
 class CodeVersion:
     """The commit of the running code; dirty where files of the package differ from it.
 
-    ``wheel X`` stands for an installed package outside a checkout, ``unknown`` for neither.
+    ``wheel X`` stands for an installed package outside a checkout, ``unknown`` for neither; ``problem`` says what kept
+    git from telling.
     """
 
     commit: str
     dirty: bool
+    problem: str = ""
 
 
 def describe_environment(
@@ -58,27 +61,47 @@ CONFIGURATION = (":/conf", ":/sweeps")
 
 @functools.cache
 def code_version(package: Path) -> CodeVersion:
-    """The version of the code in a package's folder; asked once a process, since what runs was read at its start."""
-    if not _git(package, "ls-files", "--", "__init__.py"):
+    """The version of the code in a package's folder; asked once a process, since what runs was read at its start.
+
+    Where git cannot be asked about a package that lies in a checkout, the commit is ``unknown``, and dirty: nobody has
+    seen that it is not.
+    """
+    tracked = _git(package, "ls-files", "--", "__init__.py")
+    if tracked is None and _is_in_checkout(package):
+        return CodeVersion(commit=UNKNOWN, dirty=True, problem=f"git says nothing of the checkout that holds {package}")
+    if not tracked:
         return CodeVersion(commit=_wheel(), dirty=False)
     commit = _git(package, "rev-parse", "HEAD")
     changed = _git(package, "status", "--porcelain", "--", ".", *CONFIGURATION)
-    return CodeVersion(commit=commit or "unknown", dirty=changed != "")
+    problem = "" if commit and changed is not None else f"git does not say what is committed of {package}"
+    return CodeVersion(commit=commit or UNKNOWN, dirty=changed != "", problem=problem)
+
+
+def _is_in_checkout(package: Path) -> bool:
+    """Whether a package lies in the source of a checkout, and was not installed into some environment there."""
+    if {"site-packages", "dist-packages"} & set(package.parts):
+        return False
+    return any((folder / ".git").exists() for folder in package.parents)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints; None where there is no git, no checkout, or no answer in time."""
-    command = ["git", "-C", str(folder), *arguments]
+    """What git prints; None where there is no git, no checkout, or no answer in time.
+
+    A checkout that belongs to another user, as on a shared disk or in a container, is read all the same: nothing of its
+    configuration is executed by these commands, for the monitor of the file system is switched off.
+    """
+    allowed = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
+    command = ["git", *allowed, "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True)  # noqa: S603 - fixed words and our own folder
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, UnicodeDecodeError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
 
 
 def _wheel() -> str:
     version = _version("stnbench")
-    return f"wheel {version}" if version else "unknown"
+    return f"wheel {version}" if version else UNKNOWN
 
 
 @functools.cache

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+import stnbench
 from stnbench.core.errors import CheckpointError, DataMissingError
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout
@@ -29,7 +30,7 @@ from stnbench.trials.data import (
     open_training_data,
     scored_test_images,
 )
-from stnbench.trials.environment import describe_environment
+from stnbench.trials.environment import code_version, describe_environment
 from stnbench.trials.files import write_result, write_spec
 from stnbench.trials.probability_file import write_probabilities
 from stnbench.trials.snapshots import SnapshotRecorder
@@ -69,7 +70,8 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
         resume_from: the folders of earlier attempts of the same trial, the latest first.
         micro_batches: in how many parts each batch is computed, where memory is short. Gradients are added up, so the
             result is the same but for rounding, and for batch normalisation, which sees smaller batches.
-        warn: told of each checkpoint that is left out because it cannot be read or does not fit.
+        warn: told of each checkpoint that is left out because it cannot be read or does not fit, and of code whose
+            commit cannot be told.
     Returns: the result, as written; None where ``should_stop`` ended the run.
     Raises: SpecError, DataError, EngineError, DivergedError, FolderError; OSError when the disk is
     full; torch.OutOfMemoryError. ``failures.classify`` says which failure each is.
@@ -79,6 +81,9 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
         dataset=spec.dataset, root=data_root, workers=threads, device=prepare_device(where, spec.training.precision)
     )
     memory = MemoryMeter(source.device)
+    code = code_version(Path(stnbench.__file__).parent)
+    if code.problem:
+        warn(f"the commit is recorded as {code.commit}, with changes: {code.problem}")
     write_spec(writable_folder(folder, "an attempt", remedy="set STNBENCH_RUNS to a folder that can be written"), spec)
     data = open_training_data(source, spec.split, spec.preprocess.contrast)
     run, progress, earlier = _start(

@@ -9,13 +9,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import psutil
 import pytest
 from made_up_results import NOW, Filler, planned, result, transformed
 
 from stnbench.cli.status import is_gone, main, read_status, status_lines
 from stnbench.core.errors import StoreError, UnknownNameError
+from stnbench.core.paths import RunsLayout
 from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.lock import orchestrator_lock, read_holder
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.store.records import AttemptRecord
@@ -59,7 +60,6 @@ def filler(store: Store) -> Filler:
     filler = Filler(
         store, host=HERE.host, pid=HERE.pid, boot_id=HERE.boot_id, started_at=datetime.now(UTC) - timedelta(seconds=75)
     )
-    filler.started_at = max(filler.started_at, datetime.fromtimestamp(psutil.Process().create_time(), UTC))
     return filler.save([planned(spec) for spec in SPECS])
 
 
@@ -135,12 +135,38 @@ def test_trial_of_a_dead_orchestrator_is_lost(store: Store, filler: Filler) -> N
     assert any("run the same command again" in line for line in status_lines([sweep]))
 
 
-def test_process_is_gone_after_a_boot_or_with_its_number_reused() -> None:
-    """This process runs its own attempt; not one of another boot, nor one that began before it did."""
-    before = datetime.fromtimestamp(psutil.Process().create_time() - 60, UTC)
+def test_a_process_is_gone_after_a_boot_or_with_its_number_unused() -> None:
+    """This process runs its own attempt; one of another boot does not, nor one whose number nobody has."""
     assert not is_gone(ATTEMPT, HERE)
     assert is_gone(replace(ATTEMPT, boot_id="another"), HERE)
-    assert is_gone(replace(ATTEMPT, started_at=before), HERE)
+    assert is_gone(replace(ATTEMPT, pid=2**22), HERE)
+
+
+@pytest.mark.parametrize("jump_s", [-3 * 365 * 86400.0, -90.0, 90.0, 86400.0])
+def test_a_clock_that_is_set_makes_no_process_gone(jump_s: float) -> None:
+    """Neither does daylight saving, a time service or a resumed virtual machine; nor with the holder known."""
+    moved = replace(ATTEMPT, started_at=ATTEMPT.started_at + timedelta(seconds=jump_s), token=f"{HERE.session}-1")
+    assert not is_gone(moved, HERE)
+    assert not is_gone(moved, HERE, holder=HERE)
+
+
+def test_a_number_used_again_is_told_by_the_holder_of_the_lock() -> None:
+    """The holder wrote when it began since boot, and which session it is: another process of its number is not it."""
+    own = replace(ATTEMPT, token=f"{HERE.session}-1")
+    assert is_gone(own, HERE, holder=replace(HERE, start_ticks=HERE.start_ticks + 1))
+    assert is_gone(replace(ATTEMPT, token="another session-1"), HERE, holder=HERE)
+    assert not is_gone(replace(ATTEMPT, token="another session-1"), HERE, holder=replace(HERE, boot_id="earlier"))
+
+
+def test_the_holder_of_the_lock_says_who_it_is(runs: Path) -> None:
+    """Read by others while it is held; a holder of the version before says its number alone."""
+    layout = RunsLayout(runs)
+    with orchestrator_lock(layout, HERE):
+        assert read_holder(layout) == HERE
+        assert HERE.is_alive()
+    assert read_holder(layout) is None
+    layout.orchestrator_lock.with_suffix(".holder").write_text("process 1 on here\n")
+    assert read_holder(layout) is None
 
 
 def test_nothing_is_known_of_another_host() -> None:

@@ -1,11 +1,16 @@
 """The runner: what the store holds after a sweep, whatever happened to its attempts."""
 
 import dataclasses
+import errno
+import itertools
+import os
 import sys
+import time
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import fake_trials
 import pytest
@@ -101,6 +106,7 @@ def run(
     *observers: Observer,
     engine: Engine | None = None,
     sweep: SweepSpec = SWEEP,
+    clock_s: Callable[[], float] = time.monotonic,
     **options: object,
 ) -> RunSummary:
     """One run of the sweep, in this process unless an engine is given."""
@@ -114,6 +120,7 @@ def run(
         options=RunOptions(data_root=tmp_path, **options),  # type: ignore[arg-type]
         observers=observers,
         now=lambda: NOW,
+        clock_s=clock_s,
     )
     return runner.run()
 
@@ -281,6 +288,55 @@ def test_so_many_trials_and_no_more(store: Store, tmp_path: Path) -> None:
     assert "2 trials have ended" in summary.stop_reason
     assert 2 <= summary.complete < 4
     assert run(store, tmp_path, ListPlanner(specs)).complete == 4
+
+
+def failing_mkdir(number: int, refusals: float) -> Callable[..., None]:
+    """Stands in for ``Path.mkdir``: folders of attempts can be made again after so many refusals."""
+    refused, make = itertools.count(), Path.mkdir
+
+    def mkdir(folder: Path, *arguments: Any, **options: Any) -> None:
+        if folder.parent.parent.name == "trials" and next(refused) < refusals:
+            raise OSError(number, os.strerror(number))
+        make(folder, *arguments, **options)
+
+    return mkdir
+
+
+def fast_clock() -> Callable[[], float]:
+    """A clock that goes on by a second a look."""
+    seconds = itertools.count(1.0)
+    return lambda: next(seconds)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EMFILE])
+def test_a_folder_that_cannot_be_made_is_waited_for(
+    number: int, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempt fails of the infrastructure and is tried again; every trial is complete once there is room."""
+    specs = [fake_spec(Task.FINISH, cell=cell) for cell in range(2)]
+    refusing = failing_mkdir(number, refusals=3)
+    monkeypatch.setattr(Path, "mkdir", refusing)
+    summary = run(store, tmp_path, ListPlanner(specs), clock_s=fast_clock())
+
+    assert (summary.complete, summary.failed, summary.stop_reason) == (2, 0, "")
+    kinds = [
+        attempt.failure.kind for spec in specs for attempt in store.attempts_of_trial(spec.trial_id) if attempt.failure
+    ]
+    assert kinds == [FailureKind.INFRASTRUCTURE] * 3
+
+
+def test_a_folder_that_can_never_be_made_ends_the_sweep_and_fails_no_trial(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason names the folder and what is wrong; with room again the same command completes the sweep."""
+    specs = [fake_spec(Task.FINISH, cell=cell) for cell in range(3)]
+    refusing = failing_mkdir(errno.ENOSPC, refusals=10**6)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", refusing)
+        summary = run(store, tmp_path, ListPlanner(specs), clock_s=fast_clock())
+    assert (summary.complete, summary.failed) == (0, 0)
+    assert "No space left on device" in summary.stop_reason
+    assert run(store, tmp_path, ListPlanner(specs)).complete == 3
 
 
 def test_a_store_on_a_full_disk_ends_a_run_and_loses_nothing(tmp_path: Path) -> None:

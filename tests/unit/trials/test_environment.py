@@ -59,6 +59,42 @@ def test_a_package_that_git_does_not_track_has_no_commit(checkout: Path) -> None
     assert code_version(installed).commit.startswith("wheel ")
 
 
+@pytest.mark.slow
+def test_a_checkout_of_another_owner_gives_its_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a shared disk or in a container; git refuses it by itself. Changes are seen as well."""
+    expected = code_version(checkout)
+    code_version.cache_clear()
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert code_version(checkout) == expected
+    code_version.cache_clear()
+    (checkout / "new.py").write_text("")
+    assert code_version(checkout) == CodeVersion(commit=expected.commit, dirty=True)
+
+
+@pytest.mark.parametrize("why", ["no git", "refused", "hangs"])
+def test_a_checkout_that_nobody_could_look_at_is_unknown_and_dirty(
+    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release that did not run is never named, and "not dirty" never said of what was not seen."""
+
+    def answer(command: list[str], **settings: object) -> None:
+        match why:
+            case "no git":
+                raise FileNotFoundError("git")
+            case "refused":
+                raise subprocess.CalledProcessError(128, command)
+            case _:
+                raise subprocess.TimeoutExpired(command, 10)
+
+    monkeypatch.setattr(environment.subprocess, "run", answer)
+    (tmp_path / ".git").mkdir()
+    version = code_version(tmp_path / "src" / "package")
+    assert (version.commit, version.dirty) == ("unknown", True)
+    assert str(tmp_path) in version.problem
+    installed = code_version(tmp_path / ".venv" / "lib" / "site-packages" / "package")
+    assert installed.commit.startswith("wheel ")
+
+
 def test_without_git_the_version_stands_for_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No git on the machine is no error."""
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,0 +1,83 @@
+"""Signals end a command with a line, never with a traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+RUN = """
+import sys, time
+from stnbench.core.command import run_command
+def main(arguments):
+    print("ready", flush=True)
+    time.sleep(30)
+    return 0
+run_command(main, [])
+"""
+
+SLOW_IMPORT = """
+import importlib, sys, time
+import stnbench.cli.main as program
+def slow(name):
+    print("ready", flush=True)
+    try:
+        time.sleep(30)
+    except BaseException as error:
+        raise ImportError("half imported") from error
+importlib.import_module = slow
+sys.argv = ["stnbench", "status"]
+program.script()
+"""
+
+
+def interrupt(program: str, *signals: signal.Signals, ignored: bool = False) -> tuple[int, str]:
+    """Run a program, and send it signals once it is ready; its exit code and what it said."""
+    command = [sys.executable, "-c", program]
+    if ignored:
+        command = ["nohup", *command]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"STNBENCH_LOG": "off"},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.1)
+        for number in signals:
+            process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("program", [RUN, SLOW_IMPORT], ids=["at work", "importing"])
+def test_a_signal_ends_a_command_with_a_line(program: str, number: signal.Signals) -> None:
+    """Also while modules are imported, where an exception could become any other; shells are told which it was."""
+    code, said = interrupt(program, number)
+    assert code == 128 + number
+    assert f"interrupted by {number.name}" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("program", [RUN, SLOW_IMPORT], ids=["at work", "importing"])
+def test_two_quick_ones_are_no_other_than_one(program: str) -> None:
+    """The second finds the command on its way out."""
+    code, said = interrupt(program, signal.SIGINT, signal.SIGINT)
+    assert code == 128 + signal.SIGINT
+    assert "interrupted" in said
+    assert "Traceback" not in said
+
+
+def test_a_hangup_changes_nothing_under_nohup() -> None:
+    """What ignores it already goes on; SIGTERM ends it."""
+    code, said = interrupt(RUN, signal.SIGHUP, signal.SIGTERM, ignored=True)
+    assert code == 128 + signal.SIGTERM
+    assert "SIGHUP" not in said
