@@ -65,7 +65,27 @@ def compare_configurations(
     is_provisional: bool = False,
     all_pairs: bool = False,
 ) -> Comparison:
-    """Compare all configurations of one task.
+    """Compare all configurations of one task; see ``fit_and_compare``."""
+    return fit_and_compare(
+        runs,
+        margin=margin,
+        baselines=baselines,
+        equal_parameter_baselines=equal_parameter_baselines,
+        is_provisional=is_provisional,
+        all_pairs=all_pairs,
+    )[0]
+
+
+def fit_and_compare(
+    runs: Sequence[ScoredRun],
+    *,
+    margin: float = DEFAULT_MARGIN,
+    baselines: Mapping[str, str] | None = None,
+    equal_parameter_baselines: Mapping[str, str] | None = None,
+    is_provisional: bool = False,
+    all_pairs: bool = False,
+) -> "tuple[Comparison, Fitted | None]":
+    """Compare all configurations of one task, and keep the fit for further questions; None where no run has a score.
 
     Args:
         runs: those that have ended, at most one for a configuration and seed.
@@ -86,7 +106,7 @@ def compare_configurations(
     provisional = is_provisional or any(count < len(seeds) for count in expected.values())
     if not sound:
         decisions = tuple(_without_mean(name, failures[name]) for name in names)
-        return Comparison(
+        nothing = Comparison(
             decisions=decisions,
             margin=margin,
             seeds=seeds,
@@ -95,6 +115,7 @@ def compare_configurations(
             prior_freedom=None,
             notes=("No run has a score.",) if runs else (),
         )
+        return nothing, None
     fitted = Fitted(sound)
     comparison = fitted.compare(margin, baselines or {}, equal_parameter_baselines or {}, all_pairs=all_pairs)
     decisions = tuple(replace(item, failures=failures[item.configuration]) for item in comparison.decisions)
@@ -103,7 +124,7 @@ def compare_configurations(
     found = replace(
         comparison, decisions=(*decisions, *missing), seeds=seeds, is_provisional=provisional, notes=comparison.notes
     )
-    return replace(found, notes=(*_cautions(found), *found.notes))
+    return replace(found, notes=(*_cautions(found), *found.notes)), fitted
 
 
 def _check(runs: Sequence[ScoredRun]) -> None:
@@ -501,8 +522,9 @@ class Fitted:
         of_means = self.model.of_means(mixture.variances) * slopes**2
         parts = weights[None] ** 2 * of_means[:, None]
         variances = parts.sum(axis=2)
-        inverse = (parts**2 * mixture.inverse[:, None]).sum(axis=2) / np.maximum(variances**2, 1e-300)
-        inverse = np.clip(inverse, 1 / max(self.model.freedom, 1), 1.0)
+        inverse = (parts**2 * mixture.own_inverse[:, None]).sum(axis=2) / np.maximum(variances**2, 1e-300)
+        inverse += (parts * mixture.shared_inverse[:, None]).sum(axis=2) / np.maximum(variances, 1e-300)
+        inverse = np.clip(inverse, mixture.least_inverse, 1.0)
         estimates = weights @ self.means
         errors = np.sqrt(variances)
 

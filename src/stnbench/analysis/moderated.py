@@ -53,13 +53,22 @@ class Mixture:
         weights: (grid,) of the prior degrees of freedom, adding up to 1.
         freedoms: (grid,) prior degrees of freedom.
         variances: (grid, configurations) of one run.
-        inverse: (grid, configurations) one over the degrees of freedom of these variances.
+        own_inverse: (grid, configurations) one over the degrees of freedom of what each variance has of its own.
+        shared_inverse: (grid, configurations) what the estimate that all are drawn towards adds to that.
+        least_inverse: one over the residual degrees of freedom of all together: less it cannot be.
     """
 
     weights: Floats
     freedoms: Floats
     variances: Floats
-    inverse: Floats
+    own_inverse: Floats
+    shared_inverse: Floats
+    least_inverse: float
+
+    @property
+    def inverse(self) -> Floats:
+        """(grid, configurations) one over the degrees of freedom of these variances."""
+        return np.asarray(np.clip(self.own_inverse + self.shared_inverse, self.least_inverse, 1.0))
 
     @property
     def expected(self) -> Floats:
@@ -240,12 +249,13 @@ class BlockModel:
         whole = self.own_freedom
         variances = (prior_freedom * level + whole * self._scaled()) / (prior_freedom + whole)
         kept = prior_freedom / (prior_freedom + whole)
-        inverse = 1 / (prior_freedom + whole) + kept**2 / (2 * information[:, None])
         return Mixture(
             weights=weights,
             freedoms=freedoms,
             variances=np.maximum(variances * self._trend, self._floor),
-            inverse=np.clip(inverse, 1 / max(self.freedom, 1), 1.0),
+            own_inverse=1 / (prior_freedom + whole),
+            shared_inverse=kept**2 / (2 * information[:, None]),
+            least_inverse=1 / max(self.freedom, 1),
         )
 
     def of_means(self, variances: Floats) -> Floats:
