@@ -190,10 +190,10 @@ def oracle(accuracies: Floats, deviations: Floats) -> Told:
 
 _HEAD: Final = (
     "`make bench-statistics`, {draws:,} draws a world ({fewer:,} for power). In percent. *False*: sweeps of equal "
-    "configurations in which any is called lower than the best (at most 5 is promised by each method); *false gain*: or "
-    "different from the baseline, the first one. *Single*: coverage of the means' intervals; *all*: sweeps in which all "
-    "differences to the best are covered. *2, 3, 5*: of configurations so many standard deviations of a run behind, the "
-    "share called lower. The oracle knows every variance."
+    "configurations in which any is called lower than the best (at most 5 is promised by each method); *false gain*: "
+    "or different from the baseline, the first one. *Single*: coverage of the means' intervals; *all*: sweeps in which "
+    "all differences to the best are covered. *2, 3, 5*: of configurations so many standard deviations of a run "
+    "behind, the share called lower. The oracle knows every variance."
 )
 _LIMITS: dict[tuple[int, float], float] = {}
 

@@ -247,9 +247,7 @@ def _levels(fitted: Fitted, own: Sequence[Placed], axis: str, levels: Sequence[s
         weights[row, places] = effects[first] - effects[second]
     found = _effects(fitted, weights, pairs_table(len(levels)))
     named = [
-        (levels[first], levels[second], effect)
-        if effect.mean >= 0
-        else (levels[second], levels[first], _turned(effect))
+        (levels[first], levels[second], effect) if effect.mean >= 0 else (levels[second], levels[first], effect.turned)
         for (first, second), effect in zip(pairs, found, strict=True)
     ]
     told = [item for item in named if item[2].is_told]
@@ -264,17 +262,6 @@ def _levels(fitted: Fitted, own: Sequence[Placed], axis: str, levels: Sequence[s
         )
     effects_named = tuple((f"{one} less {other}", effect) for one, other, effect in named)
     return Sentence(topic=Topic.AXIS, text=text, axis=axis, is_decided=bool(told), effects=effects_named)
-
-
-def _turned(effect: Effect) -> Effect:
-    return Effect(
-        n=effect.n,
-        mean=-effect.mean,
-        low=None if effect.high is None else -effect.high,
-        high=None if effect.low is None else -effect.low,
-        p_adjusted=effect.p_adjusted,
-        method=effect.method,
-    )
 
 
 def _trend(fitted: Fitted, own: Sequence[Placed], axis: str, sizes: Mapping[str, float]) -> Sentence | None:

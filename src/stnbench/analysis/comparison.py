@@ -258,12 +258,15 @@ class Fitted:
         order = sorted(range(len(self.names)), key=lambda place: (-self.means[place], self.names[place]))
         best, others = order[0], np.array(order[1:], dtype=np.int64)
         deltas = self._pairs(others, np.full(len(others), best))
-        lows, highs = self._ranks()
         gains, equal_gains = self._gains(baselines), self._gains(equal)
+        lows, highs = self._ranks(gains, baselines)
         means = self._mean_limits()
         decisions = []
         for rank, place in enumerate(order):
             delta = self._effect(deltas, rank - 1, PAIRS_METHOD) if rank else None
+            planned = self._planned(place, best, gains, baselines)
+            if planned is not None and planned.is_told:
+                delta = planned
             verdict = Verdict.BEST if delta is None else _verdict(delta, margin, is_told=self.has_variance)
             decisions.append(
                 Decision(
@@ -443,8 +446,22 @@ class Fitted:
         distance = one - other
         return _Family(first, second, np.full(len(first), np.nan), distance - down, distance + up)
 
-    def _ranks(self) -> tuple[Places, Places]:
-        """Best and worst rank of each configuration that the decided pairs leave open."""
+    def _planned(
+        self, place: int, best: int, gains: Mapping[int, Effect], baselines: Mapping[str, str]
+    ) -> Effect | None:
+        """The difference to the best where one of the two is the baseline of the other, from that planned family."""
+        if place in gains and baselines.get(self.names[place]) == self.names[best]:
+            return gains[place]
+        if best in gains and baselines.get(self.names[best]) == self.names[place]:
+            return gains[best].turned
+        return None
+
+    def _ranks(self, gains: Mapping[int, Effect], baselines: Mapping[str, str]) -> tuple[Places, Places]:
+        """Best and worst rank of each configuration that the decided pairs leave open.
+
+        Pairs are decided among all pairs, or, of a configuration and its baseline, in the family of that baseline, which
+        was planned before anything was seen. Either family keeps its 5 %.
+        """
         count = len(self.names)
         better = np.zeros(count, dtype=np.int64)
         worse = np.zeros(count, dtype=np.int64)
@@ -458,6 +475,10 @@ class Fitted:
                 if weight > 1e-6:
                     p_values += weight * exceedance(np.abs(distance) / error, inverse, table)
             told = p_values <= LEVEL
+            places = {pair: row for row, pair in enumerate(zip(first.tolist(), second.tolist(), strict=True))}
+            for place, gain in gains.items():
+                base = self.place[baselines[self.names[place]]]
+                told[places[min(place, base), max(place, base)]] |= gain.is_told
             np.add.at(better, np.where(distance > 0, second, first)[told], 1)
             np.add.at(worse, np.where(distance > 0, first, second)[told], 1)
         return 1 + better, count - worse

@@ -4,7 +4,7 @@ Accuracies are shares in [0, 1], and so are their differences. Intervals are at 
 differences of their family at once with that confidence, and ``p_adjusted`` is adjusted for the same family.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -50,6 +50,16 @@ class Effect:
     def is_told(self) -> bool:
         """Whether the interval excludes 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    @property
+    def turned(self) -> "Effect":
+        """The same with its sides exchanged."""
+        return replace(
+            self,
+            mean=-self.mean,
+            low=None if self.high is None else -self.high,
+            high=None if self.low is None else -self.low,
+        )
 
     def is_within(self, margin: float) -> bool:
         """Whether the interval lies within plus or minus ``margin`` (a share)."""

@@ -74,6 +74,14 @@ def test_nothing_is_lower_that_tukeys_test_would_not_call_so() -> None:
     assert set(found[found["verdict"] == "lower"]["configuration"]) <= tukey
 
 
+def test_a_baseline_that_is_beaten_has_a_rank_that_says_so() -> None:
+    """Pairs that are decided against the baseline count for ranks and for the baseline's own verdict."""
+    found = stnbench.compare(sizes(), baseline="no transformer").set_index("configuration")
+    told = int((found["gain_low"] > 0).sum())
+    assert found.loc["no transformer", ["verdict", "rank_low"]].tolist() == ["lower", 1 + told]
+    assert (found[found["gain_low"] > 0]["rank_high"] == 16).all()
+
+
 def test_columns_are_those_that_are_promised() -> None:
     """One row a configuration, the best first, and the gain's columns with a baseline alone."""
     columns = "configuration n mean low high rank_low rank_high verdict delta_mean delta_low delta_high"
