@@ -1,10 +1,10 @@
 """How often methods of comparison are wrong, and what they find, in made-up sweeps: ``make bench-statistics``.
 
-Each world is a sweep of configurations and seeds; accuracy is that of the configuration, plus what a seed does to all of
-them, plus noise of the configuration's own standard deviation. Error rates are of worlds in which all configurations are
-equal: how often any of them is called lower than the best, or different from the first one. Power is of worlds in which a
-quarter each lies 0, 2, 3 and 5 standard deviations of a run behind: how many of the latter are called lower than the one
-that scored best.
+Each world is a sweep of configurations and seeds; accuracy is that of the configuration, plus what a seed does to all
+of them, plus noise of the configuration's own standard deviation. Error rates are of worlds in which all configurations
+are equal: how often any of them is called lower than the best, or different from the first one. Power is of worlds in
+which a quarter each lies 0, 2, 3 and 5 standard deviations of a run behind: how many of the latter are called lower
+than the one that scored best.
 """
 
 import argparse

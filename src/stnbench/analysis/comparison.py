@@ -459,8 +459,8 @@ class Fitted:
     def _ranks(self, gains: Mapping[int, Effect], baselines: Mapping[str, str]) -> tuple[Places, Places]:
         """Best and worst rank of each configuration that the decided pairs leave open.
 
-        Pairs are decided among all pairs, or, of a configuration and its baseline, in the family of that baseline, which
-        was planned before anything was seen. Either family keeps its 5 %.
+        Pairs are decided among all pairs, or, of a configuration and its baseline, in the family of that baseline,
+        which was planned before anything was seen. Either family keeps its 5 %.
         """
         count = len(self.names)
         better = np.zeros(count, dtype=np.int64)
