@@ -38,7 +38,9 @@ def test_a_new_lightness_is_reached_exactly_and_keeps_the_hue(
     assert lightness(changed).item() == pytest.approx(wanted, abs=1e-3)
     old, new = pixel - lightness(pixel), changed - lightness(changed)
     share = (new * old).sum() / old.square().sum().clamp(min=1e-9)
-    assert -1e-4 <= share <= 1 + 1e-4
+    # A chroma far smaller than the lightness is known only to the rounding of float32 at that lightness.
+    rounding = 4 * torch.finfo(torch.float32).eps * max(wanted, red, green, blue) / old.norm().clamp(min=1e-9)
+    assert -1e-4 - rounding <= share <= 1 + 1e-4 + rounding
     torch.testing.assert_close(new, share * old, rtol=0, atol=2e-3)
 
 
