@@ -11,10 +11,10 @@ from typing import assert_never, get_args
 from stnbench.cli.parser import CommandParser, above_zero, duration_s, whole
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder, find_sweep, sweep_files
-from stnbench.config.overrides import parse_overrides
+from stnbench.config.overrides import parse_only, parse_overrides
 from stnbench.config.paths import take_dataset_root
-from stnbench.config.points import PointComposer
-from stnbench.config.sweeps import read_sweep
+from stnbench.config.points import PointComposer, require_effects
+from stnbench.config.sweeps import read_sweep, require_same_sweep, with_own_name
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import InfeasibleError
@@ -87,7 +87,10 @@ def main(arguments: Sequence[str]) -> int:
 def _ask(options: argparse.Namespace) -> _Question:
     composer = Composer(conf_folder())
     source, overrides = take_dataset_root(parse_overrides(options.overrides))
-    sweep = read_sweep(find_sweep(options.sweep, Path.cwd()), composer, overrides)
+    path = find_sweep(options.sweep, Path.cwd())
+    sweep = read_sweep(path, composer, overrides, only=parse_only(options.only))
+    sweep = with_own_name(sweep, sweep_files(Path.cwd()))
+    require_effects(sweep, composer)
     compose = PointComposer(sweep, composer)
     count = remembered_slots(RunsLayout.from_environment()) if options.slots == AUTO else _number(options.slots)
     slots = len(plan_slots(visible_gpus(), available_cores(), slots=count, per_gpu=options.slots_per_gpu))
@@ -104,6 +107,7 @@ def _plan(question: _Question, options: argparse.Namespace) -> int:
     layout = RunsLayout.from_environment()
     if Store.exists(layout.store):
         with Store.open(layout.store, writable=False) as store:
+            require_same_sweep(question.sweep, [record.spec for record in store.sweeps()])
             ids = [trial.spec.trial_id for trial in planned]
             states = store.trial_states(ids, sweep=question.sweep.name)
             experience = read_experience(store)
@@ -168,6 +172,7 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
         tracking_uri=uri,
     )
     with open_session(layout, session_options) as session:
+        require_same_sweep(question.sweep, [record.spec for record in session.store.sweeps()])
         prepare_datasets(datasets, data_root=run_options.data_root, source=question.source)
         summary = session.run(question.sweep, question.planner, run_options)
         board, is_shown = _report(session, question.sweep, as_json=options.json)
@@ -239,11 +244,14 @@ def _parser() -> CommandParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Runs every trial of a sweep that is not complete yet, and prints its leaderboard.",
         epilog=f"sweeps: {names}\n"
-        "Overrides hold for all cells: scale=paper dataset=gtsrb seeds=5 training.epochs=3; an axis is narrowed.\n"
+        "Overrides hold for all configurations: scale=paper dataset=gtsrb seeds=5 training.epochs=3; that of an axis\n"
+        "narrows it: transformer=affine, or transformer=[affine,scale].\n"
         "Exit codes: 0 every trial is complete, 1 some failed or are left, 2 cannot start, 130 stopped at once.",
     )
-    parser.add_argument("sweep", help="a file in sweeps/, without .yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides for all cells, in Hydra's grammar")
+    parser.add_argument("sweep", help="a sweep's name, or the path of its file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides, in Hydra's grammar")
+    only = "only these values of an axis: --only transformer=affine,scale (for more axes, again)"
+    parser.add_argument("--only", action="append", default=[], metavar="AXIS=VALUES", help=only)
     parser.add_argument("--plan", action="store_true", help="list cells, cost and expected time; train nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parser.add_argument("--engine", choices=get_args(EngineName), default="local", help="where attempts run")

@@ -15,6 +15,7 @@ from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
 from stnbench.config.overrides import parse_overrides
 from stnbench.config.paths import take_dataset_root
+from stnbench.config.points import require_effect
 from stnbench.config.resolve import resolve_trial
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.paths import AttemptLayout, RunsLayout, data_root
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str]) -> int:
         print(yaml.safe_dump(composer.compose(overrides), sort_keys=False), end="")
         return DONE
     resolved = resolve_trial(composer, overrides)
+    for override_ in overrides:
+        require_effect(override_, overrides, composer)
     for note in resolved.notes:
         print(f"note: {note}", file=sys.stderr)
     spec = resolved.spec

@@ -11,6 +11,7 @@ the experiment's keys.
 """
 
 import contextlib
+import difflib
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from stnbench.config.locate import shown, yaml_files
+from stnbench.config.locate import HYDRA_SUFFIXES, shown, yaml_files
 from stnbench.config.sections import Node, fill_defaults
 from stnbench.config.yaml_file import read_yaml
 from stnbench.core.errors import SpecError, UnknownNameError
@@ -61,7 +62,7 @@ class Composer:
 
     def choices(self, group: str) -> list[str]:
         """The choices of a group, sorted."""
-        return sorted(path.stem for path in yaml_files(self.folder / group.partition("@")[0]))
+        return sorted(path.stem for path in yaml_files(self.folder / group.partition("@")[0], HYDRA_SUFFIXES))
 
     def usual(self, experiment: Value) -> Mapping[str, str]:
         """The choice of every group where nothing but an experiment is chosen.
@@ -201,20 +202,28 @@ class Composer:
         if leaf not in node:
             raise self._unknown(override.key, node, parents, choices)
         if isinstance(node[leaf], dict):
-            placed = next((name for name in self.defaults if name.endswith(f"@{override.key}")), None)
-            known = [f"{override.key}.{name}" for name in node[leaf]]  # type: ignore[union-attr]
-            remedy = (
-                f"choose with {placed}={show_value(override.value)}" if placed else f"set one of {', '.join(known)}"
-            )
-            raise SpecError(f"the key {override.key} is a group of keys", remedy=remedy)
+            raise self._group(override, [name for name in cast("Node", node[leaf]) if name != "kind"])
         node[leaf] = list(override.value) if isinstance(override.value, tuple) else override.value
+
+    def _group(self, override: Override, names: list[str]) -> SpecError:
+        """A section is set as if it were a value: how to choose its file, and how to set its keys."""
+        group = next((name for name in self.defaults if name.split("@")[-1] == override.key), None)
+        ways = [f"set {', '.join(f'{override.key}.{name}' for name in names)}"] if names else []
+        if group is not None:
+            choices = self.choices(group)
+            is_choice = override.value in choices
+            ways.insert(0, f"choose with {group}={override.value if is_choice else '|'.join(choices)}")
+            ways = ways[:1] if is_choice else ways
+        return SpecError(f"{override}: {override.key} is a group of keys", remedy=", or ".join(ways))
 
     def _unknown(self, key: str, node: Node, parents: list[str], choices: Mapping[str, Override]) -> UnknownNameError:
         known = [".".join([*parents, name]) for name in node if name != "kind"]
         if not parents:
             known = [name for name in known if not isinstance(node[name], dict)] + list(self.defaults)
         where = self.file_of(parents[0] if parents else "", choices)
-        return UnknownNameError("key", key, known, where=where)
+        error = UnknownNameError("key", key, known, where=where)
+        meant = _keys_like(key, self.compose([choice for choice in choices.values() if choice.key in self.defaults]))
+        return UnknownNameError("key", key, meant, where=where) if meant and not parents else error
 
 
 @contextlib.contextmanager
@@ -230,7 +239,7 @@ def _blaming(folder: Path, asked: str) -> Iterator[None]:
 @functools.cache
 def _is_global(group: Path) -> bool:
     """Whether the files of a group set keys at the root, as Hydra's directive in their first line says."""
-    return any(path.read_bytes().startswith(b"# @package _global_") for path in yaml_files(group))
+    return any(path.read_bytes().startswith(b"# @package _global_") for path in yaml_files(group, HYDRA_SUFFIXES))
 
 
 def _copied(value: C) -> C:
@@ -238,6 +247,16 @@ def _copied(value: C) -> C:
     if isinstance(value, dict):
         return cast("C", {key: _copied(item) for key, item in value.items()})
     return cast("C", [_copied(item) for item in value]) if isinstance(value, list) else value
+
+
+def _keys_like(key: str, node: Node) -> list[str]:
+    """The keys below sections that were nearly written, or whose last part was, without its section: ``epochs``."""
+    below = {f"{section}.{name}": name for section, keys in node.items() if isinstance(keys, dict) for name in keys}
+    below = {full: name for full, name in below.items() if name != "kind"}
+    if "." in key:
+        return difflib.get_close_matches(key, below, n=3, cutoff=0.7)
+    nearest = difflib.get_close_matches(key, below.values(), n=1, cutoff=0.75)
+    return [full for full, name in below.items() if nearest and name == nearest[0]]
 
 
 def _merge(node: Node, part: Node) -> None:

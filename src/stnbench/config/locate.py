@@ -4,13 +4,22 @@ import atexit
 import functools
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
+from typing import Final
 
 import stnbench
-from stnbench.core.errors import FolderError, UnknownNameError
+from stnbench.core.errors import FolderError, SpecError, UnknownNameError
+from stnbench.core.paths import user_path
 
 _PACKAGE = Path(stnbench.__file__).parent
 _CHECKOUT = _PACKAGE.parent.parent
+
+SUFFIXES: Final = (".yaml", ".yml")
+"""How sweep files end."""
+
+HYDRA_SUFFIXES: Final = (".yaml",)
+"""How the files of ``conf/`` end: Hydra finds no other."""
 
 
 def conf_folder() -> Path:
@@ -25,7 +34,7 @@ def conf_folder() -> Path:
     if not own.is_dir() or own.samefile(shipped):
         return shipped
     groups = [folder.name for folder in shipped.iterdir() if folder.is_dir()]
-    added = tuple(path for group in groups for path in yaml_files(own / group))
+    added = tuple(path for group in groups for path in yaml_files(own / group, HYDRA_SUFFIXES))
     return _merged(shipped, added, tuple(path.stat().st_mtime_ns for path in added)) if added else shipped
 
 
@@ -35,7 +44,9 @@ def _merged(shipped: Path, added: tuple[Path, ...], _changed_ns: tuple[int, ...]
     temporary = tempfile.TemporaryDirectory(prefix="stnbench-conf-")
     atexit.register(temporary.cleanup)
     folder = Path(temporary.name)
-    shutil.copytree(shipped, folder, dirs_exist_ok=True)
+    shutil.copytree(
+        shipped, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"), ignore_dangling_symlinks=True
+    )
     for path in added:
         target = folder / path.parent.name / path.name
         shutil.copyfile(path, target)
@@ -61,38 +72,52 @@ def sweep_files(working_folder: Path) -> dict[str, Path]:
 
     A user's sweep hides a shipped one of the same name.
     """
-    folders = (_shipped("sweeps"), working_folder / "sweeps")
-    return {path.stem: path for folder in folders for path in yaml_files(folder)}
+    files: dict[str, Path] = {}
+    for folder in (_shipped("sweeps"), working_folder / "sweeps"):
+        own: dict[str, Path] = {}
+        for path in yaml_files(folder):
+            if path.stem in own:
+                problem = f"{shown(own[path.stem])} and {shown(path)} have one name"
+                raise SpecError(problem, remedy="rename one of them")
+            own[path.stem] = path
+        files |= own
+    return files
 
 
-def yaml_files(folder: Path) -> list[Path]:
+def yaml_files(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
     """Return the YAML files of a folder, sorted, without what editors and file systems leave beside them.
 
     Names that begin with a dot (Emacs' ``.#sgd.yaml``, macOS' ``._sgd.yaml``), links that lead nowhere and folders are
     no choices.
     """
-    found = (path for path in folder.glob("*.yaml") if not path.name.startswith("."))
+    found = (path for path in folder.glob("*") if path.suffix in suffixes and not path.name.startswith("."))
     return sorted(path for path in found if path.is_file())
 
 
 def find_sweep(name: str, working_folder: Path) -> Path:
-    """The file of one sweep.
+    """The file of one sweep, by its name, or by the path of its file as a shell completes it.
 
     Raises: UnknownNameError with the nearest names.
     """
     files = sweep_files(working_folder)
-    if name not in files:
-        raise UnknownNameError("sweep", name, files, where=str(working_folder / "sweeps"))
-    return files[name]
+    if name in files:
+        return files[name]
+    path = user_path(name, "the sweep") if name else working_folder
+    if path.suffix in SUFFIXES or "/" in name:
+        if path.is_file() and path.suffix in SUFFIXES:
+            return path
+        beside = [str(Path(name).with_name(found.name)) for found in yaml_files(path.parent)]
+        raise UnknownNameError("sweep file", name, beside)
+    raise UnknownNameError("sweep", name, files, where=str(working_folder / "sweeps"))
 
 
 def shown(path: Path) -> str:
-    """A path as messages show it: relative to the checkout or the package where it lies inside one."""
+    """A path as messages show it: relative to the checkout, the package or the working folder where it lies in one."""
     path = _ORIGINALS.get(path, path)
     for merged, shipped in _ORIGINALS.items():
         if path.is_relative_to(merged):
             path = shipped / path.relative_to(merged)
-    for root in (_CHECKOUT, _PACKAGE):
+    for root in (_CHECKOUT, _PACKAGE, Path.cwd()):
         if path.is_relative_to(root):
             return str(path.relative_to(root))
     return str(path)

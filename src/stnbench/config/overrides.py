@@ -16,11 +16,10 @@ from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 
 from stnbench.config.paths import ROOT_KEY
+from stnbench.config.resolve import COMMAND_LINE as WHERE
 from stnbench.config.values import as_value, checked_scalar, checked_text, cut, plain_value
 from stnbench.core.errors import SpecError
 from stnbench.spec.sweep import Override, Scalar, Value, label_of, show_value
-
-WHERE: Final = "the command line"
 
 _LEVELS_MAX: Final = 4
 _OPENING: Final = tuple("'\"[{")
@@ -55,14 +54,14 @@ def parse_only(texts: Iterable[str]) -> tuple[Override, ...]:
     Raises:
         SpecError: for one that cannot be read.
     """
-    values: dict[str, list[str]] = {}
+    values: dict[str, list[Scalar]] = {}
     for text in texts:
         key, equals, listed = text.partition("=")
         if not equals or not key.strip() or not listed.strip():
             raise SpecError(f"--only {cut(text)!r} names no axis with a value", remedy="write --only AXIS=VALUE,VALUE")
         items = _hydra_value(f"[{listed.strip()}]", f"--only {cut(text)!r}")
-        values.setdefault(key.strip(), []).extend(_label(key.strip(), item) for item in _items(items, text))
-    return tuple(Override(key=key, value=tuple(labels)) for key, labels in values.items())
+        values.setdefault(key.strip(), []).extend(_axis_value(key.strip(), item) for item in _items(items, text))
+    return tuple(Override(key=key, value=tuple(items) if len(items) > 1 else items[0]) for key, items in values.items())
 
 
 def _parse(argument: str) -> Override:
@@ -122,12 +121,11 @@ def _items(value: Any, text: str) -> list[Any]:  # noqa: ANN401 - as Hydra's gra
     return value
 
 
-def _label(axis: str, item: Any) -> str:  # noqa: ANN401 - as Hydra's grammar gives it
-    """How tables name a value of an axis."""
+def _axis_value(axis: str, item: Any) -> Scalar:  # noqa: ANN401 - as Hydra's grammar gives it
+    """A value of an axis; a list as tables name it."""
     if isinstance(item, list):
         return label_of(axis, as_value(tuple(_item(one) for one in item), axis, "--only"))
-    value = _scalar(item)
-    return value if isinstance(value, str) else label_of(axis, value)
+    return _scalar(item)
 
 
 def _item(value: Any) -> Any:  # noqa: ANN401 - an item of a list, which may be one itself

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from stnbench.config.compose import Composer
 from stnbench.config.sections import Node
@@ -64,6 +64,9 @@ _PARTS = (
 
 T = TypeVar("T")
 
+COMMAND_LINE: Final = "the command line"
+"""Where overrides stand, for messages."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolved:
@@ -73,18 +76,23 @@ class Resolved:
     notes: tuple[str, ...]
 
 
-def resolve_trial(composer: Composer, overrides: Iterable[Override]) -> Resolved:
+def resolve_trial(composer: Composer, overrides: Iterable[Override], *, said_in: str = COMMAND_LINE) -> Resolved:
     """The trial that the overrides describe.
 
+    Args:
+        composer: of the groups.
+        overrides: in ascending precedence.
+        said_in: where the overrides stand, for messages; empty where the caller says so.
     Raises: UnknownNameError or SpecError naming the key, the file and the nearest valid names; InfeasibleError.
     """
     overrides = tuple(overrides)
-    return _Resolver(composer, overrides).resolve()
+    return _Resolver(composer, overrides, said_in).resolve()
 
 
 class _Resolver:
-    def __init__(self, composer: Composer, overrides: tuple[Override, ...]) -> None:
+    def __init__(self, composer: Composer, overrides: tuple[Override, ...], said_in: str) -> None:
         self.composer = composer
+        self.said_in = said_in
         self.choices = {override.key: override for override in overrides}
         self.node = composer.compose(overrides)
         self.notes: list[str] = []
@@ -139,7 +147,9 @@ class _Resolver:
                 raise UnknownNameError("key", key, [*_PARTS, *placed], where=self.composer.file_of(key, self.choices))
 
     def _decode(self, kind: Any, key: str) -> Any:  # noqa: ANN401 - a dataclass or a union of them
-        where = self.composer.file_of(key, self.choices)
+        def where(path: str) -> str:
+            return self.said_in if path in self.choices else self.composer.file_of(key, self.choices)
+
         return from_plain(kind, self.node[key], where=where, prefix=key)
 
     def _decode_optional(self, kind: Any, key: str) -> Any:  # noqa: ANN401 - a dataclass
@@ -156,13 +166,13 @@ class _Resolver:
     def _integer(self, key: str) -> int:
         value = self.node[key]
         if not isinstance(value, int) or isinstance(value, bool):
-            raise SpecError(f"the key {key} is {value!r}", remedy="use a whole number")
+            raise SpecError(f"{key} is {value!r}", remedy="use a whole number")
         return value
 
     def _width(self) -> float:
         width = self.node["width"]
         if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width <= 16:
-            raise SpecError(f"the key width is {width!r}", remedy="use a number above 0, at most 16")
+            raise SpecError(f"width is {width!r}", remedy="use a number above 0, at most 16")
         return float(width)
 
     def _widen(self, key: str, width: float) -> None:

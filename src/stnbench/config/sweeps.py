@@ -10,12 +10,16 @@ from stnbench.config.compose import EXPERIMENT, Composer
 from stnbench.config.locate import shown
 from stnbench.config.planners import PLANNER_KEYS, change_planner, is_planned, read_planner, read_pruner
 from stnbench.config.published import match_published
+from stnbench.config.resolve import COMMAND_LINE
 from stnbench.config.yaml_file import read_yaml
 from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.core.identity import digest
+from stnbench.core.names import short_name
 from stnbench.spec.parts import VARIABLE as PARTS_VARIABLE
 from stnbench.spec.parts import add_places
 from stnbench.spec.sweep import (
     EQUAL_PARAMETERS,
+    SEEDS_MAX,
     Axis,
     Choice,
     Labels,
@@ -24,6 +28,7 @@ from stnbench.spec.sweep import (
     Twins,
     Value,
     label_of,
+    require_askable,
     show_value,
 )
 
@@ -31,10 +36,13 @@ _KEYS = ("question", "base", "axes", "exclude", "seeds", "twins", "within", "pub
 _SWEEP_OVERRIDES = ("seeds", "twins")
 
 
-def read_sweep(path: Path, composer: Composer, overrides: Iterable[Override] = ()) -> SweepSpec:
+def read_sweep(
+    path: Path, composer: Composer, overrides: Iterable[Override] = (), *, only: Iterable[Override] = ()
+) -> SweepSpec:
     """The sweep that a file describes, with overrides of the command line for all its cells.
 
-    An override of an axis (``transformer=affine``) narrows the sweep to the points with that value; ``seeds`` and
+    An override of an axis (``transformer=affine``, or several values ``transformer=[affine,scale]``) narrows the sweep
+    to the points with that value, as one of ``only`` does, which may be nothing else; ``seeds`` and
     ``twins`` replace the file's, as do ``planner``, ``planner.trials`` and the like; everything else joins the base.
     Unless it says aloud what holds anyway, it makes a variant with a name of its own (``locnet_sizes-gtsrb``), so that
     its trials and reports stand beside the sweep's as it is shipped.
@@ -45,11 +53,18 @@ def read_sweep(path: Path, composer: Composer, overrides: Iterable[Override] = (
     _load_parts(content.get("parts"), path, reader)
     spec = reader.read(content)
     changes = [override for override in overrides if _changes(override, spec, composer)]
+    for override in only:
+        _require_axis(override, spec, changes)
+        changes.append(override)
     for override in changes:
         spec = _apply(spec, override, reader.where)
     varied = sorted((override for override in changes if _varies(override)), key=lambda override: override.key)
     name = "-".join([path.stem, *(_suffix(override, composer) for override in varied)])
-    spec = replace(spec, name=name, file=path.stem, overrides=tuple(changes))
+    spec = replace(spec, name=short_name(name), file=path.stem, overrides=tuple(changes))
+    try:
+        require_askable(spec)
+    except SpecError as error:
+        raise SpecError(f"{reader.where}: {error.problem}", remedy=error.remedy) from error
     table = reader.text(content.get("published", ""), "published")
     return replace(spec, published=match_published(spec, composer, table)) if table else spec
 
@@ -72,6 +87,37 @@ def _load_parts(value: object, path: Path, reader: "_Reader") -> None:
     add_places(places, base=base)
 
 
+def with_own_name(spec: SweepSpec, files: Collection[str]) -> SweepSpec:
+    """Return the sweep under a name that no other sweep's file has.
+
+    ``mine scale=smoke`` is called mine-smoke, unless there is a file mine-smoke.yaml: then a digest follows.
+    """
+    if spec.name == spec.file or spec.name not in files:
+        return spec
+    said = "".join(sorted(str(override) for override in spec.overrides if _varies(override)))
+    return replace(spec, name=short_name(f"{spec.name}-{digest([spec.file, said])[:8]}"))
+
+
+def require_same_sweep(spec: SweepSpec, stored: Iterable[SweepSpec]) -> None:
+    """Refuse a sweep whose name another one has in the store, which would take that one's place.
+
+    Raises:
+        SpecError: naming both, where the name is that of another file, or of other overrides.
+    """
+    known = next((other for other in stored if other.name == spec.name and other.file), None)
+    if known is None or not spec.file:
+        return
+    mine, other = _asked(spec), _asked(known)
+    if mine != other:
+        problem = f"two sweeps would be called {spec.name}: '{mine}', and '{other}' in the store"
+        raise SpecError(problem, remedy=f"rename {spec.file}.yaml, or set STNBENCH_RUNS to another folder")
+
+
+def _asked(spec: SweepSpec) -> str:
+    """The file and the overrides that make a sweep, as one types them."""
+    return " ".join([spec.file, *sorted(str(override) for override in spec.overrides if _varies(override))])
+
+
 def _changes(override: Override, spec: SweepSpec, composer: Composer) -> bool:
     """Whether the override is more than what the sweep's file or, where that is silent, the defaults say."""
     if any(axis.name == override.key for grid in spec.grids for axis in grid):
@@ -91,6 +137,16 @@ def _experiments(spec: SweepSpec) -> list[Value]:
     return [base, *(item.value for overrides in axes for item in overrides if item.key == EXPERIMENT)]
 
 
+def _require_axis(override: Override, spec: SweepSpec, changes: Iterable[Override]) -> None:
+    """Raise for ``--only`` of what is no axis, or is narrowed by an override as well."""
+    names = dict.fromkeys(axis.name for grid in spec.grids for axis in grid)
+    if override.key not in names:
+        raise UnknownNameError("axis", override.key, names, where="--only")
+    if any(change.key == override.key for change in changes):
+        problem = f"{COMMAND_LINE}: the axis {override.key} is narrowed twice"
+        raise SpecError(problem, remedy=f"write --only '{override.key}=...' alone")
+
+
 def _varies(override: Override) -> bool:
     """More trials of the same search are the same sweep; another planner is another."""
     return override.key not in _SWEEP_OVERRIDES and not override.key.startswith(("planner.", "pruner."))
@@ -105,40 +161,59 @@ def _suffix(override: Override, composer: Composer) -> str:
 
 def _apply(spec: SweepSpec, override: Override, where: str) -> SweepSpec:
     if override.key == "seeds":
-        return replace(spec, seeds=_seeds(override.value, "the command line"))
+        return replace(spec, seeds=_seeds(override.value, COMMAND_LINE))
     if override.key == "twins":
-        return replace(spec, twins=_twins(override.value, "the command line"))
+        return replace(spec, twins=_twins(override.value, COMMAND_LINE))
     if override.key.partition(".")[0] in PLANNER_KEYS:
         return change_planner(spec, override)
-    if not any(axis.name == override.key for grid in spec.grids for axis in grid):
-        return replace(spec, base=(*spec.base, override))
-    return _narrow(spec, override.key, override.value, where)
+    axes = [axis for grid in spec.grids for axis in grid]
+    if any(axis.name == override.key for axis in axes):
+        return _narrow(spec, override.key, override.value, where)
+    setting = next((axis for axis in axes if override.key in axis.keys), None)
+    if setting is not None:
+        problem = f"{COMMAND_LINE}: {override} has no effect where the axis {setting.name} sets {override.key}"
+        labels = ", ".join(choice.label for choice in setting.choices[:6])
+        raise SpecError(problem, remedy=f"narrow that axis with --only '{setting.name}=...' (it has {labels})")
+    return replace(spec, base=(*spec.base, override))
 
 
 def _narrow(spec: SweepSpec, name: str, value: Value, where: str) -> SweepSpec:
-    """Only the points with this value, and those where the axis is not; a grid that has none of them goes."""
-    label = label_of(name, value)
+    """Only the points with this value, or one of these, and those where the axis is not.
+
+    A grid that has none of them goes.
+    """
     axes = [axis for grid in spec.grids for axis in grid if axis.name == name]
-    if not any(_kept(axis, label, value) for axis in axes):
-        known = dict.fromkeys(choice.label for axis in axes for choice in axis.values)
-        raise UnknownNameError(f"value of the axis {name}", label, known, where=where)
+    is_one = not isinstance(value, tuple) or any(_kept(axis, value) for axis in axes)
+    wanted: tuple[Value, ...] = (value,) if is_one else tuple(value)  # type: ignore[arg-type]
+    for item in wanted:
+        if not any(_kept(axis, item) for axis in axes):
+            known = dict.fromkeys(choice.label for axis in axes for choice in axis.values)
+            raise UnknownNameError(f"value of the axis {name}", label_of(name, item), known, where=where)
     grids = []
     for grid in spec.grids:
-        kept = {axis.name: _kept(axis, label, value) for axis in grid if axis.name == name}
-        if kept.get(name):
-            narrowed = [replace(axis, choices=kept[name], span=None) if axis.name == name else axis for axis in grid]
+        kept = next((_kept_of(axis, wanted) for axis in grid if axis.name == name), ())
+        if kept:
+            narrowed = [replace(axis, choices=kept, span=None) if axis.name == name else axis for axis in grid]
             grids.append(tuple(narrowed))
     return replace(spec, axes=grids[0], more_axes=tuple(grids[1:]))
 
 
-def _kept(axis: Axis, label: str, value: Value) -> tuple[Choice, ...]:
+def _kept_of(axis: Axis, wanted: Iterable[Value]) -> tuple[Choice, ...]:
+    """What an axis has of some values, in its own order."""
+    kept = {choice.label: choice for value in wanted for choice in _kept(axis, value)}
+    order = [choice.label for choice in axis.choices] or list(kept)
+    return tuple(kept[label] for label in order if label in kept)
+
+
+def _kept(axis: Axis, value: Value) -> tuple[Choice, ...]:
     """What an axis has of a value: a range has every number between its ends."""
     if axis.span is None:
-        return tuple(choice for choice in axis.choices if choice.label == label)
+        labels = {label_of(axis.name, value), show_value(value)}
+        return tuple(choice for choice in axis.choices if choice.label in labels)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not axis.span.low <= value <= axis.span.high:  # type: ignore[operator]
         return ()
-    return (Choice(label=label, overrides=(Override(key=axis.name, value=value),)),)
+    return (Choice(label=label_of(axis.name, value), overrides=(Override(key=axis.name, value=value),)),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +287,9 @@ class _Reader:
 
 def _seeds(value: object, where: str) -> tuple[int, ...]:
     """A list of seeds, or how many: 3 means 1, 2, 3."""
+    count = len(value) if isinstance(value, list | tuple) else value
+    if isinstance(count, int) and count > SEEDS_MAX:  # before so many are made
+        raise SpecError(f"{where}: seeds asks for {count:,} seeds", remedy=f"use at most {SEEDS_MAX:,}")
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return tuple(range(1, value + 1))
     if isinstance(value, list | tuple) and all(isinstance(seed, int) and not isinstance(seed, bool) for seed in value):

@@ -13,10 +13,8 @@ import re
 from typing import Final, cast
 
 from stnbench.core.errors import SpecError
+from stnbench.spec.check import INTEGER_MAX
 from stnbench.spec.sweep import Scalar, Value
-
-INTEGER_MAX: Final = 2**63 - 1
-"""The largest whole number, as databases have it; the smallest is its negative."""
 
 TEXT_MAX: Final = 10_000
 """Characters of a text, at most."""

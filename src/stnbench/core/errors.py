@@ -30,6 +30,10 @@ of the tree is a bug of stnbench, keeps its traceback and ends the command with 
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
+
+_SHOWN_MAX: Final = 200
+"""Characters of an unknown name in a message, at most."""
 
 
 class StnbenchError(Exception):
@@ -64,12 +68,13 @@ class UnknownNameError(SpecError):
     def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str = "") -> None:
         self.name = name
         self.known = tuple(sorted(known))
-        nearest = difflib.get_close_matches(name, self.known, n=3, cutoff=0.5)
+        nearest = difflib.get_close_matches(name, self.known, n=3, cutoff=0.5) if len(name) <= _SHOWN_MAX else []
         offered = nearest or self.known[:12]
         more = "" if nearest or len(self.known) <= 12 else f", and {len(self.known) - 12} more"
         label = "did you mean" if nearest else "there are"
         remedy = f"{label} {', '.join(offered)}{more}" if offered else "there are none"
-        super().__init__(f"unknown {kind} '{name}'{f' in {where}' if where else ''}", remedy=remedy)
+        shown = name if len(name) <= _SHOWN_MAX else f"{name[:_SHOWN_MAX]}..."
+        super().__init__(f"unknown {kind} '{shown}'{f' in {where}' if where else ''}", remedy=remedy)
 
 
 class InfeasibleError(SpecError):

@@ -23,6 +23,9 @@ from stnbench.spec.registry import REGISTRIES, Registry, generation, own_fields
 
 T = TypeVar("T")
 
+Where = str | Callable[[str], str]
+"""The place that values are from, for messages; or a function that names the place of a dotted key."""
+
 
 class Strict:
     """Base of every dataclass that is decoded: unknown keys and wrong types are errors, numbers are finite."""
@@ -54,20 +57,20 @@ def to_json(value: object) -> str:
     return canonical_json(to_plain(value))
 
 
-def from_plain(kind: type[T], plain: Json, *, where: str, prefix: str = "") -> T:
+def from_plain(kind: type[T], plain: Json, *, where: Where, prefix: str = "") -> T:
     """The dataclass that the JSON values describe.
 
     Args:
         kind: the dataclass.
         plain: its fields as JSON values.
-        where: the file or table the values are from, for messages.
+        where: the file or table the values are from, for messages; or a function that names that of a key.
         prefix: the key below which the values stand there, for messages.
     Raises: UnknownNameError for a key or choice that does not exist; SpecError for any other value that is not valid.
     """
     return from_json(kind, json.dumps(plain), where=where, prefix=prefix)
 
 
-def from_json(kind: type[T], text: str | bytes, *, where: str, prefix: str = "") -> T:
+def from_json(kind: type[T], text: str | bytes, *, where: Where, prefix: str = "") -> T:
     """As ``from_plain``, from JSON text."""
     try:
         decoded: T = _adapter(cast("Any", kind)).validate_json(text)
@@ -227,10 +230,12 @@ def _adapter_of(kind: Any, _generation: int) -> TypeAdapter[Any]:  # noqa: ANN40
     return TypeAdapter(kind)
 
 
-def _explain(kind: type, error: ErrorDetails, where: str, prefix: str) -> SpecError:
+def _explain(kind: type, error: ErrorDetails, said_in: Where, prefix: str) -> SpecError:
     location, value = error["loc"], error["input"]
     below, owner = _walk(kind, location)
     path = ".".join(part for part in (prefix, below) if part)
+    where = said_in if isinstance(said_in, str) else said_in(_key_of(path, error))
+    place = f"{where}: " if where else ""
     match error["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
             known = [field.name for field in dataclasses.fields(owner) if field.name != "kind"]
@@ -246,10 +251,17 @@ def _explain(kind: type, error: ErrorDetails, where: str, prefix: str) -> SpecEr
             cause = error["ctx"]["error"]
             if isinstance(cause, SpecError):
                 prefix = f"{path}." if path else ""
-                return type(cause)(f"{where}: {prefix}{cause.problem}", remedy=cause.remedy)
-            return SpecError(f"{where}: {path} is {value!r}", remedy=str(cause))
+                return type(cause)(f"{place}{prefix}{cause.problem}", remedy=cause.remedy)
+            return SpecError(f"{place}{path} is {_short(value)}", remedy=str(cause))
         case _:
-            return SpecError(f"{where}: {path or 'the text'} is {_short(value)}", remedy=error["msg"].lower())
+            return SpecError(f"{place}{path or 'the text'} is {_short(value)}", remedy=error["msg"].lower())
+
+
+def _key_of(path: str, error: ErrorDetails) -> str:
+    """The dotted key that an error is about; a check across a dataclass names the key in its first word."""
+    cause = error["ctx"].get("error") if "ctx" in error else None
+    name = cause.problem.partition(" ")[0] if isinstance(cause, SpecError) else ""
+    return ".".join(part for part in (path.partition("[")[0], name) if part)
 
 
 def _qualified(path: str, known: list[str]) -> list[str]:

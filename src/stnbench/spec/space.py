@@ -14,11 +14,14 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator
 
-from stnbench.spec.check import require
+from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict
 
 RESOLUTION = 1000
 """Intervals of a range of floats without steps, equal on its scale."""
+
+STEPS_MAX = 10_000
+"""Steps of a range, at most."""
 
 INTEGERS_MAX = 10_000
 """Whole numbers in a range without steps, at most."""
@@ -101,6 +104,10 @@ def _check(span: Span) -> None:
     require(span.step is None or not span.log, "step", span.step, "with log: say values: (how many) instead")
     fits = span.step is None or 0 < span.step <= span.high - span.low
     require(fits, "step", span.step, "above 0 and not longer than the range")
+    inside = span.low >= -INTEGER_MAX and span.high <= INTEGER_MAX
+    require(inside or span.kind == "float", span.kind, ends, f"at most {INTEGER_MAX}")
+    few = span.step is None or not fits or (span.high - span.low) / span.step < STEPS_MAX
+    require(few, "step", span.step, f"larger: a range has at most {STEPS_MAX} steps")
     require(span.values is None or 2 <= span.values <= RESOLUTION, "values", span.values, f"from 2 to {RESOLUTION}")
 
 

@@ -1,12 +1,15 @@
 """A sweep: a question, the axes that answer it, and the points they span."""
 
 import functools
+import itertools
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from stnbench.core.errors import SpecError
 from stnbench.core.identity import Json
-from stnbench.spec.check import require
+from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict
 from stnbench.spec.planner import SAMPLERS, GridPlannerSpec, PlannerSpec, PrunerSpec
 from stnbench.spec.published import PublishedTable
@@ -14,6 +17,12 @@ from stnbench.spec.space import Span
 
 Labels = tuple[tuple[str, str], ...]
 """Pairs of an axis and the label of its value there."""
+
+SEEDS_MAX: Final = 10_000
+"""Seeds of a sweep, at most."""
+
+TRIALS_MAX: Final = 1_000_000
+"""Trials of a grid, at most."""
 
 EQUAL_PARAMETERS: Final = "equal_parameters"
 
@@ -115,6 +124,10 @@ class SweepSpec(Strict):
     def __post_init__(self) -> None:
         """Check what no part can check alone."""
         meaning: dict[tuple[str, str], Choice] = {}
+        require(bool(self.seeds), "seeds", list(self.seeds), "give at least one seed")
+        require(len(set(self.seeds)) == len(self.seeds), "seeds", list(self.seeds), "give each seed once")
+        for seed in self.seeds:
+            require(0 <= seed <= INTEGER_MAX, "seeds", seed, f"from 0 to {INTEGER_MAX}")
         for grid in self.grids:
             names = [axis.name for axis in grid]
             require(len(set(names)) == len(names), "axes", names, "name each axis once in a grid")
@@ -126,8 +139,6 @@ class SweepSpec(Strict):
             self._check_grid(grid)
         fits = self.twins != EQUAL_PARAMETERS or self.planner.kind == "grid"
         require(fits, "twins", self.twins, "planner: grid has such twins; with others say true")
-        require(bool(self.seeds), "seeds", list(self.seeds), "give at least one seed")
-        require(len(set(self.seeds)) == len(self.seeds), "seeds", list(self.seeds), "give each seed once")
 
     def _check_grid(self, grid: tuple[Axis, ...]) -> None:
         above: set[str] = set()
@@ -174,6 +185,25 @@ class Point(Strict):
         return LABEL_SEPARATOR.join(label for _, label in self.labels) or "base"
 
 
+def require_askable(sweep: SweepSpec) -> None:
+    """Raise SpecError for a sweep that can be described and should not be asked.
+
+    A grid is bounded before its points are made, and no two axes of a point set one key, since the lower one would win
+    without a word. A store may hold such sweeps of earlier versions, which still can be read.
+    """
+    for grid in sweep.grids:
+        for upper, lower in itertools.combinations(grid, 2):
+            for key in sorted(upper.keys & lower.keys):
+                if _may_meet(upper, lower, key, grid):
+                    problem = f"the axes {upper.name} and {lower.name} both set {key}"
+                    raise SpecError(problem, remedy="let one of them set it, or give one a condition (when:)")
+    if sweep.planner.kind not in SAMPLERS:
+        trials = sum(math.prod(len(axis.values) for axis in grid) for grid in sweep.grids) * len(sweep.seeds)
+        if trials > TRIALS_MAX:
+            problem = f"the axes span a grid of up to {trials:,} trials, and {TRIALS_MAX:,} are the most"
+            raise SpecError(problem, remedy="leave out values, or let planner: random or tpe choose")
+
+
 def label_of(key: str, value: Value) -> str:
     """How tables name a value: names and sizes speak for themselves, numbers and switches carry their key."""
     if isinstance(value, str):
@@ -192,6 +222,23 @@ def show_value(value: Json | Value) -> str:
     if isinstance(value, tuple | list):
         return f"[{','.join(show_value(item) for item in value)}]"
     return str(value)
+
+
+def _may_meet(first: Axis, second: Axis, key: str, grid: tuple[Axis, ...]) -> bool:
+    """Whether a point may have two axes that both set a key there."""
+    allowed: dict[str, set[str]] = {axis.name: {choice.label for choice in axis.choices} for axis in grid}
+    allowed[first.name] = {choice.label for choice in first.choices if key in {item.key for item in choice.overrides}}
+    wanted = [first, second]
+    while wanted:
+        axis = wanted.pop()
+        for name, labels in axis.when:
+            before = set(allowed.get(name, ()))
+            allowed[name] = before & set(labels)
+            if not allowed[name]:
+                return False
+            if allowed[name] != before:
+                wanted.extend(other for other in grid if other.name == name)
+    return True
 
 
 def _spread(axes: tuple[Axis, ...], labels: Labels) -> Iterator[Labels]:

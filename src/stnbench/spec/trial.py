@@ -10,7 +10,7 @@ from pydantic import Discriminator
 from stnbench.core.errors import InfeasibleError
 from stnbench.core.identity import RESULTS_VERSION, digest
 from stnbench.spec.augment import AugmentSpec
-from stnbench.spec.check import require
+from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict, to_identity
 from stnbench.spec.data import AllSplitSpec, DatasetSpec, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
 from stnbench.spec.network import LecunSpec, NetworkSpec, side_after
@@ -158,7 +158,7 @@ class TrialSpec(Strict):
                 f"a transformer stands at place {places[-1]} of the network {self.network.kind}",
                 remedy=f"it has {self.network.stages} stages, so places 1 to {self.network.stages}",
             )
-        require(self.seed >= 0, "seed", self.seed, "a whole number of at least 0")
+        require(0 <= self.seed <= INTEGER_MAX, "seed", self.seed, f"from 0 to {INTEGER_MAX}")
         self._forget_idle_keys()
         object.__setattr__(self, "parts", tuple(self._sources()))
 

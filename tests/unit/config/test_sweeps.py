@@ -243,7 +243,7 @@ def test_a_wrong_sweep_is_named_with_its_file(tmp_path: Path, composer: Composer
 def test_a_wrong_point_names_the_sweep_and_the_cell(tmp_path: Path, composer: Composer) -> None:
     """In a sweep of hundreds of cells the message says which one is wrong."""
     sweep = read(tmp_path, composer, QUESTION + "axes: {network.sizes: [[10,20,30], [1,2]]}\n")
-    with pytest.raises(SpecError, match=r"sweep mine, cell 1,2: .*network.sizes"):
+    with pytest.raises(SpecError, match=r"sweep mine, configuration 1,2: network.sizes"):
         GridPlanner(sweep, PointComposer(sweep, composer)).ask()
 
 
