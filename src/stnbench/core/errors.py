@@ -112,7 +112,15 @@ class FolderError(StnbenchError):
 
 
 class StoreError(StnbenchError):
-    """The database cannot be used."""
+    """The database cannot be used.
+
+    Attributes:
+        is_transient: whether waiting may help: a writer that is busy, a server that restarts, a full disk.
+    """
+
+    def __init__(self, problem: str, *, remedy: str = "", is_transient: bool = False) -> None:
+        super().__init__(problem, remedy=remedy)
+        self.is_transient = is_transient
 
 
 class StoreVersionError(StoreError):

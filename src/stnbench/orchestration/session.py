@@ -26,6 +26,7 @@ from stnbench.engines.slots import device_memory_mib, plan_slots, require_comput
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.lock import orchestrator_lock
 from stnbench.orchestration.mirroring import Mirror
+from stnbench.orchestration.patience import BUSY_TIMEOUT_S, PatientStore, StoreWait, open_patiently
 from stnbench.orchestration.progress import DataProgress, counted, open_progress
 from stnbench.orchestration.restore import Backups, is_worth_restoring, restore_store
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
@@ -33,7 +34,6 @@ from stnbench.planning.base import Planner
 from stnbench.spec.data import DatasetSpec
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.store import Store
 from stnbench.tracking.base import CellView, Tracker
 from stnbench.tracking.mlflow_database import set_aside_damaged
 
@@ -58,7 +58,9 @@ class SessionOptions:
 class Session:
     """Holds the runs folder's lock while it lives."""
 
-    def __init__(self, layout: RunsLayout, store: Store, identity: ProcessIdentity, options: SessionOptions) -> None:
+    def __init__(
+        self, layout: RunsLayout, store: PatientStore, identity: ProcessIdentity, options: SessionOptions
+    ) -> None:
         self.layout = layout
         self.store = store
         self._identity = identity
@@ -85,6 +87,7 @@ class Session:
             options=options,
             observers=observers,
         )
+        self.store.wait.is_asked_to_stop = lambda: runner.is_asked_to_stop
         try:
             with _signals(runner):
                 summary = runner.run()
@@ -206,7 +209,7 @@ def open_session(layout: RunsLayout, options: SessionOptions) -> Iterator[Sessio
             session.close()
 
 
-def _open_store(layout: RunsLayout, holder: str) -> Store:
+def _open_store(layout: RunsLayout, holder: str) -> PatientStore:
     """The store, with its history; one that has gone is made again from what lies beside it.
 
     Raises: as ``open_session``.
@@ -215,7 +218,18 @@ def _open_store(layout: RunsLayout, holder: str) -> Store:
         restored = restore_store(layout, now=datetime.now(UTC))
         _warn(f"there was no store in {layout.root}; it was made again: {restored.summary}")
     history = layout.history if isinstance(layout.store, Path) else None
-    return Store.open(layout.store, writable=True, holder=holder, history=history, backups=layout.backups)
+
+    def open_store() -> PatientStore:
+        return PatientStore.open(
+            layout.store,
+            writable=True,
+            busy_timeout_s=BUSY_TIMEOUT_S,
+            holder=holder,
+            history=history,
+            backups=layout.backups,
+        )
+
+    return open_patiently(open_store, StoreWait(say=_say))
 
 
 def prepare_datasets(specs: Iterable[DatasetSpec], *, data_root: Path, source: Path | None) -> None:

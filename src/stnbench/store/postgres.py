@@ -97,20 +97,22 @@ def explain(name: str, error: StatementError) -> StoreError | None:  # noqa: PLR
     said = hide_passwords(next(iter(str(error.orig or error).splitlines()), ""))
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         remedy = "the same command goes on where it was"
-        return StoreError(f"the connection to the store {name} was lost ({said})", remedy=remedy)
+        return StoreError(f"the connection to the store {name} was lost ({said})", remedy=remedy, is_transient=True)
     match getattr(error.orig, "sqlstate", None) or "none":
         case "55P03" | "40001" | "40P01":
-            return StoreBusyError(f"the store {name} is being written by another process", remedy="wait until it ends")
+            problem = f"the store {name} is being written by another process"
+            return StoreBusyError(problem, remedy="wait until it ends", is_transient=True)
         case "42501":
             remedy = "let the user of its URL create and write tables there, best in a database of its own"
             return StoreError(f"the store {name} may not be used ({said})", remedy=remedy)
         case "3F000":
             return StoreError(f"the store {name} names a schema that does not exist ({said})", remedy="create it")
         case "53100":
-            return StoreError(f"no space is left on the disk of the store {name}", remedy="free some and run again")
+            problem = f"no space is left on the disk of the store {name}"
+            return StoreError(problem, remedy="free some and run again", is_transient=True)
         case "none" if isinstance(error, OperationalError):
             remedy = "see that the server runs, and that the URL says where and as whom; then run again"
-            return StoreError(f"the store {name} cannot be reached ({said})", remedy=remedy)
+            return StoreError(f"the store {name} cannot be reached ({said})", remedy=remedy, is_transient=True)
         case _ if isinstance(error, IntegrityError | ProgrammingError):
             return None
         case _:

@@ -35,14 +35,16 @@ def explain(name: str, error: StatementError) -> StoreError | None:  # noqa: PLR
     said = str(error.orig or error).splitlines()[0]
     match getattr(error.orig, "sqlite_errorcode", 0) & 0xFF:  # the low byte is the primary code
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return StoreBusyError(f"the store {name} is being written by another process", remedy="wait until it ends")
+            problem = f"the store {name} is being written by another process"
+            return StoreBusyError(problem, remedy="wait until it ends", is_transient=True)
         case sqlite3.SQLITE_NOTADB:
             remedy = f"give another path; or, if it was a store, {REBUILD_REMEDY}"
             return StoreError(f"{name} is not a SQLite database", remedy=remedy)
         case sqlite3.SQLITE_CORRUPT:
             return StoreError(f"the store {name} is damaged ({said})", remedy=REBUILD_REMEDY)
         case sqlite3.SQLITE_FULL:
-            return StoreError(f"no space is left on the disk of the store {name}", remedy="free some and run again")
+            problem = f"no space is left on the disk of the store {name}"
+            return StoreError(problem, remedy="free some and run again", is_transient=True)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN:
             remedy = "make the file and its folder writable (readers share a file beside it), or work on a copy"
             return StoreError(f"the store {name} cannot be opened ({said})", remedy=remedy)

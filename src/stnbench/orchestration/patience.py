@@ -1,0 +1,174 @@
+"""A store that is waited for: another program writes it, its disk is full, or its server restarts.
+
+Nothing is lost meanwhile: what trials have to say waits in their pipes and folders. A transaction that was cut off may
+have been committed or not, so before it is tried again the store is asked whether it was.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from typing_extensions import override
+
+from stnbench.core.errors import StoreBusyError, StoreError
+from stnbench.spec.result import Failure, TrialResult
+from stnbench.spec.states import AttemptState, TrialState
+from stnbench.store.records import AttemptRecord, AttemptStart
+from stnbench.store.store import Store
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S: Final = 2.0
+"""How long one statement waits for another writer, in which no signal is heard; more waiting is done here."""
+
+
+@dataclass(kw_only=True, slots=True)
+class StoreWait:
+    """How long a store is waited for, and who is told.
+
+    Args:
+        say: prints a line.
+        is_asked_to_stop: whether a person wants an end; then ``grace_s`` is left.
+        limit_s: of one wait.
+        again_s: how often the wait is told of.
+    """
+
+    say: Callable[[str], None]
+    is_asked_to_stop: Callable[[], bool] = lambda: False
+    limit_s: float = 600.0
+    grace_s: float = 10.0
+    again_s: float = 30.0
+    pause_s: float = 0.5
+    clock_s: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def until_done(
+        self,
+        call: Callable[[], T],
+        *,
+        settled: Callable[[], T | None] = lambda: None,
+        kind: type[StoreError] = StoreError,
+    ) -> T:
+        """Call until the store answers.
+
+        Args:
+            call: what is to be done.
+            settled: what an earlier, interrupted call has done after all; None where it has done nothing.
+            kind: of the errors that are waited for, where they are transient.
+        Raises: StoreError where the store does not answer in time, or for good.
+        """
+        began_s = self.clock_s()
+        told_s = stopping_s = None
+        while True:
+            try:
+                result = None if told_s is None else settled()
+                result = call() if result is None else result
+            except kind as error:
+                now_s = self.clock_s()
+                if self.is_asked_to_stop() and stopping_s is None:
+                    stopping_s = now_s
+                is_late = stopping_s is not None and now_s - stopping_s > self.grace_s
+                if not error.is_transient or is_late or now_s - began_s > self.limit_s:
+                    raise
+                if told_s is None or now_s - told_s >= self.again_s:
+                    self.say(f"waiting for the store for up to {self.limit_s:g} s: {error.problem}")
+                    told_s = now_s
+                self.sleep(self.pause_s)
+            else:
+                if told_s is not None:
+                    self.say(f"the store answers again, after {self.clock_s() - began_s:.0f} s")
+                return result
+
+
+class PatientStore(Store):
+    """A store whose methods wait until it answers; ``wait`` says how long."""
+
+    wait = StoreWait(say=lambda _: None)
+
+    @override
+    def start_attempt(self, start: AttemptStart) -> AttemptRecord:
+        return self.wait.until_done(
+            lambda: Store.start_attempt(self, start), settled=lambda: self._attempt_of(start.trial_id, start.token)
+        )
+
+    @override
+    def complete_attempt(self, token: str, result: TrialResult, at: datetime) -> None:
+        def settled() -> bool | None:
+            attempt = self._attempt_of(result.trial_id, token)
+            return True if attempt is not None and attempt.state is AttemptState.COMPLETE else None
+
+        def complete() -> bool:
+            Store.complete_attempt(self, token, result, at)
+            return True
+
+        self.wait.until_done(complete, settled=settled)
+
+    @override
+    def end_attempt(
+        self,
+        token: str,
+        state: AttemptState,
+        failure: Failure | None,
+        at: datetime,
+        *,
+        trial_state: TrialState,
+        sweep: str = "",
+    ) -> None:
+        def end() -> bool:
+            Store.end_attempt(self, token, state, failure, at, trial_state=trial_state, sweep=sweep)
+            return True
+
+        def settled() -> bool | None:
+            # One that ran at the first try and does not any more was ended by it: nobody else writes.
+            running = {attempt.token for attempt in Store.running_attempts(self)}
+            return None if token in running else True
+
+        self.wait.until_done(end, settled=settled)
+
+    @override
+    def replan(self, trial_ids: Iterable[str]) -> int:
+        asked = list(trial_ids)
+
+        def settled() -> int | None:
+            states = Store.trial_states(self, asked)
+            return len(asked) if all(state is not TrialState.FAILED for state in states.values()) else None
+
+        return self.wait.until_done(lambda: Store.replan(self, asked), settled=settled)
+
+    def _attempt_of(self, trial_id: str, token: str) -> AttemptRecord | None:
+        return next((item for item in Store.attempts_of_trial(self, trial_id) if item.token == token), None)
+
+
+def _patient(name: str) -> Callable[..., Any]:
+    method = getattr(Store, name)
+
+    @functools.wraps(method)
+    def call(store: PatientStore, *given: Any, **named: Any) -> Any:  # noqa: ANN401 - of the method's own types
+        return store.wait.until_done(lambda: method(store, *given, **named))
+
+    return call
+
+
+REPEATABLE: Final = (
+    *("save_sweep", "add_epoch", "set_mirrored", "forget_mirrored"),
+    *("sweeps", "sweep_trials", "trial_ids", "unsettled", "latest_timings", "find_trial", "trial_states"),
+    *("attempts_of_trial", "attempts_of_sweep", "running_attempts", "superseded_attempts", "epochs_of_trial"),
+    *("epochs_of_sweep", "outcomes", "outcome", "predictions", "predictions_of_sweep", "image_sets", "mirrored"),
+)
+"""Methods that change nothing, or nothing more when they are called again."""
+
+for _name in REPEATABLE:
+    setattr(PatientStore, _name, _patient(_name))
+
+
+def open_patiently(open_store: Callable[[], PatientStore], wait: StoreWait) -> PatientStore:
+    """A store that waits so; another program that writes it just now is waited for as well.
+
+    Raises: StoreError where it cannot be opened: a server out of reach may be another one than was meant.
+    """
+    store = wait.until_done(open_store, kind=StoreBusyError)
+    store.wait = wait
+    return store
