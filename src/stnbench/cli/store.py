@@ -1,19 +1,22 @@
 """``stnbench store``: make a store again, copy it, and bring stores together."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from stnbench.cli.parser import CommandParser
-from stnbench.core.command import DONE
+from stnbench.cli.parser import CommandParser, path
+from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import FolderError, StnbenchError, StoreError
 from stnbench.core.paths import RunsLayout
+from stnbench.orchestration.exchange import ArchiveSource, FolderSource, Source, export_sweeps, merge_source
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.lock import orchestrator_lock
 from stnbench.orchestration.restore import SERVER_REMEDY, Restored, restore_store
+from stnbench.orchestration.session import SessionOptions, open_session
 from stnbench.store.store import Store
 
 
@@ -24,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     layout = RunsLayout.from_environment()
-    if not layout.root.is_dir():
+    if not layout.root.is_dir() and options.action not in {_import, _merge}:
         raise FolderError(f"there is no runs folder {layout.root}", remedy="set STNBENCH_RUNS, or run a sweep first")
     action: Callable[[RunsLayout, argparse.Namespace], int] = options.action
     return action(layout, options)
@@ -78,15 +81,75 @@ def _back_up(layout: RunsLayout, options: argparse.Namespace) -> int:
     return DONE
 
 
+def _export(layout: RunsLayout, options: argparse.Namespace) -> int:
+    out: Path = options.out
+    trials, files = export_sweeps(
+        layout, [options.sweep], out, checkpoints=CHECKPOINTS in options.extras, now=datetime.now(UTC)
+    )
+    print(f"{out}: {trials} trials, {files} files")
+    return DONE
+
+
+def _import(layout: RunsLayout, options: argparse.Namespace) -> int:
+    source = ArchiveSource(options.archive)
+    with contextlib.closing(source):
+        return _bring(layout, source)
+
+
+def _merge(layout: RunsLayout, options: argparse.Namespace) -> int:
+    other = RunsLayout(Path(options.runs).absolute())
+    if other.root.resolve() == layout.root.resolve():
+        raise StoreError(f"{other.root} is the same runs folder", remedy="name another one")
+    checkpoints = CHECKPOINTS in options.extras
+    return _bring(layout, FolderSource(other, None, checkpoints=checkpoints, now=datetime.now(UTC)))
+
+
+def _bring(layout: RunsLayout, source: Source) -> int:
+    """Bring a source in; 1 where a trial has another result there than here."""
+    with open_session(layout, SessionOptions()) as session:
+        merged = merge_source(session.store, layout, source)
+    counts = f"{merged.taken} trials are new, {merged.replaced} replace ours, {merged.known} were here already"
+    print(f"{layout.root}: {counts}")
+    differing = [one for one in merged.reproduced if one.differs]
+    if merged.reproduced:
+        same = len(merged.reproduced) - len(differing)
+        print(f"reproduced: {same} of {len(merged.reproduced)} trials with two results are equal")
+    for one in differing:
+        print(f"NOT REPRODUCED: trial {one.trial_id}: {'; '.join(one.differs[:5])}", file=sys.stderr)
+        print(f"  here:  {one.ours}\n  there: {one.theirs}", file=sys.stderr)
+    return SOME_FAILED if differing else DONE
+
+
 DESCRIPTION: Final = "Looks after the store of a runs folder (STNBENCH_RUNS, or runs/)."
+
+EPILOG: Final = "Exit codes: 0 done, 1 a trial with two results was not reproduced, 2 cannot start."
+CHECKPOINTS: Final = "checkpoints"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(prog="stnbench store", description=DESCRIPTION, epilog="Exit codes: 0 done, 2 cannot start.")
+    parser = CommandParser(prog="stnbench store", description=DESCRIPTION, epilog=EPILOG)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     rebuild = commands.add_parser("rebuild", help="make a damaged or lost store again from trials/ and its history")
     rebuild.add_argument("--force", action="store_true", help="also where nothing is wrong with it")
     rebuild.set_defaults(action=_rebuild)
     backup = commands.add_parser("backup", help="copy the store to backups/ while it is used")
     backup.set_defaults(action=_back_up)
+    export = commands.add_parser("export", help="write a sweep with its results into an archive")
+    export.add_argument("sweep", help="a sweep of the store")
+    export.add_argument("out", type=path, help="the archive, for example sizes.stnb")
+    _add_with(export)
+    export.set_defaults(action=_export)
+    importing = commands.add_parser("import", help="bring in what an archive holds, after all of it was checked")
+    importing.add_argument("archive", type=path, help="what export has written")
+    importing.set_defaults(action=_import)
+    merge = commands.add_parser("merge", help="bring in all sweeps of another runs folder")
+    merge.add_argument("runs", type=path, metavar="OTHER_RUNS", help="the other runs folder, which is only read")
+    _add_with(merge)
+    merge.set_defaults(action=_merge)
     return parser
+
+
+def _add_with(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--with", dest="extras", action="append", default=[], choices=[CHECKPOINTS], help="bring checkpoints as well"
+    )

@@ -20,9 +20,11 @@ from sqlalchemy import (
     LargeBinary,
     Select,
     Table,
+    create_engine,
     insert,
     select,
 )
+from sqlalchemy.exc import IntegrityError
 
 from stnbench.core.errors import StoreError
 from stnbench.core.identity import Json
@@ -140,6 +142,25 @@ def insert_rows(connection: Connection, table: str, rows: Iterable[Mapping[str, 
         connection.execute(insert(tables.METADATA.tables[table]), fields)
         count += len(fields)
     return count
+
+
+def require_insertable(rows: Rows, *, where: str) -> None:
+    """Insert rows into an empty database in memory, whose tables promise what those of a store do.
+
+    Raises: StoreError for rows that break a promise.
+    """
+    engine = create_engine("sqlite://")
+    try:
+        tables.METADATA.create_all(engine)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+            for table in KEYS:
+                insert_rows(connection, table, rows[table].values(), where=where)
+    except IntegrityError as error:
+        said = str(error.orig)[:200]
+        raise StoreError(f"{where} has rows that no store can hold ({said})", remedy="export it again") from error
+    finally:
+        engine.dispose()
 
 
 def drop_orphans(rows: Rows) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, delete, func, insert, select, update
 
 from stnbench.core.errors import StoreError, TransitionError, UnknownNameError
 from stnbench.spec.codec import to_json
@@ -13,6 +13,7 @@ from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store import portable, rows, tables
 from stnbench.store.history import TABLES
+from stnbench.store.merge import MergePlan
 
 trials, links, attempts = tables.trials, tables.sweep_trials, tables.attempts
 
@@ -161,6 +162,33 @@ def save_mirrored(connection: Connection, tracker: str, digests: Mapping[str, st
     for subject in known & digests.keys():
         row = (table.c.tracker == tracker) & (table.c.subject == subject)
         connection.execute(update(table).where(row), {"digest": digests[subject]})
+
+
+def merge(connection: Connection, plan: MergePlan) -> None:
+    """Do what a plan says."""
+    _delete_attempts(connection, plan.replaced)
+    for name, changes in plan.update_sweeps.items():
+        row = update(tables.sweeps).where(tables.sweeps.c.name == name)
+        connection.execute(row, portable.decode("sweeps", changes, where="a merge"))
+    for trial_id, changes in plan.update_trials.items():
+        row = update(trials).where(trials.c.id == trial_id)
+        connection.execute(row, portable.decode("trials", changes, where="a merge"))
+    for table in portable.KEYS:
+        portable.insert_rows(connection, table, plan.insert[table].values(), where="a merge")
+    for sweep, own in plan.links.items():
+        connection.execute(delete(links).where(links.c.sweep == sweep))
+        portable.insert_rows(connection, "sweep_trials", own, where="a merge")
+
+
+def _delete_attempts(connection: Connection, trial_ids: Sequence[str]) -> None:
+    """Take out all that trials have, children before parents, but for the trials."""
+    for start in range(0, len(trial_ids), portable.CHUNK):
+        chunk = trial_ids[start : start + portable.CHUNK]
+        own = select(attempts.c.id).where(attempts.c.trial_id.in_(chunk))
+        for table in (tables.scored_images, tables.predictions, tables.scores, tables.outcomes):
+            connection.execute(delete(table).where(table.c.trial_id.in_(chunk)))
+        connection.execute(delete(tables.epochs).where(tables.epochs.c.attempt_id.in_(own)))
+        connection.execute(delete(attempts).where(attempts.c.trial_id.in_(chunk)))
 
 
 def refusal(connection: Connection, trial_id: str, what: str) -> TransitionError:

@@ -16,6 +16,7 @@ from stnbench.store import portable, rows, schema, statements, tables
 from stnbench.store.backend import BUSY_TIMEOUT_S
 from stnbench.store.engine import Database
 from stnbench.store.history import Entry, History
+from stnbench.store.merge import MergePlan
 from stnbench.store.portable import Rows
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import AttemptRecord, AttemptStart, PlannedTrial
@@ -268,6 +269,12 @@ class Store(StoreReader):
                 name: {portable.key_of(name, row): row for row in portable.read_rows(connection, name)}
                 for name in names
             }
+
+    def merge(self, plan: MergePlan) -> None:
+        """Do what a plan says, in one transaction, and write the history anew. Raises: StoreError."""
+        with self._database.transaction() as connection:
+            statements.merge(connection, plan)
+        self._begin_history()
 
     def fill(self, stored: Rows, results: Mapping[str, tuple[int, TrialResult]]) -> None:
         """Write rows of a history, and the results of trials by the number of the attempt that made them.

@@ -75,6 +75,9 @@ INFRASTRUCTURE_ERRORS = frozenset(
         errno.EDQUOT,
         errno.EIO,
         errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOLCK,
         errno.ESTALE,
         errno.EMFILE,
         errno.ENFILE,
@@ -84,7 +87,8 @@ INFRASTRUCTURE_ERRORS = frozenset(
         errno.EFBIG,
     }
 )
-"""A full, broken or read-only disk or a quota, a file server that is away, too many open files, a broken connection."""
+"""What the machine refuses: a full, broken or read-only disk, a quota, a right or a lock, too many open files, a
+broken connection, a file server that is away."""
 
 
 def classify(error: BaseException) -> Failure:
