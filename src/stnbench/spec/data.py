@@ -78,15 +78,23 @@ class DistortionSpec(Strict):
         return bool(noise) or self.scale_min < self.scale_max or self.placement == "random"
 
 
+Framing = Literal["tight", "loose"]
+"""How images are cropped: closely round the sign as GTSRB's are, or with the sign somewhere in them at varying size."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignsSpec(Strict):
-    """The embedded synthetic set: 43 classes of signs seen in tracks of 30 frames; train and test are drawn alike."""
+    """The embedded synthetic set: 43 classes of signs seen in tracks of 30 frames; train and test are drawn alike.
+
+    ``framing`` says how closely images are cropped (``data/signs/difficulty.py`` has the numbers).
+    """
 
     kind: Literal["signs"] = "signs"
     image_size: int = 48
     tracks_per_class: int = 5
     test_tracks_per_class: int = 2
     drawing_seed: int = 1
+    framing: Framing = "tight"
     distortion: DistortionSpec | None = None
 
     channels: ClassVar[int] = 3

@@ -61,7 +61,7 @@ def test_the_sign_grows_within_its_limits(seed: int) -> None:
 def test_poses_and_light_move_smoothly(seed: int) -> None:
     """No pose number jumps by more than a fifth of its range between frames, and all stay within it."""
     frames = draw_frames(np.random.default_rng(seed))
-    ranges = {"roll_deg": difficulty.ROLL_DEG, "fill": difficulty.FILL, "offset_x": difficulty.OFFSET}
+    ranges = {"roll_deg": difficulty.ROLL_DEG, "fill": difficulty.FILL["tight"], "offset_x": difficulty.OFFSET["tight"]}
     for name, (low, high) in ranges.items():
         path = np.array([getattr(frame.view, name) for frame in frames])
         assert np.abs(np.diff(path)).max() <= (high - low) / 5

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from stnbench.data.signs import difficulty
 from stnbench.data.signs.difficulty import Range
 from stnbench.data.signs.geometry import View
-from stnbench.spec.data import FRAMES_PER_TRACK
+from stnbench.spec.data import FRAMES_PER_TRACK, Framing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,10 +59,10 @@ class Frame:
     backdrop_share: float
 
 
-def draw_frames(rng: np.random.Generator) -> tuple[Frame, ...]:
-    """The 30 frames of a track, the farthest first."""
+def draw_frames(rng: np.random.Generator, framing: Framing = "tight") -> tuple[Frame, ...]:
+    """The 30 frames of a track, the farthest first; all but the crop is the same in every framing."""
     sizes = _approach(rng)
-    views = _draw_views(rng, sizes)
+    views = _draw_views(rng, sizes, framing)
     night = bool(rng.random() < difficulty.NIGHT_SHARE)
     lights = _draw_lights(rng, night=night)
     cameras = _draw_cameras(rng, sizes, night=night)
@@ -92,14 +92,14 @@ def _approach(rng: np.random.Generator) -> NDArray[np.float64]:
     return sizes
 
 
-def _draw_views(rng: np.random.Generator, sizes: NDArray[np.float64]) -> list[View]:
+def _draw_views(rng: np.random.Generator, sizes: NDArray[np.float64], framing: Framing) -> list[View]:
     roll = _wandering(rng, difficulty.ROLL_DEG)
     yaw = _wandering(rng, difficulty.YAW_DEG)
     pitch = _wandering(rng, difficulty.PITCH_DEG)
     distance = _even_in_log(rng, difficulty.DISTANCE)
-    fill = _wandering(rng, difficulty.FILL)
+    fill = _wandering(rng, difficulty.FILL[framing])
     aspect = _wandering(rng, difficulty.ASPECT)
-    offset_x, offset_y = (_wandering(rng, difficulty.OFFSET) for _ in range(2))
+    offset_x, offset_y = (_wandering(rng, difficulty.OFFSET[framing]) for _ in range(2))
     return [
         View(
             size_px=float(sizes[k]),

@@ -4,7 +4,10 @@ Each pair is the lower and upper end of a range; unless a line says otherwise, i
 is a change of the images: raise ``DRAWING_VERSION`` in ``source`` with it.
 """
 
+from collections.abc import Mapping
 from typing import Final
+
+from stnbench.spec.data import Framing
 
 Range = tuple[float, float]
 
@@ -28,11 +31,11 @@ PITCH_DEG: Final[Range] = (-10.0, 10.0)
 """Turn about the horizontal axis."""
 DISTANCE: Final[Range] = (3.0, 9.0)
 """Distance of the camera in half sides of the sign: small is strong perspective."""
-FILL: Final[Range] = (0.64, 0.84)
+FILL: Final[Mapping[Framing, Range]] = {"tight": (0.64, 0.84), "loose": (0.4, 0.6)}
 """Share of the image's sides that the sign's box takes; GTSRB's 5 and 95 percentiles are 0.625 and 0.833."""
 ASPECT: Final[Range] = (0.92, 1.08)
 """Share of the width over that of the height."""
-OFFSET: Final[Range] = (-0.34, 0.34)
+OFFSET: Final[Mapping[Framing, Range]] = {"tight": (-0.34, 0.34), "loose": (-1.0, 1.0)}
 """Where a track's box stands in the room that is left, in x and in y; GTSRB's boxes are centred."""
 WANDER: Final = 0.6
 """Share of each range that a single track wanders through (pose, light, camera); the rest is between tracks."""

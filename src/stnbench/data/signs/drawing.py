@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stnbench.core.errors import DataError
 from stnbench.data.signs.track import draw_track, frame_dtype
-from stnbench.spec.data import CLASSES, FRAMES_PER_TRACK
+from stnbench.spec.data import CLASSES, FRAMES_PER_TRACK, Framing
 
 Half = Literal["train", "test"]
 
@@ -29,6 +29,7 @@ class HalfPlan:
     half: Half
     tracks_per_class: int
     image_size: int
+    framing: Framing = "tight"
 
     @property
     def keys(self) -> list[tuple[int, int]]:
@@ -37,7 +38,7 @@ class HalfPlan:
 
     def draw(self, key: tuple[int, int]) -> NDArray[np.void]:
         """The frames of one track, (30,) of ``frame_dtype``."""
-        return draw_track(self.drawing_seed, self.half, *key, self.image_size)
+        return draw_track(self.drawing_seed, self.half, *key, self.image_size, self.framing)
 
 
 def draw_half(plan: HalfPlan, workers: int) -> Iterator[NDArray[np.void]]:

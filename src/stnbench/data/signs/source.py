@@ -55,6 +55,7 @@ class Signs(Dataset):
             half=half,
             tracks_per_class=tracks_per_class,
             image_size=self._spec.image_size,
+            framing=self._spec.framing,
         )
         identity: dict[str, Json] = {
             "dataset": "signs",

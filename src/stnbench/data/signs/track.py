@@ -15,7 +15,7 @@ from stnbench.data.signs.conditions import Frame, draw_frames
 from stnbench.data.signs.difficulty import MIN_BORDER_PX, PLACES
 from stnbench.data.signs.geometry import Placement, place
 from stnbench.data.signs.panel import Panel, draw_panel
-from stnbench.spec.data import FRAMES_PER_TRACK
+from stnbench.spec.data import FRAMES_PER_TRACK, Framing
 
 OVERSAMPLING: Final = 2
 """Frames larger than this many times the image wanted are rendered no larger: what is finer is averaged away anyway."""
@@ -33,7 +33,9 @@ def frame_dtype(image_size: int) -> np.dtype[np.void]:
     )
 
 
-def draw_track(drawing_seed: int, half: str, label: int, track: int, image_size: int) -> NDArray[np.void]:
+def draw_track(
+    drawing_seed: int, half: str, label: int, track: int, image_size: int, framing: Framing = "tight"
+) -> NDArray[np.void]:
     """The frames of one track, (30,) of ``frame_dtype``; a function of its arguments alone.
 
     Poses, light and backdrop are the same at every image size.
@@ -44,7 +46,7 @@ def draw_track(drawing_seed: int, half: str, label: int, track: int, image_size:
     )
     panel = draw_panel(label, wear)
     records = np.zeros(FRAMES_PER_TRACK, frame_dtype(image_size))
-    for index, frame in enumerate(draw_frames(conditions)):
+    for index, frame in enumerate(draw_frames(conditions, framing)):
         placement = place(frame.view, panel.outline, MIN_BORDER_PX)
         behind = [place_backdrop(drawing_seed, half, number) for number in frame.places]
         image = draw_frame(panel, behind, frame, placement, image_size, noise)
