@@ -69,7 +69,7 @@ def fake_result(spec: TrialSpec, token: str) -> TrialResult:
             device="cpu",
             threads=1,
             versions=(("torch", "0"),),
-            dataset_digest="0" * 16,
+            dataset_digest="train fake1, test fake2",
         ),
         train_duration_s=0.5,
         peak_memory_mib=10.0,
@@ -89,9 +89,10 @@ def run_fake_trial(
     resume_from: Sequence[Path] = (),
     micro_batches: int = 1,
     warn: Callable[[str], None] = lambda _: None,
+    source: Path | None = None,
 ) -> TrialResult | None:
     """As ``trials.run.run_trial``, but nothing is trained."""
-    del data_root, device, threads, resume_from, micro_batches, warn
+    del data_root, device, threads, resume_from, micro_batches, warn, source
     task = Task(spec.training.batch_size)
     write_spec(folder, spec)
     _misbehave(task, token)

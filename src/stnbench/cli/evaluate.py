@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
 
     Raises: StnbenchError where the trial, its checkpoint or the data are not there.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     layout = RunsLayout.from_environment()
     with Store.open(layout.store, writable=False) as store:
         trial = find_trial(store, options.trial)
@@ -52,10 +52,22 @@ def _score(folder: Path, options: argparse.Namespace) -> SplitScore:
         folder,
         options.split,
         data_root=data_root(),
+        source=_source(options.overrides),
         device=options.device,
         threads=options.threads,
         views=None if options.views is None else _views(options.views),
     ).score
+
+
+def _source(overrides: Sequence[str]) -> Path | None:
+    """The folder that ``dataset.root=...`` names. Raises: SpecError for any other key."""
+    from stnbench.config.overrides import parse_overrides
+    from stnbench.config.paths import take_dataset_root
+
+    source, others = take_dataset_root(parse_overrides(overrides))
+    if others:
+        raise SpecError(f"a stored trial has its own {others[0].key}", remedy="only dataset.root=... can be given")
+    return source
 
 
 def _views(choice: str) -> ViewsSpec:
@@ -75,6 +87,8 @@ def _parser() -> CommandParser:
         epilog="Exit codes: 0 done, 2 cannot start.",
     )
     parser.add_argument("trial", help=TRIAL_HELP)
+    root = "dataset.root=DIR: the folder with the official files (default: the data folder)"
+    parser.add_argument("overrides", nargs="*", metavar="dataset.root=DIR", help=root)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="validation")
     views = "a choice of conf/views: in which ways every image is looked at (default: as the trial says)"
     parser.add_argument("--views", metavar="NAME", help=views)

@@ -1,6 +1,7 @@
 """``python -m stnbench.sweep``: run a sweep, or say what it would do."""
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -151,6 +152,7 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
     uri = None if options.no_mlflow else tracking_uri(layout)
     run_options = RunOptions(
         data_root=data_root(),
+        source=question.source,
         retry_failed=options.retry_failed,
         budget=Budget(
             wall_s=options.budget,
@@ -173,7 +175,8 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
     )
     with open_session(layout, session_options) as session:
         require_same_sweep(question.sweep, [record.spec for record in session.store.sweeps()])
-        prepare_datasets(datasets, data_root=run_options.data_root, source=question.source)
+        digests = prepare_datasets(datasets, data_root=run_options.data_root, source=question.source)
+        run_options = dataclasses.replace(run_options, digests=digests)
         summary = session.run(question.sweep, question.planner, run_options)
         board, is_shown = _report(session, question.sweep, as_json=options.json)
         infeasible = _infeasible(session.store, question.sweep.name)

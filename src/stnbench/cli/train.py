@@ -87,8 +87,10 @@ def _train(
         name=f"train-{spec.trial_id}", question=label, seeds=(spec.seed,), twins=False, overrides=overrides
     )
     with open_session(layout, engine) as session:
-        prepare_datasets([spec.dataset], data_root=data_root(), source=source)
-        run_options = RunOptions(data_root=data_root(), retry_failed=options.retry_failed)
+        digests = prepare_datasets([spec.dataset], data_root=data_root(), source=source)
+        run_options = RunOptions(
+            data_root=data_root(), source=source, digests=digests, retry_failed=options.retry_failed
+        )
         summary = session.run(sweep, OneTrial(spec, label), run_options)
         session.sync_mirror(sweep, ())
         _print_outcome(session.store, layout, spec, summary, as_json=options.json)

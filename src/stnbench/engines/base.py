@@ -33,14 +33,16 @@ class Slot:
 class Launch(Strict):
     """One attempt to execute.
 
-    Folders are absolute paths; ``resume_from`` are those of earlier attempts, the latest first. Each batch is computed
-    in ``micro_batches`` parts whose gradients are added up, where memory is short.
+    Folders are absolute paths; ``source`` is the one that ``dataset.root`` names, empty for the data folder, and
+    ``resume_from`` are those of earlier attempts, the latest first. Each batch is computed in ``micro_batches`` parts
+    whose gradients are added up, where memory is short.
     """
 
     spec: TrialSpec
     token: str
     folder: str
     data_root: str
+    source: str = ""
     resume_from: tuple[str, ...] = ()
     micro_batches: int = 1
 

@@ -65,6 +65,7 @@ def measure_choice(
     open_engine: OpenEngine,
     scratch: Path,
     data_root: Path,
+    source: Path | None = None,
     clock_s: Callable[[], float] = time.monotonic,
 ) -> SlotChoice:
     """Run a shortened trial with one slot, and with a slot a core.
@@ -75,6 +76,7 @@ def measure_choice(
         open_engine: an engine with given slots.
         scratch: a folder that is made, and removed in the end.
         data_root: the data folder, its caches made already.
+        source: the folder that ``dataset.root`` names, if any.
         clock_s: seconds from any origin.
     Raises: EngineError where a short trial does not finish.
     """
@@ -87,8 +89,8 @@ def measure_choice(
         for count in sorted({1, cores}):
             engine = open_engine(plan_slots((), cores, slots=count))
             with contextlib.closing(engine):
-                _run_round(engine, short, scratch, data_root, clock_s)  # imports, caches of the allocator
-                durations_s = [_run_round(engine, short, scratch, data_root, clock_s) for _ in range(ROUNDS)]
+                _run_round(engine, short, scratch, (data_root, source), clock_s)  # imports, caches of the allocator
+                durations_s = [_run_round(engine, short, scratch, (data_root, source), clock_s) for _ in range(ROUNDS)]
             rates.append((count, count / min(durations_s)))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -96,7 +98,9 @@ def measure_choice(
     return SlotChoice(cores=cores, slots=fastest[0], trials_per_s=tuple(rates))
 
 
-def _run_round(engine: Engine, spec: TrialSpec, scratch: Path, data_root: Path, clock_s: Callable[[], float]) -> float:
+def _run_round(
+    engine: Engine, spec: TrialSpec, scratch: Path, folders: tuple[Path, Path | None], clock_s: Callable[[], float]
+) -> float:
     """One trial in every slot at once; the seconds until all have ended."""
     started_s = clock_s()
     waiting = set()
@@ -104,7 +108,10 @@ def _run_round(engine: Engine, spec: TrialSpec, scratch: Path, data_root: Path, 
         token = uuid.uuid4().hex
         folder = scratch / token
         folder.mkdir(parents=True)
-        engine.submit(slot, Launch(spec=spec, token=token, folder=str(folder), data_root=str(data_root)))
+        engine.submit(
+            slot,
+            Launch(spec=spec, token=token, folder=str(folder), data_root=str(folders[0]), source=str(folders[1] or "")),
+        )
         waiting.add(token)
     while waiting:
         for event in engine.poll(0.1):

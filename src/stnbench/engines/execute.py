@@ -54,6 +54,7 @@ def execute(
                 token=launch.token,
                 folder=Path(launch.folder),
                 data_root=Path(launch.data_root),
+                source=Path(launch.source) if launch.source else None,
                 device=device,
                 threads=threads,
                 resume_from=tuple(map(Path, launch.resume_from)),

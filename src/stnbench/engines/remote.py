@@ -106,6 +106,7 @@ class SlotHost:
             folder=str(self._folder),
             data_root=os.environ.get(DATA_VARIABLE) or message.data_root,
             resume_from=(str(self._earlier),) if earlier else (),
+            source=message.source if Path(message.source).is_dir() else "",
         )
         self._token, self._sent_s, self._has_news = message.token, self._clock(), False
         self._engine.submit(self._slot, here)

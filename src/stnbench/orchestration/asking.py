@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from stnbench.core.errors import DataError
 from stnbench.orchestration.observer import RunningAttempt
 from stnbench.planning.base import Known, Observation, Planner, Progress
+from stnbench.spec.data import DatasetSpec
 from stnbench.spec.result import TrialResult
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
@@ -41,12 +43,14 @@ class Asking:
         store: Store,
         retry_failed: bool,
         now: Callable[[], datetime],
+        digests: Mapping[DatasetSpec, Mapping[str, str]] | None = None,
     ) -> None:
         self._sweep = sweep
         self._planner = planner
         self._store = store
         self._retry_failed = retry_failed
         self._now = now
+        self._digests = digests or {}
         self._cells: dict[str, str] = {}
         self.trials: dict[str, PlannedTrial] = {}
 
@@ -85,13 +89,16 @@ class Asking:
     def ask(self) -> Asked | None:
         """What the planner wants now; None where it wants nothing new.
 
-        Raises: SpecError for a sweep that cannot be meant; StoreError.
+        Raises: SpecError for a sweep that cannot be meant; DataError for a complete trial that read other images than
+            those found now; StoreError.
         """
         if self._planner.is_exhausted:
             return None
         trials = self._planner.ask()
         if not trials and self.trials:
             return None
+        for trial in trials:
+            self._require_same_data(trial)
         self.trials |= {trial.spec.trial_id: trial for trial in trials}
         self._cells |= {trial.spec.trial_id: trial.spec.cell_id for trial in trials}
         self._store.save_sweep(self._sweep, list(self.trials.values()), self._now())
@@ -139,6 +146,19 @@ class Asking:
             cell = self._cells.get(trial_id, "")
             by_cell[cell] = max(peak, by_cell.get(cell, 0.0))
         return {trial_id: by_cell[cell] for trial_id, cell in self._cells.items() if cell in by_cell}
+
+    def _require_same_data(self, trial: PlannedTrial) -> None:
+        found = self._digests.get(trial.spec.dataset, {})
+        outcome = self._store.outcome(trial.spec.trial_id) if found else None
+        if outcome is None:
+            return
+        for half, recorded in outcome.environment.digests.items():
+            if found.get(half, recorded) != recorded:
+                raise DataError(
+                    f"trial {trial.spec.trial_id} ({trial.label}) is complete, and its {half} images were others: "
+                    f"their digest was {recorded}, and that of the images found now is {found[half]}",
+                    remedy="give the same data (dataset.root), or set STNBENCH_RUNS to a folder for results of these",
+                )
 
     def _states(self, asked: Sequence[PlannedTrial]) -> list[TrialState]:
         """Where the trials stand; failed ones are planned again where that is asked for."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +52,7 @@ from stnbench.orchestration.policy import Patience
 from stnbench.orchestration.recovery import recover, result_of
 from stnbench.orchestration.retention import drop_checkpoints
 from stnbench.planning.base import Planner
+from stnbench.spec.data import DatasetSpec
 from stnbench.spec.result import Failure, FailureKind, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
@@ -66,11 +67,15 @@ POLL_S = 0.2
 class RunOptions:
     """What a person may ask of one run of a sweep.
 
+    ``source`` is the folder that ``dataset.root`` names; ``digests`` are those of the images found there, by data set
+    and half: a complete trial is taken over only where it read the same.
     ``trial_timeout_s`` ends a trial that takes longer; None is no limit. ``patience`` is with attempts that hang.
     ``keep_checkpoints`` keeps those of so many of the best cells alone, None all of them.
     """
 
     data_root: Path
+    source: Path | None = None
+    digests: Mapping[DatasetSpec, Mapping[str, str]] = field(default_factory=dict)
     retry_failed: bool = False
     budget: Budget = field(default_factory=Budget)
     trial_timeout_s: float | None = None
@@ -124,7 +129,14 @@ class Runner:
             timeout_s=options.trial_timeout_s,
             patience=options.patience,
         )
-        self._asking = Asking(sweep=sweep, planner=planner, store=store, retry_failed=options.retry_failed, now=now)
+        self._asking = Asking(
+            sweep=sweep,
+            planner=planner,
+            store=store,
+            retry_failed=options.retry_failed,
+            now=now,
+            digests=options.digests,
+        )
         self._running: dict[str, RunningAttempt] = {}
         self._results: dict[str, TrialResult] = {}
         self._failed_at_once: list[AttemptFailed] = []
@@ -306,6 +318,7 @@ class Runner:
             token=command.token,
             folder=str(folder),
             data_root=str(self._options.data_root),
+            source=str(self._options.source or ""),
             resume_from=self._resumed_from(trial, record.number),
             micro_batches=command.micro_batches,
         )

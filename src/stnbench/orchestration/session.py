@@ -13,6 +13,7 @@ from typing import Literal, assert_never
 
 from stnbench.core.activity import listening
 from stnbench.core.cores import available_cores
+from stnbench.core.errors import DataMissingError
 from stnbench.core.files import writable_folder
 from stnbench.core.interrupts import Interrupted, handling
 from stnbench.core.passwords import hide_passwords
@@ -72,7 +73,7 @@ class Session:
 
         Raises: StnbenchError where it cannot start or go on.
         """
-        engine = self._open_engine(options.data_root)
+        engine = self._open_engine(options)
         progress = open_progress(len(engine.slots))
         is_mirrored = self._options.tracking_uri is not None
         backups = Backups(self.store, self.layout.backups, warn=_warn)
@@ -135,27 +136,27 @@ class Session:
             self._see_to_local_database()
         return self._mirrors.setdefault(sweep.name, Mirror(sweep, self._open_tracker, warn=_warn))
 
-    def _open_engine(self, data_root: Path) -> Engine:
+    def _open_engine(self, options: RunOptions) -> Engine:
         match self._options.engine:
             case "ray":
                 return self._open_ray_engine()
             case "inline":
                 return InlineEngine(plan_slots(visible_gpus(), available_cores(), slots=1)[0])
             case "local":
-                return self._open_local_engine(data_root)
+                return self._open_local_engine(options)
             case _:
                 assert_never(self._options.engine)
 
-    def _open_local_engine(self, data_root: Path) -> Engine:
+    def _open_local_engine(self, options: RunOptions) -> Engine:
         gpus, cores = visible_gpus(), available_cores()
         count, spec = self._options.slots, self._options.measure_slots_with
         if spec is not None and not gpus:
-            count = self._measure_slots(spec, cores, data_root)
+            count = self._measure_slots(spec, cores, options)
         per_gpu, memory_mib = self._options.slots_per_gpu, device_memory_mib(gpus)
         slots = plan_slots(gpus, cores, slots=count, per_gpu=per_gpu, memory_mib=memory_mib)
         return LocalEngine(slots, self.layout.logs)
 
-    def _measure_slots(self, spec: TrialSpec, cores: int, data_root: Path) -> int:
+    def _measure_slots(self, spec: TrialSpec, cores: int, options: RunOptions) -> int:
         """What is faster on this machine, measured once and remembered."""
         remembered = self.layout.slot_choice(self._identity.host)
         choice = recall_choice(remembered, cores=cores)
@@ -166,7 +167,8 @@ class Session:
                 cores=cores,
                 open_engine=lambda slots: LocalEngine(slots, self.layout.logs),
                 scratch=self.layout.root / "calibration",
-                data_root=data_root,
+                data_root=options.data_root,
+                source=options.source,
             )
             remember_choice(remembered, choice)
             rates = ", ".join(f"{counted(count, 'slot')} {rate:.3f}" for count, rate in choice.trials_per_s)
@@ -232,14 +234,26 @@ def _open_store(layout: RunsLayout, holder: str) -> PatientStore:
     return open_patiently(open_store, StoreWait(say=_say))
 
 
-def prepare_datasets(specs: Iterable[DatasetSpec], *, data_root: Path, source: Path | None) -> None:
-    """Make the caches of these data sets once, with all cores, before any worker asks for them.
+def prepare_datasets(
+    specs: Iterable[DatasetSpec], *, data_root: Path, source: Path | None
+) -> dict[DatasetSpec, dict[str, str]]:
+    """Make the caches of both halves of these data sets once, with all cores, before any worker asks for them.
 
-    Raises: DataError where a training half is missing or wrong. A missing test half is no error.
+    A missing test half is no error: trials then have no test score, and a warning says so.
+
+    Returns: the digest of each half that is there, by data set.
+    Raises: DataError where a training half is missing, or a half is wrong.
     """
+    digests: dict[DatasetSpec, dict[str, str]] = {}
     for spec in dict.fromkeys(specs):
+        dataset = open_dataset(spec, root=data_root, source=source, workers=available_cores())
         with listening(DataProgress(spec.kind, _say)):
-            open_dataset(spec, root=data_root, source=source, workers=available_cores()).train()
+            digests[spec] = {"train": dataset.train().digest}
+            try:
+                digests[spec]["test"] = dataset.test().digest
+            except DataMissingError as error:
+                _warn(f"{error.problem}: trials will have no test score")
+    return digests
 
 
 def remembered_slots(layout: RunsLayout) -> int | None:

@@ -364,9 +364,8 @@ def _require_same_images(members: Sequence[Candidate], split: ScoredSplit) -> No
 
 
 def _digest(member: Candidate, split: ScoredSplit) -> str:
-    """Of the half of the data set that a split is of (``trials.run`` writes them so); empty where it was not there."""
-    training, _, test = member.outcome.environment.dataset_digest.partition(", test ")
-    return test if split == "test" else training
+    """Of the half of the data set that a split is of; empty where it was not there."""
+    return member.outcome.environment.digests.get("test" if split == "test" else "train", "")
 
 
 def _member(candidate: Candidate, score: Estimate) -> Member:

@@ -1,5 +1,7 @@
 """What a trial leaves behind: scores, epochs, health, cost, environment; or a failure."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -157,9 +159,21 @@ class Cost(Strict):
     activation_bytes: int
 
 
+def show_digests(digests: Mapping[str, str]) -> str:
+    """Digests by half of a data set as text: ``train abcd, test ef01``; ``read_digests`` takes it back."""
+    return ", ".join(f"{half} {digest}" for half, digest in digests.items())
+
+
+def read_digests(text: str) -> dict[str, str]:
+    """Digests by half (``train``, ``test``) from the text that results record; empty where it says none."""
+    return dict(re.findall(r"\b(train|test) (\w+)", text))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment(Strict):
     """What a result was made with; recorded beside it and never part of its identity.
+
+    ``dataset_digest`` says which images were read, as ``show_digests`` writes it; ``digests`` is the mapping.
 
     ``micro_batches`` is in how many parts each batch was computed, above 1 where memory was short.
     ``compute`` names the options of ``spec/compute.py`` that were on, ``driver`` is the version of a GPU's driver, and
@@ -179,6 +193,11 @@ class Environment(Strict):
     compute: str = ""
     driver: str = ""
     numerics: str = ""
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each half of the data set that was read; empty in records that do not tell."""
+        return read_digests(self.dataset_digest)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,5 @@
 """The halves of its data set that an attempt saw, as MLflow's data sets. Pure; no MLflow here."""
 
-import re
 from dataclasses import dataclass
 
 from stnbench.spec.codec import to_json
@@ -27,7 +26,7 @@ def dataset_inputs(view: AttemptView) -> list[DatasetInput]:
         return []
     source = to_json(view.spec.dataset)
     kind = view.spec.dataset.kind + (" distorted" if view.spec.dataset.distortion else "")
-    halves = dict(re.findall(r"(train|test) (\w+)", view.environment.dataset_digest))
+    halves = view.environment.digests
     ended = view.state is not AttemptState.RUNNING
     return [
         DatasetInput(name=f"{kind} {half}", digest=digest[:DIGEST_LIMIT], source=source, context=_CONTEXTS[half])

@@ -28,6 +28,7 @@ class DataSource:
     root: Path
     workers: int
     device: torch.device
+    source: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -99,7 +100,7 @@ def open_training_data(source: DataSource, split: SplitSpec, contrast: Contrast 
 
     Raises: DataError where the data cannot be used; SpecError where they cannot be split so.
     """
-    dataset = open_dataset(source.dataset, root=source.root, workers=source.workers)
+    dataset = open_dataset(source.dataset, root=source.root, workers=source.workers, source=source.source)
     half = dataset.train()
     rows = split_tracks(split, half.labels, half.tracks)
     return TrainingData(
@@ -118,7 +119,7 @@ def open_test_images(source: DataSource) -> DeviceImages:
 
     Raises: DataMissingError where there is none; other DataErrors where it cannot be used.
     """
-    dataset = open_dataset(source.dataset, root=source.root, workers=source.workers)
+    dataset = open_dataset(source.dataset, root=source.root, workers=source.workers, source=source.source)
     return DeviceImages.from_image_set(dataset.test(), source.device)
 
 

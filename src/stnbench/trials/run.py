@@ -14,7 +14,7 @@ from stnbench.data.resident import DeviceImages
 from stnbench.models.cost import measure_cost
 from stnbench.models.scored_network import build_model
 from stnbench.spec.compute import ComputeOptions
-from stnbench.spec.result import EpochRecord, ScoredImages, TrialResult
+from stnbench.spec.result import EpochRecord, ScoredImages, TrialResult, show_digests
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.average import WeightAverage
 from stnbench.training.checkpoint import Checkpoint, Progress, read_checkpoint, write_checkpoint
@@ -49,6 +49,7 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     resume_from: Sequence[Path] = (),
     micro_batches: int = 1,
     warn: Callable[[str], None] = lambda _: None,
+    source: Path | None = None,
 ) -> TrialResult | None:
     """Train and score one trial, and leave ``spec.json``, ``checkpoint.pt`` and ``result.json`` in its folder.
 
@@ -63,6 +64,7 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
         token: names the attempt inside its result.
         folder: of the attempt; made where it is missing.
         data_root: the data folder.
+        source: the folder that ``dataset.root`` names; the data folder where it is None.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads.
         report: called after every epoch, once its checkpoint is on the disk.
@@ -77,17 +79,21 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     full; torch.OutOfMemoryError. ``failures.classify`` says which failure each is.
     """
     where = DeviceSpec.parse(device, threads=threads)
-    source = DataSource(
-        dataset=spec.dataset, root=data_root, workers=threads, device=prepare_device(where, spec.training.precision)
+    images = DataSource(
+        dataset=spec.dataset,
+        root=data_root,
+        workers=threads,
+        device=prepare_device(where, spec.training.precision),
+        source=source,
     )
-    memory = MemoryMeter(source.device)
+    memory = MemoryMeter(images.device)
     code = code_version(Path(stnbench.__file__).parent)
     if code.problem:
         warn(f"the commit is recorded as {code.commit}, with changes: {code.problem}")
     write_spec(writable_folder(folder, "an attempt", remedy="set STNBENCH_RUNS to a folder that can be written"), spec)
-    data = open_training_data(source, spec.split, spec.preprocess.contrast)
+    data = open_training_data(images, spec.split, spec.preprocess.contrast)
     run, progress, earlier = _start(
-        lambda: _prepare(spec, data, source.device, micro_batches), (folder, *resume_from), warn
+        lambda: _prepare(spec, data, images.device, micro_batches), (folder, *resume_from), warn
     )
     snapshots = SnapshotRecorder(run, folder, earlier=earlier, step=progress.step)
 
@@ -101,7 +107,7 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
         return None
     if progress.epochs and outcome.progress == progress:  # nothing was left to train: the folder still gets its own
         save(progress)
-    test = _score_test(run, source)
+    test = _score_test(run, images)
     result = TrialResult(
         trial_id=spec.trial_id,
         token=token,
@@ -205,4 +211,4 @@ def _write(folder: Path, result: TrialResult, validation: Evaluation, test: _Tes
 
 
 def _digests(train_half: DeviceImages, test: _Tested | None) -> str:
-    return f"train {train_half.digest}" + ("" if test is None else f", test {test.digest}")
+    return show_digests({"train": train_half.digest} | ({} if test is None else {"test": test.digest}))

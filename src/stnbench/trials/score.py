@@ -38,6 +38,7 @@ def rescore_trial(
     split: Split,
     *,
     data_root: Path,
+    source: Path | None = None,
     device: str,
     threads: int,
     dataset: DatasetSpec | None = None,
@@ -56,9 +57,9 @@ def rescore_trial(
     checkpoint = read_checkpoint(AttemptLayout(folder).checkpoint, trial_id=spec.trained_as.trial_id)
     spec = spec if views is None else replace(spec, views=views)
     target = prepare_device(DeviceSpec.parse(device, threads=threads), spec.training.precision)
-    source = DataSource(dataset=dataset or spec.dataset, root=data_root, workers=threads, device=target)
-    _require_same_size(spec, source.dataset)
-    images, rows, scored = _open_split(spec, split, source)
+    opened = DataSource(dataset=dataset or spec.dataset, root=data_root, workers=threads, device=target, source=source)
+    _require_same_size(spec, opened.dataset)
+    images, rows, scored = _open_split(spec, split, opened)
     found = evaluate(restore_model(spec, checkpoint, target), images, rows)
     return Rescored(score=replace(found.score(split), scored=scored), probabilities=found.probabilities)
 

@@ -1,5 +1,7 @@
 """Tracks are deterministic, smooth, growing, and told truly."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -10,7 +12,7 @@ from stnbench.data.signs import difficulty
 from stnbench.data.signs.conditions import draw_frames
 from stnbench.data.signs.faces import FACE_SIZE, face
 from stnbench.data.signs.track import draw_track, frame_dtype
-from stnbench.spec.data import FRAMES_PER_TRACK
+from stnbench.spec.data import FRAMES_PER_TRACK, Framing
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +59,16 @@ def test_the_sign_grows_within_its_limits(seed: int) -> None:
     assert sizes[-1] / sizes[0] <= difficulty.GROWTH[1] + 1e-9
 
 
+@pytest.mark.parametrize("framing", ["tight", "loose"])
 @pytest.mark.parametrize("seed", range(8))
-def test_poses_and_light_move_smoothly(seed: int) -> None:
+def test_poses_and_light_move_smoothly(seed: int, framing: Framing) -> None:
     """No pose number jumps by more than a fifth of its range between frames, and all stay within it."""
-    frames = draw_frames(np.random.default_rng(seed))
-    ranges = {"roll_deg": difficulty.ROLL_DEG, "fill": difficulty.FILL["tight"], "offset_x": difficulty.OFFSET["tight"]}
+    frames = draw_frames(np.random.default_rng(seed), framing)
+    ranges = {
+        "roll_deg": difficulty.ROLL_DEG,
+        "fill": difficulty.FILL[framing],
+        "offset_x": difficulty.OFFSET[framing],
+    }
     for name, (low, high) in ranges.items():
         path = np.array([getattr(frame.view, name) for frame in frames])
         assert np.abs(np.diff(path)).max() <= (high - low) / 5
@@ -69,6 +76,28 @@ def test_poses_and_light_move_smoothly(seed: int) -> None:
         assert (path <= high).all()
     gains = np.array([frame.light.gains[1] for frame in frames])
     assert np.abs(np.diff(np.log2(gains))).max() < 0.3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_framing_changes_the_crop_alone(seed: int) -> None:
+    """The same sign, light and camera: only the share of the image that the sign takes, and its place, differ."""
+    tight, loose = (draw_frames(np.random.default_rng(seed), framing) for framing in ("tight", "loose"))
+    for one, other in zip(tight, loose, strict=True):
+        changed = {"fill": one.view.fill, "offset_x": one.view.offset_x, "offset_y": one.view.offset_y}
+        assert replace(other, view=replace(other.view, **changed)) == one
+
+
+def test_loose_frames_have_more_pose_to_undo() -> None:
+    """Signs are smaller and stand off the centre by several times as much, and lie in the image all the same."""
+    tight, loose = (
+        np.concatenate([draw_track(1, "train", label, 0, 16, framing)["roi"] for label in (1, 14, 38)])
+        for framing in ("tight", "loose")
+    )
+    middles = [np.abs((rois[:, :2] + rois[:, 2:]) / 2).mean() for rois in (tight, loose)]
+    sides = [(rois[:, 2:] - rois[:, :2]).mean() for rois in (tight, loose)]
+    assert middles[1] > 3 * middles[0]
+    assert sides[1] < 0.8 * sides[0]
+    assert np.abs(loose).max() <= 1 + 1e-6
 
 
 def test_boxes_lie_in_the_image_and_match_the_poses(track: NDArray[np.void]) -> None:
@@ -83,7 +112,7 @@ def test_undoing_the_pose_shows_the_face(monkeypatch: pytest.MonkeyPatch) -> Non
     """With plain light and a good camera, the image read back through its pose correlates with the face head on."""
     plain = {"FADING": (0, 0), "DIRT": (0, 0), "COVER_SHARE": 0, "NIGHT_SHARE": 0, "DAY_STOPS": (0, 0)}
     calm = {"SHADOW_SHARE": 0, "HAZE": (0, 0), "MOTION_PX": (0, 0), "NOISE": (0, 0), "LAST_SIZE_PX": (150, 250)}
-    for name, value in (plain | calm | {"GRADIENT_STOPS": (0, 0), "OFFSET": (-1, 1)}).items():
+    for name, value in (plain | calm | {"GRADIENT_STOPS": (0, 0), "OFFSET": {"tight": (-1, 1)}}).items():
         monkeypatch.setattr(difficulty, name, value)
     record = draw_track(5, "test", 36, 0, 96)[-1]
     ticks = (np.arange(24) + 0.5) / 12 - 1

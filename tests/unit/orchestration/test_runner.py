@@ -17,7 +17,7 @@ import pytest
 from fake_trials import Task, fake_accuracy, fake_result, fake_spec, run_fake_trial
 from typing_extensions import override
 
-from stnbench.core.errors import StoreError
+from stnbench.core.errors import DataError, StoreError
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.engines.base import Engine, Launch, Slot
 from stnbench.engines.inline import InlineEngine
@@ -132,6 +132,34 @@ def start(store: Store, spec: TrialSpec, token: str) -> None:
         trial_id=spec.trial_id, token=token, slot="cpu0", host="h", pid=1, boot_id="b", started_at=NOW
     )
     store.start_attempt(beginning)
+
+
+SAME_DATA = [{}, {"train": "fake1"}, {"test": "fake2"}, {"train": "fake1", "test": "fake2"}]
+OTHER_DATA = [{"train": "other"}, {"test": "other"}, {"train": "fake1", "test": "other"}]
+
+
+@pytest.mark.parametrize("digests", SAME_DATA)
+def test_a_complete_trial_of_the_same_images_is_taken_over(
+    store: Store, tmp_path: Path, digests: dict[str, str]
+) -> None:
+    """Also where a half is not there any more, or nothing is known of the images."""
+    spec = fake_spec(Task.FINISH)
+    run(store, tmp_path, ListPlanner([spec]))
+    again = run(store, tmp_path, ListPlanner([spec]), digests={spec.dataset: digests})
+    assert (again.complete, again.launched) == (1, 0)
+
+
+@pytest.mark.parametrize("digests", OTHER_DATA)
+def test_the_score_of_other_images_is_no_answer(store: Store, tmp_path: Path, digests: dict[str, str]) -> None:
+    """The refusal names the half and both digests, and the store stays as it was."""
+    spec = fake_spec(Task.FINISH)
+    run(store, tmp_path, ListPlanner([spec]))
+    new = dataclasses.replace(SWEEP, name="new")
+    half = next(half for half, digest in digests.items() if digest == "other")
+    expected = f"its {half} images were others: their digest was {'fake1' if half == 'train' else 'fake2'}.*other"
+    with pytest.raises(DataError, match=expected):
+        run(store, tmp_path, ListPlanner([spec]), sweep=new, digests={spec.dataset: digests})
+    assert [record.spec.name for record in store.sweeps()] == [SWEEP.name]
 
 
 def test_every_trial_ends_complete_once(store: Store, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from stnbench.data.cache_manifest import MANIFEST, read_manifest
 from stnbench.report.board import Leaderboard, Row
 from stnbench.report.html.answers import Answers, hardest
 from stnbench.report.html.pictures import Picture, Watched, read_pictures
+from stnbench.spec.result import read_digests
 from stnbench.trials.snapshot_file import read_snapshots
 
 
@@ -171,9 +172,8 @@ def _thinned(trial_ids: Sequence[str], most: int) -> Sequence[str]:
 
 
 def _find_half(cache: Path, recorded: str, split: str) -> ImageSet | None:
-    """The images that a trial saw, by the digest that it recorded: ``train abcd, test ef01``."""
-    halves = dict(part.split(" ", 1) for part in recorded.split(", ") if " " in part)
-    digest = halves.get("test" if split == "test" else "train")
+    """The images that a trial saw, by the digests that it recorded."""
+    digest = read_digests(recorded).get("test" if split == "test" else "train")
     return None if digest is None else find_images(cache, digest)
 
 
