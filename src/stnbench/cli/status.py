@@ -91,7 +91,7 @@ def main(arguments: Sequence[str]) -> int:
         run = _read_run(store, options.sweep) if options.sweep else None
     if options.json:
         plain: dict[str, Json] = {"sweeps": [asdict(status) | _run_json(run) for status in statuses]}
-        sys.stdout.write(json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(plain, indent=2) + "\n")
     else:
         print("\n".join([*status_lines(statuses), *(run_lines(run) if run else ())]))
     return SOME_FAILED if any(status.failed for status in statuses) else DONE

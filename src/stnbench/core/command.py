@@ -16,6 +16,7 @@ from stnbench.core.logs import LOGGER, open_log
 from stnbench.core.output import lasting_output
 from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
+from stnbench.core.streams import forgive_encoding
 from stnbench.core.text import printable
 
 DONE, SOME_FAILED, CANNOT_START, BUG = 0, 1, 2, 3
@@ -63,6 +64,7 @@ def run_command(main: Callable[[Sequence[str]], int], arguments: Sequence[str] |
 
 def _run(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
+    forgive_encoding()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG_FLAG in given
     given = [argument for argument in given if argument != DEBUG_FLAG]

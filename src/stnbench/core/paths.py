@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from stnbench.core.errors import SpecError, StoreError
 
@@ -136,6 +137,27 @@ def data_root() -> Path:
     return _folder(DATA_VARIABLE, "data")
 
 
+SQLITE_PREFIX = "sqlite:///"
+
+
+def sqlite_uri(path: Path) -> str:
+    """Return the address of a SQLite file, in which what an address gives a meaning to is quoted."""
+    return SQLITE_PREFIX + "".join(_QUOTED.get(letter, letter) for letter in str(path))
+
+
+def sqlite_path(uri: str) -> Path:
+    """Return the file of a SQLite address, as ``sqlite_uri`` wrote it.
+
+    Raises: ValueError for another address.
+    """
+    if not uri.startswith(SQLITE_PREFIX):
+        raise ValueError(f"no address of a SQLite file: {uri}")
+    return Path(unquote(uri.removeprefix(SQLITE_PREFIX)))
+
+
+_QUOTED = {letter: quote(letter, safe="") for letter in "%?#"}
+
+
 def user_path(text: str, name: str) -> Path:
     """Return a path that a person wrote, absolute; ``~`` and ``~user`` are home folders.
 
@@ -152,7 +174,8 @@ def user_path(text: str, name: str) -> Path:
     if "\0" in text:
         raise SpecError(f"{name} has a null byte", remedy="give a path without it")
     try:
-        return Path(text).expanduser().resolve()
+        path = Path(text).expanduser() if text.startswith("~") else Path(text)
+        return path.resolve()
     except (RuntimeError, OSError) as error:
         raise SpecError(f"{name} is '{text}', which is no path here ({error})", remedy="write it from / on") from error
 

@@ -220,7 +220,9 @@ def open_progress(slots: int, out: TextIO | None = None) -> Progress:
     """Live progress where standard error is a terminal, plain lines on it elsewhere."""
     stream = out or sys.stderr
     console = Console(file=stream)
-    return LiveProgress(slots, console) if console.is_terminal else PlainProgress(slots, stream)
+    # FORCE_COLOR makes rich take a log for a terminal, and fill it with the movements of a cursor.
+    is_live = stream.isatty() and console.is_terminal and not console.is_dumb_terminal
+    return LiveProgress(slots, console) if is_live else PlainProgress(slots, stream)
 
 
 class DataProgress:

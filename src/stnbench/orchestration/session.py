@@ -17,7 +17,7 @@ from stnbench.core.errors import DataMissingError
 from stnbench.core.files import writable_folder
 from stnbench.core.interrupts import Interrupted, handling
 from stnbench.core.passwords import hide_passwords
-from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
+from stnbench.core.paths import RUNS_VARIABLE, RunsLayout, sqlite_uri
 from stnbench.data.build import open_dataset
 from stnbench.engines.base import Engine
 from stnbench.engines.calibrate import measure_choice, recall_choice, remember_choice
@@ -269,7 +269,7 @@ def tracking_uri(layout: RunsLayout) -> str:
 
 def local_tracking_uri(layout: RunsLayout) -> str:
     """MLflow's own database in the runs folder."""
-    return f"sqlite:///{layout.mlflow_store}"
+    return sqlite_uri(layout.mlflow_store)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TextIO
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.files import writable_folder, write_atomic
 from stnbench.core.identity import Json
+from stnbench.core.names import short_name
 from stnbench.core.paths import RunsLayout, data_root
 from stnbench.report.board import Leaderboard
 from stnbench.report.runs import read_runs
@@ -230,7 +231,7 @@ def open_folder(out: Path, sweep: str) -> Path:
     """
     if Path(sweep).name != sweep or sweep in {"", ".."}:  # a name from the store must not lead out of the folder
         raise SpecError(f"the sweep '{sweep}' cannot name a folder", remedy="rename its file and run it again")
-    return writable_folder(out / sweep, "reports", remedy="give another one with --out")
+    return writable_folder(out / short_name(sweep), "reports", remedy="give another one with --out")
 
 
 def _read_report(store: StoreReader, sweep: str, split: Split) -> Report:

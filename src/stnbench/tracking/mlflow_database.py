@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stnbench.core.paths import SQLITE_PREFIX, sqlite_path, sqlite_uri
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SQLITE_PREFIX = "sqlite:///"
 NEEDED_TABLES = frozenset({"alembic_version", "experiments", "experiment_tags", "runs", "metrics", "params", "tags"})
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -36,7 +37,7 @@ def initialise(tracking_uri: str) -> None:
     if not tracking_uri.startswith(SQLITE_PREFIX):
         open_client(tracking_uri)
         return
-    database = Path(tracking_uri.removeprefix(SQLITE_PREFIX))
+    database = sqlite_path(tracking_uri)
     if not database.exists():
         _make_database(database)
     open_client(tracking_uri)
@@ -50,8 +51,10 @@ def set_aside_damaged(tracking_uri: str) -> Path | None:
     It is a view of the store: a new one is made in its place, and everything is shown again. A database that cannot be
     looked at now, because it is locked for example, is left. Imports nothing of MLflow.
     """
-    database = Path(tracking_uri.removeprefix(SQLITE_PREFIX))
-    if not tracking_uri.startswith(SQLITE_PREFIX) or not database.exists() or _is_whole(database):
+    if not tracking_uri.startswith(SQLITE_PREFIX):
+        return None
+    database = sqlite_path(tracking_uri)
+    if not database.exists() or _is_whole(database):
         return None
     aside = database.with_name(f"{database.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
     for part in ("", "-wal", "-shm"):
@@ -86,5 +89,5 @@ def _make_database(database: Path) -> None:
     """
     with tempfile.TemporaryDirectory(prefix=f".{database.name}.", dir=database.parent) as folder:
         half_made = Path(folder) / database.name
-        open_client(f"{SQLITE_PREFIX}{half_made}").delete_experiment(_DEFAULT_EXPERIMENT)
+        open_client(sqlite_uri(half_made)).delete_experiment(_DEFAULT_EXPERIMENT)
         half_made.replace(database)

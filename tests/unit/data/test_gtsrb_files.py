@@ -30,6 +30,20 @@ def test_folder_and_archive_say_the_same(tmp_path: Path) -> None:
         assert list(place.read(["z.csv", "b/a.ppm"])) == [b"z.csv", b"b/a.ppm"]
 
 
+STRAY = ["b/._a.ppm", "b/.DS_Store", "._z.csv", ".ipynb_checkpoints/a.ppm", "__MACOSX/a.ppm", "b/.a.ppm.swp"]
+
+
+def test_what_systems_and_editors_leave_beside_images_is_left_out(tmp_path: Path) -> None:
+    """MacOS puts ``._name`` beside every file on shares and into archives; extracting again brings it back."""
+    names = ["b/a.ppm", "z.csv", *STRAY]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"")
+    archive = write_zip(tmp_path / "x.zip", {f"in/{name}": b"" for name in names})
+    for place in (FolderFiles(tmp_path / "in"), ZipFiles(archive, "in/")):
+        assert place.names() == ["b/a.ppm", "z.csv"]
+
+
 @pytest.mark.parametrize("member", ["../evil", "a/../../evil", "/etc/evil", "a\\..\\evil", "C:/evil", "C:evil"])
 def test_members_that_leave_the_folder_are_refused(tmp_path: Path, member: str) -> None:
     """An archive with such a member is not read at all."""

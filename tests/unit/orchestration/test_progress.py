@@ -107,6 +107,39 @@ def test_without_a_terminal_progress_is_plain() -> None:
     assert isinstance(open_progress(1, io.StringIO()), PlainProgress)
 
 
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """As terminals do."""
+        return True
+
+
+VARIABLES = [
+    ({"FORCE_COLOR": "1"}, io.StringIO, PlainProgress),
+    ({"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}, io.StringIO, PlainProgress),
+    ({"TERM": "dumb"}, Terminal, PlainProgress),
+    ({"TERM": "unknown"}, Terminal, PlainProgress),
+    ({"TERM": "xterm"}, Terminal, LiveProgress),
+    ({"TERM": "xterm", "FORCE_COLOR": "1"}, Terminal, LiveProgress),
+    ({"TERM": "xterm", "NO_COLOR": "1"}, Terminal, LiveProgress),
+]
+
+
+@pytest.mark.parametrize(("variables", "stream", "kind"), VARIABLES)
+def test_forced_colours_make_no_terminal_of_a_log(
+    variables: dict[str, str], stream: type[io.StringIO], kind: type[Progress], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log has lines, and no movements of a cursor, whatever the variables of CI and shells say."""
+    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    progress = open_progress(1, stream())
+    progress.close()
+    assert isinstance(progress, kind)
+
+
 def test_the_time_left_follows_the_pace_of_this_run() -> None:
     """After 4 of 10 trials in 40 s, 60 s are left; before the first there is no telling."""
     picture = Picture(trials=10, started_s=100.0)
@@ -142,7 +175,9 @@ def test_a_log_on_a_full_disk_does_not_end_a_sweep(number: int) -> None:
     assert progress.picture.done == 3
 
 
-def test_a_reader_that_has_gone_ends_a_sweep() -> None:
-    """As it does every other program: ``| head`` wants no more."""
-    with pytest.raises(BrokenPipeError):
-        play(PlainProgress(2, BrokenLog(errno.EPIPE)))
+def test_a_reader_that_has_gone_does_not_end_a_sweep() -> None:
+    """``| head`` wants no more lines; the trials are still wanted."""
+    progress = PlainProgress(2, BrokenLog(errno.EPIPE))
+    play(progress)
+
+    assert progress.picture.done == 3

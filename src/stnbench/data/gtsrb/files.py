@@ -20,7 +20,10 @@ class Files(ABC):
 
     @abstractmethod
     def names(self) -> list[str]:
-        """Every name at most one folder deep, sorted. Raises: DataCorruptError if the place cannot be read."""
+        """Every name at most one folder deep, sorted, but for hidden ones.
+
+        Raises: DataCorruptError if the place cannot be read.
+        """
 
     @abstractmethod
     def read(self, names: Iterable[str]) -> Iterator[bytes]:
@@ -48,7 +51,7 @@ class FolderFiles(Files):
             raise DataCorruptError(
                 f"{self.folder} cannot be read ({error})", remedy="look at its permissions"
             ) from error
-        return sorted(found)
+        return sorted(name for name in found if not is_hidden(name))
 
     def read(self, names: Iterable[str]) -> Iterator[bytes]:
         """As the contract says."""
@@ -80,7 +83,8 @@ class ZipFiles(Files):
                 problem = f"{self.archive} has a member '{member}' whose path leaves its folder"
                 raise DataCorruptError(problem, remedy="do not use this archive; download the official one")
         below = (member.removeprefix(self.prefix) for member in members if member.startswith(self.prefix))
-        return sorted(name for name in below if name and not name.endswith("/") and name.count("/") <= 1)
+        files = (name for name in below if name and not name.endswith("/") and name.count("/") <= 1)
+        return sorted(name for name in files if not is_hidden(name))
 
     def read(self, names: Iterable[str]) -> Iterator[bytes]:
         """As the contract says."""
@@ -109,6 +113,14 @@ class ZipFiles(Files):
             raise DataCorruptError(f"{self.full_name(name)} is not in the archive", remedy=REMEDY) from error
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
             raise DataCorruptError(f"{self.full_name(name)} cannot be read ({error})", remedy=REMEDY) from error
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file system, an editor or a packer left it beside the files that are meant.
+
+    macOS puts ``._name`` beside every file on drives that are not its own, and ``__MACOSX/`` into archives.
+    """
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def leaves_folder(member: str) -> bool:
