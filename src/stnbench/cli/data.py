@@ -11,6 +11,7 @@ from stnbench.cli.parser import CommandParser, path, whole
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import DataMissingError, SpecError
+from stnbench.core.image_folder import remember, survey
 from stnbench.core.paths import data_root
 from stnbench.data.base import Dataset, ImageSet
 from stnbench.data.build import open_dataset
@@ -27,9 +28,11 @@ from stnbench.data.gtsrb.official import (
 )
 from stnbench.data.quality import Keys, box_facts, content_key, count_shared, find_repeats, pixel_keys
 from stnbench.data.splits import split_tracks
-from stnbench.spec.data import DatasetSpec, DigitsSpec, GtsrbSpec, MnistSpec, SignsSpec, TrackSplitSpec
+from stnbench.spec.data import DatasetSpec, DigitsSpec, FolderSpec, GtsrbSpec, MnistSpec, SignsSpec, TrackSplitSpec
 
 DEFAULT_SPLIT = TrackSplitSpec()
+
+FOLDER = "folder"
 
 SPECS = {"gtsrb": GtsrbSpec, "signs": SignsSpec, "digits": DigitsSpec, "mnist": MnistSpec}
 
@@ -93,7 +96,7 @@ def _parser() -> CommandParser:
         "data, 2 cannot start.",
     )
     parser.add_argument("command", choices=("prepare", "check"), help="make the caches, or read and describe them")
-    parser.add_argument("dataset", choices=tuple(SPECS), help="which data set")
+    parser.add_argument("dataset", choices=(*SPECS, FOLDER), help="which data set")
     parser.add_argument(
         "--root", type=path, help="folder with GTSRB's files, or with mnist/ (default: the data folder)"
     )
@@ -106,9 +109,29 @@ def _parser() -> CommandParser:
 
 def _spec(options: argparse.Namespace) -> DatasetSpec:
     sizes = {} if options.image_size is None else {"image_size": options.image_size}
+    if options.dataset == FOLDER:
+        return _folder_spec(options.root, options.image_size or 48)
     copies = {"copies": 1} if options.dataset == "digits" else {}  # undistorted, they would be equal
     spec: DatasetSpec = SPECS[options.dataset](**sizes, **copies)
     return spec
+
+
+def _folder_spec(root: Path | None, image_size: int) -> FolderSpec:
+    """What is in the folder that ``--root`` names.
+
+    Raises: SpecError without one; DataError for what is in it.
+    """
+    if root is None:
+        raise SpecError("the data set folder needs --root", remedy="name the folder, tar or zip of images")
+    found = survey(root)
+    remember(found)
+    return FolderSpec(
+        name=found.place.name.partition(".")[0],
+        digest=found.digest,
+        class_names=found.class_names,
+        train_images=len(found.half(is_test=False)),
+        image_size=image_size,
+    )
 
 
 def _test_or_none(dataset: Dataset) -> ImageSet | None:

@@ -1,14 +1,17 @@
 """From a composed configuration to a trial: widths multiplied, inactive branches dropped, everything checked."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from stnbench.config.compose import Composer
 from stnbench.config.sections import Node
 from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.core.image_folder import Survey, remember, survey
 from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES as SIGNS_CLASSES
@@ -45,6 +48,10 @@ HELD_OUT_TRACKS = {
 """Tracks a class that are held out where nobody said how many, by kind and task of the data set, 3 where nothing stands
 here: a track of ``digits`` and ``mnist`` is one digit, or one pair of them."""
 
+FOLDER_HELD_OUT = 5
+"""One of so many tracks of the rarest class of a folder is held out where nobody said how many; an image is a track
+where no table says otherwise."""
+
 _PARTS = (
     "dataset",
     "distortion",
@@ -74,6 +81,14 @@ class Resolved:
 
     spec: TrialSpec
     notes: tuple[str, ...]
+
+
+@functools.cache
+def surveyed(place: Path) -> Survey:
+    """What is in a folder of images, looked at once in a process: a sweep resolves thousands of trials."""
+    found = survey(place)
+    remember(found)
+    return found
 
 
 def resolve_trial(composer: Composer, overrides: Iterable[Override], *, said_in: str = COMMAND_LINE) -> Resolved:
@@ -184,10 +199,31 @@ class _Resolver:
 
     def _fill_split(self) -> None:
         """So many held-out tracks a class as suit the data set, where nobody said how many."""
-        split = self._section("split")
+        split, tracks = self._section("split"), self._fill_folder()
+        if tracks and split.get("kind") == "tracks" and split.get("tracks_per_class", 0) is None:
+            split["tracks_per_class"] = max(1, tracks // FOLDER_HELD_OUT)
         if split.get("kind") == "tracks" and split.get("tracks_per_class", 0) is None:
             dataset = self._section("dataset")
             split["tracks_per_class"] = HELD_OUT_TRACKS.get((str(dataset.get("kind")), str(dataset.get("task"))), 3)
+
+    def _fill_folder(self) -> int:
+        """What is in a folder of images takes the place of where it lies; tracks of its rarest class, 0 for other sets.
+
+        Raises: DataMissingError or DataCorruptError for the folder.
+        """
+        dataset = self._section("dataset")
+        if dataset.get("kind") != "folder" or "path" not in dataset:
+            return 0
+        path = dataset.pop("path")
+        if not isinstance(path, str) or not path:
+            where = self.composer.file_of("dataset", self.choices)
+            raise SpecError(f"{where}: dataset.path is {path!r}", remedy="name a folder, a tar or a zip of images")
+        found = surveyed(Path(path).expanduser().resolve())
+        dataset["name"] = found.place.name.partition(".")[0]
+        dataset["digest"] = found.digest
+        dataset["class_names"] = list(found.class_names)
+        dataset["train_images"] = len(found.half(is_test=False))
+        return found.tracks
 
     def _fill_dataset(self, split: SplitSpec, training: TrainingSpec) -> None:
         """Synthetic sets draw as many images as the trial needs where nobody said how many."""

@@ -9,10 +9,11 @@ from typing import assert_never
 from stnbench.data.base import Dataset
 from stnbench.data.digits.source import Digits, digit_channels, digit_class_names
 from stnbench.data.distort.photographs import DistortedPhotographs
+from stnbench.data.folder import Folder
 from stnbench.data.gtsrb.source import Gtsrb
 from stnbench.data.gtsrb_classes import GTSRB_CLASSES
 from stnbench.data.signs.source import Signs
-from stnbench.spec.data import DatasetSpec, DigitsSpec, GtsrbSpec, MnistSpec, SignsSpec
+from stnbench.spec.data import DatasetSpec, DigitsSpec, FolderSpec, GtsrbSpec, MnistSpec, SignsSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +37,8 @@ def dataset_info(spec: DatasetSpec) -> DatasetInfo:
             return DatasetInfo(class_names=digit_class_names(spec), image_shape=(digit_channels(spec), *sides))
         case GtsrbSpec() | SignsSpec():
             return DatasetInfo(class_names=GTSRB_CLASSES, image_shape=(spec.channels, *sides))
+        case FolderSpec():
+            return DatasetInfo(class_names=spec.class_names, image_shape=(spec.channels, *sides))
         case _:
             assert_never(spec)
 
@@ -55,6 +58,10 @@ def open_dataset(spec: DatasetSpec, *, root: Path, workers: int, source: Path | 
             return Digits(spec, source=source or root, cache=cache)
         case GtsrbSpec():
             photographs: Dataset = Gtsrb(dataclasses.replace(spec, distortion=None), source=source or root, cache=cache)
+        case FolderSpec():
+            plain = dataclasses.replace(spec, distortion=None)
+            roots = [root] if source is None else [source.parent, root]
+            photographs = Folder(plain, roots=roots, cache=cache)
         case SignsSpec():
             photographs = Signs(dataclasses.replace(spec, distortion=None), cache, workers)
         case _:

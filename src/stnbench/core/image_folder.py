@@ -1,0 +1,288 @@
+"""Images in class sub-folders, in a folder or a tar or zip of it: what is there, by names and sizes alone.
+
+::
+
+    images/cat/1.png            images/train/cat/1.png      images/images.csv, with the columns
+    images/dog/a.jpg      or    images/test/dog/a.jpg       path,class,track,frame,x1,y1,x2,y2,split
+
+Of the table, which is optional, only ``path`` is needed.
+
+Nothing is unpacked and no image is decoded here; :mod:`stnbench.data.folder` does.
+"""
+
+import csv
+import functools
+import hashlib
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from stnbench.core.errors import DataCorruptError, DataMissingError
+from stnbench.core.identity import DIGEST_LENGTH
+
+ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+"""Of files that are taken for images."""
+
+TABLE: Final = "images.csv"
+"""The table that may lie beside the class folders."""
+
+COLUMNS: Final = ("path", "class", "track", "frame", "x1", "y1", "x2", "y2", "split")
+
+BOX: Final = ("x1", "y1", "x2", "y2")
+
+_REMEDY: Final = "put images into one sub-folder a class, or name the class of each in images.csv"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """An image.
+
+    Attributes:
+        path: inside the folder or archive.
+        label: its class, counted from 0 in the order of names.
+        track: images of one thing share it, and are never divided between training and validation.
+        frame: its position in the track.
+        box: x1, y1, x2, y2 of the thing in pixels; None for the whole image.
+        is_test: whether it belongs to the test half.
+    """
+
+    path: str
+    label: int
+    track: int
+    frame: int
+    box: tuple[float, float, float, float] | None
+    is_test: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """What is in a folder of images.
+
+    Attributes:
+        place: the folder or archive.
+        digest: over the path and size of every image and over the table: 16 hexadecimal digits.
+        class_names: sorted.
+        entries: every image, sorted by path.
+        tracks: how many tracks the rarest class has in the training half.
+    """
+
+    place: Path
+    digest: str
+    class_names: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    tracks: int
+
+    def half(self, *, is_test: bool) -> tuple[Entry, ...]:
+        """The images of one half."""
+        return tuple(entry for entry in self.entries if entry.is_test == is_test)
+
+
+def survey(place: Path) -> Survey:
+    """What is in a folder, or in a tar or zip of one.
+
+    Raises: DataMissingError where it is not there, or holds no images; DataCorruptError where its table is wrong, or
+        the archive cannot be read.
+    """
+    place = place.expanduser().resolve()
+    if not place.exists():
+        raise DataMissingError(f"there are no images at {place}", remedy="name a folder, a tar or a zip")
+    sizes = _sizes(place)
+    images = sorted(name for name in sizes if PurePosixPath(name).suffix.lower() in ENDINGS)
+    table = next(read_members(place, [TABLE]))[1] if TABLE in sizes else b""
+    found = _Reader(place, images, table)
+    entries = tuple(found.entries())
+    sha = hashlib.sha256(json.dumps([[name, sizes[name]] for name in images]).encode())
+    sha.update(table)
+    per_class = [
+        {entry.track for entry in entries if entry.label == label and not entry.is_test}
+        for label in range(len(found.names))
+    ]
+    empty = [name for name, tracks in zip(found.names, per_class, strict=True) if not tracks]
+    if empty:
+        raise DataCorruptError(
+            f"{place} has no training image of the class {empty[0]}", remedy="add some, or remove it"
+        )
+    return Survey(
+        place=place,
+        digest=sha.hexdigest()[:DIGEST_LENGTH],
+        class_names=tuple(found.names),
+        entries=entries,
+        tracks=min(map(len, per_class)),
+    )
+
+
+def read_members(place: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """The bytes of files of a folder or archive, in the order asked for.
+
+    Raises: DataCorruptError where one cannot be read.
+    """
+    try:
+        if place.is_dir():
+            for name in names:
+                yield name, (place / name).read_bytes()
+        elif zipfile.is_zipfile(place):
+            with zipfile.ZipFile(place) as archive:
+                members = _stripped(info.filename for info in archive.infolist() if not info.is_dir())
+                for name in names:
+                    yield name, archive.read(members[name])
+        else:
+            with tarfile.open(place) as tar:
+                members = _stripped(info.name for info in tar.getmembers() if info.isfile())
+                for name in names:
+                    file = tar.extractfile(members[name])
+                    yield name, b"" if file is None else file.read()
+    except (OSError, KeyError, tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError) as error:
+        raise DataCorruptError(f"{place} cannot be read ({error})", remedy="check the file it names") from error
+
+
+@functools.cache
+def _remembered() -> dict[str, Path]:
+    """Where the folders of digests lie, as far as this process has looked at them."""
+    return {}
+
+
+def remember(found: Survey) -> None:
+    """Keep in mind where a folder lies, for whoever makes its cache: paths are never part of a trial."""
+    _remembered()[found.digest] = found.place
+
+
+def recall(digest: str, name: str, roots: Sequence[Path]) -> Path | None:
+    """Where the folder of a digest lies: where it was last seen, or by its name below one of the roots."""
+    if digest in _remembered():
+        return _remembered()[digest]
+    for root in roots:
+        for place in sorted(root.glob(f"{name}*")):
+            is_candidate = place.name.partition(".")[0] == name
+            if is_candidate and (place.is_dir() or place.is_file()) and survey(place).digest == digest:
+                return place
+    return None
+
+
+class _Reader:
+    """From paths, and a table where there is one, to entries."""
+
+    def __init__(self, place: Path, images: Sequence[str], table: bytes) -> None:
+        self.place = place
+        self.rows = self._rows(images, table)
+        if not self.rows:
+            raise DataMissingError(f"there are no images in {place}", remedy=_REMEDY)
+        halves = {PurePosixPath(path).parts[0].lower() for path in images}
+        self.has_halves = "train" in halves and halves <= {"train", "test"}
+        self.names = sorted({self._class(path, row) for path, row in self.rows.items()})
+        if len(self.names) < 2:
+            raise DataMissingError(f"{place} has images of one class ({self.names[0]})", remedy=_REMEDY)
+
+    def entries(self) -> Iterator[Entry]:
+        labels = {name: label for label, name in enumerate(self.names)}
+        tracks: dict[tuple[bool, str, str], int] = {}
+        seen: dict[int, int] = {}
+        for path, row in self.rows.items():
+            name, is_test = self._class(path, row), self._is_test(path, row)
+            key = (is_test, name, row.get("track") or path)
+            track = tracks.setdefault(key, len(tracks))
+            seen[track] = seen.get(track, -1) + 1
+            yield Entry(
+                path=path,
+                label=labels[name],
+                track=track,
+                frame=int(self._number(path, row, "frame", seen[track])),
+                box=self._box(path, row),
+                is_test=is_test,
+            )
+
+    def _rows(self, images: Sequence[str], table: bytes) -> Mapping[str, Mapping[str, str]]:
+        if not table:
+            return {path: {} for path in images}
+        try:
+            reader = csv.DictReader(io.StringIO(table.decode("utf-8-sig")))
+            columns = tuple(reader.fieldnames or ())
+            rows = (
+                {row["path"]: {key: value for key, value in row.items() if value} for row in reader}
+                if "path" in columns
+                else {}
+            )
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataCorruptError(f"{self.place}: {TABLE} is no table ({error})", remedy="write it as CSV") from error
+        unknown = [name for name in columns if name not in COLUMNS]
+        if "path" not in columns or unknown:
+            problem = f"{self.place}: {TABLE} has the columns {', '.join(columns)}"
+            raise DataCorruptError(problem, remedy=f"path is needed; there may be {', '.join(COLUMNS[1:])}")
+        missing = [path for path in rows if path not in set(images)]
+        if missing:
+            problem = f"{self.place}: {TABLE} names {len(missing)} images that are not there, such as {missing[0]}"
+            raise DataCorruptError(problem, remedy="mend the table; paths are relative to its folder")
+        return dict(sorted(rows.items()))
+
+    def _class(self, path: str, row: Mapping[str, str]) -> str:
+        if "class" in row:
+            return row["class"]
+        parts = PurePosixPath(path).parts[self.has_halves :]
+        if len(parts) < 2:
+            raise DataCorruptError(f"{self.place}: {path} is in no sub-folder of a class", remedy=_REMEDY)
+        return parts[0]
+
+    def _is_test(self, path: str, row: Mapping[str, str]) -> bool:
+        split = row.get("split", "test" if self.has_halves and path.lower().startswith("test/") else "train")
+        if split not in ("train", "test"):
+            raise DataCorruptError(f"{self.place}: {path} is of the split {split}", remedy="write train or test")
+        return split == "test"
+
+    def _box(self, path: str, row: Mapping[str, str]) -> tuple[float, float, float, float] | None:
+        if not any(key in row for key in BOX):
+            return None
+        x1, y1, x2, y2 = (self._number(path, row, key, float("nan")) for key in BOX)
+        if not (0 <= x1 < x2 and 0 <= y1 < y2):
+            problem = f"{self.place}: the box of {path} is {x1:g}, {y1:g}, {x2:g}, {y2:g}"
+            raise DataCorruptError(problem, remedy="write x1 < x2 and y1 < y2 in pixels, from 0")
+        return x1, y1, x2, y2
+
+    def _number(self, path: str, row: Mapping[str, str], key: str, usual: float) -> float:
+        try:
+            return float(row.get(key, usual))
+        except ValueError as error:
+            problem = f"{self.place}: {key} of {path} is {row[key]}"
+            raise DataCorruptError(problem, remedy="write a number") from error
+
+
+def _sizes(place: Path) -> dict[str, int]:
+    """The size of every file, by its path inside the folder or archive; hidden ones are left out."""
+    try:
+        if place.is_dir():
+            files = {
+                path.relative_to(place).as_posix(): path.stat().st_size for path in place.rglob("*") if path.is_file()
+            }
+        elif zipfile.is_zipfile(place):
+            with zipfile.ZipFile(place) as archive:
+                known = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
+            files = {name: known[member] for name, member in _stripped(known).items()}
+        else:
+            with tarfile.open(place) as tar:
+                known = {info.name: info.size for info in tar.getmembers() if info.isfile()}
+            files = {name: known[member] for name, member in _stripped(known).items()}
+    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise DataCorruptError(
+            f"{place} is no folder, tar or zip that can be read ({error})", remedy=_REMEDY
+        ) from error
+    return {name: size for name, size in files.items() if not any(part[0] == "." for part in PurePosixPath(name).parts)}
+
+
+def _stripped(members: Iterator[str] | Mapping[str, int]) -> dict[str, str]:
+    """Members of an archive by their path below the one folder that holds all of them, if there is one."""
+    names = [name for name in members if ".." not in PurePosixPath(name).parts and not name.startswith("/")]
+    plain = {PurePosixPath(name).as_posix(): name for name in names}
+    images = [
+        PurePosixPath(name).parts
+        for name in plain
+        if PurePosixPath(name).suffix.lower() in ENDINGS
+        and not any(part[0] == "." for part in PurePosixPath(name).parts)
+    ]
+    tops = {parts[0] for parts in images}
+    if len(tops) == 1 and all(len(parts) > 2 for parts in images):
+        top = tops.pop()
+        return {name.removeprefix(f"{top}/"): member for name, member in plain.items()}
+    return plain
