@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browser import chromium, needs_chromium
-from made_up_pages import SWEEP, make_page
+from made_up_pages import SWEEP, make_many, make_page
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, expect
 
 from stnbench.report import output
@@ -187,6 +188,7 @@ def test_figures_and_film_follow_the_keyboard(visit: Visit) -> None:
 def test_paper_is_light_and_cuts_no_figure(visit: Visit) -> None:
     """Printed from a dark screen, the page is light, filters are gone, and figures fit a sheet."""
     page = visit.page
+    expect(page.locator("svg.main-svg").first).to_be_attached()
     page.emulate_media(media="print")
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -207,7 +209,7 @@ def test_hostile_names_run_nothing(browser: Browser, tmp_path: Path) -> None:
     page.goto(path.as_uri())
     expect(page.locator("h1")).to_have_text("<svg onload='window.ran = 1'>")
     assert names[2] in cells(page)
-    for plot in page.locator(".plot").all():
+    for plot in page.locator(".plot:visible").all():
         plot.scroll_into_view_if_needed()
         expect(plot.locator("svg.main-svg").first).to_be_attached()
     assert names[1] in page.locator("#s0-curves .legendtext").all_text_contents()
@@ -215,3 +217,109 @@ def test_hostile_names_run_nothing(browser: Browser, tmp_path: Path) -> None:
     assert page.locator("main img[onerror]").count() == 0
     assert complaints == []
     page.close()
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of 150 configurations, half done, with failures of five kinds."""
+    folder = tmp_path_factory.mktemp("many")
+    made = make_many(folder)
+    places = Places(layout=made.layout, data_root=made.data_root, reports=made.reports)
+    with Store.open(made.layout.store, writable=False) as store:
+        report = output.read_report(store, "many")
+        material = read_material(report.board, report.frames, places)
+    path = folder / "index.html"
+    path.write_text(to_page([report.board], {"many": material}), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def large(visit: Visit, many: Path) -> Page:
+    """That page, open."""
+    visit.page.goto(many.as_uri())
+    return visit.page
+
+
+@pytest.mark.parametrize("visit", [{"width": 1280}, {"width": 1920}, {"width": 390}], indirect=True)
+def test_a_large_page_stays_usable(large: Page, many: Path, request: pytest.FixtureRequest) -> None:
+    """The first 25 rows, then all; the page does not scroll sideways; configuration and accuracy are in sight.
+
+    Failures stand above the table, one row a kind, and the page is at most 1.5 MB.
+    """
+    assert many.stat().st_size <= 1_500_000
+    assert len(cells(large)) == 25
+    expect(large.locator("#s0-failures tbody").first.locator("tr")).to_have_count(5)
+    assert large.evaluate("document.documentElement.scrollWidth") <= large.evaluate("innerWidth")
+    accuracy = large.locator("#s0-rows-table tbody td").first
+    accuracy.scroll_into_view_if_needed()
+    box = accuracy.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= large.evaluate("innerWidth")
+    large.get_by_role("button", name="Show all 150 rows").click()
+    assert len(cells(large)) == 150
+    large.get_by_role("button", name="Show the first 25 rows").click()
+    assert len(cells(large)) == 25
+
+
+def test_columns_can_be_chosen_and_rows_lead_to_trials(large: Page) -> None:
+    """A box hides a column and brings it back; the name of a configuration filters the table of trials."""
+    board = large.locator("#s0-rows-table")
+    expect(board.get_by_role("columnheader", name="health")).to_be_visible()
+    large.locator("#s0-rows-table-filter .chooser summary").click()
+    large.locator("#s0-rows-table-filter .chooser").get_by_label("health").uncheck()
+    expect(board.get_by_role("columnheader", name="health")).to_be_hidden()
+    large.locator("#s0-rows-table-filter .chooser").get_by_label("health").check()
+    expect(board.get_by_role("columnheader", name="health")).to_be_visible()
+    name = cells(large)[0]
+    board.get_by_role("link", name=name, exact=True).click()
+    trials = large.locator("#s0-trials-table tbody tr:not([hidden]) th")
+    expect(trials).to_have_count(2)
+    assert trials.all_inner_texts() == [name, name]
+
+
+SAFE_BUTTONS = {"Zoom", "Pan", "Reset axes", "Download plot as a PNG"}
+
+
+def test_no_button_sends_anything_away(visit: Visit) -> None:
+    """The mode bars of figures have four buttons that stay on the page; pressing every one asks for nothing.
+
+    ``visit`` fails where anything was asked of the network.
+    """
+    visit.scroll()
+    buttons = visit.page.locator(".modebar-btn")
+    names = {button.get_attribute("data-title") or button.get_attribute("aria-label") for button in buttons.all()}
+    assert buttons.count() >= 4
+    assert all(any(str(name).startswith(safe) for safe in SAFE_BUTTONS) for name in names), names
+    for figure in visit.page.locator(".plot:visible").all():
+        figure.scroll_into_view_if_needed()
+        figure.hover()
+        for button in figure.locator(".modebar-btn").all():
+            button.dispatch_event("click")
+    visit.page.wait_for_timeout(300)
+    assert visit.page.context.pages == [visit.page]
+
+
+@pytest.mark.parametrize("visit", WINDOWS, indirect=True, ids=lambda window: f"{window['width']}-{window['scheme']}")
+def test_axe_finds_nothing_serious(visit: Visit) -> None:
+    """axe-core's rules for WCAG: no finding that is serious or critical, with every figure drawn and details open."""
+    visit.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    visit.scroll()
+    found = Axe().run(visit.page).response["violations"]
+    serious = [
+        (item["id"], [node["html"][:200] for node in item["nodes"][:3]])
+        for item in found
+        if item["impact"] in {"serious", "critical"}
+    ]
+    assert serious == []
+
+
+def test_without_scripts_figures_are_told_in_words(browser: Browser, report: Path) -> None:
+    """Tables are whole, and each figure has its numbers as text in place of an empty frame."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    expect(page.locator("#s0-rows-table tbody tr")).to_have_count(4)
+    expect(page.locator(".plot").first).to_be_hidden()
+    page.locator("#s0-curves .in-words summary").click()
+    expect(page.locator("#s0-curves .in-words li").first).to_contain_text("at 10")
+    context.close()

@@ -1,6 +1,7 @@
 """A made-up sweep with everything that a page shows: curves, health, answers, images, snapshots, failures."""
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,50 @@ def _snapshots(folder: Path) -> None:
     with AttemptLayout(folder).snapshots.open("wb") as file:
         np.save(file, images, allow_pickle=False)
         np.save(file, records, allow_pickle=False)
+
+
+FAMILIES = ("affine", "scale_translation", "attention", "projective", "tps")
+KINDS = (
+    FailureKind.OUT_OF_MEMORY,
+    FailureKind.DIVERGED,
+    FailureKind.TIMEOUT,
+    FailureKind.KILLED,
+    FailureKind.BUG,
+)
+
+
+def make_many(folder: Path, *, sizes: int = 30, name: str = "many") -> MadeUpPage:
+    """Fill a store with 150 configurations of two seeds, half done, with failures of five kinds.
+
+    Args:
+        folder: where runs, data and reports lie.
+        sizes: of localisation networks; there are as many configurations as sizes times families.
+        name: of the sweep.
+    """
+    layout = RunsLayout(folder / "runs")
+    rng = np.random.default_rng(3)
+    items = [_in_grid(size, family, seed) for seed in (1, 2) for size in range(sizes) for family in FAMILIES]
+    with Store.open(layout.root / "stnbench.db", writable=True) as store:
+        filler = Filler(store, name).save(items, question="Which of many configurations is best, and why?")
+        for place, item in enumerate(items[: len(items) // 2 + 1]):
+            family = item.point.labels[1][1]
+            filler.started_at += timedelta(seconds=31)
+            if family == "tps" and place % 2:
+                filler.fail(item.spec, Failure(kind=FailureKind.DIVERGED, message="the loss is nan"))
+            elif place % 19 == 7:
+                kind = KINDS[place // 19 % len(KINDS)]
+                filler.fail(item.spec, Failure(kind=kind, message=f"what {kind.value} says, in trial {place % 3}"))
+            else:
+                verdict = Verdict.COLLAPSED if place % 23 == 3 else Verdict.HEALTHY
+                correct = round(1500 + 3 * (place % 150) + 60 * FAMILIES.index(family) + rng.normal(0, 12))
+                filler.complete(item.spec, min(correct, 1990), verdict=verdict)
+        filler.start(items[len(items) // 2 + 1].spec)
+    return MadeUpPage(layout=layout, data_root=folder / "data", reports=folder / "reports")
+
+
+def _in_grid(size: int, family: str, seed: int) -> PlannedTrial:
+    index = FAMILIES.index(family)
+    spec = transformed(10 + size + 200 * index, seed=seed)
+    label = ",".join([str(10 * (1 + size))] * 3)
+    point = Point(labels=(("locnet1.sizes", label), ("transformer", family)))
+    return PlannedTrial(spec=spec, point=point, label=f"{label} · {family}")

@@ -164,7 +164,7 @@ def run_lines(run: RunSummary) -> Iterator[str]:
         yield f"  slot {printable(slot.slot)}: {attempts}, busy {_elapsed(slot.busy_s)}{share}"
     for kind in run.failed:
         if kind.shared:
-            yield f"  all {kind.trials} {kind.kind} failures have {printable('; '.join(kind.shared))}"
+            yield f"  {kind.kind}: {printable('; '.join(kind.shared))}"
     yield from (f"  {what.lower()}: {printable(command)}" for what, command in run.commands)
 
 

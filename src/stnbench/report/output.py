@@ -12,6 +12,7 @@ from stnbench.core.identity import Json
 from stnbench.core.names import short_name
 from stnbench.core.paths import RunsLayout, data_root
 from stnbench.report.board import Leaderboard
+from stnbench.report.labels import sized_label
 from stnbench.report.runs import read_runs
 from stnbench.report.sections import board_sections
 from stnbench.report.table import Section
@@ -239,7 +240,7 @@ def _read_report(store: StoreReader, sweep: str, split: Split) -> Report:
     from stnbench.report.finding import find  # pandas, as above
     from stnbench.report.leaderboard import build_leaderboard
 
-    frames = read_sweep(sweep, store=store)
+    frames = _with_sizes(read_sweep(sweep, store=store))
     board = build_leaderboard(frames.spec, frames.trials, split=split)
 
     def predictions(trial_ids: Sequence[str]) -> "pd.DataFrame":
@@ -248,6 +249,25 @@ def _read_report(store: StoreReader, sweep: str, split: Split) -> Report:
     trials, run = read_runs(store, frames.spec)
     findings = find(frames.spec, frames.trials, frames.images, predictions, split=split)
     return Report(board=replace(board, findings=findings, trials=trials, run=run), frames=frames)
+
+
+def _with_sizes(frames: "SweepFrames") -> "SweepFrames":
+    """The same frames, with labels that name the sizes that ran."""
+    from stnbench.analysis.frames_columns import AXIS_PREFIX
+
+    trials = frames.trials
+    names = [name for name in trials.columns if name.startswith(AXIS_PREFIX)]
+    labels = [
+        sized_label(
+            str(label),
+            tuple((name.removeprefix(AXIS_PREFIX), str(own)) for name, own in zip(names, values, strict=True)),
+            frames.specs[trial_id],
+        )
+        for label, trial_id, *values in zip(
+            trials["label"], trials["trial_id"], *(trials[name] for name in names), strict=True
+        )
+    ]
+    return replace(frames, trials=trials.assign(label=labels)) if labels else frames
 
 
 def _names(store: StoreReader, sweeps: Iterable[str] | None) -> list[str]:

@@ -225,7 +225,7 @@ def test_failures_have_their_message_and_last_lines(made: tuple[Leaderboard, Mat
     """The kind, the message and the traceback with its indentation, all escaped."""
     board, material = made
     written = to_page([board], {SWEEP: material})
-    assert "1 \u00d7 bug</span>&lt;b&gt;boom&lt;/b&gt; &amp; more" in written
+    assert "1 \u00d7 bug</span> &lt;b&gt;boom&lt;/b&gt; &amp; more" in written
     assert "\n  File &quot;x.py&quot;, line 1\n    &lt;b&gt;boom" in written
 
 

@@ -120,7 +120,7 @@ def test_failures_are_grouped_with_what_they_share(store: Store) -> None:
         ("diverged", 3, "the loss is nan"),
         ("out_of_memory", 1, "out of memory"),
     ]
-    assert run.failed[0].shared == ("transformer=tps (3 of its 3 trials)",)
+    assert run.failed[0].shared == ("transformer=tps (3 of 3; 3 of its 3 trials failed so)",)
     assert run.failed[1].shared == ()
 
 
@@ -231,3 +231,13 @@ def test_states_of_attempts_are_told_apart() -> None:
     from stnbench.report.html.scores import _STATE_COLOURS
 
     assert set(_STATE_COLOURS) == set(AttemptState)
+
+
+def test_labels_name_the_sizes_that_ran(store: Store, runs: Path) -> None:
+    """A sweep that names 80,80,80 and trains 10,10,10 shows both, and a trial is found by either."""
+    item = PlannedTrial(spec=SPECS[0], point=Point(labels=(("locnet1.sizes", "80,80,80"),)), label="80,80,80")
+    Filler(store).save([item]).complete(SPECS[0], 1900)
+    report = output.read_report(store, "sizes")
+    assert report.board.rows[0].label == report.board.trials[0].label == "10,10,10 (80,80,80 / 8)"
+    for name in ("80,80,80#1", "10,10,10 (80,80,80 / 8)#1"):
+        assert find_trial(store, name).trial_id == SPECS[0].trial_id

@@ -265,9 +265,16 @@
     URL.revokeObjectURL(address);
   }
 
-  function drawSoon(figure) {
+  const ready = () => {
     unpacking = unpacking || unpackPlotly();
-    unpacking.then(() => { if (!figure.isDrawn) draw(figure); });
+    return unpacking;
+  };
+  if (document.getElementById("stnbench-plotly")) {
+    window.setTimeout(ready, 1500); // so that figures off the screen can be printed
+  }
+
+  function drawSoon(figure) {
+    ready().then(() => { if (!figure.isDrawn) draw(figure); });
   }
 
   const redraw = () => figures.filter((figure) => figure.isDrawn).forEach(draw);

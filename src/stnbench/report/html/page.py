@@ -17,7 +17,7 @@ from stnbench.report.html.tables import FIRST_ROWS, table_lines
 from stnbench.report.sections import board_sections
 from stnbench.report.table import Section
 
-_IN_HEADER: Final = "answer"
+_IN_HEADER: Final = frozenset({"answer", "run"})
 
 Parts = dict[str, tuple[str, list[str]]]
 """The parts of an article: heading and lines by key."""
@@ -46,8 +46,10 @@ def _article(board: Leaderboard, material: Material, prefix: str) -> Iterator[st
     yield "<header>"
     yield f'<p class="eyebrow">stnbench, sweep <code>{escape(board.sweep)}</code></p>'
     yield f"<h1>{escape(board.question) or escape(board.sweep)}</h1>"
-    yield from _answer_lines(sections[_IN_HEADER], prefix)
+    yield from _answer_lines(sections["answer"], prefix)
     yield from _facts(board)
+    if "run" in sections:
+        yield from _run_lines(board, sections["run"], material, prefix)
     links = "".join(f'<a href="#{prefix}-{key}">{escape(heading)}</a>' for key, (heading, _) in parts.items())
     yield f'<nav aria-label="Sections">{links}</nav>'
     yield "</header>"
@@ -64,7 +66,7 @@ def _parts(board: Leaderboard, sections: Mapping[str, Section], material: Materi
     figures = ("Learning and cost", list(_score_figures(board, material, prefix)))
     own: Parts = {}
     for key, section in sections.items():
-        if key == _IN_HEADER:
+        if key in _IN_HEADER:
             continue
         if key == "leaderboard" and len(board.rows) > FIRST_ROWS:
             own["learning"] = figures
@@ -93,14 +95,30 @@ def _section_lines(board: Leaderboard, section: Section, material: Material, pre
     yield from _fact_lines(section)
     link = (lambda _: f"{prefix}-trials") if section.key == "leaderboard" and board.trials else None
     for table in section.tables:
+        is_folded = table is not section.tables[0]
+        yield f"<details><summary>{escape(table.caption)}</summary>" if is_folded else ""
         yield from table_lines(table, f"{prefix}-{table.key}-table", link=link)
-    if section.key == "run" and board.run is not None and material.trials is not None:
-        yield from _figure(timeline_figure(board.run), prefix)
+        yield "</details>" if is_folded else ""
     if section.key == "failures":
         yield from _last_lines(board, material)
     yield '<div class="notes-list">'
     yield from bullets(section.notes)
     yield "</div>"
+
+
+def _run_lines(board: Leaderboard, section: Section, material: Material, prefix: str) -> Iterator[str]:
+    """Why it ended in a line, and when it ran, what its slots did and what to type next behind it."""
+    took = "So far" if board.states.running else "It took"
+    when = "" if board.run is None or board.run.wall_s is None else f" {took} {text.duration(board.run.wall_s)}."
+    said = escape(" ".join(section.text) + when)
+    yield f'<details class="run" id="{prefix}-run"><summary><h2>{escape(section.heading)}</h2> {said}'
+    yield ' <span class="link">Times, slots and next commands</span></summary>'
+    yield from _fact_lines(section)
+    for table in section.tables:
+        yield from table_lines(table, f"{prefix}-{table.key}-table")
+    if board.run is not None and material.trials is not None:
+        yield from _figure(timeline_figure(board.run), prefix)
+    yield "</details>"
 
 
 def _detail_lines(section: Section, prefix: str) -> Iterator[str]:
@@ -163,13 +181,16 @@ def _fact_lines(section: Section) -> Iterator[str]:
 
 def _last_lines(board: Leaderboard, material: Material) -> Iterator[str]:
     """The last output of one trial of each kind of failure."""
-    for group in board.failures:
-        lines = material.last_lines.get(group.trial_ids[0], ())
-        if lines:
-            count = f"{len(group.trial_ids)} \u00d7 {group.kind}"
-            yield f'<details><summary><span class="mark bad">{escape(count)}</span>{escape(group.message)}</summary>'
-            yield f'<p class="note">trial <code>{escape(group.trial_ids[0])}</code></p>'
-            yield f'<pre tabindex="0">{escape_lines(lines)}</pre></details>'
+    found = [(group, lines) for group in board.failures if (lines := material.last_lines.get(group.trial_ids[0], ()))]
+    if found:
+        yield "<details><summary>The last output of one trial of each</summary>"
+    for group, lines in found:
+        count = f"{len(group.trial_ids)} \u00d7 {group.kind}"
+        yield f'<p><span class="mark bad">{escape(count)}</span> {escape(group.message)}</p>'
+        yield f'<p class="note">trial <code>{escape(group.trial_ids[0])}</code></p>'
+        yield f'<pre tabindex="0">{escape_lines(lines)}</pre>'
+    if found:
+        yield "</details>"
 
 
 def _facts(board: Leaderboard) -> Iterator[str]:

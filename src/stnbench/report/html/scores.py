@@ -150,7 +150,7 @@ def _cost_hover(row: Row, field: str) -> str:
 SHOWN_CELLS: Final = 8
 """Lines that are there at once; as many as there are colours."""
 
-MOST_LINES: Final = 24
+MOST_LINES: Final = 14
 """Lines that the legend offers."""
 
 _MOST_EPOCHS: Final = 120
