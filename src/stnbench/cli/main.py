@@ -29,6 +29,7 @@ class Command:
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
+    "list": Command("stnbench.cli.list_sweeps", "list the sweeps there are, with questions, states and costs"),
     "sweep": Command("stnbench.cli.sweep", "run every trial of a sweep that is not complete, print its leaderboard"),
     "train": Command("stnbench.cli.train", "train one trial"),
     "report": Command("stnbench.cli.report", "write leaderboards and pages from the store"),

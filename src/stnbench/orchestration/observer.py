@@ -1,13 +1,17 @@
 """What the runner tells the world, after the store knows it."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from stnbench.core.text import printable
 from stnbench.engines.base import Slot
 from stnbench.spec.result import EpochRecord, Failure, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.store.records import AttemptRecord, PlannedTrial
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,3 +62,43 @@ class Observer:
 
     def ticked(self) -> None:
         """Some time has passed."""
+
+
+class LogObserver(Observer):
+    """Writes to the log of commands what was planned, begun and ended, and why."""
+
+    def planned(self, trials: Sequence[PlannedTrial], states: Sequence[TrialState]) -> None:
+        """Log how many."""
+        complete = sum(state is TrialState.COMPLETE for state in states)
+        _LOGGER.info("planned %d trials, %d complete already", len(trials), complete)
+
+    def launched(self, attempt: RunningAttempt) -> None:
+        """Log what begins, and where."""
+        _LOGGER.info("begin %s in %s", _named(attempt), attempt.slot.name)
+
+    def epoch_ended(self, attempt: RunningAttempt) -> None:
+        """Log the last epoch, for ``STNBENCH_LOG=debug``."""
+        last = attempt.epochs[-1]
+        accuracy = last.validation_accuracy
+        _LOGGER.debug("epoch %d of %s: validation %.4f", last.epoch, _named(attempt), accuracy)
+
+    def noted(self, attempt: RunningAttempt, message: str) -> None:
+        """Log it as a warning."""
+        _LOGGER.warning("%s: %s", _named(attempt), message)
+
+    def ended(self, end: EndedAttempt) -> None:
+        """Log the state, and the failure with its message."""
+        if end.failure is None:
+            _LOGGER.info("end %s: %s", _named(end.attempt), end.state.value)
+        else:
+            kind, message = end.failure.kind.value, end.failure.message
+            _LOGGER.warning("end %s: %s (%s: %s)", _named(end.attempt), end.state.value, kind, message)
+
+    def stopping(self, reason: str) -> None:
+        """Log why."""
+        _LOGGER.warning("stopping: %s", reason)
+
+
+def _named(attempt: RunningAttempt) -> str:
+    record = attempt.record
+    return printable(f"{record.trial_id}/{record.number:03d} ({attempt.trial.label}, seed {attempt.trial.spec.seed})")

@@ -27,6 +27,7 @@ from stnbench.engines.slots import device_memory_mib, plan_slots, require_comput
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.lock import orchestrator_lock
 from stnbench.orchestration.mirroring import Mirror
+from stnbench.orchestration.observer import LogObserver
 from stnbench.orchestration.patience import BUSY_TIMEOUT_S, PatientStore, StoreWait, open_patiently
 from stnbench.orchestration.progress import DataProgress, counted, open_progress
 from stnbench.orchestration.restore import Backups, is_worth_restoring, restore_store
@@ -77,7 +78,7 @@ class Session:
         progress = open_progress(len(engine.slots))
         is_mirrored = self._options.tracking_uri is not None
         backups = Backups(self.store, self.layout.backups, warn=_warn)
-        observers = [progress, backups, *([self._mirror_of(sweep)] if is_mirrored else [])]
+        observers = [progress, backups, LogObserver(), *([self._mirror_of(sweep)] if is_mirrored else [])]
         runner = Runner(
             sweep=sweep,
             planner=planner,

@@ -148,6 +148,10 @@ class _Connector:
             except dialect.loaded_dbapi.OperationalError:
                 if not may_wait:
                     raise
+            except dialect.loaded_dbapi.ProgrammingError as error:  # a parameter that libpq does not know
+                said = hide_passwords(next(iter(str(error).splitlines()), ""))
+                problem = f"the URL of the store {self.name} cannot be used ({said})"
+                raise StoreError(problem, remedy="correct the parameters behind its ?") from error
             time.sleep(RETRY_S)
 
     def _prepare(self, connection: "psycopg.Connection[Any]", *, may_wait: bool) -> bool:

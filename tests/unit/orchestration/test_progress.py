@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import os
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from typing_extensions import override
 
 from stnbench.engines.base import Slot
-from stnbench.orchestration.observer import EndedAttempt, RunningAttempt
+from stnbench.orchestration.observer import EndedAttempt, LogObserver, Observer, RunningAttempt
 from stnbench.orchestration.progress import LiveProgress, Picture, PlainProgress, Progress, duration, open_progress
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
@@ -42,7 +43,7 @@ def attempt(number: int = 1, epochs: int = 0, label: str = "20,20,20 · affine")
     return RunningAttempt(trial=trial, record=record, slot=Slot(name="cpu0", device="cpu", threads=1), epochs=done)
 
 
-def play(progress: Progress) -> None:
+def play(progress: Observer) -> None:
     """Three trials: one complete already, one that completes, one that fails twice."""
     one = attempt()
     progress.planned([one.trial] * 3, [TrialState.COMPLETE, TrialState.PLANNED, TrialState.PLANNED])
@@ -181,3 +182,17 @@ def test_a_reader_that_has_gone_does_not_end_a_sweep() -> None:
     play(progress)
 
     assert progress.picture.done == 3
+
+
+def test_the_log_of_commands_has_what_ran_and_how_it_ended(caplog: pytest.LogCaptureFixture) -> None:
+    """A line a beginning and an end, with the trial, its place and the failure; epochs at level debug."""
+    with caplog.at_level(logging.INFO, logger="stnbench"):
+        play(LogObserver())
+    said = [record.getMessage() for record in caplog.records]
+    trial = fake_spec(Task.FINISH).trial_id
+
+    assert said[0] == "planned 3 trials, 1 complete already"
+    assert said[1] == f"begin {trial}/001 (20,20,20 \xb7 affine, seed 1) in cpu0"
+    assert said[2] == f"end {trial}/001 (20,20,20 \xb7 affine, seed 1): complete"
+    assert said[-1].endswith("lost (killed: SIGKILL)")
+    assert not any(text.startswith("epoch") for text in said)

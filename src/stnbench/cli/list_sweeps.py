@@ -1,0 +1,158 @@
+"""``stnbench list``: the sweeps there are, what they ask, where they stand and what they cost."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from stnbench.cli.parser import CommandParser
+from stnbench.config.compose import Composer
+from stnbench.config.locate import conf_folder, shown, sweep_files
+from stnbench.config.points import PointComposer
+from stnbench.config.sweeps import read_sweep
+from stnbench.core.command import DONE
+from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
+from stnbench.core.paths import RunsLayout
+from stnbench.core.text import printable
+from stnbench.orchestration.plan import Experience, read_experience, training_flops
+from stnbench.orchestration.progress import duration
+from stnbench.planning.build import build_planner
+from stnbench.spec.states import TrialState
+from stnbench.spec.sweep import SweepSpec
+from stnbench.store.store import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedSweep:
+    """A sweep as ``list`` shows it.
+
+    Attributes:
+        sweep: its name; a variant of a file (``locnet_sizes-gtsrb``) has a name of its own.
+        file: where it is described; empty for one that only the store knows.
+        question: what it asks.
+        configurations: how many a planner asks for at first, baselines included; None where it was not planned.
+        trials: those with their seeds; of a sweep of the store alone, its trials there.
+        states: how many of its trials the store has in which state.
+        device_s: what its trials take in all at the pace of this store, with ``--cost``; None where it is not known.
+        error: why it cannot be asked; empty where it can.
+    """
+
+    sweep: str
+    file: str = ""
+    question: str = ""
+    configurations: int | None = None
+    trials: int | None = None
+    states: dict[str, int]
+    device_s: float | None = None
+    error: str = ""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """List sweeps; the store is only read, and a store that is not there has none.
+
+    Raises:
+        UnknownNameError: for a sweep that neither a file nor the store has.
+        StoreError: for a store that cannot be used.
+    """
+    options = _parser().parse_args(arguments)
+    sweeps = list(list_sweeps(Path.cwd(), RunsLayout.from_environment(), options))
+    if options.json:
+        sys.stdout.write(json.dumps({"sweeps": [asdict(sweep) for sweep in sweeps]}, indent=2) + "\n")
+    else:
+        print("\n".join(sweep_lines(sweeps)))
+    return DONE
+
+
+def list_sweeps(folder: Path, layout: RunsLayout, options: argparse.Namespace) -> Iterator[ListedSweep]:
+    """Read the sweeps of the files first, by name, then those that the store alone knows."""
+    files = sweep_files(folder)
+    states: dict[str, dict[str, int]] = {}
+    questions: dict[str, str] = {}
+    experience: list[Experience] = []
+    if Store.exists(layout.store):
+        with Store.open(layout.store, writable=False) as store:
+            for record in store.sweeps():
+                states[record.spec.name] = {state.value: count for state, count in record.counts.items() if count}
+                questions[record.spec.name] = record.spec.question
+            experience = read_experience(store) if options.cost else []
+    names = [*sorted(files), *sorted(name for name in states if name not in files and not name.startswith("train-"))]
+    if options.sweep is not None and options.sweep not in names:
+        raise UnknownNameError("sweep", options.sweep, names)
+    composer = Composer(conf_folder())
+    for name in names if options.sweep is None else [options.sweep]:
+        if name in files:
+            yield _of_file(files[name], composer, states.get(name, {}), experience, cost=options.cost)
+        else:
+            counts = states[name]
+            yield ListedSweep(sweep=name, question=questions[name], trials=sum(counts.values()), states=counts)
+
+
+def sweep_lines(sweeps: Sequence[ListedSweep]) -> Iterator[str]:
+    """Write each sweep as two lines: its name and size, and its question."""
+    width = max((len(sweep.sweep) for sweep in sweeps), default=0)
+    for sweep in sweeps:
+        parts = [_size(sweep), ", ".join(f"{count} {state}" for state, count in sweep.states.items())]
+        if sweep.device_s is not None:
+            parts.append(f"about {duration(sweep.device_s)} on one slot")
+        yield f"{sweep.sweep:<{width}}  {'; '.join(part for part in parts if part)}"
+        yield f"    {printable(sweep.error or sweep.question)}"
+
+
+def _size(sweep: ListedSweep) -> str:
+    if sweep.configurations is None:
+        return f"{sweep.trials} trials" if sweep.trials is not None else "cannot be asked"
+    return f"{sweep.configurations} configurations, {sweep.trials} trials"
+
+
+def _of_file(
+    path: Path, composer: Composer, states: dict[str, int], experience: Sequence[Experience], *, cost: bool
+) -> ListedSweep:
+    try:
+        sweep = read_sweep(path, composer)
+        planned = build_planner(sweep, PointComposer(sweep, composer)).ask()
+        device_s = _device_s(sweep, composer, experience) if cost else None
+    except SpecError as error:  # the others are still listed
+        return ListedSweep(sweep=path.stem, file=shown(path), states=states, error=str(error))
+    return ListedSweep(
+        sweep=sweep.name,
+        file=shown(path),
+        question=sweep.question,
+        configurations=len({trial.spec.cell_id for trial in planned}),
+        trials=len(planned),
+        states=states,
+        device_s=device_s,
+    )
+
+
+def _device_s(sweep: SweepSpec, composer: Composer, experience: Sequence[Experience]) -> float | None:
+    """What all trials take, one after another, at the median pace of those that are complete; None without any."""
+    from statistics import median
+
+    from stnbench.trials.assess import assess_cost  # torch, which builds networks without memory
+
+    if not experience:
+        return None
+    pace = median(known.work_flops / known.duration_s for known in experience if known.duration_s > 0)
+    total = 0.0
+    for trial in build_planner(sweep, PointComposer(sweep, composer)).ask():
+        try:
+            total += training_flops(trial.spec, assess_cost(trial.spec))
+        except InfeasibleError:
+            continue
+    return total / pace if pace > 0 else None
+
+
+def _parser() -> CommandParser:
+    states = ", ".join(state.value for state in TrialState)
+    parser = CommandParser(
+        prog="stnbench list",
+        description="Lists the sweeps that ship with stnbench, those in sweeps/ beside you and those of the store.",
+        epilog=f"States are {states}. `stnbench sweep NAME --plan` has the configurations of one. "
+        "Exit codes: 0 done, 2 cannot start.",
+    )
+    parser.add_argument("sweep", nargs="?", metavar="SWEEP", help="one sweep (default: all)")
+    parser.add_argument("--cost", action="store_true", help="expected time at the pace of this store (takes a while)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    return parser

@@ -1,0 +1,50 @@
+"""``stnbench list``."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stnbench.cli.list_sweeps import main
+from stnbench.config.locate import sweep_files
+from stnbench.core.errors import UnknownNameError
+
+MINE = (
+    "question: Which of two?\nbase: {scale: smoke}\naxes: {optimizer: [sgd, momentum]}\nseeds: [1, 2]\ntwins: false\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two sweeps of its own, and no store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STNBENCH_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text(MINE)
+    (tmp_path / "sweeps" / "broken.yaml").write_text("question: [\n")
+    return tmp_path
+
+
+def test_a_sweep_is_listed_with_its_question_and_size(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two lines; without a store nothing is made, and nothing said of states."""
+    assert main(["mine"]) == 0
+    assert capsys.readouterr().out == "mine  2 configurations, 4 trials\n    Which of two?\n"
+    assert not (place / "runs").exists()
+
+
+def test_one_that_cannot_be_read_hides_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is listed with what is wrong; the shipped ones are there as well."""
+    assert main(["--json"]) == 0
+    listed = {item["sweep"]: item for item in json.loads(capsys.readouterr().out)["sweeps"]}
+
+    assert set(listed) == set(sweep_files(Path.cwd()))
+    assert "sweeps/broken.yaml" in listed["broken"]["error"]
+    assert listed["broken"]["configurations"] is None
+    assert (listed["locnet_sizes"]["configurations"], listed["locnet_sizes"]["trials"]) == (17, 34)
+    assert not any(item["error"] for name, item in listed.items() if name != "broken")
+
+
+def test_an_unknown_sweep_is_refused_with_the_nearest() -> None:
+    """As by every command."""
+    with pytest.raises(UnknownNameError, match="did you mean mine"):
+        main(["mien"])
