@@ -9,7 +9,7 @@ overrides = $(if $(DATASET),dataset=$(DATASET)) $(if $(SCALE),scale=$(SCALE)) $(
 engine = $(if $(ENGINE),--engine $(ENGINE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan report status ui test test-fast lint docs format bench-orchestrator bench-training bench-store chaos check lock clean
+.PHONY: help setup sweep plan report site status ui test test-fast lint docs format bench-orchestrator bench-training bench-store chaos check lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ plan: $(STAMP) ## list cells, cost and expected time of a sweep; trains nothing
 
 report: $(STAMP) ## leaderboards of all sweeps, to the terminal and to reports/
 	@$(BIN)/python -m stnbench.report $(SWEEP)
+
+site: $(STAMP) ## pages of all sweeps in the store, with an index, in build/pages/ (any web server of files can serve it)
+	@$(BIN)/python -m stnbench.report --publish build/pages $(SWEEP)
 
 status: $(STAMP) ## states, progress and failures of all sweeps
 	@$(BIN)/python -m stnbench.status $(SWEEP)

@@ -18,6 +18,7 @@ from stnbench.report.output import (
     open_folder,
     print_leaderboard,
     print_sections,
+    publish_reports,
     read_material,
     read_reports,
     render,
@@ -39,6 +40,10 @@ def main(arguments: Sequence[str]) -> int:
     if options.recompute:
         raise SpecError("--recompute is for an ensemble", remedy="add --ensemble, for example top:5")
     with Store.open(RunsLayout.from_environment().store, writable=False) as store:
+        if options.publish is not None:
+            found = read_reports(store, dict.fromkeys(options.sweeps) or None, split=options.split)
+            print("\n".join(f"wrote {path}" for path in publish_reports(found, options.publish)))
+            return DONE
         reports = read_reports(store, dict.fromkeys(options.sweeps) or None, split=options.split)
         kind: Format | None = options.format
         if kind is not None:
@@ -95,6 +100,9 @@ def _parser() -> CommandParser:
         choices=("validation", "test"),
         default="validation",
         help="rank by this split (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--publish", type=path, metavar="DIR", help="write the pages of all these sweeps and an index of them"
     )
     parser.add_argument(
         "--section",

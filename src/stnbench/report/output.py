@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TextIO
+from urllib.parse import quote
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.files import writable_folder, write_atomic
@@ -106,6 +107,21 @@ def write_report(report: Report, out: Path = REPORTS) -> list[Path]:
     for name, kind in FILES.items():
         write_atomic(folder / name, render([report.board], kind, material).encode())
     return [folder / name for name in FILES]
+
+
+def publish_reports(reports: Sequence[Report], out: Path) -> list[Path]:
+    """Write ``out/<sweep>/`` for each report and ``out/index.html``, which lists them; the files written, in order.
+
+    The folder can be served as it is, by any web server of files.
+    Raises: as ``write_report``.
+    """
+    from stnbench.report.html import page
+
+    written = [path for report in reports for path in write_report(report, out)]
+    folders = {report.board.sweep: open_folder(out, report.board.sweep).name for report in reports}
+    entries = [(report.board, f"{quote(folders[report.board.sweep])}/index.html") for report in reports]
+    write_atomic(out / "index.html", page.to_index(entries).encode())
+    return [*written, out / "index.html"]
 
 
 def read_material(reports: Iterable[Report], out: Path = REPORTS) -> "dict[str, Material]":

@@ -29,11 +29,14 @@ def board_sections(board: Leaderboard) -> Sections:
 
     The same leaderboard gives the same sections.
     """
+    run = run_section(board.run, board.states) if board.run else None
+    is_news = bool(board.states.unfinished)  # of a sweep that went well, the leaderboard comes first
     found = (
         answer_section(board),
-        run_section(board.run, board.states) if board.run else None,
+        run if is_news else None,
         failures_section(board),
         leaderboard_section(board),
+        None if is_news else run,
         tasks_section(board.tasks) if board.tasks else None,
         *(findings_sections(board, board.findings) if board.findings else ()),
         *(published_sections(board.agreement) if board.agreement else ()),

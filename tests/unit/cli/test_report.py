@@ -161,3 +161,18 @@ def test_who_only_imports_the_report_does_not_pay_for_pandas() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_pages_can_be_published(
+    store: Store, sizes: list[TrialSpec], command: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder with a page a sweep, and an index that links to each and says its question and answer."""
+    Filler(store, "a <b>").save([planned(transformed(77))], question="What <i>?")
+    assert main(["--publish", str(tmp_path / "site")]) == 0
+    index = (tmp_path / "site" / "index.html").read_text()
+    assert f"wrote {tmp_path / 'site' / 'index.html'}" in capsys.readouterr().out
+    assert '<a href="sizes/index.html">sizes</a>' in index
+    assert '<a href="a%20%3Cb%3E/index.html">a &lt;b&gt;</a>' in index
+    assert "What &lt;i&gt;?" in index
+    assert "20,20,20 scores highest" in index
+    assert (tmp_path / "site" / "sizes" / "index.html").exists()

@@ -39,6 +39,34 @@ def to_page(boards: Sequence[Leaderboard], material: Mapping[str, Material] | No
     return "\n".join(document_lines(f"{title} - stnbench", body, has_figures=has_figures)) + "\n"
 
 
+def to_index(entries: Sequence[tuple[Leaderboard, str]]) -> str:
+    """A page that lists sweeps with their questions and answers, the one that ran last first.
+
+    Args:
+        entries: the leaderboards, each with the address of its page.
+    """
+
+    def last(entry: tuple[Leaderboard, str]) -> float:
+        run = entry[0].run
+        return run.ended_at.timestamp() if run is not None and run.ended_at is not None else 0.0
+
+    body = ["<main>", "<header>", '<p class="eyebrow">stnbench</p>', "<h1>Sweeps</h1>", "</header>"]
+    for board, address in sorted(entries, key=lambda entry: (-last(entry), entry[0].sweep)):
+        answer = next((section.text for section in board_sections(board) if section.key == "answer"), ())
+        states, run = board.states, board.run
+        when = "" if run is None or run.ended_at is None else f", last event {run.ended_at:%Y-%m-%d %H:%M} UTC"
+        counts = f"{states.complete:,} of {text.counted(states.trials, 'trial')} complete"
+        others = f" ({states.unfinished})" if states.unfinished else ""
+        body += [
+            f'<section><h2><a href="{escape(address)}">{escape(board.sweep)}</a></h2>',
+            f"<p><strong>{escape(board.question)}</strong></p>",
+            *(f"<p>{escape(sentence)}</p>" for sentence in answer),
+            f'<p class="note">{escape(counts + others + when)}</p></section>',
+        ]
+    body.append("</main>")
+    return "\n".join(document_lines("Sweeps - stnbench", body, has_figures=False)) + "\n"
+
+
 def _article(board: Leaderboard, material: Material, prefix: str) -> Iterator[str]:
     sections = {section.key: section for section in board_sections(board)}
     parts = {key: part for key, part in _parts(board, sections, material, prefix).items() if part[1]}
