@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from stnbench.analysis.comparison import ScoredRun, compare_configurations
+from stnbench.analysis.comparison import compare_configurations
+from stnbench.analysis.fitted import ScoredRun
 from stnbench.analysis.inference import Standing
 from stnbench.analysis.inference import compare as compare_pairs
 from stnbench.analysis.simultaneous import critical_value, pairs_table

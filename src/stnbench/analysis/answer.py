@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stnbench.analysis.comparison import Fitted
+from stnbench.analysis.fitted import Fitted
 from stnbench.analysis.simultaneous import pairs_table, single_table
 from stnbench.analysis.verdicts import Answer, Comparison, Effect, Sentence, TaskSummary, Topic, Verdict
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from stnbench.analysis.comparison import ScoredRun, compare_configurations
+from stnbench.analysis.comparison import compare_configurations
+from stnbench.analysis.fitted import ScoredRun
 from stnbench.analysis.verdicts import DEFAULT_MARGIN, Comparison, Decision, Verdict
 from stnbench.core.errors import SpecError
 

@@ -144,7 +144,7 @@ def _estimate(mean: float, variances: _Variances, *, seeds: int, is_tracked: boo
 
 
 def _improvement(mean: float, variances: _Variances, *, seeds: int) -> Estimate | None:
-    drawn = seeds * variances.seeds + max(variances.tracks - variances.rest, 0.0)
+    drawn = seeds * max(variances.seeds, variances.rest) + max(variances.tracks - variances.rest, 0.0)
     if drawn == 0 or variances.total == 0:
         return None
     scale = math.sqrt(drawn / variances.total)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from stnbench.analysis.scales import HALF_IMAGE, SCALES, LogOdds, Scale
+from stnbench.analysis.scales import HALF_IMAGE, SCALES, Accuracy, Scale
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -114,7 +114,7 @@ class BlockModel:
         within = np.diag(cells.sum(axis=0)) - cells.T @ self._shares
         self._inverse = np.linalg.pinv(within, hermitian=True, rcond=1e-9)
         rank = int(np.linalg.matrix_rank(within, hermitian=True, tol=1e-9 * max(1.0, float(within.max()))))
-        self.has_blocks = rank == seeds - 1 and seeds > 1
+        self.has_blocks = rank == seeds - 1 and seeds > 1 and len(self.counts) > 1
         columns = np.zeros((len(runs.seeds), seeds))
         columns[np.arange(len(runs.seeds)), runs.seeds] = 1.0
         self._columns = (columns - self._shares[runs.configurations]) * self.has_blocks
@@ -131,9 +131,9 @@ class BlockModel:
         return values, left - centres[runs.configurations]
 
     def _choose_scale(self) -> Scale:
-        """That on which runs vary most alike, by profile likelihood (Box and Cox 1964); log-odds where few can tell."""
+        """That on which runs vary most alike, by profile likelihood (Box and Cox 1964); accuracy where few can tell."""
         if self.freedom < _FREEDOM_FOR_SCALE:
-            return LogOdds()
+            return Accuracy()
         best, highest = SCALES[0], -np.inf
         for scale in SCALES:
             values, residuals = self._fit(scale)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+SEEDS_METHOD: Final = "over seeds, moderated"
+"""Of the single interval of a mean."""
+
 DEFAULT_MARGIN: Final = 0.005
 """The difference in accuracy, as a share, below which two configurations count as equivalent."""
 

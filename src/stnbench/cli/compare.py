@@ -1,12 +1,12 @@
 """``stnbench compare``: a leaderboard of anybody's results, from a CSV file."""
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stnbench.cli.parser import CommandParser
 from stnbench.core.command import DONE
 from stnbench.core.errors import SpecError
 from stnbench.core.text import printable
@@ -106,8 +106,8 @@ def _p(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="stnbench compare",
         description="Compares configurations by their runs: simultaneous intervals, ranks and verdicts.",
         epilog="The file has one row a run: configuration, seed, correct, images; optionally task and track. "

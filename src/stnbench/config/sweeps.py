@@ -1,5 +1,6 @@
 """Sweep files: YAML to SweepSpec."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,19 @@ from stnbench.spec.sweep import (
     show_value,
 )
 
-_KEYS = ("question", "base", "axes", "exclude", "seeds", "twins", "within", "published", "parts", *PLANNER_KEYS)
+_KEYS = (
+    "question",
+    "base",
+    "axes",
+    "exclude",
+    "seeds",
+    "twins",
+    "within",
+    "margin",
+    "published",
+    "parts",
+    *PLANNER_KEYS,
+)
 _SWEEP_OVERRIDES = ("seeds", "twins")
 
 
@@ -246,6 +259,7 @@ class _Reader:
                 seeds=_seeds(content.get("seeds", [1, 2]), self.where),
                 twins=_twins(content.get("twins", True), self.where),
                 within=self.text(content.get("within", ""), "within"),
+                margin=self.number(content.get("margin", 0.5), "margin"),
                 planner=read_planner(content.get("planner", "grid"), self.where),
                 pruner=read_pruner(content.get("pruner"), self.where),
             )
@@ -258,6 +272,11 @@ class _Reader:
         """A mapping of axes spans one grid, a list of mappings one grid each."""
         items = value if isinstance(value, list) and value else [value]
         return [self.axes.grid(item) for item in items]
+
+    def number(self, value: object, key: str) -> float:
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+        raise SpecError(f"{self.where}: {key} is {value!r}", remedy="write a number of percentage points, such as 0.5")
 
     def text(self, value: object, key: str) -> str:
         if isinstance(value, str):

@@ -5,7 +5,8 @@ Accuracies are shares in [0, 1], and so are their differences; formats turn them
 
 from dataclasses import dataclass, field
 
-from stnbench.analysis.inference import Estimate, Standing
+from stnbench.analysis import verdicts as decided
+from stnbench.analysis.inference import Estimate
 from stnbench.analysis.verdicts import Answer, Comparison, Decision, TaskSummary
 from stnbench.report.agreement import Agreement
 from stnbench.report.findings import Findings
@@ -82,7 +83,7 @@ class Row:
     group: str
     rank_first: int | None
     rank_last: int | None
-    standing: Standing | None
+    standing: decided.Verdict | None
     label: str
     cell_id: str
     axes: tuple[tuple[str, str], ...]

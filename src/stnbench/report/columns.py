@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from stnbench.analysis.inference import Estimate, Standing
+from stnbench.analysis.inference import Estimate
 from stnbench.analysis.verdicts import Effect, TaskRank, Verdict
 from stnbench.report import text
 from stnbench.report.agreement import AgreementRow, Claim, ClaimVerdict
@@ -20,14 +20,6 @@ from stnbench.report.findings import (
 )
 from stnbench.report.table import ESSENTIAL, Column, Facet, Table, Tone, Value
 from stnbench.spec.verdict import Verdict as Health
-
-_TONES: Final[Mapping[Standing, Tone]] = {
-    Standing.BEST: "best",
-    Standing.TIED: "good",
-    Standing.UNDERPOWERED: "open",
-    Standing.LOWER: "faint",
-}
-
 
 _VERDICT_TONES: Final[Mapping[Verdict, Tone]] = {
     Verdict.BEST: "best",
@@ -175,18 +167,13 @@ def _verdict_text(row: Row) -> str:
     word = _verdict(row)
     if word is None:
         return text.MISSING
-    if row.decision is not None:
-        needed = row.decision.seeds_needed
-    else:
-        is_open = row.standing is Standing.UNDERPOWERED and row.seeds_needed is not None and row.behind is not None
-        needed = max(row.seeds_needed or 0, row.behind.n + 1) if is_open and row.behind else None
+    needed = row.decision.seeds_needed if row.decision is not None else row.seeds_needed
     return word if needed is None else f"{word} (needs about {needed:,} seeds)"
 
 
 def _row_tone(row: Row) -> Tone:
-    if row.decision is not None:
-        return _VERDICT_TONES[row.decision.verdict] if row.decision.verdict else "faint"
-    return _TONES[row.standing] if row.standing else "faint"
+    verdict = row.decision.verdict if row.decision is not None else row.standing
+    return _VERDICT_TONES[verdict] if verdict else "faint"
 
 
 def _gain(row: Row) -> Estimate | Effect | None:

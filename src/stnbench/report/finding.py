@@ -6,17 +6,19 @@ from typing import Final
 import pandas as pd
 
 from stnbench.analysis.crossed import Crossed, crossed_difference, improvement_over_seeds
-from stnbench.analysis.inference import compare, holm_adjusted, paired_difference, pairs_among
+from stnbench.analysis.inference import holm_adjusted, paired_difference, pairs_among
 from stnbench.analysis.mcnemar import mcnemar
 from stnbench.analysis.pareto import pareto_front
+from stnbench.analysis.verdicts import Verdict
 from stnbench.report.answered import Answers, Pairing, ReadPredictions
+from stnbench.report.decided import Baselines, Decided, decide, estimate_of_effect, parameters_of
 from stnbench.report.findings import Findings, GainFinding, PairFinding, ParetoFront
 from stnbench.report.folds import find_over_folds
 from stnbench.report.layout import layout_findings
-from stnbench.report.scored import Cell, by_group, first_known, mean_of, read_cells
+from stnbench.report.scored import Cell, mean_of, read_cells
 from stnbench.spec.data import Split
 from stnbench.spec.planner import SAMPLERS
-from stnbench.spec.sweep import EQUAL_PARAMETERS, SweepSpec
+from stnbench.spec.sweep import SweepSpec
 
 MOST_ANSWERED: Final = 120
 """Cells of a sweep that are compared image by image: the best ones of every group, with their twins."""
@@ -46,15 +48,18 @@ def find(
         read_predictions: the predictions of some trials on this split.
         split: validation or test.
     """
-    cells = read_cells(trials, split)
-    groups = [(group, [cell for cell in own if cell.score]) for group, own in by_group(sweep, cells)]
+    read = read_cells(trials, split)
+    decided = decide(sweep, read)
+    known = {cell.cell_id: cell for cell in decided.cells}
+    cells = [known[cell.cell_id] for cell in read]
+    groups = [(group, [cell for cell in own if cell.score]) for group, own in decided.groups]
     groups = [(group, own) for group, own in groups if own]
-    twins = _Twins(sweep, cells)
+    twins = Baselines(sweep, cells)
     limit = max(FEWEST_ANSWERED, MOST_ANSWERED // max(len(groups), 1))
     looked_at = _looked_at(groups, twins, limit)
     answers = Answers(images[images["split"] == split], looked_at.values(), read_predictions)
-    pairs = [pair for group, own in groups for pair in _pairs(group, own, answers, looked_at)]
-    gains = [gain for group, own in groups for gain in _gains(group, own, twins, answers)]
+    pairs = [pair for group, own in groups for pair in _pairs(group, own, answers, looked_at, decided)]
+    gains = [gain for group, own in groups for gain in _gains(group, own, twins, answers, decided)]
     main_effects, interactions, importances, remarks = layout_findings(sweep, cells)
     return Findings(
         split=split,
@@ -69,77 +74,55 @@ def find(
     )
 
 
-def _looked_at(groups: Groups, twins: "_Twins", limit: int) -> dict[str, Cell]:
+def _looked_at(groups: Groups, twins: Baselines, limit: int) -> dict[str, Cell]:
     best = [cell for _, own in groups for cell in own[:limit]]
     bases = [twin for cell in best for twin in (twins.plain(cell), twins.equal_size(cell)) if twin]
     return {cell.cell_id: cell for cell in (*best, *bases)}
 
 
-class _Twins:
-    """Finds what a cell's transformers can be compared with, among the cells that have a score."""
-
-    def __init__(self, sweep: SweepSpec, cells: Sequence[Cell]) -> None:
-        self._by_id = {cell.cell_id: cell for cell in cells if cell.score}
-        self._wider: dict[str, list[tuple[int, Cell]]] = {}
-        plain = {cell.twin_cell_id for cell in cells if not cell.is_twin}
-        for cell in self._by_id.values() if sweep.twins == EQUAL_PARAMETERS else ():
-            parameters = _parameters(cell)
-            if cell.is_twin and cell.cell_id not in plain and parameters is not None:
-                self._wider.setdefault(cell.bare_id, []).append((parameters, cell))
-
-    def plain(self, cell: Cell) -> Cell | None:
-        """The same network without transformers; None where the cell has none."""
-        return None if cell.twin_cell_id == cell.cell_id else self._by_id.get(cell.twin_cell_id)
-
-    def equal_size(self, cell: Cell) -> Cell | None:
-        """Of the wider networks the one that is nearest in parameters; None where the sweep has none for the cell."""
-        wanted = _parameters(cell)
-        if cell.twin_cell_id == cell.cell_id or wanted is None or cell.bare_id not in self._wider:
-            return None
-        return min(self._wider[cell.bare_id], key=lambda item: (abs(item[0] - wanted), item[1].cell_id))[1]
-
-
-def _parameters(cell: Cell) -> int | None:
-    return first_known(run.parameters for run in cell.runs)
-
-
-def _pairs(group: str, cells: Sequence[Cell], answers: Answers, looked_at: Mapping[str, Cell]) -> Iterator[PairFinding]:
+def _pairs(
+    group: str, cells: Sequence[Cell], answers: Answers, looked_at: Mapping[str, Cell], decided: Decided
+) -> Iterator[PairFinding]:
     """Every cell of a group against the first one, which is the best."""
     best, *others = cells
-    found = compare([cell.scores for cell in cells])
     pairings = [answers.pairing(cell, best) if cell.cell_id in looked_at else None for cell in others]
     crossed = [_crossed(pairing) for pairing in pairings]
     corrected = holm_adjusted(
         [item.difference.p_value if item else 1.0 for item in crossed], tests=pairs_among(len(cells))
     )
-    for cell, comparison, pairing, item, p_value in zip(others, found, pairings, crossed, corrected, strict=True):
-        difference = comparison.difference
-        over_seeds = improvement_over_seeds(difference) if difference else None
+    for cell, pairing, item, p_value in zip(others, pairings, crossed, corrected, strict=True):
+        decision = decided.decisions[cell.cell_id]
+        difference = estimate_of_effect(decision.delta)
+        paired = paired_difference(cell.scores, best.scores)
+        over_seeds = improvement_over_seeds(paired) if paired else None
         yield PairFinding(
             group=group,
             cell_id=cell.cell_id,
             label=cell.label,
             best_cell_id=best.cell_id,
             best_label=best.label,
-            standing=comparison.standing,
+            standing=decision.verdict or Verdict.UNDECIDED,
             difference=difference,
-            corrected_p=comparison.corrected_p,
+            corrected_p=difference.p_value if difference else 1.0,
             over_images=item.difference if item else None,
             over_images_corrected_p=p_value if item else None,
             mcnemar=mcnemar(pairing.cell, pairing.base, pairing.tracks) if pairing else None,
             improvement=item.improvement if item else over_seeds,
-            seeds_needed=comparison.seeds_needed,
+            seeds_needed=decision.seeds_needed,
         )
 
 
-def _gains(group: str, cells: Sequence[Cell], twins: _Twins, answers: Answers) -> Iterator[GainFinding]:
+def _gains(
+    group: str, cells: Sequence[Cell], twins: Baselines, answers: Answers, decided: Decided
+) -> Iterator[GainFinding]:
     for cell in cells:
         for twin, is_equal_size in ((twins.plain(cell), False), (twins.equal_size(cell), True)):
-            difference = paired_difference(cell.scores, twin.scores) if twin else None
+            decision = decided.decisions[cell.cell_id]
+            difference = estimate_of_effect(decision.gain_equal_parameters if is_equal_size else decision.gain)
             if twin is None or difference is None:
                 continue
             crossed = _crossed(answers.pairing(cell, twin))
-            own, base = _parameters(cell), _parameters(twin)
+            own, base = parameters_of(cell), parameters_of(twin)
             yield GainFinding(
                 group=group,
                 cell_id=cell.cell_id,

@@ -8,7 +8,8 @@ p-values are two-sided.
 
 from dataclasses import dataclass
 
-from stnbench.analysis.inference import Estimate, McNemar, Standing
+from stnbench.analysis.inference import Estimate, McNemar
+from stnbench.analysis.verdicts import Verdict
 from stnbench.spec.data import Split
 
 
@@ -33,7 +34,7 @@ class PairFinding:
     label: str
     best_cell_id: str
     best_label: str
-    standing: Standing
+    standing: Verdict
     difference: Estimate | None
     corrected_p: float
     over_images: Estimate | None = None
@@ -155,7 +156,7 @@ class FoldsFinding:
     images: int
     errors: float
     accuracy: Estimate
-    standing: Standing
+    standing: Verdict
     difference: Estimate | None = None
     corrected_p: float | None = None
 

@@ -5,8 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from stnbench.analysis.comparison import compare_configurations
+from stnbench.analysis.fitted import ScoredRun
 from stnbench.analysis.folds import FOLDS_METHOD, folds_accuracy
-from stnbench.analysis.inference import Standing, compare
+from stnbench.analysis.verdicts import Verdict
+from stnbench.report.decided import estimate_of_effect
 from stnbench.report.findings import FoldsFinding
 from stnbench.report.scored import Cell
 from stnbench.spec.sweep import LABEL_SEPARATOR, SweepSpec
@@ -73,23 +76,31 @@ def _recipes(sweep: SweepSpec, cells: Sequence[Cell], axis: str, labels: Sequenc
 
 
 def _compared(recipes: Sequence[_Recipe], *, folds: int) -> list[FoldsFinding]:
-    """Each against the best, paired by fold, corrected for all pairs of them."""
-    scored = [(_finding(recipe, folds), recipe.accuracies) for recipe in recipes]
-    ranked = sorted(scored, key=lambda item: (-item[0].accuracy.mean, item[0].label))
-    best, *others = [finding for finding, _ in ranked]
-    found = compare([accuracies for _, accuracies in ranked])
-    return [
-        best,
-        *(
-            replace(
-                other,
-                standing=comparison.standing,
-                difference=comparison.difference and replace(comparison.difference, method=FOLDS_METHOD),
-                corrected_p=comparison.corrected_p,
-            )
-            for other, comparison in zip(others, found, strict=True)
-        ),
+    """Each against the best: folds are the blocks that seeds are elsewhere."""
+    runs = [
+        ScoredRun(
+            configuration=recipe.label,
+            seed=place,
+            correct=fold.images - fold.errors,
+            images=fold.images,
+            has_collapsed=False,
+        )
+        for recipe in recipes
+        for place, fold in recipe.folds.items()
     ]
+    found = {recipe.label: _finding(recipe, folds) for recipe in recipes}
+    rows = []
+    for decision in compare_configurations(runs).decisions:
+        difference = estimate_of_effect(decision.delta)
+        rows.append(
+            replace(
+                found[decision.configuration],
+                standing=decision.verdict or Verdict.UNDECIDED,
+                difference=difference and replace(difference, method=FOLDS_METHOD),
+                corrected_p=difference.p_value if difference else None,
+            )
+        )
+    return rows
 
 
 def _finding(recipe: _Recipe, folds: int) -> FoldsFinding:
@@ -104,5 +115,5 @@ def _finding(recipe: _Recipe, folds: int) -> FoldsFinding:
         images=sum(images),
         errors=sum(errors),
         accuracy=folds_accuracy(errors, images),
-        standing=Standing.BEST,
+        standing=Verdict.BEST,
     )

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from stnbench.analysis.inference import ENOUGH_SEEDS, Estimate, Standing
+from stnbench.analysis.inference import WILSON_METHOD, Estimate
+from stnbench.analysis.verdicts import SEEDS_METHOD
+from stnbench.analysis.verdicts import Verdict as Decided
 from stnbench.report.board import Row, StateCounts
 from stnbench.spec.data import Split
 from stnbench.spec.health import (
@@ -64,11 +66,9 @@ def board_notes(states: StateCounts, rows: Iterable[Row], split: Split) -> Itera
     yield from _health_notes(health)
     if any(row.st_gain for row in rows):
         yield (
-            "ST gain: percentage points over the same network without its transformers, mean and 95 % t interval of "
-            "the differences paired by seed."
+            "ST gain: percentage points over the same network without its transformers, with intervals that hold for "
+            "all configurations at once (Dunnett's)."
         )
-    if any(row.st_gain and row.st_gain.n == 1 for row in rows):
-        yield "A gain from one seed has no interval: one pair cannot tell it from chance."
     if split == "test" and len(rows) > 1:
         yield "Ranked on the test split: the score of the best of many is too high by selection."
 
@@ -82,9 +82,12 @@ def _progress(states: StateCounts) -> str:
 
 
 def _method_notes(scores: Sequence[Estimate]) -> Iterator[str]:
-    if any(score.n > 1 for score in scores):
-        yield "t: mean over n seeds with the 95 % interval of Student's t; with 2 seeds it is wide, as it must be."
-    if any(score.n == 1 for score in scores):
+    if any(score.method == SEEDS_METHOD for score in scores):
+        yield (
+            "m: mean over seeds with a 95 % interval over all seeds there might be: what a seed does to all "
+            "configurations is in it, so that it is wide where few seeds differ by much. Differences have none of it."
+        )
+    if any(score.method == WILSON_METHOD for score in scores):
         yield "W: Wilson's 95 % interval of one run over its images; how much another seed changes is not in it."
     clipped = sum(score.clipped for score in scores)
     if clipped:
@@ -96,20 +99,21 @@ def _standing_notes(rows: Sequence[Row]) -> Iterator[str]:
     found = {row.standing for row in rows}
     groups = {row.group for row in rows}
     if len(rows) > len(groups):
-        best, pairs = ("the best", "cells") if len(groups) == 1 else ("the best of its group", "cells of a group")
+        best = "the best" if len(groups) == 1 else "the best of its group"
         yield (
-            f"Against {best}: {len(rows) - len(groups)} differences paired by seed, on these images, by t at 5 % "
-            f"with Holm's correction for all pairs of {pairs}, for the best was picked; each interval is at 95 % by "
-            "itself."
+            f"Against {best}: differences on these images with simultaneous 95 % intervals over all pairs, for the "
+            "best was picked; variances are moderated across configurations, means adjusted for the seeds of each."
         )
-    if Standing.TIED in found:
-        yield "tied: the difference cannot be told from 0."
-    if Standing.UNDERPOWERED in found:
+    if Decided.LOWER in found:
+        yield "lower: the interval of the difference lies below 0."
+    if Decided.EQUIVALENT in found:
+        yield "equivalent: the interval of the difference lies within the margin."
+    if Decided.UNDECIDED in found:
         yield (
-            f"underpowered: the difference could not be told from chance, and fewer than {ENOUGH_SEEDS} seeds could "
-            "not have shown it by an exact test. It does not mean that there is none. The number of seeds is what a "
-            "difference as large and as scattered as seen would take; few seeds know both badly."
+            "undecided: neither; the number of seeds is what would decide it with a chance of 80 %, were difference "
+            "and spread as estimated."
         )
+    yield "rank: the ranks that the decided pairs leave open."
 
 
 def _health_notes(found: AbstractSet[Verdict]) -> Iterator[str]:

@@ -21,6 +21,7 @@ class Run:
     seed: int
     state: str
     health: str | None
+    failure_kind: str | None
     correct: int | None
     images: int | None
     image_set: str | None

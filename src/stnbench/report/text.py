@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from stnbench.analysis.inference import T_METHOD, WILSON_METHOD, Estimate
+from stnbench.analysis.verdicts import SEEDS_METHOD
 from stnbench.core.text import printable
 from stnbench.report.board import Counted, Provenance
 from stnbench.spec.sweep import LABEL_SEPARATOR
@@ -28,7 +29,7 @@ class Interval(Protocol):
 MISSING = "\u2013"
 """Stands where there is no value."""
 
-METHOD_LETTERS = {T_METHOD: "t", WILSON_METHOD: "W"}
+METHOD_LETTERS = {T_METHOD: "t", WILSON_METHOD: "W", SEEDS_METHOD: "m"}
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 

@@ -100,7 +100,8 @@ class SweepSpec(Strict):
     pairs that must all match), ``twins`` adds every cell's twin without its transformers (and with ``equal_parameters``
     one more, which is wider by so much that it has as many parameters as the cell), ``seeds`` repeats every cell.
     ``within`` names the axis whose choices are tasks of their own, so that cells are compared with those of the same
-    choice only (empty where all are one task). ``file`` is the name of its file in ``sweeps/`` (empty for a single
+    choice only (empty where all are one task). ``margin`` is the difference in percentage points within which two cells
+    are equivalent; it is about the report alone. ``file`` is the name of its file in ``sweeps/`` (empty for a single
     trial), ``overrides`` what the command line changed for all cells; both are in the values above already, and kept so
     that the sweep can be asked again. ``planner`` proposes cells; ``pruner`` ends trials early, None ends none.
     ``published`` holds what was published of its cells elsewhere, None where nothing is compared.
@@ -115,6 +116,7 @@ class SweepSpec(Strict):
     seeds: tuple[int, ...] = (1, 2)
     twins: Twins = True
     within: str = ""
+    margin: float = 0.5
     planner: PlannerSpec = field(default_factory=GridPlannerSpec)
     pruner: PrunerSpec | None = None
     file: str = ""
@@ -139,6 +141,7 @@ class SweepSpec(Strict):
             self._check_grid(grid)
         fits = self.twins != EQUAL_PARAMETERS or self.planner.kind == "grid"
         require(fits, "twins", self.twins, "planner: grid has such twins; with others say true")
+        require(0 <= self.margin < 100, "margin", self.margin, "give percentage points, such as 0.5")
 
     def _check_grid(self, grid: tuple[Axis, ...]) -> None:
         above: set[str] = set()

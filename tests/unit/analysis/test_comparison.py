@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import stnbench
-from stnbench.analysis.comparison import seeds_to_decide
+from stnbench.analysis.limits import seeds_to_decide
 from stnbench.analysis.scales import SCALES
 from stnbench.analysis.simultaneous import critical_value, many_to_one_table, pairs_table, single_table
 from stnbench.cli import compare as command

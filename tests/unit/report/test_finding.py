@@ -15,7 +15,7 @@ from made_up_results import NOW, Filler, result, transformed
 from numpy.typing import NDArray
 
 from stnbench.analysis.crossed import TRACKS_METHOD
-from stnbench.analysis.inference import Standing
+from stnbench.analysis.verdicts import Verdict
 from stnbench.report import finding, output
 from stnbench.report.board import Leaderboard
 from stnbench.report.findings import Findings
@@ -136,7 +136,7 @@ def test_every_cell_is_compared_with_the_best(board: Leaderboard) -> None:
         row = rows[pair.cell_id]
         assert (pair.difference, pair.standing, pair.seeds_needed) == (row.behind, row.standing, row.seeds_needed)
         assert pair.best_cell_id == board.rows[0].cell_id
-        assert (pair.standing is Standing.LOWER) == (pair.corrected_p <= 0.05)
+        assert (pair.standing is Verdict.LOWER) == (pair.corrected_p <= 0.05)
         assert pair.difference is not None
         assert pair.over_images is not None
         assert pair.over_images.mean == pytest.approx(pair.difference.mean)
@@ -247,7 +247,7 @@ def test_one_seed_has_no_interval_over_seeds_and_images(empty: Path, tmp_path: P
     assert all(pair.mcnemar for pair in found.pairs)
     for pair in found.pairs:
         assert (pair.over_images, pair.over_images_corrected_p, pair.improvement, pair.seeds_needed) == (None,) * 4
-        assert pair.standing is Standing.UNDERPOWERED
+        assert pair.standing is Verdict.UNDECIDED
     assert all(gain.over_images is None for gain in found.gains)
     assert [pair.p_value for pair in found.interactions] == [None]
     assert not any("does not say which images" in note for note in found.notes)
@@ -327,18 +327,15 @@ def test_programs_get_all_of_it(board: Leaderboard) -> None:
         assert line["seeds_needed"] == ("" if item["seeds_needed"] is None else str(item["seeds_needed"]))
 
 
-def test_underpowered_rows_say_how_many_seeds_it_takes(board: Leaderboard) -> None:
+def test_undecided_rows_say_how_many_seeds_it_takes(board: Leaderboard) -> None:
     """In every table; the number is above that of the seeds there are."""
     (index,) = (place for place, row in enumerate(board.rows) if row.label == "size=20 \u00b7 rate=0.01")
     behind = board.rows[index].behind
     assert behind is not None
-    shown = replace(board.rows[index], standing=Standing.UNDERPOWERED, seeds_needed=1234)
+    shown = replace(board.rows[index], decision=None, standing=Verdict.UNDECIDED, seeds_needed=1234)
     rows = (*board.rows[:index], shown, *board.rows[index + 1 :])
     for kind in ("md", "latex", "html"):
-        assert "underpowered (needs about 1,234 seeds)" in output.render([replace(board, rows=rows)], kind)
-    assert "underpowered (needs about 1,234 seeds)" in to_terminal(
+        assert "undecided (needs about 1,234 seeds)" in output.render([replace(board, rows=rows)], kind)
+    assert "undecided (needs about 1,234 seeds)" in to_terminal(
         board.sweep, board.question, board_sections(replace(board, rows=rows))
     )
-    few = replace(shown, seeds_needed=2)
-    rows = (*board.rows[:index], few, *board.rows[index + 1 :])
-    assert f"needs about {behind.n + 1} seeds" in output.render([replace(board, rows=rows)], "md")

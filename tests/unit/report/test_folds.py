@@ -8,7 +8,7 @@ import pytest
 from made_up_results import IMAGES, NOW, Filler, planned, result, transformed
 
 from stnbench.analysis.folds import FOLDS_METHOD, folds_accuracy
-from stnbench.analysis.inference import Standing
+from stnbench.analysis.verdicts import Verdict
 from stnbench.report.findings import FoldsFinding
 from stnbench.report.output import read_leaderboard
 from stnbench.report.render.terminal import to_terminal
@@ -80,12 +80,12 @@ def test_recipes_are_cells_that_differ_in_their_fold_alone(whole: Store) -> None
 def test_recipes_are_compared_by_fold(whole: Store) -> None:
     """2, 2 and 3 errors more are 0.117 points, paired by fold, with the method said."""
     best, other = found(whole)
-    assert (best.standing, best.difference, best.corrected_p) == (Standing.BEST, None, None)
+    assert (best.standing, best.difference, best.corrected_p) == (Verdict.BEST, None, None)
     assert other.difference is not None
     assert other.difference.mean == pytest.approx(-7 / 3 / IMAGES)
     assert (other.difference.n, other.difference.method) == (3, FOLDS_METHOD)
     assert other.corrected_p == pytest.approx(other.difference.p_value)
-    assert other.standing is Standing.LOWER
+    assert other.standing is Verdict.LOWER
 
 
 def test_folds_without_a_score_are_counted_and_left_out(store: Store) -> None:
@@ -105,8 +105,8 @@ def test_other_axes_are_groups_where_the_sweep_compares_within_them(store: Store
     """Each size is a task of its own then, and the best of it."""
     fill(store, replace(SWEEP, within="size"))
     assert [(recipe.group, recipe.standing) for recipe in found(store)] == [
-        ("size=10", Standing.BEST),
-        ("size=20", Standing.BEST),
+        ("size=10", Verdict.BEST),
+        ("size=20", Verdict.BEST),
     ]
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stnbench.analysis.inference import Estimate, Standing
+from stnbench.analysis.inference import Estimate
 from stnbench.analysis.verdicts import (
     Answer,
     Comparison,
@@ -78,7 +78,7 @@ def make_row(label: str = "20,20,20", *, scored: bool = True) -> Row:
         group="",
         rank_first=1 if scored else None,
         rank_last=1 if scored else None,
-        standing=Standing.BEST if scored else None,
+        standing=Verdict.BEST if scored else None,
         label=label,
         cell_id="0123456789abcdef",
         axes=(("locnet1.sizes", label),),
@@ -445,7 +445,7 @@ def full_board() -> Leaderboard:
         label="pair",
         best_cell_id="a",
         best_label="best",
-        standing=Standing.LOWER,
+        standing=Verdict.LOWER,
         difference=difference,
         corrected_p=0.01,
         seeds_needed=4,
@@ -468,7 +468,7 @@ def full_board() -> Leaderboard:
         images=3000,
         errors=12.0,
         accuracy=estimate(0.996, 0.99, 0.998),
-        standing=Standing.BEST,
+        standing=Verdict.BEST,
     )
     findings = Findings(
         split="validation",

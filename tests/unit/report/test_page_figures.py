@@ -17,7 +17,8 @@ from made_up_pages import IMAGES, SWEEP, MadeUpPage, make_page
 from PIL import Image
 
 from stnbench.analysis.correlation import KENDALL, NO_INTERVAL_METHOD, RankCorrelation
-from stnbench.analysis.inference import Estimate, Standing
+from stnbench.analysis.inference import Estimate
+from stnbench.analysis.verdicts import Verdict
 from stnbench.report import output
 from stnbench.report.agreement import Agreement, AgreementRow, Claim, ClaimVerdict
 from stnbench.report.board import Leaderboard
@@ -92,7 +93,7 @@ def make_findings(best: str = "30") -> Findings:
         group="", cost="parameters", cell_ids=("a", "b"), labels=("a", best), costs=(1e5, 1e6), means=(0.6, 0.8)
     )
     behind = PairFinding(
-        group="", cell_id="a", label="10", best_cell_id="b", best_label=best, standing=Standing.UNDERPOWERED,
+        group="", cell_id="a", label="10", best_cell_id="b", best_label=best, standing=Verdict.UNDECIDED,
         difference=estimate(-0.03), corrected_p=0.2, seeds_needed=7,
     )  # fmt: skip
     return Findings(

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from stnbench.analysis.inference import Standing, t_estimate
+from stnbench.analysis.inference import t_estimate
+from stnbench.analysis.verdicts import Verdict
 from stnbench.core.identity import Json
 from stnbench.report import text
 from stnbench.report.agreement import Agreement, AgreementRow
@@ -137,7 +138,7 @@ def _cost_group(rows: Sequence[Row], field: str, front: ParetoFront | None, inde
 
 
 def _cost_colour(row: Row) -> str:
-    return "faint" if row.standing in {Standing.LOWER, None} else "accent"
+    return "faint" if row.standing in {Verdict.LOWER, None} else "accent"
 
 
 def _cost_hover(row: Row, field: str) -> str:

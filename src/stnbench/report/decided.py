@@ -1,0 +1,201 @@
+"""The configurations of a sweep, compared group by group with strength borrowed across them; and its answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from stnbench.analysis.answer import Group, Placed, build_answer
+from stnbench.analysis.comparison import fit_and_compare
+from stnbench.analysis.fitted import Fitted, ScoredRun
+from stnbench.analysis.inference import Estimate
+from stnbench.analysis.tasks import summarise_tasks
+from stnbench.analysis.verdicts import Answer, Comparison, Decision, Effect, TaskSummary
+from stnbench.report.scored import Cell, by_group, first_known
+from stnbench.spec.states import TrialState
+from stnbench.spec.sweep import EQUAL_PARAMETERS, LABEL_SEPARATOR, SweepSpec
+
+DIVERGED: Final = "diverged"
+PAIRS_MAX: Final = 60
+"""Configurations of a group of whose pairs all differences are kept."""
+
+
+class Baselines:
+    """Finds what a configuration's transformers can be compared with, among those that have a score."""
+
+    def __init__(self, sweep: SweepSpec, cells: Sequence[Cell]) -> None:
+        self._by_id = {cell.cell_id: cell for cell in cells if cell.score}
+        self._wider: dict[str, list[tuple[int, Cell]]] = {}
+        plain = {cell.twin_cell_id for cell in cells if not cell.is_twin}
+        for cell in self._by_id.values() if sweep.twins == EQUAL_PARAMETERS else ():
+            parameters = parameters_of(cell)
+            if cell.is_twin and cell.cell_id not in plain and parameters is not None:
+                self._wider.setdefault(cell.bare_id, []).append((parameters, cell))
+
+    def plain(self, cell: Cell) -> Cell | None:
+        """The same network without transformers; None where the configuration has none."""
+        return None if cell.twin_cell_id == cell.cell_id else self._by_id.get(cell.twin_cell_id)
+
+    def equal_size(self, cell: Cell) -> Cell | None:
+        """Of the wider networks the one nearest in parameters; None where the sweep has none for it."""
+        wanted = parameters_of(cell)
+        if cell.twin_cell_id == cell.cell_id or wanted is None or cell.bare_id not in self._wider:
+            return None
+        return min(self._wider[cell.bare_id], key=lambda item: (abs(item[0] - wanted), item[1].cell_id))[1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decided:
+    """All that is decided about a sweep on one split.
+
+    Attributes:
+        groups: (name, configurations) in the order of the sweep, the best first; scores are adjusted means.
+        decisions: by configuration.
+        comparisons: by group.
+        answer: to the sweep's question.
+        tasks: over the groups; None where all configurations are one group.
+    """
+
+    groups: tuple[tuple[str, tuple[Cell, ...]], ...]
+    decisions: Mapping[str, Decision]
+    comparisons: tuple[tuple[str, Comparison], ...]
+    answer: Answer | None
+    tasks: TaskSummary | None
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All configurations."""
+        return [cell for _, own in self.groups for cell in own]
+
+
+def decide(sweep: SweepSpec, cells: Sequence[Cell]) -> Decided:
+    """Compare the configurations of each group. The same cells give the same decisions."""
+    bases = Baselines(sweep, cells)
+    answered, groups = [], []
+    decisions: dict[str, Decision] = {}
+    for name, own in by_group(sweep, cells):
+        comparison, fitted = _compare(sweep, own, bases)
+        mine = {item.configuration: item for item in comparison.decisions}
+        decisions |= mine
+        ranked = sorted(own, key=lambda cell: _order(cell, mine))
+        groups.append((name, tuple(_with_score(cell, mine.get(cell.cell_id)) for cell in ranked)))
+        answered.append(Group(name=name, comparison=comparison, fitted=fitted, placed=_placed(sweep, own, bases)))
+    named = {
+        group.name: {item.configuration: _task_label(item, group.name) for item in group.placed} for group in answered
+    }
+    tasks = None
+    if len(answered) > 1:
+        tasks = summarise_tasks({group.name: group.comparison for group in answered}, named)
+    has_score = any(group.comparison.best for group in answered)
+    return Decided(
+        groups=tuple(groups),
+        decisions=decisions,
+        comparisons=tuple((group.name, group.comparison) for group in answered),
+        answer=build_answer(answered, tasks=tasks) if has_score else None,
+        tasks=tasks,
+    )
+
+
+def parameters_of(cell: Cell) -> int | None:
+    """The parameters of a configuration's network."""
+    return first_known(run.parameters for run in cell.runs)
+
+
+def estimate_of_effect(effect: Effect | None) -> Estimate | None:
+    """A difference as tables of findings show it."""
+    if effect is None:
+        return None
+    return Estimate(
+        n=effect.n,
+        mean=effect.mean,
+        low=effect.low,
+        high=effect.high,
+        method=effect.method,
+        tested_p=1.0 if effect.p_adjusted is None else effect.p_adjusted,
+    )
+
+
+def _compare(sweep: SweepSpec, own: Sequence[Cell], bases: Baselines) -> tuple[Comparison, Fitted | None]:
+    """One group; baselines that stand in another one are fitted with it once more, for its gains alone."""
+    plain = {cell.cell_id: base.cell_id for cell in own if (base := bases.plain(cell))}
+    equal = {cell.cell_id: base.cell_id for cell in own if (base := bases.equal_size(cell))}
+    is_open = any(run.state in {TrialState.PLANNED, TrialState.RUNNING} for cell in own for run in cell.runs)
+
+    def fit(cells: Sequence[Cell]) -> tuple[Comparison, Fitted | None]:
+        return fit_and_compare(
+            [run for cell in cells for run in _runs(cell)],
+            margin=sweep.margin / 100,
+            baselines=plain,
+            equal_parameter_baselines=equal,
+            is_provisional=is_open,
+            all_pairs=bool(sweep.within) and len(cells) <= PAIRS_MAX,
+        )
+
+    comparison, fitted = fit(own)
+    there = {cell.cell_id for cell in own}
+    found = (bases.plain(cell) or bases.equal_size(cell) for cell in own)
+    elsewhere = {base.cell_id: base for base in found if base is not None and base.cell_id not in there}
+    if not elsewhere:
+        return comparison, fitted
+    wider, fitted = fit([*own, *elsewhere.values()])
+    gains = {item.configuration: item for item in wider.decisions}
+    decisions = tuple(
+        replace(
+            item,
+            gain=gains[item.configuration].gain,
+            gain_equal_parameters=gains[item.configuration].gain_equal_parameters,
+        )
+        for item in comparison.decisions
+    )
+    return replace(comparison, decisions=decisions), fitted
+
+
+def _runs(cell: Cell) -> list[ScoredRun]:
+    """The runs that have ended with a score, and those that diverged; other failures say nothing of a configuration."""
+    found = []
+    for run in cell.runs:
+        is_scored = run.state == TrialState.COMPLETE and run.correct is not None and run.images
+        if is_scored or (run.state == TrialState.FAILED and run.failure_kind == DIVERGED):
+            found.append(
+                ScoredRun(
+                    configuration=cell.cell_id,
+                    seed=run.seed,
+                    correct=run.correct if is_scored else None,
+                    images=run.images or 0,
+                )
+            )
+    return found
+
+
+def _order(cell: Cell, decisions: Mapping[str, Decision]) -> tuple[float, str, str]:
+    decision = decisions.get(cell.cell_id)
+    mean = decision.mean if decision else None
+    is_best = decision is not None and decision.delta is None and mean is not None
+    return (-2.0 if is_best else 1.0 if mean is None else -mean, cell.label, cell.cell_id)
+
+
+def _with_score(cell: Cell, decision: Decision | None) -> Cell:
+    if decision is None or decision.mean is None:
+        return replace(cell, score=None)
+    score = Estimate(n=decision.n, mean=decision.mean, low=decision.low, high=decision.high, method=decision.method)
+    return replace(cell, score=score)
+
+
+def _placed(sweep: SweepSpec, own: Sequence[Cell], bases: Baselines) -> list[Placed]:
+    placed = []
+    for cell in own:
+        base = bases.plain(cell)
+        placed.append(
+            Placed(
+                configuration=cell.cell_id,
+                label=cell.label,
+                axes={name: label for name, label in cell.axes if name != sweep.within},
+                baseline=base.cell_id if base else "",
+                has_axes=not cell.is_twin,
+            )
+        )
+    return placed
+
+
+def _task_label(item: Placed, task: str) -> str:
+    """What a configuration is called over all tasks: its label without the task's."""
+    return LABEL_SEPARATOR.join(part for part in item.label.split(LABEL_SEPARATOR) if part != task) or item.label
