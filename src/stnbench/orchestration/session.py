@@ -27,6 +27,7 @@ from stnbench.engines.slots import device_memory_mib, plan_slots, require_comput
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.lock import orchestrator_lock
 from stnbench.orchestration.mirroring import Mirror
+from stnbench.orchestration.notify import open_notifiers
 from stnbench.orchestration.observer import LogObserver
 from stnbench.orchestration.patience import BUSY_TIMEOUT_S, PatientStore, StoreWait, open_patiently
 from stnbench.orchestration.progress import DataProgress, counted, open_progress
@@ -78,7 +79,9 @@ class Session:
         progress = open_progress(len(engine.slots))
         is_mirrored = self._options.tracking_uri is not None
         backups = Backups(self.store, self.layout.backups, warn=_warn)
-        observers = [progress, backups, LogObserver(), *([self._mirror_of(sweep)] if is_mirrored else [])]
+        mirrors = [self._mirror_of(sweep)] if is_mirrored else []
+        notifiers = open_notifiers(sweep.name, warn=_warn)
+        observers = [progress, backups, LogObserver(), *mirrors, *notifiers]
         runner = Runner(
             sweep=sweep,
             planner=planner,
@@ -94,10 +97,19 @@ class Session:
             with _signals(runner):
                 summary = runner.run()
             self.store.check_whole()
+        except BaseException as error:
+            for notifier in notifiers:
+                notifier.tell(f"ended by {type(error).__name__}: {error}")
+            raise
+        else:
+            for notifier in notifiers:
+                notifier.tell(_end_told(summary))
             return summary
         finally:
             engine.close()
             progress.close()
+            for notifier in notifiers:
+                notifier.close()
 
     def sync_mirror(self, sweep: SweepSpec, cells: Iterable[CellView], *, timeout_s: float = MIRROR_TIMEOUT_S) -> bool:
         """Show what the tracker has not seen yet of a sweep, cells included; False where it failed or took too long.
@@ -288,6 +300,12 @@ def _signals(runner: Runner) -> Iterator[None]:
         except Interrupted:
             print("stopped at once; the same command goes on where it was", file=sys.stderr)
             raise
+
+
+def _end_told(summary: RunSummary) -> str:
+    """How a run ended, in a line."""
+    counts = f"{summary.complete} of {counted(summary.trials, 'trial')} complete, {summary.failed} failed"
+    return f"ended: {counts}" + (f" ({summary.stop_reason})" if summary.stop_reason else "")
 
 
 def _say(line: str) -> None:
