@@ -2,27 +2,33 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.stnbench-installed
+STAMP := $(VENV)/.stnbench-installed$(if $(TORCH),-$(TORCH))
+
+# Which torch: that of PyPI is built for CUDA 13.0 and needs a driver of 580 or newer; cu126 runs on drivers from 525 on, and
+# cpu takes no CUDA along.
+TORCH_INDEX := https://download.pytorch.org/whl
+$(if $(TORCH),$(if $(filter $(TORCH),cpu cu126 cu130),,$(error TORCH is '$(TORCH)': use cpu, cu126 or cu130)))
 
 # What a sweep runs on, and how large; both have embedded defaults (signs, quick).
 overrides = $(if $(DATASET),dataset=$(DATASET)) $(if $(SCALE),scale=$(SCALE)) $(if $(SEEDS),seeds=$(SEEDS)) $(ARGS)
 engine = $(if $(ENGINE),--engine $(ENGINE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan report site status ui test test-fast lint docs format bench-orchestrator bench-training bench-store chaos check lock clean
+.PHONY: help setup sweep plan report site status ui test test-fast lint docs format bench-orchestrator bench-training bench-store bench-gpu test-gpu chaos check lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 	@echo
 	@echo "variables: SWEEP=name DATASET=signs|gtsrb SCALE=smoke|quick|paper SEEDS=3 ENGINE=local|inline|ray ARGS='key=value ...'"
 
-setup: $(STAMP) ## make or refresh .venv from requirements.lock
+setup: $(STAMP) ## make or refresh .venv from requirements.lock (TORCH=cpu|cu126|cu130: another build of torch)
 
 $(STAMP): pyproject.toml requirements.lock
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stnbench needs Python 3.11 or newer: make PYTHON=python3.12 setup")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	@$(if $(TORCH),$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --force-reinstall --no-deps --index-url $(TORCH_INDEX)/$(TORCH) torch torchvision)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]' $(if $(TORCH),--extra-index-url $(TORCH_INDEX)/$(TORCH))
 	@touch $@
 
 sweep: $(STAMP) ## run a sweep to its end and print its leaderboard: make sweep SWEEP=locnet_sizes
@@ -71,6 +77,12 @@ bench-training: $(STAMP) ## images a second beside a bare loop, the textbook way
 
 bench-store: $(STAMP) ## a plan of 1,000 cells, status and report of a store of 10,000 trials (about 4 minutes)
 	@$(BIN)/python benchmarks/store.py
+
+bench-gpu: $(STAMP) ## steps, sharing and 2015's rows on a GPU beside its limits (about 5 minutes; needs a GPU)
+	@$(BIN)/python benchmarks/gpu.py
+
+test-gpu: $(STAMP) ## the tests that need a GPU
+	@$(BIN)/python -m pytest -q -m cuda tests/cuda
 
 chaos: $(STAMP) ## 60 trials under at least 200 random faults (about 25 minutes; the tests run a short version)
 	@CHAOS_TRIALS=60 CHAOS_FAULTS=200 $(BIN)/python -m pytest -q -s tests/e2e/test_chaos.py

@@ -14,9 +14,10 @@ from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.data import Contrast, PreprocessSpec, SignsSpec
 from stnbench.spec.network import CnnSpec, IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec, PoojahiraSpec
 from stnbench.spec.transformer import (
+    CONTROL,
+    TRANSFORMERS,
     ConvLocnetSpec,
     DenseLocnetSpec,
-    Family,
     LocnetSpec,
     PlacedTransformerSpec,
     Sampler,
@@ -29,8 +30,6 @@ from stnbench.training.optim import build_optimizer
 from stnbench.training.step import TrainingRun
 
 SIDE, CLASSES, BATCH = 24, 5, 6
-
-CONTROLS: tuple[Family, ...] = ("fixed_zoom", "roi")
 
 VARIED = AugmentSpec(
     rotation_deg=15,
@@ -50,9 +49,9 @@ VARIED = AugmentSpec(
 _OF_TRAINING = tuple(field.name for field in dataclasses.fields(TrainingSpec))
 
 
-def placed(family: Family = "affine", *, place: int = 1, locnet: LocnetSpec | None = None, **keys: Any) -> Any:
+def placed(family: str = "affine", *, place: int = 1, locnet: LocnetSpec | None = None, **keys: Any) -> Any:
     """A transformer at a place, its localisation network small."""
-    if family in CONTROLS:
+    if TRANSFORMERS.has_trait(family, CONTROL):
         return PlacedTransformerSpec(place=place, locnet=None, transformer=TransformerSpec(family=family, **keys))
     locnet = locnet or ConvLocnetSpec(sizes=(3, 4, 5))
     return PlacedTransformerSpec(place=place, locnet=locnet, transformer=TransformerSpec(family=family, **keys))
@@ -73,7 +72,7 @@ def trial(*transformers: PlacedTransformerSpec, network: NetworkSpec | None = No
 
 def family_cases() -> dict[str, TrialSpec]:
     """One trial a family of transformations."""
-    return {family: trial(placed(family)) for family in get_args(Family)}
+    return {family: trial(placed(family)) for family in TRANSFORMERS.names()}
 
 
 def other_cases() -> dict[str, TrialSpec]:

@@ -153,7 +153,7 @@ class Machine:
         return ()
 
     def _learn(self, event: PeakMemoryLearnt) -> tuple[Command, ...]:
-        self._admission.learn(event.peak_mib)
+        (self._admission.expect if event.is_estimate else self._admission.learn)(event.peak_mib)
         return ()
 
     def _get_further(self, event: EpochEnded) -> tuple[Command, ...]:

@@ -18,9 +18,13 @@ class TrialsPlanned:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PeakMemoryLearnt:
-    """How much memory trials need at most, in MiB, by trial: what finished trials of the same cells took."""
+    """How much memory trials need at most, in MiB, by trial: what finished trials of the same configurations took.
+
+    ``is_estimate`` where it is worked out from their networks instead.
+    """
 
     peak_mib: dict[str, float]
+    is_estimate: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -173,6 +174,15 @@ class Runner:
             self._plan()
         return self._summary(adopted, lost)
 
+    def _expected_mib(self, trial_ids: Sequence[str]) -> dict[str, float]:
+        """What trials should need of a GPU, where several share one whose memory is known."""
+        devices = Counter(slot.device for slot in self._engine.slots if slot.is_cuda and slot.memory_mib is not None)
+        if max(devices.values(), default=0) < 2:
+            return {}
+        from stnbench.trials.assess import estimate_gpu_mib  # torch, which no other decision here needs
+
+        return {trial_id: estimate_gpu_mib(self._asking.trials[trial_id].spec) for trial_id in trial_ids}
+
     def _pass_time(self, now_s: float, spent: Spent) -> None:
         self._store.check()
         waiting, suspended = frozenset(self._engine.waiting), frozenset(self._engine.suspended)
@@ -194,6 +204,7 @@ class Runner:
         for observer in self._observers:
             observer.planned(asked.trials, asked.states)
         if asked.open_ids:
+            self._handle(PeakMemoryLearnt(peak_mib=self._expected_mib(asked.open_ids), is_estimate=True))
             self._handle(PeakMemoryLearnt(peak_mib=self._asking.known_peaks_mib()))
         self._handle(TrialsPlanned(trial_ids=asked.open_ids))
 

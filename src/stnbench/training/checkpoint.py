@@ -1,9 +1,10 @@
 """Checkpoints: the whole state of a training run after an epoch, in one file that is complete or absent."""
 
 import io
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from zipfile import BadZipFile, ZipFile
@@ -22,6 +23,15 @@ from stnbench.training.optim import load_optimizer_state
 
 _FORMAT: Final = 2
 """Raised when the keys of the file change."""
+
+PERIOD_S: Final = 30.0
+"""How much work a run may lose that is killed, where checkpoints are dear."""
+
+WRITE_SHARE: Final = 0.05
+"""How much of a run's time may go into checkpoints beyond one every ``PERIOD_S``.
+
+Those of 2015's networks have 19 to 56 MB, and on a GPU an epoch may take less time than to write one.
+"""
 
 _KEYS: Final = frozenset({"format", "trial_id", "classes", "statistics", "records", "network", "optimizer", "average"})
 
@@ -90,6 +100,12 @@ class Checkpoint:
         with self._fitting():
             network.load_state_dict({**self.network, **self.average})
 
+    def copied(self) -> "Checkpoint":
+        """The same in memory of its own: training goes on and changes the tensors of the original."""
+        return replace(
+            self, network=_copied(self.network), optimizer=_copied(self.optimizer), average=_copied(self.average)
+        )
+
     @contextmanager
     def _fitting(self) -> Iterator[None]:
         try:
@@ -97,6 +113,51 @@ class Checkpoint:
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             problem = f"the checkpoint of the trial {self.trial_id} does not fit its network ({error})"
             raise CheckpointError(problem, remedy=_REMEDY) from error
+
+
+class CheckpointKeeper:
+    """Writes the checkpoints of a run often enough to lose little, and seldom enough to cost little.
+
+    The first is written at once. A later one is written where that takes at most ``WRITE_SHARE`` of the time since the
+    one before, or ``PERIOD_S`` have passed; the latest of the others is held in memory for ``flush``.
+
+    Args:
+        write: writes a checkpoint.
+        clock: seconds from any origin.
+    """
+
+    def __init__(self, write: Callable[[Checkpoint], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._write = write
+        self._clock = clock
+        self._written_s: float | None = None
+        self._cost_s = 0.0
+        self._held: Checkpoint | None = None
+
+    def keep(self, checkpoint: Checkpoint, *, at_once: bool = False) -> None:
+        """Write the checkpoint where it is due or asked for, hold it otherwise. Raises: OSError."""
+        now_s = self._clock()
+        since_s = float("inf") if self._written_s is None else now_s - self._written_s
+        if at_once or since_s >= PERIOD_S or self._cost_s <= WRITE_SHARE * since_s:
+            self._held = None
+            self._write(checkpoint)
+            self._written_s = self._clock()
+            self._cost_s = self._written_s - now_s
+        else:
+            self._held = checkpoint.copied()
+
+    def flush(self) -> None:
+        """Write what is held, if anything is. Raises: OSError."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._write(held)
+
+
+def _copied(value: Any) -> Any:  # noqa: ANN401 - a tree of dicts, lists and tensors, as torch makes it
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

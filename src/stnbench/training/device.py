@@ -162,7 +162,10 @@ def gpu_driver() -> str:
 
 
 class MemoryMeter:
-    """The peak memory of a trial: what torch allocated on a GPU; on the CPU the resident size of the whole process.
+    """The peak memory of a trial: what torch reserved on a GPU; on the CPU the resident size of the whole process.
+
+    What torch reserves is more than its tensors take, by what lies in pieces, and is what neighbours cannot have. The
+    context of a process is not in it.
 
     The CPU's number is the largest of the samples taken, so call ``sample`` where memory is high.
     """
@@ -185,5 +188,5 @@ class MemoryMeter:
 
     def _used_bytes(self) -> int:
         if self._device.type == "cuda":
-            return int(torch.cuda.max_memory_allocated(self._device))
+            return int(torch.cuda.max_memory_reserved(self._device))
         return int(psutil.Process().memory_info().rss)

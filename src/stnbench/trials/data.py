@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stnbench.data.build import open_dataset
-from stnbench.data.prepared import PreparedImages
+from stnbench.data.prepared import PreparedImages, fits_beside_training
 from stnbench.data.preprocessing.preprocess import GlobalStatistics, Preprocess, measure_statistics
 from stnbench.data.resident import DeviceImages
 from stnbench.data.splits import Indices, Split, split_tracks, subset
@@ -53,17 +53,18 @@ class TrainingData:
     _prepared: dict[PreprocessSpec, PreparedImages] = field(default_factory=dict, repr=False)
 
     def images_for(self, preprocess: PreprocessSpec) -> DeviceImages:
-        """All images, on a CPU with a memory of what this preprocessing makes of them, which later trials share.
+        """All images with a memory of what this preprocessing makes of them, which later trials share.
 
-        There is one memory at a time, and none where preprocessing is no more than a scale and a shift.
+        There is one memory at a time, and none where preprocessing is no more than a scale and a shift, or where the
+        images would take too much of a GPU.
         """
         is_cheap = preprocess.contrast == "none" and not preprocess.contrastive_norm
-        if is_cheap or self.images.images.device.type != "cpu":
+        if is_cheap or not fits_beside_training(self.images.images):
             return self.images
         if preprocess not in self._prepared:
             self._prepared.clear()
             images = self.images.images
-            module = Preprocess(preprocess, self.statistics, image_size=images.shape[-1])
+            module = Preprocess(preprocess, self.statistics, image_size=images.shape[-1]).to(images.device)
             self._prepared[preprocess] = PreparedImages(images, module)
         return replace(self.images, prepared=self._prepared[preprocess])
 

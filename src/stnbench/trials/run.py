@@ -1,7 +1,8 @@
 """From a specification to a result: the one door to torch."""
 
+import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -17,10 +18,10 @@ from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.result import EpochRecord, ScoredImages, TrialResult, show_digests
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.average import WeightAverage
-from stnbench.training.checkpoint import Checkpoint, Progress, read_checkpoint, write_checkpoint
+from stnbench.training.checkpoint import Checkpoint, CheckpointKeeper, Progress, read_checkpoint, write_checkpoint
 from stnbench.training.device import DeviceSpec, MemoryMeter, prepare_device
 from stnbench.training.evaluate import Evaluation, evaluate
-from stnbench.training.loop import Hooks, train
+from stnbench.training.loop import Hooks, TrainingOutcome, train
 from stnbench.training.optim import build_optimizer, optimizer_state
 from stnbench.training.step import TrainingRun
 from stnbench.trials.data import (
@@ -67,7 +68,7 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
         source: the folder that ``dataset.root`` names; the data folder where it is None.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads.
-        report: called after every epoch, once its checkpoint is on the disk.
+        report: called after every epoch; its checkpoint is on the disk or, where these are dear, half a minute later.
         should_stop: asked before every step.
         resume_from: the folders of earlier attempts of the same trial, the latest first.
         micro_batches: in how many parts each batch is computed, where memory is short. Gradients are added up, so the
@@ -79,34 +80,19 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     full; torch.OutOfMemoryError. ``failures.classify`` says which failure each is.
     """
     where = DeviceSpec.parse(device, threads=threads)
-    images = DataSource(
-        dataset=spec.dataset,
-        root=data_root,
-        workers=threads,
-        device=prepare_device(where, spec.training.precision),
-        source=source,
-    )
-    memory = MemoryMeter(images.device)
-    code = code_version(Path(stnbench.__file__).parent)
-    if code.problem:
-        warn(f"the commit is recorded as {code.commit}, with changes: {code.problem}")
+    target = prepare_device(where, spec.training.precision)
+    images = DataSource(dataset=spec.dataset, root=data_root, workers=threads, device=target, source=source)
+    memory = MemoryMeter(target)
+    _warn_of_code(warn)
     write_spec(writable_folder(folder, "an attempt", remedy="set STNBENCH_RUNS to a folder that can be written"), spec)
     data = open_training_data(images, spec.split, spec.preprocess.contrast)
-    run, progress, earlier = _start(
-        lambda: _prepare(spec, data, images.device, micro_batches), (folder, *resume_from), warn
-    )
+    run, progress, earlier = _start(lambda: _prepare(spec, data, target, micro_batches), (folder, *resume_from), warn)
     snapshots = SnapshotRecorder(run, folder, earlier=earlier, step=progress.step)
-
-    def save(progress: Progress) -> None:
-        memory.sample()
-        snapshots.save()
-        write_checkpoint(AttemptLayout(folder).checkpoint, _snapshot(run, data, progress))
-
-    outcome = train(run, Hooks(save=save, report=report, should_stop=should_stop, snapshot=snapshots.take), progress)
+    saving = _Saving(run=run, data=data, memory=memory, snapshots=snapshots, folder=folder)
+    hooks = Hooks(save=saving.save, report=report, should_stop=should_stop, snapshot=snapshots.take)
+    outcome = saving.around(hooks, progress)
     if outcome.validation is None:
         return None
-    if progress.epochs and outcome.progress == progress:  # nothing was left to train: the folder still gets its own
-        save(progress)
     test = _score_test(run, images)
     result = TrialResult(
         trial_id=spec.trial_id,
@@ -123,6 +109,55 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     )
     _write(folder, result, outcome.validation, test)
     return result
+
+
+def _warn_of_code(warn: Callable[[str], None]) -> None:
+    """Say where the version of the code is not known for sure."""
+    code = code_version(Path(stnbench.__file__).parent)
+    if code.problem:
+        warn(f"the commit is recorded as {code.commit}, with changes: {code.problem}")
+
+
+@dataclass(kw_only=True, slots=True)
+class _Saving:
+    """Checkpoints and snapshots of a run in the folder of its attempt."""
+
+    run: TrainingRun
+    data: TrainingData
+    memory: MemoryMeter
+    snapshots: SnapshotRecorder
+    folder: Path
+    keeper: CheckpointKeeper = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keeper = CheckpointKeeper(self._write)
+
+    def save(self, progress: Progress) -> None:
+        """Keep the state after an epoch; the last one is written at once."""
+        self.memory.sample()
+        is_last = progress.epochs == self.run.spec.training.epochs
+        self.keeper.keep(_snapshot(self.run, self.data, progress), at_once=is_last)
+
+    def around(self, hooks: Hooks, progress: Progress) -> TrainingOutcome:
+        """Train; where that ends early, the last whole epoch reaches the disk all the same."""
+        try:
+            outcome = train(self.run, hooks, progress)
+        except Exception:
+            # Its own failure matters more: without a disk or a device there is nothing to keep.
+            with contextlib.suppress(OSError, RuntimeError):
+                self.keeper.flush()
+            raise
+        self.keeper.flush()
+        is_whole = outcome.validation is not None
+        if (
+            is_whole and progress.epochs and outcome.progress == progress
+        ):  # nothing was left to train: the folder gets its own
+            self.save(progress)
+        return outcome
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        self.snapshots.save()
+        write_checkpoint(AttemptLayout(self.folder).checkpoint, checkpoint)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

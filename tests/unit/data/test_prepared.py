@@ -1,5 +1,6 @@
 """Preprocessed images are kept, and are the ones that every batch would compute anew."""
 
+import types
 from typing import get_args
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from stnbench.data.prepared import PreparedImages
+from stnbench.data.prepared import PreparedImages, fits_beside_training
 from stnbench.data.preprocessing.preprocess import GlobalStatistics, Preprocess
 from stnbench.spec.data import Contrast, PreprocessSpec
 
@@ -99,3 +100,30 @@ def test_channels_are_last_in_memory() -> None:
     prepared = PreparedImages(IMAGES, preprocess())
     for _ in range(2):
         assert prepared.rows(torch.arange(5)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_off_the_cpu_all_images_are_prepared_in_the_beginning() -> None:
+    """No batch then asks which are missing, for which the host would wait; a device without numbers can."""
+    prepared = PreparedImages(IMAGES.to("meta"), preprocess().to("meta"))
+    assert prepared.count == COUNT
+    assert prepared.rows(torch.arange(5, device="meta")).shape == (5, 3, SIZE, SIZE)
+    here = PreparedImages(IMAGES, preprocess())
+    here._kept, here._is_complete = here._compute_all(), True
+    rows = torch.tensor([5, 3, 3, 59])
+    assert torch.equal(here.rows(rows), preprocess()(IMAGES[rows]))
+
+
+def test_a_gpu_keeps_them_where_they_are_a_small_part_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1.08 GB of GTSRB's training half beside 80 GB, and not beside 8 GB."""
+
+    class Images:
+        device = torch.device("cuda:0")
+
+        def numel(self) -> int:
+            return 39_209 * 3 * 48 * 48
+
+    for gib, fits in ((80, True), (24, True), (8, False)):
+        properties = types.SimpleNamespace(total_memory=gib << 30)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, found=properties: found)
+        assert fits_beside_training(Images()) is fits  # type: ignore[arg-type]
+    assert fits_beside_training(IMAGES)

@@ -521,3 +521,16 @@ def _check(commands: list[Command], running: dict[str, LaunchTrial], ends: Count
 
 
 TOKENS: dict[str, str] = {}
+
+
+def test_trials_of_a_gpu_are_let_in_by_what_their_networks_should_need() -> None:
+    """Before any has run: two of 3 GiB fit beside the contexts of three workers into 10 GiB, a third does not.
+
+    What a trial of the configuration did need counts for more than what it should.
+    """
+    gpu = [Slot(name=f"gpu0.{share}", device="0", threads=1, memory_mib=10_240) for share in range(3)]
+    it = Machine(gpu, session="s")
+    expected = dict.fromkeys("abc", 3072.0)
+    it.handle(PeakMemoryLearnt(peak_mib=expected, is_estimate=True))
+    assert len(launches(it.handle(TrialsPlanned(trial_ids=tuple("abc"))))) == 2
+    assert launches(it.handle(PeakMemoryLearnt(peak_mib={"c": 1024.0}))) == [("c", "gpu0.2")]

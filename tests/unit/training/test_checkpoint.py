@@ -1,6 +1,7 @@
 """A checkpoint comes back as it was, and whatever is not one is refused."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from stnbench.core.errors import CheckpointError
 from stnbench.data.preprocessing.preprocess import GlobalStatistics
 from stnbench.spec.trial import TrialSpec
 from stnbench.training import checkpoint as module
-from stnbench.training.checkpoint import Checkpoint, Progress, read_checkpoint, write_checkpoint
+from stnbench.training.checkpoint import (
+    PERIOD_S,
+    Checkpoint,
+    CheckpointKeeper,
+    Progress,
+    read_checkpoint,
+    write_checkpoint,
+)
 from stnbench.training.loop import Hooks, TrainingRun, train
 
 MakeRun = Callable[[TrialSpec], TrainingRun]
@@ -157,3 +165,60 @@ def test_a_failed_write_leaves_the_old_checkpoint(
         write_checkpoint(written, dataclasses.replace(trained[1], progress=Progress()))
     assert read_checkpoint(written, trial_id=toy_spec.trial_id).progress.epochs == 3
     assert list(written.parent.iterdir()) == [written]
+
+
+@pytest.mark.parametrize(
+    ("epoch_s", "write_s", "written"),
+    [(10.0, 0.4, 8), (0.5, 0.4, 1), (8.0, 0.5, 4), (12.0, 2.0, 3), (40.0, 39.0, 8)],
+    ids=["cheap", "dear", "every second epoch", "every third epoch", "as long as an epoch"],
+)
+def test_checkpoints_are_written_where_they_are_cheap_or_due(
+    trained: tuple[TrainingRun, Checkpoint], epoch_s: float, write_s: float, written: int
+) -> None:
+    """Of eight epochs each where writing takes at most a twentieth of the time since, else one in half a minute."""
+    now_s, seen = [0.0], []
+
+    def write(checkpoint: Checkpoint) -> None:
+        now_s[0] += write_s
+        seen.append(now_s[0])
+
+    keeper = CheckpointKeeper(write, clock=lambda: now_s[0])
+    for _ in range(8):
+        now_s[0] += epoch_s
+        keeper.keep(trained[1])
+    assert len(seen) == written
+    gaps = [after - before for before, after in itertools.pairwise(seen)]
+    assert all(gap <= PERIOD_S + epoch_s + write_s for gap in gaps)
+
+
+def test_what_is_held_is_the_epoch_s_state_and_not_what_training_makes_of_it(
+    trained: tuple[TrainingRun, Checkpoint],
+) -> None:
+    """Written when the run stops: weights and momentum as they were, though the network has changed since."""
+    run, checkpoint = trained
+    now_s, seen = [0.0], []
+
+    def write(given: Checkpoint) -> None:
+        now_s[0] += 1.0
+        seen.append(given)
+
+    keeper = CheckpointKeeper(write, clock=lambda: now_s[0])
+    keeper.keep(checkpoint)
+    keeper.keep(checkpoint)
+    assert len(seen) == 1
+    expected = {name: weight.clone() for name, weight in checkpoint.network.items()}
+    momenta = [state["momentum_buffer"].clone() for state in run.optimizer.state.values()]
+    with torch.no_grad():
+        for parameter in run.model.network.parameters():
+            parameter.add_(1.0)
+        for state in run.optimizer.state.values():
+            state["momentum_buffer"].zero_()
+    keeper.flush()
+    keeper.flush()
+    assert len(seen) == 2
+    for name, weight in expected.items():
+        assert torch.equal(seen[1].network[name], weight), name
+    for kept, momentum in zip(seen[1].optimizer["state"].values(), momenta, strict=True):
+        assert torch.equal(kept["momentum_buffer"], momentum)
+    keeper.keep(checkpoint, at_once=True)
+    assert len(seen) == 3

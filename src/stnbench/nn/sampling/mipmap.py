@@ -57,7 +57,8 @@ def _coarse_grid(grid: Tensor, size: Size, coarse_size: Size, level: int, *, ali
     A level whose sides are rounded up reaches beyond the right and lower edge of the image.
     """
     (height, width), (coarse_height, coarse_width) = size, coarse_size
-    sides = fill_numbers(width, height, like=grid)
+    sides = fill_numbers(float(width), float(height), like=grid)
     to_edges = (sides - 1) / sides if align_corners else torch.ones_like(sides)
-    share = sides / (fill_numbers(coarse_width, coarse_height, like=grid) * 2**level)
+    coarse = fill_numbers(float(coarse_width), float(coarse_height), like=grid)
+    share = sides / (coarse * 2**level)
     return torch.addcmul(share - 1, grid, to_edges * share)

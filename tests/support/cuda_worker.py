@@ -1,0 +1,44 @@
+"""The real worker, whose trials do to a real GPU what their task says: compute, take too much memory, or spoil it."""
+
+import sys
+import types
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fake_trials
+
+from stnbench.engines import worker
+
+
+def spoil_context() -> None:
+    """Write far outside of all memory; the context of this process is lost with it."""
+    import torch
+    import triton
+    import triton.language as tl
+
+    @triton.jit  # type: ignore[untyped-decorator]
+    def write_outside(pointer, offset):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 - triton's own types
+        tl.store(pointer + offset, 1.0)
+
+    write_outside[(1,)](torch.zeros(1, device="cuda"), 1 << 44)
+    torch.cuda.synchronize()
+
+
+def run_trial(spec: fake_trials.TrialSpec, **options: object) -> object:
+    """What the task says on the GPU, then the rest of a fake trial."""
+    import torch
+
+    if spec.training.batch_size == fake_trials.Task.SPOIL_DEVICE:
+        spoil_context()
+    if spec.training.batch_size == fake_trials.Task.OUT_OF_MEMORY:
+        torch.empty(1 << 44, dtype=torch.uint8, device="cuda")
+    assert float(torch.ones(1000, device="cuda").sum()) == 1000
+    return fake_trials.run_fake_trial(spec, **options)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    stand_in = types.ModuleType("stnbench.trials.run")
+    stand_in.run_trial = run_trial  # type: ignore[attr-defined]
+    sys.modules["stnbench.trials.run"] = stand_in
+    worker.main(sys.argv[1:])
