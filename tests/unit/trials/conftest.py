@@ -70,7 +70,7 @@ def toy_dataset(monkeypatch: pytest.MonkeyPatch) -> Iterator[ToyDataset]:
     """Every specification opens this data set; nothing is kept from one test to the next."""
     dataset = ToyDataset()
 
-    def open_toy(spec: DatasetSpec, *, root: Path, workers: int) -> Dataset:
+    def open_toy(spec: DatasetSpec, *, root: Path, workers: int, source: Path | None = None) -> Dataset:
         return dataset
 
     monkeypatch.setattr(data, "open_dataset", open_toy)
