@@ -9,6 +9,7 @@ costs a pause. One that is lost in the middle of a transaction is an error, sinc
 the next run finds out.
 """
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -80,6 +81,7 @@ def open_postgres(url: URL, *, writable: bool, busy_timeout_s: float, holder: st
         raise StoreError(f"the store {name} is neither SQLite nor PostgreSQL", remedy=remedy)
     if "@" in (url.host or ""):
         raise StoreError(f"the store {name} has an '@' in its password", remedy="write it as %40 there")
+    _require_known(url, name)
     settings = SETTINGS | {"lock_timeout": f"{max(1, round(1000 * busy_timeout_s))}ms"}
     reading = _Connector(name=name, settings=settings | {"default_transaction_read_only": "on"})
     reader = _engine(url, reading, isolation_level="REPEATABLE READ")
@@ -90,6 +92,19 @@ def open_postgres(url: URL, *, writable: bool, busy_timeout_s: float, holder: st
     writer = _engine(url, writing, isolation_level="READ COMMITTED", pool_size=1, max_overflow=0)
     event.listen(writer, "begin", _take_right)
     return Backend(name=name, reader=reader, writer=writer, explain=explain)
+
+
+def _require_known(url: URL, name: str) -> None:
+    """Raise StoreError for a parameter of a URL that libpq does not know; without the driver, who connects tells."""
+    with contextlib.suppress(ImportError):
+        import psycopg.conninfo
+
+        try:
+            psycopg.conninfo.make_conninfo(**{key: str(value) for key, value in url.query.items()})
+        except psycopg.ProgrammingError as error:
+            said = hide_passwords(next(iter(str(error).splitlines()), ""))
+            problem = f"the URL of the store {name} cannot be used ({said})"
+            raise StoreError(problem, remedy="correct the parameters behind its ?") from error
 
 
 def explain(name: str, error: StatementError) -> StoreError | None:  # noqa: PLR0911 - one return a meaning
@@ -148,10 +163,6 @@ class _Connector:
             except dialect.loaded_dbapi.OperationalError:
                 if not may_wait:
                     raise
-            except dialect.loaded_dbapi.ProgrammingError as error:  # a parameter that libpq does not know
-                said = hide_passwords(next(iter(str(error).splitlines()), ""))
-                problem = f"the URL of the store {self.name} cannot be used ({said})"
-                raise StoreError(problem, remedy="correct the parameters behind its ?") from error
             time.sleep(RETRY_S)
 
     def _prepare(self, connection: "psycopg.Connection[Any]", *, may_wait: bool) -> bool:

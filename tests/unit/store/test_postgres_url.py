@@ -12,6 +12,6 @@ pytest.importorskip("psycopg")
 def test_an_unknown_parameter_is_one_line(parameter: str) -> None:
     """The parameter is named, the password is not, and nothing is asked of any server."""
     with pytest.raises(StoreError, match="invalid connection option") as caught:
-        Store.open(f"postgresql://me:secret@localhost/db?{parameter}", writable=False)
+        Store.open(f"postgresql://me:secret@a-host-that-is-not-there/db?{parameter}", writable=False)
     assert "secret" not in str(caught.value)
     assert "behind its ?" in caught.value.remedy
