@@ -17,6 +17,7 @@ import pytest
 
 from stnbench.core.errors import DataCorruptError, DataMissingError, FolderError
 from stnbench.core.identity import canonical_json
+from stnbench.data import cache
 from stnbench.data.base import ImageSet
 from stnbench.data.cache import CacheArrays, Recipe, open_cache, open_or_build, verify
 from stnbench.data.cache_manifest import Layout, images_digest, read_manifest
@@ -349,3 +350,18 @@ def test_opening_the_size_of_gtsrb_is_quick(tmp_path: Path) -> None:
     images = open_or_build(tmp_path / "a", identity={}, recipe=lambda: Recipe(layout=layout, fill=refuse))
     assert time.perf_counter() - started < 0.3
     assert len(images) == 39_209
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, 524, errno.EINVAL])
+def test_a_file_system_without_locks_is_named(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says which folder it is and what moves it."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cache.filelock.FileLock, "acquire", refuse)
+    with (
+        pytest.raises(FolderError, match=r"file system of .* has no locks .*STNBENCH_DATA"),
+        cache._lock(tmp_path / "signs"),
+    ):
+        pass
