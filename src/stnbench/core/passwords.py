@@ -3,7 +3,9 @@
 import re
 
 HIDDEN = "***"
-_OF_USER = re.compile(rf"(://[^:/?#@\s]*):(?!{re.escape(HIDDEN)}@)(?:(?!\d{{1,5}}(?:[/?#]|$))[^\n]*|\S*)@")
+_OF_USER = re.compile(
+    rf"(://[^:/?#@\s]*):(?!{re.escape(HIDDEN)}@[^@\s]*(?:\s|$))(?:(?!\d{{1,5}}(?:[/?#]|$))[^\n]*|\S*)@"
+)
 """The password goes up to the last ``@`` of the line, spaces included, but where a port stands in its place."""
 
 _AS_PARAMETER = re.compile(rf"((?:ssl)?password)=(?!{re.escape(HIDDEN)})[^&\n]*", re.IGNORECASE)
