@@ -164,6 +164,6 @@ def make_many(folder: Path, *, sizes: int = 30, name: str = "many") -> MadeUpPag
 def _in_grid(size: int, family: str, seed: int) -> PlannedTrial:
     index = FAMILIES.index(family)
     spec = transformed(10 + size + 200 * index, seed=seed)
-    label = ",".join([str(10 * (1 + size))] * 3)
+    label = f"size {10 * (1 + size)}"
     point = Point(labels=(("locnet1.sizes", label), ("transformer", family)))
     return PlannedTrial(spec=spec, point=point, label=f"{label} · {family}")

@@ -60,7 +60,7 @@ def _scaled(named: Sizes, real: Sizes) -> tuple[str, str] | None:
         if _times(named, 1 / divisor) == real:
             return text, f"/ {divisor}"
     ratio = max(real) / max(named)
-    for factor in (*_FACTORS, round(ratio, 2), round(ratio, 3)):
+    for factor in (*_FACTORS, round(ratio, 2)):
         if factor > 0 and _times(named, factor) == real:
             return text, f"x {factor:g}"
     return None
