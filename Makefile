@@ -14,10 +14,10 @@ overrides = $(if $(DATASET),dataset=$(DATASET)) $(if $(SCALE),scale=$(SCALE)) $(
 engine = $(if $(ENGINE),--engine $(ENGINE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan report site status ui test test-fast lint docs format bench-orchestrator bench-training bench-store bench-gpu test-gpu chaos check lock clean
+.PHONY: help setup sweep plan report site status ui test test-fast lint docs format bench-orchestrator bench-training bench-store bench-statistics bench-gpu test-gpu chaos check lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
 	@echo
 	@echo "variables: SWEEP=name DATASET=signs|gtsrb SCALE=smoke|quick|paper SEEDS=3 ENGINE=local|inline|ray ARGS='key=value ...'"
 
@@ -70,13 +70,16 @@ format: $(STAMP) ## rewrite the code as lint wants it
 	@$(BIN)/ruff check --fix .
 
 bench-orchestrator: $(STAMP) ## overhead per trial and slot use, beside four other ways (about 6 minutes)
-	@$(BIN)/python benchmarks/orchestrator.py
+	@$(BIN)/python -P benchmarks/orchestrator.py
 
 bench-training: $(STAMP) ## images a second beside a bare loop, the textbook way and the machine's peak (about 5 minutes)
-	@$(BIN)/python benchmarks/training.py
+	@$(BIN)/python -P benchmarks/training.py
+
+bench-statistics: $(STAMP) ## error rates, coverage and power of methods of comparison (half an hour on an idle core)
+	@$(BIN)/python -P benchmarks/statistics.py
 
 bench-store: $(STAMP) ## a plan of 1,000 cells, status and report of a store of 10,000 trials (about 4 minutes)
-	@$(BIN)/python benchmarks/store.py
+	@$(BIN)/python -P benchmarks/store.py
 
 bench-gpu: $(STAMP) ## steps, sharing and 2015's rows on a GPU beside its limits (about 5 minutes; needs a GPU)
 	@$(BIN)/python benchmarks/gpu.py

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+
+sys.path.append(str(Path(__file__).parent))  # last, so that statistics.py here is not Python's
 from training_cases import BATCH, CASES, SIGNS, Case, draw_images
 
 from stnbench.training.device import DeviceSpec, device_name
@@ -29,7 +31,7 @@ class Way:
 
     def __init__(self, way: str, case: str, threads: int) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "training_way.py"), way, case, str(threads)],
+            [sys.executable, "-P", str(HERE / "training_way.py"), way, case, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

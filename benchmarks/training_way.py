@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -20,6 +21,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
+
+sys.path.append(str(Path(__file__).parent))  # last, so that statistics.py here is not Python's
 from training_cases import BATCH, CASES, Case, open_data, open_run
 from training_networks import LocalContrast, Network, gaussian, lecun, modern, take_weights
 

@@ -1,17 +1,22 @@
 """Which checkpoints are kept: those of the best cells, where disk space is short."""
 
 import contextlib
-import statistics
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.spec.states import TrialState
 from stnbench.store.queries import StoreReader
 
+if TYPE_CHECKING:
+    from stnbench.analysis.fitted import ScoredRun
 
-def best_cells(accuracies: Mapping[str, Mapping[str, float]], keep: int) -> set[str]:
-    """The cells with the highest mean validation accuracy, by cell and trial; equal means are ordered by cell."""
-    ranked = sorted(accuracies, key=lambda cell: (-statistics.fmean(accuracies[cell].values()), cell))
+
+def best_cells(runs: "Sequence[ScoredRun]", keep: int) -> set[str]:
+    """The cells with the highest mean validation accuracy, adjusted for the seeds that each has."""
+    from stnbench.analysis.comparison import compare_configurations  # SciPy, which only who keeps few pays
+
+    ranked = [item.configuration for item in compare_configurations(runs).decisions if item.mean is not None]
     return set(ranked[:keep])
 
 
@@ -21,18 +26,25 @@ def drop_checkpoints(store: StoreReader, sweep: str, layout: RunsLayout, *, keep
     Results, predictions and epochs stay in the store, and probabilities in the trials' folders. A trial that is not
     complete keeps its checkpoint, which it goes on from, and so does one whose validation images are no score.
     """
+    from stnbench.analysis.fitted import ScoredRun  # as above
+
     outcomes = store.outcomes(sweep)
     complete = [
         trial
         for trial in store.sweep_trials(sweep)
         if trial.state is TrialState.COMPLETE and trial.spec.has_held_out_images
     ]
-    accuracies: dict[str, dict[str, float]] = {}
-    for trial in complete:
-        if trial.trial_id in outcomes:
-            cell = accuracies.setdefault(trial.cell_id, {})
-            cell[trial.trial_id] = outcomes[trial.trial_id].validation.accuracy
-    kept = best_cells(accuracies, keep)
+    runs = [
+        ScoredRun(
+            configuration=trial.cell_id,
+            seed=trial.seed,
+            correct=outcomes[trial.trial_id].validation.correct,
+            images=outcomes[trial.trial_id].validation.images,
+        )
+        for trial in complete
+        if trial.trial_id in outcomes
+    ]
+    kept = best_cells(runs, keep)
     removed = 0
     for trial in complete:
         if trial.cell_id in kept:
