@@ -82,7 +82,7 @@ bench-store: $(STAMP) ## a plan of 1,000 cells, status and report of a store of 
 	@$(BIN)/python -P benchmarks/store.py
 
 bench-gpu: $(STAMP) ## steps, sharing and 2015's rows on a GPU beside its limits (about 5 minutes; needs a GPU)
-	@$(BIN)/python benchmarks/gpu.py
+	@$(BIN)/python -P benchmarks/gpu.py
 
 test-gpu: $(STAMP) ## the tests that need a GPU
 	@$(BIN)/python -m pytest -q -m cuda tests/cuda
