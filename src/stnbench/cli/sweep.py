@@ -171,6 +171,7 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
         slots=_number(options.slots),
         measure_slots_with=specs[-1] if options.slots == AUTO and specs else None,  # the first are twins
         slots_per_gpu=options.slots_per_gpu,
+        mps=options.mps,
         tracking_uri=uri,
     )
     with open_session(layout, session_options) as session:
@@ -265,6 +266,7 @@ def _parser() -> CommandParser:
         help="how many trials run at once (default: one a GPU, or one a core; auto: measure once)",
     )
     parser.add_argument("--slots-per-gpu", type=whole(), default=1, help="trials on one GPU (default: %(default)s)")
+    parser.add_argument("--mps", action="store_true", help="trials that share a GPU run at once, by NVIDIA MPS")
     parser.add_argument("--retry-failed", action="store_true", help="try failed trials again")
     parser.add_argument("--budget", type=duration_s, metavar="2h", help="stop after this long (90s, 30m, 2h, 1h30m)")
     parser.add_argument("--device-hours", type=above_zero, help="stop when all slots together have worked so long")

@@ -1,7 +1,8 @@
-"""One slot with all threads, or a slot a core: whichever gets more trials done, by a short measurement.
+"""How many slots a machine works fastest with, by a short measurement.
 
-Small networks do not fill several cores, and large ones share the memory bus; which wins is a matter of the machine,
-so it is measured once on each and remembered.
+On CPUs one slot with all threads, or a slot a core: small networks do not fill several cores, and large ones share the
+memory bus. On a GPU one slot, or two, four or eight as long as each doubling gains and their memory suffices. Which
+wins is a matter of the machine, so it is measured once on each and remembered.
 """
 
 import contextlib
@@ -9,7 +10,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,16 @@ from stnbench.spec.trial import TrialSpec
 CALIBRATION_BATCHES = 60
 """Batches of one epoch of the trial that is measured: seconds, most of them not start-up."""
 
+GPU_BATCHES = 300
+"""The same on a GPU, whose steps take a millisecond."""
+
+GPU_SLOTS = (1, 2, 4, 8)
+GPU_GAIN = 1.1
+"""By how much more trials a second must get done for more slots on a GPU to be worth their memory."""
+
+CONTEXT_MIB = 600.0
+"""What a process takes of a GPU before its first tensor; common, and not measured here."""
+
 ROUNDS = 3
 """How often each number of slots is measured; the quickest round counts, since what else runs only ever slows it."""
 
@@ -35,27 +46,80 @@ OpenEngine = Callable[[Sequence[Slot]], Engine]
 class SlotChoice(Strict):
     """What a machine does fastest: so many slots, each with an equal share of the cores as threads.
 
-    ``trials_per_s`` are the short trials that each number of slots got done, by number of slots.
+    ``trials_per_s`` are the short trials that each number of slots got done, by number of slots. ``gpus`` names the
+    GPUs of the machine, each of which has so many slots, and ``compute`` how they computed; empty on CPUs.
     """
 
     cores: int
     slots: int
     trials_per_s: tuple[tuple[int, float], ...]
+    gpus: tuple[str, ...] = ()
+    compute: str = ""
 
 
-def recall_choice(path: Path, *, cores: int) -> SlotChoice | None:
-    """What was remembered of this machine; None where nothing was, or it had another number of cores."""
+def recall_choice(path: Path, *, cores: int, gpus: Sequence[str] = (), compute: str = "") -> SlotChoice | None:
+    """What was remembered of this machine; None where nothing was, or it had other cores or GPUs, or computed else."""
     try:
         choice = from_json(SlotChoice, path.read_bytes(), where=str(path))
     except (OSError, StnbenchError):
         return None
-    return choice if choice.cores == cores else None
+    return choice if (choice.cores, choice.gpus, choice.compute) == (cores, tuple(gpus), compute) else None
 
 
 def remember_choice(path: Path, choice: SlotChoice) -> None:
     """Write it beside the store. Raises: OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, to_json(choice).encode())
+
+
+def measure_gpu_choice(  # noqa: PLR0913 - a machine, a trial and where to work, by name
+    spec: TrialSpec,
+    *,
+    gpus: Sequence[str],
+    cores: int,
+    needed_mib: float,
+    memory_mib: Mapping[str, float],
+    compute: str,
+    open_engine: OpenEngine,
+    scratch: Path,
+    data_root: Path,
+    source: Path | None = None,
+    clock_s: Callable[[], float] = time.monotonic,
+) -> SlotChoice:
+    """Run a shortened trial on the first GPU in one slot, and in more as long as a doubling gains a tenth.
+
+    Args:
+        spec: a trial of the sweep that is to run.
+        gpus: of this machine, taken to be alike.
+        cores: of this machine.
+        needed_mib: the memory that the trial should take on a GPU.
+        memory_mib: of each GPU, where it is known.
+        compute: the options of the machine, which are remembered.
+        open_engine: an engine with given slots.
+        scratch: a folder that is made, and removed in the end.
+        data_root: the data folder, its caches made already.
+        source: the folder that ``dataset.root`` names.
+        clock_s: seconds from any origin.
+    Raises: EngineError where a short trial does not finish.
+    """
+    first, total_mib = gpus[:1], memory_mib.get(gpus[0])
+    rates: list[tuple[int, float]] = []
+    try:
+        for count in GPU_SLOTS:
+            if rates and total_mib is not None and count * (needed_mib + CONTEXT_MIB) > total_mib:
+                break
+            slots = plan_slots(first, max(1, cores // len(gpus)), per_gpu=count, memory_mib=memory_mib)
+            rate = _measure(slots, _shortened(spec, GPU_BATCHES), open_engine, scratch, (data_root, source), clock_s)
+            is_gain = not rates or rate >= GPU_GAIN * rates[-1][1]
+            rates.append((count, rate))
+            if not is_gain:
+                break
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    best = rates[0]
+    for other in rates[1:]:
+        best = other if other[1] >= GPU_GAIN * best[1] else best
+    return SlotChoice(cores=cores, slots=best[0], trials_per_s=tuple(rates), gpus=tuple(gpus), compute=compute)
 
 
 def measure_choice(
@@ -80,22 +144,37 @@ def measure_choice(
         clock_s: seconds from any origin.
     Raises: EngineError where a short trial does not finish.
     """
-    short = replace(
-        spec,
-        training=replace(spec.training, epochs=1, train_images=CALIBRATION_BATCHES * spec.training.batch_size),
-    )
+    short = _shortened(spec, CALIBRATION_BATCHES)
     rates = []
     try:
         for count in sorted({1, cores}):
-            engine = open_engine(plan_slots((), cores, slots=count))
-            with contextlib.closing(engine):
-                _run_round(engine, short, scratch, (data_root, source), clock_s)  # imports, caches of the allocator
-                durations_s = [_run_round(engine, short, scratch, (data_root, source), clock_s) for _ in range(ROUNDS)]
-            rates.append((count, count / min(durations_s)))
+            slots = plan_slots((), cores, slots=count)
+            rates.append((count, _measure(slots, short, open_engine, scratch, (data_root, source), clock_s)))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     fastest = max(rates, key=lambda rate: rate[1])
     return SlotChoice(cores=cores, slots=fastest[0], trials_per_s=tuple(rates))
+
+
+def _shortened(spec: TrialSpec, batches: int) -> TrialSpec:
+    """The trial with one epoch of so many batches."""
+    images = batches * spec.training.batch_size
+    return replace(spec, training=replace(spec.training, epochs=1, train_images=images, drop_last="incomplete"))
+
+
+def _measure(
+    slots: Sequence[Slot],
+    spec: TrialSpec,
+    open_engine: OpenEngine,
+    scratch: Path,
+    folders: tuple[Path, Path | None],
+    clock_s: Callable[[], float],
+) -> float:
+    """Trials a second with these slots."""
+    with contextlib.closing(open_engine(slots)) as engine:
+        _run_round(engine, spec, scratch, folders, clock_s)  # imports, caches of the allocator
+        durations_s = [_run_round(engine, spec, scratch, folders, clock_s) for _ in range(ROUNDS)]
+    return len(slots) / min(durations_s)
 
 
 def _run_round(

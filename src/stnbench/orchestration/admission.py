@@ -4,15 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stnbench.engines.base import Slot
+from stnbench.engines.calibrate import CONTEXT_MIB
 
 HEADROOM = 0.95
 """The share of a device's memory that trials may fill: the peaks of earlier runs are no promise."""
-
-CONTEXT_MIB = 600.0
-"""What a process takes of a GPU before its first tensor: CUDA's context and the kernels of its libraries.
-
-One a slot, for workers stay. 450 to 600 MiB are common; it was not measured here.
-"""
 
 
 @dataclass(slots=True)

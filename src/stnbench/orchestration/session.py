@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,10 @@ from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout, sqlite_uri
 from stnbench.data.build import open_dataset
 from stnbench.engines.base import Engine
-from stnbench.engines.calibrate import measure_choice, recall_choice, remember_choice
+from stnbench.engines.calibrate import measure_choice, measure_gpu_choice, recall_choice, remember_choice
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
+from stnbench.engines.mps import mps_daemon, require_mps
 from stnbench.engines.slots import device_memory_mib, plan_slots, require_computable, visible_gpus
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.lock import orchestrator_lock
@@ -34,6 +35,7 @@ from stnbench.orchestration.progress import DataProgress, counted, open_progress
 from stnbench.orchestration.restore import Backups, is_worth_restoring, restore_store
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
 from stnbench.planning.base import Planner
+from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.data import DatasetSpec
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
@@ -52,8 +54,10 @@ class SessionOptions:
     engine: EngineName = "local"
     slots: int | None = None
     measure_slots_with: TrialSpec | None = None
-    """A trial to measure with whether one slot with all threads or one a core is faster, where no GPU is there."""
+    """A trial to measure with how many slots are fastest."""
     slots_per_gpu: int = 1
+    mps: bool = False
+    """Whether processes that share a GPU run on it at the same time, by a daemon of NVIDIA's."""
     tracking_uri: str | None = None
     """Where MLflow keeps its runs; None for no mirror."""
 
@@ -75,6 +79,10 @@ class Session:
 
         Raises: StnbenchError where it cannot start or go on.
         """
+        with mps_daemon() if self._options.mps else contextlib.nullcontext():
+            return self._run(sweep, planner, options)
+
+    def _run(self, sweep: SweepSpec, planner: Planner, options: RunOptions) -> RunSummary:
         engine = self._open_engine(options)
         progress = open_progress(len(engine.slots))
         is_mirrored = self._options.tracking_uri is not None
@@ -166,6 +174,8 @@ class Session:
         if spec is not None and not gpus:
             count = self._measure_slots(spec, cores, options)
         per_gpu, memory_mib = self._options.slots_per_gpu, device_memory_mib(gpus)
+        if spec is not None and gpus:
+            per_gpu = self._measure_per_gpu(spec, gpus, cores, memory_mib, options)
         slots = plan_slots(gpus, cores, slots=count, per_gpu=per_gpu, memory_mib=memory_mib)
         return LocalEngine(slots, self.layout.logs)
 
@@ -187,6 +197,34 @@ class Session:
             rates = ", ".join(f"{counted(count, 'slot')} {rate:.3f}" for count, rate in choice.trials_per_s)
             chosen = counted(choice.slots, "slot")
             print(f"slots=auto: short trials a second with {rates}; {chosen} from now on", file=sys.stderr)
+        return choice.slots
+
+    def _measure_per_gpu(
+        self, spec: TrialSpec, gpus: Sequence[str], cores: int, memory_mib: Mapping[str, float], options: RunOptions
+    ) -> int:
+        """How many trials share a GPU best on this machine, measured once and remembered."""
+        from stnbench.trials.assess import estimate_gpu_mib  # torch, which no other decision here needs
+
+        remembered, compute = gpu_slot_choice(self.layout), str(ComputeOptions.from_environment())
+        compute = ",".join(part for part in (compute, "mps" if self._options.mps else "") if part)
+        choice = recall_choice(remembered, cores=cores, gpus=gpus, compute=compute)
+        if choice is None:
+            print("slots=auto: measuring a GPU of this machine once, with short trials", file=sys.stderr)
+            choice = measure_gpu_choice(
+                spec,
+                gpus=gpus,
+                cores=cores,
+                needed_mib=estimate_gpu_mib(spec),
+                memory_mib=memory_mib,
+                compute=compute,
+                open_engine=lambda slots: LocalEngine(slots, self.layout.logs),
+                scratch=self.layout.root / "calibration",
+                data_root=options.data_root,
+                source=options.source,
+            )
+            remember_choice(remembered, choice)
+            rates = ", ".join(f"{counted(count, 'slot')} {rate:.3f}" for count, rate in choice.trials_per_s)
+            print(f"slots=auto: short trials a second with {rates}; {choice.slots} a GPU from now on", file=sys.stderr)
         return choice.slots
 
     def _open_ray_engine(self) -> Engine:
@@ -213,6 +251,8 @@ def open_session(layout: RunsLayout, options: SessionOptions) -> Iterator[Sessio
     SpecError where the machine cannot compute as it is asked to.
     """
     require_computable(() if options.engine == "ray" else visible_gpus())
+    if options.mps:
+        require_mps()
     writable_folder(layout.root, "runs", remedy=f"set {RUNS_VARIABLE} to a folder you can write")
     identity = ProcessIdentity.current()
     holder = identity.title
@@ -269,8 +309,13 @@ def prepare_datasets(
     return digests
 
 
+def gpu_slot_choice(layout: RunsLayout) -> Path:
+    """Where it is remembered how many trials share a GPU of this machine best."""
+    return layout.slot_choice(f"{ProcessIdentity.current().host}-gpu")
+
+
 def remembered_slots(layout: RunsLayout) -> int | None:
-    """How many slots this machine works fastest with; None where that was not measured."""
+    """How many slots this machine works fastest with; None where that was not measured, or a GPU is there."""
     choice = recall_choice(layout.slot_choice(ProcessIdentity.current().host), cores=available_cores())
     return None if choice is None else choice.slots
 

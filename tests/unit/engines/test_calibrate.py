@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from stnbench.core.errors import EngineError
 from stnbench.engines.base import Engine, EngineEvent, Failed, Finished, Launch, Slot
-from stnbench.engines.calibrate import SlotChoice, measure_choice, recall_choice, remember_choice
+from stnbench.engines.calibrate import SlotChoice, measure_choice, measure_gpu_choice, recall_choice, remember_choice
 from stnbench.spec.result import Failure, FailureKind
 
 
@@ -107,3 +107,45 @@ def test_a_choice_is_remembered_for_the_machine_it_was_measured_on(tmp_path: Pat
     assert recall_choice(path, cores=8) is None
     path.write_text("{")
     assert recall_choice(path, cores=4) is None
+
+
+@pytest.mark.parametrize(
+    ("durations_s", "memory_mib", "slots", "tried"),
+    [
+        ({1: 1.0, 2: 1.2, 4: 1.6, 8: 3.9}, 80_000.0, 4, [1, 2, 4, 8]),
+        ({1: 1.0, 2: 1.95}, 80_000.0, 1, [1, 2]),
+        ({1: 1.0, 2: 1.1}, 5_000.0, 2, [1, 2]),
+        ({1: 1.0}, 2_000.0, 1, [1]),
+    ],
+    ids=["four", "no gain", "memory for two", "memory for one"],
+)
+def test_a_gpu_gets_as_many_slots_as_gain(
+    tmp_path: Path, durations_s: dict[int, float], memory_mib: float, slots: int, tried: list[int]
+) -> None:
+    """Each doubling must get a tenth more trials done, and fit into the memory beside the contexts; one always does."""
+    now, engines = [0.0], list[Clocked]()
+
+    def open_engine(given: Sequence[Slot]) -> Engine:
+        engines.append(Clocked(given, durations_s, now, fails=False))
+        return engines[-1]
+
+    choice = measure_gpu_choice(
+        fake_spec(Task.FINISH),
+        gpus=("0", "1"),
+        cores=8,
+        needed_mib=1500.0,
+        memory_mib={"0": memory_mib, "1": memory_mib},
+        compute="cuda_graphs",
+        open_engine=open_engine,
+        scratch=tmp_path / "scratch",
+        data_root=tmp_path,
+        clock_s=lambda: now[0],
+    )
+    assert (choice.slots, choice.gpus, choice.compute) == (slots, ("0", "1"), "cuda_graphs")
+    assert [len(engine.slots) for engine in engines] == tried
+    assert {slot.device for engine in engines for slot in engine.slots} == {"0"}
+    path = tmp_path / "host.json"
+    remember_choice(path, choice)
+    assert recall_choice(path, cores=8, gpus=("0", "1"), compute="cuda_graphs") == choice
+    assert recall_choice(path, cores=8, gpus=("0",), compute="cuda_graphs") is None
+    assert recall_choice(path, cores=8, gpus=("0", "1")) is None
