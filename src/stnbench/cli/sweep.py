@@ -43,7 +43,7 @@ from stnbench.planning.build import build_planner
 from stnbench.planning.cells import survey
 from stnbench.report.board import Leaderboard
 from stnbench.report.cells import cell_views
-from stnbench.report.output import REPORTS, print_leaderboard, read_report, report_json, write_report
+from stnbench.report.output import REPORTS, print_summary, read_report, report_json, write_report
 from stnbench.spec.planner import (
     SAMPLERS,
     GridPlannerSpec,
@@ -211,7 +211,7 @@ def _report(session: Session, sweep: SweepSpec, *, as_json: bool) -> tuple[Leade
     if as_json:
         print(json.dumps(report_json(board)))
     else:
-        print_leaderboard(board)
+        print_summary(board)
     write_report(report)
     return board, session.sync_mirror(sweep, cell_views(board))
 

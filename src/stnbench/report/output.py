@@ -31,6 +31,9 @@ Format = Literal["md", "csv", "json", "html", "latex"]
 REPORTS = Path("reports")
 """One folder a sweep, in the working directory."""
 
+SUMMARY: Final = ("answer", "failures", "leaderboard")
+"""Sections that the end of a sweep prints; ``stnbench report`` prints all."""
+
 FILES: dict[str, Format] = {"leaderboard.md": "md", "leaderboard.csv": "csv", "index.html": "html"}
 """What is written for every sweep."""
 
@@ -239,6 +242,14 @@ def print_leaderboard(board: Leaderboard, out: TextIO | None = None, *, wanted: 
     Raises: UnknownNameError for a wanted section that the report does not have.
     """
     print_sections(board.sweep, board.question, choose_sections(board_sections(board), wanted), out or sys.stdout)
+
+
+def print_summary(board: Leaderboard, out: TextIO | None = None) -> None:
+    """Print what a sweep's end shows: the answer, the failures and the leaderboard, so that they fit on a screen."""
+    stream = out or sys.stdout
+    sections = board_sections(board)
+    print_sections(board.sweep, board.question, [item for item in sections if item.key in SUMMARY], stream)
+    print(f"All sections: stnbench report {board.sweep}", file=stream)
 
 
 def open_folder(out: Path, sweep: str) -> Path:
