@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from stnbench.analysis.inference import LEVEL
-from stnbench.analysis.power import POWER, SEEDS_MAX
+from stnbench.analysis.power import POWER, SEEDS_MAX, chance_to_tell
 from stnbench.analysis.simultaneous import critical_value, pairs_table
 
 Floats = NDArray[np.float64]
@@ -47,7 +47,7 @@ def seeds_to_decide(
         freedom = min(prior_freedom, 1e6) + (seeds - 1) * share
         limit = float(np.exp(np.interp(1 / freedom, inverses, limits)))
         root = math.sqrt(seeds)
-        told = 1 - float(special.nctdtr(freedom, effect * root, limit)) if effect * root < 30 + limit else 1.0
+        told = float(chance_to_tell(*np.array([[effect * root], [freedom], [limit]]))[0])
         room = (margin - effect) * root - limit
         return told >= POWER or (room > 0 and 1 - 2 * float(special.ndtr(-room)) >= POWER)
 

@@ -14,12 +14,13 @@ POWER: Final = 0.8
 SEEDS_MAX: Final = 100_000
 """Where even so many would not do, nothing is said."""
 
+_STATISTIC_MAX: Final = 1e4
+
 
 def seeds_needed(effects: Sequence[float], *, level: float) -> list[int | None]:
     """With how many seeds a two-sided paired t test tells a difference with the chance ``POWER``.
 
-    The noncentral t distribution is taken in the normal approximation of Johnson and Welch (1940), which is off by one
-    seed at most.
+    Exact for the noncentral t distribution; the tail on the wrong side is left out, as is usual.
 
     Args:
         effects: each a difference over the standard deviation of the pairs' differences, as far as it is known.
@@ -45,10 +46,28 @@ def _power(sizes: "NDArray[np.float64]", seeds: "NDArray[np.int_]", level: float
     import numpy as np  # as above
     from scipy import special
 
-    freedom = seeds - 1.0
-    limit = special.stdtrit(freedom, 1 - level / 2)
-    short = limit * (1 - 1 / (4 * freedom)) - sizes * np.sqrt(seeds)
-    return np.asarray(special.ndtr(-short / np.sqrt(1 + limit**2 / (2 * freedom))))
+    freedom = np.asarray(seeds - 1, dtype=np.float64)
+    return chance_to_tell(sizes * np.sqrt(seeds), freedom, special.stdtrit(freedom, 1 - level / 2))
+
+
+def chance_to_tell(
+    noncentrality: "NDArray[np.float64]", freedom: "NDArray[np.float64]", limit: "NDArray[np.float64]"
+) -> "NDArray[np.float64]":
+    """The chance that a t statistic exceeds a limit, from the noncentral t distribution.
+
+    Args:
+        noncentrality: the true difference over its standard error, not below 0.
+        freedom: degrees of freedom of the standard error.
+        limit: of the statistic.
+    """
+    import numpy as np  # as above
+    from scipy import special
+
+    below = np.asarray(special.nctdtr(freedom, noncentrality, limit))
+    # Where the numbers are too large for SciPy: the normal approximation of Johnson and Welch (1940), then good enough.
+    short = limit * (1 - 1 / (4 * freedom)) - noncentrality
+    near = special.ndtr(short / np.sqrt(1 + limit**2 / (2 * freedom)))
+    return np.asarray(1 - np.where(np.isfinite(below), below, near))
 
 
 def chance_interval(statistic: float, freedom: float, scale: float, *, tail: float) -> tuple[float, float, float]:
@@ -59,7 +78,7 @@ def chance_interval(statistic: float, freedom: float, scale: float, *, tail: flo
 
     The draw is normal with the mean that was tested and ``scale`` times the standard error the statistic was made with:
     for n independent values, of which one more is drawn, ``scale`` is the root of n. The interval is that of the
-    noncentrality (Johnson and Welch 1940, as above).
+    noncentrality, exact: an approximation by the normal distribution says "0 [0, 100]" with two seeds.
 
     Args:
         statistic: the mean over its standard error.
@@ -70,8 +89,8 @@ def chance_interval(statistic: float, freedom: float, scale: float, *, tail: flo
     """
     from scipy import special  # as above
 
-    half = float(special.ndtri(1 - tail)) * math.sqrt(1 + statistic**2 / (2 * freedom))
-    middle = statistic * (1 - 1 / (4 * freedom))
+    size = min(abs(statistic), _STATISTIC_MAX)  # beyond, SciPy's inverse fails, and the chance is 0 or 1
+    bounds = [math.copysign(1.0, statistic) * float(special.nctdtrinc(freedom, p, size)) for p in (1 - tail, tail)]
     chance = float(special.stdtr(freedom, statistic / math.hypot(scale, 1.0)))
-    low, high = (float(special.ndtr(value / scale)) for value in (middle - half, middle + half))
+    low, high = (float(special.ndtr(value / scale)) for value in sorted(bounds))
     return chance, min(chance, low), max(chance, high)
