@@ -85,7 +85,7 @@ def race(number: int) -> tuple[float, bool]:
     planner = RacingPlannerSpec(max_seeds=SEEDS_MAX)
     sweep = SweepSpec(name="r", question="?", axes=axes, seeds=(1, 2), twins=False, planner=planner)
     run = Run(lambda spec: value(int(spec.optimizer.locnet_learning_rate_factor), spec.seed))
-    run.go_on(build_planner(sweep, MadeUpCompose(sweep, epochs=1)))
+    run.go_on(build_planner(sweep, MadeUpCompose(sweep, epochs=1, has_transformer=True)))
     found: dict[int, list[float]] = {}
     for trial_id, trial in run.planned.items():
         cell = int(trial.spec.optimizer.locnet_learning_rate_factor)
