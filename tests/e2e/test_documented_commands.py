@@ -93,6 +93,7 @@ ELSEWHERE = (
     Elsewhere(
         r"(\w+=\w+ )?stnbench (new|check-part) .*|stnbench sweep mine|stnbench data check folder.*", "test_own_parts.py"
     ),
+    Elsewhere(r"stnbench compare .*", "unit/cli and unit/analysis: needs a table of results"),
     Elsewhere(r"ray .*|export .*", "tests/support/ray_clusters.py starts and stops clusters"),
 )
 

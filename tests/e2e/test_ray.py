@@ -119,7 +119,7 @@ def test_a_slot_that_cannot_be_opened_says_what_is_wrong_there(cluster: RayClust
     from stnbench.engines.ray import RayEngine
 
     node = cluster.add_node("bare", cpus=1)
-    with pytest.raises(EngineError, match=r"slot bare-cpu0 cannot be opened: .*No such file") as caught:
+    with pytest.raises(EngineError, match=r"(?s)slot bare-cpu0 cannot be opened: .*No such file") as caught:
         RayEngine(cluster.address, command=["/no/such/python"])
     cluster.kill_node(node)
 

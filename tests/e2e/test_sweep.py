@@ -78,7 +78,7 @@ def test_a_sweep_runs_once_and_says_the_same_again(workplace: Workplace) -> None
     assert [member["mean"] for member in members] == pytest.approx(best, abs=1e-6)
     committee = workplace.run("report", "tiny", "--committee", "cell:affine", "--split", "test")
     assert committee.returncode == 0, committee.stderr
-    assert "tiny: a committee of 2 (cell:affine)" in committee.stdout
+    assert "tiny: an ensemble of 2 (cell:affine)" in committee.stdout
     assert (workplace.folder / "reports" / "tiny" / "committee.md").exists()
 
     trial = str(query(workplace, "stnbench.db", "select id from trials limit 1")[0][0])

@@ -26,7 +26,7 @@ def test_a_wheel_carries_groups_and_sweeps_and_runs_anywhere(tmp_path: Path) -> 
     assert (installed / "stnbench" / "sweeps" / "locnet_sizes.yaml").exists()
     assert (installed / "stnbench" / "reports" / "published" / "moodstocks_2015.csv").exists()
     assert list((installed / "stnbench" / "store" / "migrations" / "versions").glob("*.py"))
-    page = installed / "stnbench" / "report" / "page"
+    page = installed / "stnbench" / "report" / "html"
     assert {path.name for path in page.glob("page.*")} == {"page.css", "page.js"}
 
     folder = tmp_path / "elsewhere"

@@ -146,7 +146,9 @@ def test_compiled_parts_take_the_same_steps(
 ) -> None:
     """Traced and run as they are, stages, head and localisation network give the losses and weights of plain ones."""
     # Here every method is wrapped by one function that checks shapes, and torch counts compilations by function.
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 100)
+    from torch._dynamo import config  # imported here: torch fills it in when it is first asked for
+
+    monkeypatch.setattr(config, "recompile_limit", 100)
     spec = dataclasses.replace(toy_spec, training=dataclasses.replace(toy_spec.training, epochs=1))
     plain, traced = make_run(spec), with_eager_backend(make_run(spec), monkeypatch)
     names = list(plain.model.network.state_dict())
