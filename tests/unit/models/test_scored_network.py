@@ -140,15 +140,13 @@ def test_bfloat16_gradients_are_float32_and_point_the_same_way(make_run: MakeRun
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # the compiler looks, and hides it
+@torch._dynamo.config.patch(recompile_limit=100)
 @pytest.mark.usefixtures("fresh_compiler")
 def test_compiled_parts_take_the_same_steps(
     make_run: MakeRun, toy_spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Traced and run as they are, stages, head and localisation network give the losses and weights of plain ones."""
     # Here every method is wrapped by one function that checks shapes, and torch counts compilations by function.
-    from torch._dynamo import config  # imported here: torch fills it in when it is first asked for
-
-    monkeypatch.setattr(config, "recompile_limit", 100)
     spec = dataclasses.replace(toy_spec, training=dataclasses.replace(toy_spec.training, epochs=1))
     plain, traced = make_run(spec), with_eager_backend(make_run(spec), monkeypatch)
     names = list(plain.model.network.state_dict())
