@@ -1,6 +1,7 @@
 """A tiny sweep at whose n-th call the system fails or the process dies, for every n; the same command makes it good."""
 
 import errno
+import functools
 import gc
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from tiny_sweeps import run_tiny, scores_of, without_training
 
 from stnbench.core import command
 from stnbench.core.paths import RunsLayout
+from stnbench.orchestration.patience import StoreWait
 from stnbench.spec.trial import TrialSpec
 from stnbench.store import sqlite
 from stnbench.store.store import Store
@@ -64,8 +66,10 @@ def template(memory: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attempts run in this process."""
+    """Attempts run in this process, and a store that stays away is waited for briefly."""
     without_training(monkeypatch)
+    brief = functools.partial(StoreWait, limit_s=0.02, pause_s=0.005)
+    monkeypatch.setattr("stnbench.orchestration.session.StoreWait", brief)
 
 
 def run_with(faults: Faults, trials: tuple[TrialSpec, ...]) -> str:
