@@ -79,7 +79,7 @@ def test_a_sweep_runs_once_and_says_the_same_again(workplace: Workplace) -> None
     committee = workplace.run("report", "tiny", "--committee", "cell:affine", "--split", "test")
     assert committee.returncode == 0, committee.stderr
     assert "tiny: an ensemble of 2 (cell:affine)" in committee.stdout
-    assert (workplace.folder / "reports" / "tiny" / "committee.md").exists()
+    assert (workplace.folder / "reports" / "tiny" / "ensemble.md").exists()
 
     trial = str(query(workplace, "stnbench.db", "select id from trials limit 1")[0][0])
     again = json.loads(workplace.run("evaluate", trial[:6], "--json").stdout)

@@ -27,7 +27,7 @@ def test_a_wheel_carries_groups_and_sweeps_and_runs_anywhere(tmp_path: Path) -> 
     assert (installed / "stnbench" / "reports" / "published" / "moodstocks_2015.csv").exists()
     assert list((installed / "stnbench" / "store" / "migrations" / "versions").glob("*.py"))
     page = installed / "stnbench" / "report" / "html"
-    assert {path.name for path in page.glob("page.*")} == {"page.css", "page.js"}
+    assert {path.name for path in page.glob("*.[cj]s*")} == {"page.css", "page.js", "plotly-cartesian.min.js.gz"}
 
     folder = tmp_path / "elsewhere"
     (folder / "sweeps").mkdir(parents=True)

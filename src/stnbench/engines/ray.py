@@ -24,6 +24,7 @@ from typing_extensions import override
 
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import EngineError, ProtocolError
+from stnbench.core.text import printable
 from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Launch, Lost, Note, Slot, Stopped
 from stnbench.engines.cluster import Share, living_nodes, plan_shares
 from stnbench.engines.guard import Guard
@@ -183,7 +184,9 @@ class RayEngine(Engine):
             lost = next((host for host in self._hosts if host.lost_because), None)
             if lost is not None:
                 remedy = "install this version of stnbench on every node, and see Ray's logs there"
-                raise EngineError(f"slot {lost.share.name} cannot be opened: {lost.lost_because}", remedy=remedy)
+                raise EngineError(
+                    f"slot {lost.share.name} cannot be opened: {printable(lost.lost_because)}", remedy=remedy
+                )
         absent = [host for host in self._hosts if not host.is_open]
         if len(absent) == len(self._hosts):
             raise EngineError(f"the cluster had no room for a slot in {start_s:g} s", remedy="see `ray status`")
