@@ -229,10 +229,8 @@ def test_where_no_store_is_none_is_made(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_example_of_the_readme_runs(store: Store, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader gets accuracies by cell, and how often each image is recognised."""
-    [example] = re.findall(
-        r"```python\n(from stnbench\.analysis\.frames .*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-    )
+    """A reader gets a layer, accuracies by configuration, and how often each image is recognised."""
+    [example] = re.findall(r"```python\n(import torch\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     filler = Filler(store, "locnet_sizes").save([planned(transformed(1)), planned(transformed(2))])
     images = ScoredImages(labels=(5, 6))
     scored(filler, transformed(1), (5, 6), images)
@@ -240,7 +238,7 @@ def test_the_example_of_the_readme_runs(store: Store, runs: Path, monkeypatch: p
     monkeypatch.setenv("STNBENCH_RUNS", str(runs))
     names: dict[str, object] = {}
     exec(example, names)  # noqa: S102 - the README's own lines
-    assert names["cells"].to_dict("index") == {  # type: ignore[attr-defined]
+    assert names["accuracies"].to_dict("index") == {  # type: ignore[attr-defined]
         "1,1,1": {"mean": 1.0, "count": 1},
         "2,2,2": {"mean": 0.5, "count": 1},
     }
