@@ -20,6 +20,7 @@
     ├── ExportError                    a network cannot be exported, or the export disagrees with it
     ├── EngineError                    attempts cannot be executed
     │   ├── DeviceError                a GPU is not there, or no longer answers
+    │   │   └── NoDeviceError          torch sees none at all in this process
     │   └── ProtocolError              parts of an engine misunderstood each other (an InternalError as well)
     └── InternalError                  an invariant of stnbench is broken: a bug of ours
         └── TransitionError            the orchestrator was told something impossible
@@ -161,6 +162,10 @@ class EngineError(StnbenchError):
 
 class DeviceError(EngineError):
     """A GPU is not there, or no longer answers."""
+
+
+class NoDeviceError(DeviceError):
+    """Torch sees no GPU at all in this process, so that waiting does not help."""
 
 
 class ProtocolError(InternalError, EngineError):

@@ -177,4 +177,5 @@ def _is_spoilt_by(kind: FailureKind, slot: Slot) -> bool:
     After an error of CUDA every further call of the process fails with it; memory that was short stays in pieces. A bug
     on a GPU may be either in disguise: a kernel's assertion spoils the context as well.
     """
-    return kind in (FailureKind.DEVICE, FailureKind.OUT_OF_MEMORY) or (kind is FailureKind.BUG and slot.is_cuda)
+    spoilt = (FailureKind.DEVICE, FailureKind.NO_DEVICE, FailureKind.OUT_OF_MEMORY)
+    return kind in spoilt or (kind is FailureKind.BUG and slot.is_cuda)

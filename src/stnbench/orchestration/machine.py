@@ -46,6 +46,7 @@ from stnbench.orchestration.messages import (
 from stnbench.orchestration.policy import (
     BREAKER_THRESHOLD,
     MACHINES_DOING,
+    RETRIES,
     TROUBLES_MAX,
     Patience,
     Retry,
@@ -105,6 +106,7 @@ class Machine:
         self._bugs: Counter[str] = Counter()
         self._troubles = 0
         self._in_trouble: set[str] = set()
+        self._blind: Counter[str] = Counter()
         self._paused_until_s = float("-inf")
         self._admission = Admission(self._slots)
         self._now_s = 0.0
@@ -159,6 +161,7 @@ class Machine:
     def _get_further(self, event: EpochEnded) -> tuple[Command, ...]:
         attempt = self._attempt(event.token)
         attempt.show_life(1)
+        del self._blind[attempt.slot.name]
         trial = self._trials[attempt.trial_id]
         if event.epoch > trial.furthest_epoch:  # one that repeats epochs after a failure gets no further
             trial.furthest_epoch = event.epoch
@@ -176,6 +179,7 @@ class Machine:
 
     def _finish(self, event: AttemptFinished) -> tuple[Command, ...]:
         self._bugs.clear()
+        del self._blind[self._attempt(event.token).slot.name]
         self._end_trouble()
         self._leave(event.token, TrialState.COMPLETE, "finished")
         return (RecordComplete(token=event.token),)
@@ -189,13 +193,16 @@ class Machine:
         is_of_machine = self._is_of_machine(failure, attempt.trial_id)
         if is_of_machine:
             self._hold_back(attempt)
+        is_blind = failure.kind is FailureKind.NO_DEVICE
+        if is_blind:
+            self._blind[attempt.slot.name] += 1
         trial.failures[failure.kind] += 1
         retry = next_try(failure.kind, trial.failures[failure.kind])
         if retry is not None:
             self._prepare(trial, retry)
         is_ours = bool(self.stop_reason) and (_is_killed(failure) or failure.kind is FailureKind.HUNG)
         is_blameless = is_of_machine and failure.kind is FailureKind.HUNG
-        is_open = retry is not None or self._is_in_trouble(failure) or is_ours or is_blameless
+        is_open = retry is not None or self._is_in_trouble(failure) or is_ours or is_blameless or is_blind
         state = TrialState.PLANNED if is_open else TrialState.FAILED
         # After a hang or a failure of the device another trial is next: where that fails as well, it is the machine.
         at_once = failure.kind not in {FailureKind.DEVICE, FailureKind.HUNG}
@@ -290,6 +297,8 @@ class Machine:
     def _break(self, failure: Failure) -> tuple[Command, ...]:
         if self._is_in_trouble(failure) and not self.stop_reason:
             return self._ask_stop(StopAsked(reason=f"no trial got on: {failure.message}"))
+        if failure.kind is FailureKind.NO_DEVICE and not self.stop_reason and all(map(self._is_blind, self._slots)):
+            return self._ask_stop(StopAsked(reason=failure.message))
         if failure.kind is not FailureKind.BUG or self.stop_reason:
             return ()
         key = signature(failure)
@@ -315,12 +324,18 @@ class Machine:
 
     def _admits(self, slot: Slot, trial_id: str) -> bool:
         """Whether the slot is free for the trial."""
+        if self._is_blind(slot):
+            return False
         neighbours = [attempt for attempt in self._running.values() if attempt.slot.device == slot.device]
         if any(attempt.slot == slot or attempt.alone for attempt in neighbours):
             return False
         if self._trials[trial_id].needs_device_alone and neighbours:
             return False
         return self._admission.admits(trial_id, slot, [attempt.trial_id for attempt in neighbours])
+
+    def _is_blind(self, slot: Slot) -> bool:
+        """Whether no GPU was seen in the slot, in a fresh process neither: other slots may go on."""
+        return self._blind[slot.name] > RETRIES[FailureKind.NO_DEVICE].retries
 
     def _launch(self, trial_id: str, slot: Slot) -> LaunchTrial:
         trial = self._trials[trial_id]

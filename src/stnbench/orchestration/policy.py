@@ -32,6 +32,9 @@ RETRIES: dict[FailureKind, RetryPolicy] = {
     # A GPU that fell off the bus, or a context that a kernel spoilt: the worker is ended, and a fresh one tried. Where
     # one trial after another fails so, it is the machine, as below.
     FailureKind.DEVICE: RetryPolicy(retries=8),
+    # Torch sees no GPU, or one that it cannot use. After this many retries in a slot without progress the slot is not
+    # used any more, and where none is left the sweep ends; no trial fails of it.
+    FailureKind.NO_DEVICE: RetryPolicy(retries=1),
     # A driver or a mount that does not answer, or a deadlock; the attempt goes on from its last checkpoint.
     FailureKind.HUNG: RetryPolicy(retries=3),
     # A full disk or a file server that is away: it takes a person or another program to mend it. A minute in all. Where

@@ -18,6 +18,7 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     KILLED = "killed"
     DEVICE = "device"
+    NO_DEVICE = "no_device"
     HUNG = "hung"
     INFRASTRUCTURE = "infrastructure"
     INVALID = "invalid"

@@ -15,10 +15,15 @@ from typing import Literal
 import psutil
 import torch
 
-from stnbench.core.errors import DeviceError, SpecError
+from stnbench.core.errors import DeviceError, NoDeviceError, SpecError
 from stnbench.spec.trial import Precision
 
 MIB = 1 << 20
+
+NO_DEVICE_REMEDY = (
+    "check the driver (nvidia-smi) and that torch is built for CUDA (torch.version.cuda), "
+    "or use the CPU: CUDA_VISIBLE_DEVICES= before the command"
+)
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Settings of glibc's malloc.h."""
@@ -71,7 +76,7 @@ def prepare_device(device: DeviceSpec, precision: Precision = "float32") -> torc
     whose sums of whole numbers are exact; any other without a deterministic algorithm gives a warning.
     Call it before the first tensor is computed: a pool of threads keeps the settings it started with.
 
-    Raises: DeviceError where the GPU is not there.
+    Raises: NoDeviceError where torch sees no GPU, DeviceError where it sees others than this one.
     """
     torch.set_num_threads(device.threads)
     torch.set_flush_denormal(True)
@@ -102,6 +107,8 @@ def _keep_freed_memory() -> None:
 def _prepare_cuda(device: DeviceSpec, precision: Precision) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first handle of cuBLAS is made
     count = torch.cuda.device_count()
+    if count == 0:
+        raise NoDeviceError(f"torch sees no GPU ({_why_no_gpu()})", remedy=NO_DEVICE_REMEDY)
     if device.index >= count:
         raise DeviceError(f"the device {device} is not there", remedy=f"torch sees {count} GPUs here; use cpu or less")
     torch.cuda.init()  # type: ignore[no-untyped-call] # torch leaves it untyped
@@ -111,6 +118,15 @@ def _prepare_cuda(device: DeviceSpec, precision: Precision) -> None:
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     for operator in ("grid_sampler_2d_backward_cuda", "scatter_add_cuda_kernel"):
         warnings.filterwarnings("ignore", message=f"{operator} does not have a deterministic")
+
+
+def _why_no_gpu() -> str:
+    """Why torch sees no GPU, in its own words."""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    except (RuntimeError, AssertionError) as error:  # the latter where it is built without CUDA
+        return (str(error).splitlines() or [""])[0].rstrip(".")
+    return "it does not say why"
 
 
 def numerics(device: DeviceSpec, precision: Precision) -> str:

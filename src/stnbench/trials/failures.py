@@ -4,7 +4,7 @@ import errno
 import traceback
 from collections.abc import Iterator
 
-from stnbench.core.errors import DeviceError, DivergedError, SpecError
+from stnbench.core.errors import DeviceError, DivergedError, NoDeviceError, SpecError
 from stnbench.spec.result import Failure, FailureKind
 
 TRACEBACK_LIMIT = 8_000
@@ -45,19 +45,12 @@ DEVICE_TEXTS = (
     "gpu requires reset",
     "devices are busy or unavailable",
     "device(s) is/are busy or unavailable",
-    "no cuda-capable device is detected",
-    "no cuda gpus are available",
     "invalid device ordinal",
     "cuda unknown error",
     "cuda error: unknown error",
     "cuda error: initialization error",
     "system not yet initialized",
-    "system has unsupported display driver",
     "driver shutting down",
-    "no kernel image is available",
-    "found no nvidia driver",
-    "nvidia driver on your system is too old",
-    "driver version is insufficient",
     "mps client failed to connect",
     "mps server",
     "mps client",
@@ -68,6 +61,17 @@ DEVICE_TEXTS = (
 Texts of cudaGetErrorString; "device-side assert triggered" and wrong arguments are not among them, for they are bugs.
 """
 
+NO_DEVICE_TEXTS = (
+    "no cuda-capable device is detected",
+    "no cuda gpus are available",
+    "not compiled with cuda enabled",
+    "system has unsupported display driver",
+    "no kernel image is available",
+    "found no nvidia driver",
+    "nvidia driver on your system is too old",
+    "driver version is insufficient",
+)
+"""What torch and CUDA say where a process cannot use any GPU: the driver, torch's build or the machine's set-up."""
 
 INFRASTRUCTURE_ERRORS = frozenset(
     {
@@ -122,6 +126,8 @@ def _kind(error: BaseException) -> FailureKind | None:
         return FailureKind.INVALID
     if _is_out_of_memory(error):
         return FailureKind.OUT_OF_MEMORY
+    if _is_no_device(error):
+        return FailureKind.NO_DEVICE
     if _is_device(error):
         return FailureKind.DEVICE
     return FailureKind.INFRASTRUCTURE if _is_infrastructure(error) else None
@@ -139,6 +145,14 @@ def _is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(sign in text for sign in (*OUT_OF_MEMORY_TEXTS, _NO_HANDLE))
+
+
+def _is_no_device(error: BaseException) -> bool:
+    """No GPU can be used in this process; a fresh one will most likely see none either."""
+    if isinstance(error, NoDeviceError):
+        return True
+    text = str(error).lower()  # torch built without CUDA says so in an AssertionError
+    return isinstance(error, RuntimeError | AssertionError) and any(sign in text for sign in NO_DEVICE_TEXTS)
 
 
 def _is_device(error: BaseException) -> bool:

@@ -81,7 +81,8 @@ def test_each_kind_of_failure_has_its_own_retries(kind: FailureKind) -> None:
             break
 
     assert number == RETRIES[kind].retries + 1
-    assert it.state_of("a") is TrialState.FAILED
+    no_fault_of_its_own = kind is FailureKind.NO_DEVICE
+    assert it.state_of("a") is (TrialState.PLANNED if no_fault_of_its_own else TrialState.FAILED)
     lost = kind is FailureKind.KILLED
     assert commands[0].attempt_state is (AttemptState.LOST if lost else AttemptState.FAILED)
 
@@ -265,6 +266,42 @@ def test_a_gpu_that_is_gone_fails_no_trial(slots: int) -> None:
     for token in list(it.running):
         it.handle(AttemptStopped(token=token))
     assert {it.state_of(name) for name in names} == {TrialState.PLANNED}
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+@pytest.mark.parametrize("trials", [1, 2, 20])
+def test_where_torch_sees_no_gpu_the_sweep_ends_at_once(slots: int, trials: int) -> None:
+    """Two fresh processes a slot, no pause, no trial failed, and the remedy is the reason of the end."""
+    it = machine(slots=slots)
+    names = tuple(f"t{number}" for number in range(trials))
+    it.handle(TrialsPlanned(trial_ids=names))
+    attempts = 0
+    while not it.stop_reason:
+        attempts += 1
+        it.handle(AttemptFailed(token=next(iter(it.running)), failure=failure(FailureKind.NO_DEVICE)))
+
+    assert attempts == 2 * slots
+    assert it.stop_reason == "Error: no_device"
+    assert it.is_idle
+    assert {it.state_of(name) for name in names} == {TrialState.PLANNED}
+
+
+def test_a_slot_without_its_gpu_is_left_and_the_others_go_on() -> None:
+    """One of two GPUs is gone for good: every trial completes on the other; progress in a slot makes it whole."""
+    it = Machine(TWO_GPUS[:2], session="s")
+    it.handle(TrialsPlanned(trial_ids=("a", "b", "c", "d")))
+    ended = 0
+    while not it.is_idle:
+        for token, attempt in list(it._running.items()):
+            if attempt.slot.name == "gpu0.0":
+                ended += 1
+                it.handle(AttemptFailed(token=token, failure=failure(FailureKind.NO_DEVICE)))
+            else:
+                it.handle(AttemptFinished(token=token))
+
+    assert ended == 2
+    assert it.stop_reason == ""
+    assert {it.state_of(name) for name in "abcd"} == {TrialState.COMPLETE}
 
 
 def test_a_trial_that_alone_spoils_its_context_fails_of_it() -> None:

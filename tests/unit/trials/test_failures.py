@@ -12,6 +12,7 @@ from stnbench.core.errors import (
     DivergedError,
     EngineError,
     InfeasibleError,
+    NoDeviceError,
     SpecError,
     UnknownNameError,
 )
@@ -87,22 +88,18 @@ CUDA_HINT = (
         "CUDA error: uncorrectable NVLink error detected during the execution",
         "CUDA error: all CUDA-capable devices are busy or unavailable",
         "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
-        "CUDA error: no CUDA-capable device is detected",
         "CUDA error: invalid device ordinal",
         "CUDA error: unknown error",
         "CUDA error: initialization error",
         "CUDA error: system not yet initialized",
-        "CUDA error: no kernel image is available for execution on the device",
         "CUDA error: MPS client failed to connect to the MPS control daemon or the MPS server",
         "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm( handle, opa, opb, m, n, k)`",
         "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
         "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR",
-        "No CUDA GPUs are available",
         (
             "CUDA unknown error - this may be due to an incorrectly set up environment, e.g. changing env variable "
             "CUDA_VISIBLE_DEVICES after program start. Setting the available devices to be zero."
         ),
-        "The NVIDIA driver on your system is too old (found version 12020).",
     ],
 )
 def test_what_cuda_says_of_a_lost_device_is_the_device(text: str) -> None:
@@ -112,6 +109,24 @@ def test_what_cuda_says_of_a_lost_device_is_the_device(text: str) -> None:
         error = kind.__new__(kind)
         error.args = (text + CUDA_HINT,)
         assert classify(error).kind is FailureKind.DEVICE
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NoDeviceError("torch sees no GPU"),
+        RuntimeError("CUDA error: no CUDA-capable device is detected"),
+        RuntimeError("CUDA error: no kernel image is available for execution on the device"),
+        RuntimeError("No CUDA GPUs are available"),
+        RuntimeError("The NVIDIA driver on your system is too old (found version 12020)."),
+        RuntimeError("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"),
+        RuntimeError("CUDA driver version is insufficient for CUDA runtime version"),
+        AssertionError("Torch not compiled with CUDA enabled"),
+    ],
+)
+def test_a_machine_without_a_usable_gpu_is_told_from_one_that_loses_it(error: Exception) -> None:
+    """Waiting does not help: another kind of failure."""
+    assert classify(error).kind is FailureKind.NO_DEVICE
 
 
 def test_a_real_failed_allocation_is_out_of_memory() -> None:

@@ -94,7 +94,7 @@ def plain(value: Any) -> Json:  # noqa: ANN401 (columns have values of any kind)
 
 def to_json(value: Json) -> str:
     """JSON text, indented, ending in a line break."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def to_csv(tables: Sequence[Table[Any]], prefixes: Sequence[Mapping[str, Scalar]]) -> str:
