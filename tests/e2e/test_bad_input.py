@@ -54,7 +54,7 @@ def test_a_sweep_of_which_nothing_can_be_built(workplace: Workplace) -> None:
     )
     done = workplace.run("sweep", "deep", "--no-mlflow")
     assert done.returncode == 2, done.stderr
-    assert "error: no cell of deep can be built" in done.stderr.splitlines()[-1]
+    assert "error: no configuration of deep can be built" in done.stderr.splitlines()[-1]
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def _further(sweep: SweepSpec) -> list[str]:
         case GridPlannerSpec():
             return []
         case RacingPlannerSpec(max_seeds=seeds):
-            return [f"then up to {seeds} seeds for cells that may still be the best (racing)"]
+            return [f"then up to {seeds} seeds for configurations that may still be the best (racing)"]
         case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec() as planner:
             return [f"these are the first; {planner.kind} asks for {planner.trials} trials in all, by the answers"]
         case _:
@@ -182,7 +182,7 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
         board, is_shown = _report(session, question.sweep, as_json=options.json)
         infeasible = _infeasible(session.store, question.sweep.name)
     if summary.trials and len(infeasible) == summary.trials:
-        raise InfeasibleError(f"no cell of {question.sweep.name} can be built: {infeasible[0]}")
+        raise InfeasibleError(f"no configuration of {question.sweep.name} can be built: {infeasible[0]}")
     _say_end(summary, board, layout, uri if is_shown else None)
     return DONE if summary.complete + summary.pruned == summary.trials else SOME_FAILED
 
@@ -256,7 +256,9 @@ def _parser() -> CommandParser:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides, in Hydra's grammar")
     only = "only these values of an axis: --only transformer=affine,scale (for more axes, again)"
     parser.add_argument("--only", action="append", default=[], metavar="AXIS=VALUES", help=only)
-    parser.add_argument("--plan", action="store_true", help="list cells, cost and expected time; train nothing")
+    parser.add_argument(
+        "--plan", action="store_true", help="list configurations, cost and expected time; train nothing"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parser.add_argument("--engine", choices=get_args(EngineName), default="local", help="where attempts run")
     parser.add_argument(
@@ -271,7 +273,9 @@ def _parser() -> CommandParser:
     parser.add_argument("--budget", type=duration_s, metavar="2h", help="stop after this long (90s, 30m, 2h, 1h30m)")
     parser.add_argument("--device-hours", type=above_zero, help="stop when all slots together have worked so long")
     parser.add_argument("--max-trials", type=whole(0), help="stop when so many trials have ended in this run")
-    parser.add_argument("--keep-checkpoints", type=whole(0), metavar="K", help="keep those of the K best cells alone")
+    parser.add_argument(
+        "--keep-checkpoints", type=whole(0), metavar="K", help="keep those of the K best configurations alone"
+    )
     parser.add_argument("--trial-timeout", type=duration_s, metavar="30m", help="end a trial that takes longer")
     parser.add_argument(
         "--hang-timeout",

@@ -18,20 +18,22 @@ from stnbench.spec.planner import (
 
 
 def plan_lines(plan: SweepPlan) -> Iterator[str]:
-    """The plan as plain lines, one a cell."""
+    """The plan as plain lines, one a configuration."""
     yield f"{plan.sweep.name}: {plan.sweep.question}"
     width = max((len(cell.label) for cell in plan.cells), default=0)
-    yield f"{'cell':{width}}  {'complete':>8}  {'parameters':>11}  {'MFLOPs':>8}"
+    width = max(width, len("configuration"))
+    yield f"{'configuration':{width}}  {'complete':>8}  {'parameters':>11}  {'MFLOPs':>8}"
     for cell in plan.cells:
         yield _cell_line(cell, width)
     infeasible = sum(bool(cell.infeasible) for cell in plan.cells)
     also = f", {infeasible} infeasible" if infeasible else ""
-    cells, trials = counted(len(plan.cells), "cell"), counted(plan.trials, "trial")
+    cells, trials = counted(len(plan.cells), "configuration"), counted(plan.trials, "trial")
     yield f"{cells}{also}, {trials}, {plan.complete} complete"
     if plan.overlapping_points > 0:
-        yield f"{counted(plan.overlapping_points, 'point')} of the axes: the same trial as another, or as a twin"
-    for note, points in plan.notes:
-        yield f"note: {note} ({counted(points, 'point')})"
+        points = counted(plan.overlapping_points, "point")
+        yield f"{points} of the axes: the same trial as another, or as an equal-parameter baseline"
+    for note, count in plan.notes:
+        yield f"note: {note} ({counted(count, 'point')})"
     yield _expected(plan)
 
 

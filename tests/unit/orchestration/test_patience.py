@@ -1,5 +1,6 @@
 """A store that does not answer for a while costs time and nothing else."""
 
+import contextlib
 import inspect
 import sqlite3
 import threading
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import pytest
 from fake_trials import Task, fake_result, fake_spec
+from postgres import database, end_connections, needs_postgres
+from sqlalchemy import Connection
 
 from stnbench.core.errors import StoreBusyError, StoreError
 from stnbench.orchestration.patience import REPEATABLE, PatientStore, StoreWait, open_patiently
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
+from stnbench.store.engine import Database
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
 
@@ -173,3 +177,53 @@ def test_every_method_that_asks_the_store_is_patient() -> None:
     own = {name for name, _ in inspect.getmembers(PatientStore, inspect.isfunction) if not name.startswith("_")}
     patient = {*REPEATABLE, "start_attempt", "complete_attempt", "end_attempt", "replan"}
     assert own - patient == {"close", "exists", "check", "check_whole", "back_up", "rows", "fill", "merge"}
+
+
+@needs_postgres
+@pytest.mark.parametrize("moment", ["between", "begun", "done"])
+@pytest.mark.parametrize("method", ["start_attempt", "complete_attempt", "end_attempt", "add_epoch"])
+def test_a_backend_of_postgresql_that_is_terminated_costs_a_pause(
+    method: str, moment: str, clock: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By pg_terminate_backend, between two transactions or within one: it is waited for, and the work is done once."""
+    with database() as url, PatientStore.open(url, writable=True) as store:
+        store.save_sweep(SWEEP, [PlannedTrial(spec=SPEC, point=Point(labels=()), label="x")], NOW)
+        store.wait = clock.wait()
+        result = fake_result(SPEC, token="s-1")
+        works = {
+            "start_attempt": lambda: store.start_attempt(START),
+            "add_epoch": lambda: store.add_epoch("s-1", result.epochs[0]),
+            "end_attempt": lambda: store.end_attempt(
+                "s-1", AttemptState.STOPPED, None, NOW, trial_state=TrialState.PLANNED
+            ),
+            "complete_attempt": lambda: store.complete_attempt("s-1", result, NOW),
+        }
+        if method != "start_attempt":
+            works["start_attempt"]()
+        original, ended = Database.transaction, []
+
+        @contextlib.contextmanager
+        def cut(self: Database) -> Iterator[Connection]:
+            with original(self) as connection:
+                if not ended and moment == "begun":
+                    ended.append(end_connections(url))
+                yield connection
+                if not ended and moment == "done":
+                    ended.append(end_connections(url))
+
+        if moment == "between":
+            ended.append(end_connections(url))
+        else:
+            monkeypatch.setattr(Database, "transaction", cut)
+        works[method]()
+
+        assert len(ended) == 1
+        assert ended[0] >= 1
+        if moment != "between":  # where nothing was under way the connection is made again without a word
+            assert clock.said[0].startswith("waiting for the store")
+            assert "answers again" in clock.said[-1]
+        (attempt,) = store.attempts_of_trial(SPEC.trial_id)
+        states = {"complete_attempt": AttemptState.COMPLETE, "end_attempt": AttemptState.STOPPED}
+        assert (attempt.number, attempt.state) == (1, states.get(method, AttemptState.RUNNING))
+        epochs = {"add_epoch": 1, "complete_attempt": len(result.epochs)}
+        assert len(store.epochs_of_trial(SPEC.trial_id)) == epochs.get(method, 0)

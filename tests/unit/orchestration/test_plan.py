@@ -58,7 +58,7 @@ def test_a_plan_counts_what_is_open_and_what_cannot_be_built() -> None:
     assert plan.expected_s == pytest.approx(3 * 20.0 / 2, rel=1e-3)
     text = "\n".join(plan_lines(plan))
     assert "INVALID: too deep: use larger images" in text
-    assert "3 cells, 1 infeasible, 6 trials, 1 complete" in text
+    assert "3 configurations, 1 infeasible, 6 trials, 1 complete" in text
     assert "expected time: 30 s on 2 slots" in text
     plain = json.loads(json.dumps(plan_json(plan)))
     assert (plain["sweep"], plain["cells"], plain["trials"], plain["complete"]) == ("test", 3, 6, 1)
