@@ -19,6 +19,7 @@ from stnbench.spec.planner import (
     RandomPlannerSpec,
     ThresholdPrunerSpec,
     TpePlannerSpec,
+    UntilDecidedPlannerSpec,
 )
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import Axis, SweepSpec
@@ -52,6 +53,13 @@ SWEEPS = {
     "grid with median": dataclasses.replace(GRID_SWEEP, pruner=MedianPrunerSpec()),
     "grid with threshold": dataclasses.replace(GRID_SWEEP, pruner=ThresholdPrunerSpec(accuracy=0.45)),
     "racing": dataclasses.replace(GRID_SWEEP, planner=RacingPlannerSpec(max_seeds=4)),
+    "until decided": dataclasses.replace(GRID_SWEEP, planner=UntilDecidedPlannerSpec(max_seeds=5, looks=3)),
+    "until decided from one seed": dataclasses.replace(
+        GRID_SWEEP, seeds=(3,), planner=UntilDecidedPlannerSpec(max_seeds=4, looks=3)
+    ),
+    "until decided with asha": dataclasses.replace(
+        GRID_SWEEP, planner=UntilDecidedPlannerSpec(max_seeds=4, looks=3), pruner=AshaPrunerSpec()
+    ),
     "random": SEARCH_SWEEP,
     "random on a grid": dataclasses.replace(GRID_SWEEP, planner=RandomPlannerSpec(trials=100)),
     "tpe": searched(planner=TpePlannerSpec(trials=30)),
@@ -179,10 +187,10 @@ def test_no_test_score_can_reach_a_planner(kind: type) -> None:
 
 
 def test_a_grid_imports_no_optuna(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plain grid and the race do without it."""
+    """The plain grid, the race and the search for verdicts do without it."""
     import sys
 
     monkeypatch.setitem(sys.modules, "optuna", None)
-    for planner in (GridPlannerSpec(), RacingPlannerSpec(max_seeds=3)):
+    for planner in (GridPlannerSpec(), RacingPlannerSpec(max_seeds=3), UntilDecidedPlannerSpec(max_seeds=3)):
         sweep = dataclasses.replace(GRID_SWEEP, planner=planner)
         assert Run(bowl).go_on(build_planner(sweep, MadeUpCompose(sweep))).planned

@@ -8,7 +8,7 @@ from typing import Final
 from scipy import special
 
 from stnbench.analysis.fitted import Fitted, ScoredRun, Seed, seed_order
-from stnbench.analysis.inference import wilson_estimate
+from stnbench.analysis.inference import LEVEL, wilson_estimate
 from stnbench.analysis.verdicts import (
     DEFAULT_MARGIN,
     Comparison,
@@ -33,6 +33,7 @@ def compare_configurations(
     equal_parameter_baselines: Mapping[str, str] | None = None,
     is_provisional: bool = False,
     all_pairs: bool = False,
+    level: float = LEVEL,
 ) -> Comparison:
     """Compare all configurations of one task; see ``fit_and_compare``."""
     return fit_and_compare(
@@ -42,6 +43,7 @@ def compare_configurations(
         equal_parameter_baselines=equal_parameter_baselines,
         is_provisional=is_provisional,
         all_pairs=all_pairs,
+        level=level,
     )[0]
 
 
@@ -53,6 +55,7 @@ def fit_and_compare(
     equal_parameter_baselines: Mapping[str, str] | None = None,
     is_provisional: bool = False,
     all_pairs: bool = False,
+    level: float = LEVEL,
 ) -> tuple[Comparison, Fitted | None]:
     """Compare all configurations of one task, and keep the fit for further questions; None where no run has a score.
 
@@ -63,6 +66,7 @@ def fit_and_compare(
         equal_parameter_baselines: likewise, with as many parameters.
         is_provisional: whether more runs are to come.
         all_pairs: whether the differences of all pairs are wanted.
+        level: the error rate of each family; less than 5 % where the same runs are looked at again and again.
     Raises: SpecError for two runs of one configuration and seed, and for counts that cannot be.
     """
     _check(runs)
@@ -85,7 +89,7 @@ def fit_and_compare(
             notes=("No run has a score.",) if runs else (),
         )
         return nothing, None
-    fitted = Fitted(sound)
+    fitted = Fitted(sound, level=level)
     comparison = fitted.compare(margin, baselines or {}, equal_parameter_baselines or {}, all_pairs=all_pairs)
     decisions = tuple(replace(item, failures=failures[item.configuration]) for item in comparison.decisions)
     missing = tuple(_without_mean(name, failures[name]) for name in names if name not in fitted.place)

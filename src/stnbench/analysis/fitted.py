@@ -61,7 +61,9 @@ class _Family:
 class Fitted:
     """A fit of configuration and seed to sound runs, of which families of comparisons are asked."""
 
-    def __init__(self, runs: Sequence[ScoredRun]) -> None:
+    def __init__(self, runs: Sequence[ScoredRun], *, level: float = LEVEL) -> None:
+        """Fit; ``level`` is the error rate of each family of comparisons."""
+        self._level = level
         self.names = sorted(dict.fromkeys(run.configuration for run in runs))
         self.place = {name: place for place, name in enumerate(self.names)}
         self._seeds = sorted(dict.fromkeys(run.seed for run in runs), key=seed_order)
@@ -115,7 +117,7 @@ class Fitted:
         means = self._mean_limits()
         for rank, place in enumerate(order):
             delta = self._effect(deltas, rank - 1, PAIRS_METHOD) if rank else None
-            verdict = Verdict.BEST if delta is None else _verdict(delta, margin, is_told=self.has_variance)
+            verdict = Verdict.BEST if delta is None else self._verdict(delta, margin)
             yield Decision(
                 configuration=self.names[place],
                 seeds=tuple(self._own_seeds[place]),
@@ -187,7 +189,7 @@ class Fitted:
         if self._picked is None:
             return self._over_images(first, second, tests=len(self.names) * (len(self.names) - 1) // 2)
         tables = [table] * len(self._picked.weights)
-        return self._family(first, second, self._picked, tables, LEVEL)
+        return self._family(first, second, self._picked, tables, self._level)
 
     def _gains(self, baselines: Mapping[str, str]) -> dict[int, Effect]:
         """The effects of configurations over their baselines: a family for each baseline, Bonferroni's among those."""
@@ -201,14 +203,14 @@ class Fitted:
         for base in bases:
             first = np.array([place for place, own in known.items() if own == base], dtype=np.int64)
             second = np.full(len(first), base)
-            family = self._against(first, second, level=LEVEL / len(bases))
+            family = self._against(first, second, level=self._level / len(bases))
             family = replace(family, p_values=np.minimum(family.p_values * len(bases), 1.0))
             found |= {int(place): self._effect(family, row, BASELINE_METHOD) for row, place in enumerate(first)}
         return found
 
     def _against(self, first: Places, second: Places, *, level: float) -> _Family:
         if self._fixed is None:
-            return self._over_images(first, second, tests=len(first) * round(LEVEL / level))
+            return self._over_images(first, second, tests=len(first) * round(self._level / level))
         model = self.model
         tables = []
         for variances in self._fixed.variances:
@@ -274,7 +276,7 @@ class Fitted:
 
         Both sides saw the same images, which makes it wide; it decides nothing (see ``_verdict``).
         """
-        z = float(special.ndtri(1 - LEVEL / max(tests, 1) / 2))
+        z = float(special.ndtri(1 - self._level / max(tests, 1) / 2))
         low, high = wilson_limits(self.means, self._images, z)
         one, other = self.means[first], self.means[second]
         down = np.sqrt((one - low[first]) ** 2 + (high[second] - other) ** 2)
@@ -301,7 +303,7 @@ class Fitted:
             for weight, error, inverse in zip(self._picked.weights, errors, inverses, strict=True):
                 if weight > 1e-6:
                     p_values += weight * exceedance(np.abs(distance) / error, inverse, table)
-            told = p_values <= LEVEL
+            told = p_values <= self._level
             places = {pair: row for row, pair in enumerate(zip(first.tolist(), second.tolist(), strict=True))}
             for place, gain in gains.items():
                 base = self.place[baselines[self.names[place]]]
@@ -353,8 +355,16 @@ class Fitted:
             margin / slope / deviation,
             configurations=len(self.names),
             prior_freedom=prior,
+            level=self._level,
             at_least=int(max(model.counts[place], model.counts[best])) + 1,
         )
+
+    def _verdict(self, delta: Effect, margin: float) -> Verdict:
+        if not self.has_variance or delta.low is None or delta.high is None:
+            return Verdict.UNDECIDED
+        if delta.p_adjusted is not None and delta.p_adjusted <= self._level and delta.mean < 0:
+            return Verdict.LOWER
+        return Verdict.EQUIVALENT if delta.is_within(margin) else Verdict.UNDECIDED
 
     def contrast_family(self, weights: Floats, table: Floats) -> list[tuple[float, float, float, float]]:
         """Contrasts of mean accuracies, simultaneous for a family: mean, low, high and adjusted p of each.
@@ -383,17 +393,9 @@ class Fitted:
             ]
             return np.asarray(np.sum(rows, axis=0))
 
-        half = reach(chance, np.sqrt(mixture.weights @ variances), LEVEL)
+        half = reach(chance, np.sqrt(mixture.weights @ variances), self._level)
         p_values = chance(np.abs(estimates))
         return [
             (float(mean), float(mean - reach), float(mean + reach), float(p_value))
             for mean, reach, p_value in zip(estimates, half, p_values, strict=True)
         ]
-
-
-def _verdict(delta: Effect, margin: float, *, is_told: bool) -> Verdict:
-    if not is_told or delta.low is None or delta.high is None:
-        return Verdict.UNDECIDED
-    if delta.p_adjusted is not None and delta.p_adjusted <= LEVEL and delta.mean < 0:
-        return Verdict.LOWER
-    return Verdict.EQUIVALENT if delta.is_within(margin) else Verdict.UNDECIDED

@@ -28,7 +28,13 @@ def reach(chance: Callable[[Floats], Floats], usual: Floats, level: float) -> Fl
 
 
 def seeds_to_decide(
-    effect: float, margin: float, *, configurations: int, prior_freedom: float, at_least: int = 2
+    effect: float,
+    margin: float,
+    *,
+    configurations: int,
+    prior_freedom: float,
+    at_least: int = 2,
+    level: float = LEVEL,
 ) -> int | None:
     """With how many seeds a pair among all pairs is decided with a chance of 80 %: told apart, or found equivalent.
 
@@ -38,10 +44,11 @@ def seeds_to_decide(
         configurations: how many are compared.
         prior_freedom: of the moderated variances.
         at_least: the smallest number that comes into question.
+        level: the error rate of the family of all pairs.
     Returns: None above ``SEEDS_MAX``.
     """
     share = (configurations - 1) / configurations
-    inverses, limits = _pair_limits(max(configurations, 2))
+    inverses, limits = _pair_limits(max(configurations, 2), level)
 
     def decides(seeds: int) -> bool:
         freedom = min(prior_freedom, 1e6) + (seeds - 1) * share
@@ -61,11 +68,11 @@ def seeds_to_decide(
 
 
 @functools.lru_cache(maxsize=64)
-def _pair_limits(configurations: int) -> tuple[Floats, Floats]:
+def _pair_limits(configurations: int, level: float) -> tuple[Floats, Floats]:
     """One over degrees of freedom, rising, and the logarithms of limits of a pair among all pairs with these."""
     inverses = np.array([1e-6, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8, 1.0])
     table = pairs_table(configurations)
-    return inverses, np.log([critical_value(1 / inverse, table, LEVEL) for inverse in inverses])
+    return inverses, np.log([critical_value(1 / inverse, table, level) for inverse in inverses])
 
 
 def wilson_limits(shares: Floats, images: Floats, z: float) -> tuple[Floats, Floats]:

@@ -15,7 +15,7 @@ from stnbench.config.locate import conf_folder, find_sweep, sweep_files
 from stnbench.config.overrides import parse_only, parse_overrides
 from stnbench.config.paths import take_dataset_root
 from stnbench.config.points import PointComposer, require_effects
-from stnbench.config.sweeps import read_sweep, require_same_sweep, with_own_name
+from stnbench.config.sweeps import DECIDED, UNTIL, read_sweep, require_same_sweep, with_own_name
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import InfeasibleError
@@ -52,10 +52,11 @@ from stnbench.spec.planner import (
     RacingPlannerSpec,
     RandomPlannerSpec,
     TpePlannerSpec,
+    UntilDecidedPlannerSpec,
 )
 from stnbench.spec.result import FailureKind
 from stnbench.spec.states import TrialState
-from stnbench.spec.sweep import SweepSpec
+from stnbench.spec.sweep import Override, SweepSpec
 from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
 
@@ -88,6 +89,8 @@ def main(arguments: Sequence[str]) -> int:
 def _ask(options: argparse.Namespace) -> _Question:
     composer = Composer(conf_folder())
     source, overrides = take_dataset_root(parse_overrides(options.overrides))
+    if options.until is not None:
+        overrides = (Override(key=UNTIL, value=options.until), *overrides)
     path = find_sweep(options.sweep, Path.cwd())
     sweep = read_sweep(path, composer, overrides, only=parse_only(options.only))
     sweep = with_own_name(sweep, sweep_files(Path.cwd()))
@@ -141,6 +144,9 @@ def _further(sweep: SweepSpec) -> list[str]:
             return []
         case RacingPlannerSpec(max_seeds=seeds):
             return [f"then up to {seeds} seeds for configurations that may still be the best (racing)"]
+        case UntilDecidedPlannerSpec() as planner:
+            looks = ", ".join(map(str, planner.look_seeds(len(sweep.seeds))))
+            return [f"then seeds for configurations that are undecided; looks are planned at {looks} seeds"]
         case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec() as planner:
             return [f"these are the first; {planner.kind} asks for {planner.trials} trials in all, by the answers"]
         case _:
@@ -256,6 +262,9 @@ def _parser() -> CommandParser:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides, in Hydra's grammar")
     only = "only these values of an axis: --only transformer=affine,scale (for more axes, again)"
     parser.add_argument("--only", action="append", default=[], metavar="AXIS=VALUES", help=only)
+    parser.add_argument(
+        "--until", choices=(DECIDED,), help="add seeds, first where a verdict costs least, until all are in"
+    )
     parser.add_argument(
         "--plan", action="store_true", help="list configurations, cost and expected time; train nothing"
     )

@@ -4,6 +4,7 @@
 
     planner: grid                                      # the default
     planner: {kind: racing, max_seeds: 10}
+    planner: {kind: until_decided, max_seeds: 20, looks: 6}
     planner: {kind: random, trials: 50}                # likewise tpe, and nsga2 for accuracy and FLOPs
     planner: {kind: optuna, sampler: CmaEsSampler, trials: 50, options: {n_startup_trials: 5}}
     pruner: asha                                       # or hyperband, median, {kind: threshold, accuracy: 0.1}
@@ -11,7 +12,7 @@
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, assert_never
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import Json
@@ -25,6 +26,7 @@ from stnbench.spec.planner import (
     RacingPlannerSpec,
     RandomPlannerSpec,
     TpePlannerSpec,
+    UntilDecidedPlannerSpec,
 )
 from stnbench.spec.sweep import Override, SweepSpec
 
@@ -34,6 +36,7 @@ NO_PRUNER = "none"
 _PLANNERS = (
     GridPlannerSpec,
     RacingPlannerSpec,
+    UntilDecidedPlannerSpec,
     RandomPlannerSpec,
     TpePlannerSpec,
     Nsga2PlannerSpec,
@@ -64,6 +67,25 @@ def is_planned(spec: SweepSpec, override: Override) -> bool:
     if override.key == "planner":
         return spec.planner.kind == override.value
     return (spec.pruner.kind if spec.pruner else NO_PRUNER) == override.value
+
+
+def until_decided(planner: PlannerSpec, where: str) -> PlannerSpec:
+    """The planner that adds seeds until every configuration has a verdict, in the place of a grid.
+
+    Raises: SpecError for a planner that adds or chooses trials itself.
+    """
+    match planner:
+        case UntilDecidedPlannerSpec():
+            return planner
+        case GridPlannerSpec():
+            return UntilDecidedPlannerSpec()
+        case RacingPlannerSpec():
+            problem = f"{where}: planner: racing adds seeds itself, and cannot go on until all is decided as well"
+        case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec():
+            problem = f"{where}: planner: {planner.kind} proposes configurations, which are too many to decide on each"
+        case _:
+            assert_never(planner)
+    raise SpecError(problem, remedy="use planner: grid")
 
 
 def change_planner(spec: SweepSpec, override: Override) -> SweepSpec:

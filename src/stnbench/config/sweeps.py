@@ -4,12 +4,12 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from stnbench.config.axes import AxisReader
 from stnbench.config.compose import EXPERIMENT, Composer
 from stnbench.config.locate import shown
-from stnbench.config.planners import PLANNER_KEYS, change_planner, is_planned, read_planner, read_pruner
+from stnbench.config.planners import PLANNER_KEYS, change_planner, is_planned, read_planner, read_pruner, until_decided
 from stnbench.config.published import match_published
 from stnbench.config.resolve import COMMAND_LINE
 from stnbench.config.yaml_file import read_yaml
@@ -46,7 +46,11 @@ _KEYS = (
     "parts",
     *PLANNER_KEYS,
 )
-_SWEEP_OVERRIDES = ("seeds", "twins")
+UNTIL: Final = "until"
+DECIDED: Final = "decided"
+UNTIL_DECIDED: Final = "until_decided"
+_FIRST_SEEDS: Final = (1, 2)
+_SWEEP_OVERRIDES = ("seeds", "twins", UNTIL)
 
 
 def read_sweep(
@@ -69,7 +73,9 @@ def read_sweep(
     for override in only:
         _require_axis(override, spec, changes)
         changes.append(override)
-    for override in changes:
+    # A planner is named before seeds make it another one, and that before its keys (``planner.max_seeds``) are set.
+    steps = {"planner": 0, "seeds": 1, UNTIL: 1}
+    for override in sorted(changes, key=lambda item: steps.get(item.key, 2)):
         spec = _apply(spec, override, reader.where)
     varied = sorted((override for override in changes if _varies(override)), key=lambda override: override.key)
     name = "-".join([path.stem, *(_suffix(override, composer) for override in varied)])
@@ -173,8 +179,8 @@ def _suffix(override: Override, composer: Composer) -> str:
 
 
 def _apply(spec: SweepSpec, override: Override, where: str) -> SweepSpec:
-    if override.key == "seeds":
-        return replace(spec, seeds=_seeds(override.value, COMMAND_LINE))
+    if override.key in {"seeds", UNTIL}:
+        return _with_seeds(spec, override)
     if override.key == "twins":
         return replace(spec, twins=_twins(override.value, COMMAND_LINE))
     if override.key.partition(".")[0] in PLANNER_KEYS:
@@ -188,6 +194,16 @@ def _apply(spec: SweepSpec, override: Override, where: str) -> SweepSpec:
         labels = ", ".join(choice.label for choice in setting.choices[:6])
         raise SpecError(problem, remedy=f"narrow that axis with --only '{setting.name}=...' (it has {labels})")
     return replace(spec, base=(*spec.base, override))
+
+
+def _with_seeds(spec: SweepSpec, override: Override) -> SweepSpec:
+    """The sweep with other seeds, or with as many as it takes (``until=decided``, ``seeds=until_decided``)."""
+    if override.key == "seeds" and override.value != UNTIL_DECIDED:
+        return replace(spec, seeds=_seeds(override.value, COMMAND_LINE))
+    if override.key == UNTIL and override.value != DECIDED:
+        raise SpecError(f"{COMMAND_LINE}: {override} is not known", remedy=f"write --until {DECIDED}")
+    seeds = _FIRST_SEEDS if override.key == "seeds" else spec.seeds
+    return replace(spec, seeds=seeds, planner=until_decided(spec.planner, COMMAND_LINE))
 
 
 def _narrow(spec: SweepSpec, name: str, value: Value, where: str) -> SweepSpec:
@@ -247,7 +263,11 @@ class _Reader:
                 raise UnknownNameError("key", str(key), _KEYS, where=self.where)
         if not isinstance(content.get("question"), str):
             raise SpecError(f"{self.where} asks no question", remedy="write question: in a sentence")
+        seeds = content.get("seeds", list(_FIRST_SEEDS))
         try:
+            planner = read_planner(content.get("planner", "grid"), self.where)
+            if seeds == UNTIL_DECIDED:
+                seeds, planner = list(_FIRST_SEEDS), until_decided(planner, self.where)
             axes, *more_axes = self._grids(content.get("axes"))
             return SweepSpec(
                 name=self.path.stem,
@@ -256,11 +276,11 @@ class _Reader:
                 axes=axes,
                 more_axes=tuple(more_axes),
                 exclude=self._exclude(content.get("exclude"), (axes, *more_axes)),
-                seeds=_seeds(content.get("seeds", [1, 2]), self.where),
+                seeds=_seeds(seeds, self.where),
                 twins=_twins(content.get("twins", True), self.where),
                 within=self.text(content.get("within", ""), "within"),
                 margin=self.number(content.get("margin", 0.5), "margin"),
-                planner=read_planner(content.get("planner", "grid"), self.where),
+                planner=planner,
                 pruner=read_pruner(content.get("pruner"), self.where),
             )
         except SpecError as error:
@@ -313,7 +333,7 @@ def _seeds(value: object, where: str) -> tuple[int, ...]:
         return tuple(range(1, value + 1))
     if isinstance(value, list | tuple) and all(isinstance(seed, int) and not isinstance(seed, bool) for seed in value):
         return tuple(int(seed) for seed in value)
-    raise SpecError(f"{where}: seeds is {value!r}", remedy="write a list of whole numbers, or how many")
+    raise SpecError(f"{where}: seeds is {value!r}", remedy="write a list of whole numbers, how many, or until_decided")
 
 
 def _twins(value: object, where: str) -> Twins:

@@ -14,6 +14,7 @@ from stnbench.spec.planner import (
     RacingPlannerSpec,
     RandomPlannerSpec,
     TpePlannerSpec,
+    UntilDecidedPlannerSpec,
 )
 
 
@@ -78,7 +79,9 @@ def _budget(planner: PlannerSpec) -> dict[str, Json] | None:
     match planner:
         case GridPlannerSpec():
             return None
-        case RacingPlannerSpec(max_seeds=seeds, trials=trials):
+        case (
+            RacingPlannerSpec(max_seeds=seeds, trials=trials) | UntilDecidedPlannerSpec(max_seeds=seeds, trials=trials)
+        ):
             return {"trials": trials, "seeds": seeds}
         case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec() as search:
             return {"trials": search.trials, "seeds": None}

@@ -9,6 +9,7 @@ from stnbench.planning.health import HealthJudge
 from stnbench.planning.pruning import Judge, OptunaJudge, PruningPlanner, ThresholdJudge
 from stnbench.planning.racing import RacingPlanner
 from stnbench.planning.sampling import SamplingPlanner
+from stnbench.planning.until_decided import UntilDecidedPlanner
 from stnbench.spec.planner import (
     AshaPrunerSpec,
     GridPlannerSpec,
@@ -22,6 +23,7 @@ from stnbench.spec.planner import (
     RandomPlannerSpec,
     ThresholdPrunerSpec,
     TpePlannerSpec,
+    UntilDecidedPlannerSpec,
 )
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
@@ -47,6 +49,8 @@ def _build(sweep: SweepSpec, compose: ComposePoint, slots: int) -> Planner:
             return GridPlanner(sweep, compose)
         case RacingPlannerSpec() as spec:
             return RacingPlanner(sweep, spec, compose)
+        case UntilDecidedPlannerSpec() as spec:
+            return UntilDecidedPlanner(sweep, spec, compose)
         case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec() as spec:
             return SamplingPlanner(sweep, spec, compose, slots=slots)
         case _:

@@ -7,7 +7,7 @@ from typing import Final
 from stnbench.analysis.answer import Group, Placed, build_answer
 from stnbench.analysis.comparison import fit_and_compare
 from stnbench.analysis.fitted import Fitted, ScoredRun
-from stnbench.analysis.inference import Estimate
+from stnbench.analysis.inference import LEVEL, Estimate
 from stnbench.analysis.tasks import summarise_tasks
 from stnbench.analysis.verdicts import Answer, Comparison, Decision, Effect, TaskSummary
 from stnbench.report.scored import Cell, by_group, first_known
@@ -95,6 +95,11 @@ def decide(sweep: SweepSpec, cells: Sequence[Cell]) -> Decided:
     )
 
 
+def look_level(sweep: SweepSpec) -> float:
+    """The error rate of each family of comparisons: 5 % over the number of planned looks (Bonferroni)."""
+    return LEVEL / max(len(sweep.look_seeds), 1)
+
+
 def parameters_of(cell: Cell) -> int | None:
     """The parameters of a configuration's network."""
     return first_known(run.parameters for run in cell.runs)
@@ -127,6 +132,7 @@ def _compare(sweep: SweepSpec, own: Sequence[Cell], bases: Baselines) -> tuple[C
             baselines=plain,
             equal_parameter_baselines=equal,
             is_provisional=is_open,
+            level=look_level(sweep),
             all_pairs=bool(sweep.within) and len(cells) <= PAIRS_MAX,
         )
 

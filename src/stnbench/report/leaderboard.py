@@ -41,7 +41,10 @@ def build_leaderboard(sweep: SweepSpec, trials: pd.DataFrame, *, split: Split = 
         states=states,
         failures=tuple(_failures(trials)),
         provenance=known,
-        notes=(*board_notes(states, ranked, split), *differences(known, tasks=len({row.group for row in ranked}) or 1)),
+        notes=(
+            *board_notes(states, ranked, split, look_seeds=sweep.look_seeds),
+            *differences(known, tasks=len({row.group for row in ranked}) or 1),
+        ),
         answer=decided.answer,
         tasks=decided.tasks,
         comparisons=decided.comparisons,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from stnbench.analysis.inference import WILSON_METHOD, Estimate
+from stnbench.analysis.inference import LEVEL, WILSON_METHOD, Estimate
 from stnbench.analysis.verdicts import SEEDS_METHOD
 from stnbench.analysis.verdicts import Verdict as Decided
 from stnbench.report.board import Row, StateCounts
@@ -54,15 +54,25 @@ def row_notes(states: StateCounts, score: Estimate | None, gain: Estimate | None
         yield f"gain from {_seeds(gain.n)}"
 
 
-def board_notes(states: StateCounts, rows: Iterable[Row], split: Split) -> Iterator[str]:
-    """What is missing, what the intervals are, and what the words of the table mean."""
+def board_notes(
+    states: StateCounts, rows: Iterable[Row], split: Split, *, look_seeds: Sequence[int] = ()
+) -> Iterator[str]:
+    """What is missing, what the intervals are, and what the words of the table mean.
+
+    Args:
+        states: of all trials.
+        rows: of the leaderboard.
+        split: that it is of.
+        look_seeds: with how many seeds looks were planned; empty for a sweep that is looked at once.
+    """
     rows = list(rows)
     health = {verdict for row in rows for verdict in row.health.verdicts}
     rows = [row for row in rows if row.score]
     yield _progress(states)
     if rows:
         yield from _method_notes([row.score for row in rows if row.score])
-        yield from _standing_notes(rows)
+        yield from _look_notes(states, rows, look_seeds)
+        yield from _standing_notes(rows, confidence=_confidence(look_seeds))
     yield from _health_notes(health)
     if any(row.st_gain for row in rows):
         yield (
@@ -95,13 +105,31 @@ def _method_notes(scores: Sequence[Estimate]) -> Iterator[str]:
         yield f"{clipped} {were} clipped to what is possible, 0 to 100 %."
 
 
-def _standing_notes(rows: Sequence[Row]) -> Iterator[str]:
+def _confidence(look_seeds: Sequence[int]) -> str:
+    """Of simultaneous intervals: ``95 %``, or more where several looks share the 5 %."""
+    return f"{100 * (1 - LEVEL / max(len(look_seeds), 1)):.4g} %"
+
+
+def _look_notes(states: StateCounts, rows: Sequence[Row], look_seeds: Sequence[int]) -> Iterator[str]:
+    if not look_seeds:
+        return
+    most = max(row.states.trials for row in rows)
+    is_open = states.planned + states.running > 0
+    taken = sum(seeds < most if is_open else seeds <= most for seeds in look_seeds)
+    yield (
+        f"Seeds are added until all is decided: {len(look_seeds)} looks were planned (at "
+        f"{', '.join(map(str, look_seeds))} seeds) and {taken} taken. Each is made at 5 % over {len(look_seeds)} "
+        f"(Bonferroni), so that all together err in 5 % at most: differences have {_confidence(look_seeds)} intervals."
+    )
+
+
+def _standing_notes(rows: Sequence[Row], *, confidence: str) -> Iterator[str]:
     found = {row.standing for row in rows}
     groups = {row.group for row in rows}
     if len(rows) > len(groups):
         best = "the best" if len(groups) == 1 else "the best of its group"
         yield (
-            f"Against {best}: differences on these images with simultaneous 95 % intervals over all pairs, for the "
+            f"Against {best}: differences on these images with simultaneous {confidence} intervals over all pairs, for the "
             "best was picked; variances are moderated across configurations, means adjusted for the seeds of each."
         )
     if Decided.LOWER in found:

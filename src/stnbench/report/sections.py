@@ -7,7 +7,7 @@ from typing import Any, Final
 from stnbench.analysis.correlation import RankCorrelation
 from stnbench.analysis.folds import FOLDS_METHOD
 from stnbench.analysis.inference import LEVEL
-from stnbench.analysis.verdicts import TaskSummary
+from stnbench.analysis.verdicts import Comparison, TaskSummary
 from stnbench.core.identity import Json
 from stnbench.report import columns, run_columns, text
 from stnbench.report.agreement import Agreement
@@ -29,7 +29,7 @@ def board_sections(board: Leaderboard) -> Sections:
 
     The same leaderboard gives the same sections.
     """
-    run = run_section(board.run, board.states) if board.run else None
+    run = run_section(board.run, board.states, [found for _, found in board.comparisons]) if board.run else None
     is_news = bool(board.states.unfinished)  # of a sweep that went well, the leaderboard comes first
     found = (
         answer_section(board),
@@ -109,7 +109,7 @@ def _n(row: Row) -> int:
     return row.score.n if row.score else 0
 
 
-def run_section(run: RunSummary, states: StateCounts) -> Section:
+def run_section(run: RunSummary, states: StateCounts, comparisons: Sequence[Comparison] = ()) -> Section:
     """When it ran, why it ended, what its slots did, and what to type next."""
     started, ended = run_columns.at(run.started_at), run_columns.at(run.ended_at)
     others = f" ({states.unfinished})" if states.unfinished else ""
@@ -119,6 +119,11 @@ def run_section(run: RunSummary, states: StateCounts) -> Section:
         ("Last event", f"{ended} UTC, after {text.duration(run.wall_s)}"),
         ("Device hours", f"{run.device_hours:.2f}"),
     ]
+    decided = sum(comparison.decided for comparison in comparisons)
+    asked = sum(max(sum(item.verdict is not None for item in found.decisions) - 1, 0) for found in comparisons)
+    pace = decided / run.device_hours if run.device_hours else None
+    if asked and pace is not None:
+        facts.append(("Decided", f"{decided} of {asked} verdicts against the best, {pace:.3g} per device hour"))
     facts = facts if run.started_at else facts[:1]
     slots = (_table("slots", "Use of slots", run_columns.SLOTS, run.slots),) if run.slots else ()
     return Section(
@@ -128,7 +133,8 @@ def run_section(run: RunSummary, states: StateCounts) -> Section:
         facts=[*facts, *((f"Next: {what}", command) for what, command in run.commands)],
         tables=slots,
         data={"started_at": run_columns.iso(run.started_at), "ended_at": run_columns.iso(run.ended_at),
-              "reason": run.reason, "device_hours": round(run.device_hours, 6)},
+              "reason": run.reason, "device_hours": round(run.device_hours, 6), "decided": decided, "asked": asked,
+              "decided_per_device_hour": None if pace is None else round(pace, 6)},
     )  # fmt: skip
 
 

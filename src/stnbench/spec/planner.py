@@ -39,6 +39,40 @@ class RacingPlannerSpec(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class UntilDecidedPlannerSpec(Strict):
+    """The grid with the sweep's seeds, then seeds for those configurations that are undecided, until none is.
+
+    The sweep is looked at ``looks`` times at most, each time at 5 % over their number. It ends with a verdict on every
+    configuration, at ``max_seeds`` a configuration, or before it would take more than ``trials``.
+    """
+
+    kind: Literal["until_decided"] = "until_decided"
+    max_seeds: int = 20
+    looks: int = 6
+    trials: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require(2 <= self.max_seeds <= 10_000, "max_seeds", self.max_seeds, "from 2 to 10,000")
+        require(2 <= self.looks <= 1_000, "looks", self.looks, "from 2 to 1,000")
+        require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
+
+    def look_seeds(self, first: int) -> tuple[int, ...]:
+        """With how many seeds of a configuration each planned look is taken, growing by about the same factor.
+
+        Args:
+            first: how many seeds the sweep names. The first look is at these, and at two at least: one decides nothing.
+        Returns: ``looks`` numbers that rise to ``max_seeds``, fewer where there are not so many between.
+        """
+        first = max(first, 2)
+        if self.max_seeds <= first:
+            return (first,)
+        factor = self.max_seeds / first
+        numbers = {round(first * factor ** (look / (self.looks - 1))) for look in range(self.looks)}
+        return tuple(sorted(numbers))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SamplerSpec(Strict):
     """What all planners share that propose points one by one.
 
@@ -96,7 +130,9 @@ class OptunaPlannerSpec(SamplerSpec):
 SearchPlannerSpec = RandomPlannerSpec | TpePlannerSpec | Nsga2PlannerSpec | OptunaPlannerSpec
 """The planners that propose points one by one, from ranges as well."""
 
-PlannerSpec = Annotated[GridPlannerSpec | RacingPlannerSpec | SearchPlannerSpec, Discriminator("kind")]
+PlannerSpec = Annotated[
+    GridPlannerSpec | RacingPlannerSpec | UntilDecidedPlannerSpec | SearchPlannerSpec, Discriminator("kind")
+]
 
 SAMPLERS = ("random", "tpe", "nsga2", "optuna")
 """The kinds of ``SearchPlannerSpec``."""

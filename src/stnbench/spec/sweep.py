@@ -11,7 +11,7 @@ from stnbench.core.errors import SpecError
 from stnbench.core.identity import Json
 from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict
-from stnbench.spec.planner import SAMPLERS, GridPlannerSpec, PlannerSpec, PrunerSpec
+from stnbench.spec.planner import SAMPLERS, GridPlannerSpec, PlannerSpec, PrunerSpec, UntilDecidedPlannerSpec
 from stnbench.spec.published import PublishedTable
 from stnbench.spec.space import Span
 
@@ -139,7 +139,7 @@ class SweepSpec(Strict):
                 same = meaning.setdefault((name, choice.label), choice) == choice
                 require(same, f"axes.{name}", choice.label, "let a name stand for the same in every grid")
             self._check_grid(grid)
-        fits = self.twins != EQUAL_PARAMETERS or self.planner.kind == "grid"
+        fits = self.twins != EQUAL_PARAMETERS or self.planner.kind in {"grid", "until_decided"}
         require(fits, "twins", self.twins, "planner: grid has such twins; with others say true")
         require(0 <= self.margin < 100, "margin", self.margin, "give percentage points, such as 0.5")
 
@@ -163,6 +163,13 @@ class SweepSpec(Strict):
     def grids(self) -> tuple[tuple[Axis, ...], ...]:
         """The axes of every grid, in the order of the file."""
         return (self.axes, *self.more_axes)
+
+    @property
+    def look_seeds(self) -> tuple[int, ...]:
+        """With how many seeds of a configuration verdicts are looked for; empty where the planner does not plan looks."""
+        if not isinstance(self.planner, UntilDecidedPlannerSpec):
+            return ()
+        return self.planner.look_seeds(len(self.seeds))
 
     def points(self) -> Iterator["Point"]:
         """Every point of one grid after the other, the last axis fastest, less the excluded ones."""

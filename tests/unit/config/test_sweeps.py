@@ -14,6 +14,7 @@ from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.planning.build import build_planner
 from stnbench.planning.grid import GridPlanner
 from stnbench.spec.codec import from_plain, to_plain
+from stnbench.spec.planner import UntilDecidedPlannerSpec
 from stnbench.spec.sweep import SweepSpec
 
 
@@ -258,3 +259,50 @@ def test_a_users_own_sweep_is_found_and_hides_a_shipped_one(tmp_path: Path) -> N
     assert "mine" in sweep_files(tmp_path)
     with pytest.raises(UnknownNameError, match="did you mean locnet_sizes"):
         find_sweep("locnet_size", tmp_path)
+
+
+AXIS = "axes: {transformer: [affine, scale]}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "seeds"),
+    [
+        ("seeds: until_decided\n", (), (1, 2)),
+        ("seeds: until_decided\n", ("seeds=3",), (1, 2, 3)),
+        ("seeds: 3\n", ("until=decided",), (1, 2, 3)),
+        ("seeds: 3\n", ("seeds=until_decided",), (1, 2)),
+        ("", ("planner.max_seeds=7", "until=decided"), (1, 2)),
+        ("planner: {kind: until_decided, looks: 4, trials: 40}\n", ("until=decided",), (1, 2)),
+    ],
+)
+def test_seeds_until_all_is_decided(
+    tmp_path: Path, composer: Composer, text: str, overrides: tuple[str, ...], seeds: tuple[int, ...]
+) -> None:
+    """Said in the file or on the command line, it is the same sweep with a planner that adds seeds to the first."""
+    sweep = read(tmp_path, composer, QUESTION + AXIS + text, *overrides)
+
+    assert isinstance(sweep.planner, UntilDecidedPlannerSpec)
+    assert sweep.seeds == seeds
+    assert sweep.name == "mine"
+    assert sweep.planner.max_seeds == (7 if "planner.max_seeds=7" in overrides else 20)
+    assert from_plain(SweepSpec, to_plain(sweep), where="the store") == sweep
+
+
+@pytest.mark.parametrize("planner", ["racing", "random", "tpe"])
+@pytest.mark.parametrize("place", ["file", "command line"])
+def test_only_a_grid_goes_on_until_all_is_decided(tmp_path: Path, composer: Composer, planner: str, place: str) -> None:
+    """A planner that adds or chooses trials itself is named, with the remedy."""
+    text = QUESTION + AXIS + f"planner: {planner}\n"
+    text, overrides = (text + "seeds: until_decided\n", []) if place == "file" else (text, ["until=decided"])
+
+    with pytest.raises(SpecError, match=planner) as error:
+        read(tmp_path, composer, text, *overrides)
+    assert error.value.remedy == "use planner: grid"
+
+
+def test_until_something_else_is_refused(tmp_path: Path, composer: Composer) -> None:
+    """The error says what can be written."""
+    for override, word in (("until=done", "--until decided"), ("seeds=until_done", "until_decided")):
+        with pytest.raises(SpecError) as error:
+            read(tmp_path, composer, QUESTION + AXIS, override)
+        assert word in error.value.remedy
