@@ -129,8 +129,9 @@ def _standing_notes(rows: Sequence[Row], *, confidence: str) -> Iterator[str]:
     if len(rows) > len(groups):
         best = "the best" if len(groups) == 1 else "the best of its group"
         yield (
-            f"Against {best}: differences on these images with simultaneous {confidence} intervals over all pairs, for the "
-            "best was picked; variances are moderated across configurations, means adjusted for the seeds of each."
+            f"Against {best}: differences on these images with simultaneous {confidence} intervals over all pairs, "
+            "for the best was picked; variances are moderated across configurations, means adjusted for the seeds of "
+            "each."
         )
     if Decided.LOWER in found:
         yield "lower: the interval of the difference lies below 0."

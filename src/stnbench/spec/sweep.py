@@ -166,7 +166,7 @@ class SweepSpec(Strict):
 
     @property
     def look_seeds(self) -> tuple[int, ...]:
-        """With how many seeds of a configuration verdicts are looked for; empty where the planner does not plan looks."""
+        """With how many seeds of a configuration verdicts are looked for; empty where no looks are planned."""
         if not isinstance(self.planner, UntilDecidedPlannerSpec):
             return ()
         return self.planner.look_seeds(len(self.seeds))

@@ -13,6 +13,9 @@ from stnbench.report.board import Leaderboard, Row
 from stnbench.report.cells import cell_views
 from stnbench.report.columns import leaderboard_table
 from stnbench.report.leaderboard import build_leaderboard
+from stnbench.report.runs import RunSummary
+from stnbench.report.sections import run_section
+from stnbench.spec.planner import UntilDecidedPlannerSpec
 from stnbench.spec.result import Environment, Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
@@ -407,3 +410,68 @@ def test_boards_without_health_explain_none() -> None:
     made = Made()
     made.score(transformed(1), 1900, 1902)
     assert not any(note.startswith("health") for note in made.board().notes)
+
+
+def test_a_sweep_that_is_looked_at_again_is_held_to_the_level_of_one_look() -> None:
+    """Its intervals are wider, a difference that 5 % would tell is not told, and a note says which looks there were."""
+    made = Made()
+    for size, base in ((1, 1700), (2, 1712), (3, 1708), (4, 1716)):
+        made.score(transformed(size), base, base + 4 * size % 7, base + 3)
+    sweep = replace(SWEEP, planner=UntilDecidedPlannerSpec(max_seeds=30, looks=60))
+    once, again = made.board(), made.board(sweep)
+    looks = len(sweep.look_seeds)
+
+    for row in once.rows[1:]:
+        other = row_of(again, row.label)
+        assert row.decision is not None
+        assert other.decision is not None
+        one, strict = row.decision.delta, other.decision.delta
+        assert one is not None
+        assert strict is not None
+        assert strict.p_adjusted == one.p_adjusted
+        assert one.low is not None
+        assert strict.low is not None
+        assert strict.low < one.low
+    verdicts = [[row.standing for row in board.rows].count(Verdict.LOWER) for board in (once, again)]
+    assert verdicts[0] > verdicts[1]
+    assert any(f"{looks} looks were planned (at 3, 4, 5" in note and "and 1 taken" in note for note in again.notes)
+    assert not any("looks were planned" in note for note in once.notes)
+    assert any(f"{100 * (1 - 0.05 / looks):.4g} % intervals over all pairs" in note for note in again.notes)
+
+
+def test_a_look_is_taken_when_its_trials_have_ended() -> None:
+    """While seeds of the next look are open, it is not counted."""
+    made = Made()
+    made.score(transformed(1), 1700, 1704, 1703)
+    made.score(transformed(2), 1705, 1701, 1709)
+    sweep = replace(SWEEP, planner=UntilDecidedPlannerSpec(max_seeds=12, looks=3))
+
+    assert sweep.look_seeds == (3, 6, 12)
+    assert any("and 1 taken" in note for note in made.board(sweep).notes)
+    for seed in (4, 5, 6):
+        made.add(transformed(1).with_seed(seed))
+    assert any("and 1 taken" in note for note in made.board(sweep).notes)
+    made.score(transformed(3), 1700, 1700, 1700, 1701, 1702, 1700)
+    assert any("and 1 taken" in note for note in made.board(sweep).notes)
+
+
+def test_the_run_states_decided_verdicts_per_device_hour() -> None:
+    """Verdicts other than undecided, the best left out, over the hours of all attempts."""
+    made = Made()
+    made.score(transformed(1), 1500, 1502, 1501)
+    made.score(transformed(2), 1800, 1802, 1801)
+    made.score(transformed(3), 1801, 1800, 1803)
+    board = made.board()
+    run = RunSummary(
+        started_at=NOW, ended_at=NOW, reason="Every trial has ended.", device_hours=0.5, slots=(), spans=(), failed=(),
+        commands=(),
+    )  # fmt: skip
+    section = run_section(run, board.states, [found for _, found in board.comparisons])
+    decided = sum(found.decided for _, found in board.comparisons)
+
+    assert decided >= 1
+    assert ("Decided", f"{decided} of 2 verdicts against the best, {2 * decided} per device hour") in section.facts
+    assert isinstance(section.data, dict)
+    assert section.data["decided_per_device_hour"] == 2 * decided
+    idle = run_section(replace(run, device_hours=0.0), board.states, [found for _, found in board.comparisons])
+    assert "Decided" not in dict(idle.facts)
