@@ -79,7 +79,10 @@ SERVICES = ("make ui",)
 """What runs until it is asked to end."""
 
 ELSEWHERE = (
-    Elsewhere(r"make (test|test-fast|check|lint|format|docs)", "they are what runs this test, or change the checkout"),
+    Elsewhere(
+        r"make (test|test-fast|test-exhaustive|check|lint|format|docs)",
+        "they are what runs this test, or change the checkout",
+    ),
     Elsewhere(r"\.ci/with-postgres make test", "CI"),
     Elsewhere(r"make setup|pip install .*", "test_wheel.py installs the package"),
     Elsewhere(
@@ -155,6 +158,7 @@ def words_of(command: str, rule: Run, place: Workplace) -> list[str]:
     return [*words, *shlex.split(rule.more)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_every_documented_command_runs_to_its_end(tmp_path: Path, shared_data: Path) -> None:

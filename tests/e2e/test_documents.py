@@ -1,6 +1,7 @@
 """What the documents say is there."""
 
 import re
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -60,3 +61,10 @@ def test_every_group_of_the_configuration_is_in_the_reference() -> None:
     reference = (ROOT / "docs" / "reference" / "conf.md").read_text()
     for group in Composer(conf_folder()).defaults:
         assert f"## {group.partition('@')[0]}\n" in reference, group
+
+
+def test_the_references_are_those_of_the_parsers_and_conf() -> None:
+    """Generated pages are as docs/generate.py writes them: run it after a change of an option or a choice."""
+    generate = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+    for name, text in generate["pages"]().items():
+        assert (ROOT / "docs" / "reference" / name).read_text() == text, name

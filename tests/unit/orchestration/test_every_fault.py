@@ -143,6 +143,7 @@ def test_a_system_that_fails_at_any_call_is_made_good(memory: Path, template: Pa
     fail_at_every_call(memory, template, ERRORS, trials=TRIALS[:1], stride=5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("shift", range(len(ERRORS)))
 def test_every_error_at_every_call_is_made_good(memory: Path, template: Path, shift: int) -> None:
@@ -150,12 +151,14 @@ def test_every_error_at_every_call_is_made_good(memory: Path, template: Path, sh
     fail_at_every_call(memory, template, (*ERRORS[shift:], *ERRORS[:shift]), trials=TRIALS[:1])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_death_at_every_call_of_two_trials_is_made_good(memory: Path, template: Path) -> None:
     """The one that was complete is not run again, the other one is."""
     fail_at_every_call(memory, template, (DEATH,))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [*ERRORS, errno.EDQUOT])
 def test_a_system_that_fails_from_some_call_on_is_made_good(memory: Path, template: Path, code: int) -> None:
@@ -163,6 +166,7 @@ def test_a_system_that_fails_from_some_call_on_is_made_good(memory: Path, templa
     fail_at_every_call(memory, template, (code,), lasting=True, trials=TRIALS[:1], stride=4)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("codes", [(DEATH,), ERRORS])
 def test_a_store_that_is_being_made_may_fail_at_any_call(memory: Path, codes: tuple[int | None, ...]) -> None:
