@@ -6,11 +6,17 @@ import os
 import secrets
 import tempfile
 from pathlib import Path
+from tokenize import TokenError
+from typing import Final
 
 from stnbench.core.errors import FolderError
 
 _MAY_NOT_LOCK = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE})
 """Refusals of a lock that say nothing of the file system."""
+
+
+ARRAY_ERRORS: Final = (OSError, ValueError, EOFError, TypeError, SyntaxError, MemoryError, TokenError)
+"""What numpy raises for a file of arrays that cannot be read: a damaged header is parsed as Python's text."""
 
 
 def write_atomic(path: Path, data: bytes) -> None:

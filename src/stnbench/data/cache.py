@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from stnbench.core.activity import advance
 from stnbench.core.errors import DataCorruptError, DataMissingError, FolderError
-from stnbench.core.files import lock_error, sync_folder, writable_folder
+from stnbench.core.files import ARRAY_ERRORS, lock_error, sync_folder, writable_folder
 from stnbench.core.identity import Json
 from stnbench.core.paths import DATA_VARIABLE
 from stnbench.data.base import ImageSet
@@ -234,7 +234,7 @@ def _read_small(folder: Path, name: str, manifest: Manifest) -> NDArray[Any]:
         if hashlib.sha256(data).hexdigest() != manifest.sha256.get(path.name):
             raise DataCorruptError(f"{path} has changed since it was made (its SHA-256 differs)", remedy=REMEDY)
         array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except ARRAY_ERRORS as error:
         raise DataCorruptError(f"{path} cannot be read ({error})", remedy=REMEDY) from error
     _check_layout(path, array, manifest.layout.shapes()[name])
     array.flags.writeable = False
@@ -246,7 +246,7 @@ def _map_images(folder: Path, manifest: Manifest) -> NDArray[np.uint8]:
     try:
         images = np.lib.format.open_memmap(path, mode="r")
         size = path.stat().st_size
-    except (OSError, ValueError) as error:
+    except ARRAY_ERRORS as error:
         raise DataCorruptError(f"{path} cannot be read ({error})", remedy=REMEDY) from error
     _check_layout(path, images, manifest.layout.shapes()["images"])
     if size != images.offset + images.nbytes:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stnbench.core.errors import FolderError
-from stnbench.core.files import write_atomic
+from stnbench.core.files import ARRAY_ERRORS, write_atomic
 from stnbench.core.paths import AttemptLayout
 from stnbench.spec.data import Split
 
@@ -39,7 +39,7 @@ def read_probabilities(folder: Path, split: Split, *, images: int) -> Probabilit
     try:
         with path.open("rb") as file:
             found = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except ARRAY_ERRORS as error:
         reason = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
         raise _unusable(path, f"cannot be read ({reason})") from error
     if not isinstance(found, np.ndarray) or found.dtype != np.float16 or found.ndim != 2 or found.shape[0] != images:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stnbench.core.errors import FolderError
+from stnbench.core.files import ARRAY_ERRORS
 from stnbench.core.paths import AttemptLayout
 
 
@@ -52,7 +53,7 @@ def read_snapshots(folder: Path) -> Snapshots:
             places=records["places"][0].astype(np.int64),
             points=records["points"],
         )
-    except (OSError, ValueError, EOFError, IndexError, KeyError) as error:
+    except (*ARRAY_ERRORS, IndexError, KeyError) as error:
         reason = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
         remedy = "snapshots are taken while a network with a spatial transformer is trained"
         raise FolderError(f"the snapshots {path} cannot be read ({reason})", remedy=remedy) from error
@@ -61,7 +62,7 @@ def read_snapshots(folder: Path) -> Snapshots:
 def load_arrays(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.void]]:
     """The images, and the records as they were written.
 
-    Raises: OSError, EOFError or ValueError where they cannot be read.
+    Raises: one of ``ARRAY_ERRORS`` where they cannot be read.
     """
     with path.open("rb") as file:
         return np.load(file, allow_pickle=False), np.load(file, allow_pickle=False)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stnbench.core.files import write_atomic
+from stnbench.core.files import ARRAY_ERRORS, write_atomic
 from stnbench.core.paths import AttemptLayout
 from stnbench.core.seeds import derive_seed
 from stnbench.diagnostics.sampled import LATTICE_SIDE, lattice, look, sampled_regions, zero_colour
@@ -90,7 +90,7 @@ def _records_until(path: Path, step: int) -> list[NDArray[np.void]]:
     try:
         records: Iterable[NDArray[np.void]] = load_arrays(path)[1]
         return [record for record in records if record["step"] <= step]
-    except (OSError, ValueError, EOFError, KeyError, IndexError):
+    except (*ARRAY_ERRORS, KeyError, IndexError):
         return []
 
 
