@@ -279,6 +279,13 @@ def _parser() -> CommandParser:
     parser.add_argument("--slots-per-gpu", type=whole(), default=1, help="trials on one GPU (default: %(default)s)")
     parser.add_argument("--mps", action="store_true", help="trials that share a GPU run at once, by NVIDIA MPS")
     parser.add_argument("--retry-failed", action="store_true", help="try failed trials again")
+    _add_limits(parser)
+    parser.add_argument("--no-mlflow", action="store_true", help="show nothing in MLflow; `stnbench.mirror` can later")
+    return parser
+
+
+def _add_limits(parser: CommandParser) -> None:
+    """Options that end a sweep or a trial early, or free room."""
     parser.add_argument("--budget", type=duration_s, metavar="2h", help="stop after this long (90s, 30m, 2h, 1h30m)")
     parser.add_argument("--device-hours", type=above_zero, help="stop when all slots together have worked so long")
     parser.add_argument("--max-trials", type=whole(0), help="stop when so many trials have ended in this run")
@@ -293,5 +300,3 @@ def _parser() -> CommandParser:
         default=AUTO,
         help="kill a trial that has not got on for so long and try it again (auto: by its usual pace; off)",
     )
-    parser.add_argument("--no-mlflow", action="store_true", help="show nothing in MLflow; `stnbench.mirror` can later")
-    return parser
