@@ -1,11 +1,14 @@
 """Racing: seeds are added only to cells that may still be the best."""
 
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from typing_extensions import override
 
-from stnbench.analysis.inference import Standing, standings
+from stnbench.analysis.comparison import compare_configurations
+from stnbench.analysis.fitted import ScoredRun
+from stnbench.analysis.inference import LEVEL
+from stnbench.analysis.verdicts import Verdict
 from stnbench.planning.base import ComposePoint, Observation, Planner
 from stnbench.planning.cells import grid_cells, with_seeds
 from stnbench.spec.planner import RacingPlannerSpec
@@ -13,15 +16,22 @@ from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import PlannedTrial
 
+_IMAGES: Final = 10_000
+"""Planners are told shares, not counts: a share counts as known to half of one of so many images."""
+
 
 class RacingPlanner(Planner):
     """Asks for every cell with the sweep's seeds, then round by round for one seed more of the cells in the race.
 
-    After each round every cell is compared with the best as the leaderboard does it (paired by seed, corrected for all
-    pairs of cells, within each choice of ``within``); a cell that is ``lower`` leaves the race for good, and so does
-    one that fails or is pruned. A twin stays as long as one of its cells, whose gain it is the base of. The race is
-    over where one cell is left. Each look is a test of its own: that a cell may be looked at several times is not
-    corrected for.
+    After each round every cell is compared with the best as the leaderboard does it (seeds as blocks, simultaneous for
+    all pairs of cells, within each choice of ``within``); a cell that is ``lower`` leaves the race for good, and so
+    does one that fails or is pruned. A twin stays as long as one of its cells, whose gain it is the base of. The race
+    is over where one cell is left.
+
+    The sweep is looked at again and again, at most as often as there are rounds after which seeds may be added. Each
+    look is made at 5 % over their number (Bonferroni), so that all of them together keep the error rate of one
+    comparison, however they depend on one another. Boundaries that use this dependence (Pocock 1977; O'Brien and
+    Fleming 1979) would decide a little earlier, but are made for two arms and known variances.
 
     A round begins when the one before is answered, because cells are compared on common seeds. All that decides is in
     the answers, so a race that is told them again goes on where it was.
@@ -36,6 +46,7 @@ class RacingPlanner(Planner):
         self._places: dict[str, tuple[str, int]] = {}
         self._scores: dict[str, dict[int, float]] = {}
         self._unanswered: set[str] = set()
+        self._looks = max(spec.max_seeds - len(sweep.seeds), 1)
         self._rounds = self._seeds()
         self._is_over = False
 
@@ -89,7 +100,7 @@ class RacingPlanner(Planner):
             groups.setdefault(self._group(cell_id), {})[cell_id] = scores
         staying: set[str] = set()
         for cells in groups.values():
-            candidates = _may_be_best(cells) & self._racing.keys()
+            candidates = _may_be_best(cells, level=LEVEL / self._looks) & self._racing.keys()
             if len(candidates) > 1:
                 staying |= candidates
         twins = {self._racing[cell_id].spec.twin().cell_id for cell_id in staying}
@@ -100,8 +111,12 @@ class RacingPlanner(Planner):
         return dict(cells[cell_id].point.labels).get(self._sweep.within, "")
 
 
-def _may_be_best(cells: Mapping[str, Mapping[int, float]]) -> set[str]:
-    """The cells that are not ``lower`` than the best one."""
-    ranked = sorted(cells, key=lambda cell_id: (-statistics.fmean(cells[cell_id].values()), cell_id))
-    found = standings([cells[cell_id] for cell_id in ranked])
-    return {cell_id for cell_id, standing in zip(ranked, found, strict=True) if standing is not Standing.LOWER}
+def _may_be_best(cells: Mapping[str, Mapping[int, float]], *, level: float) -> set[str]:
+    """The cells that are not lower than the best one, by tests of this level for all pairs together."""
+    runs = [
+        ScoredRun(configuration=cell_id, seed=seed, correct=share * _IMAGES, images=_IMAGES, has_collapsed=False)
+        for cell_id, scores in cells.items()
+        for seed, share in scores.items()
+    ]
+    decisions = compare_configurations(runs, level=level).decisions
+    return {item.configuration for item in decisions if item.verdict is not Verdict.LOWER}
