@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml requirements.lock
 sweep: $(STAMP) ## run a sweep to its end and print its leaderboard: make sweep SWEEP=locnet_sizes
 	@$(BIN)/python -m stnbench.sweep $(if $(SWEEP),$(SWEEP),$(error name a sweep, for example: make sweep SWEEP=locnet_sizes)) $(overrides) $(engine)
 
-plan: $(STAMP) ## list cells, cost and expected time of a sweep; trains nothing
+plan: $(STAMP) ## list configurations, cost and expected time of a sweep; trains nothing
 	@$(BIN)/python -m stnbench.sweep $(if $(SWEEP),$(SWEEP),$(error name a sweep, for example: make plan SWEEP=locnet_sizes)) $(overrides) $(engine) --plan
 
 report: $(STAMP) ## leaderboards of all sweeps, to the terminal and to reports/
@@ -81,7 +81,7 @@ bench-training: $(STAMP) ## images a second beside a bare loop, the textbook way
 bench-statistics: $(STAMP) ## error rates, coverage and power of methods of comparison (half an hour on an idle core)
 	@$(BIN)/python -P benchmarks/statistical_methods.py
 
-bench-store: $(STAMP) ## a plan of 1,000 cells, status and report of a store of 10,000 trials (about 4 minutes)
+bench-store: $(STAMP) ## a plan of 1,000 configurations, status and report of a store of 10,000 trials (about 4 minutes)
 	@$(BIN)/python -P benchmarks/store.py
 
 bench-gpu: $(STAMP) ## steps, sharing and 2015's rows on a GPU beside its limits (about 5 minutes; needs a GPU)

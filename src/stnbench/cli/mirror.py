@@ -102,7 +102,7 @@ def address(port: int) -> str:
 def _parser() -> CommandParser:
     parser = CommandParser(
         prog="stnbench mirror",
-        description="Shows every attempt and cell of the store in MLflow again; nothing is trained.",
+        description="Shows every attempt and configuration of the store in MLflow again; nothing is trained.",
         epilog="MLflow keeps its runs in runs/mlflow.db, or where MLFLOW_TRACKING_URI says. "
         "Exit codes: 0 done, 1 MLflow failed, 2 cannot start.",
     )

@@ -1,4 +1,4 @@
-"""What a reader must know beside the numbers: of one cell in a few words, of a leaderboard in sentences."""
+"""What a reader must know beside the numbers: of one configuration in a few words, of a leaderboard in sentences."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -41,7 +41,7 @@ _MEANINGS: Final[Mapping[Verdict, str]] = {
 
 
 def row_notes(states: StateCounts, score: Estimate | None, gain: Estimate | None) -> Iterator[str]:
-    """What is missing from a cell, and where its numbers say less than they seem to."""
+    """What is missing from a configuration, and where its numbers say less than they seem to."""
     if states.unfinished:
         yield states.unfinished
     if score is None and states.complete:
