@@ -22,7 +22,7 @@ from stnbench.analysis.comparison import compare_configurations
 from stnbench.analysis.fitted import ScoredRun
 from stnbench.analysis.inference import Standing
 from stnbench.analysis.inference import compare as compare_pairs
-from stnbench.analysis.simultaneous import critical_value, pairs_table
+from stnbench.analysis.simultaneous import critical_value, many_to_one_table, pairs_table
 from stnbench.analysis.verdicts import Comparison, Verdict
 
 OUT: Final = Path(__file__).parent / "statistics.md"
@@ -159,6 +159,19 @@ def tukey(accuracies: Floats, _deviations: Floats) -> Told:
     return (means.max() - means) / max(error, 1e-12) > _limit(count, freedom)
 
 
+def dunnett(accuracies: Floats) -> bool:
+    """Whether Dunnett's test with pooled error, seeds as blocks, calls any different from the first configuration."""
+    count, seeds = accuracies.shape
+    means = accuracies.mean(axis=1)
+    left = accuracies - means[:, None] - accuracies.mean(axis=0) + means.mean()
+    freedom = (count - 1) * (seeds - 1)
+    error = np.sqrt(2 * (left**2).sum() / freedom / seeds)
+    key = (-count, float(freedom))
+    if key not in _LIMITS:
+        _LIMITS[key] = critical_value(freedom, many_to_one_table(np.ones(count - 1), 1.0), LEVEL)
+    return bool((np.abs(means[1:] - means[0]) / max(error, 1e-12)).max() > _LIMITS[key])
+
+
 def games_howell(accuracies: Floats, _deviations: Floats) -> Told:
     """Games and Howell's test: each pair's own variances, seeds not used as blocks."""
     count, seeds = accuracies.shape
@@ -222,7 +235,7 @@ def measure(world: World, *, draws: int, seed: int) -> Iterator[str]:
     rng = np.random.default_rng(seed)
     equal = np.zeros(world.configurations)
     false = dict.fromkeys(["ours", *METHODS], 0)
-    gains = single = together = held = 0
+    gains = single = together = held = dunnetts = 0
     for _ in range(draws):
         deviations = world.deviations(rng)
         accuracies = world.draw(rng, deviations, equal)
@@ -233,6 +246,7 @@ def measure(world: World, *, draws: int, seed: int) -> Iterator[str]:
         single += sum(item.mean is not None for item in found.decisions)
         together += all((item.delta.low or 0) <= 0 <= (item.delta.high or 0) for item in found.decisions if item.delta)
         if not world.missing:
+            dunnetts += dunnett(accuracies)
             for name, method in METHODS.items():
                 false[name] += bool(method(accuracies, deviations).any())
     power = _power(world, draws=max(draws // POWER_DRAWS, 20), rng=rng)
@@ -243,6 +257,8 @@ def measure(world: World, *, draws: int, seed: int) -> Iterator[str]:
         extra = f"{100 * gains / draws:.1f} | {coverage}" if name == "ours" else "| |"
         found_share = " | ".join("" if np.isnan(value) else f"{100 * value:.0f}" for value in power[name])
         yield f"| {name} | {100 * false[name] / draws:.1f} | {extra} | {found_share} |"
+    if not world.missing:
+        yield f"| Dunnett | | {100 * dunnetts / draws:.1f} | | | | | |"
 
 
 def _power(world: World, *, draws: int, rng: np.random.Generator) -> dict[str, list[float]]:

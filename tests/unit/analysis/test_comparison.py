@@ -10,6 +10,8 @@ import pytest
 from scipy import stats
 
 import stnbench
+from stnbench.analysis.comparison import compare_configurations
+from stnbench.analysis.fitted import ScoredRun
 from stnbench.analysis.limits import seeds_to_decide
 from stnbench.analysis.scales import SCALES
 from stnbench.analysis.simultaneous import critical_value, many_to_one_table, pairs_table, single_table
@@ -72,6 +74,20 @@ def test_nothing_is_lower_that_tukeys_test_would_not_call_so() -> None:
     tukey = set(table.index[stats.studentized_range.sf(distance, 17, 16) <= 0.05])
     found = stnbench.compare(sizes())
     assert set(found[found["verdict"] == "lower"]["configuration"]) <= tukey
+
+
+@pytest.mark.parametrize(("seeds", "says"), [(2, True), (3, False)])
+def test_two_seeds_of_a_baseline_are_cautioned_against(seeds: int, says: bool) -> None:
+    """Gains over a baseline of two seeds come with a note on their error rate, those of three seeds without."""
+    correct = {"a": (950, 955, 952), "b": (930, 933, 936), "c": (941, 940, 944)}
+    rows = [
+        ScoredRun(configuration=name, seed=seed, correct=right, images=1000)
+        for name, own in correct.items()
+        for seed, right in enumerate(own[:seeds])
+    ]
+    with_baseline = compare_configurations(rows, baselines={"a": "b", "c": "b"})
+    assert any("fewer than three runs" in note for note in with_baseline.notes) is says
+    assert not any("fewer than three runs" in note for note in compare_configurations(rows).notes)
 
 
 def test_a_baseline_that_is_beaten_has_a_rank_that_says_so() -> None:
