@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from stnbench.core.errors import InternalError, StnbenchError
-from stnbench.core.interrupts import Interrupted, handling, raise_interrupted
+from stnbench.core.interrupts import Interrupted, handling, ignore_further, raise_interrupted
 from stnbench.core.logs import LOGGER, open_log
 from stnbench.core.output import lasting_output
 from stnbench.core.passwords import hide_passwords
@@ -59,6 +59,7 @@ def run_command(main: Callable[[Sequence[str]], int], arguments: Sequence[str] |
     """
     with lasting_output(), handling(raise_interrupted):
         code = _run(main, arguments)
+    ignore_further()
     sys.exit(code)
 
 
