@@ -220,7 +220,7 @@ def _limit(count: int, freedom: float) -> float:
 
 
 METHODS: Final[dict[str, Method]] = {
-    "today's": todays,
+    "the rule before": todays,
     "Tukey": tukey,
     "Games-Howell": games_howell,
     "paired t, Holm": paired_t,
