@@ -33,22 +33,13 @@ from stnbench.models.cost import measure_cost
 from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.data import PreprocessSpec, SignsSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec
+from stnbench.spec.published import SWEEPS_OF_2015
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import Precision, SgdSpec, TrainingSpec, TrialSpec
 from stnbench.training.device import DeviceSpec, device_name, prepare_device, synchronize
 from stnbench.training.step import CapturedStep, StaticStep, TrainingRun
 
 SIDE, CLASSES, BATCH = 48, 43, 50
-SWEEPS_OF_2015 = (
-    "baseline",
-    "locnet_sizes",
-    "locnet_large",
-    "multiple_st",
-    "idsia_st",
-    "idsia_multiple_st",
-    "normalisation",
-    "training_images",
-)
 RESERVED_S = 150.0
 """What the stages behind ``steps`` need: networks that come later are left out."""
 

@@ -20,8 +20,7 @@ from scipy import special, stats
 
 from stnbench.analysis.comparison import compare_configurations
 from stnbench.analysis.fitted import ScoredRun
-from stnbench.analysis.inference import Standing
-from stnbench.analysis.inference import compare as compare_pairs
+from stnbench.analysis.inference import holm_adjusted, paired_difference, pairs_among
 from stnbench.analysis.simultaneous import critical_value, many_to_one_table, pairs_table
 from stnbench.analysis.verdicts import Comparison, Verdict
 
@@ -104,13 +103,15 @@ def lower(comparison: Comparison, count: int) -> Told:
     return np.array([f"{place:03}" in names for place in range(count)])
 
 
-def todays(accuracies: Floats, _deviations: Floats) -> Told:
-    """What stnbench did before: each pair's own t test, Holm's correction for all pairs."""
+def rule_before(accuracies: Floats, _deviations: Floats) -> Told:
+    """Tell by what stnbench did before: each pair's own t test, Holm's correction for all pairs."""
     scores = [{seed: v for seed, v in enumerate(row.tolist()) if not np.isnan(v)} for row in accuracies]
-    order = sorted(range(len(scores)), key=lambda place: -float(np.mean(list(scores[place].values()) or [0.0])))
-    found = compare_pairs([scores[place] for place in order])
+    best, *others = sorted(range(len(scores)), key=lambda place: -float(np.mean(list(scores[place].values()) or [0.0])))
+    found = [paired_difference(scores[place], scores[best]) for place in others]
+    adjusted = holm_adjusted([item.p_value if item else 1.0 for item in found], tests=pairs_among(len(scores)))
     told = np.zeros(len(scores), dtype=bool)
-    told[[place for place, item in zip(order[1:], found, strict=True) if item.standing is Standing.LOWER]] = True
+    for place, item, p_adjusted in zip(others, found, adjusted, strict=True):
+        told[place] = item is not None and item.mean < 0 and p_adjusted <= LEVEL
     return told
 
 
@@ -220,7 +221,7 @@ def _limit(count: int, freedom: float) -> float:
 
 
 METHODS: Final[dict[str, Method]] = {
-    "the rule before": todays,
+    "the rule before": rule_before,
     "Tukey": tukey,
     "Games-Howell": games_howell,
     "paired t, Holm": paired_t,

@@ -96,7 +96,7 @@ def test_a_broken_sweep_ends_as_an_undisturbed_one(
     """Under random faults every trial ends complete exactly once, with the scores and epochs of a calm run.
 
     Workers and the orchestrator are killed (kill -9), pipes break and MLflow's database is locked. A full disk of the
-    trials fails their attempts as infrastructure, and that of the store ends the sweep with one line that says so. The
+    trials fails their attempts as infrastructure; that of the store is waited out: no sweep ends because of it. The
     same command follows each end. At last no process is left, and MLflow shows nothing as running.
     """
     chaos = Chaos(workplace, "chaos", SEED, pause_s=(1.0, 6.0) if TRIALS > 3 else (0.3, 1.0), disks=disks)
@@ -111,6 +111,7 @@ def test_a_broken_sweep_ends_as_an_undisturbed_one(
     assert epochs(workplace) == epochs(calm)
     assert chaos.faults.keys() == KINDS.keys()
     assert chaos.effects["trials' disk full", "attempt infrastructure"] > 0
+    assert [effect for kind, effect in chaos.effects if kind == "whole disk full" and "orchestrator" in effect] == []
     assert "Traceback" not in workplace.log()
     assert chaos.survivors() == []
     assert query(workplace, "select count(*) from runs where status = 'RUNNING'", "mlflow.db") == [(0,)]

@@ -154,7 +154,7 @@ class Chaos:
         workers: list[psutil.Process],
         ended: Counter[str],
     ) -> None:
-        """Fill disks until it has cost an attempt, or the orchestrator where its own is full as well."""
+        """Fill disks until it has cost an attempt; all of them for a while, which the orchestrator waits out."""
         is_whole = len(disks) > 1
         processes = [psutil.Process(command.pid), *workers] if is_whole else workers
         for disk in disks:

@@ -114,7 +114,7 @@ def _label(group: Group, configuration: str) -> str:
 
 
 def _transformer(group: Group) -> Iterator[Sentence]:
-    """Whether a transformer helps: the mean gain over baselines, and which configurations gain for certain."""
+    """Whether a transformer helps: the mean gain over baselines, and which configurations gain, each by itself."""
     gain = mean_gain(group)
     if gain is None:
         return
@@ -130,14 +130,14 @@ def _transformer(group: Group) -> Iterator[Sentence]:
         if up or down:
             text = (
                 f"On average a spatial transformer changes accuracy by {pp(effect)}, which may be nothing; {len(up)} "
-                f"of {len(gains)} configurations gain for certain and {len(down)} lose."
+                f"of {len(gains)} configurations gain, each told by itself, and {len(down)} lose."
             )
     else:
         helps = "helps" if effect.mean > 0 else "hurts"
         told = up if effect.mean > 0 else down
         text = (
-            f"A spatial transformer {helps}: {pp(effect)} on average over {_counted(count)}; for {len(told)} of "
-            f"{len(gains)} this is certain one by one"
+            f"A spatial transformer {helps}: {pp(effect)} on average over {_counted(count)}; {len(told)} of "
+            f"{len(gains)} are told from their baseline one by one"
         )
         others = down if effect.mean > 0 else up
         text += f", and {len(others)} go the other way." if others else "."
@@ -188,7 +188,7 @@ def _best(group: Group) -> Iterator[Sentence]:
     counts = {verdict: sum(item.verdict is verdict for item in others) for verdict in Verdict}
     margin = 100 * group.comparison.margin
     parts = [
-        f"{counts[Verdict.LOWER]} of {len(others)} others are lower for certain" if others else "",
+        f"{counts[Verdict.LOWER]} of {len(others)} others are lower" if others else "",
         f"{counts[Verdict.EQUIVALENT]} equivalent within {margin:g} pp" if counts[Verdict.EQUIVALENT] else "",
         f"{counts[Verdict.UNDECIDED]} undecided" if counts[Verdict.UNDECIDED] else "",
     ]
@@ -253,7 +253,7 @@ def _levels(fitted: Fitted, own: Sequence[Placed], axis: str, levels: Sequence[s
     told = [item for item in named if item[2].is_told]
     ahead, behind, largest = max(told or named, key=lambda item: item[2].mean)
     if told:
-        rest = "" if len(pairs) == 1 else f"; {len(told)} of {len(pairs)} pairs of choices differ for certain"
+        rest = "" if len(pairs) == 1 else f"; {len(told)} of {len(pairs)} pairs of choices are told apart"
         text = f"{axis}: {ahead} is ahead of {behind} by {pp(largest)}, all else equal{rest}."
     else:
         text = (
@@ -314,7 +314,7 @@ def _over_tasks(groups: Sequence[Group]) -> Iterator[Sentence]:
     down = [(name, effect) for name, effect in gains if effect.is_told and effect.mean < 0]
     low, high = min(gains, key=lambda item: item[1].mean), max(gains, key=lambda item: item[1].mean)
     text = (
-        f"A spatial transformer helps for certain on {len(up)} of {len(gains)} tasks and hurts on {len(down)}; on "
+        f"A spatial transformer helps on {len(up)} of {len(gains)} tasks and hurts on {len(down)}; on "
         f"average over its configurations from {pp(low[1])} ({low[0]}) to {pp(high[1])} ({high[0]})."
     )
     yield Sentence(topic=Topic.TRANSFORMER, text=text, is_decided=bool(up or down), effects=tuple(gains))

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypedDict
 
 from scipy import special
+from typing_extensions import Unpack
 
 from stnbench.analysis.fitted import Fitted, ScoredRun, Seed, seed_order
 from stnbench.analysis.inference import LEVEL, wilson_estimate
@@ -25,26 +26,20 @@ COLLAPSED_SHARE: Final = 0.5
 _UNLIKELY: Final = 1e-3
 
 
-def compare_configurations(
-    runs: Sequence[ScoredRun],
-    *,
-    margin: float = DEFAULT_MARGIN,
-    baselines: Mapping[str, str] | None = None,
-    equal_parameter_baselines: Mapping[str, str] | None = None,
-    is_provisional: bool = False,
-    all_pairs: bool = False,
-    level: float = LEVEL,
-) -> Comparison:
+class Question(TypedDict, total=False):
+    """What is asked of a comparison; see ``fit_and_compare``, which says what each key is by default."""
+
+    margin: float
+    baselines: Mapping[str, str] | None
+    equal_parameter_baselines: Mapping[str, str] | None
+    is_provisional: bool
+    all_pairs: bool
+    level: float
+
+
+def compare_configurations(runs: Sequence[ScoredRun], **question: Unpack[Question]) -> Comparison:
     """Compare all configurations of one task; see ``fit_and_compare``."""
-    return fit_and_compare(
-        runs,
-        margin=margin,
-        baselines=baselines,
-        equal_parameter_baselines=equal_parameter_baselines,
-        is_provisional=is_provisional,
-        all_pairs=all_pairs,
-        level=level,
-    )[0]
+    return fit_and_compare(runs, **question)[0]
 
 
 def fit_and_compare(

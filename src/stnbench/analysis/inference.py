@@ -10,9 +10,7 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from stnbench.analysis.power import seeds_needed
 from stnbench.core.errors import SpecError
 
 CONFIDENCE = 0.95
@@ -56,34 +54,6 @@ class Estimate:
         if self.spread == 0:
             return 0.0 if self.n >= ENOUGH_SEEDS else 1.0
         return two_sided_p(self.mean * math.sqrt(self.n) / self.spread, self.n - 1)
-
-
-class Standing(StrEnum):
-    """Where a cell stands against the best one.
-
-    ``lower``: its paired difference is below 0, by a t test corrected for the number of cells. ``tied``: it cannot be
-    told from the best, on enough seeds. ``underpowered``: likewise, but so few seeds could not have told the two apart
-    by any exact test.
-    """
-
-    BEST = "best"
-    TIED = "tied"
-    UNDERPOWERED = "underpowered"
-    LOWER = "lower"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """A cell against the best one: see ``compare``.
-
-    ``corrected_p`` is 1 where there is nothing to test. ``seeds_needed`` is with how many seeds a paired t test, at the
-    level of the smallest p of the family, tells a difference of this size with 80 % power.
-    """
-
-    standing: Standing
-    difference: Estimate | None
-    corrected_p: float
-    seeds_needed: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,48 +121,9 @@ def paired_difference(of: Mapping[int, float], base: Mapping[int, float]) -> Est
     return t_estimate([of[seed] - base[seed] for seed in common]) if common else None
 
 
-def standings(cells: Sequence[Mapping[int, float]]) -> list[Standing]:
-    """Where each cell stands, from its accuracy by seed; the best comes first. See ``compare``."""
-    return [Standing.BEST, *(comparison.standing for comparison in compare(cells))]
-
-
-def compare(cells: Sequence[Mapping[int, float]]) -> list[Comparison]:
-    """Every cell but the first one, which is the best, against it; from their accuracies by seed.
-
-    All comparisons are made here, in one place: each cell's difference to the best, paired by seed, tested by t and
-    corrected by Holm's method. Because the best was picked for its score, the correction is for all pairs of cells and
-    not only for those with the best: 17 equal cells with 10 seeds would else be told apart in 17 % of all sweeps.
-    """
-    best, *others = cells
-    differences = [paired_difference(cell, best) for cell in others]
-    pairs = pairs_among(len(cells))
-    corrected = holm_adjusted([difference.p_value if difference else 1.0 for difference in differences], tests=pairs)
-    effects = [
-        difference.mean / difference.spread if difference and difference.spread else 0.0 for difference in differences
-    ]
-    needed = seeds_needed(effects, level=LEVEL / pairs) if any(effects) else [None] * len(effects)
-    return [
-        Comparison(
-            standing=_standing(difference, p_value),
-            difference=difference,
-            corrected_p=p_value,
-            seeds_needed=seeds,
-        )
-        for difference, p_value, seeds in zip(differences, corrected, needed, strict=True)
-    ]
-
-
 def pairs_among(cells: int) -> int:
     """How many pairs so many cells have: the size of the family of a comparison in which the best was picked."""
     return cells * (cells - 1) // 2
-
-
-def holm(p_values: Sequence[float], *, tests: int, level: float = LEVEL) -> list[bool]:
-    """Which hypotheses are rejected so that the chance of any false rejection is at most ``level`` (Holm 1979).
-
-    ``tests`` is the size of the family, of which ``p_values`` are the part looked at.
-    """
-    return [p_value <= level for p_value in holm_adjusted(p_values, tests=tests)]
 
 
 def holm_adjusted(p_values: Sequence[float], *, tests: int) -> list[float]:
@@ -203,14 +134,6 @@ def holm_adjusted(p_values: Sequence[float], *, tests: int) -> list[float]:
         largest = max(largest, min(1.0, p_values[index] * (tests - rank)))
         adjusted[index] = largest
     return adjusted
-
-
-def _standing(difference: Estimate | None, corrected_p: float) -> Standing:
-    if difference is not None and corrected_p <= LEVEL and difference.mean < 0:
-        return Standing.LOWER
-    if difference is None or difference.n < ENOUGH_SEEDS:
-        return Standing.UNDERPOWERED
-    return Standing.TIED
 
 
 def _clip(estimate: Estimate) -> Estimate:

@@ -1,7 +1,6 @@
 """How many seeds a comparison needs, and how likely one cell is to beat another: the noncentral t distribution."""
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -15,39 +14,6 @@ SEEDS_MAX: Final = 100_000
 """Where even so many would not do, nothing is said."""
 
 _STATISTIC_MAX: Final = 1e4
-
-
-def seeds_needed(effects: Sequence[float], *, level: float) -> list[int | None]:
-    """With how many seeds a two-sided paired t test tells a difference with the chance ``POWER``.
-
-    Exact for the noncentral t distribution; the tail on the wrong side is left out, as is usual.
-
-    Args:
-        effects: each a difference over the standard deviation of the pairs' differences, as far as it is known.
-        level: of the test, after correction.
-    Returns: seeds from 2 on; None for an effect of 0 or one that is not finite, and above ``SEEDS_MAX``.
-    """
-    import numpy as np  # a third of a second that only those who ask pay
-
-    sizes = np.abs(np.asarray(effects, dtype=np.float64))
-    can_tell = np.isfinite(sizes) & (sizes > 0)
-    sizes = np.where(can_tell, sizes, 1.0)
-    low, high = np.full(sizes.shape, 1), np.full(sizes.shape, SEEDS_MAX)
-    can_tell &= _power(sizes, high, level) >= POWER
-    while (high - low > 1).any():  # ``low`` is never enough, ``high`` always is
-        middle = (low + high) // 2
-        is_enough = _power(sizes, np.maximum(middle, 2), level) >= POWER
-        low, high = np.where(is_enough, low, middle), np.where(is_enough, middle, high)
-    return [int(seeds) if found else None for seeds, found in zip(high, can_tell, strict=True)]
-
-
-def _power(sizes: "NDArray[np.float64]", seeds: "NDArray[np.int_]", level: float) -> "NDArray[np.float64]":
-    """The chance that the test tells a difference of each size with so many seeds."""
-    import numpy as np  # as above
-    from scipy import special
-
-    freedom = np.asarray(seeds - 1, dtype=np.float64)
-    return chance_to_tell(sizes * np.sqrt(seeds), freedom, special.stdtrit(freedom, 1 - level / 2))
 
 
 def chance_to_tell(

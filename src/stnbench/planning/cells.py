@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
+from stnbench.analysis.fitted import ScoredRun
 from stnbench.core.errors import InfeasibleError
 from stnbench.planning.base import ComposePoint
 from stnbench.spec.planner import SAMPLERS, GridPlannerSpec
@@ -12,6 +13,9 @@ from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial
 
 TWIN_LABEL = "no ST"
+NOMINAL_IMAGES = 10_000
+"""Of a split whose size a planner does not know."""
+
 SURVEYED_MAX = 1000
 """Points of a sampled space that are looked at before it is searched."""
 
@@ -36,6 +40,19 @@ def with_seeds(cells: Iterable[PlannedTrial], seeds: Iterable[int]) -> list[Plan
     """Every cell with every seed: all with the first before any with the second."""
     seeded = itertools.product(seeds, list(cells))
     return [dataclasses.replace(cell, spec=cell.spec.with_seed(seed)) for seed, cell in seeded]
+
+
+def scored_run(cell_id: str, seed: int, accuracy: float) -> ScoredRun:
+    """Return what a comparison needs of a trial that a planner was told of.
+
+    Planners are told shares and not counts: a share counts as known to half of one of ``NOMINAL_IMAGES`` images.
+
+    Args:
+        cell_id: of the configuration.
+        seed: of the trial.
+        accuracy: its validation accuracy, a share.
+    """
+    return ScoredRun(configuration=cell_id, seed=seed, correct=accuracy * NOMINAL_IMAGES, images=NOMINAL_IMAGES)
 
 
 def survey(sweep: SweepSpec, compose: ComposePoint) -> Iterator[TrialSpec]:

@@ -1,23 +1,18 @@
 """Racing: seeds are added only to cells that may still be the best."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
 
 from typing_extensions import override
 
 from stnbench.analysis.comparison import compare_configurations
-from stnbench.analysis.fitted import ScoredRun
 from stnbench.analysis.inference import LEVEL
 from stnbench.analysis.verdicts import Verdict
 from stnbench.planning.base import ComposePoint, Observation, Planner
-from stnbench.planning.cells import grid_cells, with_seeds
+from stnbench.planning.cells import grid_cells, scored_run, with_seeds
 from stnbench.spec.planner import RacingPlannerSpec
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import PlannedTrial
-
-_IMAGES: Final = 10_000
-"""Planners are told shares, not counts: a share counts as known to half of one of so many images."""
 
 
 class RacingPlanner(Planner):
@@ -113,10 +108,6 @@ class RacingPlanner(Planner):
 
 def _may_be_best(cells: Mapping[str, Mapping[int, float]], *, level: float) -> set[str]:
     """The cells that are not lower than the best one, by tests of this level for all pairs together."""
-    runs = [
-        ScoredRun(configuration=cell_id, seed=seed, correct=share * _IMAGES, images=_IMAGES, has_collapsed=False)
-        for cell_id, scores in cells.items()
-        for seed, share in scores.items()
-    ]
+    runs = [scored_run(cell_id, seed, share) for cell_id, scores in cells.items() for seed, share in scores.items()]
     decisions = compare_configurations(runs, level=level).decisions
     return {item.configuration for item in decisions if item.verdict is not Verdict.LOWER}

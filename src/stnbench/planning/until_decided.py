@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from typing_extensions import override
 
@@ -12,14 +11,11 @@ from stnbench.analysis.fitted import ScoredRun
 from stnbench.analysis.inference import LEVEL
 from stnbench.analysis.verdicts import Comparison, Decision, Verdict
 from stnbench.planning.base import ComposePoint, Observation, Planner
-from stnbench.planning.cells import grid_cells, with_seeds
+from stnbench.planning.cells import grid_cells, scored_run, with_seeds
 from stnbench.spec.planner import UntilDecidedPlannerSpec
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import PlannedTrial
-
-IMAGES: Final = 10_000
-"""Planners are told shares, not counts: a share counts as known to half of one of so many images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,8 +132,7 @@ class UntilDecidedPlanner(Planner):
         if observation.state is not TrialState.COMPLETE or accuracy is None:
             return
         # Whether it has collapsed is for the comparison to find, as it does for the leaderboard.
-        run = ScoredRun(configuration=cell_id, seed=seed, correct=accuracy * IMAGES, images=IMAGES)
-        self._runs.setdefault(cell_id, []).append(run)
+        self._runs.setdefault(cell_id, []).append(scored_run(cell_id, seed, accuracy))
         self._cost[cell_id] = float((observation.flops or 1) * self._cells[cell_id].spec.training.epochs)
 
     @property

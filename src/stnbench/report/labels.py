@@ -12,7 +12,9 @@ Sizes = tuple[int, ...]
 
 _SIZES: Final = re.compile(r"\d+(?:,\d+)+")
 _PLACE: Final = re.compile(r"locnet(\d)")
-_MOST_DIVISOR: Final = 64
+_DIVISORS: Final = (2, 4, 8, 16, 32, 64, *(number for number in range(3, 64) if number & (number - 1)))
+"""What a width may divide by; powers of two first, for small sizes fit several: 20 / 8 and 20 / 7 both round to 3."""
+
 _FACTORS: Final = (1.25, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0)
 
 
@@ -56,7 +58,7 @@ def _scaled(named: Sizes, real: Sizes) -> tuple[str, str] | None:
     if len(named) != len(real):
         return None
     text = ",".join(map(str, real))
-    for divisor in range(2, _MOST_DIVISOR + 1):
+    for divisor in _DIVISORS:
         if _times(named, 1 / divisor) == real:
             return text, f"/ {divisor}"
     ratio = max(real) / max(named)

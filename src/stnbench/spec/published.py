@@ -1,12 +1,24 @@
 """Results that were published elsewhere, and the cells of a sweep that repeat them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from stnbench.spec.codec import Strict
 
 PublishedSplit = Literal["test", "validation"]
 LocnetSizes = tuple[int, int, int]
+
+SWEEPS_OF_2015: Final = (
+    "baseline",
+    "locnet_sizes",
+    "locnet_large",
+    "multiple_st",
+    "idsia_st",
+    "idsia_multiple_st",
+    "normalisation",
+    "training_images",
+)
+"""The shipped sweeps that are the tables of 2015 together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

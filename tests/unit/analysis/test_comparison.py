@@ -270,3 +270,19 @@ def test_seeds_to_decide_falls_with_the_effect() -> None:
     assert needed == sorted(needed, reverse=True, key=lambda seeds: seeds or 0)
     assert seeds_to_decide(0.0, 1.0, configurations=5, prior_freedom=8) is not None
     assert seeds_to_decide(0.0, 0.0, configurations=5, prior_freedom=8) is None
+
+
+@pytest.mark.parametrize(("effect", "configurations"), [(0.4, 2), (1.0, 5), (1.5, 17), (2.5, 23)])
+def test_seeds_to_decide_are_the_first_with_the_power(effect: float, configurations: int) -> None:
+    """With so many seeds the chance of the noncentral t is 80 %, with one less it is not: no seed is lost or missing.
+
+    The limit of a pair is SciPy's studentised range over the root of 2.
+    """
+    found = seeds_to_decide(effect, 0.0, configurations=configurations, prior_freedom=8)
+    assert found is not None
+    chances = []
+    for seeds in (found - 1, found):
+        freedom = 8 + (seeds - 1) * (configurations - 1) / configurations
+        limit = stats.studentized_range.isf(0.05, configurations, freedom) / np.sqrt(2)
+        chances.append(stats.nct.sf(limit, freedom, effect * np.sqrt(seeds)))
+    assert chances[0] < 0.8 <= chances[1]

@@ -18,23 +18,11 @@ from stnbench.models.cost import measure_cost
 from stnbench.planning.grid import GridPlanner
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES
-from stnbench.spec.published import PublishedResult
+from stnbench.spec.published import SWEEPS_OF_2015, PublishedResult
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import PlannedTrial
 
 TABLE = "moodstocks_2015"
-
-PUBLISHED = [
-    "baseline",
-    "locnet_sizes",
-    "locnet_large",
-    "multiple_st",
-    "idsia_st",
-    "idsia_multiple_st",
-    "normalisation",
-    "training_images",
-]
-"""The sweeps that are the tables of 2015 together."""
 
 CELLS_AND_TWINS = {
     "baseline": (36, 0),
@@ -81,7 +69,7 @@ def test_the_sweeps_run_what_2015_ran_and_nothing_else(composer: Composer, resul
     published = {published_trial(item).cell_id: item for item in results}
     asked = {
         trial.spec.cell_id: f"{name}: {trial.label}"
-        for name in PUBLISHED
+        for name in SWEEPS_OF_2015
         for trial in plan(composer, name, "scale=paper", "dataset=gtsrb")
     }
 

@@ -61,7 +61,7 @@ def test_the_race_is_over_with_one_cell_left() -> None:
 def test_trials_are_a_limit() -> None:
     """A round that would go beyond it does not begin; the first one always does.
 
-    Four cells with two seeds each, of which two are lower for certain: later rounds have two trials.
+    Four cells with two seeds each, of which two are called lower: later rounds have two trials.
     """
     for limit, trials in ((13, 12), (12, 12), (11, 10), (9, 8), (1, 8)):
         sweep = dataclasses.replace(SWEEP, planner=RacingPlannerSpec(max_seeds=8, trials=limit))
