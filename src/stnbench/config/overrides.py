@@ -2,7 +2,7 @@
 
 Hydra's grammar reads values: ``3``, ``1e-3``, ``true``, ``null``, names, ``[1,2,3]``, and text in quotes. What is plain
 text to everybody else but not to that grammar (umlauts, ``~``, ``#``, parentheses, a second ``=``) is text here too.
-:mod:`stnbench.config.values` has the last word on scalars, so that a value means the same here as in a file. The value
+Scalars are read as in a file (:mod:`stnbench.config.values`), so that a value means the same in both. The value
 of a key that is a path is taken as it stands.
 """
 

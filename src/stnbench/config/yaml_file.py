@@ -2,8 +2,7 @@
 
 PyYAML's parser gives the events of a file, and this module makes values of them, so that nothing is built before its
 size is known: files, depth, aliases and the number of values are bounded, a key that stands twice is refused, tags are
-refused (nothing that is read is executed), and :mod:`stnbench.config.values` says what a scalar means. Keys are always
-text, as they are written. ``<<`` merges mappings as usual.
+refused (nothing that is read is executed). Keys are always text, as they are written. ``<<`` merges mappings as usual.
 """
 
 from collections.abc import Iterator
