@@ -9,9 +9,6 @@ from sqlalchemy.exc import StatementError
 from stnbench.core.errors import StoreError
 from stnbench.store.file import StoreFile
 
-BUSY_TIMEOUT_S = 20.0
-"""How long a statement waits for another process that is writing."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Backend:

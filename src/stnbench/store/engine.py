@@ -9,7 +9,8 @@ from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, StatementError
 
 from stnbench.core.errors import StnbenchError, StoreError
-from stnbench.store.backend import BUSY_TIMEOUT_S, Backend
+from stnbench.store.backend import Backend
+from stnbench.store.file import BUSY_TIMEOUT_S
 from stnbench.store.postgres import open_postgres
 from stnbench.store.sqlite import open_sqlite
 

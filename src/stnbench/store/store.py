@@ -13,8 +13,8 @@ from stnbench.spec.result import EpochRecord, Failure, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store import portable, rows, schema, statements, tables
-from stnbench.store.backend import BUSY_TIMEOUT_S
 from stnbench.store.engine import Database
+from stnbench.store.file import BUSY_TIMEOUT_S
 from stnbench.store.history import Entry, History
 from stnbench.store.merge import MergePlan
 from stnbench.store.portable import Rows
