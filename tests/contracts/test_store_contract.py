@@ -425,6 +425,19 @@ class StoreContract:
         assert store.predictions(trial_id, "test") == (1, 300, 65535)
         assert store.predictions(trial_id, "train") is None
 
+    def test_what_complete_trials_were_computed_with_is_told_for_many_at_once(self, store: Store) -> None:
+        """Those that are not complete, and those not asked for, are left out."""
+        first, second, third = planned(20), planned(30), planned(40)
+        store.save_sweep(SWEEP, [first, second, third], START)
+        for trial, named, host in ((first, "a", "box"), (second, "b", "other")):
+            store.start_attempt(start(trial, named))
+            store.complete_attempt(named, result(trial, named, host=host), LATER)
+        ids = [trial.spec.trial_id for trial in (first, second, third)]
+
+        assert {name: found.host for name, found in store.environments(ids).items()} == {ids[0]: "box", ids[1]: "other"}
+        assert store.environments(ids[1:])[ids[1]] == result(second, host="other").environment
+        assert store.environments([]) == {}
+
     def test_what_trials_were_scored_on_is_kept_once(self, store: Store) -> None:
         """Predictions and true labels come back by trial; equal sets are one, a score that names none has none."""
         trials = [planned(size) for size in (1, 2, 3)]

@@ -23,7 +23,7 @@ from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RunsLayout, data_root
 from stnbench.engines.slots import plan_slots, visible_gpus
 from stnbench.orchestration.budget import Budget
-from stnbench.orchestration.plan import Experience, plan_sweep, read_experience
+from stnbench.orchestration.plan import Experience, ImageDigests, plan_sweep, read_experience
 from stnbench.orchestration.plan_text import plan_json, plan_lines
 from stnbench.orchestration.policy import Patience
 from stnbench.orchestration.progress import counted
@@ -32,6 +32,7 @@ from stnbench.orchestration.session import (
     EngineName,
     Session,
     SessionOptions,
+    find_digests,
     local_tracking_uri,
     open_session,
     prepare_datasets,
@@ -108,6 +109,7 @@ def _plan(question: _Question, options: argparse.Namespace) -> int:
     planned = question.planner.ask()
     states: dict[str, TrialState] = {}
     experience: list[Experience] = []
+    images = ImageDigests()
     layout = RunsLayout.from_environment()
     if Store.exists(layout.store):
         with Store.open(layout.store, writable=False) as store:
@@ -115,6 +117,10 @@ def _plan(question: _Question, options: argparse.Namespace) -> int:
             ids = [trial.spec.trial_id for trial in planned]
             states = store.trial_states(ids, sweep=question.sweep.name)
             experience = read_experience(store)
+            recorded = {trial_id: found.digests for trial_id, found in store.environments(ids).items()}
+        complete = {trial.spec.dataset for trial in planned if trial.spec.trial_id in recorded}
+        found = find_digests(complete, data_root=data_root(), source=question.source)
+        images = ImageDigests(found=found, recorded=recorded)
     plan = plan_sweep(
         question.sweep,
         planned,
@@ -124,6 +130,7 @@ def _plan(question: _Question, options: argparse.Namespace) -> int:
         slots=question.slots,
         points=_points(question.sweep, planned),
         notes=question.compose.notes,
+        images=images,
     )
     further = _further(question.sweep)
     print(json.dumps(plan_json(plan)) if options.json else "\n".join([*plan_lines(plan), *further]))

@@ -1,4 +1,4 @@
-"""Images in class sub-folders, in a folder or a tar or zip of it: what is there, by names and sizes alone.
+"""Images in class sub-folders, in a folder or a tar or zip of it: what is there, by names and contents.
 
 ::
 
@@ -7,15 +7,19 @@
 
 Of the table, which is optional, only ``path`` is needed.
 
-Nothing is unpacked and no image is decoded here; :mod:`stnbench.data.folder` does.
+Nothing is unpacked and no image is decoded here; :mod:`stnbench.data.folder` does. The digests of the files of a large
+folder are kept in the data folder, so that it is read once.
 """
 
+import contextlib
 import csv
 import functools
 import hashlib
 import io
 import json
+import os
 import tarfile
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +27,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from stnbench.core.errors import DataCorruptError, DataMissingError
+from stnbench.core.files import write_atomic
 from stnbench.core.identity import DIGEST_LENGTH
+from stnbench.core.paths import data_root
 
 ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 """Of files that are taken for images."""
@@ -34,6 +40,12 @@ TABLE: Final = "images.csv"
 COLUMNS: Final = ("path", "class", "track", "frame", "x1", "y1", "x2", "y2", "split")
 
 BOX: Final = ("x1", "y1", "x2", "y2")
+
+REMEMBERED_MIN_BYTES: Final = 32 << 20
+"""The digests of a smaller folder are not kept: to read it takes less than a tenth of a second."""
+
+SETTLED_NS: Final = 2_000_000_000
+"""A file that was changed just before it was read may change once more with the same time, and is read again."""
 
 _REMEDY: Final = "put images into one sub-folder a class, or name the class of each in images.csv"
 
@@ -65,7 +77,7 @@ class Survey:
 
     Attributes:
         place: the folder or archive.
-        digest: over the path and size of every image and over the table: 16 hexadecimal digits.
+        digest: over the path and content of every image and over the table: 16 hexadecimal digits.
         class_names: sorted.
         entries: every image, sorted by path.
         tracks: how many tracks the rarest class has in the training half.
@@ -96,7 +108,8 @@ def survey(place: Path) -> Survey:
     table = next(read_members(place, [TABLE]))[1] if TABLE in sizes else b""
     found = _Reader(place, images, table)
     entries = tuple(found.entries())
-    sha = hashlib.sha256(json.dumps([[name, sizes[name]] for name in images]).encode())
+    contents = _contents(place, images, total=sum(sizes[name] for name in images))
+    sha = hashlib.sha256(json.dumps([[name, contents[name]] for name in images]).encode())
     sha.update(table)
     per_class = [
         {entry.track for entry in entries if entry.label == label and not entry.is_test}
@@ -269,6 +282,49 @@ def _sizes(place: Path) -> dict[str, int]:
             f"{place} is no folder, tar or zip that can be read ({error})", remedy=_REMEDY
         ) from error
     return {name: size for name, size in files.items() if not any(part[0] == "." for part in PurePosixPath(name).parts)}
+
+
+def _contents(place: Path, images: Sequence[str], *, total: int) -> dict[str, str]:
+    """Return the SHA-256 of every image by its name, those of a large folder or archive from the last time if they hold.
+
+    A digest holds as long as size, times and number of the file (the archive, for its members) are what they were.
+    """
+    marks = {name: _mark(place / name) for name in images} if place.is_dir() else dict.fromkeys(images, _mark(place))
+    if total < REMEMBERED_MIN_BYTES:
+        return {name: hashlib.sha256(data).hexdigest() for name, data in read_members(place, images)}
+    memory = (
+        data_root() / "cache" / "contents" / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:DIGEST_LENGTH]}.json"
+    )
+    kept = _recall_contents(memory)
+    known = {name: kept[name][1] for name in images if name in kept and kept[name][0] == marks[name]}
+    started_ns = time.time_ns()
+    missing = [name for name in images if name not in known]
+    known |= {name: hashlib.sha256(data).hexdigest() for name, data in read_members(place, missing)}
+    if missing:
+        settled = {name for name in images if max(marks[name][1:3], default=0) < started_ns - SETTLED_NS}
+        plain = {name: [marks[name], known[name]] for name in images if name in settled}
+        with contextlib.suppress(OSError):  # a disk that is full or read-only costs time and nothing else
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(memory, json.dumps(plain).encode())
+    return known
+
+
+def _mark(path: Path) -> list[int]:
+    """Return what changes when a file is written or replaced."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataCorruptError(f"{path} cannot be read ({error})", remedy="check the file it names") from error
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+
+
+def _recall_contents(memory: Path) -> dict[str, tuple[list[int], str]]:
+    """Return the marks and digests of a folder's files as they were kept; nothing where that cannot be read."""
+    try:
+        kept = json.loads(memory.read_bytes())
+        return {str(name): (list(mark), str(digest)) for name, (mark, digest) in kept.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _stripped(members: Iterator[str] | Mapping[str, int]) -> dict[str, str]:

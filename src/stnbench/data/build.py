@@ -43,7 +43,9 @@ def dataset_info(spec: DatasetSpec) -> DatasetInfo:
             assert_never(spec)
 
 
-def open_dataset(spec: DatasetSpec, *, root: Path, workers: int, source: Path | None = None) -> Dataset:
+def open_dataset(
+    spec: DatasetSpec, *, root: Path, workers: int, source: Path | None = None, builds: bool = True
+) -> Dataset:
     """The data set; nothing is read or made until a half is asked for.
 
     Args:
@@ -51,21 +53,23 @@ def open_dataset(spec: DatasetSpec, *, root: Path, workers: int, source: Path | 
         root: the data folder; caches lie in its ``cache/``.
         workers: processes that draw signs that are missing; everything else is made by one.
         source: the folder with GTSRB's official files, or with ``mnist/``; ``root`` where it is None.
+        builds: whether a cache that is missing is made; without, its half is a DataMissingError.
     """
     cache = root / "cache"
     match spec:
         case DigitsSpec() | MnistSpec():
-            return Digits(spec, source=source or root, cache=cache)
+            return Digits(spec, source=source or root, cache=cache, builds=builds)
         case GtsrbSpec():
-            photographs: Dataset = Gtsrb(dataclasses.replace(spec, distortion=None), source=source or root, cache=cache)
+            plain_gtsrb = dataclasses.replace(spec, distortion=None)
+            photographs: Dataset = Gtsrb(plain_gtsrb, source=source or root, cache=cache, builds=builds)
         case FolderSpec():
             plain = dataclasses.replace(spec, distortion=None)
             roots = [root] if source is None else [source.parent, root]
-            photographs = Folder(plain, roots=roots, cache=cache)
+            photographs = Folder(plain, roots=roots, cache=cache, builds=builds)
         case SignsSpec():
-            photographs = Signs(dataclasses.replace(spec, distortion=None), cache, workers)
+            photographs = Signs(dataclasses.replace(spec, distortion=None), cache, workers, builds=builds)
         case _:
             assert_never(spec)
     if spec.distortion is None:
         return photographs
-    return DistortedPhotographs(photographs, name=spec.kind, distortion=spec.distortion, cache=cache)
+    return DistortedPhotographs(photographs, name=spec.kind, distortion=spec.distortion, cache=cache, builds=builds)

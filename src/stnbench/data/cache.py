@@ -68,16 +68,22 @@ class Recipe:
     fill: Callable[[CacheArrays], None]
 
 
-def open_or_build(folder: Path, *, identity: dict[str, Json], recipe: Callable[[], Recipe]) -> ImageSet:
+def open_or_build(
+    folder: Path, *, identity: dict[str, Json], recipe: Callable[[], Recipe], builds: bool = True
+) -> ImageSet:
     """The cache in ``folder``, made first if it is missing or was made from something else.
+
+    Without ``builds`` it is opened where it is there, and never made.
 
     ``recipe`` may read the source, and is asked for at most once, and followed, while no other process fills this
     folder. A second process waits and opens what the first one made; what a killed process left behind is removed.
-    Raises: DataCorruptError if the cache is there and wrong; FolderError if it cannot be written, for example because
-    the disk is full; whatever else ``recipe`` and its ``fill`` raise. After an error there is no half cache.
+    Raises: DataCorruptError if the cache is there and wrong; DataMissingError where it would have to be made and may
+    not; FolderError if it cannot be written, for example because the disk is full; whatever else ``recipe`` and its ``fill`` raise. After an error there is no half cache.
     """
     if _is_current(folder, identity):
         return open_cache(folder)
+    if not builds:
+        raise DataMissingError(f"there is no cache at {folder}", remedy="run 'python -m stnbench.data prepare'")
     with _lock(folder):
         if not _is_current(folder, identity):
             _build(folder, identity, recipe)

@@ -26,19 +26,21 @@ class Folder(Dataset):
     """Images in class sub-folders, of any size and number of classes, resized to squares as GTSRB's are.
 
     A half is cached in ``cache / folder-<half>-<digest>``. The digest covers what was found in the folder (the path and
-    size of every image, and the table) and how it is read, not where it lies; once there is a cache, the folder is not
+    content of every image, and the table) and how it is read, not where it lies; once there is a cache, the folder is not
     needed. Where files have changed since the trial was planned, nothing is made.
 
     Args:
         spec: what was found in the folder, and the size.
         roots: where a folder of this name may lie, if this process has not seen it.
         cache: the folder of caches.
+        builds: whether a cache that is missing is made.
     """
 
-    def __init__(self, spec: FolderSpec, *, roots: Sequence[Path], cache: Path) -> None:
+    def __init__(self, spec: FolderSpec, *, roots: Sequence[Path], cache: Path, builds: bool = True) -> None:
         self._spec = spec
         self._roots = roots
         self._cache = cache
+        self._builds = builds
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -73,7 +75,7 @@ class Folder(Dataset):
             raise DataMissingError(
                 problem, remedy="say where they are: dataset.path=FOLDER, and plan anew if they changed"
             )
-        return open_or_build(folder, identity=identity, recipe=lambda: self._recipe(place, half))
+        return open_or_build(folder, identity=identity, recipe=lambda: self._recipe(place, half), builds=self._builds)
 
     def _recipe(self, place: Path, half: str) -> Recipe:
         found = survey(place)

@@ -8,7 +8,7 @@ from stnbench.core.errors import DataError
 from stnbench.orchestration.observer import RunningAttempt
 from stnbench.planning.base import Known, Observation, Planner, Progress
 from stnbench.spec.data import DatasetSpec
-from stnbench.spec.result import TrialResult
+from stnbench.spec.result import TrialResult, other_half
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import Outcome, PlannedTrial
@@ -97,8 +97,7 @@ class Asking:
         trials = self._planner.ask()
         if not trials and self.trials:
             return None
-        for trial in trials:
-            self._require_same_data(trial)
+        self._require_same_data(trials)
         self.trials |= {trial.spec.trial_id: trial for trial in trials}
         self._cells |= {trial.spec.trial_id: trial.spec.cell_id for trial in trials}
         self._store.save_sweep(self._sweep, list(self.trials.values()), self._now())
@@ -147,16 +146,17 @@ class Asking:
             by_cell[cell] = max(peak, by_cell.get(cell, 0.0))
         return {trial_id: by_cell[cell] for trial_id, cell in self._cells.items() if cell in by_cell}
 
-    def _require_same_data(self, trial: PlannedTrial) -> None:
-        found = self._digests.get(trial.spec.dataset, {})
-        outcome = self._store.outcome(trial.spec.trial_id) if found else None
-        if outcome is None:
-            return
-        for half, recorded in outcome.environment.digests.items():
-            if found.get(half, recorded) != recorded:
+    def _require_same_data(self, trials: Sequence[PlannedTrial]) -> None:
+        """Raise DataError for the first complete trial that read other images than those found now."""
+        environments = self._store.environments(trial.spec.trial_id for trial in trials) if self._digests else {}
+        for trial in trials:
+            environment = environments.get(trial.spec.trial_id)
+            found = self._digests.get(trial.spec.dataset, {})
+            half = None if environment is None else other_half(environment.digests, found)
+            if environment is not None and half is not None:
                 raise DataError(
-                    f"trial {trial.spec.trial_id} ({trial.label}) is complete, and its {half} images were others: "
-                    f"their digest was {recorded}, and that of the images found now is {found[half]}",
+                    f"trial {trial.spec.trial_id} ({trial.label}) is complete, and its {half} images were others: their "
+                    f"digest was {environment.digests[half]}, and that of the images found now is {found[half]}",
                     remedy="give the same data (dataset.root), or set STNBENCH_RUNS to a folder for results of these",
                 )
 

@@ -156,7 +156,16 @@ REPEATABLE: Final = (
     *("save_sweep", "add_epoch", "set_mirrored", "forget_mirrored"),
     *("sweeps", "sweep_trials", "trial_ids", "unsettled", "latest_timings", "find_trial", "trial_states"),
     *("attempts_of_trial", "attempts_of_sweep", "running_attempts", "superseded_attempts", "epochs_of_trial"),
-    *("epochs_of_sweep", "outcomes", "outcome", "predictions", "predictions_of_sweep", "image_sets", "mirrored"),
+    *(
+        "epochs_of_sweep",
+        "outcomes",
+        "outcome",
+        "environments",
+        "predictions",
+        "predictions_of_sweep",
+        "image_sets",
+        "mirrored",
+    ),
 )
 """Methods that change nothing, or nothing more when they are called again."""
 

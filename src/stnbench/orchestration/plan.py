@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from stnbench.core.errors import InfeasibleError
@@ -20,7 +20,7 @@ from stnbench.spec.data import (
     SignsSpec,
     TrackSplitSpec,
 )
-from stnbench.spec.result import Cost
+from stnbench.spec.result import Cost, other_half
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
@@ -51,10 +51,35 @@ class Experience:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ImageDigests:
+    """Which images there are, and which ones complete trials read.
+
+    Attributes:
+        found: the digest of each half of a data set that has a cache here.
+        recorded: those that complete trials recorded, by trial id.
+    """
+
+    found: Mapping[DatasetSpec, Mapping[str, str]] = field(default_factory=dict)
+    recorded: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def difference(self, spec: TrialSpec) -> str:
+        """Return how the images of a complete trial differ from those found now; empty where no difference is known."""
+        recorded, found = self.recorded.get(spec.trial_id, {}), self.found.get(spec.dataset, {})
+        half = other_half(recorded, found)
+        return "" if half is None else f"{spec.dataset.kind}: {half} digest {recorded[half]}, now {found[half]}"
+
+    def is_checked(self, spec: TrialSpec) -> bool:
+        """Return whether all images that a complete trial recorded were compared."""
+        recorded = self.recorded.get(spec.trial_id, {})
+        return bool(recorded) and recorded.keys() <= self.found.get(spec.dataset, {}).keys()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CellPlan:
     """One cell: how many of its trials are complete, and what each costs, or why it cannot be built.
 
-    ``work_flops`` is what one trial's training takes.
+    ``work_flops`` is what one trial's training takes. Trials that are complete with other images than those found now
+    are not among the complete ones: ``differences`` says of each how. Of ``unchecked`` complete ones it is not known.
     """
 
     cell_id: str
@@ -65,6 +90,8 @@ class CellPlan:
     cost: Cost | None
     infeasible: str
     work_flops: float
+    differences: tuple[str, ...] = ()
+    unchecked: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +114,16 @@ class SweepPlan:
     flops_per_s: float | None
     experience: int
 
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """How the images of complete trials differ from those found now, one entry a trial."""
+        return tuple(difference for cell in self.cells for difference in cell.differences)
+
+    @property
+    def unchecked(self) -> int:
+        """Complete trials of which it is not known whether they read the images found now."""
+        return sum(cell.unchecked for cell in self.cells)
+
 
 def plan_sweep(
     sweep: SweepSpec,
@@ -98,12 +135,15 @@ def plan_sweep(
     slots: int,
     points: int,
     notes: Mapping[str, int],
+    images: ImageDigests | None = None,
 ) -> SweepPlan:
     """The plan of a sweep whose axes span ``points`` points."""
     by_cell: dict[str, list[PlannedTrial]] = {}
     for trial in planned:
         by_cell.setdefault(trial.spec.cell_id, []).append(trial)
-    cells = tuple(_plan_cell(cell_id, trials, states, assess) for cell_id, trials in by_cell.items())
+    cells = tuple(
+        _plan_cell(cell_id, trials, states, assess, images or ImageDigests()) for cell_id, trials in by_cell.items()
+    )
     rates = [item.work_flops / item.duration_s for item in experience if item.duration_s > 0]
     rate = statistics.median(rates) if rates else None
     left = sum((cell.trials - cell.complete) * cell.work_flops for cell in cells)
@@ -173,7 +213,11 @@ def _training_half(dataset: DatasetSpec) -> tuple[int, int, int]:
 
 
 def _plan_cell(
-    cell_id: str, trials: Sequence[PlannedTrial], states: Mapping[str, TrialState], assess: Assess
+    cell_id: str,
+    trials: Sequence[PlannedTrial],
+    states: Mapping[str, TrialState],
+    assess: Assess,
+    images: ImageDigests,
 ) -> CellPlan:
     first = trials[0]
     cost, infeasible = None, ""
@@ -181,13 +225,17 @@ def _plan_cell(
         cost = assess(first.spec)
     except InfeasibleError as error:
         infeasible = str(error)
+    complete = [trial.spec for trial in trials if states.get(trial.spec.trial_id) is TrialState.COMPLETE]
+    differences = tuple(filter(None, map(images.difference, complete)))
     return CellPlan(
         cell_id=cell_id,
         label=first.label,
         is_twin=first.is_twin,
         trials=len(trials),
-        complete=sum(states.get(trial.spec.trial_id) is TrialState.COMPLETE for trial in trials),
+        complete=len(complete) - len(differences),
         cost=cost,
         infeasible=infeasible,
         work_flops=training_flops(first.spec, cost) if cost else 0.0,
+        differences=differences,
+        unchecked=sum(not images.difference(spec) and not images.is_checked(spec) for spec in complete),
     )

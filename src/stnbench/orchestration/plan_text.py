@@ -1,5 +1,6 @@
 """A plan as lines for people and as one JSON object."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import assert_never
 
@@ -30,6 +31,10 @@ def plan_lines(plan: SweepPlan) -> Iterator[str]:
     also = f", {infeasible} infeasible" if infeasible else ""
     cells, trials = counted(len(plan.cells), "configuration"), counted(plan.trials, "trial")
     yield f"{cells}{also}, {trials}, {plan.complete} complete"
+    for difference, count in Counter(plan.differences).items():
+        yield f"{counted(count, 'trial')} complete with other images, which do not count and stop a run ({difference})"
+    if plan.unchecked:
+        yield f"not checked: whether {counted(plan.unchecked, 'complete trial')} read the images found here (no cache)"
     if plan.overlapping_points > 0:
         points = counted(plan.overlapping_points, "point")
         yield f"{points} of the axes: the same trial as another, or as an equal-parameter baseline"
@@ -70,6 +75,11 @@ def plan_json(plan: SweepPlan) -> dict[str, Json]:
             }
             for cell in plan.cells
         ],
+        "images": {
+            "same": plan.complete - plan.unchecked,
+            "other": len(plan.differences),
+            "not_checked": plan.unchecked,
+        },
         "notes": [{"note": note, "points": points} for note, points in plan.notes],
     }
 

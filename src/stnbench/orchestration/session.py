@@ -13,7 +13,7 @@ from typing import Literal, assert_never
 
 from stnbench.core.activity import listening
 from stnbench.core.cores import available_cores
-from stnbench.core.errors import DataMissingError
+from stnbench.core.errors import DataError, DataMissingError
 from stnbench.core.files import writable_folder
 from stnbench.core.interrupts import Interrupted, handling
 from stnbench.core.passwords import hide_passwords
@@ -306,6 +306,27 @@ def prepare_datasets(
                 digests[spec]["test"] = dataset.test().digest
             except DataMissingError as error:
                 _warn(f"{error.problem}: trials will have no test score")
+    return digests
+
+
+def find_digests(
+    specs: Iterable[DatasetSpec], *, data_root: Path, source: Path | None
+) -> dict[DatasetSpec, dict[str, str]]:
+    """Return the digest of each half of these data sets whose cache is there; nothing is made.
+
+    A cache that is damaged is told of and left out.
+    """
+    digests: dict[DatasetSpec, dict[str, str]] = {}
+    for spec in dict.fromkeys(specs):
+        dataset = open_dataset(spec, root=data_root, source=source, workers=1, builds=False)
+        digests[spec] = {}
+        for half, open_half in (("train", dataset.train), ("test", dataset.test)):
+            try:
+                digests[spec][half] = open_half().digest
+            except DataMissingError:
+                continue
+            except DataError as error:
+                _warn(str(error))
     return digests
 
 

@@ -179,7 +179,7 @@ class FolderSpec(Strict):
 
     Attributes:
         name: of the folder or archive.
-        digest: over the path and size of every image, and over the table of the folder.
+        digest: over the path and content of every image, and over the table of the folder.
         class_names: in label order.
         train_images: how many there are for training and validation.
         image_size: side of the images after resizing.

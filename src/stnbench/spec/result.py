@@ -170,6 +170,14 @@ def read_digests(text: str) -> dict[str, str]:
     return dict(re.findall(r"\b(train|test) (\w+)", text))
 
 
+def other_half(recorded: Mapping[str, str], found: Mapping[str, str]) -> str | None:
+    """Return the half of a data set whose images are others than those that a result recorded; None where none is.
+
+    Nothing can be said of a half that is not found, or was not recorded.
+    """
+    return next((half for half, digest in recorded.items() if found.get(half, digest) != digest), None)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment(Strict):
     """What a result was made with; recorded beside it and never part of its identity.

@@ -181,6 +181,17 @@ class StoreReader:
             require_sweep(connection, sweep)
             return _outcomes(connection, wanted, predictions=predictions)
 
+    def environments(self, trial_ids: Iterable[str]) -> dict[str, Environment]:
+        """Return what each of these trials was computed with, of those that are complete."""
+        asked = set(trial_ids)
+        query = select(tables.outcomes.c.trial_id, tables.outcomes.c.environment)
+        with self._database.reading() as connection:
+            known = {
+                row.digest: rows.from_stored(Environment, row.environment)
+                for row in connection.execute(select(tables.environments))
+            }
+            return {row.trial_id: known[row.environment] for row in connection.execute(query) if row.trial_id in asked}
+
     def outcome(self, trial_id: str, *, predictions: bool = False) -> Outcome | None:
         """What a trial scored; None where it is not complete."""
         one = select(trials.c.id).where(trials.c.id == trial_id)

@@ -1,6 +1,7 @@
 """Images of one's own in class sub-folders."""
 
 import io
+import os
 import shutil
 import tarfile
 import zipfile
@@ -15,6 +16,7 @@ from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
 from stnbench.config.overrides import parse_overrides
 from stnbench.config.resolve import resolve_trial, surveyed
+from stnbench.core import image_folder
 from stnbench.core.errors import DataCorruptError, DataMissingError, SpecError
 from stnbench.core.image_folder import recall, remember, survey
 from stnbench.data.build import dataset_info, open_dataset
@@ -223,3 +225,66 @@ def test_members_that_leave_the_archive_are_not_read(folder: Path, tmp_path: Pat
         archive.writestr("/red/y.png", image(2))
 
     assert survey(tmp_path / "evil.zip").entries == before.entries
+
+
+def repainted(place: Path) -> None:
+    """Paint one image over without a change of its size or name."""
+    before = place.read_bytes()
+    changed = before[:-20] + bytes(255 - byte for byte in before[-20:])
+    place.write_bytes(changed)
+
+
+def test_an_edit_of_the_same_size_is_other_images(folder: Path, tmp_path: Path) -> None:
+    """The digest is over contents: names and sizes alone would take the old cache and the old scores over."""
+    before = spec_of(folder)
+    read = open_dataset(before, root=tmp_path / "data", workers=1).train().images.copy()
+    repainted(folder / "green" / "1.BMP")
+    after = spec_of(folder)
+
+    assert before.digest != after.digest
+    assert not np.array_equal(open_dataset(after, root=tmp_path / "data", workers=1).train().images, read)
+
+
+@pytest.mark.parametrize("keeps", ["nothing", "mtime", "swap"])
+def test_remembered_contents_are_those_of_the_files_as_they_are(
+    keeps: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where digests are kept between commands, an edit is noticed all the same: with its old time, or two swapped."""
+    monkeypatch.setattr(image_folder, "REMEMBERED_MIN_BYTES", 0)
+    monkeypatch.setattr(image_folder, "SETTLED_NS", 0)
+    monkeypatch.setenv("STNBENCH_DATA", str(tmp_path / "data"))
+    one, other = folder / "green" / "1.BMP", folder / "red" / "1.BMP"
+    before = survey(folder).digest
+    assert survey(folder).digest == before
+    assert len(list((tmp_path / "data" / "cache" / "contents").iterdir())) == 1
+    stamp = one.stat()
+    if keeps == "swap":
+        one.rename(folder / "x")
+        other.rename(one)
+        (folder / "x").rename(other)
+    else:
+        repainted(one)
+    if keeps == "mtime":
+        os.utime(one, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+    assert survey(folder).digest != before
+
+
+def test_remembered_contents_save_reading(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large folder is read once; a memory that is damaged or cannot be written costs only time."""
+    monkeypatch.setattr(image_folder, "REMEMBERED_MIN_BYTES", 0)
+    monkeypatch.setattr(image_folder, "SETTLED_NS", 0)
+    monkeypatch.setenv("STNBENCH_DATA", str(tmp_path / "data"))
+    before = survey(folder).digest
+    (memory,) = (tmp_path / "data" / "cache" / "contents").iterdir()
+    real = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"" if path.suffix in {".png", ".BMP"} else real(path))
+    assert survey(folder).digest == before
+    monkeypatch.undo()
+    monkeypatch.setenv("STNBENCH_DATA", str(tmp_path / "data"))
+    for damaged in (b"", b"{", b"[1]", b'{"blue/0.png": 3}'):
+        memory.write_bytes(damaged)
+        assert survey(folder).digest == before
+    monkeypatch.setenv("STNBENCH_DATA", str(folder / "notes.txt"))
+    monkeypatch.setattr(image_folder, "REMEMBERED_MIN_BYTES", 0)
+    assert survey(folder).digest == before

@@ -7,7 +7,7 @@ import pytest
 from fake_trials import Task, fake_spec
 
 from stnbench.core.errors import InfeasibleError
-from stnbench.orchestration.plan import Experience, plan_sweep, training_images
+from stnbench.orchestration.plan import Experience, ImageDigests, plan_sweep, training_images
 from stnbench.orchestration.plan_text import plan_json, plan_lines
 from stnbench.spec.data import (
     DigitsSpec,
@@ -83,6 +83,26 @@ def test_a_program_is_told_where_answers_decide_what_else_is_asked(
     plain = json.loads(json.dumps(plan_json(plan)))
 
     assert (plain["planner"], plain["open_ended"], plain["budget"]) == (planner.kind, budget is not None, budget)
+
+
+def test_trials_complete_with_other_images_do_not_count() -> None:
+    """The plan says how they differ, and of which complete trials nothing is known for want of a cache."""
+    trials = planned()
+    ids = [trial.spec.trial_id for trial in trials]
+    states = dict.fromkeys(ids[:4], TrialState.COMPLETE)
+    here = {"train": "aa", "test": "bb"}
+    recorded = {ids[0]: here, ids[1]: {"train": "aa", "test": "cc"}, ids[2]: {"train": "aa"}, ids[3]: {}}
+    images = ImageDigests(found={trials[0].spec.dataset: here}, recorded=recorded)
+    plan = plan_sweep(
+        SWEEP, trials, states=states, assess=assess, experience=[], slots=1, points=3, notes={}, images=images
+    )
+
+    assert (plan.complete, plan.unchecked, len(plan.differences)) == (3, 1, 1)
+    text = "\n".join(plan_lines(plan))
+    assert "1 trial complete with other images" in text
+    assert "signs: test digest cc, now bb" in text
+    assert "not checked: whether 1 complete trial read the images found here" in text
+    assert plan_json(plan)["images"] == {"same": 2, "other": 1, "not_checked": 1}
 
 
 def test_without_experience_there_is_no_expectation() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_trials import Task, fake_result, fake_spec
@@ -13,7 +14,8 @@ from stnbench.core.paths import RunsLayout
 from stnbench.engines.calibrate import SlotChoice, remember_choice
 from stnbench.orchestration import session
 from stnbench.orchestration.host import ProcessIdentity
-from stnbench.orchestration.session import Session, SessionOptions, open_session, remembered_slots
+from stnbench.orchestration.session import Session, SessionOptions, find_digests, open_session, remembered_slots
+from stnbench.spec.data import GtsrbSpec
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
@@ -21,6 +23,25 @@ from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SWEEP = SweepSpec(name="test", question="Is it shown?")
+
+
+def test_digests_are_found_without_making_anything(
+    tmp_path: Path, fake_gtsrb: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the halves that have a cache; of a damaged one a warning tells."""
+    fake_gtsrb.write_train(tmp_path)
+    fake_gtsrb.write_test(tmp_path)
+    spec = GtsrbSpec(image_size=8)
+    data = tmp_path / "data"
+    assert find_digests([spec, spec], data_root=data, source=tmp_path) == {spec: {}}
+    assert not data.exists()
+
+    digests = session.prepare_datasets([spec], data_root=data, source=tmp_path)
+    assert find_digests([spec], data_root=data, source=tmp_path) == digests
+    for labels in data.glob("cache/gtsrb-test-*/labels.npy"):
+        labels.write_bytes(b"x")
+    assert find_digests([spec], data_root=data, source=tmp_path) == {spec: {"train": digests[spec]["train"]}}
+    assert "labels.npy has changed" in capsys.readouterr().err
 
 
 class FailingAtFirst(Tracker):

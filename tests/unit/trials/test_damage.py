@@ -64,7 +64,7 @@ def put_cache(folder: Path) -> tuple[list[Path], Read]:
 
 
 def put_probabilities(folder: Path) -> tuple[list[Path], Read]:
-    """Probabilities of a split. Flips that leave them probabilities are not seen: there is no digest beside them."""
+    """Probabilities of a split, with their digest behind them."""
     write_probabilities(folder, "test", np.full((IMAGES, 2), 0.5, np.float16))
     return [folder / "probabilities_test.npy"], lambda: read_probabilities(folder, "test", images=IMAGES)
 

@@ -88,6 +88,47 @@ def test_what_are_no_probabilities_is_refused(name: str, tmp_path: Path) -> None
         read_probabilities(tmp_path, "test", images=7)
 
 
+@pytest.mark.parametrize("place", ["low bit", "exchanged rows", "digest", "end of the digest", "marker"])
+def test_damage_that_leaves_valid_numbers_is_noticed(place: str, tmp_path: Path) -> None:
+    """A flipped bit moves a sum by less than rounding may: the digest at the end of the file tells."""
+    write_probabilities(tmp_path, "test", RIGHT)
+    path = tmp_path / "probabilities_test.npy"
+    data = bytearray(path.read_bytes())
+    at = data.index(RIGHT.tobytes())
+    match place:
+        case "low bit":
+            data[at] ^= 1
+        case "exchanged rows":
+            data[at : at + 16] = data[at + 8 : at + 16] + data[at : at + 8]
+        case "digest":
+            data[-5] ^= 1
+        case "end of the digest":
+            del data[-3:]
+        case _:
+            data[at + RIGHT.nbytes + 1] ^= 1
+    path.write_bytes(data)
+
+    with pytest.raises(FolderError, match=r"probabilities_test\.npy.*(digest|bytes)"):
+        read_probabilities(tmp_path, "test", images=7)
+
+
+def test_the_probabilities_of_another_split_are_noticed(tmp_path: Path) -> None:
+    """Also where both have as many images."""
+    write_probabilities(tmp_path, "validation", RIGHT)
+    (tmp_path / "probabilities_validation.npy").rename(tmp_path / "probabilities_test.npy")
+
+    with pytest.raises(FolderError, match="digest"):
+        read_probabilities(tmp_path, "test", images=7)
+
+
+def test_files_of_older_versions_and_readers_of_others_see_the_numbers(tmp_path: Path) -> None:
+    """A file without a digest is read as before, and numpy alone reads one with it."""
+    (tmp_path / "probabilities_test.npy").write_bytes(saved(RIGHT))
+    np.testing.assert_array_equal(read_probabilities(tmp_path, "test", images=7), RIGHT)
+    write_probabilities(tmp_path, "validation", RIGHT)
+    np.testing.assert_array_equal(np.load(tmp_path / "probabilities_validation.npy", allow_pickle=False), RIGHT)
+
+
 @pytest.mark.slow
 def test_a_report_reads_probabilities_without_torch() -> None:
     """Importing torch takes seconds, which no report shall pay."""

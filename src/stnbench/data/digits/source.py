@@ -46,12 +46,14 @@ class Digits(Dataset):
         spec: which digits, and what is done to them.
         source: the folder below which the files of MNIST lie.
         cache: the folder of caches.
+        builds: whether a cache that is missing is made.
     """
 
-    def __init__(self, spec: DigitsSpec | MnistSpec, *, source: Path, cache: Path) -> None:
+    def __init__(self, spec: DigitsSpec | MnistSpec, *, source: Path, cache: Path, builds: bool = True) -> None:
         self._spec = spec
         self._source = source
         self._cache = cache
+        self._builds = builds
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -76,6 +78,7 @@ class Digits(Dataset):
             self._cache / f"{self._spec.kind}-{half}-{digest(identity)}",
             identity=identity,
             recipe=lambda: self._recipe(half),
+            builds=self._builds,
         )
 
     def _recipe(self, half: Half) -> Recipe:

@@ -35,13 +35,17 @@ class DistortedPhotographs(Dataset):
         name: of that set, for the folder.
         distortion: what is done.
         cache: the folder of caches.
+        builds: whether a cache that is missing is made.
     """
 
-    def __init__(self, base: Dataset, *, name: str, distortion: DistortionSpec, cache: Path) -> None:
+    def __init__(
+        self, base: Dataset, *, name: str, distortion: DistortionSpec, cache: Path, builds: bool = True
+    ) -> None:
         self._base = base
         self._name = name
         self._distortion = distortion
         self._cache = cache
+        self._builds = builds
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -76,6 +80,7 @@ class DistortedPhotographs(Dataset):
             self._cache / f"distorted-{self._name}-{half}-{digest(identity)}",
             identity=identity,
             recipe=lambda: Recipe(layout=layout, fill=lambda arrays: fill(arrays, base, half, self._distortion)),
+            builds=self._builds,
         )
 
 

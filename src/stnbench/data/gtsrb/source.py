@@ -32,12 +32,14 @@ class Gtsrb(Dataset):
         spec: the size.
         source: the folder with the official tree or archives.
         cache: the folder of caches.
+        builds: whether a cache that is missing is made.
     """
 
-    def __init__(self, spec: GtsrbSpec, *, source: Path, cache: Path) -> None:
+    def __init__(self, spec: GtsrbSpec, *, source: Path, cache: Path, builds: bool = True) -> None:
         self._image_size = spec.image_size
         self._source = source
         self._cache = cache
+        self._builds = builds
         self._opened: dict[HalfName, ImageSet] = {}
 
     @property
@@ -68,6 +70,7 @@ class Gtsrb(Dataset):
                 layout=Layout(count=len(half), image_size=self._image_size, has_pose=False),
                 fill=lambda arrays: fill_arrays(half, arrays),
             ),
+            builds=self._builds,
         )
 
     def _open_prepared(self, half: HalfName) -> ImageSet:

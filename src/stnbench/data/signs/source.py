@@ -27,11 +27,15 @@ class Signs(Dataset):
     pixels, which the digest then shows. Track numbers do not depend on how many tracks there are.
     """
 
-    def __init__(self, spec: SignsSpec, folder: Path, workers: int) -> None:
-        """Describe the set; nothing is drawn yet. ``folder`` holds the caches, ``workers`` draw what is missing."""
+    def __init__(self, spec: SignsSpec, folder: Path, workers: int, *, builds: bool = True) -> None:
+        """Describe the set; nothing is drawn yet.
+
+        ``folder`` holds the caches, ``workers`` draw what is missing, where ``builds`` allows it.
+        """
         self._spec = spec
         self._folder = folder
         self._workers = workers
+        self._builds = builds
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -69,6 +73,7 @@ class Signs(Dataset):
                 layout=Layout(count=len(plan.keys) * FRAMES_PER_TRACK, image_size=plan.image_size, has_pose=True),
                 fill=lambda arrays: fill(arrays, plan, self._workers),
             ),
+            builds=self._builds,
         )
 
 
