@@ -285,7 +285,7 @@ def _sizes(place: Path) -> dict[str, int]:
 
 
 def _contents(place: Path, images: Sequence[str], *, total: int) -> dict[str, str]:
-    """Return the SHA-256 of every image by its name, those of a large folder or archive from the last time if they hold.
+    """Return the SHA-256 of every image by its name; those of a large folder as they were kept, where they hold.
 
     A digest holds as long as size, times and number of the file (the archive, for its members) are what they were.
     """

@@ -78,7 +78,8 @@ def open_or_build(
     ``recipe`` may read the source, and is asked for at most once, and followed, while no other process fills this
     folder. A second process waits and opens what the first one made; what a killed process left behind is removed.
     Raises: DataCorruptError if the cache is there and wrong; DataMissingError where it would have to be made and may
-    not; FolderError if it cannot be written, for example because the disk is full; whatever else ``recipe`` and its ``fill`` raise. After an error there is no half cache.
+    not; FolderError if it cannot be written, for example because the disk is full; whatever else ``recipe`` and its
+    ``fill`` raise. After an error there is no half cache.
     """
     if _is_current(folder, identity):
         return open_cache(folder)

@@ -25,9 +25,9 @@ READER_VERSION = 1
 class Folder(Dataset):
     """Images in class sub-folders, of any size and number of classes, resized to squares as GTSRB's are.
 
-    A half is cached in ``cache / folder-<half>-<digest>``. The digest covers what was found in the folder (the path and
-    content of every image, and the table) and how it is read, not where it lies; once there is a cache, the folder is not
-    needed. Where files have changed since the trial was planned, nothing is made.
+    A half is cached in ``cache / folder-<half>-<digest>``. The digest covers what was found in the folder (path and
+    content of every image, and the table) and how it is read, not where it lies; once there is a cache, the folder is
+    not needed. Where files have changed since the trial was planned, nothing is made.
 
     Args:
         spec: what was found in the folder, and the size.

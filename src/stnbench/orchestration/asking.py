@@ -155,8 +155,8 @@ class Asking:
             half = None if environment is None else other_half(environment.digests, found)
             if environment is not None and half is not None:
                 raise DataError(
-                    f"trial {trial.spec.trial_id} ({trial.label}) is complete, and its {half} images were others: their "
-                    f"digest was {environment.digests[half]}, and that of the images found now is {found[half]}",
+                    f"trial {trial.spec.trial_id} ({trial.label}) is complete, and its {half} images were others: "
+                    f"their digest was {environment.digests[half]}, and that of the images found now is {found[half]}",
                     remedy="give the same data (dataset.root), or set STNBENCH_RUNS to a folder for results of these",
                 )
 

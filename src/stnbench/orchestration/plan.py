@@ -125,7 +125,7 @@ class SweepPlan:
         return sum(cell.unchecked for cell in self.cells)
 
 
-def plan_sweep(
+def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
     sweep: SweepSpec,
     planned: Sequence[PlannedTrial],
     *,

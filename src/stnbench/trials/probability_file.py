@@ -1,8 +1,8 @@
 """The files that a finished trial keeps its class probabilities in, as numpy arrays: to read them takes no torch.
 
 One file a split in the folder of an attempt, ``probabilities_<split>.npy``: float16 (images, classes), in the order of
-the predictions of that split's score. They are written before the result: where a result is, they are. Behind the array,
-where numpy does not look, stands a digest of it; files of older versions have none.
+the predictions of that split's score. They are written before the result: where a result is, they are. Behind the
+array, where numpy does not look, stands a digest of it; files of older versions have none.
 """
 
 import hashlib
