@@ -66,6 +66,7 @@ RUNS = (
     Run(r"stnbench show transform TRIAL"),
     Run(r"stnbench mirror( --pictures)?", leaves="runs/mlflow.db", prints="shown in"),
     Run(r"stnbench report SWEEP --(committee|ensemble) top:5 --split test", prints="test"),
+    Run(r"stnbench sweep locnet_sizes --verify 5", prints="all reproduced"),
     Run(r"stnbench store backup", leaves="runs/backups"),
     Run(r"stnbench store export locnet_sizes sizes\.stnb", leaves="sizes.stnb"),
     Run(r"stnbench store import sizes\.stnb", prints="here already"),

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,13 @@ from stnbench.config.points import PointComposer, require_effects
 from stnbench.config.sweeps import DECIDED, UNTIL, read_sweep, require_same_sweep, with_own_name
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.cores import available_cores
-from stnbench.core.errors import InfeasibleError
+from stnbench.core.errors import InfeasibleError, SpecError
 from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RunsLayout, data_root
+from stnbench.engines.inline import InlineEngine
+from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import plan_slots, visible_gpus
+from stnbench.orchestration import verify
 from stnbench.orchestration.budget import Budget
 from stnbench.orchestration.plan import Experience, ImageDigests, plan_sweep, read_experience
 from stnbench.orchestration.plan_text import plan_json, plan_lines
@@ -84,6 +88,8 @@ def main(arguments: Sequence[str]) -> int:
     question = _ask(options)
     if options.plan:
         return _plan(question, options)
+    if options.verify is not None:
+        return _verify(question, options)
     return _run(question, options)
 
 
@@ -135,6 +141,41 @@ def _plan(question: _Question, options: argparse.Namespace) -> int:
     further = _further(question.sweep)
     print(json.dumps(plan_json(plan)) if options.json else "\n".join([*plan_lines(plan), *further]))
     return DONE
+
+
+def _verify(question: _Question, options: argparse.Namespace) -> int:
+    """Train complete trials again and compare; the store is read alone."""
+    layout, name = RunsLayout.from_environment(), question.sweep.name
+    if options.engine not in ("local", "inline"):
+        raise SpecError(f"--verify with --engine {options.engine}", remedy="it runs on this machine: local or inline")
+    with Store.open(layout.store, writable=False) as store:
+        recorded, foreign = verify.read_recorded(store, name, layout)
+    verify.require_some(recorded, foreign, name)
+    chosen = verify.choose(recorded, options.verify, seed=options.verify_seed)
+    prepare_datasets((item.record.spec.dataset for item in chosen), data_root=data_root(), source=question.source)
+    with tempfile.TemporaryDirectory(prefix="stnbench-verify-") as folder:
+        scratch = Path(folder)
+        trained = verify.train_again(
+            chosen,
+            open_engine=lambda slots: (
+                InlineEngine(slots[0]) if options.engine == "inline" else LocalEngine(slots, scratch / "logs")
+            ),
+            gpus=visible_gpus(),
+            cores=available_cores(),
+            scratch=scratch,
+            data_root=data_root(),
+            source=question.source,
+        )
+        checks = []
+        for item, again in trained:
+            place = verify.scratch_folder(scratch, item.record.trial_id)
+            checks.append(verify.check(item, again, place, tolerance_pp=options.tolerance))
+            print(f"{checks[-1].status}: {checks[-1].name}", file=sys.stderr)
+    checks.sort(key=lambda check: check.recorded.record.position)
+    facts = {"of": len(recorded), "seed": options.verify_seed, "foreign": foreign}
+    plain = verify.report_json(name, checks, **facts)
+    print(json.dumps(plain) if options.json else "\n".join(verify.report_lines(name, checks, **facts)))
+    return DONE if plain["reproduced"] else SOME_FAILED
 
 
 def _points(sweep: SweepSpec, planned: Sequence[PlannedTrial]) -> int:
@@ -275,6 +316,7 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--plan", action="store_true", help="list configurations, cost and expected time; train nothing"
     )
+    _add_verification(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parser.add_argument("--engine", choices=get_args(EngineName), default="local", help="where attempts run")
     parser.add_argument(
@@ -289,6 +331,26 @@ def _parser() -> CommandParser:
     _add_limits(parser)
     parser.add_argument("--no-mlflow", action="store_true", help="show nothing in MLflow; `stnbench.mirror` can later")
     return parser
+
+
+def _add_verification(parser: CommandParser) -> None:
+    """Options of training complete trials again."""
+    parser.add_argument(
+        "--verify",
+        type=whole(),
+        metavar="N",
+        help="train N complete trials again and compare bit for bit; exit code 1 on a difference",
+    )
+    parser.add_argument(
+        "--verify-seed", type=whole(0), default=0, metavar="SEED", help="which trials are chosen (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=above_zero,
+        metavar="PP",
+        help="accuracies may differ by so many percentage points (default: 2 where bits do not repeat, as on another "
+        "device; none elsewhere)",
+    )
 
 
 def _add_limits(parser: CommandParser) -> None:
