@@ -33,9 +33,10 @@ from stnbench.models.cost import measure_cost
 from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.data import PreprocessSpec, SignsSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec
+from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.published import SWEEPS_OF_2015
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
-from stnbench.spec.trial import Precision, SgdSpec, TrainingSpec, TrialSpec
+from stnbench.spec.trial import Precision, TrainingSpec, TrialSpec
 from stnbench.training.device import DeviceSpec, device_name, prepare_device, synchronize
 from stnbench.training.step import CapturedStep, StaticStep, TrainingRun
 

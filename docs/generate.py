@@ -4,6 +4,7 @@ Run by ``make docs`` and by a test that fails where a checked-in page differs fr
 """
 
 import contextlib
+import dataclasses
 import importlib
 import io
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from stnbench.cli.main import COMMANDS
+from stnbench.spec.registry import registry_of
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -71,7 +73,22 @@ def configuration_page() -> str:
     for group in sorted(path for path in (ROOT / "conf").iterdir() if path.is_dir()):
         parts.append(f"\n## {group.name}\n\n| choice | description | keys |\n|---|---|---|\n")
         parts.extend(row(choice) for choice in sorted(group.glob("*.yaml")))
+        parts.extend(all_keys(group.name))
     return "".join(parts)
+
+
+def all_keys(group: str) -> Iterator[str]:
+    """Yield every key of the parts of a group with its default, one paragraph for parts that share a specification."""
+    registry = registry_of(group)
+    named: dict[type, list[str]] = {}
+    for name in [] if registry is None else registry.names():
+        named.setdefault(registry.part(name).spec, []).append(f"`{name}`")
+    for spec, names in named.items():
+        known = [field for field in dataclasses.fields(spec) if field.name != registry.discriminator]
+        keys = (f"`{field.name}: {field.default}`" for field in known if field.default is not dataclasses.MISSING)
+        listed = ", ".join(keys)
+        if listed:
+            yield f"\nEvery key of {', '.join(names)}, with its default: {listed}.\n"
 
 
 def row(choice: Path) -> str:

@@ -13,6 +13,16 @@ from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.data import Contrast, PreprocessSpec, SignsSpec
 from stnbench.spec.network import CnnSpec, IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec, PoojahiraSpec
+from stnbench.spec.optimizer import (
+    AdamSpec,
+    AdamWSpec,
+    CosineScheduleSpec,
+    MuonSpec,
+    OneCycleScheduleSpec,
+    RmspropSpec,
+    SgdSpec,
+    StepScheduleSpec,
+)
 from stnbench.spec.transformer import (
     CONTROL,
     TRANSFORMERS,
@@ -24,7 +34,7 @@ from stnbench.spec.transformer import (
     SharedLocnetSpec,
     TransformerSpec,
 )
-from stnbench.spec.trial import OneCycleScheduleSpec, SgdSpec, TrainingSpec, TrialSpec
+from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.training.average import WeightAverage
 from stnbench.training.optim import build_optimizer
 from stnbench.training.step import TrainingRun
@@ -80,6 +90,7 @@ def other_cases() -> dict[str, TrialSpec]:
     contrasts = {name: trial(placed(), preprocess=PreprocessSpec(contrast=name)) for name in get_args(Contrast)}
     small = IdsiaSpec(sizes=(4, 5, 6, 7))
     momentum = SgdSpec(momentum=0.9, nesterov=True, learning_rate=0.05, weight_decay=5e-4)
+    falling = StepScheduleSpec(every_epochs=1)
     dampened = SgdSpec(momentum=0.9, dampening=0.9, learning_rate=0.05)
     return {
         **{f"sampler {name}": trial(placed(sampler=name)) for name in get_args(Sampler)},
@@ -96,6 +107,10 @@ def other_cases() -> dict[str, TrialSpec]:
         "dropout": trial(placed(), network=PoojahiraSpec(sizes=(4, 5, 6, 7))),
         "average": trial(placed(), weight_average=0.9, label_smoothing=0.1),
         "momentum": trial(placed(), optimizer=momentum, schedule=OneCycleScheduleSpec()),
+        "adam": trial(placed(), optimizer=AdamSpec(weight_decay=1e-3), schedule=CosineScheduleSpec(warmup_epochs=0.5)),
+        "adamw": trial(placed(), optimizer=AdamWSpec(amsgrad=True), gradient_clipping=0.5),
+        "rmsprop": trial(placed(), optimizer=RmspropSpec(momentum=0.5, centered=True), schedule=falling),
+        "muon": trial(placed(), optimizer=MuonSpec(locnet_learning_rate_factor=0.5)),
         "dampening": trial(placed(), optimizer=dampened),
         "augmented": trial(placed(), augment=VARIED),
         "bfloat16": trial(placed(), precision="bfloat16"),
@@ -128,10 +143,14 @@ def make_run(
         compute=compute or ComputeOptions(),
     )
     optimizer = build_optimizer(
-        spec.optimizer, classifier=network.classifier_parameters(), localization=network.localization_parameters()
+        spec.optimizer,
+        classifier=network.classifier_parameters(),
+        localization=network.localization_parameters(),
+        outputs=network.output_parameters(),
     )
     for group in optimizer.param_groups:
-        group["fused"] = fused or group["fused"]
+        if fused and "fused" in group:
+            group["fused"] = True
     drawn = torch.Generator().manual_seed(7)
     levels = torch.randint(0, 256, (images, 3, SIDE, SIDE), dtype=torch.uint8, generator=drawn)
     labels = torch.randint(0, CLASSES, (images,), generator=drawn)

@@ -12,8 +12,9 @@ from stnbench.data.resident import DeviceImages
 from stnbench.models.scored_network import build_model
 from stnbench.spec.data import SignsSpec
 from stnbench.spec.network import LecunSpec
+from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
-from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
+from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.training.loop import TrainingRun
 from stnbench.training.optim import build_optimizer
 
@@ -79,6 +80,7 @@ def make_run(toy_set: ImageSet) -> Callable[[TrialSpec], TrainingRun]:
         groups = {
             "classifier": network.classifier_parameters(),
             "localization": network.localization_parameters(),
+            "outputs": network.output_parameters(),
         }
         return TrainingRun(
             spec=spec,

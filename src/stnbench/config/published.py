@@ -17,11 +17,12 @@ from stnbench.core.identity import Json
 from stnbench.spec.codec import from_plain
 from stnbench.spec.data import GtsrbSpec, PreprocessSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, NetworkSpec
+from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.planner import SAMPLERS
 from stnbench.spec.published import PublishedCell, PublishedResult, PublishedTable
 from stnbench.spec.sweep import Override, SweepSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
-from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
+from stnbench.spec.trial import TrainingSpec, TrialSpec
 
 TEST_IMAGES = 12_630
 """The official test images of GTSRB, which the accuracies are shares of."""

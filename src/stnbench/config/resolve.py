@@ -17,6 +17,7 @@ from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES as SIGNS_CLASSES
 from stnbench.spec.data import FRAMES_PER_TRACK, DatasetSpec, DistortionSpec, PreprocessSpec, SplitSpec
 from stnbench.spec.network import NetworkSpec
+from stnbench.spec.optimizer import AnyOptimizer, AnySchedule
 from stnbench.spec.sweep import Override
 from stnbench.spec.transformer import (
     CONTROL,
@@ -26,7 +27,7 @@ from stnbench.spec.transformer import (
     PlacedTransformerSpec,
     TransformerSpec,
 )
-from stnbench.spec.trial import ScheduleSpec, SgdSpec, TrainingSpec, TrialSpec
+from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.spec.views import ViewsSpec
 
 PLACES = (1, 2, 3, 4)
@@ -129,8 +130,8 @@ class _Resolver:
             augment=self._decode_optional(AugmentSpec, "augment"),
             network=network,
             transformers=self._transformers(network, width),
-            optimizer=self._decode(SgdSpec, "optimizer"),
-            schedule=self._decode(ScheduleSpec, "schedule"),
+            optimizer=self._decode(AnyOptimizer, "optimizer"),
+            schedule=self._decode(AnySchedule, "schedule"),
             training=training,
             views=self._decode_optional(ViewsSpec, "views"),
             seed=self._integer("seed"),

@@ -6,20 +6,16 @@ from typing import Any
 
 from stnbench.core.identity import Json
 from stnbench.spec.codec import to_plain
-from stnbench.spec.registry import Registry
-from stnbench.spec.transformer import TRANSFORMERS
+from stnbench.spec.registry import Registry, registry_of
 
 Node = dict[str, Json]
 """A section of the configuration, or the whole of it."""
-
-PLACED = "transformer"
-"""The section of all transformers; with a number behind it, of those at one place."""
 
 
 def fill_defaults(node: Node) -> None:
     """Add the keys that sections leave out, with the defaults of their specification."""
     for key, section in node.items():
-        registry = _registry_of(key)
+        registry = registry_of(key)
         if registry is None or not isinstance(section, dict):
             continue
         name = section.get(registry.discriminator)
@@ -30,11 +26,6 @@ def fill_defaults(node: Node) -> None:
 
 _UNFILLED = frozenset({"same", "none"})
 """Choices that stand for no specification of their own."""
-
-
-def _registry_of(key: str) -> Registry | None:
-    is_transformer = key.rstrip("0123456789") == PLACED
-    return TRANSFORMERS if is_transformer else None
 
 
 @functools.cache

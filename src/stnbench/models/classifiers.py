@@ -12,6 +12,7 @@ from stnbench.core.errors import InfeasibleError
 from stnbench.models.designs import NetworkDesign
 from stnbench.models.stages import Stage, build_head, build_stage
 from stnbench.nn.initialization import clear_weights, draw_weights, part_generator
+from stnbench.nn.localization import Localization
 from stnbench.nn.maps import MapSize
 from stnbench.nn.parallel import ParallelTransformers
 from stnbench.nn.spatial_transformer import Look, Transformed
@@ -126,6 +127,12 @@ class StnClassifier(nn.Module):
         """All other parameters, those of shared stages too."""
         for part in (self.stages, self.head):
             yield from part.parameters()
+
+    def output_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of the last layers: of the logits, and of what localisation networks emit."""
+        yield from self.head.logits.parameters()
+        for localization in (module for module in self.transformers.modules() if isinstance(module, Localization)):
+            yield from localization.parameters_layer.parameters()
 
     def initialize(self, seed: int) -> None:
         """Draw all weights; spatial transformers that learn are the identity then."""

@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import Json, canonical_json
-from stnbench.spec.registry import REGISTRIES, Registry, generation, own_fields
+from stnbench.spec.registry import REGISTRIES, Registry, generation, is_from_outside, own_fields
 
 T = TypeVar("T")
 
@@ -110,20 +110,22 @@ def _declare_absent(plain: Any) -> bool:  # noqa: ANN401 - JSON values
     sources = plain.get("parts", ()) if isinstance(plain, dict) else ()
     for source in sources:
         registry = REGISTRIES.get(source["kind"])
-        for node in _nodes(plain) if registry is not None else ():
-            if registry is not None and node.get(registry.discriminator) == source["name"]:
+        if registry is None:
+            continue
+        for node in _sections(plain, registry.section):
+            if node.get(registry.discriminator) == source["name"]:
                 registry.declare_absent(source["name"], node)
     return generation() != before
 
 
-def _nodes(plain: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - JSON values
+def _sections(plain: Any, section: str) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - JSON values
+    """The mappings that stand under a key, at any depth."""
     if isinstance(plain, dict):
-        yield plain
-        for item in plain.values():
-            yield from _nodes(item)
-    elif isinstance(plain, list):
-        for item in plain:
-            yield from _nodes(item)
+        below = plain.get(section)
+        if isinstance(below, dict):
+            yield below
+    for item in plain.values() if isinstance(plain, dict) else plain if isinstance(plain, list) else ():
+        yield from _sections(item, section)
 
 
 def to_identity(value: object) -> dict[str, Json]:
@@ -156,7 +158,7 @@ def _defaults(kind: Any) -> tuple[tuple[str, object], ...]:  # noqa: ANN401 - a 
     knows its defaults. The name of such a part is compared with that of the base, as for ours.
     """
     own = own_fields(kind)
-    bases = {field.name: field for field in _fields_of(kind.__mro__[1])}
+    bases = {field.name: field for field in _fields_of(kind.__mro__[1])} if is_from_outside(kind) else {}
     return tuple(
         (field.name, dataclasses.MISSING if field.name in own else _default(bases.get(field.name, field)))
         for field in dataclasses.fields(kind)

@@ -46,10 +46,11 @@ def register(kind: str, name: str, *, traits: Iterable[str] = ()) -> Callable[[T
     """Register a class as a part; a decorator.
 
     A dataclass ``Spec`` inside the class holds the parameters of its own, each with a default; they become keys of the
-    configuration beside those of every part of the kind. The class is called with the specification when it is built.
+    configuration beside those of every part of the kind; of those it may change the default. The class is called with
+    the specification when it is built, an optimizer with its parameter groups before it.
 
     Args:
-        kind: of part: ``transformer``.
+        kind: of part, for example ``transformer`` or ``optimizer``.
         name: in configurations: lower-case letters, digits and underscores.
         traits: what others ask about it; ``control`` is a transformer without a localisation network.
 
@@ -214,19 +215,22 @@ def _own_fields(
         return [], {}, None
     if not dataclasses.is_dataclass(inner):
         raise SpecError(f"Spec of the {registry.kind} {name} is no dataclass", remedy="write @dataclass above it")
-    taken = {field.name for field in dataclasses.fields(registry.base)} | {"kind", registry.discriminator}
-    hints = typing.get_type_hints(inner)
+    shared = {field.name for field in dataclasses.fields(registry.base)}
+    hints, shared_hints = typing.get_type_hints(inner), typing.get_type_hints(registry.base)
     own = []
     for field in dataclasses.fields(inner):
-        if field.name in taken:
+        is_other = field.name in shared and hints[field.name] != shared_hints[field.name]
+        if is_other or field.name in {"kind", registry.discriminator}:
             problem = f"the {registry.kind} {name} has a parameter {field.name}"
-            raise SpecError(problem, remedy=f"every {registry.kind} has a key of this name: choose another")
+            remedy = f"every {registry.kind} has a key of this name: choose another, or give it the same type"
+            raise SpecError(problem, remedy=remedy)
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             problem = f"the parameter {field.name} of the {registry.kind} {name} has no default"
             raise SpecError(problem, remedy="give it one, so that a configuration of one line is enough")
         fresh = dataclasses.field(default=field.default) if field.default_factory is dataclasses.MISSING else field
         own.append((field.name, hints[field.name], fresh))
-    kept = {key: value for key, value in vars(inner).items() if not key.startswith("__") and key not in hints}
+    fields = {field.name for field in dataclasses.fields(inner)}
+    kept = {key: value for key, value in vars(inner).items() if not key.startswith("__") and key not in fields}
     return own, kept, getattr(inner, "__post_init__", None)
 
 

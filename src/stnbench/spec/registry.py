@@ -6,8 +6,9 @@ only read specifications stay light. A part from outside is one class, see :func
 """
 
 import dataclasses
+import functools
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -75,14 +76,15 @@ class Registry:
         kind: what its parts are, for messages: ``network``.
         base: the dataclass that specifications of parts from outside extend.
         discriminator: the key that names the part in a specification.
-        usual: the name that a specification without one has in an identity, where there is such a name.
+        section: the key under which its specifications stand, in a configuration (there perhaps with the number of a
+            place behind it) and in a stored trial.
     """
 
-    def __init__(self, kind: str, base: type, *, discriminator: str = "kind", usual: str | None = None) -> None:
+    def __init__(self, kind: str, base: type, *, discriminator: str = "kind", section: str) -> None:
         self.kind = kind
         self.base = base
         self.discriminator = discriminator
-        self.usual = usual
+        self.section = section
         self._parts: dict[str, Part] = {}
         REGISTRIES[kind] = self
 
@@ -110,6 +112,19 @@ class Registry:
         """
         for name, place in implementations.items():
             self.add(Part(name=name, spec=spec, implementation=place, traits=frozenset(traits.get(name, ()))))
+
+    def declare_each(
+        self, implementations: Mapping[type, str], traits: Mapping[type, Iterable[str]] | None = None
+    ) -> None:
+        """Register parts of ours that have a specification each, named by the default of its discriminator.
+
+        Args:
+            implementations: ``"module:name"`` of each.
+            traits: of those that have any.
+        """
+        for spec, place in implementations.items():
+            name = next(field.default for field in dataclasses.fields(spec) if field.name == self.discriminator)
+            self.declare(spec, {str(name): place}, {str(name): (traits or {}).get(spec, ())})
 
     def names(self) -> list[str]:
         """Every part that is here, sorted; those from outside are loaded for it."""
@@ -174,7 +189,11 @@ class Registry:
         namespace: Mapping[str, object],
         check: Callable[[Any], None] | None = None,
     ) -> type:
-        """The specification of a part from outside: the base, the discriminator and the part's own fields."""
+        """Return the specification of a part from outside: the base, the discriminator and the part's own fields.
+
+        An own field with the name of one of the base changes its default, and stays one of the base.
+        """
+        shared = {field.name for field in dataclasses.fields(self.base)}
         base_check = getattr(self.base, "__post_init__", None)
 
         def post_init(spec: Any) -> None:  # noqa: ANN401 - the dataclass made here
@@ -188,7 +207,11 @@ class Registry:
             f"{self.kind}_{name}",
             fields,
             bases=(self.base,),
-            namespace={**namespace, "__post_init__": post_init, OWN_FIELDS: frozenset(item[0] for item in own)},
+            namespace={
+                **namespace,
+                "__post_init__": post_init,
+                OWN_FIELDS: frozenset(item[0] for item in own) - shared,
+            },
             frozen=True,
             kw_only=True,
         )
@@ -201,6 +224,29 @@ class Registry:
     def __get_pydantic_core_schema__(self, _source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         choices = {name: handler.generate_schema(part.spec) for name, part in self._parts.items()}
         return core_schema.tagged_union_schema(choices, discriminator=self.discriminator)
+
+
+def registry_of(section: str) -> Registry | None:
+    """Return the registry whose specifications stand under a key, such as ``optimizer`` or ``transformer2``."""
+    name = section.rstrip("0123456789")
+    return next((registry for registry in REGISTRIES.values() if registry.section == name), None)
+
+
+def used_parts(spec: Any) -> Iterator[tuple[Registry, str]]:  # noqa: ANN401 - a dataclass
+    """Yield the registry and the name of every part that a specification names, at any depth."""
+    kind: Any = type(spec)
+    for name, registry in _fields_with_registries(kind):
+        item = getattr(spec, name)
+        if registry is not None and dataclasses.is_dataclass(item):
+            yield registry, getattr(item, registry.discriminator)
+        for below in item if isinstance(item, tuple) else (item,):
+            if dataclasses.is_dataclass(below):
+                yield from used_parts(below)
+
+
+@functools.cache
+def _fields_with_registries(kind: Any) -> tuple[tuple[str, Registry | None], ...]:  # noqa: ANN401 - a dataclass
+    return tuple((field.name, registry_of(field.name)) for field in dataclasses.fields(kind))
 
 
 def _load_from_outside() -> None:
@@ -217,6 +263,11 @@ OWN_FIELDS: Final = "own_fields_"
 def own_fields(spec: type) -> frozenset[str]:
     """The fields that a specification from outside adds; none for ours."""
     return getattr(spec, OWN_FIELDS, frozenset())
+
+
+def is_from_outside(spec: type) -> bool:
+    """Return whether a specification was made for a part from outside, present or absent."""
+    return hasattr(spec, OWN_FIELDS)
 
 
 def _is_same_origin(one: Part, other: Part) -> bool:

@@ -152,7 +152,7 @@ class TransformerSpec(Strict):
             object.__setattr__(self, key, value)
 
 
-TRANSFORMERS: Final = Registry("transformer", TransformerSpec, discriminator="family")
+TRANSFORMERS: Final = Registry("transformer", TransformerSpec, discriminator="family", section="transformer")
 TRANSFORMERS.declare(
     TransformerSpec,
     {

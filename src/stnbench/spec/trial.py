@@ -3,9 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
-
-from pydantic import Discriminator
+from typing import Literal
 
 from stnbench.core.errors import InfeasibleError
 from stnbench.core.identity import RESULTS_VERSION, digest
@@ -14,66 +12,10 @@ from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict, to_identity
 from stnbench.spec.data import AllSplitSpec, DatasetSpec, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
 from stnbench.spec.network import LecunSpec, NetworkSpec, side_after
-from stnbench.spec.registry import PartSource
-from stnbench.spec.transformer import TRANSFORMERS, PlacedTransformerSpec
+from stnbench.spec.optimizer import AnyOptimizer, AnySchedule, ConstantScheduleSpec, SgdSpec
+from stnbench.spec.registry import PartSource, used_parts
+from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.views import ViewsSpec
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SgdSpec(Strict):
-    """Stochastic gradient descent as ``torch.optim.SGD`` defines it, which agrees with torch7's ``optim.sgd``.
-
-    The gradients g of the steps are gathered in v: g at the first step, then ``momentum`` v + (1 - ``dampening``) g. A
-    step takes ``learning_rate`` v. torch7 takes dampening = momentum where none is given, as in the code of 2015: after
-    the first steps, its momentum of 0.9 moves weights a tenth as far as undampened momentum at the same learning rate.
-    ``locnet_learning_rate_factor`` multiplies the learning rate of localisation networks.
-    """
-
-    kind: Literal["sgd"] = "sgd"
-    learning_rate: float = 0.01
-    momentum: float = 0.0
-    dampening: float = 0.0
-    weight_decay: float = 0.0
-    nesterov: bool = False
-    locnet_learning_rate_factor: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        self.settle()
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
-        require(0 <= self.momentum < 1, "momentum", self.momentum, "at least 0 and below 1")
-        require(0 <= self.dampening <= 1, "dampening", self.dampening, "from 0 to 1")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
-        factor = self.locnet_learning_rate_factor
-        require(factor >= 0, "locnet_learning_rate_factor", factor, "at least 0")
-        require(not self.nesterov or self.momentum > 0, "nesterov", self.nesterov, "needs a momentum above 0")
-        if self.momentum == 0:
-            object.__setattr__(self, "dampening", 0.0)
-        require(not self.nesterov or self.dampening == 0, "nesterov", self.nesterov, "needs a dampening of 0")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ConstantScheduleSpec(Strict):
-    """The learning rate never changes, as in 2015."""
-
-    kind: Literal["constant"] = "constant"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OneCycleScheduleSpec(Strict):
-    """Up to the learning rate over ``warmup_share`` of all steps, then down to zero, both by cosine (Smith 2018)."""
-
-    kind: Literal["one_cycle"] = "one_cycle"
-    warmup_share: float = 0.3
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        self.settle()
-        require(0 < self.warmup_share < 1, "warmup_share", self.warmup_share, "between 0 and 1")
-
-
-ScheduleSpec = Annotated[ConstantScheduleSpec | OneCycleScheduleSpec, Discriminator("kind")]
-
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 """In how many bits products are computed: 24, 11 in convolutions on a GPU that has them, 8 in all layers."""
@@ -99,6 +41,9 @@ class TrainingSpec(Strict):
     case. ``tf32`` lets a GPU round the factors of convolutions to 11 bits, which are nearly all products of a network;
     a device without TF32 (a CPU, a GPU before NVIDIA's Ampere) computes such a trial in float32, and its environment
     says so. ``bfloat16`` computes convolutions and hidden layers in bfloat16 (autocast).
+
+    ``gradient_clipping`` is the largest Euclidean norm of a step's gradient, over all parameters together: a longer one
+    is shortened to it (Pascanu et al. 2013). None leaves gradients as they are.
     """
 
     epochs: int = 10
@@ -108,6 +53,7 @@ class TrainingSpec(Strict):
     weight_average: float = 0.0
     precision: Precision = "float32"
     drop_last: DropLast = "incomplete"
+    gradient_clipping: float | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -123,6 +69,8 @@ class TrainingSpec(Strict):
         smoothing, average = self.label_smoothing, self.weight_average
         require(0 <= smoothing < 1, "label_smoothing", smoothing, "at least 0 and below 1")
         require(0 <= average < 1, "weight_average", average, "at least 0 and below 1")
+        clipping = self.gradient_clipping
+        require(clipping is None or clipping > 0, "gradient_clipping", clipping, "above 0, or null for none")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,8 +88,8 @@ class TrialSpec(Strict):
     augment: AugmentSpec | None = None
     network: NetworkSpec = field(default_factory=LecunSpec)
     transformers: tuple[PlacedTransformerSpec, ...] = ()
-    optimizer: SgdSpec = field(default_factory=SgdSpec)
-    schedule: ScheduleSpec = field(default_factory=ConstantScheduleSpec)
+    optimizer: AnyOptimizer = field(default_factory=SgdSpec)
+    schedule: AnySchedule = field(default_factory=ConstantScheduleSpec)
     training: TrainingSpec = field(default_factory=TrainingSpec)
     views: ViewsSpec | None = None
     seed: int = 1
@@ -165,8 +113,7 @@ class TrialSpec(Strict):
     def _sources(self) -> Iterator[PartSource]:
         """The sources of the parts that are used: as stored, or else as they are here."""
         stored = {(source.kind, source.name): source for source in self.parts}
-        used = dict.fromkeys((TRANSFORMERS, placed.transformer.family) for placed in self.transformers)
-        for registry, name in used:
+        for registry, name in dict.fromkeys(used_parts(self)):
             source = stored.get((registry.kind, name)) or registry.source(name)
             if source is not None:
                 yield source

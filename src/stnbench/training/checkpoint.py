@@ -11,7 +11,7 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import Optimizer
 
 from stnbench.core.errors import CheckpointError, SpecError
 from stnbench.core.files import write_atomic
@@ -81,7 +81,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     average: dict[str, Tensor] = field(default_factory=dict)
 
-    def restore(self, network: nn.Module, optimizer: SGD, average: WeightAverage | None) -> None:
+    def restore(self, network: nn.Module, optimizer: Optimizer, average: WeightAverage | None) -> None:
         """Put the state of training into its parts, on their devices, so that it can go on.
 
         Raises: CheckpointError where they do not fit.

@@ -87,7 +87,7 @@ def _train(step: StaticStep, hooks: Hooks, progress: Progress) -> TrainingOutcom
             train_loss=float(losses.double().mean()),
             validation_loss=validation.loss,
             validation_accuracy=validation.accuracy,
-            learning_rate=run.learning_rate(steps - 1),
+            learning_rate=run.learning_rate(steps - 1, progress.records),
             train_duration_s=trained_s - started_s,
             evaluate_duration_s=hooks.clock() - trained_s,
             health=health,
@@ -103,7 +103,7 @@ def _train(step: StaticStep, hooks: Hooks, progress: Progress) -> TrainingOutcom
 def _train_epoch(step: StaticStep, gradients: GradientMeter, progress: Progress, hooks: Hooks) -> Tensor | None:
     """The loss of every step of one epoch, or None where it was stopped."""
     steps = step.run.steps
-    step.begin_epoch(progress.epochs, progress.step)
+    step.begin_epoch(progress.epochs, progress.step, progress.records)
     step.run.model.network.train()
     parts = range(0 if progress.epochs else FIRST_EPOCH_SNAPSHOTS)
     snapshots = {steps * part // FIRST_EPOCH_SNAPSHOTS for part in parts}

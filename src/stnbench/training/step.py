@@ -6,7 +6,7 @@ learning rates and its share of the average lie in the tables. A CUDA graph of o
 every step, and a replay needs no argument (``CapturedStep``). On a CPU the same step runs as it is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -14,18 +14,21 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import SGD
+from torch.optim import Optimizer
 from typing_extensions import override
 
+from stnbench.core.errors import EngineError
 from stnbench.core.seeds import derive_seed
 from stnbench.data.augmentation.augment import Augmentations, draw_augmentations
 from stnbench.data.resident import DeviceImages, epoch_order, steps_per_epoch
 from stnbench.models.build import build_network
 from stnbench.models.scored_network import Model
 from stnbench.nn.layers import dropout_layers, seed_dropout
+from stnbench.spec.result import EpochRecord
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.average import WeightAverage
-from stnbench.training.optim import group_rates, learning_rate_at, set_learning_rate, use_tensor_rates
+from stnbench.training.optim import group_rates, reads_tensor_rates, set_learning_rate, use_tensor_rates
+from stnbench.training.schedules import StepTime, learning_rate_at
 
 WARM_UP_STEPS: Final = 3
 """Steps before a capture, taken one kernel after the other.
@@ -52,7 +55,7 @@ class TrainingRun:
 
     spec: TrialSpec
     model: Model
-    optimizer: SGD
+    optimizer: Optimizer
     images: DeviceImages
     train: Tensor
     validation: Tensor
@@ -69,10 +72,10 @@ class TrainingRun:
         """While it lasts, the network has the weights that count: their average where there is one."""
         return nullcontext() if self.average is None else self.average.applied()
 
-    def learning_rate(self, step: int) -> float:
-        """The learning rate of a step of the whole training, counted from 0."""
-        steps = self.spec.training.epochs * self.steps
-        return learning_rate_at(self.spec.schedule, peak=self.spec.optimizer.learning_rate, step=step, steps=steps)
+    def learning_rate(self, step: int, records: Sequence[EpochRecord] = ()) -> float:
+        """Return the learning rate of a step of the whole training, counted from 0, after the epochs recorded."""
+        time = StepTime(step=step, steps_per_epoch=self.steps, epochs=self.spec.training.epochs, records=records)
+        return learning_rate_at(self.spec.schedule, peak=self.spec.optimizer.learning_rate, time=time)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -116,14 +119,17 @@ class EpochTables:
             yield from (part for part in parts if part is not None)
 
 
-def draw_tables(run: TrainingRun, numbers: tuple[int, ...], *, epoch: int, first_step: int) -> EpochTables:
-    """The tables of an epoch: they derive from the trial's seed and the epoch, on the CPU, whatever the device.
+def draw_tables(
+    run: TrainingRun, numbers: tuple[int, ...], *, epoch: int, first_step: int, rates: Sequence[float]
+) -> EpochTables:
+    """Return the tables of an epoch: they derive from the trial's seed and the epoch, on the CPU, whatever the device.
 
     Args:
         run: what is trained.
         numbers: how many numbers each dropout layer needs in a step.
         epoch: from 0.
         first_step: the number of steps before it in the whole training.
+        rates: the learning rate of every step of the epoch.
     """
     spec, network = run.spec, run.model.network
     steps = range(first_step, first_step + run.steps)
@@ -139,7 +145,7 @@ def draw_tables(run: TrainingRun, numbers: tuple[int, ...], *, epoch: int, first
             layer.draw(run.steps * needed).view(run.steps, needed)
             for layer, needed in zip(dropout_layers(network), numbers, strict=True)
         ),
-        rates=_on_cpu([group_rates(run.optimizer, run.learning_rate(step)) for step in steps]),
+        rates=_on_cpu([group_rates(run.optimizer, rate) for rate in rates]),
         shares=_on_cpu([0.0 if run.average is None else run.average.share(step + 1) for step in steps]),
     )
 
@@ -164,6 +170,7 @@ class StaticStep:
         self._index = torch.zeros(1, dtype=torch.int64, device=device)
         self._losses = torch.zeros(run.steps, device=device)
         self._tables: EpochTables | None = None
+        self._host_rates: Sequence[float] = ()
         self._first_step = 0
         self._taken = 0
 
@@ -172,9 +179,17 @@ class StaticStep:
         """The loss before each step of the epoch that was taken, on the device."""
         return self._losses[: self._taken]
 
-    def begin_epoch(self, epoch: int, first_step: int) -> None:
-        """Draw the tables of an epoch, counted from 0, and bring them to the device; so many steps came before it."""
-        drawn = draw_tables(self.run, self._numbers, epoch=epoch, first_step=first_step)
+    def begin_epoch(self, epoch: int, first_step: int, records: Sequence[EpochRecord] = ()) -> None:
+        """Draw the tables of an epoch and bring them to the device.
+
+        Args:
+            epoch: from 0.
+            first_step: how many steps of the training came before it.
+            records: of the epochs before it, by which some schedules choose its learning rates.
+        """
+        steps = range(first_step, first_step + self.run.steps)
+        self._host_rates = [self.run.learning_rate(step, records) for step in steps]
+        drawn = draw_tables(self.run, self._numbers, epoch=epoch, first_step=first_step, rates=self._host_rates)
         if self._tables is None:
             self._tables = drawn.to(self._index.device)
         else:
@@ -185,7 +200,7 @@ class StaticStep:
     def take(self) -> None:
         """Take the next step of the epoch."""
         if not self._rates:
-            set_learning_rate(self.run.optimizer, self.run.learning_rate(self._first_step + self._taken))
+            set_learning_rate(self.run.optimizer, self._host_rates[self._taken])
         self._advance()
         self._taken += 1
 
@@ -249,8 +264,16 @@ class CapturedStep(StaticStep):
 
 
 def build_step(run: TrainingRun) -> StaticStep:
-    """How the run takes its steps: as one CUDA graph where ``STNBENCH_COMPUTE`` asks for it, else kernel by kernel."""
-    return CapturedStep(run) if run.model.compute.cuda_graphs else StaticStep(run)
+    """Return what takes the run's steps: one CUDA graph where ``STNBENCH_COMPUTE`` asks for it, else kernel by kernel.
+
+    Raises: EngineError where a graph is asked for and the optimiser reads its learning rate from the host.
+    """
+    if not run.model.compute.cuda_graphs:
+        return StaticStep(run)
+    if not reads_tensor_rates(run.optimizer):
+        problem = f"CUDA graphs are asked for, and optimizer={run.spec.optimizer.kind} reads its rate from the host"
+        raise EngineError(problem, remedy="take cuda_graphs out of STNBENCH_COMPUTE, or choose another optimizer")
+    return CapturedStep(run)
 
 
 def dropout_numbers(run: TrainingRun) -> tuple[int, ...]:
@@ -291,6 +314,9 @@ def _update_weights(run: TrainingRun, rows: Tensor, augmentations: Augmentations
         penalty = explained.penalty
         (share * (loss if penalty is None else loss + penalty)).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         total += share * loss.detach()
+    clipping = run.spec.training.gradient_clipping
+    if clipping is not None:
+        nn.utils.clip_grad_norm_(run.model.network.parameters(), clipping)
     run.optimizer.step()
     return total
 

@@ -175,6 +175,7 @@ def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, micro_ba
         spec.optimizer,
         classifier=network.classifier_parameters(),
         localization=network.localization_parameters(),
+        outputs=network.output_parameters(),
     )
     return TrainingRun(
         spec=spec,

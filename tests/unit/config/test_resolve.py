@@ -133,8 +133,8 @@ def test_values_without_an_effect_are_said(composer: Composer) -> None:
 
     assert bare.notes == (
         "preprocess.kernel_size has no effect in this trial",
-        "optimizer.dampening has no effect in this trial",
         "optimizer.locnet_learning_rate_factor has no effect in this trial",
+        "optimizer.dampening has no effect in this trial",
         "training.drop_last has no effect in this trial",
     )
     assert zoomed.notes == ("transformer.output_size has no effect on affine",)

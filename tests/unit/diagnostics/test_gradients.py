@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from stnbench.diagnostics.gradients import EVERY_STEPS, GradientMeter
 from stnbench.models.learners import localization_networks
-from stnbench.spec.trial import SgdSpec, TrialSpec
+from stnbench.spec.optimizer import SgdSpec
+from stnbench.spec.trial import TrialSpec
 from stnbench.training.step import TrainingRun
 
 MakeRun = Callable[[TrialSpec], TrainingRun]

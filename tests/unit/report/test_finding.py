@@ -23,9 +23,10 @@ from stnbench.report.output import read_leaderboard
 from stnbench.report.render.terminal import to_terminal
 from stnbench.report.sections import board_sections
 from stnbench.spec.network import LecunSpec
+from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.result import ScoredImages
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
-from stnbench.spec.trial import SgdSpec, TrialSpec
+from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
 

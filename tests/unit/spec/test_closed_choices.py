@@ -21,7 +21,6 @@ from stnbench.planning.pruning import OptunaJudge
 from stnbench.planning.samplers import sampler_maker
 from stnbench.spec.planner import SamplerSpec
 from stnbench.spec.sweep import SweepSpec
-from stnbench.training.optim import learning_rate_at
 
 ROOT = Path(stnbench.__file__).parent
 
@@ -54,7 +53,6 @@ PLACES: dict[str, Callable[[], object]] = {
     "pruner of Optuna": lambda: OptunaJudge(UNHEARD, "x").expect("t", "", 3),
     "localisation network": lambda: unwrap(build_localization)(UNHEARD, MapSize(3, 32, 32), identity=(1.0,)),
     "shared stages": lambda: unwrap(shared_stages)(UNHEARD),
-    "schedule": lambda: learning_rate_at(UNHEARD, peak=1.0, step=0, steps=2),
     "data set": lambda: open_dataset(UNHEARD, root=Path(), workers=1),
     "classes of a data set": lambda: dataset_info(UNHEARD),
     "network": lambda: unwrap(design_network)(UNHEARD),

@@ -11,8 +11,9 @@ from stnbench.core.identity import Json
 from stnbench.spec.codec import from_json, from_plain, to_identity, to_json, to_plain
 from stnbench.spec.data import FoldSplitSpec, GtsrbSpec, OneTrackSplitSpec, PreprocessSpec, SignsSpec, TrackSplitSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec
+from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
-from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
+from stnbench.spec.trial import TrainingSpec, TrialSpec
 
 SIZES = st.integers(1, 300)
 PLACED = st.builds(

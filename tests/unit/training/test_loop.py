@@ -13,9 +13,10 @@ from stnbench.models.classifiers import Explained
 from stnbench.models.scored_network import Model
 from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.network import LecunSpec
+from stnbench.spec.optimizer import OneCycleScheduleSpec, SgdSpec
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.transformer import TransformerSpec
-from stnbench.spec.trial import OneCycleScheduleSpec, SgdSpec, TrainingSpec, TrialSpec
+from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.training import loop
 from stnbench.training.checkpoint import Progress
 from stnbench.training.evaluate import evaluate
@@ -287,3 +288,20 @@ def test_the_penalty_holds_the_transformer_back(make_run: MakeRun, toy_spec: Tri
     )
     assert tied[-1].health[0].identity_distance < 0.5 * free[-1].health[0].identity_distance
     assert tied[0].train_loss == pytest.approx(free[0].train_loss, rel=0.2)
+
+
+def test_a_gradient_is_shortened_to_its_largest_norm(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """The norm over all parameters after every step; without a limit it is longer."""
+    norms = {}
+    for limit in (None, 0.01):
+        run = make_run(dataclasses.replace(toy_spec, training=TrainingSpec(batch_size=10, gradient_clipping=limit)))
+        seen: list[float] = []
+        run.optimizer.register_step_pre_hook(
+            lambda *_, run=run, seen=seen: seen.append(
+                float(torch.nn.utils.get_total_norm([p.grad for p in run.model.network.parameters()]))
+            )
+        )
+        train(run, hooks(should_stop=stop_after(5)), Progress())
+        norms[limit] = seen
+    assert min(norms[None]) > 0.01
+    assert norms[0.01] == pytest.approx([0.01] * 5, rel=1e-3)

@@ -11,8 +11,9 @@ from stnbench.core.errors import DataMissingError
 from stnbench.data.base import Dataset, ImageSet
 from stnbench.spec.data import DatasetSpec, SignsSpec, TrackSplitSpec
 from stnbench.spec.network import LecunSpec
+from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
-from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
+from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.trials import data
 
 CLASSES, SIZE = 4, 16

@@ -13,8 +13,9 @@ import torch
 from stnbench.core.errors import DivergedError, EngineError, FolderError, SpecError
 from stnbench.core.paths import AttemptLayout
 from stnbench.models.cost import measure_cost
+from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.result import EpochRecord, TrialResult
-from stnbench.spec.trial import SgdSpec, TrainingSpec, TrialSpec
+from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.spec.views import ViewsSpec
 from stnbench.trials import data
 from stnbench.trials.files import load_result, load_spec

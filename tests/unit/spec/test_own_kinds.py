@@ -1,0 +1,191 @@
+"""Parts of every kind from outside: in the configuration, in the identity, built, trained, and read where absent."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from own_parts import forget, write_part
+
+from stnbench.config.compose import Composer
+from stnbench.config.locate import conf_folder
+from stnbench.config.overrides import parse_overrides
+from stnbench.config.resolve import resolve_trial
+from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.spec.codec import from_plain, from_stored, to_json
+from stnbench.spec.optimizer import OPTIMIZERS, SCHEDULES
+from stnbench.spec.parts import require_same_parts
+from stnbench.spec.registry import REGISTRIES
+from stnbench.spec.trial import TrialSpec
+from stnbench.training.checkpoint import Progress
+from stnbench.training.loop import Hooks, train
+
+pytestmark = pytest.mark.usefixtures("parts_forgotten")
+
+SIGN = """
+from dataclasses import dataclass
+import stnbench, torch
+
+@stnbench.register("optimizer", "sign")
+class Sign(torch.optim.Optimizer):
+    @dataclass(frozen=True, kw_only=True)
+    class Spec:
+        learning_rate: float = 0.002
+        shrink: float = 0.0
+
+        def __post_init__(self):
+            if self.shrink < 0:
+                raise ValueError("at least 0")
+
+    def __init__(self, groups, spec):
+        super().__init__(groups, {"lr": spec.learning_rate})
+        self.shrink = spec.shrink
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.mul_(1 - self.shrink).add_(parameter.grad.sign(), alpha=-group["lr"])
+"""
+
+HALVING = """
+from dataclasses import dataclass
+import stnbench
+
+@stnbench.register("schedule", "halving")
+class Halving:
+    @dataclass(frozen=True, kw_only=True)
+    class Spec:
+        every_steps: int = 5
+
+    def __init__(self, spec):
+        self.every = spec.every_steps
+
+    def factor(self, time):
+        return 0.5 ** (time.step // self.every)
+"""
+
+
+def resolved(*arguments: str) -> TrialSpec:
+    """The trial of a command line."""
+    return resolve_trial(Composer(conf_folder()), parse_overrides(arguments)).spec
+
+
+PARTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "optimizer": ("sign", SIGN, {"shrink": 0.1}),
+    "schedule": ("halving", HALVING, {"every_steps": 3}),
+}
+"""By kind: a part's name, its file, and a value of its own."""
+
+
+def trial(kind: str, **keys: object) -> TrialSpec:
+    """A trial that uses the part of a kind."""
+    name = PARTS[kind][0]
+    return from_plain(TrialSpec, {kind: {REGISTRIES[kind].discriminator: name, **keys}}, where="a test")
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_its_source_is_in_the_identity_of_trials_that_use_it(kind: str, tmp_path: Path) -> None:
+    """The file and a digest of its code; other trials know nothing of it."""
+    name, text, own = PARTS[kind]
+    write_part(tmp_path, name, text)
+    (source,) = trial(kind).parts
+
+    assert (source.kind, source.name, source.distribution) == (kind, name, f"{name}.py")
+    assert trial(kind).trial_id != trial(kind, **own).trial_id
+    assert TrialSpec().parts == ()
+    require_same_parts(trial(kind).parts)
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_trial_is_read_where_the_part_is_absent(kind: str, tmp_path: Path) -> None:
+    """It is listed with every key and its identity; nothing can be built from it."""
+    name, text, own = PARTS[kind]
+    write_part(tmp_path, name, text)
+    stored, identity = to_json(trial(kind, **own)), trial(kind, **own).trial_id
+    usual, usual_id = to_json(trial(kind)), trial(kind).trial_id
+    forget(kind, name)
+    again = from_stored(TrialSpec, stored, where="the store")
+
+    assert again.trial_id == identity
+    assert json.loads(to_json(again)) == json.loads(stored)
+    assert from_stored(TrialSpec, usual, where="the store").trial_id == usual_id
+    with pytest.raises(SpecError, match=f"{kind} {name} of this trial .* is not here"):
+        require_same_parts(again.parts)
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_a_one_line_choice_fills_the_rest(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``conf/optimizer/sign.yaml`` names the part; every key of its specification can be set on the command line."""
+    name, text, own = PARTS[kind]
+    write_part(tmp_path, name, text)
+    (tmp_path / "conf" / kind).mkdir(parents=True)
+    (tmp_path / "conf" / kind / f"{name}.yaml").write_text(f"kind: {name}\n")
+    monkeypatch.chdir(tmp_path)
+    ((key, value),) = own.items()
+    spec = getattr(resolved(f"{kind}={name}", f"{kind}.{key}={value}"), kind)
+
+    assert (spec.kind, getattr(spec, key)) == (name, value)
+    with pytest.raises(UnknownNameError, match=f"unknown {kind} 'signs?x'|unknown {kind} '{name}x'.*{name}"):
+        resolved(f"{kind}={name}x")
+
+
+def test_an_optimiser_and_a_schedule_of_ones_own_train(
+    tmp_path: Path,
+    make_run: Any,
+    toy_spec: TrialSpec,
+) -> None:
+    """Their rates are the schedule's, and the loss falls; the rate that the part has by default is its own."""
+    write_part(tmp_path, "sign", SIGN)
+    write_part(tmp_path, "halving", HALVING)
+    spec = dataclasses.replace(
+        toy_spec, optimizer=trial("optimizer").optimizer, schedule=trial("schedule", every_steps=10).schedule
+    )
+    hooks = Hooks(save=lambda _: None, report=lambda _: None, should_stop=lambda: False)
+    records = train(make_run(spec), hooks, Progress()).progress.records
+
+    assert spec.optimizer.learning_rate == 0.002
+    assert [record.learning_rate for record in records] == [0.002, 0.001, 0.0005]
+    assert records[-1].train_loss < records[0].train_loss
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("class Sign(torch.optim.Optimizer)", "class Sign"), "the optimizer sign is Sign"),
+        (
+            ("super().__init__(groups, {", "super().__init__([g['params'][0] for g in groups], {"),
+            "has no learning_rate",
+        ),
+    ],
+)
+def test_an_optimiser_that_cannot_be_used_is_refused(
+    change: tuple[str, str],
+    message: str,
+    tmp_path: Path,
+    make_run: Any,
+    toy_spec: TrialSpec,
+) -> None:
+    """One that is none of torch's, or that forgets the groups."""
+    text = SIGN.replace(*change)
+    text = text.replace("super().__init__(groups, {", "print(groups, {") if "class" in change[0] else text
+    write_part(tmp_path, "sign", text)
+    with pytest.raises(SpecError, match=message):
+        make_run(dataclasses.replace(toy_spec, optimizer=trial("optimizer").optimizer))
+
+
+def test_a_schedule_without_a_sense_is_refused(tmp_path: Path, make_run: Any, toy_spec: TrialSpec) -> None:
+    """A factor that is no number is the part's fault, and said to be."""
+    write_part(tmp_path, "halving", HALVING.replace("0.5 **", "float('nan') *"))
+    run = make_run(dataclasses.replace(toy_spec, schedule=trial("schedule").schedule))
+    with pytest.raises(SpecError, match="the schedule halving gives the factor nan at step 1"):
+        run.learning_rate(0)
+
+
+def test_registries_refuse_what_they_do_not_have() -> None:
+    """At building as well, where a specification came past the decoder."""
+    for found in (OPTIMIZERS, SCHEDULES):
+        with pytest.raises(UnknownNameError, match=f"unknown {found.kind} 'unheard'"):
+            found.implementation("unheard")
