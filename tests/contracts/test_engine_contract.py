@@ -120,6 +120,18 @@ def test_a_slot_holds_one_attempt(engine: Engine, tmp_path: Path) -> None:
     assert events_until_end(engine)[-1] == Finished(token="token-1")
 
 
+def test_resizing_keeps_the_slots_that_stay(engine: Engine, tmp_path: Path) -> None:
+    """An engine offers as many as it can have, at most as many as it is asked for, and its first attempt goes on."""
+    before = tuple(engine.slots)
+    engine.submit(before[0], launch(tmp_path, Task.SLEEP))
+    for count in (3, 1):
+        offered = tuple(engine.resize(count))
+        assert 1 <= len(offered) <= count
+        assert offered[0] == before[0]
+        assert len({slot.name for slot in offered}) == len(offered)
+    assert events_until_end(engine)[-1] == Finished(token="token-1")
+
+
 def test_stop_and_kill_of_unknown_attempts_do_nothing(engine: Engine) -> None:
     """An attempt may end while the order to end it is on its way."""
     engine.stop("no-such-token")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from postgres import database, needs_postgres
 
 from stnbench.core.errors import SpecError, StoreError, TransitionError, UnknownNameError
+from stnbench.spec.control import ControlRecord, ControlRequest, Effect, Pause, Retry, Stop
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.planner import MedianPrunerSpec
 from stnbench.spec.result import (
@@ -694,6 +695,48 @@ class StoreContract:
             store.find_trial(f"{ids[0][:-1]}x")
         with pytest.raises(UnknownNameError):
             store.find_trial("%")
+
+    def test_a_request_is_written_once_with_what_it_changes(self, store: Store) -> None:
+        """Written again it changes nothing, whatever has happened since."""
+        store.save_sweep(SWEEP, [planned(1), planned(2)], START)
+        store.start_attempt(start(planned(1)))
+        store.end_attempt("first", AttemptState.FAILED, CRASH, LATER, trial_state=TrialState.FAILED)
+        failed, waiting = planned(1).spec.trial_id, planned(2).spec.trial_id
+        request = ControlRequest(
+            request_id="1", sweep=SWEEP.name, action=Stop(target="x\u202ey"), asked_at=START.isoformat(), asked_by="me"
+        )
+        stopped = ControlRecord(
+            request=request, applied_at=LATER, is_refused=False, outcome="done", effect=Effect(trials=(waiting,))
+        )
+        assert store.controls(SWEEP.name) == []
+        assert store.add_control(stopped, give_up=[waiting])
+        assert store.controls(SWEEP.name) == [stopped]
+        assert store.trial_states([failed, waiting], sweep=SWEEP.name)[waiting] is TrialState.PRUNED
+        retry = dataclasses.replace(request, request_id="2", action=Retry(target="all"))
+        asked = dataclasses.replace(stopped, request=retry)
+        assert store.add_control(asked, take_back=[failed, waiting])
+        assert set(store.trial_states([failed, waiting], sweep=SWEEP.name).values()) == {TrialState.PLANNED}
+        assert not store.add_control(stopped, give_up=[waiting])
+        assert store.controls(SWEEP.name) == [stopped, asked]
+        assert set(store.trial_states([failed, waiting], sweep=SWEEP.name).values()) == {TrialState.PLANNED}
+
+    def test_a_request_for_a_sweep_that_is_not_there_leaves_nothing(self, store: Store) -> None:
+        """Every request belongs to a sweep."""
+        request = ControlRequest(
+            request_id="1", sweep="no such", action=Pause(), asked_at=START.isoformat(), asked_by="me"
+        )
+        record = ControlRecord(request=request, applied_at=LATER, is_refused=False, outcome="", effect=Effect())
+        with pytest.raises(UnknownNameError):
+            store.add_control(record)
+        assert store.controls("no such") == []
+
+    def test_trials_that_a_person_gave_up_stay_so_when_the_sweep_is_saved_again(self, store: Store) -> None:
+        """With a pruner and without one; those that are wanted again are planned."""
+        for sweep in (SWEEP, PRUNING):
+            ids = [planned(size).spec.trial_id for size in (1, 2)]
+            for _ in range(2):
+                store.save_sweep(sweep, [planned(1), planned(2)], START, given_up=ids[:1])
+                assert [trial.state for trial in store.sweep_trials(sweep.name)] == ["pruned", "planned"]
 
     def test_what_was_mirrored_is_remembered_by_tracker(self, store: Store) -> None:
         """New digests are added, changed ones replace the old, and other trackers' stay."""

@@ -61,6 +61,8 @@ RUNS = (
         more="scale=smoke dataset.tracks_per_class=2 split.tracks_per_class=1",
     ),
     Run(r"make status|stnbench status", prints="locnet_sizes"),
+    Run(r"stnbench control locnet_sizes list", prints="asked"),
+    Run(r"stnbench control locnet_sizes (pause|resume|slots 4|seeds \+2)", prints="when locnet_sizes is started"),
     Run(r"make report|stnbench report", leaves=PAGE, prints="affine"),
     Run(r"stnbench evaluate TRIAL --split test --(views|tta) nine", prints="test"),
     Run(r"stnbench show transform TRIAL"),
@@ -97,6 +99,9 @@ ELSEWHERE = (
     Elsewhere(r"stnbench sweep locnet_sizes --only .*", "the tests of narrowed axes; the tiny sweep has other axes"),
     Elsewhere(
         r"(\w+=\w+ )?stnbench (new|check-part) .*|stnbench sweep mine|stnbench data check folder.*", "test_own_parts.py"
+    ),
+    Elsewhere(
+        r"stnbench control locnet_sizes (stop LABEL|retry all)", "unit/cli/test_control.py; all are complete here"
     ),
     Elsewhere(r"stnbench compare .*", "unit/cli and unit/analysis: needs a table of results"),
     Elsewhere(r"ray .*|export .*", "tests/support/ray_clusters.py starts and stops clusters"),

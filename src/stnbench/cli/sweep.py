@@ -22,6 +22,7 @@ from stnbench.core.cores import available_cores
 from stnbench.core.errors import InfeasibleError, SpecError
 from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RunsLayout, data_root
+from stnbench.core.text import counted
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import plan_slots, visible_gpus
@@ -30,7 +31,6 @@ from stnbench.orchestration.budget import Budget
 from stnbench.orchestration.plan import Experience, ImageDigests, plan_sweep, read_experience
 from stnbench.orchestration.plan_text import plan_json, plan_lines
 from stnbench.orchestration.policy import Patience
-from stnbench.orchestration.progress import counted
 from stnbench.orchestration.runner import RunOptions, RunSummary
 from stnbench.orchestration.session import (
     EngineName,

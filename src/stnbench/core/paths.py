@@ -61,6 +61,11 @@ class RunsLayout:
         return self.root / "orchestrator.lock"
 
     @property
+    def control(self) -> Path:
+        """Requests that people have for the orchestrator, one file each (``orchestration/control.py``)."""
+        return self.root / "control"
+
+    @property
     def mlflow_store(self) -> Path:
         """MLflow's database, a view of the store."""
         return self.root / "mlflow.db"

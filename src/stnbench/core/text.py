@@ -37,3 +37,8 @@ def plain_markdown(text: str) -> str:
     """
     shown = _MEANINGFUL.sub(lambda found: f"&#{ord(found.group())};", printable(text))
     return _LINE_START.sub(lambda found: f"{found.group(1)}&#{ord(found.group(2))};", shown)
+
+
+def counted(count: int, thing: str) -> str:
+    """Return ``1 trial``, ``2 trials``."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"

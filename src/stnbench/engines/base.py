@@ -152,6 +152,13 @@ class Engine(ABC):
         Nothing for one that has ended.
         """
 
+    def resize(self, count: int) -> Sequence[Slot]:
+        """Offer so many slots from now on, or as many as there can be; the slots then, in a fixed order.
+
+        Those that stay keep their name, device and threads. An attempt in a slot that goes runs to its end.
+        """
+        return self.slots[:count]
+
     def release(self, slot: Slot) -> None:  # noqa: B027 - an engine that keeps nothing has nothing to give back
         """Give back what the engine keeps for a slot that runs no attempt: a warm process, and its memory on a GPU.
 

@@ -31,8 +31,20 @@ class LocalEngine(Engine):
         command: Sequence[str] | None = None,
         grace_s: float = GRACE_S,
         clock: Callable[[], float] = time.monotonic,
+        more: Callable[[int], Sequence[Slot]] | None = None,
     ) -> None:
+        """Offer slots.
+
+        Args:
+            slots: at first.
+            logs: a folder for the output of idle workers.
+            command: that starts a worker.
+            grace_s: how long a worker may take to end after SIGTERM.
+            clock: seconds from any origin.
+            more: makes so many slots, for ``resize``; without it there are never more than at first.
+        """
         self._slots = tuple(slots)
+        self._more = more
         self._logs = writable_folder(logs, "worker logs", remedy="set STNBENCH_RUNS to a folder you can write")
         self._command = tuple(command or worker_command())
         self._grace_s = grace_s
@@ -62,6 +74,15 @@ class LocalEngine(Engine):
             return
         if not worker.begin(launch):
             self._bury(worker)
+
+    @override
+    def resize(self, count: int) -> Sequence[Slot]:
+        known = {slot.name: slot for slot in self._slots}
+        offered = [] if self._more is None or count <= len(self._slots) else self._more(count)
+        self._slots = (*self._slots, *(slot for slot in offered if slot.name not in known))
+        for slot in self._slots[count:]:
+            self.release(slot)
+        return self._slots[:count]
 
     @property
     @override

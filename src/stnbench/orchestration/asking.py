@@ -1,12 +1,13 @@
 """Between planner and store: what is asked, what is known of it already, and what the planner is told."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from stnbench.core.errors import DataError
 from stnbench.orchestration.observer import RunningAttempt
 from stnbench.planning.base import Known, Observation, Planner, Progress
+from stnbench.spec.control import Controls, controls_after, further_seeds
 from stnbench.spec.data import DatasetSpec
 from stnbench.spec.result import TrialResult, other_half
 from stnbench.spec.states import TrialState
@@ -53,6 +54,7 @@ class Asking:
         self._digests = digests or {}
         self._cells: dict[str, str] = {}
         self.trials: dict[str, PlannedTrial] = {}
+        self.controls = Controls()
 
     @property
     def is_exhausted(self) -> bool:
@@ -60,8 +62,9 @@ class Asking:
         return self._planner.is_exhausted
 
     def resume(self) -> None:
-        """Let the planner know what earlier runs of the sweep left."""
+        """Let the planner know what earlier runs of the sweep left; read what people asked of it."""
         name = self._sweep.name
+        self.read_controls()
         if all(record.spec.name != name for record in self._store.sweeps()):
             return
         outcomes, epochs = self._store.outcomes(name), self._store.epochs_of_sweep(name)
@@ -86,26 +89,45 @@ class Asking:
             )
         self._planner.resume(known)
 
+    def read_controls(self) -> None:
+        """Read again what people asked of the sweep."""
+        self.controls = controls_after(self._store.controls(self._sweep.name))
+
     def ask(self) -> Asked | None:
         """What the planner wants now; None where it wants nothing new.
 
         Raises: SpecError for a sweep that cannot be meant; DataError for a complete trial that read other images than
             those found now; StoreError.
         """
-        if self._planner.is_exhausted:
-            return None
-        trials = self._planner.ask()
-        if not trials and self.trials:
+        asked_by_planner = [] if self._planner.is_exhausted else self._planner.ask()
+        trials = [trial for trial in asked_by_planner if trial.spec.trial_id not in self.trials]
+        trials += self._further([*self.trials.values(), *trials])
+        if not trials and (self.trials or self._planner.is_exhausted):
             return None
         self._require_same_data(trials)
         self.trials |= {trial.spec.trial_id: trial for trial in trials}
         self._cells |= {trial.spec.trial_id: trial.spec.cell_id for trial in trials}
-        self._store.save_sweep(self._sweep, list(self.trials.values()), self._now())
+        given_up = {name for name, cell in self._cells.items() if self.controls.gives_up(name, cell)}
+        self._store.save_sweep(self._sweep, list(self.trials.values()), self._now(), given_up=given_up)
         asked = Asked(trials=trials, states=self._states(trials))
         for trial, state in zip(asked.trials, asked.states, strict=True):
             if state.is_final:
                 self._tell_known(trial.spec.trial_id, state)
         return asked
+
+    def _further(self, asked: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+        """Return the trials of the seeds that a person has added, of all configurations asked so far."""
+        if not self.controls.further_seeds:
+            return []
+        known = {trial.spec.trial_id for trial in asked}
+        cells = {trial.spec.cell_id: trial for trial in asked}
+        seeds = further_seeds(self._sweep.seeds, self.controls.further_seeds)
+        seeded = [replace(cell, spec=cell.spec.with_seed(seed)) for seed in seeds for cell in cells.values()]
+        return [trial for trial in seeded if trial.spec.trial_id not in known]
+
+    def tell_dropped(self, trial_id: str) -> None:
+        """Tell the planner of a trial that was given up before it could end."""
+        self._tell_known(trial_id, TrialState.PRUNED)
 
     def tell(self, attempt: RunningAttempt, state: TrialState, result: TrialResult | None) -> None:
         """Tell the planner how a trial ended that it asked for."""

@@ -12,7 +12,8 @@
        └────────────────────┘
           failed, and a retry is left
 
-A running trial that the planner gives up becomes pruned once its attempt has stopped.
+A running trial that the planner gives up becomes pruned once its attempt has stopped; so does one that a person gives
+up, at once where it does not run. A person may want it again, or one that has failed: it is then planned.
 """
 
 import itertools
@@ -29,14 +30,19 @@ from stnbench.orchestration.messages import (
     AttemptFinished,
     AttemptStopped,
     Command,
+    DropTrial,
     EpochEnded,
     Event,
+    GiveUpAsked,
     KillAttempt,
     LaunchTrial,
+    PauseChanged,
     PeakMemoryLearnt,
     PruneAsked,
     RecordComplete,
     RecordEnd,
+    RetryAsked,
+    SlotsChanged,
     StopAsked,
     StopAttempt,
     TimePassed,
@@ -81,6 +87,7 @@ class _Attempt:
     condemned_as: Failure | None = None
     is_killed: bool = False
     is_pruned: bool = False
+    given_up_s: float | None = None
 
     def show_life(self, parts: int) -> None:
         """A pause in its work is over."""
@@ -110,6 +117,7 @@ class Machine:
         self._paused_until_s = float("-inf")
         self._admission = Admission(self._slots)
         self._now_s = 0.0
+        self._is_paused = False
         self._stopping_since_s = float("inf")
         self.stop_reason = ""
 
@@ -143,6 +151,10 @@ class Machine:
             AttemptStopped: self._end_stopped,
             TimePassed: self._pass_time,
             StopAsked: self._ask_stop,
+            PauseChanged: self._change_pause,
+            GiveUpAsked: self._give_up,
+            RetryAsked: self._ask_retry,
+            SlotsChanged: self._change_slots,
         }
         return (*handlers[type(event)](event), *self._launches())
 
@@ -152,6 +164,39 @@ class Machine:
                 raise self._impossible(trial_id, "planned a second time")
             self._trials[trial_id] = _Trial(history=["planned"])
             self._queue.append(trial_id)
+        return ()
+
+    def _change_pause(self, event: PauseChanged) -> tuple[Command, ...]:
+        self._is_paused = event.is_paused
+        return ()
+
+    def _give_up(self, event: GiveUpAsked) -> tuple[Command, ...]:
+        asked, commands = set(event.trial_ids), list[Command]()
+        for token, attempt in self._running.items():
+            if attempt.trial_id in asked and attempt.given_up_s is None:
+                attempt.given_up_s = self._now_s
+                commands.append(StopAttempt(token=token))
+        for trial_id in [name for name in self._queue if name in asked]:
+            self._queue.remove(trial_id)
+            self._trials[trial_id].state = TrialState.PRUNED
+            self._trials[trial_id].history.append("given up")
+            commands.append(DropTrial(trial_id=trial_id))
+        return tuple(commands)
+
+    def _ask_retry(self, event: RetryAsked) -> tuple[Command, ...]:
+        wanted = set(event.trial_ids)
+        for attempt in self._running.values():
+            if attempt.trial_id in wanted:
+                attempt.given_up_s = None
+        for trial_id in event.trial_ids:
+            known = self._trials.get(trial_id)
+            if known is None or known.state in {TrialState.FAILED, TrialState.PRUNED}:
+                self._trials[trial_id] = _Trial(history=[*(known.history if known else ()), "wanted again"])
+                self._queue.append(trial_id)
+        return ()
+
+    def _change_slots(self, event: SlotsChanged) -> tuple[Command, ...]:
+        self._slots = self._admission.slots = event.slots
         return ()
 
     def _learn(self, event: PeakMemoryLearnt) -> tuple[Command, ...]:
@@ -186,7 +231,8 @@ class Machine:
 
     def _fail(self, event: AttemptFailed) -> tuple[Command, ...]:
         attempt = self._attempt(event.token)
-        if attempt.is_pruned and _is_killed(event.failure):  # it did not stop by itself
+        is_unwanted = attempt.is_pruned or attempt.given_up_s is not None
+        if is_unwanted and _is_killed(event.failure):  # it did not stop by itself
             return self._end_stopped(AttemptStopped(token=event.token))
         trial = self._trials[attempt.trial_id]
         failure = self._judge(event.failure, attempt)
@@ -204,6 +250,8 @@ class Machine:
         is_blameless = is_of_machine and failure.kind is FailureKind.HUNG
         is_open = retry is not None or self._is_in_trouble(failure) or is_ours or is_blameless or is_blind
         state = TrialState.PLANNED if is_open else TrialState.FAILED
+        if attempt.given_up_s is not None:
+            state = TrialState.PRUNED
         # After a hang or a failure of the device another trial is next: where that fails as well, it is the machine.
         at_once = failure.kind not in {FailureKind.DEVICE, FailureKind.HUNG}
         self._leave(event.token, state, f"failed ({failure.kind})", at_once=at_once)
@@ -246,9 +294,10 @@ class Machine:
         trial.not_before_s = self._now_s + retry.wait_s if retry.wait_s else trial.not_before_s
 
     def _end_stopped(self, event: AttemptStopped) -> tuple[Command, ...]:
-        is_pruned = self._attempt(event.token).is_pruned
-        state = TrialState.PRUNED if is_pruned else TrialState.PLANNED
-        self._leave(event.token, state, "pruned" if is_pruned else "stopped")
+        attempt = self._attempt(event.token)
+        is_pruned, is_given_up = attempt.is_pruned, attempt.given_up_s is not None
+        state = TrialState.PRUNED if is_pruned or is_given_up else TrialState.PLANNED
+        self._leave(event.token, state, "pruned" if is_pruned else "given up" if is_given_up else "stopped")
         attempt_state = AttemptState.PRUNED if is_pruned else AttemptState.STOPPED
         return (RecordEnd(token=event.token, attempt_state=attempt_state, trial_state=state, failure=None),)
 
@@ -262,7 +311,7 @@ class Machine:
             else:
                 attempt.silent_s += glance_s
             attempt.condemned_as = attempt.condemned_as or self._condemn(attempt, is_suspended=token in event.suspended)
-            if (attempt.condemned_as or self._is_late_to_stop()) and not attempt.is_killed:
+            if (attempt.condemned_as or self._is_late_to_stop(attempt)) and not attempt.is_killed:
                 attempt.is_killed = True
                 killed.append(KillAttempt(token=token))
         return tuple(killed)
@@ -280,8 +329,11 @@ class Machine:
         message = f"no sign of life for {attempt.silent_s:.0f} s ({state}), and killed for it"
         return Failure(kind=FailureKind.HUNG, message=message)
 
-    def _is_late_to_stop(self) -> bool:
-        return self._now_s - self._stopping_since_s > self._patience.stop_s
+    def _is_late_to_stop(self, attempt: _Attempt) -> bool:
+        asked_s = self._stopping_since_s
+        if attempt.given_up_s is not None:
+            asked_s = min(asked_s, attempt.given_up_s)
+        return self._now_s - asked_s > self._patience.stop_s
 
     def _ask_stop(self, event: StopAsked) -> tuple[Command, ...]:
         if not self.stop_reason:
@@ -308,7 +360,7 @@ class Machine:
         return self._ask_stop(StopAsked(reason=f"{BREAKER_THRESHOLD} trials died of the same bug: {failure.message}"))
 
     def _launches(self) -> Iterator[Command]:
-        if self.stop_reason or self._now_s < self._paused_until_s:
+        if self.stop_reason or self._is_paused or self._now_s < self._paused_until_s:
             return
         for slot in self._slots:
             trial_id = self._next_in_queue()
@@ -327,7 +379,7 @@ class Machine:
         if self._is_blind(slot):
             return False
         neighbours = [attempt for attempt in self._running.values() if attempt.slot.device == slot.device]
-        if any(attempt.slot == slot or attempt.alone for attempt in neighbours):
+        if any(attempt.slot.name == slot.name or attempt.alone for attempt in neighbours):
             return False
         if self._trials[trial_id].needs_device_alone and neighbours:
             return False

@@ -94,6 +94,34 @@ class StopAsked:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PauseChanged:
+    """A person wants nothing more to begin, or that it goes on; attempts that run are left alone."""
+
+    is_paused: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GiveUpAsked:
+    """A person gives trials up, and the store says so already: those that run are stopped; unknown ones are nothing."""
+
+    trial_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryAsked:
+    """A person wants trials again that failed or were given up, and the store says so already."""
+
+    trial_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlotsChanged:
+    """These are the slots from now on; an attempt in one that is gone goes on to its end."""
+
+    slots: tuple[Slot, ...]
+
+
 Event = (
     TrialsPlanned
     | PeakMemoryLearnt
@@ -105,6 +133,10 @@ Event = (
     | AttemptStopped
     | TimePassed
     | StopAsked
+    | PauseChanged
+    | GiveUpAsked
+    | RetryAsked
+    | SlotsChanged
 )
 
 # Commands
@@ -155,4 +187,11 @@ class KillAttempt:
     token: str
 
 
-Command = LaunchTrial | RecordComplete | RecordEnd | StopAttempt | KillAttempt
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DropTrial:
+    """A trial that waited does not run: the planner is told."""
+
+    trial_id: str
+
+
+Command = DropTrial | LaunchTrial | RecordComplete | RecordEnd | StopAttempt | KillAttempt

@@ -57,6 +57,15 @@ class Observer:
     def ended(self, end: EndedAttempt) -> None:
         """An attempt has ended, however."""
 
+    def changed(self, trial_ids: Sequence[str], state: TrialState) -> None:
+        """A person has given up trials that did not run, or wants trials again."""
+
+    def resized(self, slots: int) -> None:
+        """There are so many slots from now on."""
+
+    def told(self, message: str) -> None:
+        """A person asked something of the sweep, and this has come of it; or something holds the sweep back."""
+
     def stopping(self, reason: str) -> None:
         """The sweep ends early; running attempts are being stopped."""
 
@@ -93,6 +102,10 @@ class LogObserver(Observer):
         else:
             kind, message = end.failure.kind.value, end.failure.message
             _LOGGER.warning("end %s: %s (%s: %s)", _named(end.attempt), end.state.value, kind, message)
+
+    def told(self, message: str) -> None:
+        """Log it."""
+        _LOGGER.info("%s", message)
 
     def stopping(self, reason: str) -> None:
         """Log why."""

@@ -6,7 +6,7 @@ have been committed or not, so before it is tried again the store is asked wheth
 
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from typing_extensions import override
 
 from stnbench.core.errors import StoreBusyError, StoreError
+from stnbench.spec.control import ControlRecord
 from stnbench.spec.result import Failure, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.store.records import AttemptRecord, AttemptStart
@@ -129,6 +130,18 @@ class PatientStore(Store):
         self.wait.until_done(end, settled=settled)
 
     @override
+    def add_control(
+        self, record: ControlRecord, *, give_up: Collection[str] = (), take_back: Collection[str] = ()
+    ) -> bool:
+        def settled() -> bool | None:
+            known = Store.controls(self, record.request.sweep)
+            return True if any(item.request.request_id == record.request.request_id for item in known) else None
+
+        return self.wait.until_done(
+            lambda: Store.add_control(self, record, give_up=give_up, take_back=take_back), settled=settled
+        )
+
+    @override
     def replan(self, trial_ids: Iterable[str]) -> int:
         asked = list(trial_ids)
 
@@ -165,6 +178,7 @@ REPEATABLE: Final = (
         "predictions_of_sweep",
         "image_sets",
         "mirrored",
+        "controls",
     ),
 )
 """Methods that change nothing, or nothing more when they are called again."""

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from stnbench.core.identity import Json
+from stnbench.core.text import counted
 from stnbench.orchestration.plan import CellPlan, SweepPlan
-from stnbench.orchestration.progress import counted, duration
+from stnbench.orchestration.progress import duration
 from stnbench.spec.planner import (
     GridPlannerSpec,
     Nsga2PlannerSpec,

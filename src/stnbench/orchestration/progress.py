@@ -16,7 +16,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from stnbench.core.activity import Advance
-from stnbench.core.text import printable
+from stnbench.core.text import counted, printable
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.spec.states import TrialState
 from stnbench.spec.verdict import Verdict
@@ -146,6 +146,10 @@ class PlainProgress(Progress):
         self._print(f"note   {_name(attempt)}: {printable(message)}")
 
     @override
+    def told(self, message: str) -> None:
+        self._print(f"control {printable(message)}")
+
+    @override
     def stopping(self, reason: str) -> None:
         self._print(f"stopping: {printable(reason)}")
 
@@ -179,6 +183,10 @@ class LiveProgress(Progress):
     @override
     def noted(self, attempt: RunningAttempt, message: str) -> None:
         self._live.console.print(Text(f"{_name(attempt)}: {printable(message)}", style="yellow"))
+
+    @override
+    def told(self, message: str) -> None:
+        self._live.console.print(Text(printable(message), style="cyan"))
 
     @override
     def stopping(self, reason: str) -> None:
@@ -260,11 +268,6 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def counted(count: int, thing: str) -> str:
-    """``1 trial``, ``2 trials``."""
-    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def _name(attempt: RunningAttempt) -> str:

@@ -21,6 +21,7 @@ LEFTOVERS = (
     ".mlflow.db.*",
     ".*.tmp",
     ".stnbench.db.new*",
+    "control/.*.tmp",
     "backups/*.tmp",
     "backups/.copy-*",
     "machines/.*.tmp",

@@ -290,6 +290,7 @@ def _is_whole(table: str, row: Row) -> bool:
         "sweep_trials": ("position", "label", "point", "is_twin", "wanted"),
         "attempts": ("token", "state", "started_at"),
         "epochs": ("step", "health"),
+        "controls": ("sweep", "request", "applied_at", "is_refused", "outcome", "effect"),
     }
     return all(row.get(name) is not None for name in needed.get(table, ()))
 

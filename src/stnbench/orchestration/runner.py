@@ -27,6 +27,7 @@ from stnbench.engines.base import (
 )
 from stnbench.orchestration.asking import Asking
 from stnbench.orchestration.budget import Budget, Spent
+from stnbench.orchestration.control import Decision, Inbox, decide
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.machine import Machine
 from stnbench.orchestration.messages import (
@@ -34,14 +35,19 @@ from stnbench.orchestration.messages import (
     AttemptFinished,
     AttemptStopped,
     Command,
+    DropTrial,
     EpochEnded,
     Event,
+    GiveUpAsked,
     KillAttempt,
     LaunchTrial,
+    PauseChanged,
     PeakMemoryLearnt,
     PruneAsked,
     RecordComplete,
     RecordEnd,
+    RetryAsked,
+    SlotsChanged,
     StopAsked,
     StopAttempt,
     TimePassed,
@@ -53,6 +59,7 @@ from stnbench.orchestration.policy import Patience
 from stnbench.orchestration.recovery import recover, result_of
 from stnbench.orchestration.retention import drop_checkpoints
 from stnbench.planning.base import Planner
+from stnbench.spec.control import Action, AddSeeds, ControlRecord, ControlRequest, Pause, Resume, Retry, SetSlots, Stop
 from stnbench.spec.data import DatasetSpec
 from stnbench.spec.result import Failure, FailureKind, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
@@ -62,6 +69,8 @@ from stnbench.store.store import Store
 from stnbench.trials.files import load_result
 
 POLL_S = 0.2
+CONTROL_EVERY_S = 0.5
+"""How often requests are looked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +147,9 @@ class Runner:
             now=now,
             digests=options.digests,
         )
+        self._inbox = Inbox(layout.control, warn=self._tell)
+        self._looked_s = float("-inf")
+        self._slots_started = len(engine.slots)
         self._running: dict[str, RunningAttempt] = {}
         self._results: dict[str, TrialResult] = {}
         self._failed_at_once: list[AttemptFailed] = []
@@ -164,15 +176,93 @@ class Runner:
         self._asking.resume()
         started_s = now_s = self._clock_s()
         self._handle(TimePassed(now_s=started_s))
-        self._plan()
+        self._begin_controlled()
         while not (self._machine.is_idle and (self._asking.is_exhausted or self._machine.stop_reason)):
             for event in self._engine.poll(POLL_S):
                 self._take(event)
             before_s, now_s = now_s, self._clock_s()
             self._device_s += (now_s - before_s) * (len(self._running) - len(self._engine.waiting))
+            if now_s - self._looked_s >= CONTROL_EVERY_S:
+                self._looked_s = now_s
+                self._take_requests()
             self._pass_time(now_s, Spent(wall_s=now_s - started_s, device_s=self._device_s, trials=self._ended))
             self._plan()
         return self._summary(adopted, lost)
+
+    def _begin_controlled(self) -> None:
+        """Plan, with what people asked before: nothing is launched until that is known."""
+        controls = self._asking.controls
+        self._handle(PauseChanged(is_paused=True))
+        if controls.slots and controls.slots_started == self._slots_started:
+            self._resize(controls.slots)
+        self._plan()
+        self._take_requests()
+        if self._asking.controls.paused_by is not None:
+            by = self._asking.controls.paused_by
+            self._tell(f"paused by {by.asked_by} at {by.asked_at[:19]}: stnbench control {self._sweep.name} resume")
+        self._handle(PauseChanged(is_paused=self._asking.controls.is_paused))
+        self._plan()
+
+    def _take_requests(self) -> None:
+        for request in self._inbox.waiting(self._sweep.name):
+            self._carry_out(request)
+            self._inbox.remove(request)
+
+    def _carry_out(self, request: ControlRequest) -> None:
+        """Record a request, then do it: what is not in the store is worked out of the record by the next run."""
+        action = request.action
+        offered = 0
+        if isinstance(action, SetSlots):
+            offered = len(self._engine.resize(action.count))
+        decision = decide(
+            action,
+            sweep=self._sweep,
+            trials=self._store.sweep_trials(self._sweep.name),
+            running={attempt.record.trial_id for attempt in self._running.values()},
+            controls=self._asking.controls,
+            slots=(offered, self._slots_started),
+        )
+        record = ControlRecord(
+            request=request,
+            applied_at=self._now(),
+            is_refused=decision.is_refused,
+            outcome=decision.outcome,
+            effect=decision.effect,
+        )
+        is_new = self._store.add_control(record, give_up=decision.give_up, take_back=decision.take_back)
+        if not is_new:
+            return
+        self._asking.read_controls()
+        self._tell(decision.outcome)
+        if not decision.is_refused:
+            self._do(action, decision)
+
+    def _do(self, action: Action, decision: Decision) -> None:
+        match action:
+            case Pause() | Resume():
+                self._handle(PauseChanged(is_paused=self._asking.controls.is_paused))
+            case Stop():
+                self._handle(GiveUpAsked(trial_ids=decision.give_up))
+            case Retry():
+                for observer in self._observers:
+                    observer.changed(decision.take_back, TrialState.PLANNED)
+                self._handle(RetryAsked(trial_ids=decision.take_back))
+            case SetSlots():
+                self._resize(decision.effect.slots)
+            case AddSeeds():
+                pass  # the next question to the planner has them
+            case _:
+                assert_never(action)
+
+    def _resize(self, count: int) -> None:
+        slots = tuple(self._engine.resize(count))
+        self._handle(SlotsChanged(slots=slots))
+        for observer in self._observers:
+            observer.resized(len(slots))
+
+    def _tell(self, message: str) -> None:
+        for observer in self._observers:
+            observer.told(message)
 
     def _expected_mib(self, trial_ids: Sequence[str]) -> dict[str, float]:
         """What trials should need of a GPU, where several share one whose memory is known."""
@@ -285,6 +375,10 @@ class Runner:
         match command:
             case LaunchTrial():
                 self._launch(command)
+            case DropTrial(trial_id=trial_id):
+                self._asking.tell_dropped(trial_id)
+                for observer in self._observers:
+                    observer.changed((trial_id,), TrialState.PRUNED)
             case RecordComplete(token=token):
                 result = self._results.pop(token)
                 now = self._now()

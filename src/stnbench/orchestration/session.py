@@ -1,6 +1,7 @@
 """One process at work on one runs folder: lock, store, engine, mirror and signals, wired together."""
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -18,8 +19,9 @@ from stnbench.core.files import writable_folder
 from stnbench.core.interrupts import Interrupted, handling
 from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout, sqlite_uri
+from stnbench.core.text import counted
 from stnbench.data.build import open_dataset
-from stnbench.engines.base import Engine
+from stnbench.engines.base import Engine, Slot
 from stnbench.engines.calibrate import measure_choice, measure_gpu_choice, recall_choice, remember_choice
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
@@ -31,7 +33,7 @@ from stnbench.orchestration.mirroring import Mirror
 from stnbench.orchestration.notify import open_notifiers
 from stnbench.orchestration.observer import LogObserver
 from stnbench.orchestration.patience import BUSY_TIMEOUT_S, PatientStore, StoreWait, open_patiently
-from stnbench.orchestration.progress import DataProgress, counted, open_progress
+from stnbench.orchestration.progress import DataProgress, open_progress
 from stnbench.orchestration.restore import Backups, is_worth_restoring, restore_store
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
 from stnbench.planning.base import Planner
@@ -177,7 +179,12 @@ class Session:
         if spec is not None and gpus:
             per_gpu = self._measure_per_gpu(spec, gpus, cores, memory_mib, options)
         slots = plan_slots(gpus, cores, slots=count, per_gpu=per_gpu, memory_mib=memory_mib)
-        return LocalEngine(slots, self.layout.logs)
+
+        def more(wanted: int) -> Sequence[Slot]:
+            shares = math.ceil(wanted / len(gpus)) if gpus else 1
+            return plan_slots(gpus, cores, slots=wanted, per_gpu=shares, memory_mib=memory_mib)
+
+        return LocalEngine(slots, self.layout.logs, more=more)
 
     def _measure_slots(self, spec: TrialSpec, cores: int, options: RunOptions) -> int:
         """What is faster on this machine, measured once and remembered."""

@@ -23,7 +23,7 @@ from stnbench.store.portable import KEYS, Row, Rows, encode, key_of
 Entry = tuple[str, Mapping[str, Any]]
 """A table, and columns of one of its rows, the key among them."""
 
-TABLES: Final = ("sweeps", "trials", "sweep_trials", "attempts", "epochs")
+TABLES: Final = ("sweeps", "trials", "sweep_trials", "attempts", "epochs", "controls")
 """What a history holds; the other tables come from results."""
 
 

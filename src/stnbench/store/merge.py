@@ -78,6 +78,7 @@ def of_sweeps(rows: Rows, names: Iterable[str]) -> Rows:
     chosen["sweep_trials"] = links
     for table in OF_TRIAL:
         chosen[table] = {key: row for key, row in rows[table].items() if key[0] in trial_ids}
+    chosen["controls"] = {key: row for key, row in rows["controls"].items() if row["sweep"] in wanted}
     used = {row["environment"] for row in chosen["outcomes"].values()}
     chosen["environments"] = {key: row for key, row in rows["environments"].items() if key[0] in used}
     sets = {row["digest"] for row in chosen["scored_images"].values()}
@@ -226,6 +227,8 @@ def _merge_sweeps(plan: MergePlan, ours: Rows, theirs: Rows) -> None:
         if known is None:
             plan.insert["sweeps"][name,] = row
             plan.insert["sweep_trials"].update({(name, trial): link for trial, link in its.items()})
+            asked = {key: asked for key, asked in theirs["controls"].items() if asked["sweep"] == name}
+            plan.insert["controls"].update(asked)
             continue
         _require_same_question(sweep, known, row)
         newest = max((known, row), key=lambda one: (str(one["updated_at"]), str(one["spec"])))

@@ -47,6 +47,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "predictions": ("trial_id", "split"),
     "image_sets": ("digest",),
     "scored_images": ("trial_id", "split"),
+    "controls": ("id",),
 }
 """Every table but what trackers were shown, parents before children, with the columns that name a row everywhere."""
 
@@ -58,6 +59,7 @@ PARENTS: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
     "scores": (("outcomes", ("trial_id",)),),
     "predictions": (("scores", ("trial_id", "split")),),
     "scored_images": (("scores", ("trial_id", "split")), ("image_sets", ("digest",))),
+    "controls": (("sweeps", ("sweep",)),),
 }
 """Which rows a row needs: a table, and the columns that hold that table's key."""
 

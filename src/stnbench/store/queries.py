@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, select
 
 from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.spec.control import ControlRecord
 from stnbench.spec.data import Split
 from stnbench.spec.result import Environment, SplitScore
 from stnbench.spec.states import AttemptState, TrialState
@@ -237,6 +238,13 @@ class StoreReader:
             used = select(sets).where(sets.c.digest.in_(query.with_only_columns(table.c.digest).order_by(None)))
             found = connection.execute(used.order_by(sets.c.digest)).all()
         return ImageSets(sets={row.digest: rows.scored_images(row) for row in found}, of_trial=of_trial)
+
+    def controls(self, sweep: str) -> list[ControlRecord]:
+        """Return what people asked of a sweep while it ran, in the order in which it was carried out."""
+        table = tables.controls
+        query = select(table).where(table.c.sweep == sweep).order_by(table.c.applied_at, table.c.id)
+        with self._database.reading() as connection:
+            return [rows.control_record(row) for row in connection.execute(query)]
 
     def mirrored(self, tracker: str) -> dict[str, str]:
         """What a tracker was last shown: the digest of the view of each attempt (by token) and cell."""

@@ -11,6 +11,7 @@ from stnbench.core.errors import StoreError
 from stnbench.core.identity import canonical_json, digest
 from stnbench.spec.codec import from_stored as decode_stored
 from stnbench.spec.codec import to_json, to_plain
+from stnbench.spec.control import ControlRecord, ControlRequest, Effect
 from stnbench.spec.result import (
     Cost,
     Environment,
@@ -79,6 +80,30 @@ def attempt_fields(start: AttemptStart, number: int) -> Fields:
         "boot_id": start.boot_id,
         "started_at": start.started_at,
     }
+
+
+def control_fields(record: ControlRecord) -> Fields:
+    """Return a row of ``controls``."""
+    return {
+        "id": record.request.request_id,
+        "sweep": record.request.sweep,
+        "request": to_json(record.request),
+        "applied_at": record.applied_at,
+        "is_refused": record.is_refused,
+        "outcome": storable(record.outcome),
+        "effect": to_json(record.effect),
+    }
+
+
+def control_record(row: Row[Any]) -> ControlRecord:
+    """Return a row of ``controls`` as a record."""
+    return ControlRecord(
+        request=from_stored(ControlRequest, row.request),
+        applied_at=row.applied_at,
+        is_refused=row.is_refused,
+        outcome=row.outcome,
+        effect=from_stored(Effect, row.effect),
+    )
 
 
 def failure_fields(failure: Failure | None) -> Fields:

@@ -86,6 +86,17 @@ def prune(connection: Connection, sweep: str, trial_id: str) -> None:
     connection.execute(update(links).where(row), {"pruned": True})
 
 
+def set_given_up(connection: Connection, sweep: str, trial_ids: Iterable[str], *, given_up: bool) -> list[str]:
+    """Write that a person has given trials of a sweep up, or wants them after all; return those that changed."""
+    asked = set(trial_ids)
+    if not asked:
+        return []
+    of_sweep = connection.execute(select(links.c.trial_id, links.c.pruned).where(links.c.sweep == sweep))
+    changed = sorted(row.trial_id for row in of_sweep if row.trial_id in asked and row.pruned is not given_up)
+    _update_links(connection, sweep, [{"trial_id": trial_id, "pruned": given_up} for trial_id in changed])
+    return changed
+
+
 def find_attempt(connection: Connection, token: str) -> Row[Any] | None:
     """The row of an attempt, or None."""
     return connection.execute(select(attempts).where(attempts.c.token == token)).one_or_none()

@@ -1,6 +1,6 @@
 """The store: the only truth about trials. Every method that writes is one transaction, whole or absent."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -9,6 +9,7 @@ from typing import Self
 from sqlalchemy import delete, func, insert, select
 
 from stnbench.core.errors import SpecError, StoreError
+from stnbench.spec.control import ControlRecord
 from stnbench.spec.result import EpochRecord, Failure, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
@@ -18,7 +19,7 @@ from stnbench.store.file import BUSY_TIMEOUT_S
 from stnbench.store.history import Entry, History
 from stnbench.store.merge import MergePlan
 from stnbench.store.portable import Rows
-from stnbench.store.queries import StoreReader
+from stnbench.store.queries import StoreReader, require_sweep
 from stnbench.store.records import AttemptRecord, AttemptStart, PlannedTrial
 
 trials, attempts = tables.trials, tables.attempts
@@ -90,20 +91,22 @@ class Store(StoreReader):
     ) -> None:
         self.close()
 
-    def save_sweep(self, spec: SweepSpec, planned: Sequence[PlannedTrial], at: datetime) -> int:
+    def save_sweep(
+        self, spec: SweepSpec, planned: Sequence[PlannedTrial], at: datetime, *, given_up: Collection[str] = ()
+    ) -> int:
         """Write a sweep and its trials, in their order; what is already there stays as it is.
 
         Trials that the sweep asked for before and does not now are kept, and no longer shown by it. Those that its
-        pruner gave up stay pruned as long as it has one.
+        pruner gave up stay pruned as long as it has one; those that a person has ``given_up`` are pruned.
         Returns: how many trials are new to the store.
         Raises: SpecError when the same trial is planned twice.
         """
         by_id = {trial.spec.trial_id: trial for trial in planned}
         if len(by_id) != len(planned):
             raise SpecError(f"the sweep {spec.name} plans a trial twice", remedy="plan each trial once")
-        unpruned = {"pruned": False} if spec.pruner is None else {}
         links = [
-            rows.link_fields(spec.name, trial_id, position, trial) | unpruned
+            rows.link_fields(spec.name, trial_id, position, trial)
+            | ({"pruned": trial_id in given_up} if spec.pruner is None else {})
             for position, (trial_id, trial) in enumerate(by_id.items())
         ]
         with self._database.transaction() as connection:
@@ -112,9 +115,47 @@ class Store(StoreReader):
             new = [rows.trial_fields(trial_id, by_id[trial_id].spec, at) for trial_id in by_id if trial_id not in known]
             statements.insert_all(connection, trials, new)
             changed = statements.save_links(connection, spec.name, links)
+            pruned = statements.set_given_up(connection, spec.name, by_id.keys() & set(given_up), given_up=True)
             row = statements.sweep_row(connection, spec.name)
         self._note(("sweeps", row), *(("trials", one) for one in new), *(("sweep_trials", one) for one in changed))
+        self._note(*(_link_entry(spec.name, trial_id, pruned=True) for trial_id in pruned))
         return len(new)
+
+    def add_control(
+        self, record: ControlRecord, *, give_up: Collection[str] = (), take_back: Collection[str] = ()
+    ) -> bool:
+        """Write what became of a request, together with what it changes in the store; nothing where it is known.
+
+        Args:
+            record: of the request.
+            give_up: trials that become pruned in the sweep.
+            take_back: trials that failed, or were given up, and are planned again.
+
+        Returns: whether it is new.
+        Raises: UnknownNameError for a request for a sweep that is not there.
+        """
+        sweep = record.request.sweep
+        fields = rows.control_fields(record)
+        table = tables.controls
+        with self._database.transaction() as connection:
+            require_sweep(connection, sweep)
+            if connection.execute(select(table.c.id).where(table.c.id == fields["id"])).first() is not None:
+                return False
+            connection.execute(insert(table), fields)
+            given_up = statements.set_given_up(connection, sweep, give_up, given_up=True)
+            wanted = statements.set_given_up(connection, sweep, take_back, given_up=False)
+            of_states = connection.execute(select(trials.c.id, trials.c.state))
+            states = {row.id: row.state for row in of_states} if take_back else {}
+            failed = [name for name in sorted(take_back) if states.get(name) == TrialState.FAILED.value]
+            for trial_id in failed:
+                statements.set_trial_state(connection, trial_id, TrialState.PLANNED)
+        self._note(
+            ("controls", fields),
+            *(_link_entry(sweep, trial_id, pruned=True) for trial_id in given_up),
+            *(_link_entry(sweep, trial_id, pruned=False) for trial_id in wanted),
+            *(_trial_entry(trial_id, TrialState.PLANNED) for trial_id in failed),
+        )
+        return True
 
     def start_attempt(self, start: AttemptStart) -> AttemptRecord:
         """Begin the next attempt of a planned trial, or of one that another sweep pruned.
@@ -303,6 +344,10 @@ class Store(StoreReader):
 
 def _trial_entry(trial_id: str, state: TrialState) -> Entry:
     return "trials", {"id": trial_id, "state": state.value}
+
+
+def _link_entry(sweep: str, trial_id: str, *, pruned: bool) -> Entry:
+    return "sweep_trials", {"sweep": sweep, "trial_id": trial_id, "pruned": pruned}
 
 
 def _objection(now: AttemptState, end: AttemptState, failure: Failure | None, trial_state: TrialState) -> str:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from stnbench.store.utc import UtcDateTime
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Every revision of these tables, oldest first; ``migrations/versions`` holds one file for each."""
 
 METADATA = MetaData(
@@ -231,3 +231,18 @@ mirrored = Table(
     Column("digest", String, nullable=False),
 )
 """What a tracker was last shown of each attempt and cell, so that a run with nothing new to show need not start it."""
+
+controls = Table(
+    "controls",
+    METADATA,
+    Column("id", String, primary_key=True),
+    Column("sweep", ForeignKey("sweeps.name"), nullable=False),
+    Column("request", Text, nullable=False),
+    Column("applied_at", UtcDateTime, nullable=False),
+    Column("is_refused", Boolean, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("effect", Text, nullable=False),
+)
+"""What people asked of sweeps while they ran (``spec/control.py``), each once, and what became of it."""
+
+Index("ix_controls_sweep", controls.c.sweep)

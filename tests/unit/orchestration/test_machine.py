@@ -15,14 +15,19 @@ from stnbench.orchestration.messages import (
     AttemptFinished,
     AttemptStopped,
     Command,
+    DropTrial,
     EpochEnded,
     Event,
+    GiveUpAsked,
     KillAttempt,
     LaunchTrial,
+    PauseChanged,
     PeakMemoryLearnt,
     PruneAsked,
     RecordComplete,
     RecordEnd,
+    RetryAsked,
+    SlotsChanged,
     StopAsked,
     StopAttempt,
     TimePassed,
@@ -520,6 +525,11 @@ def test_whatever_happens_every_trial_ends_once(data: st.DataObject, trials: int
         commands = list(it.handle(_random_ending(data, running))) if running else []
         if may_stop and data.draw(st.integers(0, 9)) == 0:
             commands.extend(it.handle(StopAsked(reason="drawn")))
+        if trials and data.draw(st.integers(0, 4)) == 0:
+            _check(commands, running, ends)
+            commands = list(_asked_by_a_person(data, it, trials, ends, made))
+    if any(it.state_of(trial) is TrialState.PLANNED for trial in map(str, range(trials))) and not it.stop_reason:
+        raise AssertionError("idle with a trial that waits")
 
     assert it.is_idle
     assert not running
@@ -527,6 +537,25 @@ def test_whatever_happens_every_trial_ends_once(data: st.DataObject, trials: int
         state = it.state_of(trial)
         assert state.is_final or (it.stop_reason and state is TrialState.PLANNED)
         assert ends[trial] == int(state.is_final)
+
+
+def _asked_by_a_person(
+    data: st.DataObject, it: Machine, trials: int, ends: Counter[str], slots: list[Slot]
+) -> tuple[Command, ...]:
+    """What a person may ask at any time; a pause is taken back at once, so that the machine gets on."""
+    trial = str(data.draw(st.integers(0, trials - 1)))
+    match data.draw(st.sampled_from(["give up", "retry", "pause", "slots"])):
+        case "give up":
+            return it.handle(GiveUpAsked(trial_ids=(trial, "no such trial")))
+        case "retry":
+            if it.state_of(trial) in {TrialState.FAILED, TrialState.PRUNED}:
+                ends[trial] = 0
+            return it.handle(RetryAsked(trial_ids=(trial,)))
+        case "slots":
+            return it.handle(SlotsChanged(slots=tuple(slots[: data.draw(st.integers(1, len(slots)))])))
+        case _:
+            assert launches(it.handle(PauseChanged(is_paused=True))) == []
+            return it.handle(PauseChanged(is_paused=False))
 
 
 def _random_ending(data: st.DataObject, running: dict[str, LaunchTrial]) -> Event:
@@ -553,6 +582,9 @@ def _check(commands: list[Command], running: dict[str, LaunchTrial], ends: Count
                 ends[TOKENS[token]] += 1
             case RecordEnd(token=token, trial_state=state):
                 ends[TOKENS[token]] += int(state.is_final)
+            case DropTrial(trial_id=trial_id):
+                assert all(other.trial_id != trial_id for other in running.values())
+                ends[trial_id] += 1
             case _:
                 assert command.token in running
 
@@ -571,3 +603,83 @@ def test_trials_of_a_gpu_are_let_in_by_what_their_networks_should_need() -> None
     it.handle(PeakMemoryLearnt(peak_mib=expected, is_estimate=True))
     assert len(launches(it.handle(TrialsPlanned(trial_ids=tuple("abc"))))) == 2
     assert launches(it.handle(PeakMemoryLearnt(peak_mib={"c": 1024.0}))) == [("c", "gpu0.2")]
+
+
+def test_a_trial_that_is_given_up_is_stopped_and_becomes_pruned() -> None:
+    """Its attempt ends as stopped, its trial is final, and the slot goes to the next one."""
+    it = machine(1)
+    [launch] = it.handle(TrialsPlanned(trial_ids=("a", "b", "c")))
+    assert isinstance(launch, LaunchTrial)
+    commands = it.handle(GiveUpAsked(trial_ids=("a", "b", "unknown")))
+    assert commands == (StopAttempt(token=launch.token), DropTrial(trial_id="b"))
+
+    record, *more = it.handle(AttemptStopped(token=launch.token))
+    assert record == RecordEnd(
+        token=launch.token, attempt_state=AttemptState.STOPPED, trial_state=TrialState.PRUNED, failure=None
+    )
+    assert launches(tuple(more)) == [("c", "cpu0")]
+    assert (it.state_of("a"), it.state_of("b")) == (TrialState.PRUNED, TrialState.PRUNED)
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+def test_a_trial_that_is_given_up_and_fails_is_not_tried_again(kind: FailureKind) -> None:
+    """Whatever ends its attempt after it was asked to stop."""
+    it = machine(1)
+    [launch] = it.handle(TrialsPlanned(trial_ids=("a",)))
+    assert isinstance(launch, LaunchTrial)
+    it.handle(GiveUpAsked(trial_ids=("a",)))
+    it.handle(AttemptFailed(token=launch.token, failure=failure(kind)))
+
+    assert it.state_of("a") is TrialState.PRUNED
+    assert it.is_idle
+
+
+def test_a_trial_that_is_given_up_and_finishes_all_the_same_is_complete() -> None:
+    """Its result was there before it heard that it should stop."""
+    it = machine(1)
+    [launch] = it.handle(TrialsPlanned(trial_ids=("a",)))
+    assert isinstance(launch, LaunchTrial)
+    it.handle(GiveUpAsked(trial_ids=("a",)))
+    assert it.handle(AttemptFinished(token=launch.token)) == (RecordComplete(token=launch.token),)
+    assert it.state_of("a") is TrialState.COMPLETE
+
+
+def test_a_trial_that_is_given_up_and_does_not_stop_is_killed() -> None:
+    """After the time that every attempt has that is asked to stop."""
+    it = machine(1, patience=Patience(stop_s=10.0))
+    [launch] = it.handle(TrialsPlanned(trial_ids=("a",)))
+    assert isinstance(launch, LaunchTrial)
+    it.handle(GiveUpAsked(trial_ids=("a",)))
+    assert it.handle(TimePassed(now_s=9.0)) == ()
+    assert it.handle(TimePassed(now_s=11.0)) == (KillAttempt(token=launch.token),)
+
+
+def test_a_trial_that_is_wanted_again_while_it_stops_goes_on() -> None:
+    """It was asked to stop, ends so, and begins again from its checkpoint."""
+    it = machine(1)
+    [launch] = it.handle(TrialsPlanned(trial_ids=("a",)))
+    assert isinstance(launch, LaunchTrial)
+    it.handle(GiveUpAsked(trial_ids=("a",)))
+    it.handle(RetryAsked(trial_ids=("a",)))
+    assert launches(it.handle(AttemptStopped(token=launch.token))) == [("a", "cpu0")]
+
+
+def test_a_paused_machine_launches_nothing_and_waits() -> None:
+    """It is not idle while trials wait, and goes on where it was."""
+    it = machine(1)
+    it.handle(PauseChanged(is_paused=True))
+    assert it.handle(TrialsPlanned(trial_ids=("a", "b"))) == ()
+    assert not it.is_idle
+    assert launches(it.handle(PauseChanged(is_paused=False))) == [("a", "cpu0")]
+
+
+def test_a_slot_that_goes_finishes_its_trial_and_gets_no_other() -> None:
+    """One that comes gets a trial at once."""
+    slots = tuple(Slot(name=f"cpu{index}", device="cpu", threads=1) for index in range(3))
+    it = Machine(slots[:2], session="s")
+    first, second, *_ = it.handle(TrialsPlanned(trial_ids=tuple("abcd")))
+    assert isinstance(first, LaunchTrial)
+    assert isinstance(second, LaunchTrial)
+    assert it.handle(SlotsChanged(slots=slots[:1])) == ()
+    assert launches(it.handle(AttemptFinished(token=second.token))) == []
+    assert launches(it.handle(SlotsChanged(slots=slots))) == [("c", "cpu1"), ("d", "cpu2")]

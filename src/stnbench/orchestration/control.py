@@ -1,0 +1,242 @@
+"""Requests of people to a running sweep: from a folder of files to decisions.
+
+Only the orchestrator writes the store, so whoever asks for something leaves a file in ``runs/control``, whole or
+absent, under a name that is never used twice. That works alike for a store that is a file and for one on a server, from
+other processes and other machines that share the folder, and while no orchestrator runs. The orchestrator records a
+request in the store in the transaction that carries it out and then removes its file: a process that was killed in
+between finds the request in the store, and does not carry it out again.
+"""
+
+import contextlib
+import getpass
+import secrets
+import socket
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal, assert_never
+
+from stnbench.core.errors import FolderError, SpecError, UnknownNameError
+from stnbench.core.files import write_atomic
+from stnbench.core.text import counted
+from stnbench.spec.check import require
+from stnbench.spec.codec import from_json, to_json
+from stnbench.spec.control import (
+    ALL,
+    Action,
+    AddSeeds,
+    ControlRequest,
+    Controls,
+    Effect,
+    Pause,
+    Resume,
+    Retry,
+    SetSlots,
+    Stop,
+    further_seeds,
+)
+from stnbench.spec.planner import RacingPlannerSpec, UntilDecidedPlannerSpec
+from stnbench.spec.states import TrialState
+from stnbench.spec.sweep import SweepSpec
+from stnbench.store.records import TrialRecord
+
+REQUEST_MAX_BYTES: Final = 64_000
+_SUFFIX: Final = ".json"
+_REFUSED: Final = ".refused"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """What carrying a request out means; ``give_up`` and ``take_back`` are trials."""
+
+    outcome: str
+    is_refused: bool = False
+    effect: Effect = field(default_factory=Effect)
+    give_up: tuple[str, ...] = ()
+    take_back: tuple[str, ...] = ()
+
+
+def send_request(folder: Path, sweep: str, action: Action, *, at: datetime, program: str) -> ControlRequest:
+    """Leave a request for the orchestrator; return it.
+
+    Args:
+        folder: ``RunsLayout.control``.
+        sweep: that it is for.
+        action: what is asked.
+        at: the time now.
+        program: that asks, for the record.
+
+    Raises:
+        FolderError: where it cannot be written.
+    """
+    request_id = f"{int(at.timestamp() * 1e9):020d}-{secrets.token_hex(4)}"
+    by = f"{_user()}@{socket.gethostname()} ({program})"
+    request = ControlRequest(request_id=request_id, sweep=sweep, action=action, asked_at=at.isoformat(), asked_by=by)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / f"{request_id}{_SUFFIX}", to_json(request).encode())
+    except OSError as error:
+        problem = f"the request cannot be left in {folder} ({error.strerror or error})"
+        raise FolderError(problem, remedy="ask as the user who runs the sweep") from error
+    return request
+
+
+class Inbox:
+    """The requests that wait in a folder."""
+
+    def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._warn = warn
+        self._read: dict[str, ControlRequest] = {}
+
+    def waiting(self, sweep: str) -> list[ControlRequest]:
+        """Return the requests for a sweep, the earliest first; those for others stay where they are."""
+        try:
+            names = sorted(path.name for path in self._folder.iterdir() if path.suffix == _SUFFIX)
+        except OSError:  # nobody has asked anything yet, or the disk is away for a while
+            return []
+        self._read = {name: request for name, request in self._read.items() if name in names}
+        for name in names:
+            if name not in self._read and (request := self._read_file(self._folder / name)) is not None:
+                self._read[name] = request
+        return [request for _, request in sorted(self._read.items()) if request.sweep == sweep]
+
+    def remove(self, request: ControlRequest) -> None:
+        """Remove a request that the store has."""
+        name = f"{request.request_id}{_SUFFIX}"
+        with contextlib.suppress(OSError):
+            (self._folder / name).unlink(missing_ok=True)
+
+    def _read_file(self, path: Path) -> ControlRequest | None:
+        """Return what a file asks; one that asks nothing is set aside and told of."""
+        try:
+            with path.open("rb") as file:
+                data = file.read(REQUEST_MAX_BYTES + 1)
+        except OSError:
+            return None
+        try:
+            require(len(data) <= REQUEST_MAX_BYTES, "its size", len(data), f"at most {REQUEST_MAX_BYTES}")
+            request = from_json(ControlRequest, data, where=path.name)
+            own = path.name.removesuffix(_SUFFIX)
+            require(request.request_id == own, "request_id", request.request_id, "it must be the file's name")
+            datetime.fromisoformat(request.asked_at)
+        except (SpecError, ValueError, RecursionError) as error:
+            self._warn(f"a request in {path} cannot be read ({error}); it is set aside")
+            with contextlib.suppress(OSError):
+                path.rename(path.with_suffix(_REFUSED))
+            return None
+        return request
+
+
+def find_target(trials: Sequence[TrialRecord], target: str, *, sweep: str) -> tuple[list[TrialRecord], bool]:
+    """Return the trials that a name means, and whether it is that of a whole configuration.
+
+    Args:
+        trials: of the sweep.
+        target: ``LABEL``, ``LABEL#SEED``, or an id or its beginning.
+        sweep: its name, for messages.
+
+    Raises:
+        UnknownNameError: where there is none.
+        SpecError: for the beginning of several ids.
+    """
+    own = [trial for trial in trials if trial.label == target]
+    if own:
+        return own, True
+    label, hash_sign, seed = target.rpartition("#")
+    own = [trial for trial in trials if hash_sign and trial.label == label and str(trial.seed) == seed]
+    if own:
+        return own, False
+    own = [trial for trial in trials if len(target) >= 4 and trial.trial_id.startswith(target.lower())]
+    if len(own) > 1:
+        raise SpecError(f"several trials begin with '{target}'", remedy="give more of the id")
+    if not own:
+        raise UnknownNameError("configuration", target, dict.fromkeys(trial.label for trial in trials), where=sweep)
+    return own, False
+
+
+def decide(  # noqa: C901, PLR0911 - a branch for each action
+    action: Action,
+    *,
+    sweep: SweepSpec,
+    trials: Sequence[TrialRecord],
+    running: Collection[str],
+    controls: Controls,
+    slots: tuple[int, int],
+) -> Decision:
+    """Decide what an action means for a sweep as it stands.
+
+    Args:
+        action: that was asked.
+        sweep: that it is for.
+        trials: of the sweep.
+        running: trials that run.
+        controls: what was asked before.
+        slots: how many there would be, and how many the run was started with.
+    """
+    match action:
+        case Pause():
+            if controls.is_paused:
+                return Decision(outcome="paused already")
+            going = f"; {counted(len(running), 'trial')} that run go on to their end" if running else ""
+            return Decision(outcome=f"paused: no trial is started{going}")
+        case Resume():
+            return Decision(outcome="goes on: trials are started again" if controls.is_paused else "was not paused")
+        case Stop(target=target) | Retry(target=target):
+            try:
+                return _decide_on_trials(action.kind, target, sweep, trials, running)
+            except SpecError as error:
+                return Decision(outcome=str(error), is_refused=True)
+        case SetSlots(count=count):
+            offered, started = slots
+            limit = "" if offered == count else f" (there cannot be {count})"
+            effect = Effect(slots=offered, slots_before=started)
+            return Decision(outcome=f"{counted(offered, 'slot')} from now on{limit}", effect=effect)
+        case AddSeeds(count=count):
+            if isinstance(sweep.planner, RacingPlannerSpec | UntilDecidedPlannerSpec):
+                outcome = f"the planner {sweep.planner.kind} chooses seeds itself; raise its max_seeds instead"
+                return Decision(outcome=outcome, is_refused=True)
+            seeds = further_seeds(sweep.seeds, controls.further_seeds + count)[-count:]
+            shown = str(seeds[0]) if count == 1 else f"{seeds[0]} to {seeds[-1]}"
+            return Decision(outcome=f"every configuration is also trained with seed{'s' * (count > 1)} {shown}")
+        case _:
+            assert_never(action)
+
+
+def _decide_on_trials(
+    kind: Literal["stop", "retry"],
+    target: str,
+    sweep: SweepSpec,
+    trials: Sequence[TrialRecord],
+    running: Collection[str],
+) -> Decision:
+    if kind == "retry" and target == ALL:
+        own, is_whole = [trial for trial in trials if trial.state is TrialState.FAILED], False
+        if not own:
+            return Decision(outcome="no trial has failed", is_refused=True)
+    else:
+        own, is_whole = find_target(trials, target, sweep=sweep.name)
+    states = {TrialState.FAILED, TrialState.PRUNED}
+    if kind == "stop":
+        states = {TrialState.PLANNED, TrialState.RUNNING}
+    meant = tuple(trial.trial_id for trial in own if trial.state in states)
+    cells = tuple({trial.cell_id for trial in own}) if is_whole else ()
+    if not meant:
+        there = ", ".join(sorted({trial.state.value for trial in own})) or "no such trial"
+        fit = "failed or was given up" if kind == "retry" else "waits or runs"
+        return Decision(outcome=f"nothing of {target} {fit} ({there})", is_refused=True)
+    effect = Effect(trials=meant, cells=cells)
+    if kind == "retry":
+        outcome = f"planned again: {counted(len(meant), 'trial')} of {target}"
+        return Decision(outcome=outcome, effect=effect, take_back=meant)
+    at_work = sum(trial_id in running for trial_id in meant)
+    outcome = f"given up: {counted(len(meant), 'trial')} of {target}, {at_work} of them running"
+    return Decision(outcome=outcome, effect=effect, give_up=meant)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without a name for its user
+        return "unknown"
