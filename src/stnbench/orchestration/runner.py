@@ -148,14 +148,12 @@ class Runner:
             digests=options.digests,
         )
         self._inbox = Inbox(layout.control, warn=self._tell)
-        self._looked_s = float("-inf")
-        self._slots_started = len(engine.slots)
+        self._looked_s, self._slots_started = float("-inf"), len(engine.slots)
         self._running: dict[str, RunningAttempt] = {}
         self._results: dict[str, TrialResult] = {}
         self._failed_at_once: list[AttemptFailed] = []
         self._stop_asked = ""
-        self._launched = 0
-        self._ended = 0
+        self._launched = self._ended = 0
         self._device_s = 0.0
 
     @property
@@ -204,8 +202,13 @@ class Runner:
         self._plan()
 
     def _take_requests(self) -> None:
-        for request in self._inbox.waiting(self._sweep.name):
-            self._carry_out(request)
+        requests = self._inbox.waiting(self._sweep.name)
+        if not requests:
+            return
+        known = {record.request.request_id for record in self._store.controls(self._sweep.name)}
+        for request in requests:
+            if request.request_id not in known:  # else a process was killed between its record and this line
+                self._carry_out(request)
             self._inbox.remove(request)
 
     def _carry_out(self, request: ControlRequest) -> None:
@@ -229,9 +232,7 @@ class Runner:
             outcome=decision.outcome,
             effect=decision.effect,
         )
-        is_new = self._store.add_control(record, give_up=decision.give_up, take_back=decision.take_back)
-        if not is_new:
-            return
+        self._store.add_control(record, give_up=decision.give_up, take_back=decision.take_back)
         self._asking.read_controls()
         self._tell(decision.outcome)
         if not decision.is_refused:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from stnbench.core.errors import StoreBusyError, StoreError
 from stnbench.orchestration.patience import REPEATABLE, PatientStore, StoreWait, open_patiently
+from stnbench.spec.control import ControlRecord, ControlRequest, Effect, Pause
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
@@ -78,7 +79,7 @@ def cut(store: PatientStore, monkeypatch: pytest.MonkeyPatch, method: str, *, co
 def test_a_transaction_that_was_cut_off_is_done_once(
     committed: bool, times: int, store: PatientStore, clock: FakeTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it was committed or not: an attempt begins, ends and completes once."""
+    """Whether it was committed or not: an attempt begins, ends and completes once, a request is recorded once."""
     store.wait = clock.wait()
     cut(store, monkeypatch, "start_attempt", committed=committed, times=1 if committed else times)
     assert store.start_attempt(START).number == 1
@@ -91,12 +92,17 @@ def test_a_transaction_that_was_cut_off_is_done_once(
         trial_id=SPEC.trial_id, token="s-2", slot="cpu0", host="h", pid=1, boot_id="b", started_at=NOW
     )
     assert store.start_attempt(second).number == 2
+    request = ControlRequest(request_id="1", sweep=SWEEP.name, action=Pause(), asked_at="", asked_by="")
+    record = ControlRecord(request=request, applied_at=NOW, is_refused=False, outcome="paused", effect=Effect())
+    cut(store, monkeypatch, "add_control", committed=committed, times=1 if committed else times)
+    assert store.add_control(record)
+    assert store.controls(SWEEP.name) == [record]
     cut(store, monkeypatch, "complete_attempt", committed=committed, times=1 if committed else times)
     store.complete_attempt("s-2", fake_result(SPEC, "s-2"), NOW)
 
     states = [attempt.state for attempt in store.attempts_of_trial(SPEC.trial_id)]
     assert states == [AttemptState.FAILED, AttemptState.COMPLETE]
-    assert sum("answers again" in line for line in clock.said) == 4
+    assert sum("answers again" in line for line in clock.said) == 5
 
 
 def test_minutes_are_waited_and_told_of(clock: FakeTime) -> None:
@@ -175,7 +181,7 @@ def test_a_store_that_is_written_when_it_is_opened_is_waited_for(clock: FakeTime
 def test_every_method_that_asks_the_store_is_patient() -> None:
     """A method that is added to the store is added here, or said to need no waiting."""
     own = {name for name, _ in inspect.getmembers(PatientStore, inspect.isfunction) if not name.startswith("_")}
-    patient = {*REPEATABLE, "start_attempt", "complete_attempt", "end_attempt", "replan"}
+    patient = {*REPEATABLE, "start_attempt", "complete_attempt", "end_attempt", "replan", "add_control"}
     assert own - patient == {"close", "exists", "check", "check_whole", "back_up", "rows", "fill", "merge"}
 
 
