@@ -17,8 +17,8 @@ from stnbench.core.errors import FolderError, SpecError, StnbenchError
 from stnbench.core.identity import Json
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.core.seeds import derive_seed
+from stnbench.core.text import counted
 from stnbench.engines.base import Ending, Engine, Failed, Finished, Launch, Lost, Slot
-from stnbench.orchestration.progress import counted
 from stnbench.spec.codec import to_plain
 from stnbench.spec.data import Split
 from stnbench.spec.result import Environment, TrialResult, other_half
