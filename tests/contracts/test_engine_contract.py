@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fake_slurm import FakeSlurm
 from fake_trials import Task, fake_spec, run_fake_trial
 from ray_clusters import left_of, ray_cluster
 
@@ -27,7 +28,10 @@ from stnbench.engines.base import (
 )
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
+from stnbench.engines.slurm import SlurmEngine
+from stnbench.engines.spool import Spool
 from stnbench.spec.result import FailureKind
+from stnbench.spec.slurm import SlurmOptions
 from stnbench.trials.files import load_result
 
 FAKE_WORKER = (sys.executable, str(Path(__file__).parents[1] / "support" / "fake_worker.py"))
@@ -40,9 +44,19 @@ def ray_address() -> Iterator[str]:
         yield cluster.address
 
 
-@pytest.fixture(
-    params=["inline", pytest.param("local", marks=pytest.mark.slow), pytest.param("ray", marks=pytest.mark.slow)]
-)
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlurm]:
+    """A scheduler whose programs come first on PATH."""
+    slurm = FakeSlurm(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", slurm.path)
+    yield slurm
+    slurm.close()
+
+
+ENGINES = ("inline", *(pytest.param(name, marks=pytest.mark.slow) for name in ("local", "ray", "slurm")))
+
+
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """Each engine, with fake trials."""
     slot = Slot(name="cpu0", device="cpu", threads=1)
@@ -57,6 +71,10 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         from stnbench.engines.ray import RayEngine
 
         made = RayEngine(address, command=FAKE_WORKER)
+    elif request.param == "slurm":
+        request.getfixturevalue("slurm")
+        options = SlurmOptions(jobs=1, heartbeat="0.4s", lost_after="20s", ask_every="1s")
+        made = SlurmEngine(tmp_path / "spool", options, session="contract", command=FAKE_WORKER)
     else:
         made = LocalEngine([slot], tmp_path / "logs", command=FAKE_WORKER, grace_s=1.0)
     yield made
@@ -77,6 +95,14 @@ def events_until_end(engine: Engine, timeout_s: float = 60.0) -> list[EngineEven
     while time.monotonic() < deadline and not any(isinstance(event, Ending) for event in events):
         events.extend(engine.poll(0.1))
     return [event for event in [*events, *engine.poll(0.05)] if not isinstance(event, Pulse)]
+
+
+def wait_until_begun(engine: Engine, token: str, timeout_s: float = 60.0) -> None:
+    """Let an attempt begin that waits for room."""
+    deadline = time.monotonic() + timeout_s
+    while token in engine.waiting and time.monotonic() < deadline:
+        assert not any(isinstance(event, Ending) for event in engine.poll(0.05))
+    assert token not in engine.waiting
 
 
 def test_a_trial_reports_its_epochs_in_order_and_then_its_end(engine: Engine, tmp_path: Path) -> None:
@@ -107,6 +133,7 @@ def test_a_trial_that_raises_fails_with_its_traceback(engine: Engine, tmp_path: 
 def test_a_trial_that_is_stopped_says_so(engine: Engine, tmp_path: Path) -> None:
     """Stopping is not failing."""
     engine.submit(engine.slots[0], launch(tmp_path, Task.WAIT))
+    wait_until_begun(engine, "token-1")
     engine.stop("token-1")
 
     assert events_until_end(engine) == [Stopped(token="token-1")]
@@ -143,6 +170,7 @@ def test_stop_and_kill_of_unknown_attempts_do_nothing(engine: Engine) -> None:
 def test_a_killed_attempt_ends_once_and_the_slot_works_again(engine: Engine, tmp_path: Path) -> None:
     """Killing ends an attempt that would run for a minute; the inline engine can only prevent it."""
     engine.submit(engine.slots[0], launch(tmp_path, Task.WAIT))
+    wait_until_begun(engine, "token-1")
     engine.kill("token-1")
     events = events_until_end(engine)
 
@@ -155,6 +183,7 @@ def test_a_killed_attempt_ends_once_and_the_slot_works_again(engine: Engine, tmp
 def test_nothing_is_left_after_close(engine: Engine, tmp_path: Path) -> None:
     """Closing ends an attempt that would run for a minute, and its process."""
     engine.submit(engine.slots[0], launch(tmp_path, Task.WAIT))
+    wait_until_begun(engine, "token-1")
     started_processes = processes_of(engine)
     started = time.monotonic()
     engine.close()
@@ -169,7 +198,11 @@ def processes_of(engine: Engine) -> list[psutil.Process]:
         return []
     if isinstance(engine, LocalEngine):
         return [psutil.Process(worker.pid) for worker in engine._workers.values()]
-    hosts = [psutil.Process(host.pid) for host in engine._hosts]  # type: ignore[attr-defined]
+    if isinstance(engine, SlurmEngine):
+        pids = [seen.hello.pid for seen in Spool(engine._spool.root).hosts().values()]
+    else:
+        pids = [host.pid for host in engine._hosts]  # type: ignore[attr-defined]
+    hosts = [psutil.Process(pid) for pid in pids]
     started = [*hosts, *(child for host in hosts for child in host.children())]
     assert len(started) == 2 * len(engine.slots)
     return started

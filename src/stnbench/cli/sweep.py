@@ -12,6 +12,7 @@ from typing import assert_never, get_args
 
 from stnbench.cli.parser import CommandParser, above_zero, duration_s, whole
 from stnbench.config.compose import Composer
+from stnbench.config.engines import SLURM, take_engine_options
 from stnbench.config.locate import conf_folder, find_sweep, sweep_files
 from stnbench.config.overrides import parse_only, parse_overrides
 from stnbench.config.paths import take_dataset_root
@@ -26,6 +27,7 @@ from stnbench.core.text import counted
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import plan_slots, visible_gpus
+from stnbench.engines.slurm import plan_slurm_slots
 from stnbench.orchestration import verify
 from stnbench.orchestration.budget import Budget
 from stnbench.orchestration.plan import Experience, ImageDigests, plan_sweep, read_experience
@@ -60,6 +62,7 @@ from stnbench.spec.planner import (
     UntilDecidedPlannerSpec,
 )
 from stnbench.spec.result import FailureKind
+from stnbench.spec.slurm import SlurmOptions
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import Override, SweepSpec
 from stnbench.store.records import PlannedTrial
@@ -77,6 +80,7 @@ class _Question:
     planner: Planner
     slots: int
     source: Path | None
+    slurm: SlurmOptions
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -96,6 +100,7 @@ def main(arguments: Sequence[str]) -> int:
 def _ask(options: argparse.Namespace) -> _Question:
     composer = Composer(conf_folder())
     source, overrides = take_dataset_root(parse_overrides(options.overrides))
+    slurm, overrides = take_engine_options(overrides, options.engine, composer.folder)
     if options.until is not None:
         overrides = (Override(key=UNTIL, value=options.until), *overrides)
     path = find_sweep(options.sweep, Path.cwd())
@@ -103,10 +108,17 @@ def _ask(options: argparse.Namespace) -> _Question:
     sweep = with_own_name(sweep, sweep_files(Path.cwd()))
     require_effects(sweep, composer)
     compose = PointComposer(sweep, composer)
-    count = remembered_slots(RunsLayout.from_environment()) if options.slots == AUTO else _number(options.slots)
-    slots = len(plan_slots(visible_gpus(), available_cores(), slots=count, per_gpu=options.slots_per_gpu))
+    slots = _slots_of(options, slurm)
     planner = build_planner(sweep, compose, slots=slots)
-    return _Question(sweep=sweep, compose=compose, planner=planner, slots=slots, source=source)
+    return _Question(sweep=sweep, compose=compose, planner=planner, slots=slots, source=source, slurm=slurm)
+
+
+def _slots_of(options: argparse.Namespace, slurm: SlurmOptions) -> int:
+    """Return how many trials should run at once."""
+    if options.engine == SLURM:
+        return len(plan_slurm_slots(slurm, slots=_number(options.slots), slots_per_gpu=options.slots_per_gpu))
+    count = remembered_slots(RunsLayout.from_environment()) if options.slots == AUTO else _number(options.slots)
+    return len(plan_slots(visible_gpus(), available_cores(), slots=count, per_gpu=options.slots_per_gpu))
 
 
 def _plan(question: _Question, options: argparse.Namespace) -> int:
@@ -226,6 +238,7 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
         measure_slots_with=specs[-1] if options.slots == AUTO and specs else None,  # the first are twins
         slots_per_gpu=options.slots_per_gpu,
         mps=options.mps,
+        slurm=question.slurm,
         tracking_uri=uri,
     )
     with open_session(layout, session_options) as session:

@@ -85,6 +85,11 @@ class RunsLayout:
         """What commands log (``core/logs.py``)."""
         return self.logs / "stnbench.log"
 
+    @property
+    def slurm_spool(self) -> Path:
+        """Where the slurm engine and its jobs work together; on a disk that all nodes share."""
+        return self.root / "slurm"
+
     def slot_choice(self, host: str) -> Path:
         """How many slots a machine works fastest with, as it was measured."""
         return self.root / "machines" / f"{host}.json"

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -14,7 +14,7 @@ from typing import Literal, assert_never
 
 from stnbench.core.activity import listening
 from stnbench.core.cores import available_cores
-from stnbench.core.errors import DataError, DataMissingError
+from stnbench.core.errors import DataError, DataMissingError, EngineError
 from stnbench.core.files import writable_folder
 from stnbench.core.interrupts import Interrupted, handling
 from stnbench.core.passwords import hide_passwords
@@ -27,6 +27,7 @@ from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.mps import mps_daemon, require_mps
 from stnbench.engines.slots import device_memory_mib, plan_slots, require_computable, visible_gpus
+from stnbench.engines.slurm import SlurmEngine
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.lock import orchestrator_lock
 from stnbench.orchestration.mirroring import Mirror
@@ -39,12 +40,13 @@ from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
 from stnbench.planning.base import Planner
 from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.data import DatasetSpec
+from stnbench.spec.slurm import SlurmOptions
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.tracking.base import CellView, Tracker
 from stnbench.tracking.mlflow_database import set_aside_damaged
 
-EngineName = Literal["local", "inline", "ray"]
+EngineName = Literal["local", "inline", "ray", "slurm"]
 MIRROR_TIMEOUT_S = 120.0
 """How long the end of a sweep may wait for the tracker."""
 
@@ -60,6 +62,8 @@ class SessionOptions:
     slots_per_gpu: int = 1
     mps: bool = False
     """Whether processes that share a GPU run on it at the same time, by a daemon of NVIDIA's."""
+    slurm: SlurmOptions = field(default_factory=SlurmOptions)
+    """What is asked of Slurm, for its engine."""
     tracking_uri: str | None = None
     """Where MLflow keeps its runs; None for no mirror."""
 
@@ -163,6 +167,8 @@ class Session:
         match self._options.engine:
             case "ray":
                 return self._open_ray_engine()
+            case "slurm":
+                return self._open_slurm_engine()
             case "inline":
                 return InlineEngine(plan_slots(visible_gpus(), available_cores(), slots=1)[0])
             case "local":
@@ -242,6 +248,17 @@ class Session:
             os.environ.get("RAY_ADDRESS"), slots=options.slots, slots_per_gpu=options.slots_per_gpu, warn=_warn
         )
 
+    def _open_slurm_engine(self) -> Engine:
+        options = self._options
+        return SlurmEngine(
+            self.layout.slurm_spool,
+            options.slurm,
+            session=self._identity.session,
+            slots=options.slots,
+            slots_per_gpu=options.slots_per_gpu,
+            warn=_warn,
+        )
+
     def _open_tracker(self) -> Tracker:
         from stnbench.tracking.mlflow import MlflowTracker
 
@@ -257,7 +274,10 @@ def open_session(layout: RunsLayout, options: SessionOptions) -> Iterator[Sessio
     Raises: FolderError, StoreBusyError, StoreError or StoreVersionError; before anything is written EngineError or
     SpecError where the machine cannot compute as it is asked to.
     """
-    require_computable(() if options.engine == "ray" else visible_gpus())
+    require_computable(() if options.engine in {"ray", "slurm"} else visible_gpus())
+    if options.mps and options.engine == "slurm":
+        problem = "--mps starts a daemon on this machine, and the jobs of --engine slurm run on others"
+        raise EngineError(problem, remedy="start nvidia-cuda-mps-control in engine.setup")
     if options.mps:
         require_mps()
     writable_folder(layout.root, "runs", remedy=f"set {RUNS_VARIABLE} to a folder you can write")

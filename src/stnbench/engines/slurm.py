@@ -1,0 +1,514 @@
+"""The Slurm engine: attempts are taken from a spool on a shared disk by jobs that come and go.
+
+The orchestrator offers attempts and reads what is reported; jobs are tasks of arrays, each a :mod:`slurm_job
+<stnbench.engines.slurm_job>` that claims attempts and runs them in its allocation. They are submitted by plain
+``sbatch``: submitit would send pickled functions, which nothing here executes, and watches single calls, where these
+jobs outlive an orchestrator and wait for the next one.
+"""
+
+import contextlib
+import json
+import math
+import os
+import shlex
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, assert_never
+
+from typing_extensions import override
+
+from stnbench.core.errors import EngineError, ProtocolError
+from stnbench.core.files import tail, writable_folder, write_atomic
+from stnbench.core.paths import RUNS_VARIABLE, AttemptLayout
+from stnbench.core.text import printable
+from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Finished, Launch, Lost, Slot, Stopped
+from stnbench.engines.pool import AskForJobs, Decision, FailWaiting, ForgetHost, Job, Lose, Pool, Sight, Tell
+from stnbench.engines.process import worker_command
+from stnbench.engines.protocol import decode
+from stnbench.engines.scheduler import Accepted, Answer, Listed, Refused, Scheduler, Silent
+from stnbench.engines.spool import Lead, Queued, Spool, begun_by, code_digest, touch
+from stnbench.spec.compute import COMPUTE_VARIABLE
+from stnbench.spec.result import Failure, FailureKind
+from stnbench.spec.slurm import SlurmOptions
+
+CLOSE_S: Final = 8.0
+"""How long jobs may take to end when the spool is closed before Slurm is asked to end them."""
+
+SETTLE_S: Final = 30.0
+"""How long attempts of an orchestrator that died may take to save what they have."""
+
+FIRST_ANSWER_S: Final = 60.0
+"""How long the first answers of Slurm are waited for; then the sweep goes on without."""
+
+LOOK_S: Final = 0.5
+"""How often the spool is looked at, at most."""
+
+PASSED_ON: Final = ("PYTHONPATH", COMPUTE_VARIABLE, "STNBENCH_PARTS")
+"""Variables that a job needs also where the site passes none on (``SBATCH_EXPORT=NONE``)."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """An attempt on offer: what its host has reported up to a byte is known.
+
+    One that has ``finished`` is held back until its result can be seen.
+    """
+
+    slot: Slot
+    queued: Queued
+    launch: Launch
+    offset: int = 0
+    finished: Finished | None = None
+    finished_s: float | None = None
+
+
+def plan_slurm_slots(options: SlurmOptions, *, slots: int | None = None, slots_per_gpu: int = 1) -> tuple[Slot, ...]:
+    """Return a slot for each trial that can run at once; ``slots`` sets their number.
+
+    The name of a device is that of a job and a GPU of it, so that trials whose slots share a device share a GPU when
+    they run, whichever that is. The first slots are on different jobs.
+    """
+    per_job = options.trials_at_once(slots_per_gpu)
+    count = slots or options.jobs * per_job
+    jobs = math.ceil(count / per_job)
+    threads = max(1, options.cpus // per_job)
+    places = [
+        (f"job{job}", str(index // slots_per_gpu) if options.gpus else "cpu", index)
+        for index in range(per_job)
+        for job in range(jobs)
+    ]
+    return tuple(
+        Slot(name=f"{job}-{index}", device=f"{job}:{device}", threads=threads) for job, device, index in places[:count]
+    )
+
+
+class SlurmEngine(Engine):
+    """Attempts are offered in the spool, and jobs of Slurm are asked for to take them.
+
+    Jobs that an orchestrator before this one left behind go on here, where their code is the same; attempts that it
+    left running are ended first, with what they have saved.
+
+    Args:
+        folder: the spool, on a disk that all nodes share.
+        options: of the jobs.
+        slots: how many attempts run at once; None for as many as the jobs have room for.
+        slots_per_gpu: how many attempts share a GPU.
+        session: who leads.
+        warn: told what a person should know.
+        command: of a worker, without its device and threads.
+        clock: seconds from any origin; of the spool's disk are all others.
+    Raises: EngineError where there is no Slurm, or it refuses the jobs; FolderError where the spool cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        options: SlurmOptions,
+        *,
+        session: str,
+        slots: int | None = None,
+        slots_per_gpu: int = 1,
+        warn: Callable[[str], None] = lambda _: None,
+        command: Sequence[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._options = options
+        self._slots = plan_slurm_slots(options, slots=slots, slots_per_gpu=slots_per_gpu)
+        self._slots_per_gpu = slots_per_gpu
+        self._groups = {device: index for index, device in enumerate(dict.fromkeys(s.device for s in self._slots))}
+        self._warn = warn
+        self._clock = clock
+        self._command = tuple(command or worker_command())
+        self._lead = Lead(session=session, code=code_digest())
+        self._spool = Spool(writable_folder(folder, "a spool", remedy=f"set {RUNS_VARIABLE} to a shared folder"))
+        self._look_s = min(LOOK_S, options.heartbeat_s / 2)
+        self._events: deque[EngineEvent] = deque()
+        self._attempts: dict[str, _Attempt] = {}
+        self._numbers = 0
+        self._now_s = 0.0
+        self._beaten_s = self._looked_s = self._asked_s = float("-inf")
+        self._jobs: tuple[Job, ...] | None = None
+        self._silent_since_s: float | None = None
+        self._is_closed = self._has_trouble = False
+        per_job = options.trials_at_once(slots_per_gpu)
+        self._pool = Pool(
+            jobs_max=math.ceil(len(self._slots) / per_job),
+            trials_per_job=per_job,
+            heartbeat_s=options.heartbeat_s,
+            lost_after_s=options.lost_after_s,
+        )
+        try:
+            self._spool.make()
+            self._name = f"stnbench-{self._spool.identity()}"
+            self._scheduler = Scheduler(self._name, answer_within_s=options.answer_within_s, clock=clock)
+            self._spool.lead(self._lead)
+            self._beat()
+            self._script = self._write_script()
+            self._settle()
+            self._begin()
+        except OSError as error:
+            raise EngineError(f"the spool {folder} cannot be used ({error})", remedy="see the disk it is on") from error
+
+    @property
+    @override
+    def slots(self) -> Sequence[Slot]:
+        return self._slots
+
+    @property
+    @override
+    def waiting(self) -> Collection[str]:
+        return self._pool.waiting
+
+    @override
+    def submit(self, slot: Slot, launch: Launch) -> None:
+        for attempt in self._attempts.values():
+            if attempt.slot.name == slot.name:
+                problem = f"slot {slot.name} already runs attempt {attempt.launch.token}"
+                raise ProtocolError(problem, remedy="wait for its end")
+        self._numbers += 1
+        queued = Queued(self._numbers, self._groups[slot.device], launch.token)
+        try:
+            self._spool.submit(queued, launch)
+        except OSError as error:  # no byte is left, or the file server is away: the machine's doing
+            self._spool.revoke(launch.token)
+            message = f"the attempt cannot be offered in {self._spool.root} ({error})"
+            failure = Failure(kind=FailureKind.INFRASTRUCTURE, message=message)
+            self._events.append(Failed(token=launch.token, failure=failure))
+            return
+        self._attempts[launch.token] = _Attempt(slot=slot, queued=queued, launch=launch)
+        self._pool.add(launch.token)
+
+    @override
+    def poll(self, timeout_s: float) -> Sequence[EngineEvent]:
+        deadline_s = self._clock() + timeout_s
+        self._work()
+        while not self._events and (left_s := deadline_s - self._clock()) > 0:
+            time.sleep(min(left_s, self._look_s))
+            self._work()
+        events = tuple(self._events)
+        self._events.clear()
+        return events
+
+    @override
+    def stop(self, token: str) -> None:
+        self._order(token, is_kill=False)
+
+    @override
+    def kill(self, token: str) -> None:
+        self._order(token, is_kill=True)
+
+    @override
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        with contextlib.suppress(OSError):
+            self._spool.lead(Lead(session=self._lead.session, code=self._lead.code, is_closed=True))
+        for attempt in self._attempts.values():
+            with contextlib.suppress(OSError):
+                self._spool.withdraw(attempt.queued)
+        self._await_hosts(CLOSE_S)
+        problem = self._scheduler.cancel_all()
+        if problem:
+            self._warn(f"Slurm did not end the jobs ({problem}); each ends by itself as soon as it sees the spool")
+        self._await_hosts(CLOSE_S)
+        self._sweep_up()
+
+    def _order(self, token: str, *, is_kill: bool) -> None:
+        attempt = self._attempts.get(token)
+        if attempt is None:
+            return
+        try:
+            if not self._pool.host_of(token) and self._spool.withdraw(attempt.queued):
+                self._end(Stopped(token=token))  # it has not begun: it is neither killed nor lost
+            else:
+                self._spool.order(token, "kill" if is_kill else "stop")
+        except OSError as error:
+            self._warn(f"attempt {token} cannot be told to end ({error})")
+
+    def _work(self) -> None:
+        """Touch the beat, look at the spool and talk to Slurm, each where it is due."""
+        now_s = self._clock()
+        if now_s - self._looked_s < self._look_s:
+            return
+        self._looked_s = now_s
+        try:
+            if now_s - self._beaten_s >= self._options.heartbeat_s / 2:
+                self._beat()
+            begun = self._read_events()
+            self._talk()
+            for decision in self._pool.look(self._see(begun)):
+                self._do(decision)
+        except OSError as error:
+            self._tell_trouble(f"the spool {self._spool.root} cannot be read or written ({error})")
+        else:
+            self._has_trouble = False
+
+    def _tell_trouble(self, message: str) -> None:
+        if not self._has_trouble:
+            self._has_trouble = True
+            self._warn(f"{message}; trials go on, and it is tried again")
+
+    def _beat(self) -> None:
+        self._now_s = touch(self._spool.orchestrator_beat)
+        self._beaten_s = self._clock()
+
+    def _see(self, begun: dict[str, str]) -> Sight:
+        """Look at the spool: the queue first, so that an attempt that is claimed meanwhile is seen once at least."""
+        queued = frozenset(self._spool.queued())
+        claims = self._spool.claims()
+        jobs, self._jobs = self._jobs, None
+        return Sight(now_s=self._now_s, queued=queued, claims={**claims, **begun}, hosts=self._spool.hosts(), jobs=jobs)
+
+    def _read_events(self) -> dict[str, str]:
+        """Take what hosts have reported; who has begun which attempt."""
+        begun: dict[str, str] = {}
+        for token, attempt in list(self._attempts.items()):
+            for line in () if attempt.finished else self._new_lines(attempt):
+                host = begun_by(line)
+                if host is not None:
+                    begun[token] = host
+                elif not self._receive(attempt, line):
+                    break
+            if attempt.finished is not None and self._is_visible(attempt):
+                self._end(attempt.finished)
+        return begun
+
+    def _new_lines(self, attempt: _Attempt) -> list[bytes]:
+        try:
+            lines, attempt.offset = self._spool.events(attempt.launch.token, attempt.offset)
+        except FileNotFoundError:
+            return []  # somebody has cleared the spool: the attempt is missing, and lost if it stays so
+        return lines
+
+    def _receive(self, attempt: _Attempt, line: bytes) -> bool:
+        """Take one line; whether more may follow."""
+        token = attempt.launch.token
+        try:
+            event = decode(line)
+        except EngineError as error:
+            self._give_up(token, str(error))
+            return False
+        if not isinstance(event, EngineEvent) or event.token != token:
+            self._give_up(token, "its host has reported what is no event of it")
+            return False
+        if isinstance(event, Finished):
+            attempt.finished = event
+        elif isinstance(event, Ending):
+            self._end(event)
+        else:
+            self._events.append(event)
+        return not isinstance(event, Ending)
+
+    def _is_visible(self, attempt: _Attempt) -> bool:
+        """Whether the result of an attempt that has finished can be seen; a network disk may show it late."""
+        now_s = self._clock()
+        attempt.finished_s = now_s if attempt.finished_s is None else attempt.finished_s
+        result = AttemptLayout(Path(attempt.launch.folder)).result
+        with contextlib.suppress(OSError):
+            if any(path.name == result.name for path in result.parent.iterdir()):
+                return True
+        return now_s - attempt.finished_s > self._options.lost_after_s
+
+    def _end(self, event: Ending) -> None:
+        self._attempts.pop(event.token, None)
+        self._pool.end(event.token)
+        self._spool.revoke(event.token)
+        self._events.append(event)
+
+    def _give_up(self, token: str, reason: str) -> None:
+        """Take an attempt from whoever has it, before it is said to be lost: nothing more is heard of it then."""
+        attempt = self._attempts[token]
+        output = tail(AttemptLayout(Path(attempt.launch.folder)).log)
+        self._spool.withdraw(attempt.queued)
+        self._end(Lost(token=token, reason=reason, last_output=output))
+
+    def _do(self, decision: Decision) -> None:
+        match decision:
+            case Lose(token=token, reason=reason):
+                if token in self._attempts:
+                    self._give_up(token, reason)
+            case FailWaiting(tokens=tokens, job=job, problem=problem):
+                self._fail_waiting(tokens, job, problem)
+            case AskForJobs(count=count):
+                if not self._scheduler.is_busy:
+                    self._scheduler.submit(count, self._sbatch_options(), str(self._script))
+            case ForgetHost(host=host):
+                self._spool.forget_host(host)
+            case Tell(message=message):
+                self._warn(message)
+            case _:
+                assert_never(decision)
+
+    def _fail_waiting(self, tokens: Sequence[str], job: str, problem: str) -> None:
+        log = self._spool.logs / f"{job}.log"
+        output = tail(log)
+        last = printable(output.strip().splitlines()[-1]) if output.strip() else "it printed nothing"
+        message = (
+            f"job {job} could not work: {problem}; its log {log} ends: {last}; "
+            "see `setup`, `python` and `gres` of conf/engine/slurm.yaml"
+        )
+        for token in tokens:
+            attempt = self._attempts.get(token)
+            if attempt is not None and self._spool.withdraw(attempt.queued):
+                failure = Failure(kind=FailureKind.INFRASTRUCTURE, message=message, last_output=output)
+                self._end(Failed(token=token, failure=failure))
+
+    def _talk(self) -> None:
+        """Take Slurm's answer, or ask again."""
+        now_s = self._clock()
+        answer = self._scheduler.take()
+        if answer is not None:
+            self._hear(answer, now_s)
+        if not self._scheduler.is_busy and self._jobs is None and now_s - self._asked_s >= self._options.ask_every_s:
+            self._asked_s = now_s
+            self._scheduler.list_jobs()
+
+    def _hear(self, answer: Answer, now_s: float) -> None:
+        match answer:
+            case Listed(jobs=jobs):
+                self._jobs = jobs
+            case Accepted(names=names):
+                self._pool.submitted(names)
+                self._asked_s = now_s - self._options.ask_every_s + 1.0
+            case Refused(message=message):
+                self._pool.refused(self._now_s)
+                self._warn(f"sbatch refuses more jobs for now: {message}")
+            case Silent(command=command, message=message):
+                self._pool.unsure()
+                if self._silent_since_s is None:
+                    self._silent_since_s = now_s
+                    self._warn(f"Slurm's {command} gives no answer ({message}); trials go on, and it is asked again")
+                return
+            case _:
+                assert_never(answer)
+        if self._silent_since_s is not None:
+            self._warn(f"Slurm answers again, after {now_s - self._silent_since_s:.0f} s")
+            self._silent_since_s = None
+
+    def _settle(self) -> None:
+        """End what an orchestrator that died left: its offers are withdrawn, its attempts save and stop."""
+        for queued in self._spool.queued().values():
+            self._spool.withdraw(queued)
+        hosts, claims = self._spool.hosts(), self._spool.claims()
+        alive = {name for name, seen in hosts.items() if self._now_s - seen.beat_s <= self._options.lost_after_s}
+        running = [token for token in self._spool.tokens() if claims.get(token) in alive]
+        for token in running:
+            self._spool.order(token, "stop")
+        deadline_s = self._clock() + SETTLE_S
+        while running and self._clock() < deadline_s:
+            self._beat()
+            time.sleep(self._look_s)
+            claims = self._spool.claims()
+            running = [token for token in running if token in claims]
+        for token in {*self._spool.tokens(), *claims}:
+            self._spool.revoke(token)
+        for name in hosts.keys() - alive:
+            self._spool.forget_host(name)
+
+    def _begin(self) -> None:
+        """Submit a first job where there is none, so that what Slurm refuses ends the sweep before it begins."""
+        deadline_s = self._clock() + min(FIRST_ANSWER_S, 2 * self._options.answer_within_s)
+        self._scheduler.list_jobs()
+        while self._clock() < deadline_s:
+            answer = self._scheduler.take()
+            match answer:
+                case None:
+                    time.sleep(0.02)
+                case Listed(jobs=jobs):
+                    self._jobs = jobs
+                    if jobs:
+                        return
+                    self._scheduler.submit(1, self._sbatch_options(), str(self._script))
+                case Accepted(names=names):
+                    self._jobs = None
+                    self._pool.submitted(names)
+                    return
+                case Refused(message=message):
+                    remedy = "see the keys of conf/engine/slurm.yaml (partitions, gres, time_limit, account)"
+                    raise EngineError(f"sbatch refuses the job: {message}", remedy=remedy)
+                case Silent(command=command, message=message):
+                    self._warn(f"Slurm's {command} gives no answer ({message}); it is asked again")
+                    self._silent_since_s = self._clock()
+                    return
+                case _:
+                    assert_never(answer)
+        self._scheduler.drop()
+        self._pool.unsure()
+
+    def _sbatch_options(self) -> list[str]:
+        options = self._options
+        seconds = math.ceil(options.time_limit_s / 60) * 60
+        log = str(self._spool.logs).replace("%", "%%")
+        said = {
+            "partition": ",".join(options.partitions),
+            "account": options.account,
+            "qos": options.qos,
+            "gres": options.gres,
+            "constraint": options.constraint,
+            "mem": options.memory,
+        }
+        return [
+            *(f"--{name}={value}" for name, value in said.items() if value),
+            "--ntasks=1",
+            f"--cpus-per-task={options.cpus}",
+            f"--time={seconds // 60}",
+            f"--signal=B:USR1@{math.ceil(options.warning_s)}",
+            "--requeue",
+            "--open-mode=append",
+            f"--output={log}/%A_%a.log",
+            *options.sbatch,
+        ]
+
+    def _write_script(self) -> Path:
+        """What a job runs: the user's setup, then this package's own module."""
+        options = self._options
+        variables = [(name, os.environ[name]) for name in PASSED_ON if name in os.environ]
+        arguments = {
+            "spool": str(self._spool.root),
+            "gpus": options.gpus,
+            "trials": options.trials_per_job,
+            "slots-per-gpu": self._slots_per_gpu,
+            "cpus": options.cpus,
+            "heartbeat-s": options.heartbeat_s,
+            "idle-s": options.idle_s,
+            "orphaned-after-s": options.orphaned_after_s,
+            "save-s": options.warning_s * 0.75,
+            "worker": json.dumps(self._command),
+        }
+        words = [options.python or sys.executable, "-m", "stnbench.engines.slurm_job"]
+        words += [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+        lines = [
+            "#!/bin/bash",
+            *(f"export {name}={shlex.quote(value)}" for name, value in variables),
+            *options.setup,
+            f"exec {shlex.join(words)}",
+        ]
+        path = self._spool.root / "job.sh"
+        write_atomic(path, ("\n".join(lines) + "\n").encode())
+        return path
+
+    def _await_hosts(self, timeout_s: float) -> None:
+        """Wait until every host that lives has ended."""
+        deadline_s = self._clock() + timeout_s
+        with contextlib.suppress(OSError):
+            while self._clock() < deadline_s:
+                self._beat()
+                hosts = self._spool.hosts().values()
+                patience_s = 3 * self._options.heartbeat_s
+                if not any(not seen.hello.has_left and self._now_s - seen.beat_s < patience_s for seen in hosts):
+                    return
+                time.sleep(self._look_s / 2)
+
+    def _sweep_up(self) -> None:
+        """Remove what hosts have left in the spool; logs stay."""
+        with contextlib.suppress(OSError):
+            for token in self._spool.tokens():
+                self._spool.revoke(token)
+            for name, seen in self._spool.hosts().items():
+                if seen.hello.has_left:
+                    self._spool.forget_host(name)
