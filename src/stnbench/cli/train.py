@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from stnbench.cli.parser import CommandParser
 from stnbench.config.compose import Composer
+from stnbench.config.engines import take_engine_options
 from stnbench.config.locate import conf_folder
 from stnbench.config.overrides import parse_overrides
 from stnbench.config.paths import take_dataset_root
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     composer = Composer(conf_folder())
     options = _parser(composer).parse_intermixed_args(arguments)
     source, overrides = take_dataset_root(parse_overrides(options.overrides))
+    slurm, overrides = take_engine_options(overrides, options.engine, composer.folder)
     if options.cfg:
         print(yaml.safe_dump(composer.compose(overrides), sort_keys=False), end="")
         return DONE
@@ -70,7 +72,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"note: {note}", file=sys.stderr)
     spec = resolved.spec
     _require_feasible(spec)
-    engine = SessionOptions(engine=options.engine, slots=1, tracking_uri=tracking_uri(RunsLayout.from_environment()))
+    uri = tracking_uri(RunsLayout.from_environment())
+    engine = SessionOptions(engine=options.engine, slots=1, slurm=slurm, tracking_uri=uri)
     return _train(spec, overrides, engine, options, source)
 
 

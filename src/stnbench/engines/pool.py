@@ -171,10 +171,9 @@ class Pool:
     def look(self, sight: Sight) -> list[Decision]:
         """Take note of what was seen, and say what to do about it, in order."""
         silent_s = self._listen(sight)
-        decisions: list[Decision] = []
+        decisions = self._greet(sight)
         if sight.jobs is not None:
             decisions += self._compare(sight.jobs, sight.now_s)
-        decisions += self._greet(sight)
         decisions += self._lose(sight, silent_s)
         decisions += self._forget(sight, silent_s)
         decisions += self._fail_waiting()

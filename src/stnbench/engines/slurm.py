@@ -7,11 +7,8 @@ jobs outlive an orchestrator and wait for the next one.
 """
 
 import contextlib
-import json
 import math
 import os
-import shlex
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -30,8 +27,8 @@ from stnbench.engines.pool import AskForJobs, Decision, FailWaiting, ForgetHost,
 from stnbench.engines.process import worker_command
 from stnbench.engines.protocol import decode
 from stnbench.engines.scheduler import Accepted, Answer, Listed, Refused, Scheduler, Silent
+from stnbench.engines.slurm_submission import job_script, plan_slurm_slots, sbatch_options
 from stnbench.engines.spool import Lead, Queued, Spool, begun_by, code_digest, touch
-from stnbench.spec.compute import COMPUTE_VARIABLE
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.slurm import SlurmOptions
 
@@ -47,9 +44,6 @@ FIRST_ANSWER_S: Final = 60.0
 LOOK_S: Final = 0.5
 """How often the spool is looked at, at most."""
 
-PASSED_ON: Final = ("PYTHONPATH", COMPUTE_VARIABLE, "STNBENCH_PARTS")
-"""Variables that a job needs also where the site passes none on (``SBATCH_EXPORT=NONE``)."""
-
 
 @dataclass(slots=True)
 class _Attempt:
@@ -64,26 +58,6 @@ class _Attempt:
     offset: int = 0
     finished: Finished | None = None
     finished_s: float | None = None
-
-
-def plan_slurm_slots(options: SlurmOptions, *, slots: int | None = None, slots_per_gpu: int = 1) -> tuple[Slot, ...]:
-    """Return a slot for each trial that can run at once; ``slots`` sets their number.
-
-    The name of a device is that of a job and a GPU of it, so that trials whose slots share a device share a GPU when
-    they run, whichever that is. The first slots are on different jobs.
-    """
-    per_job = options.trials_at_once(slots_per_gpu)
-    count = slots or options.jobs * per_job
-    jobs = math.ceil(count / per_job)
-    threads = max(1, options.cpus // per_job)
-    places = [
-        (f"job{job}", str(index // slots_per_gpu) if options.gpus else "cpu", index)
-        for index in range(per_job)
-        for job in range(jobs)
-    ]
-    return tuple(
-        Slot(name=f"{job}-{index}", device=f"{job}:{device}", threads=threads) for job, device, index in places[:count]
-    )
 
 
 class SlurmEngine(Engine):
@@ -118,18 +92,16 @@ class SlurmEngine(Engine):
     ) -> None:
         self._options = options
         self._slots = plan_slurm_slots(options, slots=slots, slots_per_gpu=slots_per_gpu)
-        self._slots_per_gpu = slots_per_gpu
         self._groups = {device: index for index, device in enumerate(dict.fromkeys(s.device for s in self._slots))}
         self._warn = warn
         self._clock = clock
-        self._command = tuple(command or worker_command())
+        worker = tuple(command or worker_command())
         self._lead = Lead(session=session, code=code_digest())
         self._spool = Spool(writable_folder(folder, "a spool", remedy=f"set {RUNS_VARIABLE} to a shared folder"))
         self._look_s = min(LOOK_S, options.heartbeat_s / 2)
         self._events: deque[EngineEvent] = deque()
         self._attempts: dict[str, _Attempt] = {}
-        self._numbers = 0
-        self._now_s = 0.0
+        self._numbers, self._now_s = 0, 0.0
         self._beaten_s = self._looked_s = self._asked_s = float("-inf")
         self._jobs: tuple[Job, ...] | None = None
         self._silent_since_s: float | None = None
@@ -141,17 +113,22 @@ class SlurmEngine(Engine):
             heartbeat_s=options.heartbeat_s,
             lost_after_s=options.lost_after_s,
         )
+        script = job_script(options, self._spool, slots_per_gpu=slots_per_gpu, command=worker, environ=os.environ)
+        self._script = self._spool.root / "job.sh"
         try:
             self._spool.make()
-            self._name = f"stnbench-{self._spool.identity()}"
-            self._scheduler = Scheduler(self._name, answer_within_s=options.answer_within_s, clock=clock)
+            write_atomic(self._script, script.encode())
+            self._scheduler = self._open_scheduler()
             self._spool.lead(self._lead)
             self._beat()
-            self._script = self._write_script()
             self._settle()
             self._begin()
         except OSError as error:
             raise EngineError(f"the spool {folder} cannot be used ({error})", remedy="see the disk it is on") from error
+
+    def _open_scheduler(self) -> Scheduler:
+        name = f"stnbench-{self._spool.identity()}"
+        return Scheduler(name, answer_within_s=self._options.answer_within_s, clock=self._clock)
 
     @property
     @override
@@ -336,7 +313,7 @@ class SlurmEngine(Engine):
                 self._fail_waiting(tokens, job, problem)
             case AskForJobs(count=count):
                 if not self._scheduler.is_busy:
-                    self._scheduler.submit(count, self._sbatch_options(), str(self._script))
+                    self._submit(count)
             case ForgetHost(host=host):
                 self._spool.forget_host(host)
             case Tell(message=message):
@@ -423,7 +400,7 @@ class SlurmEngine(Engine):
                     self._jobs = jobs
                     if jobs:
                         return
-                    self._scheduler.submit(1, self._sbatch_options(), str(self._script))
+                    self._submit(1)
                 case Accepted(names=names):
                     self._jobs = None
                     self._pool.submitted(names)
@@ -440,57 +417,8 @@ class SlurmEngine(Engine):
         self._scheduler.drop()
         self._pool.unsure()
 
-    def _sbatch_options(self) -> list[str]:
-        options = self._options
-        seconds = math.ceil(options.time_limit_s / 60) * 60
-        log = str(self._spool.logs).replace("%", "%%")
-        said = {
-            "partition": ",".join(options.partitions),
-            "account": options.account,
-            "qos": options.qos,
-            "gres": options.gres,
-            "constraint": options.constraint,
-            "mem": options.memory,
-        }
-        return [
-            *(f"--{name}={value}" for name, value in said.items() if value),
-            "--ntasks=1",
-            f"--cpus-per-task={options.cpus}",
-            f"--time={seconds // 60}",
-            f"--signal=B:USR1@{math.ceil(options.warning_s)}",
-            "--requeue",
-            "--open-mode=append",
-            f"--output={log}/%A_%a.log",
-            *options.sbatch,
-        ]
-
-    def _write_script(self) -> Path:
-        """What a job runs: the user's setup, then this package's own module."""
-        options = self._options
-        variables = [(name, os.environ[name]) for name in PASSED_ON if name in os.environ]
-        arguments = {
-            "spool": str(self._spool.root),
-            "gpus": options.gpus,
-            "trials": options.trials_per_job,
-            "slots-per-gpu": self._slots_per_gpu,
-            "cpus": options.cpus,
-            "heartbeat-s": options.heartbeat_s,
-            "idle-s": options.idle_s,
-            "orphaned-after-s": options.orphaned_after_s,
-            "save-s": options.warning_s * 0.75,
-            "worker": json.dumps(self._command),
-        }
-        words = [options.python or sys.executable, "-m", "stnbench.engines.slurm_job"]
-        words += [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
-        lines = [
-            "#!/bin/bash",
-            *(f"export {name}={shlex.quote(value)}" for name, value in variables),
-            *options.setup,
-            f"exec {shlex.join(words)}",
-        ]
-        path = self._spool.root / "job.sh"
-        write_atomic(path, ("\n".join(lines) + "\n").encode())
-        return path
+    def _submit(self, count: int) -> None:
+        self._scheduler.submit(count, sbatch_options(self._options, self._spool), str(self._script))
 
     def _await_hosts(self, timeout_s: float) -> None:
         """Wait until every host that lives has ended."""

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -62,6 +62,23 @@ class _Running:
     ending: Ending | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Habits:
+    """How a host spends its time.
+
+    Attributes:
+        heartbeat_s: how often it says that it lives.
+        idle_s: without work for so long it ends.
+        orphaned_after_s: without an orchestrator for so long it takes nothing more.
+        save_s: how long attempts may take to save when the job is to end.
+    """
+
+    heartbeat_s: float
+    idle_s: float
+    orphaned_after_s: float
+    save_s: float
+
+
 class JobHost:
     """The attempts of one job: claimed, run by an engine on this node, and reported.
 
@@ -70,25 +87,19 @@ class JobHost:
         engine: runs them.
         name: of this host, which no other ever had.
         hello: who it is.
-        heartbeat_s: how often it says that it lives.
-        idle_s: without work for so long it ends.
-        orphaned_after_s: without an orchestrator for so long it takes nothing more.
-        save_s: how long attempts may take to save when the job is to end.
+        habits: how long it waits for what.
         told: why the job is to end; empty while it is not.
         clock: seconds from any origin.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of a job, by name
+    def __init__(
         self,
         spool: Spool,
         engine: Engine,
         *,
         name: str,
         hello: Hello,
-        heartbeat_s: float,
-        idle_s: float,
-        orphaned_after_s: float,
-        save_s: float,
+        habits: Habits,
         told: Callable[[], str] = lambda: "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -96,15 +107,12 @@ class JobHost:
         self._engine = engine
         self._name = name
         self._hello = hello
-        self._heartbeat_s = heartbeat_s
-        self._idle_s = idle_s
-        self._orphaned_after_s = orphaned_after_s
-        self._save_s = save_s
+        self._habits = habits
         self._told = told
         self._clock = clock
         self._code = code_digest()
         self._running: dict[str, _Running] = {}
-        self._silence = Silence(2 * heartbeat_s)
+        self._silence = Silence(2 * habits.heartbeat_s)
         self._beaten_s = float("-inf")
         self._worked_s = clock()
         self._save_by_s: float | None = None
@@ -114,7 +122,7 @@ class JobHost:
         """Take nothing more; attempts save and stop."""
         if not self._ending_because:
             self._ending_because = reason
-            self._save_by_s = self._clock() + self._save_s
+            self._save_by_s = self._clock() + self._habits.save_s
             print(f"this job ends: {reason}", file=sys.stderr, flush=True)
 
     def step(self) -> bool:
@@ -146,17 +154,17 @@ class JobHost:
 
     def _beat(self) -> None:
         now_s = self._clock()
-        if now_s - self._beaten_s < self._heartbeat_s / 2:
+        if now_s - self._beaten_s < self._habits.heartbeat_s / 2:
             return
         disk_s = touch(self._spool.host(self._name) / "beat")
         self._beaten_s = now_s
         silent_s = self._silence.look(time_of(self._spool.orchestrator_beat), disk_s)
         if self._running:
             self._worked_s = now_s
-        elif silent_s > self._orphaned_after_s:
+        elif silent_s > self._habits.orphaned_after_s:
             self.end(f"no orchestrator has shown a sign of life for {silent_s:.0f} s")
-        elif now_s - self._worked_s > self._idle_s:
-            self.end(f"there was nothing to do for {self._idle_s:.0f} s")
+        elif now_s - self._worked_s > self._habits.idle_s:
+            self.end(f"there was nothing to do for {self._habits.idle_s:.0f} s")
 
     def _follow(self) -> None:
         """Do what the orchestrator says of this job, and of each attempt."""
@@ -178,7 +186,7 @@ class JobHost:
                     self._engine.kill(token)
 
     def _claim(self) -> None:
-        if self._silence.lasts_s > self._orphaned_after_s:
+        if self._silence.lasts_s > self._habits.orphaned_after_s:
             return
         busy = {running.slot.name: running for running in self._running.values()}
         free = {slot.name: slot for slot in self._engine.slots if slot.name not in busy}
@@ -227,7 +235,7 @@ class JobHost:
     def _report(self, token: str) -> None:
         """Write what an attempt has to say; what a full disk does not take is tried again."""
         running, now_s = self._running[token], self._clock()
-        if running.parts and running.ending is None and now_s - running.pulse_s >= self._heartbeat_s / 2:
+        if running.parts and running.ending is None and now_s - running.pulse_s >= self._habits.heartbeat_s / 2:
             running.unsent += encode(Pulse(token=token, parts=running.parts))
             running.parts, running.pulse_s = 0, now_s
         if running.unsent:
@@ -262,39 +270,26 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(number, on_signal)
     try:
         slots = allocated_slots(
-            os.environ,
-            gpus=options.gpus,
-            cpus=options.cpus,
-            trials=options.trials,
-            slots_per_gpu=options.slots_per_gpu,
+            os.environ, gpus=options.gpus, cpus=options.cpus, trials=options.trials, slots_per_gpu=options.slots_per_gpu
         )
     except StnbenchError as error:
         print(f"job {job}: {error}", file=sys.stderr, flush=True)
-        spool.introduce(name, Hello(job=job, node=hello.node, pid=hello.pid, refusal=str(error), has_left=True))
+        spool.introduce(name, replace(hello, refusal=str(error), has_left=True))
         return CANNOT_WORK
-    hello = Hello(job=job, node=hello.node, pid=hello.pid, slots=tuple(slot.name for slot in slots))
+    hello = replace(hello, slots=tuple(slot.name for slot in slots))
     spool.introduce(name, hello)
     engine = LocalEngine(slots, spool.logs / name, command=json.loads(options.worker))
+    habits = Habits(**{field.name: getattr(options, field.name) for field in fields(Habits)})
     try:
         engine.warm_up()
-        host = JobHost(
-            spool,
-            engine,
-            name=name,
-            hello=hello,
-            heartbeat_s=options.heartbeat_s,
-            idle_s=options.idle_s,
-            orphaned_after_s=options.orphaned_after_s,
-            save_s=options.save_s,
-            told=lambda: f"Slurm has sent {signal.Signals(told[0]).name}" if told else "",
-        )
+        reason = lambda: f"Slurm has sent {signal.Signals(told[0]).name}" if told else ""  # noqa: E731
+        host = JobHost(spool, engine, name=name, hello=hello, habits=habits, told=reason)
         while host.step():
             pass
     finally:
         engine.close()
-        left = Hello(job=job, node=hello.node, pid=hello.pid, slots=hello.slots, has_left=True)
         with contextlib.suppress(OSError):
-            spool.introduce(name, left)
+            spool.introduce(name, replace(hello, has_left=True))
         shutil.rmtree(spool.logs / name, ignore_errors=True)
     if signal.SIGUSR1 in told:
         _queue_again(job)
