@@ -19,7 +19,7 @@ engine = $(if $(ENGINE),--engine $(ENGINE))
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
 	@echo
-	@echo "variables: SWEEP=name DATASET=signs|gtsrb SCALE=smoke|quick|paper SEEDS=3 ENGINE=local|inline|ray ARGS='key=value ...'"
+	@echo "variables: SWEEP=name DATASET=signs|gtsrb SCALE=smoke|quick|paper SEEDS=3 ENGINE=local|inline|ray|slurm ARGS='key=value ...'"
 
 setup: $(STAMP) ## make or refresh .venv from requirements.lock (TORCH=cpu|cu126|cu130: another build of torch)
 
