@@ -27,8 +27,8 @@ from stnbench.core.text import counted
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import plan_slots, visible_gpus
-from stnbench.orchestration import verify
 from stnbench.engines.slurm_submission import plan_slurm_slots
+from stnbench.orchestration import verify
 from stnbench.orchestration.budget import Budget
 from stnbench.orchestration.plan import Experience, ImageDigests, plan_sweep, read_experience
 from stnbench.orchestration.plan_text import plan_json, plan_lines

@@ -117,16 +117,14 @@ class Pool:
     """The attempts that are offered, the hosts that take them and the jobs that were asked for.
 
     Attributes:
-        jobs_max: so many jobs work at once at most.
-        trials_per_job: how many attempts a job runs at once.
         heartbeat_s: how often hosts touch their beat.
         lost_after_s: how long a host may be silent.
     """
 
-    jobs_max: int
-    trials_per_job: int
     heartbeat_s: float
     lost_after_s: float
+    _jobs_max: int = 1
+    _trials_per_job: int = 1
     _attempts: dict[str, _Attempt] = field(default_factory=dict)
     _silences: dict[str, Silence] = field(default_factory=dict)
     _jobs: dict[str, _Job] = field(default_factory=dict)
@@ -145,6 +143,10 @@ class Pool:
         """Return the host that runs an attempt; empty for one that waits or is not known."""
         attempt = self._attempts.get(token)
         return attempt.host if attempt is not None else ""
+
+    def resize(self, *, jobs_max: int, trials_per_job: int) -> None:
+        """Let so many jobs work at once at most from now on, and each run so many attempts."""
+        self._jobs_max, self._trials_per_job = jobs_max, trials_per_job
 
     def add(self, token: str) -> None:
         """Take note of an attempt that was offered."""
@@ -291,7 +293,7 @@ class Pool:
         """As many jobs as the open attempts fill, where the scheduler has listed those that there are."""
         if not self._is_current or sight.now_s < self._not_before_s:
             return []
-        wanted = min(self.jobs_max, math.ceil(len(self._attempts) / self.trials_per_job))
+        wanted = min(self._jobs_max, math.ceil(len(self._attempts) / self._trials_per_job))
         beating = {
             seen.hello.job
             for host, seen in sight.hosts.items()

@@ -91,8 +91,9 @@ class SlurmEngine(Engine):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._options = options
-        self._slots = plan_slurm_slots(options, slots=slots, slots_per_gpu=slots_per_gpu)
-        self._groups = {device: index for index, device in enumerate(dict.fromkeys(s.device for s in self._slots))}
+        self._slots_per_gpu = slots_per_gpu
+        self._slots: tuple[Slot, ...] = ()
+        self._groups: dict[str, int] = {}
         self._warn = warn
         self._clock = clock
         worker = tuple(command or worker_command())
@@ -106,13 +107,8 @@ class SlurmEngine(Engine):
         self._jobs: tuple[Job, ...] | None = None
         self._silent_since_s: float | None = None
         self._is_closed = self._has_trouble = False
-        per_job = options.trials_at_once(slots_per_gpu)
-        self._pool = Pool(
-            jobs_max=math.ceil(len(self._slots) / per_job),
-            trials_per_job=per_job,
-            heartbeat_s=options.heartbeat_s,
-            lost_after_s=options.lost_after_s,
-        )
+        self._pool = Pool(heartbeat_s=options.heartbeat_s, lost_after_s=options.lost_after_s)
+        self._plan(slots)
         script = job_script(options, self._spool, slots_per_gpu=slots_per_gpu, command=worker, environ=os.environ)
         self._script = self._spool.root / "job.sh"
         try:
@@ -139,6 +135,18 @@ class SlurmEngine(Engine):
     @override
     def waiting(self) -> Collection[str]:
         return self._pool.waiting
+
+    @override
+    def resize(self, count: int) -> Sequence[Slot]:
+        self._plan(count)
+        return self._slots
+
+    def _plan(self, slots: int | None) -> None:
+        per_job = self._options.trials_at_once(self._slots_per_gpu)
+        self._slots = plan_slurm_slots(self._options, slots=slots, slots_per_gpu=self._slots_per_gpu)
+        for slot in self._slots:
+            self._groups.setdefault(slot.device, len(self._groups))
+        self._pool.resize(jobs_max=math.ceil(len(self._slots) / per_job), trials_per_job=per_job)
 
     @override
     def submit(self, slot: Slot, launch: Launch) -> None:

@@ -21,7 +21,8 @@ class World:
     """A pool and what it is shown; time passes in steps of a heartbeat, a second."""
 
     def __init__(self, *, jobs_max: int = 4, trials_per_job: int = 1) -> None:
-        self.pool = Pool(jobs_max=jobs_max, trials_per_job=trials_per_job, heartbeat_s=1.0, lost_after_s=10.0)
+        self.pool = Pool(heartbeat_s=1.0, lost_after_s=10.0)
+        self.pool.resize(jobs_max=jobs_max, trials_per_job=trials_per_job)
         self.now_s = 1000.0
         self.queued: set[str] = set()
         self.claims: dict[str, str] = {}
