@@ -20,8 +20,8 @@ PAIRS_METHOD: Final = "all pairs, moderated t"
 BASELINE_METHOD: Final = "many to one, moderated t"
 IMAGES_METHOD: Final = "images of one seed"
 
-_SEEDS_FOR_GAINS: Final = 3
-"""With fewer, the family of a baseline errs more often than it should where standard deviations are unequal."""
+_CAUTION_WITH_A_BASELINE: Final = 2.0
+"""See ``BlockModel.moderated``."""
 
 _ANGLES: Final = np.linspace(0.0, 2 * np.pi, 65)[:-1]
 
@@ -87,7 +87,14 @@ class Fitted:
         self._images = np.bincount(places_of_runs, weights=images).astype(np.float64)
         self.has_variance = self.model.freedom > 0
         self._picked = self.model.moderated() if self.has_variance else None
-        self._fixed = self.model.moderated(pooled_where_even=True) if self.has_variance else None
+        self._planned = self._for_a_baseline() if self.has_variance else None
+
+    def _for_a_baseline(self) -> Mixture:
+        """Return variances for a family with one member in every comparison, whose variance decides on all of them.
+
+        They are pooled where they scatter little, which tells most; else they are taken as quite unequal.
+        """
+        return self.model.pooled() if self.model.is_even else self.model.moderated(caution=_CAUTION_WITH_A_BASELINE)
 
     @property
     def means(self) -> Floats:
@@ -106,7 +113,7 @@ class Fitted:
             is_provisional=False,
             run_deviation=self._run_deviation(),
             prior_freedom=float(1 / (self._picked.weights @ (1 / self._picked.freedoms))) if self._picked else None,
-            notes=(*self._notes(), *self._gains_note(baselines)),
+            notes=tuple(self._notes()),
             pairs=tuple(self._all_pairs(order)) if all_pairs else (),
         )
 
@@ -154,16 +161,6 @@ class Fitted:
             notes = ["Configurations share too few seeds to adjust for them: differences between seeds count as noise."]
         return notes
 
-    def _gains_note(self, baselines: Mapping[str, str]) -> Iterator[str]:
-        """What must be known of gains over baselines with few seeds."""
-        bases = {self.place[base] for base in baselines.values() if base in self.place}
-        is_few = any(self.model.counts[base] < _SEEDS_FOR_GAINS for base in bases)
-        if is_few and self.has_variance and len(self.names) > len(bases) + 1:
-            yield (
-                "A baseline has fewer than three runs: where standard deviations are unequal, gains over it are called "
-                "told in error in about 10 % of simulated sweeps instead of 5 %; a third seed brings that near 5 %."
-            )
-
     def _run_deviation(self) -> float | None:
         if self._picked is None:
             return None
@@ -198,11 +195,15 @@ class Fitted:
 
     def _pairs(self, first: Places, second: Places) -> _Family:
         """Some of all pairs, simultaneous for all of them, for which of them are looked at is chosen by the data."""
-        table = pairs_table(max(len(self.names), 2))
         if self._picked is None:
             return self._over_images(first, second, tests=len(self.names) * (len(self.names) - 1) // 2)
-        tables = [table] * len(self._picked.weights)
+        tables = self._pairs_tables(self._picked)
         return self._family(first, second, self._picked, tables, self._level)
+
+    def _pairs_tables(self, mixture: Mixture) -> list[Floats]:
+        """Return the table of all pairs, for each of the prior degrees of freedom."""
+        freedoms = 1 / mixture.own_inverse.mean(axis=1)
+        return [pairs_table(max(len(self.names), 2), float(freedom)) for freedom in freedoms]
 
     def _gains(self, baselines: Mapping[str, str]) -> dict[int, Effect]:
         """The effects of configurations over their baselines: a family for each baseline, Bonferroni's among those."""
@@ -222,14 +223,15 @@ class Fitted:
         return found
 
     def _against(self, first: Places, second: Places, *, level: float) -> _Family:
-        if self._fixed is None:
+        if self._planned is None:
             return self._over_images(first, second, tests=len(first) * round(self._level / level))
         model = self.model
+        members = np.append(first, second[0])
         tables = []
-        for variances in self._fixed.variances:
+        for variances, own in zip(self._planned.variances, self._planned.own_inverse, strict=True):
             of_means = model.of_means(variances)
-            tables.append(many_to_one_table(of_means[first], float(of_means[second[0]])))
-        return self._family(first, second, self._fixed, tables, level)
+            tables.append(many_to_one_table(of_means[first], float(of_means[second[0]]), 1 / own[members]))
+        return self._family(first, second, self._planned, tables, level)
 
     def _family(
         self, first: Places, second: Places, mixture: Mixture, tables: Sequence[Floats], level: float
@@ -258,7 +260,8 @@ class Fitted:
         of_means = self.model.of_means(mixture.variances)
         one, other = of_means[:, first], of_means[:, second]
         extra = np.stack([self.model.seeds_part(first, second, row) for row in mixture.variances])
-        inverse = (one**2 * mixture.inverse[:, first] + other**2 * mixture.inverse[:, second]) / (one**2 + other**2)
+        shared = (one * mixture.kept[:, first] + other * mixture.kept[:, second]) / (one + other)
+        inverse = np.clip(shared**2 / (2 * mixture.information[:, None]), 0.0, 1.0)
         return np.sqrt(one + other + extra), inverse
 
     def _limits(self, first: Places, second: Places, half: Floats, mixture: Mixture) -> tuple[Floats, Floats]:
@@ -301,8 +304,8 @@ class Fitted:
         """Best and worst rank of each configuration that the decided pairs leave open.
 
         Pairs are decided among all pairs, or, of a configuration and its baseline, in the family of that baseline,
-        which was planned before anything was seen. Verdicts count the former alone: the baseline's family errs more
-        often with two or three seeds, because the variance of one configuration is in every comparison of it.
+        which was planned before anything was seen. Verdicts count the former alone, so that naming a baseline does not
+        change them.
         """
         count = len(self.names)
         better = np.zeros(count, dtype=np.int64)
@@ -311,9 +314,9 @@ class Fitted:
             first, second = np.triu_indices(count, 1)
             errors, inverses = self._errors(first, second, self._picked)
             distance = self.model.centres[first] - self.model.centres[second]
-            table = pairs_table(count)
+            tables = self._pairs_tables(self._picked)
             p_values = np.zeros(len(first))
-            for weight, error, inverse in zip(self._picked.weights, errors, inverses, strict=True):
+            for weight, error, inverse, table in zip(self._picked.weights, errors, inverses, tables, strict=True):
                 if weight > 1e-6:
                     p_values += weight * exceedance(np.abs(distance) / error, inverse, table)
             told = p_values <= self._level

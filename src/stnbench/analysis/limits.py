@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from stnbench.analysis.power import POWER, SEEDS_MAX, chance_to_tell
 from stnbench.analysis.simultaneous import critical_value, pairs_table
 
 Floats = NDArray[np.float64]
+
+_KNOWN: Final = 1e6
+"""Degrees of freedom of a scale that is known: what is not is in the table."""
 
 
 def reach(chance: Callable[[Floats], Floats], usual: Floats, level: float) -> Floats:
@@ -54,7 +58,8 @@ def seeds_to_decide(
         freedom = min(prior_freedom, 1e6) + (seeds - 1) * share
         limit = float(np.exp(np.interp(1 / freedom, inverses, limits)))
         root = math.sqrt(seeds)
-        told = float(chance_to_tell(*np.array([[effect * root], [freedom], [limit]]))[0])
+        # Either side has a variance with so many degrees of freedom, and their difference that of both.
+        told = float(chance_to_tell(*np.array([[effect * root], [2 * freedom], [limit]]))[0])
         room = (margin - effect) * root - limit
         return told >= POWER or (room > 0 and 1 - 2 * float(special.ndtr(-room)) >= POWER)
 
@@ -69,10 +74,10 @@ def seeds_to_decide(
 
 @functools.lru_cache(maxsize=64)
 def _pair_limits(configurations: int, level: float) -> tuple[Floats, Floats]:
-    """One over degrees of freedom, rising, and the logarithms of limits of a pair among all pairs with these."""
+    """Return one over degrees of freedom, rising, and logarithms of the limits of a pair among all pairs with these."""
     inverses = np.array([1e-6, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8, 1.0])
-    table = pairs_table(configurations)
-    return inverses, np.log([critical_value(1 / inverse, table, level) for inverse in inverses])
+    tables = [pairs_table(configurations, 1 / inverse) for inverse in inverses]
+    return inverses, np.log([critical_value(_KNOWN, table, level) for table in tables])
 
 
 def wilson_limits(shares: Floats, images: Floats, z: float) -> tuple[Floats, Floats]:

@@ -19,7 +19,7 @@ from stnbench.analysis.scales import HALF_IMAGE, SCALES, Accuracy, Scale
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
 
-PRIOR_FREEDOMS: Final = np.array([2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0])
+PRIOR_FREEDOMS: Final = np.array([2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 40.0])
 """Log-normal standard deviations of 0.3 and 0.5 are about 7 and 3."""
 
 POOLED_FREEDOM: Final = 1e9
@@ -31,7 +31,7 @@ _FREEDOM_FOR_SCALE: Final = 8
 _FREEDOM_FOR_TREND: Final = 20
 _CONFIGURATIONS_FOR_TREND: Final = 10
 _TREND_LEVEL: Final = 0.01
-_EVEN: Final = -0.3
+_EVEN: Final = 0.7
 """See ``is_even``."""
 
 
@@ -55,6 +55,8 @@ class Mixture:
         variances: (grid, configurations) of one run.
         own_inverse: (grid, configurations) one over the degrees of freedom of what each variance has of its own.
         shared_inverse: (grid, configurations) what the estimate that all are drawn towards adds to that.
+        kept: (grid, configurations) which share of each variance is that estimate.
+        information: (grid,) about the logarithm of that estimate.
         least_inverse: one over the residual degrees of freedom of all together: less it cannot be.
     """
 
@@ -63,6 +65,8 @@ class Mixture:
     variances: Floats
     own_inverse: Floats
     shared_inverse: Floats
+    kept: Floats
+    information: Floats
     least_inverse: float
 
     @property
@@ -209,14 +213,14 @@ class BlockModel:
     def is_even(self) -> bool:
         """Whether the variances scatter clearly less than draws of unequal ones would.
 
-        Their logarithms have a variance that is known where all are equal (trigamma); theirs is below 0.7 of it.
+        Their logarithms have a variance that is known where all are equal (trigamma); theirs is at most 0.7 of it.
         """
         freedom = self.own_freedom[self.own_freedom > 0]
         if len(freedom) <= 3:
             return True
         logs = np.log(self._scaled()[self.own_freedom > 0]) - special.digamma(freedom / 2) + np.log(freedom / 2)
         expected = float(special.polygamma(1, freedom / 2).mean())
-        return float(logs.var(ddof=1)) <= (1 + _EVEN) * expected
+        return float(logs.var(ddof=1)) <= _EVEN * expected
 
     def _scaled(self) -> Floats:
         """(configurations,) own variances over the trend, those of coarse scores raised to what half an image is."""
@@ -226,23 +230,24 @@ class BlockModel:
         own = np.maximum(own, np.maximum(1e-6 * usual, self._floor))
         return np.asarray(np.where(known, own / self._trend, 1.0))
 
-    def moderated(self, *, pooled_where_even: bool = False) -> Mixture:
-        """Variances of a run, for each of the prior degrees of freedom.
+    def moderated(self, *, caution: float = 0.0) -> Mixture:
+        """Return variances of a run, for each of the prior degrees of freedom.
 
         Args:
-            pooled_where_even: take variances as equal where ``is_even``, which tells more; else never as exactly equal,
-                because among the pairs with a best that was picked those of large variance are over-represented.
+            caution: prior weights go by the degrees of freedom to the power of minus this: 0 is even-handed, more
+                takes variances as more unequal unless the data show otherwise.
         """
+        return self._mixture(PRIOR_FREEDOMS, PRIOR_FREEDOMS**-caution)
+
+    def pooled(self) -> Mixture:
+        """Return the one variance of a run that all have where variances are equal."""
+        return self._mixture(np.array([POOLED_FREEDOM]), np.ones(1))
+
+    def _mixture(self, freedoms: Floats, prior: Floats) -> Mixture:
         known = self.own_freedom > 0
-        if pooled_where_even and self.is_even:
-            freedoms, prior = np.array([POOLED_FREEDOM]), np.ones(1)
-        else:
-            tilt = max(0.0, (len(self.counts) - 10) / 20)
-            freedoms, prior = PRIOR_FREEDOMS, PRIOR_FREEDOMS**-tilt
-            prior[0] *= 0.7 if len(self.counts) > 25 else 0.0
         own, freedom = self._scaled()[known], self.own_freedom[known]
         usual, information, likelihoods = _marginal(own, freedom, freedoms)
-        logs = likelihoods + np.log(np.maximum(prior, 1e-300))
+        logs = likelihoods + np.log(prior)
         weights = np.exp(logs - logs.max())
         weights /= weights.sum()
         prior_freedom, level = freedoms[:, None], usual[:, None]
@@ -255,6 +260,8 @@ class BlockModel:
             variances=np.maximum(variances * self._trend, self._floor),
             own_inverse=1 / (prior_freedom + whole),
             shared_inverse=kept**2 / (2 * information[:, None]),
+            kept=prior_freedom * level / (prior_freedom * level + whole * self._scaled()),
+            information=information,
             least_inverse=1 / max(self.freedom, 1),
         )
 

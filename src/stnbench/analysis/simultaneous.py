@@ -1,8 +1,9 @@
 """Probabilities of the largest of several studentised differences, for families of comparisons.
 
-A family is described by a *table*: the chance that the largest absolute standardised difference exceeds w where all
-standard errors are known, on a grid of w. With estimated ones it is averaged over the distribution of the estimate, as
-for Tukey's and Dunnett's tests (Hochberg and Tamhane 1987, Multiple Comparison Procedures, chapters 3 and 5).
+A family is described by a *table*: the chance that the largest absolute standardised difference exceeds w, on a grid
+of w. Means are normal where their standard errors are known, and follow t distributions of their own where each has
+its own estimate. What all estimates have in common is averaged over at the end, as for Tukey's and Dunnett's tests
+(Hochberg and Tamhane 1987, Multiple Comparison Procedures, chapters 3 and 5).
 """
 
 import functools
@@ -14,47 +15,89 @@ from scipy import interpolate, special
 
 Floats = NDArray[np.float64]
 
-_WIDEST: Final = 12.0
-_GRID: Final = np.linspace(0.0, _WIDEST, 481)
+_WIDEST: Final = 7.6
+"""The inverse hyperbolic sine of the largest w, 1000: grids are even in it, as t distributions have long tails."""
+
+_GRID: Final = np.sinh(np.linspace(0.0, _WIDEST, 913))
+_COARSE: Final = np.linspace(0.0, _WIDEST, 115)
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
-_COARSE: Final = np.linspace(0.0, 8.5, 86)
-_HERMITE = np.polynomial.hermite_e.hermegauss(32)
-_HALF_NODES: Final = _HERMITE[0][16:]  # what is integrated is even
-_HALF_WEIGHTS: Final = _HERMITE[1][16:] / _HERMITE[1][16:].sum()
+_LOGITS, _LOGIT_WEIGHTS = np.polynomial.legendre.leggauss(64)
+_FARTHEST: Final = 16.0
+"""Integrals over a distribution go over the log-odds of its quantiles, so far to either side."""
+
 _AT_ONCE: Final = 50_000
 _FREEDOM_MAX: Final = 1e6
 _INVERSES: Final = np.linspace(0.0, 1.0, 61)
 _STATISTICS: Final = np.geomspace(0.05, 400.0, 220)
+_STEPS: Final = np.linspace(-30.0, 30.0, 6001)
 
 
 @functools.lru_cache(maxsize=256)
-def pairs_table(configurations: int) -> Floats:
-    """The table of all pairs of so many independent means: of their range over the root of 2 (Tukey's)."""
-    nodes, weights = np.polynomial.legendre.leggauss(120)
-    places = 9.0 * nodes
-    density = 9.0 * weights * np.exp(-(places**2) / 2) / np.sqrt(2 * np.pi)
-    within = special.ndtr(places + np.sqrt(2) * _GRID[:, None]) - special.ndtr(places)
-    return np.asarray(np.clip(1 - configurations * (density * within ** (configurations - 1)).sum(axis=1), 0.0, 1.0))
+def pairs_table(configurations: int, freedom: float = _FREEDOM_MAX) -> Floats:
+    """Return the table of all pairs of so many independent means: of their range over the root of 2 (Tukey's).
+
+    Args:
+        configurations: how many.
+        freedom: degrees of freedom of the t distribution that each mean has; normal by default.
+    """
+    chances, weights = _quantiles()
+    places = _inverse_cdf(chances, freedom)
+    coarse = np.sinh(_COARSE)[:, None]
+    within = np.clip(_cdf(places + np.sqrt(2) * coarse, freedom) - chances, 0.0, 1.0)
+    return _fine(1 - configurations * (weights * within ** (configurations - 1)).sum(axis=1))
 
 
-def many_to_one_table(variances: Floats, base: float) -> Floats:
-    """The table of several independent means against one (Dunnett's), each with its own variance.
+def many_to_one_table(variances: Floats, base: float, freedoms: Floats | None = None) -> Floats:
+    """Return the table of several independent means against one (Dunnett's), each with its own variance.
 
     Differences to a common base are correlated through it alone, which leaves one integral (Dunnett 1964).
 
     Args:
         variances: of the means that are compared.
         base: the variance of the mean that they are compared with.
+        freedoms: degrees of freedom of the t distribution that each mean has, that of the base last; normal by default.
     """
-    kinds, counts = np.unique(np.round(variances / base, 9), return_counts=True)
-    shared = 1 / np.sqrt(1 + kinds)[:, None, None]
-    own = np.sqrt(1 - shared**2)
-    grid = _COARSE[:, None]
-    inside = special.ndtr((grid - shared * _HALF_NODES) / own) - special.ndtr((-grid - shared * _HALF_NODES) / own)
-    if counts.max() > 1:
-        inside = inside ** counts[:, None, None]
-    exceeded = 1 - (inside.prod(axis=0) * _HALF_WEIGHTS).sum(axis=1)
-    fine = interpolate.CubicSpline(_COARSE, exceeded)(np.minimum(_GRID, _COARSE[-1]))
+    if freedoms is None:
+        freedoms = np.full(len(variances) + 1, _FREEDOM_MAX)
+    chances, weights = _quantiles()
+    shared = np.sqrt(base) * _inverse_cdf(chances, float(freedoms[-1]))
+    reached = np.sinh(_COARSE)[:, None]
+    logs = np.zeros((len(_COARSE), len(chances)))
+    kinds, counts = np.unique(np.round(np.stack([variances / base, freedoms[:-1]]), 9), axis=1, return_counts=True)
+    for (ratio, freedom), count in zip(kinds.T, counts, strict=True):
+        own, limit = np.sqrt(ratio * base), reached * np.sqrt((1 + ratio) * base)
+        inside = _cdf((limit - shared) / own, freedom) - _cdf((-limit - shared) / own, freedom)
+        logs += count * np.log(np.maximum(inside, 1e-300))
+    return _fine(1 - (np.exp(logs) * weights).sum(axis=1))
+
+
+def _quantiles() -> tuple[Floats, Floats]:
+    """Chances and weights of an integral over a distribution, dense at both of its ends."""
+    chances = special.expit(_FARTHEST * _LOGITS)
+    weights = _FARTHEST * _LOGIT_WEIGHTS * chances * (1 - chances)
+    return chances, weights / weights.sum()
+
+
+def _inverse_cdf(chances: Floats, freedom: float) -> Floats:
+    is_normal = freedom >= _FREEDOM_MAX
+    return np.asarray(special.ndtri(chances) if is_normal else special.stdtrit(freedom, chances))
+
+
+def _cdf(values: Floats, freedom: float) -> Floats:
+    """Student's t; interpolated, as it is needed very often."""
+    if freedom >= _FREEDOM_MAX:
+        return np.asarray(special.ndtr(values))
+    return np.interp(np.arcsinh(values), _STEPS, _cdf_table(round(float(freedom), 9)))
+
+
+@functools.lru_cache(maxsize=256)
+def _cdf_table(freedom: float) -> Floats:
+    return np.asarray(special.stdtr(freedom, np.sinh(_STEPS)))
+
+
+def _fine(exceeded: Floats) -> Floats:
+    """Return the table on the fine grid, from its values on the coarse one."""
+    fine = interpolate.PchipInterpolator(_COARSE, np.clip(exceeded, 0.0, 1.0))(np.arcsinh(_GRID))
     return np.asarray(np.clip(fine, 0.0, 1.0))
 
 
