@@ -7,7 +7,7 @@ import sys
 import pytest
 
 SURFACE = {
-    "stnbench": {"__version__", "compare", "read_results", "register"},
+    "stnbench": {"__version__", "compare", "export", "load_trial", "read_results", "register"},
     "stnbench.nn": {
         "AffineTransformation",
         "ContrastiveNorm",

@@ -1,62 +1,125 @@
-"""``python -m stnbench.evaluate``: a stored trial's network on a split, or on another data set's."""
+"""``stnbench evaluate``: trained networks, of the store or of exports, on a split: one alone, or several averaged."""
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
+from stnbench.analysis.ensembles import mean_probabilities
+from stnbench.analysis.inference import wilson_estimate
 from stnbench.cli.parser import CommandParser, whole
 from stnbench.core.command import DONE
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import SpecError
 from stnbench.core.paths import RunsLayout, data_root
-from stnbench.report.runs import TRIAL_HELP, find_trial
+from stnbench.report.exports import NETWORK_HELP, Located, locate_network
 from stnbench.spec.data import NO_SCORE
 from stnbench.spec.result import SplitScore
 from stnbench.spec.sweep import Override
 from stnbench.spec.views import ViewsSpec
-from stnbench.store.store import Store
+
+if TYPE_CHECKING:  # torch
+    from stnbench.trials.score import Rescored
+    from stnbench.trials.trained import StoredNetwork
+
+_OVERRIDE: Final = re.compile(r"[\w.@+~]+=")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Score a complete trial's checkpoint; the store is only read.
+    """Score trained networks; the store is only read.
 
-    Raises: StnbenchError where the trial, its checkpoint or the data are not there.
+    Raises: StnbenchError where a network or the data are not there.
     """
     options = _parser().parse_intermixed_args(arguments)
     layout = RunsLayout.from_environment()
-    with Store.open(layout.store, writable=False) as store:
-        trial = find_trial(store, options.trial)
-        outcome = store.outcome(trial.trial_id)
-    if outcome is None:
-        raise SpecError(f"trial {trial.trial_id} is {trial.state}", remedy="only a complete trial can be evaluated")
-    score = _score(layout.attempt(trial.trial_id, outcome.attempt), options)
-    wrong = score.images - score.correct
-    if options.json:
-        counts = {"images": score.images, "correct": score.correct, "errors": wrong}
-        said = {"trial": trial.trial_id, "split": score.split, "accuracy": score.accuracy, **counts}
-        print(json.dumps({**said, "loss": score.loss, "label": trial.label, "seed": trial.seed}))
+    names, overrides = _names_and_overrides([options.trial, *options.more])
+    source = _source(overrides)
+    located = [locate_network(name, layout) for name in names]
+    stored = [network.read() for network in located]
+    views = None if options.views is None else _views(options.views)
+    found = [_score(network, options, source, views) for network in stored]
+    if len(found) > 1:
+        _print_ensemble(located, stored, found, options)
     else:
-        percent = 100 * score.accuracy
-        print(f"{trial.label} · seed {trial.seed}, trial {trial.trial_id}")
-        if score.split == "validation" and not trial.spec.has_held_out_images:
-            print(NO_SCORE)
-        print(f"{score.split}: {percent:.3f} % of {score.images:,} images ({wrong} errors), loss {score.loss:.4f}")
+        _print_score(located[0], stored[0], found[0].score, options)
     return DONE
 
 
-def _score(folder: Path, options: argparse.Namespace) -> SplitScore:
-    from stnbench.trials.score import rescore_trial
+def _score(
+    network: "StoredNetwork", options: argparse.Namespace, source: Path | None, views: ViewsSpec | None
+) -> "Rescored":
+    from stnbench.trials.score import score_network
 
-    return rescore_trial(
-        folder,
-        options.split,
-        data_root=data_root(),
-        source=_source(options.overrides),
-        device=options.device,
-        threads=options.threads,
-        views=None if options.views is None else _views(options.views),
-    ).score
+    return score_network(
+        network, options.split, data_root=data_root(), source=source, device=options.device, threads=options.threads,
+        views=views,
+    )  # fmt: skip
+
+
+def _print_score(located: Located, stored: "StoredNetwork", score: SplitScore, options: argparse.Namespace) -> None:
+    wrong = score.images - score.correct
+    if options.json:
+        counts = {"images": score.images, "correct": score.correct, "errors": wrong}
+        said = {"trial": located.trial_id, "split": score.split, "accuracy": score.accuracy, **counts}
+        print(json.dumps({**said, "loss": score.loss, "label": located.label, "seed": located.seed}))
+        return
+    print(f"{located.name}, trial {located.trial_id}")
+    if score.split == "validation" and not stored.spec.has_held_out_images:
+        print(NO_SCORE)
+    percent = 100 * score.accuracy
+    print(f"{score.split}: {percent:.3f} % of {score.images:,} images ({wrong} errors), loss {score.loss:.4f}")
+
+
+def _print_ensemble(
+    located: Sequence[Located],
+    stored: Sequence["StoredNetwork"],
+    found: Sequence["Rescored"],
+    options: argparse.Namespace,
+) -> None:
+    """Print the score of the averaged probabilities, and how each network does alone.
+
+    Raises: SpecError where the networks have other classes, or their images are not the same.
+    """
+    from stnbench.trials.trained import require_same_classes
+
+    require_same_classes(stored)
+    images = [one.score.scored for one in found]
+    if any(other is None or other != images[0] for other in images) or images[0] is None:
+        problem = f"the networks were not scored on the same {options.split} images"
+        raise SpecError(problem, remedy="an ensemble takes one data set and split, and not the images trained on")
+    labels = np.array(images[0].labels)
+    right = mean_probabilities([one.probabilities for one in found]).argmax(axis=1) == labels
+    accuracy = wilson_estimate(int(right.sum()), len(labels))
+    wrong = len(labels) - int(right.sum())
+    members = [
+        {"trial": network.trial_id, "name": network.name, "accuracy": one.score.accuracy}
+        for network, one in zip(located, found, strict=True)
+    ]
+    if options.json:
+        counts = {"images": len(labels), "correct": len(labels) - wrong, "errors": wrong}
+        interval = {"low": accuracy.low, "high": accuracy.high}
+        said = {"ensemble": members, "split": options.split, "accuracy": accuracy.mean, **interval, **counts}
+        print(json.dumps(said))
+        return
+    for network, one in zip(located, found, strict=True):
+        print(f"{network.name}, trial {network.trial_id}: {100 * one.score.accuracy:.3f} %")
+    if options.split == "validation" and not all(network.spec.has_held_out_images for network in stored):
+        print(NO_SCORE)
+    interval_text = f"[{100 * (accuracy.low or 0):.3f}, {100 * (accuracy.high or 0):.3f}], {accuracy.method}"
+    print(
+        f"ensemble of {len(found)}, {options.split}: {100 * accuracy.mean:.3f} % {interval_text}, "
+        f"of {len(labels):,} images ({wrong} errors)"
+    )
+
+
+def _names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell names of networks from overrides (``key=value``); the first word is always a name."""
+    overrides = [word for word in words[1:] if _OVERRIDE.match(word) and "#" not in word]
+    return [words[0], *(word for word in words[1:] if word not in overrides)], overrides
 
 
 def _source(overrides: Sequence[str]) -> Path | None:
@@ -83,12 +146,12 @@ def _views(choice: str) -> ViewsSpec:
 def _parser() -> CommandParser:
     parser = CommandParser(
         prog="stnbench evaluate",
-        description="Scores a complete trial's network on a split.",
+        description="Scores a trained network on a split; several as an ensemble, their probabilities averaged.",
         epilog="Exit codes: 0 done, 2 cannot start.",
     )
-    parser.add_argument("trial", help=TRIAL_HELP)
-    root = "dataset.root=DIR: the folder with the official files (default: the data folder)"
-    parser.add_argument("overrides", nargs="*", metavar="dataset.root=DIR", help=root)
+    parser.add_argument("trial", help=NETWORK_HELP)
+    more = "further networks, which makes an ensemble; dataset.root=DIR: the folder with the official files"
+    parser.add_argument("more", nargs="*", metavar="TRIAL|dataset.root=DIR", help=more)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="validation")
     views = "a choice of conf/views: in which ways every image is looked at (default: as the trial says)"
     parser.add_argument("--views", metavar="NAME", help=views)

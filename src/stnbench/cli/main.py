@@ -39,6 +39,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "control": Command("stnbench.cli.control", "pause, resume or stop parts of a sweep while it runs"),
     "show": Command("stnbench.cli.show", "draw what the transformers of a trial do"),
     "evaluate": Command("stnbench.cli.evaluate", "score a stored network on a split"),
+    "export": Command("stnbench.cli.export", "write a trained network for use elsewhere: weights, ONNX and a card"),
     "data": Command("stnbench.cli.data", "prepare or check the cache of a data set"),
     "new": Command("stnbench.cli.new", "write the skeleton of a part or a sweep of your own"),
     "check-part": Command("stnbench.cli.check_part", "check a part against its contract"),

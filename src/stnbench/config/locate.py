@@ -111,6 +111,22 @@ def find_sweep(name: str, working_folder: Path) -> Path:
     raise UnknownNameError("sweep", name, files, where=str(working_folder / "sweeps"))
 
 
+def find_pretrained(name: str, working_folder: Path) -> Path:
+    """Find an export by its name in ``pretrained/`` of the working folder, or of stnbench's own checkout.
+
+    Raises: UnknownNameError with the nearest names.
+    """
+    found = {
+        path.name: path
+        for root in (_CHECKOUT, working_folder)
+        for path in (root / "pretrained").glob("*/")
+        if path.is_dir() and not path.name.startswith(".")
+    }
+    if name not in found:
+        raise UnknownNameError("pretrained network", name, found, where=str(working_folder / "pretrained"))
+    return found[name]
+
+
 def shown(path: Path) -> str:
     """A path as messages show it: relative to the checkout, the package or the working folder where it lies in one."""
     path = _ORIGINALS.get(path, path)

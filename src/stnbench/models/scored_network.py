@@ -53,7 +53,7 @@ class Model:
             return self.explain(images.images[rows], images.boxes[rows])
         return self.explain_prepared(images.prepared.rows(rows), images.boxes[rows])
 
-    def explain_prepared(self, images: Tensor, boxes: Tensor) -> Explained:
+    def explain_prepared(self, images: Tensor, boxes: Tensor | None) -> Explained:
         """As ``explain``, of images (batch, channels, height, width) that have been preprocessed."""
         images = images.contiguous(memory_format=memory_format(images.device, self.compute))
         with self._autocast(images.device):

@@ -107,15 +107,23 @@ def _knows_more() -> bool:
 def _declare_absent(plain: Any) -> bool:  # noqa: ANN401 - JSON values
     """Declare the parts that a stored trial names and that are not here; whether there were any."""
     before = generation()
-    sources = plain.get("parts", ()) if isinstance(plain, dict) else ()
-    for source in sources:
-        registry = REGISTRIES.get(source["kind"])
+    for source in _part_sources(plain):
+        registry = REGISTRIES.get(source.get("kind", ""))
         if registry is None:
             continue
         for node in _sections(plain, registry.section):
-            if node.get(registry.discriminator) == source["name"]:
-                registry.declare_absent(source["name"], node)
+            if node.get(registry.discriminator) == source.get("name"):
+                registry.declare_absent(str(source["name"]), node)
     return generation() != before
+
+
+def _part_sources(plain: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - JSON values
+    """What stands in lists under ``parts``, at any depth: a trial may be part of what was stored."""
+    if isinstance(plain, dict):
+        below = plain.get("parts")
+        yield from (source for source in below or () if isinstance(below, list) and isinstance(source, dict))
+    for item in plain.values() if isinstance(plain, dict) else plain if isinstance(plain, list) else ():
+        yield from _part_sources(item)
 
 
 def _sections(plain: Any, section: str) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - JSON values

@@ -63,7 +63,7 @@ def evaluate(model: Model, images: DeviceImages, indices: Tensor) -> Evaluation:
         for batch in advancing(torch.split(indices, _BATCH), "scoring"):
             explained = model.explain_rows(images, batch)
             watch.add(explained.transformers, None if images.poses is None else images.poses[batch])
-            logits = _over_views(model, images, batch, explained.logits)
+            logits = over_views(model, images.images[batch], images.boxes[batch], explained.logits)
             losses.append(functional.cross_entropy(logits, images.labels[batch], reduction="sum").double())
             predictions.append(logits.argmax(dim=1))
             probabilities.append(logits.softmax(dim=1).half())
@@ -84,18 +84,21 @@ def accuracy(model: Model, images: DeviceImages, indices: Tensor) -> float:
     with _at_rest(model):
         for batch in advancing(torch.split(indices, _BATCH), "scoring"):
             explained = model.explain_rows(images, batch)
-            logits = _over_views(model, images, batch, explained.logits)
+            logits = over_views(model, images.images[batch], images.boxes[batch], explained.logits)
             hits.append((logits.argmax(dim=1) == images.labels[batch]).sum())
     return int(torch.stack(hits).sum()) / len(indices)
 
 
-def _over_views(model: Model, images: DeviceImages, rows: Tensor, logits: Tensor) -> Tensor:
-    """The logarithms (batch, classes) of the mean probabilities over a model's views; the logits where it has none."""
+def over_views(model: Model, images: Tensor, boxes: Tensor, logits: Tensor) -> Tensor:
+    """Return the logarithms (batch, classes) of the mean probabilities over a model's views.
+
+    Where it has none, ``logits``, those of the images as they are, come back.
+    """
     if model.views is None:
         return logits
     views = [
-        model.explain(moved, boxes).logits.log_softmax(dim=1)
-        for moved, boxes in each_view(model.views, images.images[rows], images.boxes[rows])
+        model.explain(moved, moved_boxes).logits.log_softmax(dim=1)
+        for moved, moved_boxes in each_view(model.views, images, boxes)
     ]
     return torch.stack(views).logsumexp(dim=0) - math.log(len(views))
 

@@ -7,19 +7,18 @@ import torch
 from torch import Tensor
 
 from stnbench.core.errors import SpecError
-from stnbench.core.paths import AttemptLayout
 from stnbench.data.resident import DeviceImages
 from stnbench.models.scored_network import Model, build_model
 from stnbench.spec.data import DatasetSpec, Split
 from stnbench.spec.result import ScoredImages, SplitScore
 from stnbench.spec.trial import TrialSpec
 from stnbench.spec.views import ViewsSpec
-from stnbench.training.checkpoint import Checkpoint, read_checkpoint
+from stnbench.training.checkpoint import Checkpoint
 from stnbench.training.device import DeviceSpec, prepare_device
 from stnbench.training.evaluate import evaluate
 from stnbench.trials.data import DataSource, open_test_images, open_training_data, scored_test_images
-from stnbench.trials.files import load_spec
 from stnbench.trials.probability_file import Probabilities
+from stnbench.trials.trained import StoredNetwork
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -44,23 +43,44 @@ def rescore_trial(
     dataset: DatasetSpec | None = None,
     views: ViewsSpec | None = None,
 ) -> Rescored:
-    """Score the checkpoint in an attempt's folder on a split of its own data set, or of another one.
+    """Score the checkpoint in an attempt's folder on a split; arguments as of ``score_network``.
+
+    Raises: as ``score_network``; FolderError or CheckpointError where the folder has no trained network.
+    """
+    return score_network(
+        StoredNetwork.of_attempt(folder), split, data_root=data_root, source=source, device=device, threads=threads,
+        dataset=dataset, views=views,
+    )  # fmt: skip
+
+
+def score_network(
+    stored: StoredNetwork,
+    split: Split,
+    *,
+    data_root: Path,
+    source: Path | None = None,
+    device: str,
+    threads: int,
+    dataset: DatasetSpec | None = None,
+    views: ViewsSpec | None = None,
+) -> Rescored:
+    """Score a trained network on a split of its own data set, or of another one.
 
     With ``views`` every image is looked at in these ways, whatever the trial's own are.
 
     Another set is split as the trial's own was, and normalised with the statistics of the images the network was
     trained on. Another device than that of the training may give another class where two are all but equally probable.
-    Raises: FolderError or CheckpointError where the folder has no trained network; SpecError where the other set's
-    images are of another size; DataError where the data cannot be used.
+    Raises: CheckpointError where its weights do not fit; SpecError where the other set's images are of another size;
+    DataError where the data cannot be used.
     """
-    spec = load_spec(folder)
-    checkpoint = read_checkpoint(AttemptLayout(folder).checkpoint, trial_id=spec.trained_as.trial_id)
-    spec = spec if views is None else replace(spec, views=views)
+    if views is not None:
+        stored = replace(stored, spec=replace(stored.spec, views=views))
+    spec = stored.spec
     target = prepare_device(DeviceSpec.parse(device, threads=threads), spec.training.precision)
     opened = DataSource(dataset=dataset or spec.dataset, root=data_root, workers=threads, device=target, source=source)
     _require_same_size(spec, opened.dataset)
     images, rows, scored = _open_split(spec, split, opened)
-    found = evaluate(restore_model(spec, checkpoint, target), images, rows)
+    found = evaluate(stored.build(target), images, rows)
     return Rescored(score=replace(found.score(split), scored=scored), probabilities=found.probabilities)
 
 

@@ -66,7 +66,9 @@ class Augmentations:
         return Augmentations(**{name: None if part is None else part[index] for name, part in self._parts()})
 
     def apply(
-        self, images: UInt8[Tensor, "batch channels height width"], boxes: Float[Tensor, "batch 4"]
+        self,
+        images: UInt8[Tensor, "batch channels height width"] | Float32[Tensor, "batch channels height width"],
+        boxes: Float[Tensor, "batch 4"],
     ) -> tuple[Float32[Tensor, "batch channels height width"], Float[Tensor, "batch 4"]]:
         """The varied images, float32 in [0, 255], and the boxes round what was in the boxes.
 

@@ -28,7 +28,7 @@ def view_moves(spec: ViewsSpec) -> Float[Tensor, "views 3 3"]:
 
 def each_view(
     spec: ViewsSpec,
-    images: UInt8[Tensor, "batch channels side side"],
+    images: UInt8[Tensor, "batch channels side side"] | Float32[Tensor, "batch channels side side"],
     boxes: Float[Tensor, "batch 4"],
 ) -> Iterator[tuple[Float32[Tensor, "batch channels side side"], Float[Tensor, "batch 4"]]]:
     """The images, float32 in [0, 255], and the boxes, moved as in each view; the border is continued outwards.

@@ -1,0 +1,52 @@
+"""``stnbench export``: a trained network as a folder for anybody: weights, ONNX, and a card that says what it is."""
+
+import json
+from collections.abc import Sequence
+
+from stnbench.cli.parser import CommandParser, path
+from stnbench.core.command import DONE
+from stnbench.core.paths import RunsLayout
+from stnbench.report.exports import FOLDER, export_trial
+from stnbench.report.runs import TRIAL_HELP
+from stnbench.store.store import Store
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Export a complete trial; the store is only read.
+
+    Raises: StnbenchError where the trial or its checkpoint is not there, or it cannot be exported.
+    """
+    options = _parser().parse_args(arguments)
+    layout = RunsLayout.from_environment()
+    with Store.open(layout.store, writable=False) as store:
+        done = export_trial(store, layout, options.trial, options.out, with_onnx=not options.no_onnx)
+    if options.json:
+        scores = {
+            split: None if score is None else {"accuracy": score.mean, "low": score.low, "high": score.high}
+            for split, score in (("validation", done.validation), ("test", done.test))
+        }
+        said = {"trial": done.trial_id, "name": done.name, "folder": str(done.folder), "files": dict(done.files)}
+        print(json.dumps({**said, **scores, "onnx_difference": done.onnx_difference}))
+        return DONE
+    print(f"{done.name} (trial {done.trial_id})")
+    for name, size in done.files.items():
+        print(f"{size:>12,}  {done.folder / name}")
+    if done.onnx_difference is not None:
+        print(f"the ONNX file differs from torch by at most {done.onnx_difference:.1g}")
+    print(f'load it: stnbench.load_trial("{done.folder}")')
+    return DONE
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="stnbench export",
+        description="Writes a trained network for use elsewhere: weights (safetensors), ONNX, and a card with its "
+        "accuracy, data and recipe. stnbench.load_trial and `stnbench evaluate` read the folder.",
+        epilog="Exit codes: 0 written, 2 it cannot be exported, and nothing is written.",
+    )
+    parser.add_argument("trial", help=TRIAL_HELP)
+    out = f"the folder to write; an export that is there is replaced (default: {FOLDER}/TRIAL_ID)"
+    parser.add_argument("--out", type=path, metavar="DIR", help=out)
+    parser.add_argument("--no-onnx", action="store_true", help="write no ONNX file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    return parser

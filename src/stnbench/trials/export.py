@@ -1,0 +1,288 @@
+"""Exports: a trained network in a folder for anybody, and back, bit for bit.
+
+A folder holds the weights (safetensors), the network for other programs (ONNX), what it is (``trial.json``), a card to
+read (``README.md``) and the SHA-256 of each (``SHA256SUMS``, which ``sha256sum -c`` checks as well). Nothing in it is
+ever executed, and nothing is read before its digest was compared.
+"""
+
+import errno
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+import stnbench
+from stnbench.core.errors import ExportError, SpecError
+from stnbench.core.files import sync_folder, write_atomic
+from stnbench.data.preprocessing.preprocess import GlobalStatistics
+from stnbench.nn.onnx import export_onnx
+from stnbench.spec.codec import Strict, from_stored, to_json
+from stnbench.spec.result import Cost, Environment, SplitScore
+from stnbench.spec.trial import TrialSpec
+from stnbench.trials.trained import StoredNetwork, TrainedClassifier
+
+WEIGHTS, ONNX, RECORD, CARD, SUMS = "network.safetensors", "network.onnx", "trial.json", "README.md", "SHA256SUMS"
+
+_FORMAT: Final = 1
+"""Raised when the files of an export change."""
+
+_NEEDED: Final = (WEIGHTS, RECORD, CARD)
+_KNOWN: Final = frozenset({*_NEEDED, ONNX})
+_SUMS_BYTES_MAX: Final = 4096
+_INSTALL: Final = "pip install 'stnbench[export]'"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportRecord(Strict):
+    """What an export is of.
+
+    Attributes:
+        format: of the folder.
+        stnbench: the version that wrote it.
+        trial_id: the identity of the trial.
+        name: for people: sweep, configuration and seed.
+        spec: the trial.
+        class_names: one readable name a class, in label order.
+        statistics: of the images it was trained on.
+        validation: its score on the images held out, without predictions; None where it was trained on all.
+        test: its score on the test half, likewise; None where there was none.
+        cost: of the network.
+        environment: what it was trained with, the digest of the data included.
+        train_duration_s: how long it was trained.
+    """
+
+    format: int
+    stnbench: str
+    trial_id: str
+    name: str
+    spec: TrialSpec
+    class_names: tuple[str, ...]
+    statistics: GlobalStatistics
+    validation: SplitScore | None
+    test: SplitScore | None
+    cost: Cost
+    environment: Environment
+    train_duration_s: float
+
+
+def write_export(
+    folder: Path,
+    stored: StoredNetwork,
+    record: ExportRecord,
+    card: Callable[[Mapping[str, int], float | None], str],
+    *,
+    with_onnx: bool = True,
+) -> float | None:
+    """Write an export, whole or not at all.
+
+    Args:
+        folder: where; an export that is there is replaced.
+        stored: the network.
+        record: what it is.
+        card: gives the text of the card, from the sizes of the files in bytes, and the difference of the ONNX file.
+        with_onnx: whether an ONNX file is written, after it was compared with torch.
+
+    Returns:
+        The largest difference between torch and the ONNX file; None without one.
+
+    Raises:
+        ExportError: where the network has no counterpart in ONNX or differs there, where a library is missing, or
+            where the folder holds anything else.
+    """
+    _require_free(folder)
+    if importlib.util.find_spec("safetensors") is None:
+        raise ExportError("an export needs safetensors", remedy=_INSTALL)
+    from safetensors.torch import save
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        made = Path(temporary) / "export"
+        made.mkdir()
+        difference = _write_onnx(stored, made / ONNX) if with_onnx else None
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in stored.weights.items()}
+        write_atomic(made / WEIGHTS, save(weights, metadata={"trial_id": record.trial_id}))
+        write_atomic(made / RECORD, to_json(record).encode())
+        sizes = {path.name: path.stat().st_size for path in sorted(made.iterdir())}
+        write_atomic(made / CARD, card(sizes, difference).encode())
+        sums = "".join(f"{_sha256(path)}  {path.name}\n" for path in sorted(made.iterdir()))
+        write_atomic(made / SUMS, sums.encode())
+        _put_in_place(made, folder)
+    return difference
+
+
+def new_record(stored: StoredNetwork, **facts: object) -> ExportRecord:
+    """Return the record of a network, with this version and format; ``facts`` are the other fields."""
+    return ExportRecord(
+        format=_FORMAT,
+        stnbench=stnbench.__version__,
+        trial_id=stored.spec.trial_id,
+        spec=stored.spec,
+        class_names=tuple(stored.class_names),
+        statistics=stored.statistics,
+        **facts,  # type: ignore[arg-type]
+    )
+
+
+def is_export(folder: Path) -> bool:
+    """Return whether a folder looks like an export, whatever is in it."""
+    return folder.is_dir() and (folder / SUMS).is_file()
+
+
+def read_record(folder: Path) -> ExportRecord:
+    """Read what an export is of, after the digests of all its files were compared.
+
+    Raises: ExportError where the folder is no export, or was damaged.
+    """
+    _check_sums(folder)
+    path = folder / RECORD
+    try:
+        record = from_stored(ExportRecord, path.read_bytes(), where=str(path))
+    except (SpecError, ValueError, KeyError, TypeError, RecursionError) as error:
+        said = error.problem if isinstance(error, SpecError) else str(error)
+        raise ExportError(f"{folder} is no export that this version reads ({said})", remedy=_AGAIN) from error
+    if record.format != _FORMAT:
+        raise ExportError(
+            f"{folder} is an export of format {record.format}",
+            remedy=f"this version reads format {_FORMAT}; stnbench {record.stnbench} wrote it",
+        )
+    return record
+
+
+def read_export(folder: Path) -> StoredNetwork:
+    """Read the network of an export.
+
+    Raises: ExportError where the folder is no export, was damaged, or holds other weights than it says.
+    """
+    record = read_record(folder)
+    if importlib.util.find_spec("safetensors") is None:
+        raise ExportError("an export is read with safetensors", remedy=_INSTALL)
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        weights: dict[str, Tensor] = load((folder / WEIGHTS).read_bytes())
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ExportError(f"{folder / WEIGHTS} cannot be read ({error})", remedy=_AGAIN) from error
+    return StoredNetwork(
+        spec=record.spec, statistics=record.statistics, class_names=record.class_names, weights=weights
+    )
+
+
+_AGAIN: Final = "export the trial again, or fetch the folder again"
+
+
+class _AtOnce(nn.Module):
+    """What the ONNX file computes: float32 images in [0, 255] to logits, each looked at once."""
+
+    def __init__(self, trained: TrainedClassifier) -> None:
+        super().__init__()
+        self.trained = trained
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the logits of images."""
+        return self.trained.look_once(images)
+
+
+def _write_onnx(stored: StoredNetwork, path: Path) -> float:
+    spec = stored.spec
+    without = "add --no-onnx to export the weights alone"
+    if spec.training.precision == "bfloat16":
+        raise ExportError(
+            f"the trial {spec.trial_id} computes in bfloat16, which an ONNX file would not", remedy=without
+        )
+    trained = TrainedClassifier(stored, torch.device("cpu"))
+    if trained.reads_boxes:
+        raise ExportError(
+            f"the trial {spec.trial_id} reads the boxes of the signs (roi), which an ONNX file of images has not",
+            remedy=without,
+        )
+    try:
+        return export_onnx(_AtOnce(trained), _examples(trained.image_shape), path)
+    except ExportError as error:
+        raise ExportError(error.problem.replace("_AtOnce", f"the trial {spec.trial_id}"), remedy=without) from error
+
+
+def _examples(shape: tuple[int, int, int]) -> Tensor:
+    """Return images that differ as photographs do: a flat one, a gradient, blots, an edge, and noise."""
+    channels, height, width = shape
+    generator = torch.Generator().manual_seed(1)
+    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    blots = torch.rand(1, 1, 5, 5, generator=generator)
+    blots = nn.functional.interpolate(blots, (height, width), mode="bilinear", align_corners=True)[0, 0]
+    noise = torch.rand(height, width, generator=generator)
+    plain = torch.stack([torch.full_like(x, 0.5), (x + y) / 2, blots, (x > 0.5).float(), noise])
+    tints = torch.linspace(0.7, 1.0, channels)[:, None, None]
+    return (255 * plain[:, None] * tints).round()
+
+
+def _require_free(folder: Path) -> None:
+    """Check that nothing but an export would be replaced."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ExportError(f"{folder} is there already, and no folder", remedy="choose another place with --out")
+    if folder.is_dir():
+        others = sorted({path.name for path in folder.iterdir()} - {*_KNOWN, SUMS})
+        if others:
+            problem = f"the folder {folder} holds {', '.join(others[:3])}"
+            raise ExportError(problem, remedy="choose a new or an empty one with --out")
+
+
+def _put_in_place(made: Path, folder: Path) -> None:
+    """Rename the new folder to its place; an older export goes only then."""
+    sync_folder(made)
+    old = made.with_name("old")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        made.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    sync_folder(folder.parent)
+
+
+def _check_sums(folder: Path) -> None:
+    """Compare every file with its digest.
+
+    Raises: ExportError for the first that differs, and for a folder that is no export.
+    """
+    path = folder / SUMS
+    try:
+        if path.stat().st_size > _SUMS_BYTES_MAX:
+            raise ExportError(f"{path} is no list of digests", remedy=_AGAIN)
+        lines = path.read_text("ascii").splitlines()
+    except FileNotFoundError as error:
+        problem = f"{folder} is no export: it has no {SUMS}"
+        raise ExportError(problem, remedy="name a folder that `stnbench export` wrote") from error
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path} cannot be read ({error})", remedy=_AGAIN) from error
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    strange = sorted(sums.keys() - _KNOWN)  # never a path: only files of an export are opened
+    missing = [name for name in _NEEDED if name not in sums]
+    if strange or missing:
+        said = f"names {strange[0]!r:.60}" if strange else f"does not name {missing[0]}"
+        raise ExportError(f"{path} {said}, so {folder} is no export", remedy=_AGAIN)
+    for name, expected in sums.items():
+        try:
+            found = _sha256(folder / name)
+        except OSError as error:
+            problem = f"{folder / name} cannot be read ({error.strerror or error})"
+            raise ExportError(problem, remedy=_AGAIN) from error
+        if found != expected:
+            raise ExportError(f"{folder / name} is not as it was written: its SHA-256 differs", remedy=_AGAIN)
+
+
+def _sha256(path: Path) -> str:
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))  # an export holds files
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
