@@ -79,7 +79,7 @@ bench-training: $(STAMP) ## images a second beside a bare loop, the textbook way
 	@$(BIN)/python -P benchmarks/training.py
 
 bench-statistics: $(STAMP) ## error rates, coverage and power of methods of comparison (half an hour on an idle core)
-	@$(BIN)/python -P benchmarks/statistical_methods.py
+	@$(BIN)/python benchmarks/statistical_methods.py
 
 bench-store: $(STAMP) ## a plan of 1,000 configurations, status and report of a store of 10,000 trials (about 4 minutes)
 	@$(BIN)/python -P benchmarks/store.py

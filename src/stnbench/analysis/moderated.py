@@ -25,6 +25,9 @@ PRIOR_FREEDOMS: Final = np.array([2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 40.0])
 POOLED_FREEDOM: Final = 1e9
 """All variances are equal."""
 
+_LEAST_WEIGHT: Final = 1e-3
+"""Prior degrees of freedom of less weight are left out."""
+
 _FREEDOM_FOR_SCALE: Final = 8
 """With fewer degrees of freedom nothing is said about the scale."""
 
@@ -250,16 +253,19 @@ class BlockModel:
         logs = likelihoods + np.log(prior)
         weights = np.exp(logs - logs.max())
         weights /= weights.sum()
+        kept = weights >= _LEAST_WEIGHT
+        weights, freedoms = weights[kept] / weights[kept].sum(), freedoms[kept]
+        usual, information = usual[kept], information[kept]
         prior_freedom, level = freedoms[:, None], usual[:, None]
         whole = self.own_freedom
         variances = (prior_freedom * level + whole * self._scaled()) / (prior_freedom + whole)
-        kept = prior_freedom / (prior_freedom + whole)
+        share = prior_freedom / (prior_freedom + whole)
         return Mixture(
             weights=weights,
             freedoms=freedoms,
             variances=np.maximum(variances * self._trend, self._floor),
             own_inverse=1 / (prior_freedom + whole),
-            shared_inverse=kept**2 / (2 * information[:, None]),
+            shared_inverse=share**2 / (2 * information[:, None]),
             kept=prior_freedom * level / (prior_freedom * level + whole * self._scaled()),
             information=information,
             least_inverse=1 / max(self.freedom, 1),

@@ -1,4 +1,4 @@
-"""How far two rankings of the same cells agree, and whether a trend runs along an order.
+"""How far two rankings of the same cells agree.
 
 One ranking is ours, over seeds; the other one was published, with one run a cell. What is estimated is the rank
 correlation of the published accuracies with the mean accuracies of ours that infinitely many seeds would give, for the
@@ -7,8 +7,7 @@ run would change with another seed nobody knows, so it is not in the interval.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -30,18 +29,6 @@ EXACT_CELLS: Final = 7
 """Up to so many, all 5,040 orders are gone through."""
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trend:
-    """Page's test for a trend along an order (Page 1963), over blocks.
-
-    ``p_value`` is two-sided, by permutation of the values within each block; ``is_up`` says whether values rise.
-    """
-
-    blocks: int
-    is_up: bool
-    p_value: float
 
 
 def rank_correlations(scores: Floats, published: Floats) -> tuple[RankCorrelation, RankCorrelation] | None:
@@ -101,25 +88,6 @@ def ranks_of(values: Floats) -> Floats:
     """Ranks along the last axis, from 1 for the smallest; equal values share the mean of theirs."""
     signs = _signs(values)
     return np.asarray((signs > 0).sum(axis=-1) + ((signs == 0).sum(axis=-1) + 1) / 2, dtype=np.float64)
-
-
-def page_trend(orders: Sequence[Floats], blocks: Sequence[Floats]) -> Trend | None:
-    """Whether the values of each block rise along its order; None without a block of two different values.
-
-    Args:
-        orders: by block, (values,) what the values are ordered by.
-        blocks: by block, (values,).
-    """
-    pairs = [(ranks_of(order), ranks_of(block)) for order, block in zip(orders, blocks, strict=True)]
-    pairs = [(order - order.mean(), ranks) for order, ranks in pairs if np.ptp(order) > 0 and np.ptp(ranks) > 0]
-    if not pairs:
-        return None
-    seen = sum(float(order @ ranks) for order, ranks in pairs)
-    random = np.random.default_rng(derive_seed(len(pairs), "page"))
-    drawn = np.zeros(PERMUTATIONS)
-    for order, ranks in pairs:
-        drawn += random.permuted(np.tile(ranks, (PERMUTATIONS, 1)), axis=1) @ order
-    return Trend(blocks=len(pairs), is_up=seen > 0, p_value=_share(np.abs(drawn), abs(seen)))
 
 
 def _signs(values: Floats) -> Floats:

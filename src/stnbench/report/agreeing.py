@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stnbench.analysis.comparison import fit_and_compare
+from stnbench.analysis.fitted import ScoredRun
 from stnbench.analysis.inference import accuracy_estimate, wilson_estimate
 from stnbench.analysis.ranks import rank_correlations, ranks_of
-from stnbench.report.agreement import Agreement, AgreementRow
-from stnbench.report.claims import CLAIMS, ScoredCell, judge_claims
+from stnbench.report.agreement import Agreement, AgreementRow, Claim
+from stnbench.report.claims import CLAIMS, Judge, ScoredCell
 from stnbench.spec.data import Split
 from stnbench.spec.published import PublishedCell, PublishedTable
 
@@ -48,7 +50,7 @@ def build_agreement(table: PublishedTable, trials: pd.DataFrame, *, split: Split
     ours = np.array([list((cells[item.cell_id].accuracies(seeds) or {}).values()) for item in ordered])
     theirs = np.array([item.result.accuracy for item in ordered])
     correlations = rank_correlations(ours, theirs)
-    claims = judge_claims([_scored_cell(item, cells, scored, seeds) for item in ordered])
+    claims = _claims(ordered, cells, seeds)
     tested = {claim.name for claim in claims}
     return Agreement(
         published=table.name,
@@ -82,19 +84,33 @@ def _row(
     )
 
 
-def _scored_cell(
-    item: PublishedCell, cells: Mapping[str, _Cell], scored: Mapping[str, PublishedCell], seeds: Sequence[int]
-) -> ScoredCell:
-    cell = cells[item.cell_id]
-    twin = cells.get(cell.twin_cell_id) if cell.twin_cell_id != item.cell_id else None
-    return ScoredCell(
-        result=item.result,
-        scores=cell.accuracies(seeds) or {},
-        parameters=cell.parameters,
-        twin=twin.accuracies(seeds) if twin else None,
-        twin_parameters=twin.parameters if twin else None,
-        twin_published=scored[cell.twin_cell_id].result.accuracy if cell.twin_cell_id in scored else None,
-    )
+def _claims(items: Sequence[PublishedCell], cells: Mapping[str, _Cell], seeds: Sequence[int]) -> list[Claim]:
+    """Test the claims, with strength borrowed from all cells of the sweep, published or not."""
+    baselines = {name: cell.twin_cell_id for name, cell in cells.items() if cell.twin_cell_id != name}
+    runs = [
+        ScoredRun(configuration=name, seed=seed, correct=right, images=images)
+        for name, cell in cells.items()
+        for seed, (right, images) in cell.scores.items()
+        if seed in seeds
+    ]
+    comparison, fitted = fit_and_compare(runs, baselines=baselines)
+    if fitted is None:
+        return []
+    published = {item.cell_id: item.result.accuracy for item in items}
+    found = []
+    for item in items:
+        base = baselines.get(item.cell_id)
+        found.append(
+            ScoredCell(
+                configuration=item.cell_id,
+                baseline=base if base in fitted.place else None,
+                result=item.result,
+                parameters=cells[item.cell_id].parameters,
+                twin_parameters=cells[base].parameters if base is not None and base in cells else None,
+                twin_published=None if base is None else published.get(base),
+            )
+        )
+    return Judge(comparison, fitted).claims(found)
 
 
 def _usual_seeds(cells: Sequence[_Cell]) -> tuple[int, ...]:

@@ -1,21 +1,22 @@
 """The claims of 2015, each tested with a sweep's own trials, pure.
 
-They are those of the ``docs/bench.md`` that came with the published tables. Each becomes one number a seed, so that the
-seeds are what an interval is over; whether the effect is there is decided by t at 5 %.
+They are those of the ``docs/bench.md`` that came with the published tables. Each is a contrast of the fit that the
+leaderboard is made of, tested at 5 %, with its interval: what is undecided has a bound.
 """
 
 import dataclasses
-import itertools
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from stnbench.analysis.inference import LEVEL, Estimate, holm_adjusted, paired_difference, t_estimate
-from stnbench.analysis.ranks import page_trend
+from stnbench.analysis.fitted import Fitted
+from stnbench.analysis.inference import LEVEL, NO_METHOD, Estimate
+from stnbench.analysis.simultaneous import single_table
+from stnbench.analysis.verdicts import Comparison, Effect
 from stnbench.report.agreement import Claim, ClaimVerdict
 from stnbench.spec.published import PublishedResult
 
@@ -33,18 +34,26 @@ CLAIMS: Final = (LARGER_IS_BETTER, RESTRICTION_HELPS, TRANSFORMER_HELPS, IMAGES_
 _POINTS: Final = "in accuracy"
 
 
+_CONTRAST: Final = "contrast of configurations, moderated t"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredCell:
-    """A cell with its accuracy by seed; all cells of a claim have the same seeds.
+    """A cell with a score that something was published of.
 
-    ``parameters`` and ``twin_parameters`` are numbers of weights, None where they are not known; ``twin`` has the
-    accuracies of the same network without transformers, and ``twin_published`` what was published of it.
+    Attributes:
+        configuration: its name in the fit.
+        baseline: likewise, of the same network without transformers; None where it is one, or the fit has none.
+        result: what was published.
+        parameters: how many weights it has; None where that is not known.
+        twin_parameters: likewise, of the same network without transformers.
+        twin_published: the accuracy that was published of that network; None where there is none.
     """
 
+    configuration: str
     result: PublishedResult
-    scores: Mapping[int, float]
+    baseline: str | None = None
     parameters: int | None = None
-    twin: Mapping[int, float] | None = None
     twin_parameters: int | None = None
     twin_published: float | None = None
 
@@ -56,17 +65,138 @@ class ScoredCell:
         return self.parameters - self.twin_parameters
 
 
-def judge_claims(cells: Sequence[ScoredCell]) -> list[Claim]:
-    """Every claim for which there are cells, in the order of ``CLAIMS``."""
-    small = [cell for cell in cells if cell.result.locnets and _is_small(cell.result)]
-    found = (
-        _larger_is_better(cells),
-        _paired(RESTRICTION_HELPS, small, {"transformer": ("scale_translation", "affine")}),
-        _transformer_helps(cells),
-        _paired(IMAGES_MATTER, cells, {"local_norm": (True, False)}),
-        _paired(NETWORK_MATTERS, cells, {"contrastive_norm": (True, False)}),
-    )
-    return [claim for claim in found if claim is not None]
+class Judge:
+    """Tests claims with a comparison of configurations and the fit that it was made of."""
+
+    def __init__(self, comparison: Comparison, fitted: Fitted) -> None:
+        self._fitted = fitted
+        self._gains = {item.configuration: item.gain for item in comparison.decisions}
+        self._seeds = len(comparison.seeds)
+
+    def claims(self, cells: Sequence[ScoredCell]) -> list[Claim]:
+        """Return every claim for which there are cells, in the order of ``CLAIMS``."""
+        there = [cell for cell in cells if cell.configuration in self._fitted.place]
+        small = [cell for cell in there if cell.result.locnets and _is_small(cell.result)]
+        found = (
+            self._larger_is_better(there),
+            self._paired(RESTRICTION_HELPS, small, {"transformer": ("scale_translation", "affine")}),
+            self._transformer_helps(there),
+            self._paired(IMAGES_MATTER, there, {"local_norm": (True, False)}),
+            self._paired(NETWORK_MATTERS, there, {"contrastive_norm": (True, False)}),
+        )
+        return [claim for claim in found if claim is not None]
+
+    def _paired(
+        self, name: str, cells: Sequence[ScoredCell], trait: Mapping[str, tuple[object, object]]
+    ) -> Claim | None:
+        """Test cells with the first value of a trait less those with the second, all else equal."""
+        ((key, (with_it, without)),) = trait.items()
+        others = {_key(cell.result): cell for cell in cells if getattr(cell.result, key) == without}
+        pairs = [
+            (cell, others[_key(cell.result, **{key: without})])
+            for cell in cells
+            if getattr(cell.result, key) == with_it and _key(cell.result, **{key: without}) in others
+        ]
+        if not pairs:
+            return None
+        weights: dict[str, float] = {}
+        for cell, other in pairs:
+            for of, sign in ((cell, 1), (other, -1)):
+                weights[of.configuration] = weights.get(of.configuration, 0.0) + sign / len(pairs)
+        effect = self._contrast(weights)
+        ahead = sum(self._mean(cell) > self._mean(other) for cell, other in pairs)
+        return Claim(
+            name=name,
+            verdict=_judge(effect),
+            effect=effect,
+            unit=_POINTS,
+            comparisons=len(pairs),
+            cells=2 * len(pairs),
+            method=f"mean paired difference: {effect.method}",
+            detail=f"above 0 in {ahead} of {len(pairs)} pairs{_bound(effect)}",
+            published_effect=statistics.fmean(cell.result.accuracy - other.result.accuracy for cell, other in pairs),
+        )
+
+    def _transformer_helps(self, cells: Sequence[ScoredCell]) -> Claim | None:
+        """Test every cell against its twin: all must gain, simultaneously."""
+        known = [(cell, gain) for cell in cells if cell.result.locnets and (gain := self._gains[cell.configuration])]
+        if not known:
+            return None
+        gains = [gain for _, gain in known]
+        told = [gain.mean for gain in gains if gain.is_told and gain.p_adjusted is not None]
+        helped = sum(mean > 0 for mean in told)
+        if any(mean < 0 for mean in told):
+            verdict = ClaimVerdict.DOES_NOT_HOLD
+        else:
+            verdict = ClaimVerdict.HOLDS if helped == len(gains) else ClaimVerdict.UNDECIDED
+        published = [cell.result.accuracy - cell.twin_published for cell, _ in known if cell.twin_published is not None]
+        theirs = f"; in 2015 {sum(gain > 0 for gain in published)} of {len(published)}" if published else ""
+        ahead = sum(gain.mean > 0 for gain in gains)
+        return Claim(
+            name=TRANSFORMER_HELPS,
+            verdict=verdict,
+            effect=self._mean_gain([cell for cell, _ in known]),
+            unit=_POINTS,
+            comparisons=len(gains),
+            cells=len(gains),
+            method=f"gain over the baseline by configuration, all must gain: {gains[0].method}",
+            detail=f"{ahead} of {len(gains)} configurations gain, {helped} of them told, {len(told) - helped} are told "
+            f"to lose{_least(gains) if verdict is ClaimVerdict.UNDECIDED else ''}{theirs}",
+            published_effect=statistics.fmean(published) if len(published) == len(gains) else None,
+        )
+
+    def _mean_gain(self, cells: Sequence[ScoredCell]) -> Estimate:
+        weights: dict[str, float] = {}
+        for cell in cells:
+            for name, sign in ((cell.configuration, 1), (cell.baseline or cell.configuration, -1)):
+                weights[name] = weights.get(name, 0.0) + sign / len(cells)
+        return self._contrast(weights)
+
+    def _larger_is_better(self, cells: Sequence[ScoredCell]) -> Claim | None:
+        """Test one slope over all series of cells that differ in the size of their localisation networks alone."""
+        series: dict[tuple[PublishedResult, tuple[int, ...]], list[tuple[float, ScoredCell]]] = {}
+        for cell in cells:
+            size = cell.locnet_parameters
+            if size is not None and size > 0:
+                key = _key(cell.result, locnet1=None, locnet2=None, locnet3=None)
+                places = tuple(place for place, _ in cell.result.locnets)
+                series.setdefault((key, places), []).append((math.log2(size), cell))
+        usable = [items for items in series.values() if len({size for size, _ in items}) > 1]
+        if not usable:
+            return None
+        weights: dict[str, float] = {}
+        published = bottom = 0.0
+        for items in usable:
+            middle = statistics.fmean(size for size, _ in items)
+            bottom += sum((size - middle) ** 2 for size, _ in items)
+            weights |= {cell.configuration: size - middle for size, cell in items}
+            published += sum((size - middle) * cell.result.accuracy for size, cell in items)
+        effect = self._contrast({name: weight / bottom for name, weight in weights.items()})
+        return Claim(
+            name=LARGER_IS_BETTER,
+            verdict=_judge(effect),
+            effect=effect,
+            unit="per doubling of their parameters",
+            comparisons=len(usable),
+            cells=sum(map(len, usable)),
+            method=f"common slope over series: {effect.method}",
+            detail=f"series, each about its own mean: {len(usable)}{_bound(effect)}",
+            published_effect=published / bottom,
+        )
+
+    def _contrast(self, weights: Mapping[str, float]) -> Estimate:
+        """Return a weighted sum of mean accuracies, of weights that add up to 0; of one seed without an interval."""
+        row = np.zeros(len(self._fitted.names))
+        for name, weight in weights.items():
+            row[self._fitted.place[name]] = weight
+        if not self._fitted.has_variance:
+            mean = float(row @ self._fitted.means)
+            return Estimate(n=self._seeds, mean=mean, low=None, high=None, method=NO_METHOD, tested_p=1.0)
+        ((mean, low, high, p_value),) = self._fitted.contrast_family(row[None], single_table())
+        return Estimate(n=self._seeds, mean=mean, low=low, high=high, method=_CONTRAST, tested_p=p_value)
+
+    def _mean(self, cell: ScoredCell) -> float:
+        return float(self._fitted.means[self._fitted.place[cell.configuration]])
 
 
 def _is_small(result: PublishedResult) -> bool:
@@ -74,127 +204,24 @@ def _is_small(result: PublishedResult) -> bool:
 
 
 def _key(result: PublishedResult, **changed: object) -> PublishedResult:
-    """What a configuration is, without what was measured of it."""
+    """Return what a configuration is, without what was measured of it."""
     return dataclasses.replace(result, table="", accuracy=0.0, **changed)  # type: ignore[arg-type]
-
-
-def _paired(name: str, cells: Sequence[ScoredCell], trait: Mapping[str, tuple[object, object]]) -> Claim | None:
-    """Cells with the first value of a trait less those with the second, all else equal."""
-    ((key, (with_it, without)),) = trait.items()
-    others = {_key(cell.result): cell for cell in cells if getattr(cell.result, key) == without}
-    pairs = [
-        (cell, others[_key(cell.result, **{key: without})])
-        for cell in cells
-        if getattr(cell.result, key) == with_it and _key(cell.result, **{key: without}) in others
-    ]
-    if not pairs:
-        return None
-    effect = _mean_by_seed([_difference(cell.scores, other.scores) for cell, other in pairs])
-    ahead = sum(statistics.fmean(_difference(cell.scores, other.scores).values()) > 0 for cell, other in pairs)
-    return Claim(
-        name=name,
-        verdict=_judge(effect),
-        effect=effect,
-        unit=_POINTS,
-        comparisons=len(pairs),
-        cells=2 * len(pairs),
-        method="mean paired difference by seed, t over seeds",
-        detail=f"above 0 in {ahead} of {len(pairs)} pairs",
-        published_effect=statistics.fmean(cell.result.accuracy - other.result.accuracy for cell, other in pairs),
-    )
-
-
-def _transformer_helps(cells: Iterable[ScoredCell]) -> Claim | None:
-    """Every cell against its twin: all must gain, by t with Holm's correction for their number."""
-    gains: list[Estimate] = []
-    by_cell: list[dict[int, float]] = []
-    published: list[float | None] = []
-    for cell in cells:
-        gain = paired_difference(cell.scores, cell.twin) if cell.result.locnets and cell.twin else None
-        if gain is not None and cell.twin:
-            gains.append(gain)
-            by_cell.append(_difference(cell.scores, cell.twin))
-            published.append(None if cell.twin_published is None else cell.result.accuracy - cell.twin_published)
-    if not gains:
-        return None
-    corrected = holm_adjusted([gain.p_value for gain in gains], tests=len(gains))
-    told = [gain.mean for gain, p_value in zip(gains, corrected, strict=True) if p_value <= LEVEL]
-    helped = sum(mean > 0 for mean in told)
-    if any(mean < 0 for mean in told):
-        verdict = ClaimVerdict.DOES_NOT_HOLD
-    else:
-        verdict = ClaimVerdict.HOLDS if helped == len(gains) else ClaimVerdict.UNDECIDED
-    known = [gain for gain in published if gain is not None]
-    theirs = f"; in 2015 {sum(gain > 0 for gain in known)} of {len(known)}" if known else ""
-    ahead = sum(gain.mean > 0 for gain in gains)
-    return Claim(
-        name=TRANSFORMER_HELPS,
-        verdict=verdict,
-        effect=_mean_by_seed(by_cell),
-        unit=_POINTS,
-        comparisons=len(gains),
-        cells=len(gains),
-        method="gain over the twin by cell, t over seeds with Holm's correction: all must gain",
-        detail=f"{ahead} of {len(gains)} cells gain, {helped} of them significantly, "
-        f"{len(told) - helped} lose significantly{theirs}",
-        published_effect=statistics.fmean(known) if len(known) == len(published) else None,
-    )
-
-
-def _larger_is_better(cells: Iterable[ScoredCell]) -> Claim | None:
-    """Series of cells that differ in the size of their localisation networks alone: one slope a seed over them all."""
-    series: dict[tuple[PublishedResult, tuple[int, ...]], list[tuple[float, ScoredCell]]] = {}
-    for cell in cells:
-        size = cell.locnet_parameters
-        if size is not None and size > 0:
-            key = _key(cell.result, locnet1=None, locnet2=None, locnet3=None)
-            places = tuple(place for place, _ in cell.result.locnets)
-            series.setdefault((key, places), []).append((math.log2(size), cell))
-    usable = [items for items in series.values() if len({size for size, _ in items}) > 1]
-    if not usable:
-        return None
-    seeds = sorted(set.intersection(*(set(cell.scores) for items in usable for _, cell in items)))
-
-    def slope(accuracy: Callable[[ScoredCell], float]) -> float:
-        """The common slope of all series, each about its own mean."""
-        top = bottom = 0.0
-        for items in usable:
-            middle = statistics.fmean(size for size, _ in items)
-            top += sum((size - middle) * accuracy(cell) for size, cell in items)
-            bottom += sum((size - middle) ** 2 for size, _ in items)
-        return top / bottom
-
-    effect = t_estimate([slope(lambda cell, seed=seed: cell.scores[seed]) for seed in seeds])  # type: ignore[misc]
-    blocks = list(itertools.product(seeds, usable))
-    trend = page_trend(
-        [np.array([size for size, _ in items]) for _, items in blocks],
-        [np.array([cell.scores[seed] for _, cell in items]) for seed, items in blocks],
-    )
-    page = f"Page's test over {len(blocks)} series of a seed: p = {trend.p_value:.2g}" if trend else "all equal"
-    return Claim(
-        name=LARGER_IS_BETTER,
-        verdict=_judge(effect),
-        effect=effect,
-        unit="per doubling of their parameters",
-        comparisons=len(usable),
-        cells=sum(map(len, usable)),
-        method="common slope over series by seed, t over seeds",
-        detail=page,
-        published_effect=slope(lambda cell: cell.result.accuracy),
-    )
-
-
-def _difference(of: Mapping[int, float], base: Mapping[int, float]) -> dict[int, float]:
-    return {seed: of[seed] - base[seed] for seed in sorted(of.keys() & base.keys())}
-
-
-def _mean_by_seed(differences: Sequence[Mapping[int, float]]) -> Estimate:
-    """The mean of differences for each seed that all of them have, then over seeds."""
-    seeds = sorted(set.intersection(*(set(item) for item in differences)))
-    return t_estimate([statistics.fmean(item[seed] for item in differences) for seed in seeds])
 
 
 def _judge(effect: Estimate) -> ClaimVerdict:
     if effect.p_value > LEVEL:
         return ClaimVerdict.UNDECIDED
     return ClaimVerdict.HOLDS if effect.mean > 0 else ClaimVerdict.DOES_NOT_HOLD
+
+
+def _bound(effect: Estimate) -> str:
+    """What an undecided effect can be at most."""
+    if effect.p_value <= LEVEL or effect.low is None or effect.high is None:
+        return ""
+    return f"; below {100 * effect.low:+.2f} pp and above {100 * effect.high:+.2f} pp is excluded"
+
+
+def _least(gains: Sequence[Effect]) -> str:
+    """What configurations lose at most, simultaneously; empty of one seed, whose intervals exclude nothing."""
+    lows = [gain.low for gain in gains if gain.low is not None and gain.p_adjusted is not None]
+    return f"; a gain below {100 * min(lows):+.2f} pp is excluded for all" if len(lows) == len(gains) else ""

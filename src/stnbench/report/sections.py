@@ -408,7 +408,8 @@ def _agreement_sentences(agreement: Agreement) -> Iterator[str]:
 def _claim_sentences(agreement: Agreement) -> Iterator[str]:
     if agreement.claims:
         yield (
-            "Each claim is tested by itself at 5 %, on our configurations; undecided means that our seeds say neither. "
+            "Each claim is tested by itself at 5 %, on our configurations; undecided means that our seeds say neither, "
+            "and what they exclude is said. "
             "The published effects have no interval: one run each."
         )
     if agreement.untested:

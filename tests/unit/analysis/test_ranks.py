@@ -11,7 +11,6 @@ from stnbench.analysis.ranks import (
     CELLS_FOR_INTERVAL,
     kendall_tau,
     noise_free_means,
-    page_trend,
     rank_correlations,
     ranks_of,
     spearman_rho,
@@ -110,30 +109,3 @@ def test_intervals_hold_the_correlation_without_noise(noise: float, agreement: f
         low, high = np.quantile(drawn, [0.025, 0.975])
         held += low - 1e-9 <= kendall_tau(truth[None], published)[0] <= high + 1e-9
     assert held >= 88
-
-
-def test_a_trend_is_told_from_none() -> None:
-    """Page's example of a clear order; values in any order have none."""
-    order = np.arange(4.0)
-    up = page_trend([order] * 3, [np.array([0.1, 0.2, 0.3, 0.4])] * 3)
-    down = page_trend([order] * 3, [np.array([0.4, 0.3, 0.2, 0.1])] * 3)
-    none = page_trend([order] * 2, [np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.4, 0.3, 0.2, 0.1])])
-
-    assert up is not None
-    assert down is not None
-    assert none is not None
-    assert (up.is_up, up.blocks) == (True, 3)
-    assert up.p_value <= 0.002
-    assert (down.is_up, down.p_value) == (False, up.p_value)
-    assert none.p_value == 1.0
-    assert page_trend([order], [np.ones(4)]) is None
-
-
-def test_the_trend_test_is_that_of_scipy() -> None:
-    """Two-sided, so twice the p of scipy's one-sided exact test, within what 4,999 permutations can tell."""
-    values = np.random.default_rng(2).normal(size=(5, 4)) + 0.4 * np.arange(4.0)
-    mine = page_trend([np.arange(4.0)] * 5, list(values))
-
-    assert mine is not None
-    exact = 2 * stats.page_trend_test(values, method="exact").pvalue
-    assert mine.p_value == pytest.approx(exact, abs=0.012)
