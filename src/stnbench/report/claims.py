@@ -180,7 +180,7 @@ class Judge:
             comparisons=len(usable),
             cells=sum(map(len, usable)),
             method=f"common slope over series: {effect.method}",
-            detail=f"series, each about its own mean: {len(usable)}{_bound(effect)}",
+            detail=f"{len(usable)} series, each about its own mean{_bound(effect)}",
             published_effect=published / bottom,
         )
 

@@ -10,7 +10,7 @@ from stnbench.analysis.inference import LEVEL
 from stnbench.analysis.verdicts import Comparison, TaskSummary
 from stnbench.core.identity import Json
 from stnbench.report import columns, run_columns, text
-from stnbench.report.agreement import Agreement
+from stnbench.report.agreement import Agreement, ClaimVerdict
 from stnbench.report.board import Leaderboard, Row, StateCounts
 from stnbench.report.findings import Findings, FoldsFinding, GainFinding, PairFinding
 from stnbench.report.runs import RunSummary
@@ -412,6 +412,9 @@ def _claim_sentences(agreement: Agreement) -> Iterator[str]:
             "and what they exclude is said. "
             "The published effects have no interval: one run each."
         )
+    for claim in agreement.claims:
+        if claim.verdict is ClaimVerdict.UNDECIDED:
+            yield f"{claim.name}: undecided; {claim.detail}."
     if agreement.untested:
         yield f"Not tested, because the sweep has no such configurations: {'; '.join(agreement.untested)}."
 
