@@ -36,6 +36,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "compare": Command("stnbench.cli.compare", "make a leaderboard of any results, from a CSV file"),
     "status": Command("stnbench.cli.status", "show states, progress and failures"),
     "trials": Command("stnbench.cli.trials", "list the trials of a sweep with their names, states and accuracies"),
+    "serve": Command("stnbench.cli.serve", "show sweeps as they run, on a page of this machine, with controls"),
     "control": Command("stnbench.cli.control", "pause, resume or stop parts of a sweep while it runs"),
     "show": Command("stnbench.cli.show", "draw what the transformers of a trial do"),
     "evaluate": Command("stnbench.cli.evaluate", "score a stored network on a split"),

@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never, get_args
@@ -51,6 +52,7 @@ from stnbench.planning.cells import survey
 from stnbench.report.board import Leaderboard
 from stnbench.report.cells import cell_views
 from stnbench.report.output import REPORTS, print_summary, read_report, report_json, write_report
+from stnbench.report.refresh import ReportRefresher
 from stnbench.spec.planner import (
     SAMPLERS,
     GridPlannerSpec,
@@ -241,17 +243,34 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
         slurm=question.slurm,
         tracking_uri=uri,
     )
-    with open_session(layout, session_options) as session:
+    with open_session(layout, session_options) as session, _served(question.sweep.name, options.serve):
         require_same_sweep(question.sweep, [record.spec for record in session.store.sweeps()])
         digests = prepare_datasets(datasets, data_root=run_options.data_root, source=question.source)
         run_options = dataclasses.replace(run_options, digests=digests)
-        summary = session.run(question.sweep, question.planner, run_options)
+        refresher = ReportRefresher(layout, question.sweep.name, _warn)
+        try:
+            summary = session.run(question.sweep, question.planner, run_options, [refresher])
+        finally:
+            refresher.close()
         board, is_shown = _report(session, question.sweep, as_json=options.json)
         infeasible = _infeasible(session.store, question.sweep.name)
     if summary.trials and len(infeasible) == summary.trials:
         raise InfeasibleError(f"no configuration of {question.sweep.name} can be built: {infeasible[0]}")
     _say_end(summary, board, layout, uri if is_shown else None)
     return DONE if summary.complete + summary.pruned == summary.trials else SOME_FAILED
+
+
+def _served(sweep: str, port: int | None) -> AbstractContextManager[None]:
+    """Return what serves the live page of a sweep for a block; nothing where no port was given, 0 is for any."""
+    if port is None:
+        return nullcontext()
+    from stnbench.serve.server import beside  # a web server, which only who asks for it pays
+
+    return beside(sweep, port or None)
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def _slots(text: str) -> int | str:
@@ -342,6 +361,14 @@ def _parser() -> CommandParser:
     parser.add_argument("--mps", action="store_true", help="trials that share a GPU run at once, by NVIDIA MPS")
     parser.add_argument("--retry-failed", action="store_true", help="try failed trials again")
     _add_limits(parser)
+    parser.add_argument(
+        "--serve",
+        type=whole(0, 65_535),
+        nargs="?",
+        const=0,
+        metavar="PORT",
+        help="show the sweep live on a page of this machine, with controls (default port: one that is free)",
+    )
     parser.add_argument("--no-mlflow", action="store_true", help="show nothing in MLflow; `stnbench.mirror` can later")
     return parser
 

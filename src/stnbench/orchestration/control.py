@@ -179,7 +179,7 @@ def decide(  # noqa: C901, PLR0911 - a branch for each action
         case Pause():
             if controls.is_paused:
                 return Decision(outcome="paused already")
-            going = f"; {counted(len(running), 'trial')} that run go on to their end" if running else ""
+            going = f"; {counted(len(running), 'running trial')} to go on to the end" if running else ""
             return Decision(outcome=f"paused: no trial is started{going}")
         case Resume():
             return Decision(outcome="goes on: trials are started again" if controls.is_paused else "was not paused")

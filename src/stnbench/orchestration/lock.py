@@ -48,6 +48,15 @@ def read_holder(layout: RunsLayout) -> ProcessIdentity | None:
         return None
 
 
+def is_held(layout: RunsLayout) -> bool:
+    """Return whether a process runs a sweep in this folder, as far as can be told from here."""
+    holder = read_holder(layout)
+    if holder is None:
+        return False
+    here = ProcessIdentity.current()
+    return (holder.host, holder.boot_id) != (here.host, here.boot_id) or holder.is_alive()
+
+
 def _holder_title(layout: RunsLayout) -> str:
     try:
         text = layout.orchestrator_lock.with_suffix(".holder").read_text(errors="replace")

@@ -32,7 +32,7 @@ from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.lock import orchestrator_lock
 from stnbench.orchestration.mirroring import Mirror
 from stnbench.orchestration.notify import open_notifiers
-from stnbench.orchestration.observer import LogObserver
+from stnbench.orchestration.observer import LogObserver, Observer
 from stnbench.orchestration.patience import BUSY_TIMEOUT_S, PatientStore, StoreWait, open_patiently
 from stnbench.orchestration.progress import DataProgress, open_progress
 from stnbench.orchestration.restore import Backups, is_worth_restoring, restore_store
@@ -80,22 +80,24 @@ class Session:
         self._options = options
         self._mirrors: dict[str, Mirror] = {}
 
-    def run(self, sweep: SweepSpec, planner: Planner, options: RunOptions) -> RunSummary:
-        """Run a sweep to its end, or until Ctrl-C, SIGTERM or a budget stops it.
+    def run(
+        self, sweep: SweepSpec, planner: Planner, options: RunOptions, observers: Sequence[Observer] = ()
+    ) -> RunSummary:
+        """Run a sweep to its end, or until Ctrl-C, SIGTERM or a budget stops it; ``observers`` are told of it as well.
 
         Raises: StnbenchError where it cannot start or go on.
         """
         with mps_daemon() if self._options.mps else contextlib.nullcontext():
-            return self._run(sweep, planner, options)
+            return self._run(sweep, planner, options, observers)
 
-    def _run(self, sweep: SweepSpec, planner: Planner, options: RunOptions) -> RunSummary:
+    def _run(self, sweep: SweepSpec, planner: Planner, options: RunOptions, more: Sequence[Observer]) -> RunSummary:
         engine = self._open_engine(options)
         progress = open_progress(len(engine.slots))
         is_mirrored = self._options.tracking_uri is not None
         backups = Backups(self.store, self.layout.backups, warn=_warn)
         mirrors = [self._mirror_of(sweep)] if is_mirrored else []
         notifiers = open_notifiers(sweep.name, warn=_warn)
-        observers = [progress, backups, LogObserver(), *mirrors, *notifiers]
+        observers = [progress, backups, LogObserver(), *mirrors, *notifiers, *more]
         runner = Runner(
             sweep=sweep,
             planner=planner,

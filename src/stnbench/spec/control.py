@@ -7,7 +7,7 @@ it in the store, each once. Whatever has to last longer than the process is work
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, assert_never
 
 from pydantic import Discriminator
 
@@ -188,6 +188,8 @@ def controls_after(records: Iterable[ControlRecord]) -> Controls:  # noqa: C901 
                 slots, started = effect.slots, effect.slots_before
             case AddSeeds(count=count):
                 seeds += count
+            case _:
+                assert_never(record.request.action)
     return Controls(
         paused_by=paused_by,
         further_seeds=seeds,

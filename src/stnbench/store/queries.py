@@ -239,6 +239,25 @@ class StoreReader:
             found = connection.execute(used.order_by(sets.c.digest)).all()
         return ImageSets(sets={row.digest: rows.scored_images(row) for row in found}, of_trial=of_trial)
 
+    def version(self, sweep: str) -> str:
+        """Return a text that is another one once a trial, attempt, epoch or request of the sweep is new or changed."""
+        own = select(links.c.trial_id).where(links.c.sweep == sweep)
+        of_attempts = (
+            select(attempts.c.state, func.count(), func.max(attempts.c.started_at), func.max(attempts.c.finished_at))
+            .where(attempts.c.trial_id.in_(own))
+            .group_by(attempts.c.state)
+            .order_by(attempts.c.state)
+        )
+        ids = select(attempts.c.id).where(attempts.c.trial_id.in_(own))
+        of_epochs = select(func.count()).where(tables.epochs.c.attempt_id.in_(ids))
+        of_controls = select(func.count()).where(tables.controls.c.sweep == sweep)
+        of_links = select(func.count(), func.sum(case((links.c.wanted, 1), else_=0))).where(links.c.sweep == sweep)
+        with self._database.reading() as connection:
+            counts = _count_states(connection, links.c.sweep == sweep).get(sweep, {})
+            queries = (of_attempts, of_epochs, of_controls, of_links)
+            found = [[tuple(row) for row in connection.execute(query)] for query in queries]
+        return f"{sorted(counts.items())} {found}"
+
     def controls(self, sweep: str) -> list[ControlRecord]:
         """Return what people asked of a sweep while it ran, in the order in which it was carried out."""
         table = tables.controls

@@ -393,7 +393,7 @@ def test_a_pause_says_how_many_trials_go_on() -> None:
     """And a second one changes nothing."""
     asked = {"sweep": SWEEP, "trials": [], "running": {"a", "b"}, "slots": (1, 1)}
     assert decide(Pause(), controls=Controls(), **asked) == Decision(
-        outcome="paused: no trial is started; 2 trials that run go on to their end"
+        outcome="paused: no trial is started; 2 running trials to go on to the end"
     )
     request = ControlRequest(request_id="1", sweep="tiny", action=Pause(), asked_at="", asked_by="")
     assert decide(Pause(), controls=Controls(paused_by=request), **asked).outcome == "paused already"

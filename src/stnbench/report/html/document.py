@@ -170,7 +170,7 @@ def document_lines(title: str, body: Sequence[str], *, has_figures: bool) -> Ite
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield '<meta name="color-scheme" content="light dark">'
     yield f"<title>{escape(title)}</title>"
-    yield f"<style>{_style()}</style>"
+    yield f"<style>{style_sheet()}</style>"
     yield "</head>"
     yield "<body>"
     yield from body
@@ -193,7 +193,8 @@ def _policy(scripts: Iterable[str]) -> str:
     )
 
 
-def _style() -> str:
+def style_sheet() -> str:
+    """Return the style of pages, in light and dark."""
     light, dark = css_variables(LIGHT), css_variables(DARK)
     schemes = f":root {{ {light} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
     return schemes + _asset("page.css")

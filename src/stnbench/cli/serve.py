@@ -1,0 +1,48 @@
+"""``stnbench serve``: the live page of sweeps on this machine."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from stnbench.cli.parser import CommandParser, whole
+from stnbench.core.command import DONE
+from stnbench.core.errors import UnknownNameError
+from stnbench.core.paths import RunsLayout
+from stnbench.serve.server import CHILD_FLAG, FIRST_PORT, serve
+from stnbench.store.store import Store
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until it is asked to end; the exit code.
+
+    Raises: StnbenchError for a sweep that is not there, or a port that is taken.
+    """
+    options = _parser().parse_args(arguments)
+    layout = RunsLayout.from_environment()
+    if options.sweep is not None and not options.until_input_ends:
+        with Store.open(layout.store, writable=False) as store:
+            known = [record.spec.name for record in store.sweeps()]
+        if options.sweep not in known:
+            raise UnknownNameError("sweep", options.sweep, known, where="the store")
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    serve(layout, sweep=options.sweep, port=options.port, until_input_ends=options.until_input_ends, say=say)
+    return DONE
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="stnbench serve",
+        description="Shows sweeps as they run, on a page of this machine alone, with controls. "
+        "The address that it prints holds a secret: whoever has it can control the sweeps.",
+        epilog="From another machine: ssh -L 8321:127.0.0.1:8321 HOST. Exit codes: 0 ended as asked, 2 cannot start.",
+    )
+    parser.add_argument(
+        "sweep", nargs="?", metavar="SWEEP", help="the sweep that the page begins with (default: a list)"
+    )
+    port = f"of 127.0.0.1 (default: {FIRST_PORT} or the next that is free)"
+    parser.add_argument("--port", type=whole(0, 65_535), help=port)
+    parser.add_argument(CHILD_FLAG, action="store_true", help=argparse.SUPPRESS)
+    return parser

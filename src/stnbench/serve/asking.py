@@ -1,0 +1,100 @@
+"""What a person asks of a sweep, on the command line or on the live page: from words to a request, and its answer."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.orchestration.control import find_target
+from stnbench.report.labels import sized_label
+from stnbench.spec.control import (
+    ALL,
+    COUNT_MAX,
+    Action,
+    AddSeeds,
+    ControlRecord,
+    ControlRequest,
+    Pause,
+    Resume,
+    Retry,
+    SetSlots,
+    Stop,
+)
+from stnbench.store.queries import StoreReader
+from stnbench.store.records import TrialRecord
+
+ACTIONS: Final = ("pause", "resume", "stop", "retry", "slots", "seeds")
+WAIT_S: Final = 10.0
+"""How long a running orchestrator may take to answer."""
+
+_ASK_AGAIN_S: Final = 0.2
+
+
+def parse_action(name: str, value: str | None, trials: Sequence[TrialRecord], sweep: str) -> Action:
+    """Return what the command line asks.
+
+    Args:
+        name: of the action.
+        value: that follows it.
+        trials: of the sweep; the target of stop and retry is one of them.
+        sweep: its name, for messages.
+
+    Raises:
+        SpecError: for a value that is missing, too many, or none of the sweep's.
+    """
+    if (value is None) is (name in {"stop", "retry", "slots", "seeds"}):
+        needed = {"stop": "LABEL", "retry": "LABEL", "slots": "N", "seeds": "+N"}.get(name, "")
+        raise SpecError(
+            f"{name} {'needs a value' if needed else 'takes no value'}",
+            remedy=f"stnbench control SWEEP {name} {needed}".strip(),
+        )
+    text = value or ""
+    match name:
+        case "pause":
+            return Pause()
+        case "resume":
+            return Resume()
+        case "stop":
+            return Stop(target=_target(text, trials, sweep))
+        case "retry":
+            return Retry(target=ALL if text == ALL else _target(text, trials, sweep))
+        case "slots":
+            return SetSlots(count=_count(text))
+        case "seeds":
+            return AddSeeds(count=_count(text.removeprefix("+")))
+        case _:
+            raise UnknownNameError("action", name, ACTIONS)
+
+
+def wait_for(
+    store: StoreReader,
+    request: ControlRequest,
+    *,
+    sleep: Callable[[float], None],
+    clock_s: Callable[[], float],
+    wait_s: float = WAIT_S,
+) -> ControlRecord | None:
+    """Return what became of a request; None where nothing has in time."""
+    began_s = clock_s()
+    while True:
+        found = [item for item in store.controls(request.sweep) if item.request.request_id == request.request_id]
+        if found or clock_s() - began_s > wait_s:
+            return found[0] if found else None
+        sleep(_ASK_AGAIN_S)
+
+
+def _target(text: str, trials: Sequence[TrialRecord], sweep: str) -> str:
+    """Return the name of a configuration or trial as the store has it, also of one as tables show it."""
+    shown = {sized_label(trial.label, trial.point.labels, trial.spec): trial.label for trial in trials}
+    label, hash_sign, seed = text.rpartition("#")
+    name = shown.get(text) or (f"{shown[label]}#{seed}" if hash_sign and label in shown else text)
+    find_target(trials, name, sweep=sweep)
+    return name
+
+
+def _count(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
+    if not 1 <= number <= COUNT_MAX:
+        raise SpecError(
+            f"'{text[:40]}' is not a whole number from 1 to {COUNT_MAX}", remedy="for example: slots 4, seeds +2"
+        )
+    return number
