@@ -103,7 +103,7 @@ ELSEWHERE = (
     Elsewhere(
         r"stnbench control locnet_sizes (stop LABEL|retry all)", "unit/cli/test_control.py; all are complete here"
     ),
-    Elsewhere(r"stnbench sweep locnet_sizes --serve|stnbench serve locnet_sizes|ssh .*", "test_live_page.py"),
+    Elsewhere(r"stnbench sweep locnet_sizes --serve|stnbench serve( locnet_sizes)?|ssh .*", "test_live_page.py"),
     Elsewhere(r"stnbench compare .*", "unit/cli and unit/analysis: needs a table of results"),
     Elsewhere(r"stnbench (export|evaluate) (locnet_sizes:best|DIR --split test)", "test_export.py"),
     Elsewhere(r"ray .*|export .*", "tests/support/ray_clusters.py starts and stops clusters"),
