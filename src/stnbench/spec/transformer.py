@@ -164,6 +164,10 @@ TRANSFORMERS.declare(
         "rotation_translation": "stnbench.nn.transforms.registry:similarity",
         "scale_translation": "stnbench.nn.transforms.registry:similarity",
         "rotation_scale_translation": "stnbench.nn.transforms.registry:similarity",
+        "rotation_vector": "stnbench.nn.transforms.registry:similarity",
+        "rotation_vector_scale": "stnbench.nn.transforms.registry:similarity",
+        "rotation_vector_translation": "stnbench.nn.transforms.registry:similarity",
+        "rotation_vector_scale_translation": "stnbench.nn.transforms.registry:similarity",
         "attention": "stnbench.nn.transforms.registry:attention",
         "crop": "stnbench.nn.transforms.registry:crop",
         "shear": "stnbench.nn.transforms.registry:shear",
@@ -180,6 +184,8 @@ TRANSFORMERS.declare(
         "rotation": [RIGID],
         "translation": [RIGID],
         "rotation_translation": [RIGID],
+        "rotation_vector": [RIGID],
+        "rotation_vector_translation": [RIGID],
     },
 )
 

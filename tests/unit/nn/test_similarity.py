@@ -5,6 +5,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from stnbench.nn.sampling.registry import sample
@@ -72,3 +74,46 @@ def test_scale_below_one_zooms_in() -> None:
     """Scale 1/2 reads the middle half of the image."""
     read = Similarity(scale=True).map_points(torch.tensor([[0.5]]), torch.tensor([[[1.0, -1.0]]]))
     assert read.tolist() == [[[0.5, -0.5]]]
+
+
+NUMBERS = st.floats(-1e30, 1e30, allow_subnormal=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(x=NUMBERS, y=NUMBERS)
+def test_every_vector_is_a_rotation(x: float, y: float) -> None:
+    """R R^T is the unit matrix and det R is 1, for vectors of any length, zero included, in float32 as well."""
+    family = Similarity(rotation=True, as_vector=True)
+    for dtype, atol in ((torch.float32, 1e-6), (torch.float64, 1e-15)):
+        matrix = family.theta_out_to_in(torch.tensor([[x, y]], dtype=dtype))[0, :, :2]
+        torch.testing.assert_close(matrix @ matrix.mT, torch.eye(2, dtype=dtype), rtol=0, atol=atol)
+        torch.testing.assert_close(torch.linalg.det(matrix), torch.ones((), dtype=dtype), rtol=0, atol=atol)
+
+
+@settings(max_examples=40, deadline=None)
+@given(angle=st.floats(-10, 10), length=st.floats(1e-5, 1e5))
+def test_a_vector_turns_by_its_angle_whatever_its_length(angle: float, length: float) -> None:
+    """The family of vectors and that of angles give the same matrix, scale and translation included."""
+    rest = [1.3, 0.2, -0.5]
+    vector = torch.tensor([[length * math.cos(angle), length * math.sin(angle), *rest]], dtype=torch.float64)
+    found = Similarity(rotation=True, scale=True, translation=True, as_vector=True).theta_out_to_in(vector)
+    turned = torch.tensor([[angle, *rest]], dtype=torch.float64)
+    expected = Similarity(rotation=True, scale=True, translation=True).theta_out_to_in(turned)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_a_vector_passes_half_a_turn_without_a_jump() -> None:
+    """Vectors on both sides of the negative x axis, which are near each other, give matrices near each other."""
+    family = Similarity(rotation=True, as_vector=True)
+    above, below = (family.theta_out_to_in(torch.tensor([[-1.0, sine]])) for sine in (1e-3, -1e-3))
+    torch.testing.assert_close(above, below, rtol=0, atol=2.1e-3)
+
+
+@pytest.mark.parametrize("vector", [(0.0, 0.0), (1e-30, -1e-30), (3e25, 4e25)])
+def test_gradients_of_degenerate_vectors_are_finite(vector: tuple[float, float]) -> None:
+    """Neither a vector without direction nor one of enormous length makes a training step NaN."""
+    parameters = torch.tensor([vector], requires_grad=True)
+    theta = Similarity(rotation=True, as_vector=True).theta_out_to_in(parameters)
+    theta.square().sum().backward()
+    assert parameters.grad is not None
+    assert parameters.grad.isfinite().all()

@@ -21,9 +21,14 @@ def build_transformation(spec: TransformerSpec) -> Transformation:
 
 
 def similarity(spec: TransformerSpec) -> Transformation:
-    """Those of rotation, scale and translation that the name of the family joins."""
+    """Those of rotation, scale and translation that the name of the family joins; ``vector`` is of the rotation."""
     parts = spec.family.split("_")
-    return Similarity(rotation="rotation" in parts, scale="scale" in parts, translation="translation" in parts)
+    return Similarity(
+        rotation="rotation" in parts,
+        scale="scale" in parts,
+        translation="translation" in parts,
+        as_vector="vector" in parts,
+    )
 
 
 def affine(_spec: TransformerSpec) -> Transformation:
