@@ -12,18 +12,28 @@ from stnbench.core.errors import ShapeError
 from stnbench.nn.sampling.registry import sample
 from stnbench.nn.transforms.affine import AffineTransformation, invert_affine, map_affine
 from stnbench.nn.transforms.base import Transformation, first_order, pixel_centres
+from stnbench.nn.transforms.diffeomorphic import Diffeomorphic
 from stnbench.nn.transforms.homography import HomographyTransformation, invert_homography, map_homography
 from stnbench.nn.transforms.registry import build_transformation
+from stnbench.nn.transforms.saliency import Saliency
 from stnbench.nn.transforms.tps import ThinPlateSpline
-from stnbench.spec.transformer import TRANSFORMERS, TransformerSpec
+from stnbench.spec.transformer import TRANSFORMERS
+from stnbench.testing.transformers import specification
 
-FAMILIES = TRANSFORMERS.names()
+VARIANTS: dict[str, dict[str, object]] = {
+    "saliency separable": {"separable": True},
+    "saliency 4": {"saliency_points": 4},
+    "diffeomorphic 7": {"control_points": 7, "steps": 3},
+}
+"""Families with other keys than their defaults: the first word is the family."""
+
+FAMILIES = [*TRANSFORMERS.names(), *VARIANTS]
 SIZE = (5, 7)
 
 
 def build(family: str) -> Transformation:
-    """The transformation of a family, its other keys at their defaults."""
-    return build_transformation(TransformerSpec(family=family))
+    """The transformation of a family, its other keys at their defaults, or of a variant."""
+    return build_transformation(specification(family.split(maxsplit=1)[0], **VARIANTS.get(family, {})))
 
 
 WITH_PARAMETERS = [name for name in FAMILIES if build(name).number_of_parameters]
@@ -32,6 +42,8 @@ WITH_PARAMETERS = [name for name in FAMILIES if build(name).number_of_parameters
 AFFINE = [name for name in FAMILIES if isinstance(build(name), AffineTransformation)]
 HOMOGRAPHIES = [name for name in FAMILIES if isinstance(build(name), HomographyTransformation)]
 SPLINES = [name for name in FAMILIES if isinstance(build(name), ThinPlateSpline)]
+FLOWS = [name for name in FAMILIES if isinstance(build(name), Diffeomorphic)]
+DRAWN = [name for name in FAMILIES if isinstance(build(name), Saliency)]
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
 every_family_with_parameters = pytest.mark.parametrize("family", WITH_PARAMETERS)
@@ -56,8 +68,8 @@ def test_every_family_of_the_specification_can_be_built() -> None:
 
 
 def test_every_family_has_a_test_of_its_inverse() -> None:
-    """A family is affine, a homography or a spline; each kind's inverse is tested below."""
-    assert {*AFFINE, *HOMOGRAPHIES, *SPLINES} == set(FAMILIES)
+    """A family is affine, a homography, a spline, a flow or a saliency; each kind's inverse is tested below."""
+    assert {*AFFINE, *HOMOGRAPHIES, *SPLINES, *FLOWS, *DRAWN} == set(FAMILIES)
     assert set(FAMILIES) - {"fixed_zoom"} == set(WITH_PARAMETERS)
 
 
@@ -320,3 +332,37 @@ def test_opposite_movements_undo_a_spline_to_second_order(family: str) -> None:
         missed.append((back - points).abs().max().item())
     assert 0 < missed[0] < 0.02**2 * 10
     assert missed[0] / missed[1] == pytest.approx(4, rel=0.1)
+
+
+@pytest.mark.parametrize("family", FLOWS)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_the_opposite_velocities_undo_a_flow(family: str, data: st.DataObject) -> None:
+    """Reading at a point and flowing back ends at the point, in and beyond the image, and nothing folds."""
+    transformation = build(family)
+    assert isinstance(transformation, Diffeomorphic)
+    count = transformation.number_of_parameters
+    seed, reach = data.draw(st.integers(0, 2**30)), data.draw(st.floats(0.01, 0.4))
+    drawn = torch.rand(1, count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    parameters = reach * (2 * drawn - 1)
+    points = 1.3 * pixel_centres(SIZE, align_corners=True, like=parameters)[None]
+    back = transformation.invert_points(parameters, transformation.map_points(parameters, points))
+    torch.testing.assert_close(back, points, rtol=0, atol=2e-3 if "7" in family else 2e-5)
+    slopes = vmap(jacrev(lambda point: transformation.map_points(parameters, point[None, None])[0, 0]))(points[0])
+    assert (torch.linalg.det(slopes) > 0).all()
+
+
+@pytest.mark.parametrize("family", DRAWN)
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_saliency_keeps_the_order_of_points(family: str, data: st.DataObject) -> None:
+    """A separable map can be undone: each coordinate keeps its order; others do as long as saliency is gentle."""
+    transformation = build(family)
+    separable = "separable" in family
+    seed, reach = data.draw(st.integers(0, 2**30)), data.draw(st.floats(0, 8 if separable else 0.5))
+    noise = torch.randn(
+        1, transformation.number_of_parameters, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    grid = transformation.grid(reach * noise, (25, 25), align_corners=True)[0]
+    assert (grid[:, :, 0].diff(dim=1) > 0).all()
+    assert (grid[:, :, 1].diff(dim=0) > 0).all()

@@ -9,6 +9,7 @@ import pytest
 
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
+from stnbench.spec.transformer import TRANSFORMERS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/cluster.md")]
@@ -68,3 +69,11 @@ def test_the_references_are_those_of_the_parsers_and_conf() -> None:
     generate = runpy.run_path(str(ROOT / "docs" / "generate.py"))
     for name, text in generate["pages"]().items():
         assert (ROOT / "docs" / "reference" / name).read_text() == text, name
+
+
+def test_every_family_of_transformations_is_documented() -> None:
+    """Formula and source of each are on the page of families, and its pictures are those that are generated."""
+    page = (ROOT / "docs" / "families.md").read_text()
+    assert [family for family in TRANSFORMERS.names() if f"`{family}`" not in page] == []
+    pictures = set(re.findall(r"reference/(grids/\w+\.svg)", page))
+    assert {name for name in pictures if not (ROOT / "docs" / "reference" / name).is_file()} == set()

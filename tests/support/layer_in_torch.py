@@ -20,8 +20,11 @@ from stnbench.nn.onnx import export_onnx
 from stnbench.spec.transformer import TRANSFORMERS, Sampler
 
 FAMILIES = [family for family in TRANSFORMERS.names() if family != "roi"]
-_ALIKE = {"scale", "translation", "rotation_scale", "rotation_translation", "scale_translation"}
-"""Similarities, of whose combinations the first and the last stand for all."""
+_ALIKE = {
+    *("scale", "translation", "rotation_scale", "rotation_translation", "scale_translation"),
+    *("rotation_vector_scale", "rotation_vector_translation", "rotation_vector_scale_translation"),
+}
+"""Similarities, of whose combinations the first and the last stand for all, or the first for those of vectors."""
 
 WAYS = [
     *((family, "bilinear") for family in FAMILIES if family not in _ALIKE),

@@ -32,9 +32,9 @@ from stnbench.spec.transformer import (
     PlacedTransformerSpec,
     Sampler,
     SharedLocnetSpec,
-    TransformerSpec,
 )
 from stnbench.spec.trial import TrainingSpec, TrialSpec
+from stnbench.testing.transformers import specification
 from stnbench.training.average import WeightAverage
 from stnbench.training.optim import build_optimizer
 from stnbench.training.step import TrainingRun
@@ -62,9 +62,9 @@ _OF_TRAINING = tuple(field.name for field in dataclasses.fields(TrainingSpec))
 def placed(family: str = "affine", *, place: int = 1, locnet: LocnetSpec | None = None, **keys: Any) -> Any:
     """A transformer at a place, its localisation network small."""
     if TRANSFORMERS.has_trait(family, CONTROL):
-        return PlacedTransformerSpec(place=place, locnet=None, transformer=TransformerSpec(family=family, **keys))
+        return PlacedTransformerSpec(place=place, locnet=None, transformer=specification(family, **keys))
     locnet = locnet or ConvLocnetSpec(sizes=(3, 4, 5))
-    return PlacedTransformerSpec(place=place, locnet=locnet, transformer=TransformerSpec(family=family, **keys))
+    return PlacedTransformerSpec(place=place, locnet=locnet, transformer=specification(family, **keys))
 
 
 def trial(*transformers: PlacedTransformerSpec, network: NetworkSpec | None = None, **keys: Any) -> TrialSpec:

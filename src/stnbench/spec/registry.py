@@ -8,6 +8,7 @@ only read specifications stay light. A part from outside is one class, see :func
 import dataclasses
 import functools
 import importlib
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -163,7 +164,7 @@ class Registry:
             raise UnknownNameError(self.kind, name, self.names())
         if isinstance(part.implementation, str):
             module, _, attribute = part.implementation.partition(":")
-            return getattr(importlib.import_module(module), attribute)
+            return operator.attrgetter(attribute)(importlib.import_module(module))
         return part.implementation
 
     def source(self, name: str) -> PartSource | None:

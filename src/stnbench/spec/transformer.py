@@ -74,7 +74,8 @@ LocnetSpec = Annotated[ConvLocnetSpec | DenseLocnetSpec | SharedLocnetSpec, Disc
 class TransformerSpec(Strict):
     """What a transformer may do to an image, and how it reads the image.
 
-    ``control_points`` (a side) matters to ``tps`` and ``zoom`` (the share of a side that is read) to ``fixed_zoom``.
+    ``control_points`` (a side) matters to ``tps`` and ``diffeomorphic``, ``zoom`` (the share of a side that is read) to
+    ``fixed_zoom``. Families with further keys extend this specification.
     Keys without an effect take their defaults, so that they make no other trial: those two of other families,
     ``identity_penalty`` of a control, and a guard that never acts.
 
@@ -104,8 +105,11 @@ class TransformerSpec(Strict):
     output_pooling: int = 1
     output_size: int | None = None
 
-    used_by: ClassVar[dict[str, str]] = {"control_points": "tps", "zoom": "fixed_zoom"}
-    """Which keys matter to one family only."""
+    used_by: ClassVar[dict[str, tuple[str, ...]]] = {
+        "control_points": ("tps", "diffeomorphic"),
+        "zoom": ("fixed_zoom",),
+    }
+    """Which keys matter to some families only."""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -145,8 +149,8 @@ class TransformerSpec(Strict):
             usual |= {"scale_min": None, "scale_max": None}
         if self.is_control:
             usual["identity_penalty"] = 0.0
-        for key, user in self.used_by.items():
-            if self.family != user:
+        for key, users in self.used_by.items():
+            if self.family not in users:
                 usual[key] = self.__dataclass_fields__[key].default
         for key, value in usual.items():
             object.__setattr__(self, key, value)
@@ -188,6 +192,41 @@ TRANSFORMERS.declare(
         "rotation_vector_translation": [RIGID],
     },
 )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiffeomorphicSpec(TransformerSpec):
+    """The flow of a velocity field with ``control_points`` a side, integrated in so many ``steps``."""
+
+    family: str = "diffeomorphic"
+    steps: int = 4
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        TransformerSpec.__post_init__(self)
+        require(self.control_points >= 4, "control_points", self.control_points, "at least 4 a side for a cubic spline")
+        require(1 <= self.steps <= 64, "steps", self.steps, "from 1 to 64")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SaliencySpec(TransformerSpec):
+    """Saliency at ``saliency_points`` a side, or at so many columns and rows each where it is ``separable``."""
+
+    family: str = "saliency"
+    saliency_points: int = 15
+    separable: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        TransformerSpec.__post_init__(self)
+        points = self.saliency_points
+        require(2 <= points <= 64, "saliency_points", points, "from 2 to 64 a side")
+
+
+TRANSFORMERS.declare(
+    DiffeomorphicSpec, {"diffeomorphic": "stnbench.nn.transforms.diffeomorphic:Diffeomorphic.build"}, {}
+)
+TRANSFORMERS.declare(SaliencySpec, {"saliency": "stnbench.nn.transforms.saliency:Saliency.build"}, {})
 
 AnyTransformer = Annotated[TransformerSpec, TRANSFORMERS]
 """The specification of any family, told apart by ``family``."""

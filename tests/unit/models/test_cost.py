@@ -24,9 +24,9 @@ from stnbench.spec.transformer import (
     LocnetSpec,
     PlacedTransformerSpec,
     SharedLocnetSpec,
-    TransformerSpec,
 )
 from stnbench.spec.trial import TrialSpec
+from stnbench.testing.transformers import specification
 
 SPEC = TrialSpec(
     dataset=SignsSpec(image_size=16),
@@ -120,7 +120,7 @@ def test_a_network_costs_what_its_parts_cost(
 ) -> None:
     """The sum over parts, each measured once, is what the whole network costs; both can be built, or neither."""
     is_control = family in ("fixed_zoom", "roi")
-    transformer = TransformerSpec(family=family, output_size=output_size, **({} if is_control else repeats))
+    transformer = specification(family, output_size=output_size, **({} if is_control else repeats))
     placed = PlacedTransformerSpec(place=place, transformer=transformer, locnet=None if is_control else locnet)
     spec = TrialSpec(dataset=SignsSpec(image_size=32), network=network, transformers=(placed,))
     try:
