@@ -95,7 +95,7 @@ ELSEWHERE = (
     Elsewhere(r"stnbench train experiment=record dataset\.root=\.\.\.", "hours on GTSRB; test_zoo.py"),
     Elsewhere(r"stnbench data prepare gtsrb --download", "unit/data: a download from a server here"),
     Elsewhere(r"stnbench report \w+ --(committee|ensemble) all", "needs the 25 networks; top:5 runs here"),
-    Elsewhere(r"(make|stnbench) .*(ENGINE=ray|--engine (ray|slurm)).*", "test_ray.py"),
+    Elsewhere(r"(make|stnbench) .*(ENGINE=ray|--engine (ray|slurm)).*", "test_ray.py, test_slurm.py"),
     Elsewhere(r"stnbench sweep locnet_sizes --only .*", "the tests of narrowed axes; the tiny sweep has other axes"),
     Elsewhere(
         r"(\w+=\w+ )?stnbench (new|check-part) .*|stnbench sweep mine|stnbench data check folder.*", "test_own_parts.py"

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -174,7 +175,7 @@ class _Question:
     def end(self) -> None:
         if self._process is not None:
             with contextlib.suppress(OSError):
-                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)  # some sites wrap Slurm's programs in scripts
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(1.0)
         self._out.close()
