@@ -19,7 +19,7 @@ from commands import Workplace, is_alive, kill_orchestrator
 from fake_slurm import FakeSlurm
 from real_slurm import real_slurm, why_not
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SWEEP = """\
 question: Does it survive?
@@ -183,6 +183,7 @@ def test_a_sweep_survives_everything_that_dies(
     assert list((workplace.runs / "slurm" / "queue").iterdir()) == []
 
 
+@pytest.mark.exhaustive
 def test_a_preempted_trial_goes_on_from_its_last_epoch(
     slurm: FakeSlurm, workplace: Workplace, calm: dict[object, tuple[object, ...]]
 ) -> None:
@@ -207,6 +208,7 @@ def test_a_preempted_trial_goes_on_from_its_last_epoch(
     assert "SIGUSR1" in workplace.log()
 
 
+@pytest.mark.exhaustive
 def test_jobs_of_a_killed_orchestrator_go_on_for_the_next_one(slurm: FakeSlurm, workplace: Workplace) -> None:
     """They are not submitted again, and end with the sweep; so does Ctrl-C's end them."""
     sweep = start(workplace)
@@ -226,6 +228,7 @@ def test_jobs_of_a_killed_orchestrator_go_on_for_the_next_one(slurm: FakeSlurm, 
     assert query(workplace, "select count(*) from attempts where state = 'running'") == [(0,)]
 
 
+@pytest.mark.exhaustive
 def test_submissions_that_are_never_answered_cost_no_trial_and_no_extra_job(
     slurm: FakeSlurm, workplace: Workplace
 ) -> None:
@@ -287,6 +290,7 @@ def slurm_says(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("real")
 def test_on_a_real_slurm_a_preempted_job_is_queued_again_and_a_cancelled_one_replaced(
     workplace: Workplace, calm: dict[object, tuple[object, ...]]

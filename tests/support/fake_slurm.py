@@ -53,7 +53,7 @@ class FakeSlurm:
     def jobs(self) -> dict[str, dict[str, Any]]:
         """Every job that ever was, by its name (``4711_2``)."""
         with _state(self.folder) as state:
-            _advance(state, self.folder)
+            _take_note(state)
             return json.loads(json.dumps(state["jobs"]))
 
     def running(self) -> list[str]:
@@ -75,7 +75,7 @@ class FakeSlurm:
             job = state["jobs"][name]
             job["is_ghost"] = not is_noticed
             _kill_tree(job["pid"])
-            _advance(state, self.folder)
+            _take_note(state)
 
     def close(self) -> None:
         """End every job."""
@@ -97,13 +97,18 @@ def _state(folder: Path) -> Iterator[dict[str, Any]]:
         path.write_text(json.dumps(state))
 
 
-def _advance(state: dict[str, Any], folder: Path) -> None:
-    """Take note of jobs that have ended, and begin those that there is room for."""
+def _take_note(state: dict[str, Any]) -> None:
+    """Take note of jobs that have ended."""
     for job in state["jobs"].values():
         if job["state"] == "RUNNING" and not job["is_ghost"] and not _is_alive(job["pid"]):
             job["state"] = "PENDING" if job["again"] else "COMPLETED"
             job["restarts"] += 1 if job["again"] else 0
             job["again"] = False
+
+
+def _advance(state: dict[str, Any], folder: Path) -> None:
+    """Take note of jobs that have ended, and begin those that there is room for."""
+    _take_note(state)
     room = int((folder / "room").read_text()) if (folder / "room").exists() else 10**6
     for name, job in state["jobs"].items():
         if job["state"] == "PENDING" and sum(other["state"] == "RUNNING" for other in state["jobs"].values()) < room:
