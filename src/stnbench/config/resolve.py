@@ -16,7 +16,7 @@ from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES as SIGNS_CLASSES
 from stnbench.spec.data import FRAMES_PER_TRACK, DatasetSpec, DistortionSpec, PreprocessSpec, SplitSpec
-from stnbench.spec.network import NetworkSpec
+from stnbench.spec.network import AnyNetwork, NetworkSpec
 from stnbench.spec.optimizer import AnyOptimizer, AnySchedule
 from stnbench.spec.sweep import Override
 from stnbench.spec.transformer import (
@@ -121,7 +121,7 @@ class _Resolver:
         self._fill_dataset(split, training)
         width = self._width()
         self._widen("network", width)
-        network: NetworkSpec = self._decode(NetworkSpec, "network")
+        network: NetworkSpec = self._decode(AnyNetwork, "network")
         dataset: DatasetSpec = self._decode(DatasetSpec, "dataset")
         spec = TrialSpec(
             dataset=dataclasses.replace(dataset, distortion=self._decode_optional(DistortionSpec, "distortion")),

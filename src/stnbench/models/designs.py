@@ -1,9 +1,10 @@
-"""The networks as data: one function and one case of ``design_network`` each."""
+"""The networks as data: one function each, which the registry of networks names."""
 
 from dataclasses import dataclass
-from typing import Final, Literal, assert_never
+from typing import Final, Literal
 
 from stnbench.spec.network import (
+    NETWORKS,
     CnnSpec,
     ContrastiveKernel,
     FcnSpec,
@@ -68,7 +69,15 @@ class ChannelDropout:
     share: float
 
 
-LayerDesign = Conv | Dense | MaxPool | GlobalAverage | Activation | BatchNorm | Contrastive | ChannelDropout
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnLayers:
+    """All layers of a stage (from 1) of a network that makes modules of its own: a backbone, or one from outside."""
+
+    network: NetworkSpec
+    stage: int
+
+
+LayerDesign = OwnLayers | Conv | Dense | MaxPool | GlobalAverage | Activation | BatchNorm | Contrastive | ChannelDropout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,22 +178,15 @@ def modern(spec: ModernSpec) -> NetworkDesign:
 
 
 def design_network(spec: NetworkSpec) -> NetworkDesign:
-    """Return the design of a specified network."""
-    match spec:
-        case LecunSpec():
-            return lecun(spec)
-        case IdsiaSpec():
-            return idsia(spec)
-        case FcnSpec():
-            return fcn(spec)
-        case CnnSpec():
-            return cnn(spec)
-        case PoojahiraSpec():
-            return poojahira(spec)
-        case ModernSpec():
-            return modern(spec)
-        case _:
-            assert_never(spec)
+    """Return the design of a specified network.
+
+    Raises: UnknownNameError for one that is not registered.
+    """
+    made = NETWORKS.implementation(spec.kind)(spec)
+    if isinstance(made, NetworkDesign):
+        return made
+    stages = range(1, spec.stages + 1)
+    return NetworkDesign(stages=tuple(StageDesign(layers=(OwnLayers(network=spec, stage=stage),)) for stage in stages))
 
 
 def _stage_2015(channels: int, kernel: int, spec: LecunSpec | IdsiaSpec) -> tuple[LayerDesign, ...]:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from stnbench.core.errors import InfeasibleError
 from stnbench.models import designs
 from stnbench.models.designs import LayerDesign, NetworkDesign, StageDesign
-from stnbench.nn.initialization import batch_norm, conv, linear
+from stnbench.nn.initialization import OwnModule, batch_norm, conv, linear, own_module
 from stnbench.nn.layers import CONTRASTIVE_KERNELS, ChannelDropout, ContrastiveNorm, Dense
 from stnbench.nn.maps import MapSize
+from stnbench.spec.network import NETWORKS
 
 _REMEDY: Final = "use larger images or a network of fewer stages"
 
@@ -98,6 +99,8 @@ def _build_layers(layers: Sequence[LayerDesign], size: MapSize) -> tuple[nn.Sequ
 
 def _build_layer(layer: LayerDesign, size: MapSize) -> tuple[nn.Module, MapSize]:  # noqa: C901, PLR0911 - one case a layer
     match layer:
+        case designs.OwnLayers():
+            return _own_layers(layer, size)
         case designs.Conv():
             module = conv(size.channels, layer.channels, kernel=layer.kernel, padding=layer.padding, bias=layer.bias)
             return module, size.convolved(layer.channels, kernel=layer.kernel, padding=layer.padding)
@@ -118,3 +121,18 @@ def _build_layer(layer: LayerDesign, size: MapSize) -> tuple[nn.Module, MapSize]
             return ChannelDropout(layer.share), size
         case _:
             assert_never(layer)
+
+
+def _own_layers(layer: designs.OwnLayers, size: MapSize) -> tuple[OwnModule, MapSize]:
+    """The module that a network makes for a stage, and the size of its output, found by running it without memory.
+
+    Raises: InfeasibleError where it cannot be made for the maps, or gives neither maps nor features.
+    """
+    network = NETWORKS.implementation(layer.network.kind)(layer.network)
+
+    def make(initial: bool) -> nn.Module:  # noqa: FBT001 - as MakeModule
+        build = getattr(network, "initial_stage", network.stage) if initial else network.stage
+        built: nn.Module = build(layer.stage, size.channels, size.height, size.width)
+        return built
+
+    return own_module(make, size, f"stage {layer.stage} of the network {layer.network.kind}")

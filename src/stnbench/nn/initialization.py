@@ -1,16 +1,90 @@
 """Layers that start at zero, and weights drawn from a generator that is passed in."""
 
+from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from stnbench.core.errors import InfeasibleError, StnbenchError
 from stnbench.core.seeds import derive_seed
 from stnbench.nn.convolution import MOST_CHANNELS, FewChannelConv2d
+from stnbench.nn.maps import MapSize
 
 _CPU: Final = torch.device("cpu")
 
 Layer = TypeVar("Layer", bound=nn.Module)
+
+
+MakeModule = Callable[[bool], nn.Module]
+"""Makes a module on the default device; told True, with the weights that training starts from."""
+
+
+class OwnModule(nn.Module):
+    """A module that somebody else has written, which draws its weights itself.
+
+    Args:
+        make: makes it.
+    """
+
+    def __init__(self, make: MakeModule) -> None:
+        super().__init__()
+        self._make = make
+        with torch.random.fork_rng([]):
+            self.made = make(False)  # noqa: FBT003 - as MakeModule says
+
+    def forward(self, maps: Float[Tensor, "batch channels height width"]) -> Tensor:
+        """Return its maps; features of an image, (batch, numbers), are maps of one pixel."""
+        out: Tensor = self.made(maps)
+        return out[:, :, None, None] if out.ndim == _FEATURES else out
+
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Take the weights that another instance starts with, whose random numbers derive from the generator alone."""
+        seed = int(torch.randint(2**62, (), generator=generator, device=_CPU))
+        with torch.random.fork_rng([]), _CPU:
+            torch.manual_seed(seed)
+            initial = self._make(True)  # noqa: FBT003 - likewise
+        self.made.load_state_dict(initial.state_dict())
+
+
+_FEATURES, _MAPS = 2, 4
+"""How many dimensions a batch of features and one of maps has."""
+
+
+def own_module(make: MakeModule, size: MapSize, name: str) -> tuple[OwnModule, MapSize]:
+    """Return a module of somebody else's, and the size of its output, found by running it without memory.
+
+    Args:
+        make: makes it.
+        size: of the maps that go in.
+        name: of the module, for messages.
+
+    Raises: InfeasibleError where it cannot be made for such maps, or its output is neither maps nor features.
+    """
+    try:
+        with torch.device("meta"), torch.no_grad():
+            made = make(False).eval()  # noqa: FBT003 - likewise
+            out = made(torch.empty(1, size.channels, size.height, size.width))
+    except StnbenchError:
+        raise
+    except Exception as error:
+        problem = f"{name} cannot take {size} maps ({type(error).__name__}: {error})"
+        raise InfeasibleError(problem, remedy="choose larger images, or another network") from error
+    if not isinstance(out, Tensor) or out.ndim not in (_FEATURES, _MAPS):
+        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        remedy = "return maps (batch, channels, height, width) or features (batch, numbers)"
+        raise InfeasibleError(f"{name} returns {shape}", remedy=remedy)
+    height, width = (out.shape[2], out.shape[3]) if out.ndim == _MAPS else (1, 1)
+    return OwnModule(make), MapSize(out.shape[1], height, width)
+
+
+def _layers(part: nn.Module) -> Iterator[nn.Module]:
+    """The modules of a part, itself first, but not those inside a module of somebody else's."""
+    yield part
+    if not isinstance(part, OwnModule):
+        for child in part.children():
+            yield from _layers(child)
 
 
 def allocated(layer: Layer) -> Layer:
@@ -50,8 +124,10 @@ def draw_weights(part: nn.Module, generator: torch.Generator | None = None) -> N
     by 0 and has seen no batch (mean 0, variance 1); it takes the scale of the weights before it out of the function.
     """
     with torch.no_grad():
-        for layer in part.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear):
+        for layer in _layers(part):
+            if isinstance(layer, OwnModule):
+                layer.initialize(generator)
+            elif isinstance(layer, nn.Conv2d | nn.Linear):
                 bound = (layer.weight[0].numel()) ** -0.5
                 for parameter in layer.parameters(recurse=False):
                     drawn = torch.empty(parameter.shape, dtype=torch.float32, device=_CPU)

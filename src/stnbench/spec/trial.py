@@ -11,7 +11,7 @@ from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict, to_identity
 from stnbench.spec.data import AllSplitSpec, DatasetSpec, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
-from stnbench.spec.network import LecunSpec, NetworkSpec, side_after
+from stnbench.spec.network import AnyNetwork, LecunSpec
 from stnbench.spec.optimizer import AnyOptimizer, AnySchedule, ConstantScheduleSpec, SgdSpec
 from stnbench.spec.registry import PartSource, used_parts
 from stnbench.spec.transformer import PlacedTransformerSpec
@@ -86,7 +86,7 @@ class TrialSpec(Strict):
     split: SplitSpec = field(default_factory=TrackSplitSpec)
     preprocess: PreprocessSpec = field(default_factory=PreprocessSpec)
     augment: AugmentSpec | None = None
-    network: NetworkSpec = field(default_factory=LecunSpec)
+    network: AnyNetwork = field(default_factory=LecunSpec)
     transformers: tuple[PlacedTransformerSpec, ...] = ()
     optimizer: AnyOptimizer = field(default_factory=SgdSpec)
     schedule: AnySchedule = field(default_factory=ConstantScheduleSpec)
@@ -133,19 +133,20 @@ class TrialSpec(Strict):
 
     def _with_needed_output_sizes(self) -> Iterator[PlacedTransformerSpec]:
         """The transformers; an output size that is the input's own is left out."""
-        side, stage = self.dataset.image_size, 1
+        side: int | None = self.dataset.image_size
+        stage = 1
         for placed in self.transformers:
             for passed in range(stage, placed.place):
-                side = side_after(self.network, passed, side)
+                side = None if side is None else self.network.side_after(passed, side)
             stage = placed.place
             transformer = placed.transformer
-            if transformer.output_size == side:
+            if side is not None and transformer.output_size == side:
                 usual = dataclasses.replace(transformer, output_size=None)
                 yield dataclasses.replace(placed, transformer=usual)
             else:
                 side = transformer.output_size or side
                 yield placed
-            side //= transformer.output_pooling
+            side = None if side is None else side // transformer.output_pooling
 
     @property
     def trial_id(self) -> str:

@@ -23,6 +23,7 @@ from stnbench.data.augmentation.augment import Augmentations, draw_augmentations
 from stnbench.data.resident import DeviceImages, epoch_order, steps_per_epoch
 from stnbench.models.build import build_network
 from stnbench.models.scored_network import Model
+from stnbench.nn.initialization import OwnModule
 from stnbench.nn.layers import dropout_layers, seed_dropout
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.trial import TrialSpec
@@ -165,6 +166,8 @@ class StaticStep:
         device = run.images.labels.device
         self._layers = dropout_layers(run.model.network)
         self._numbers = dropout_numbers(run) if self._layers else ()
+        # Layers of somebody else's may draw from torch's own generator: then it is seeded for every epoch.
+        self._draws_itself = any(isinstance(module, OwnModule) for module in run.model.network.modules())
         self._rates = use_tensor_rates(run.optimizer)
         self._places = torch.arange(run.spec.training.batch_size, device=device)
         self._index = torch.zeros(1, dtype=torch.int64, device=device)
@@ -196,6 +199,8 @@ class StaticStep:
             self._tables.copy_from(drawn)
         self._index.zero_()
         self._first_step, self._taken = first_step, 0
+        if self._draws_itself:
+            torch.manual_seed(derive_seed(self.run.spec.seed, "layers", epoch))
 
     def take(self) -> None:
         """Take the next step of the epoch."""

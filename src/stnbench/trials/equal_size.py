@@ -5,6 +5,7 @@ import functools
 
 import torch
 
+from stnbench.core.errors import SpecError
 from stnbench.data.build import dataset_info
 from stnbench.models.build import build_network
 from stnbench.spec.trial import TrialSpec
@@ -19,10 +20,16 @@ def equal_size_twin(spec: TrialSpec) -> TrialSpec:
 
     All sizes of the network are multiplied by one factor and rounded, as ``width`` does; of all factors it is the one
     whose network is nearest in number of parameters. The trial itself where it has no transformers.
-    Raises: InfeasibleError where the trial's network cannot be built.
+
+    Raises:
+        InfeasibleError: where the trial's network cannot be built.
+        SpecError: where the network has no sizes.
     """
     if not spec.transformers:
         return spec
+    if not spec.network.sizes:
+        problem = f"twins: equal_parameters widens networks, and {spec.network.kind} has no sizes to multiply"
+        raise SpecError(problem, remedy="say twins: true, or choose a network with sizes")
     classes = len(dataset_info(spec.dataset).class_names)
     wanted, twin = _parameters(spec, classes), spec.twin()
     low, high = 1.0, _FACTOR_MAX
@@ -38,7 +45,7 @@ def equal_size_twin(spec: TrialSpec) -> TrialSpec:
 
 def _wider(spec: TrialSpec, factor: float) -> TrialSpec:
     sizes = tuple(int(size * factor + 0.5) for size in spec.network.sizes)
-    return dataclasses.replace(spec, network=dataclasses.replace(spec.network, sizes=sizes))  # type: ignore[arg-type]
+    return dataclasses.replace(spec, network=dataclasses.replace(spec.network, sizes=sizes))  # type: ignore[call-arg] # a network with sizes
 
 
 @functools.lru_cache(maxsize=4096)

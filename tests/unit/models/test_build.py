@@ -14,7 +14,6 @@ from stnbench.spec.network import (
     ModernSpec,
     NetworkSpec,
     PoojahiraSpec,
-    side_after,
 )
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
@@ -140,5 +139,5 @@ def test_the_specification_knows_the_sizes_of_the_maps(network: NetworkSpec, sid
     spec = TrialSpec(dataset=SignsSpec(image_size=side), network=network)
     built = build_network(spec, classes=43, seed=None)
     for number, stage in enumerate(built.stages, start=1):
-        side = side_after(network, number, side)
+        side = network.side_after(number, side)
         assert (stage.output_size.height, stage.output_size.width) == (side, side)

@@ -13,7 +13,6 @@ import stnbench
 from stnbench.data.build import dataset_info, open_dataset
 from stnbench.data.splits import split_tracks
 from stnbench.models.classifiers import shared_stages
-from stnbench.models.designs import design_network
 from stnbench.nn.localization import build_localization
 from stnbench.nn.maps import MapSize
 from stnbench.planning.build import build_planner
@@ -55,7 +54,6 @@ PLACES: dict[str, Callable[[], object]] = {
     "shared stages": lambda: unwrap(shared_stages)(UNHEARD),
     "data set": lambda: open_dataset(UNHEARD, root=Path(), workers=1),
     "classes of a data set": lambda: dataset_info(UNHEARD),
-    "network": lambda: unwrap(design_network)(UNHEARD),
     "split": lambda: split_tracks(UNHEARD, np.array([0]), np.array([0])),
 }
 

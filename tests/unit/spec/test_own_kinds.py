@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from own_parts import forget, write_part
 
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
 from stnbench.config.overrides import parse_overrides
 from stnbench.config.resolve import resolve_trial
-from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
+from stnbench.models.build import build_network
+from stnbench.models.cost import measure_cost
 from stnbench.spec.codec import from_plain, from_stored, to_json
-from stnbench.spec.optimizer import OPTIMIZERS, SCHEDULES
 from stnbench.spec.parts import require_same_parts
 from stnbench.spec.registry import REGISTRIES
 from stnbench.spec.trial import TrialSpec
@@ -68,6 +70,27 @@ class Halving:
 """
 
 
+POOLED = """
+from dataclasses import dataclass
+from torch import nn
+import stnbench
+
+@stnbench.register("network", "pooled")
+class Pooled:
+    @dataclass(frozen=True, kw_only=True)
+    class Spec:
+        channels: int = 4
+        stages = 2
+
+    def __init__(self, spec):
+        self.channels = spec.channels
+
+    def stage(self, number, channels, height, width):
+        layers = [nn.Conv2d(channels, self.channels, 3, padding=1), nn.PReLU(), nn.AvgPool2d(2), nn.Dropout(0.2)]
+        return nn.Sequential(*layers, *([nn.Flatten()] if number == 2 else []))
+"""
+
+
 def resolved(*arguments: str) -> TrialSpec:
     """The trial of a command line."""
     return resolve_trial(Composer(conf_folder()), parse_overrides(arguments)).spec
@@ -76,6 +99,7 @@ def resolved(*arguments: str) -> TrialSpec:
 PARTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "optimizer": ("sign", SIGN, {"shrink": 0.1}),
     "schedule": ("halving", HALVING, {"every_steps": 3}),
+    "network": ("pooled", POOLED, {"channels": 5}),
 }
 """By kind: a part's name, its file, and a value of its own."""
 
@@ -151,6 +175,60 @@ def test_an_optimiser_and_a_schedule_of_ones_own_train(
     assert records[-1].train_loss < records[0].train_loss
 
 
+def test_a_network_of_ones_own_trains_and_goes_on(tmp_path: Path, make_run: Any, toy_spec: TrialSpec) -> None:
+    """Transformers stand before both of its stages; weights and dropout derive from the seed, across a break too."""
+    write_part(tmp_path, "pooled", POOLED)
+    placed = [{"place": place, "locnet": {"kind": "dense", "sizes": [4]}} for place in (1, 2)]
+    asked = from_plain(TrialSpec, {"network": {"kind": "pooled"}, "transformers": placed}, where="a test")
+    spec = dataclasses.replace(toy_spec, network=asked.network, transformers=asked.transformers)
+    whole, first, second = make_run(spec), make_run(spec), make_run(spec)
+    expected = train(whole, Hooks(save=lambda _: None, report=lambda _: None, should_stop=lambda: False), Progress())
+    asked_before_steps = iter(range(100))
+    stop = Hooks(save=lambda _: None, report=lambda _: None, should_stop=lambda: next(asked_before_steps) >= 10)
+    begun = train(first, stop, Progress()).progress
+    second.model.network.load_state_dict(first.model.network.state_dict())
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    found = train(second, dataclasses.replace(stop, should_stop=lambda: False), begun)
+
+    losses = [record.train_loss for record in expected.progress.records]
+    assert begun.epochs == 1
+    assert [record.train_loss for record in found.progress.records] == losses
+    assert len(set(losses)) == 3
+
+
+def test_weights_of_a_module_of_ones_own_derive_from_the_seed_alone(tmp_path: Path, toy_spec: TrialSpec) -> None:
+    """Two networks of a seed are equal, of another seed they differ, and torch's own generator stays where it was."""
+    write_part(tmp_path, "pooled", POOLED)
+    spec = dataclasses.replace(toy_spec, network=trial("network").network)
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    one, same, other = (build_network(spec, classes=3, seed=seed) for seed in (1, 1, 2))
+
+    assert torch.equal(before, torch.random.get_rng_state())
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, same.state_dict()[name]), name
+    assert not torch.equal(one.stages[0].layers[0].made[0].weight, other.stages[0].layers[0].made[0].weight)
+    assert measure_cost(spec, classes=3).parameters == sum(weight.numel() for weight in one.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("nn.AvgPool2d(2)", "nn.AvgPool2d(99)"), "stage 1 of the network pooled cannot take 3 x 16 x 16 maps"),
+        (("nn.Flatten()", "nn.Flatten(2)"), r"stage 2 of the network pooled returns \(1, 4, 16\)"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_infeasible(
+    change: tuple[str, str], message: str, tmp_path: Path, toy_spec: TrialSpec
+) -> None:
+    """The stage and the maps are named, in a plan as in a training."""
+    write_part(tmp_path, "pooled", POOLED.replace(*change))
+    spec = dataclasses.replace(toy_spec, network=trial("network").network)
+    for build in (measure_cost, lambda asked, classes: build_network(asked, classes=classes, seed=1)):
+        with pytest.raises(InfeasibleError, match=message):
+            build(spec, classes=3)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -186,6 +264,6 @@ def test_a_schedule_without_a_sense_is_refused(tmp_path: Path, make_run: Any, to
 
 def test_registries_refuse_what_they_do_not_have() -> None:
     """At building as well, where a specification came past the decoder."""
-    for found in (OPTIMIZERS, SCHEDULES):
+    for found in REGISTRIES.values():
         with pytest.raises(UnknownNameError, match=f"unknown {found.kind} 'unheard'"):
             found.implementation("unheard")

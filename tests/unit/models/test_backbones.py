@@ -1,0 +1,86 @@
+"""Backbones of timm and torchvision, with transformers before the image."""
+
+import importlib.util
+from typing import Any
+
+import pytest
+import torch
+
+from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
+from stnbench.models import backbones
+from stnbench.models.build import build_network
+from stnbench.models.cost import measure_cost
+from stnbench.spec.codec import from_plain
+from stnbench.spec.trial import TrialSpec
+
+
+def trial(kind: str, name: str, **keys: Any) -> TrialSpec:
+    """A trial with a backbone and an affine transformer at the image."""
+    plain = {"network": {"kind": kind, "name": name}, "dataset": {"kind": "signs", "image_size": 32}}
+    return from_plain(TrialSpec, {**plain, "transformers": [{"place": 1}], **keys}, where="a test")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("timm", "resnet18"), ("timm", "vit_tiny_patch16_224"), ("torchvision", "resnet18"), ("torchvision", "vit_b_16")],
+)
+def test_a_backbone_takes_a_step_behind_a_transformer(kind: str, name: str) -> None:
+    """Every parameter gets a finite gradient; cost is the module's own; the start is the seed's."""
+    spec = trial(kind, name)
+    network = build_network(spec, classes=5, seed=1)
+    again = build_network(spec, classes=5, seed=1)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    torch.nn.functional.cross_entropy(network.train()(images), torch.tensor([1, 2])).backward()
+
+    for parameter_name, parameter in network.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert bool(parameter.grad.isfinite().all()), parameter_name
+    assert all(torch.equal(one, other) for one, other in zip(network.parameters(), again.parameters(), strict=True))
+    assert measure_cost(spec, classes=5).parameters == sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("kind", "meant"), [("timm", "resnet18"), ("torchvision", "resnet18")])
+def test_an_unknown_backbone_is_refused_by_name(kind: str, meant: str) -> None:
+    """The nearest names are said."""
+    with pytest.raises(UnknownNameError, match=f"unknown network.name 'resnet1' in {kind}: did you mean .*{meant}"):
+        measure_cost(trial(kind, "resnet1"), classes=5)
+
+
+def test_without_timm_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing falls back."""
+    found = importlib.util.find_spec
+    absent = lambda name: None if name == "timm" else found(name)  # noqa: E731 - a stand-in of one line
+    monkeypatch.setattr(backbones.importlib.util, "find_spec", absent)
+    with pytest.raises(SpecError, match=r"network=timm needs the package timm, .*pip install 'stnbench\[timm\]'"):
+        measure_cost(trial("timm", "resnet26"), classes=5)
+
+
+def test_images_that_a_backbone_cannot_take_are_infeasible() -> None:
+    """Grey images for torchvision; images that its stages pool to nothing."""
+    grey = {"kind": "digits", "image_size": 32}
+    with pytest.raises(InfeasibleError, match="resnet18 of torchvision reads 3 channels, and the images have 1"):
+        measure_cost(trial("torchvision", "resnet18", dataset=grey), classes=5)
+    with pytest.raises(InfeasibleError, match="stage 1 of the network torchvision cannot take 3 x 32 x 32 maps"):
+        measure_cost(trial("torchvision", "alexnet"), classes=5)
+
+
+def test_pretrained_weights_are_where_training_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are asked for once, when weights are drawn, and taken; building and measuring ask for none."""
+    import timm
+
+    asked, create = [], timm.create_model
+
+    def model(name: str, *, pretrained: bool, **keys: Any) -> torch.nn.Module:
+        made = create(name, pretrained=False, **keys)
+        asked.append(pretrained)
+        if pretrained:
+            torch.nn.init.constant_(made.conv1.weight, 0.25)
+        return made
+
+    monkeypatch.setattr(timm, "create_model", model)
+    spec = from_plain(TrialSpec, {"network": {"kind": "timm", "name": "resnet18", "pretrained": True}}, where="a test")
+    network = build_network(spec, classes=5, seed=1)
+
+    assert asked.count(True) == 1
+    assert bool((network.stages[0].layers[0].made.conv1.weight == 0.25).all())
