@@ -69,6 +69,7 @@ RUNS = (
     Run(r"stnbench mirror( --pictures)?", leaves="runs/mlflow.db", prints="shown in"),
     Run(r"stnbench report SWEEP --(committee|ensemble) top:5 --split test", prints="test"),
     Run(r"stnbench sweep locnet_sizes --verify 5", prints="all reproduced"),
+    Run(r"stnbench sources TRIAL", prints="commit"),
     Run(r"stnbench store backup", leaves="runs/backups"),
     Run(r"stnbench store export locnet_sizes sizes\.stnb", leaves="sizes.stnb"),
     Run(r"stnbench store import sizes\.stnb", prints="here already"),
@@ -104,6 +105,9 @@ ELSEWHERE = (
         r"stnbench control locnet_sizes (stop LABEL|retry all)", "unit/cli/test_control.py; all are complete here"
     ),
     Elsewhere(r"stnbench sweep locnet_sizes --serve|stnbench serve( locnet_sizes)?|ssh .*", "test_live_page.py"),
+    Elsewhere(
+        r"stnbench sources TRIAL --out code", "unit/orchestration/test_sources.py: 1 where something is untracked"
+    ),
     Elsewhere(r"stnbench compare .*", "unit/cli and unit/analysis: needs a table of results"),
     Elsewhere(r"stnbench (export|evaluate) (locnet_sizes:best|DIR --split test)", "test_export.py"),
     Elsewhere(r"ray .*|export .*", "tests/support/ray_clusters.py starts and stops clusters"),

@@ -38,6 +38,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "trials": Command("stnbench.cli.trials", "list the trials of a sweep with their names, states and accuracies"),
     "serve": Command("stnbench.cli.serve", "show sweeps as they run, on a page of this machine, with controls"),
     "control": Command("stnbench.cli.control", "pause, resume or stop parts of a sweep while it runs"),
+    "sources": Command("stnbench.cli.sources", "print or write out the code that trained a trial"),
     "show": Command("stnbench.cli.show", "draw what the transformers of a trial do"),
     "evaluate": Command("stnbench.cli.evaluate", "score a stored network on a split"),
     "export": Command("stnbench.cli.export", "write a trained network for use elsewhere: weights, ONNX and a card"),

@@ -51,6 +51,11 @@ class RunsLayout:
         return self.trials / "history.jsonl"
 
     @property
+    def sources(self) -> Path:
+        """Which code trained what: one record a run of a sweep, and what differed from its commit, each once."""
+        return self.root / "sources"
+
+    @property
     def backups(self) -> Path:
         """Copies of a store that is a file: before its revision was raised, and of the last hours."""
         return self.root / "backups"

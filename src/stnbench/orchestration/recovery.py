@@ -25,6 +25,7 @@ LEFTOVERS = (
     "backups/*.tmp",
     "backups/.copy-*",
     "machines/.*.tmp",
+    "sources/.*.tmp",
     "trials/.*.tmp",
     "trials/*/*/.*.tmp",
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal, assert_never
 
+import stnbench
 from stnbench.core.activity import listening
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import DataError, DataMissingError, EngineError
@@ -37,6 +38,7 @@ from stnbench.orchestration.patience import BUSY_TIMEOUT_S, PatientStore, StoreW
 from stnbench.orchestration.progress import DataProgress, open_progress
 from stnbench.orchestration.restore import Backups, is_worth_restoring, restore_store
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
+from stnbench.orchestration.sources import keep_sources
 from stnbench.planning.base import Planner
 from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.data import DatasetSpec
@@ -91,6 +93,9 @@ class Session:
             return self._run(sweep, planner, options, observers)
 
     def _run(self, sweep: SweepSpec, planner: Planner, options: RunOptions, more: Sequence[Observer]) -> RunSummary:
+        started = datetime.now(UTC)
+        package, session = Path(stnbench.__file__).parent, self._identity.session
+        keep_sources(self.layout, session=session, sweep=sweep.name, at=started, package=package, warn=_warn)
         engine = self._open_engine(options)
         progress = open_progress(len(engine.slots))
         is_mirrored = self._options.tracking_uri is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 import stnbench
+from stnbench.core.code import code_version
 from stnbench.core.errors import CheckpointError, DataMissingError
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout
@@ -31,7 +32,7 @@ from stnbench.trials.data import (
     open_training_data,
     scored_test_images,
 )
-from stnbench.trials.environment import code_version, describe_environment
+from stnbench.trials.environment import describe_environment
 from stnbench.trials.files import write_result, write_spec
 from stnbench.trials.probability_file import write_probabilities
 from stnbench.trials.snapshots import SnapshotRecorder

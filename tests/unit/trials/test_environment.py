@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from stnbench.core import code
+from stnbench.core.code import CodeVersion, code_version
 from stnbench.training.device import DeviceSpec
 from stnbench.trials import environment
-from stnbench.trials.environment import CodeVersion, code_version, describe_environment
+from stnbench.trials.environment import describe_environment
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +88,7 @@ def test_a_checkout_that_nobody_could_look_at_is_unknown_and_dirty(
             case _:
                 raise subprocess.TimeoutExpired(command, 10)
 
-    monkeypatch.setattr(environment.subprocess, "run", answer)
+    monkeypatch.setattr(subprocess, "run", answer)
     (tmp_path / ".git").mkdir()
     version = code_version(tmp_path / "src" / "package")
     assert (version.commit, version.dirty) == ("unknown", True)
@@ -107,14 +109,14 @@ def test_a_git_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Monkey
     def hang(command: list[str], **settings: object) -> None:
         raise subprocess.TimeoutExpired(command, 10)
 
-    monkeypatch.setattr(environment.subprocess, "run", hang)
+    monkeypatch.setattr(subprocess, "run", hang)
     assert code_version(tmp_path).commit.startswith("wheel ")
 
 
 def test_the_code_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker runs what it read at its start, whatever the checkout is by now."""
     calls: list[Path] = []
-    monkeypatch.setattr(environment, "_git", lambda folder, *arguments: calls.append(folder))
+    monkeypatch.setattr(code, "run_git", lambda folder, *arguments: calls.append(folder))
     assert code_version(tmp_path) == code_version(tmp_path)
     assert len(calls) == 1
 

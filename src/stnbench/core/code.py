@@ -1,0 +1,126 @@
+"""Which code runs: its commit, and what differs from it, as git tells."""
+
+import functools
+import importlib.metadata
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+GIT_TIMEOUT_S = 10
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CodeVersion:
+    """The commit of the running code; dirty where files of the package differ from it.
+
+    ``wheel X`` stands for an installed package outside a checkout, ``unknown`` for neither; ``problem`` says what kept
+    git from telling.
+    """
+
+    commit: str
+    dirty: bool
+    problem: str = ""
+
+
+CONFIGURATION = (":/conf", ":/sweeps")
+"""What decides a result beside the package, from the root of its checkout."""
+
+
+@functools.cache
+def code_version(package: Path) -> CodeVersion:
+    """The version of the code in a package's folder; asked once a process, since what runs was read at its start.
+
+    Where git cannot be asked about a package that lies in a checkout, the commit is ``unknown``, and dirty: nobody has
+    seen that it is not.
+    """
+    tracked = run_git(package, "ls-files", "--", "__init__.py")
+    if tracked is None and _is_in_checkout(package):
+        return CodeVersion(commit=UNKNOWN, dirty=True, problem=f"git says nothing of the checkout that holds {package}")
+    if not tracked:
+        return CodeVersion(commit=_wheel(), dirty=False)
+    commit = run_git(package, "rev-parse", "HEAD")
+    changed = run_git(package, "status", "--porcelain", "--", ".", *CONFIGURATION)
+    problem = "" if commit and changed is not None else f"git does not say what is committed of {package}"
+    return CodeVersion(commit=commit or UNKNOWN, dirty=changed != "", problem=problem)
+
+
+def _is_in_checkout(package: Path) -> bool:
+    """Whether a package lies in the source of a checkout, and was not installed into some environment there."""
+    if {"site-packages", "dist-packages"} & set(package.parts):
+        return False
+    return any((folder / ".git").exists() for folder in package.parents)
+
+
+def run_git(folder: Path, *arguments: str) -> str | None:
+    """Return what git prints as text, without its last line end; None as for ``git_bytes``, or where it is no text."""
+    printed = git_bytes(folder, *arguments)
+    try:
+        return None if printed is None else printed.decode().removesuffix("\n")
+    except UnicodeDecodeError:
+        return None
+
+
+def git_bytes(folder: Path, *arguments: str) -> bytes | None:
+    """Return what git prints; None where there is no git, no checkout, or no answer in time.
+
+    A checkout that belongs to another user, as on a shared disk or in a container, is read all the same: nothing of its
+    configuration is executed by these commands, for the monitor of the file system is switched off.
+    """
+    allowed = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
+    command = ["git", *allowed, "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=GIT_TIMEOUT_S, check=True)  # noqa: S603 - fixed words and our own folder
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def _wheel() -> str:
+    version = library_version("stnbench")
+    return f"wheel {version}" if version else UNKNOWN
+
+
+@functools.cache
+def library_version(library: str) -> str | None:
+    """Return the version of an installed library; None where it is not installed."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changes:
+    """What differs from the commit in the files that decide results and that git tracks.
+
+    Attributes:
+        diff: as ``git apply`` takes it; of text alone.
+        left_out: files that differ and are not in the diff: binary ones, or all where it would be too large.
+        untracked: files beside them that git does not track, whose contents are read by nobody.
+    """
+
+    diff: str
+    left_out: tuple[str, ...] = ()
+    untracked: tuple[str, ...] = ()
+
+
+def read_changes(package: Path, *, max_bytes: int) -> Changes | None:
+    """Return what differs from the commit; None where git does not tell."""
+    places = (".", *CONFIGURATION)
+    counted = run_git(
+        package, "diff", "--no-ext-diff", "--no-textconv", "--numstat", "-z", "--no-renames", "HEAD", "--", *places
+    )
+    others = run_git(package, "ls-files", "--others", "--exclude-standard", "-z", "--full-name", "--", *places)
+    if counted is None or others is None:
+        return None
+    lines = [line.split("\t", 2) for line in counted.split("\0") if line]
+    binary = tuple(name for added, _, name in lines if added == "-")
+    plain = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
+    text = run_git(
+        package, "diff", *plain, "HEAD", "--", *places, *(f":(top,exclude,literal){name}" for name in binary)
+    )
+    untracked = tuple(name for name in others.split("\0") if name)
+    if text is None or len(text.encode()) > max_bytes:  # None: not UTF-8, or too slow
+        return Changes(diff="", left_out=tuple(name for *_, name in lines), untracked=untracked)
+    return Changes(diff=f"{text}\n" if text else "", left_out=binary, untracked=untracked)
