@@ -1,13 +1,13 @@
 """Hydra: from overrides to one composed configuration as plain values.
 
 Composing takes Hydra a tenth of a second, and a sweep has thousands of combinations of group choices. So Hydra composes
-the whole once for each choice of the groups that set keys of others (scale, experiment), and the section of every other
-choice once; sections are then put in place on a copy, and values set. A test compares the outcome with Hydra's own for
-whole combinations.
+the whole once for each choice of the *wide* groups, whose files choose from other groups and set keys of any section
+(scale, experiment), and the section of every other choice once; sections are then put in place on a copy, and values
+set. A test compares the outcome with Hydra's own for whole combinations.
 
-In one thing it says more than Hydra, which lays an experiment's own keys over whatever section is chosen: who chooses
-another file of a group than the experiment does gets that file as it stands, and a scale of the user's own is laid over
-the experiment's keys.
+In one thing it says more than Hydra, which lays the keys of a wide file over whatever section is chosen: who chooses
+another file of a group than an experiment does, or than a scale that chooses from that group, gets that file as it
+stands, and a scale of the user's own is laid over the experiment's keys.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import TypeVar, cast
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from stnbench.config.locate import HYDRA_SUFFIXES, shown, yaml_files
@@ -43,11 +43,10 @@ class Composer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._wholes: dict[tuple[Override, ...], Node] = {}
+        self._wholes: dict[tuple[Override, ...], tuple[Node, Mapping[str, str]]] = {}
         self._parts: dict[Override, Node] = {}
-        self._sections: dict[str, str | None] = {}
+        self._own: dict[Override, tuple[Node, frozenset[str]]] = {}
         self._files: dict[tuple[str, Value, Value], str] = {}
-        self._usual: dict[Value, Mapping[str, str]] = {}
         self._known: set[Override] = set()
         self._is_plain = False
 
@@ -64,23 +63,30 @@ class Composer:
         """The choices of a group, sorted."""
         return sorted(path.stem for path in yaml_files(self.folder / group.partition("@")[0], HYDRA_SUFFIXES))
 
-    def usual(self, experiment: Value) -> Mapping[str, str]:
-        """The choice of every group where nothing but an experiment is chosen.
+    @functools.cached_property
+    def wide_groups(self) -> tuple[str, ...]:
+        """The groups whose files choose from other groups and set keys of any section, in ascending precedence."""
+        return tuple(key for key in self.defaults if _is_global(self.folder / key.partition("@")[0]))
 
-        Raises: UnknownNameError for an experiment that does not exist; SpecError for one that cannot be composed.
+    def usual(self, choices: Iterable[Override] = ()) -> Mapping[str, str]:
+        """Return the choice of every group where nothing but wide groups is chosen.
+
+        Args:
+            choices: overrides, of which those of wide groups count.
+
+        Raises:
+            UnknownNameError: for a choice that does not exist.
+            SpecError: for one that cannot be composed.
         """
-        if experiment == self.defaults.get(EXPERIMENT):
-            return self.defaults
-        if experiment not in self._usual:
-            choice = Override(key=EXPERIMENT, value=experiment)
+        said = {choice.key: choice for choice in choices}
+        wide = tuple(said[key] for key in self.wide_groups if key in said)
+        for choice in wide:
             self._check(choice)
-            self._usual[experiment] = self._ask_hydra_for_choices(choice)
-        return self._usual[experiment]
+        return self._whole(wide)[1]
 
-    def is_default(self, override: Override, experiment: Value = None) -> bool:
-        """Whether the override chooses what is chosen without it; None is the default experiment, which is none."""
-        usual = self.defaults if experiment is None else self.usual(experiment)
-        return usual.get(override.key) == override.value
+    def is_default(self, override: Override, others: Iterable[Override] = ()) -> bool:
+        """Return whether the override chooses what is chosen without it, beside the other overrides."""
+        return self.usual(other for other in others if other.key != override.key).get(override.key) == override.value
 
     def compose(self, overrides: Iterable[Override]) -> Node:
         """The composed configuration; a later override of a key replaces an earlier one.
@@ -100,9 +106,8 @@ class Composer:
         group = next((name for name in self.defaults if name.split("@")[-1] == key), None)
         if group is None:
             return shown(self.folder / f"{ROOT}.yaml")
-        experiment = self._experiment(choices).value
-        choice = choices[group].value if group in choices else self.usual(experiment)[group]
-        asked = (group, choice, experiment)
+        choice = choices[group].value if group in choices else self.usual(choices.values())[group]
+        asked = (group, choice, self._experiment(choices).value)
         if asked not in self._files:
             self._files[asked] = self._file_of_choice(*asked)
         return self._files[asked]
@@ -117,42 +122,58 @@ class Composer:
         return said.get(EXPERIMENT, Override(key=EXPERIMENT, value=self.defaults.get(EXPERIMENT)))
 
     def _compose_groups(self, said: Mapping[str, Override]) -> Node:
-        """The configuration under the group choices that somebody said."""
+        """Return the configuration under the group choices that somebody said."""
         for choice in said.values():
             self._check(choice)
-        experiment = self._experiment(said)
-        usual = self.usual(experiment.value)
-        chosen = [choice for key, choice in said.items() if key != EXPERIMENT and choice.value != usual[key]]
-        wide = [choice for choice in chosen if self._section_of(choice) is None]
-        node = self._whole((*wide, experiment) if EXPERIMENT in said else tuple(wide))
-        placed = {self._section_of(choice): choice for choice in chosen}
+        wide = tuple(said[key] for key in self.wide_groups if key in said)
+        whole, usual = self._whole(wide)
+        node = _copied(whole)
+        narrow = [choice for key, choice in said.items() if key not in self.wide_groups]
+        placed = {self._section_of(choice): choice for choice in narrow if choice.value != usual[choice.key]}
         for section, choice in placed.items():
-            if section is not None:
-                node[section] = _copied(self._part(choice)[choice.key.partition("@")[0]])
-        for choice in self._scales({**usual, **{choice.key: choice.value for choice in wide}}):
-            part = self._part(choice)  # it sets keys of the sections just put in place
-            _merge(node, part if choice in wide else {key: part[key] for key in part if key in placed})
+            node[section] = _copied(self._part(choice)[choice.key.partition("@")[0]])
+        of_experiment = self.usual(choice for choice in wide if choice.key == EXPERIMENT)
+        for key in self.wide_groups:
+            if key != EXPERIMENT:  # it sets keys of the sections just put in place
+                part, chosen = self._own_keys(key, usual[key])
+                is_users = key in said and said[key].value != of_experiment[key]
+                names = [name for name in part if (name not in chosen if name in placed else is_users)]
+                _merge(node, {name: part[name] for name in names})
         return node
 
-    def _whole(self, choices: tuple[Override, ...]) -> Node:
-        """What Hydra makes of the choices of groups that set keys of others."""
+    def _whole(self, choices: tuple[Override, ...]) -> tuple[Node, Mapping[str, str]]:
+        """Return what Hydra makes of choices of wide groups, and its choice of every group."""
         if choices not in self._wholes:
-            self._wholes[choices] = self._ask_hydra(ROOT, choices)
-        return _copied(self._wholes[choices])
+            self._wholes[choices] = self._ask_hydra_for_all(choices)
+        return self._wholes[choices]
 
-    def _scales(self, chosen: Mapping[str, Value]) -> Iterator[Override]:
-        """The choices of the groups, but for the experiment, that set keys of others."""
-        for key in self.defaults:
-            choice = Override(key=key, value=chosen[key])
-            if key != EXPERIMENT and self._section_of(choice) is None:
-                yield choice
+    def _own_keys(self, group: str, name: Value) -> tuple[Node, frozenset[str]]:
+        """Return the keys that a file of a wide group sets, and the sections that it chooses files for.
 
-    def _section_of(self, choice: Override) -> str | None:
-        """The section that a choice fills; None for a group that sets keys of any section."""
-        if choice.key not in self._sections:
-            group, _, package = choice.key.partition("@")
-            self._sections[choice.key] = None if _is_global(self.folder / group) else package or group
-        return self._sections[choice.key]
+        Those of the files that it builds on are among them.
+        """
+        choice = Override(key=group, value=name)
+        if choice not in self._own:
+            path = next(path for path in yaml_files(self.folder / group, HYDRA_SUFFIXES) if path.stem == name)
+            own: Node = dict(read_yaml(path, for_hydra=True))
+            entries = own.pop("defaults", None)
+            entries = entries if isinstance(entries, list) else []
+            whole: Node = {}
+            chosen = {
+                key.split("/")[-1].split("@")[-1] for entry in entries if isinstance(entry, dict) for key in entry
+            }
+            below = [entry for entry in entries if isinstance(entry, str)]
+            for entry in below if "_self_" in below else [*below, "_self_"]:
+                keys, also_chosen = (own, frozenset()) if entry == "_self_" else self._own_keys(group, entry)
+                _merge(whole, keys)
+                chosen |= also_chosen
+            self._own[choice] = whole, frozenset(chosen)
+        return self._own[choice]
+
+    def _section_of(self, choice: Override) -> str:
+        """Return the section that a choice of a group that is not wide fills."""
+        group, _, package = choice.key.partition("@")
+        return package or group
 
     def _part(self, choice: Override) -> Node:
         """What a choice says by itself."""
@@ -167,19 +188,27 @@ class Composer:
         self._known.add(choice)  # looked up once: a sweep asks for the same choices thousands of times
 
     def _ask_hydra(self, name: str, choices: Sequence[Override]) -> Node:
-        self._require_plain()
-        with _blaming(self.folder, ", ".join(map(str, choices)) or name):
-            with initialize_config_dir(config_dir=str(self.folder), version_base="1.3"):
-                config = compose(config_name=name, overrides=[str(choice) for choice in choices])
-            return cast("Node", OmegaConf.to_container(config, resolve=True))
+        return cast("Node", OmegaConf.to_container(self._hydra_config(name, choices), resolve=True))
 
-    def _ask_hydra_for_choices(self, experiment: Override) -> dict[str, str]:
+    def _ask_hydra_for_all(self, choices: Sequence[Override]) -> tuple[Node, Mapping[str, str]]:
+        """Return the whole configuration, and the choice of every group."""
+        config = self._hydra_config(ROOT, choices, return_hydra_config=True)
+        chosen = cast("dict[str, str]", OmegaConf.to_container(config.hydra.runtime.choices))
+        with open_dict(config):
+            del config["hydra"]
+        with _blaming(self.folder, ", ".join(map(str, choices)) or ROOT):
+            return cast("Node", OmegaConf.to_container(config, resolve=True)), {
+                key: chosen[key] for key in self.defaults
+            }
+
+    def _hydra_config(self, name: str, choices: Sequence[Override], *, return_hydra_config: bool = False) -> DictConfig:
         self._require_plain()
-        with _blaming(self.folder, str(experiment)):
-            with initialize_config_dir(config_dir=str(self.folder), version_base="1.3"):
-                config = compose(config_name=ROOT, overrides=[str(experiment)], return_hydra_config=True)
-            chosen = cast("dict[str, str]", OmegaConf.to_container(config.hydra.runtime.choices))
-        return {key: chosen[key] for key in self.defaults}
+        with (
+            _blaming(self.folder, ", ".join(map(str, choices)) or name),
+            initialize_config_dir(config_dir=str(self.folder), version_base="1.3"),
+        ):
+            said = [str(choice) for choice in choices]
+            return compose(config_name=name, overrides=said, return_hydra_config=return_hydra_config)
 
     def _require_plain(self) -> None:
         """Read every file with our own loader, once, before Hydra does.

@@ -65,6 +65,7 @@ _PARTS = (
     "training",
     "views",
     "synthetic_train_images",
+    "synthetic_framing",
     "seed",
     "width",
     "transformer",
@@ -227,8 +228,11 @@ class _Resolver:
         return found.tracks
 
     def _fill_dataset(self, split: SplitSpec, training: TrainingSpec) -> None:
-        """Synthetic sets draw as many images as the trial needs where nobody said how many."""
+        """Synthetic sets draw as many images as the trial needs, framed as the scale says, unless somebody said so."""
         dataset = self._section("dataset")
+        if dataset.get("kind") == "signs" and dataset.get("framing", "") is None:
+            is_distorted = self._section("distortion").get("kind") != "none"
+            dataset["framing"] = "tight" if is_distorted else self.node["synthetic_framing"]
         held_out = getattr(split, "tracks_per_class", 1)
         wanted = training.train_images or self._integer("synthetic_train_images")
         match dataset:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stnbench.config.axes import AxisReader
-from stnbench.config.compose import EXPERIMENT, Composer
+from stnbench.config.compose import Composer
 from stnbench.config.locate import shown
 from stnbench.config.planners import PLANNER_KEYS, change_planner, is_planned, read_planner, read_pruner, until_decided
 from stnbench.config.published import match_published
@@ -69,7 +69,7 @@ def read_sweep(
     content: dict[str, Any] = read_yaml(path)
     _load_parts(content.get("parts"), path, reader)
     spec = reader.read(content)
-    changes = [override for override in overrides if _changes(override, spec, composer)]
+    changes = [override for override in overrides if _changes(override, spec, composer, overrides)]
     for override in only:
         _require_axis(override, spec, changes)
         changes.append(override)
@@ -137,8 +137,15 @@ def _asked(spec: SweepSpec) -> str:
     return " ".join([spec.file, *sorted(str(override) for override in spec.overrides if _varies(override))])
 
 
-def _changes(override: Override, spec: SweepSpec, composer: Composer) -> bool:
-    """Whether the override is more than what the sweep's file or, where that is silent, the defaults say."""
+def _changes(override: Override, spec: SweepSpec, composer: Composer, said: Iterable[Override]) -> bool:
+    """Return whether the override is more than what the sweep's file or, where that is silent, the defaults say.
+
+    Args:
+        override: one of those of the command line.
+        spec: the sweep as its file says.
+        composer: of the groups.
+        said: all overrides of the command line; a scale or an experiment among them moves the defaults.
+    """
     if any(axis.name == override.key for grid in spec.grids for axis in grid):
         return True
     if override.key in PLANNER_KEYS:
@@ -146,14 +153,15 @@ def _changes(override: Override, spec: SweepSpec, composer: Composer) -> bool:
     base = {said.key: said.value for said in spec.base}
     if override.key in base:
         return base[override.key] != override.value
-    return not all(composer.is_default(override, experiment) for experiment in _experiments(spec))
+    return not all(composer.is_default(override, wide) for wide in _wide_choices(spec, composer, said))
 
 
-def _experiments(spec: SweepSpec) -> list[Value]:
-    """The experiments that its cells build on; None for none."""
-    base = next((said.value for said in spec.base if said.key == EXPERIMENT), None)
+def _wide_choices(spec: SweepSpec, composer: Composer, said: Iterable[Override]) -> list[list[Override]]:
+    """Return the choices of wide groups (scale, experiment) that its configurations build on."""
+    base = [override for override in (*spec.base, *said) if override.key in composer.wide_groups]
     axes = [choice.overrides for grid in spec.grids for axis in grid for choice in axis.values]
-    return [base, *(item.value for overrides in axes for item in overrides if item.key == EXPERIMENT)]
+    chosen = [item for overrides in axes for item in overrides if item.key in composer.wide_groups]
+    return [base, *([*base, item] for item in chosen)]
 
 
 def _require_axis(override: Override, spec: SweepSpec, changes: Iterable[Override]) -> None:

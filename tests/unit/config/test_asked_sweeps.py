@@ -57,7 +57,8 @@ WITHOUT_EFFECT = [
     (RECIPES, "locnet@locnet3=conv", "locnet@locnet3=conv has no effect", "lecun has 2 stages"),
     (FAMILIES, "optimizer.locnet_learning_rate_factor=0.1", "", ""),
     (FAMILIES, "transformer.zoom=0.5", "transformer.zoom=0.5 has no effect", "on affine"),
-    (RECIPES, "preprocess.kernel_size=9", "", ""),
+    (RECIPES, "training.batch_size=10", "", ""),
+    (RECIPES, "preprocess.kernel_size=9", "preprocess.kernel_size=9 has no effect", "in this trial"),
 ]
 
 

@@ -22,9 +22,12 @@ COMPOSER = Composer(conf_folder())
 
 @st.composite
 def combinations(draw: st.DrawFn) -> list[Override]:
-    """Choices of up to six groups; an experiment gives way to them, which Hydra's does not."""
+    """Choices of up to six groups; an experiment, and a scale that chooses, give way to them, which Hydra's do not."""
     groups = draw(st.lists(st.sampled_from(sorted(set(COMPOSER.defaults) - {EXPERIMENT})), max_size=6, unique=True))
-    return [Override(key=key, value=draw(st.sampled_from(COMPOSER.choices(key)))) for key in groups]
+    groups = [*groups, "scale"] if "scale" not in groups else groups
+    chosen = [Override(key=key, value=draw(st.sampled_from(COMPOSER.choices(key)))) for key in groups]
+    is_quick = Override(key="scale", value="quick") in chosen
+    return [choice for choice in chosen if not (is_quick and choice.key in {"optimizer", "schedule", "preprocess"})]
 
 
 @pytest.mark.slow
@@ -116,12 +119,12 @@ def test_an_experiment_chooses_groups_and_sets_keys(searching: Composer, name: s
 
     assert searching.compose(said) == as_hydra(searching.folder, said)
     assert composed(searching, f"experiment={name}", *own) == searching.compose(said)
-    assert searching.usual(name)["network"] == "idsia"
+    assert searching.usual(said)["network"] == "idsia"
 
 
 def test_what_the_user_chooses_wins_over_an_experiment(searching: Composer) -> None:
     """A file that the user chooses, be it the default, stands as it is; the rest of the experiment stays."""
-    plain = composed(searching)
+    plain = composed(searching, "scale=paper")
     experiment = composed(searching, "experiment=search")
     for section, choice in {
         "preprocess": "preprocess=contrastive",
@@ -147,7 +150,7 @@ def test_the_users_scale_wins_over_an_experiment(searching: Composer) -> None:
     assert (node["training"], node["width"]) == (smoke["training"], smoke["width"])
     assert node["dataset"]["image_size"] == smoke["dataset"]["image_size"] == 32
     assert node["network"]["sizes"] == [4, 5, 6, 7]
-    assert composed(searching, "experiment=search", "scale=quick")["training"]["epochs"] == 4
+    assert composed(searching, "experiment=search", "scale=quick")["training"]["epochs"] == 3
     assert composed(searching, "experiment=search", "scale=paper")["training"]["epochs"] == 14
 
 
@@ -165,3 +168,64 @@ def test_a_message_names_the_experiment_that_changed_a_file(searching: Composer)
 
     assert searching.file_of("network", said).endswith("search.yaml")
     assert "network/idsia.yaml as changed by" in searching.file_of("network", said)
+
+
+WIDE = """# @package _global_
+defaults:
+  - {base}
+  - override /preprocess: global
+  - override /schedule: one_cycle
+  - override /locnet@locnet2: conv
+  - _self_
+dataset:
+  image_size: 24
+schedule:
+  warmup_share: 0.1
+"""
+
+
+@pytest.fixture(scope="module")
+def scaling(tmp_path_factory: pytest.TempPathFactory) -> Composer:
+    """The shipped groups with a scale that builds on another and chooses from groups, and an experiment against it."""
+    folder = tmp_path_factory.mktemp("conf") / "conf"
+    shutil.copytree(conf_folder(), folder)
+    (folder / "scale" / "wide.yaml").write_text(WIDE.format(base="paper"))
+    (folder / "scale" / "wider.yaml").write_text(WIDE.format(base="wide").replace("0.1", "0.2"))
+    (folder / "experiment" / "search.yaml").write_text(SEARCH)
+    return Composer(folder)
+
+
+@pytest.mark.parametrize("name", ["wide", "wider", "quick"])
+def test_a_scale_chooses_groups_and_sets_keys(scaling: Composer, name: str) -> None:
+    """As Hydra composes it, alone and beside choices of the groups that it chooses from and sets keys of."""
+    said = [Override(key="scale", value=name)]
+    assert scaling.compose(said) == as_hydra(scaling.folder, said)
+    for choice in ("preprocess=contrastive", "dataset=gtsrb", "dataset=digits", "network=idsia"):
+        both = [*said, *parse_overrides([choice])]
+        assert scaling.compose(both) == as_hydra(scaling.folder, both), choice
+
+
+def test_what_the_user_chooses_wins_over_a_scale(scaling: Composer) -> None:
+    """The file that a scale chooses is a default, and its keys for it go with it; its other keys hold for any file."""
+    node = composed(scaling, "scale=wider")
+
+    assert (node["preprocess"]["contrastive_norm"], node["schedule"]["warmup_share"]) == (False, 0.2)
+    assert node["dataset"]["image_size"] == 24
+    assert node["training"]["epochs"] == 10
+    assert composed(scaling, "scale=wider", "preprocess=contrastive")["preprocess"]["contrastive_norm"] is True
+    assert composed(scaling, "scale=wider", "dataset=gtsrb")["dataset"]["image_size"] == 24
+    assert composed(scaling, "scale=wider", "schedule=one_cycle")["schedule"]["warmup_share"] == 0.2
+    plain = composed(scaling, "scale=paper", "optimizer=sgd", "schedule=constant")
+    for said in (["scale=quick"], []):
+        node = composed(scaling, *said, "optimizer=sgd", "schedule=constant")
+        assert (node["optimizer"], node["schedule"]) == (plain["optimizer"], plain["schedule"])
+        assert node["dataset"]["image_size"] == 32
+
+
+def test_an_experiment_chooses_before_a_scale(scaling: Composer) -> None:
+    """Of a group that both choose from, the experiment's choice counts; of others, the scale's."""
+    said = parse_overrides(["experiment=search", "scale=wide"])
+    usual = scaling.usual(said)
+
+    assert (usual["augment"], usual["schedule"], usual["locnet@locnet3"]) == ("idsia", "one_cycle", "conv")
+    assert scaling.compose(said)["dataset"]["image_size"] == 24  # type: ignore[index, call-overload]

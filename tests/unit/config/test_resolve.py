@@ -128,8 +128,9 @@ def test_values_without_an_effect_are_said(composer: Composer) -> None:
         "preprocess.kernel_size=9",
         "preprocess.contrastive_norm=false",
     ]
-    bare = resolve(composer, *idle, "optimizer.dampening=0.5", "training.drop_last=always", "training.train_images=99")
-    zoomed = resolve(composer, "locnet@locnet1=conv", "transformer.output_size=40", "transformer.scale_max=3")
+    idle += ["optimizer=sgd", "optimizer.dampening=0.5", "training.drop_last=always", "training.train_images=99"]
+    bare = resolve(composer, *idle)
+    zoomed = resolve(composer, "locnet@locnet1=conv", "transformer.output_size=32", "transformer.scale_max=3")
 
     assert bare.notes == (
         "preprocess.kernel_size has no effect in this trial",
@@ -202,3 +203,64 @@ def test_every_choice_of_every_group_resolves(composer: Composer) -> None:
             if (group, choice) not in {("transformer", "same"), ("dataset", "folder")}:  # no images lie here
                 digits = ["dataset=digits"] if group == "distortion" else []  # clutter is for digits
                 assert resolve(composer, *digits, f"{group}={choice}").spec.trial_id
+
+
+GOLDEN = {
+    ("paper",): "1e2eb3d7a287f73d",
+    ("paper", "dataset=gtsrb", "network=idsia"): "cd134368f438a0c4",
+    ("paper", "dataset=digits", "distortion=RTS"): "81809abcb2ce1710",
+    ("smoke",): "0bb57d70f1a5c5ea",
+    ("quick_wide",): "0e585a1691c04e46",
+    ("ranking",): "596e7d157cf65926",
+}
+"""By scale and further choices.
+
+Those of ``quick`` are left out: it is a recipe that may become a better one (last changed when it began to teach its
+transformers something).
+"""
+
+
+@pytest.mark.parametrize("asked", GOLDEN)
+def test_the_identity_of_a_scale_is_golden(composer: Composer, asked: tuple[str, ...]) -> None:
+    """A change of a default, or of what scales choose, makes no other trials of the scales that results are kept of."""
+    scale, *more = asked
+
+    assert resolve(composer, f"scale={scale}", "locnet@locnet1=conv", *more).spec.trial_id == GOLDEN[asked]
+
+
+def test_signs_are_framed_as_the_scale_says(composer: Composer) -> None:
+    """Loose at ``quick``, tight elsewhere and where a distortion moves them; who chooses has it as chosen."""
+
+    def framing(*said: str) -> str:
+        dataset = resolve(composer, *said).spec.dataset
+        assert isinstance(dataset, SignsSpec)
+        return dataset.framing
+
+    assert framing() == framing("scale=quick") == "loose"
+    assert framing("scale=smoke") == framing("scale=paper") == framing("scale=quick", "distortion=perturbed") == "tight"
+    assert framing("dataset.framing=tight") == "tight"
+    assert (
+        framing("scale=paper", "dataset.framing=loose") == framing("scale=paper", "synthetic_framing=loose") == "loose"
+    )
+
+
+def test_a_framing_that_does_not_exist_is_named(composer: Composer) -> None:
+    """Wherever it is said; of a set that is not drawn nobody reads it."""
+    for key in ("dataset.framing", "synthetic_framing"):
+        with pytest.raises(SpecError, match="wide"):
+            resolve(composer, f"{key}=wide")
+    assert resolve(composer, "dataset=gtsrb", "synthetic_framing=loose").spec.dataset.kind == "gtsrb"
+
+
+def test_quick_is_a_recipe_whose_choices_are_defaults(composer: Composer) -> None:
+    """Who chooses the training of 2015 at ``quick`` gets it, learning rate included."""
+    usual = resolve(composer).spec
+    spec = resolve(composer, "optimizer=sgd", "schedule=constant", "preprocess=contrastive").spec
+
+    assert (usual.optimizer.momentum, usual.schedule.kind, usual.preprocess.contrastive_norm) == (
+        0.9,
+        "one_cycle",
+        False,
+    )
+    assert spec.optimizer.learning_rate == 0.01
+    assert (spec.optimizer.momentum, spec.schedule.kind, spec.preprocess.contrastive_norm) == (0.0, "constant", True)

@@ -95,7 +95,18 @@ def test_a_default_that_an_experiment_does_not_choose_is_a_change(tmp_path: Path
     assert read(tmp_path, composer, base, "dataset=signs", "network=lecun").name == "mine-signs-lecun"
     axis = QUESTION + "axes: {experiment: [none, search]}\n"
     assert read(tmp_path, composer, axis, "dataset=signs").name == "mine-signs"
-    assert read(tmp_path, composer, axis, "preprocess=contrastive").name == "mine"
+    assert read(tmp_path, composer, axis, "preprocess=global").name == "mine"
+
+
+def test_a_default_that_a_scale_does_not_choose_is_a_change(tmp_path: Path) -> None:
+    """A scale chooses from other groups as well: the one that is asked for says what holds beside it."""
+    composer = Composer(conf_folder())
+    text = QUESTION + "axes: {network: [lecun, idsia]}\n"
+
+    assert read(tmp_path, composer, text, "preprocess=global").name == "mine"
+    assert read(tmp_path, composer, text, "preprocess=contrastive").name == "mine-contrastive"
+    assert read(tmp_path, composer, text, "preprocess=contrastive", "scale=paper").name == "mine-paper"
+    assert read(tmp_path, composer, text, "preprocess=global", "scale=paper").name == "mine-global-paper"
 
 
 GRIDS = QUESTION + (
