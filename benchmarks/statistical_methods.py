@@ -35,7 +35,7 @@ POWER_DRAWS: Final = 5
 SLOW_DRAWS: Final = 10
 """Methods in ``SLOW`` are measured with one in so many of the draws."""
 
-LOOKS_DRAWS: Final = 4
+LOOKS_DRAWS: Final = 2
 """Rules that look again and again are measured with one in so many draws."""
 
 BAYES_SAMPLES: Final = 500

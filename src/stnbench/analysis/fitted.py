@@ -20,8 +20,9 @@ PAIRS_METHOD: Final = "all pairs, moderated t"
 BASELINE_METHOD: Final = "many to one, moderated t"
 IMAGES_METHOD: Final = "images of one seed"
 
+_CAUTION: Final = 0.25
 _CAUTION_WITH_A_BASELINE: Final = 2.0
-"""See ``BlockModel.moderated``."""
+"""See ``BlockModel.moderated``. By simulation, for an error of 6 % with log-normal standard deviations of 0.5."""
 
 _ANGLES: Final = np.linspace(0.0, 2 * np.pi, 65)[:-1]
 
@@ -86,7 +87,7 @@ class Fitted:
         places_of_runs = [self.place[run.configuration] for run in runs]
         self._images = np.bincount(places_of_runs, weights=images).astype(np.float64)
         self.has_variance = self.model.freedom > 0
-        self._picked = self.model.moderated() if self.has_variance else None
+        self._picked = self.model.moderated(caution=_CAUTION) if self.has_variance else None
         self._planned = self._for_a_baseline() if self.has_variance else None
 
     def _for_a_baseline(self) -> Mixture:

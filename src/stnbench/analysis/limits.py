@@ -15,6 +15,9 @@ from stnbench.analysis.simultaneous import critical_value, pairs_table
 
 Floats = NDArray[np.float64]
 
+_HALVINGS: Final = 20
+"""Of the width of an interval, which is then known to a millionth."""
+
 _KNOWN: Final = 1e6
 """Degrees of freedom of a scale that is known: what is not is in the table."""
 
@@ -95,7 +98,7 @@ def two_t_reach(first: float, first_freedom: float, second: Floats, second_freed
     places = special.stdtrit(second_freedom[:, None], (nodes + 1) / 2) * second[:, None]
     low = np.zeros(len(second))
     high = 2 * (first * special.stdtrit(first_freedom, 0.9995) + second * special.stdtrit(second_freedom, 0.9995))
-    for _ in range(40):
+    for _ in range(_HALVINGS):
         middle = (low + high) / 2
         outside = special.stdtr(first_freedom, (places - middle[:, None]) / first)
         outside = outside + special.stdtr(first_freedom, (-places - middle[:, None]) / first)
