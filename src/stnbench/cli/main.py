@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 import stnbench
-from stnbench.core.command import DONE, run_command
+from stnbench.core.command import DONE, run_command, tell_doing
 from stnbench.core.errors import UnknownNameError
 from stnbench.core.interrupts import handling, leave_at_once
 
@@ -51,6 +51,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
 """Every sub-command, in the order of ``--help``."""
 
 
+SLOW_TO_BEGIN: Final = frozenset({"sweep", "train"})
+"""Sub-commands whose imports alone take more than a second."""
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the sub-command that the first argument names; its exit code.
 
@@ -67,6 +71,8 @@ def main(arguments: Sequence[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         raise UnknownNameError("command", name, COMMANDS)
+    if name in SLOW_TO_BEGIN and not {"-h", "--help"} & set(rest):
+        tell_doing(f"loading stnbench {name}")
     return load_main(name)(rest)
 
 

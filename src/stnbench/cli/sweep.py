@@ -19,7 +19,7 @@ from stnbench.config.overrides import parse_only, parse_overrides
 from stnbench.config.paths import take_dataset_root
 from stnbench.config.points import PointComposer, require_effects
 from stnbench.config.sweeps import DECIDED, UNTIL, read_sweep, require_same_sweep, with_own_name
-from stnbench.core.command import DONE, SOME_FAILED
+from stnbench.core.command import DONE, SOME_FAILED, tell_doing
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import InfeasibleError, SpecError
 from stnbench.core.passwords import hide_passwords
@@ -231,6 +231,7 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
         trial_timeout_s=options.trial_timeout,
         patience=options.hang_timeout,
     )
+    tell_doing("composing configurations")
     # Composed before anything is written: a sweep that cannot be meant leaves no trace.
     specs = list(survey(question.sweep, question.compose))
     datasets = dict.fromkeys(spec.dataset for spec in specs)
@@ -245,6 +246,7 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
     )
     with open_session(layout, session_options) as session, _served(question.sweep.name, options.serve):
         require_same_sweep(question.sweep, [record.spec for record in session.store.sweeps()])
+        tell_doing(f"reading {', '.join(dict.fromkeys(spec.kind for spec in datasets))}")
         digests = prepare_datasets(datasets, data_root=run_options.data_root, source=question.source)
         run_options = dataclasses.replace(run_options, digests=digests)
         refresher = ReportRefresher(layout, question.sweep.name, _warn)

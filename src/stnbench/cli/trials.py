@@ -1,18 +1,20 @@
 """``stnbench trials``: every trial of a sweep by name, with its state, accuracy, health, times and id."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 from typing import Final
 
 from stnbench.cli.parser import CommandParser
 from stnbench.core.command import DONE
-from stnbench.core.errors import UnknownNameError
+from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.paths import RunsLayout
 from stnbench.report.output import print_sections
 from stnbench.report.render import data
 from stnbench.report.run_columns import trial_table
-from stnbench.report.runs import TrialRow, read_runs
+from stnbench.report.runs import TrialRow, find_trial, read_runs
 from stnbench.report.table import Section
+from stnbench.report.trial_difference import difference_sections, read_side
 from stnbench.spec.states import TrialState
 from stnbench.store.store import Store
 
@@ -26,6 +28,10 @@ def main(arguments: Sequence[str]) -> int:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.diff is not None:
+        return _print_difference(options)
+    if options.sweep is None:
+        parser.error("name a sweep, or two trials with --diff")
     with Store.open(RunsLayout.from_environment().store, writable=False) as store:
         specs = {record.spec.name: record.spec for record in store.sweeps()}
         if options.sweep not in specs:
@@ -42,6 +48,26 @@ def main(arguments: Sequence[str]) -> int:
         lines = (f"{len(shown)} of {len(rows)} trials. {run.reason}",)
         section = Section(key="answer", heading="Trials", text=lines, tables=(table,) if shown else ())
         print_sections(options.sweep, specs[options.sweep].question, [section], sys.stdout)
+    return DONE
+
+
+def _print_difference(options: argparse.Namespace) -> int:
+    if options.sweep is not None or options.state is not None:
+        raise SpecError("--diff takes two trials and no sweep", remedy="stnbench trials --diff SWEEP:best SWEEP:best:2")
+    with Store.open(RunsLayout.from_environment().store, writable=False) as store:
+        sides = [read_side(store, find_trial(store, name)) for name in options.diff]
+        sections = difference_sections(sides[0], sides[1])
+    named = {"first": sides[0].name, "second": sides[1].name}
+    if options.format == "json":
+        sys.stdout.write(data.to_json({**named, "sections": [data.section_json(section) for section in sections]}))
+    elif options.format == "csv":
+        rows = [{**named, "section": section.key} for section in sections if section.tables]
+        sys.stdout.write(data.to_csv([section.tables[0] for section in sections if section.tables], rows))
+    else:
+        titles = [f"{side.name} ({side.record.trial_id}, {side.record.state.value})" for side in sides]
+        facts = (("first", titles[0]), ("second", titles[1]))
+        head = Section(key="trials", heading="Trials", facts=facts)
+        print_sections("The difference of two trials", "", [head, *sections], sys.stdout)
     return DONE
 
 
@@ -63,11 +89,13 @@ def sorted_rows(rows: Sequence[TrialRow], order: str) -> list[TrialRow]:
 def _parser() -> CommandParser:
     parser = CommandParser(
         prog="stnbench trials",
-        description="Lists the trials of a sweep.",
+        description="Lists the trials of a sweep, or compares two.",
         epilog="Other commands take a trial by its id, its beginning, SWEEP:LABEL#SEED, SWEEP:best or SWEEP:best:2. "
         "Exit codes: 0 done, 2 cannot start.",
     )
-    parser.add_argument("sweep", metavar="SWEEP", help="a sweep of the store")
+    parser.add_argument("sweep", metavar="SWEEP", nargs="?", help="a sweep of the store")
+    two = "what two trials differ in: specification, results, curves, environment"
+    parser.add_argument("--diff", nargs=2, metavar=("FIRST", "SECOND"), help=two)
     parser.add_argument("--state", choices=[state.value for state in TrialState], help="trials in this state alone")
     parser.add_argument("--sort", choices=SORTS, default="plan", help="by what (default: the order of the plan)")
     parser.add_argument("--format", choices=("csv", "json"), help="print this format instead of a table")

@@ -133,3 +133,10 @@ def _bug_line(error: Exception) -> str:
         f"error: {type(error).__name__}: this is a bug of stnbench, not of your input: please report it with the lines "
         f"above{with_log} ({where})"
     )
+
+
+def tell_doing(what: str) -> None:
+    """Tell a person at a terminal what takes the next seconds; a log has lines for what has happened alone."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr.isatty():
+            print(f"{what} ...", file=sys.stderr, flush=True)

@@ -48,6 +48,9 @@ class Observer:
     def launched(self, attempt: RunningAttempt) -> None:
         """An attempt has begun."""
 
+    def worked(self, attempt: RunningAttempt, parts: int) -> None:
+        """An attempt has done so many more steps or batches."""
+
     def epoch_ended(self, attempt: RunningAttempt) -> None:
         """The last of the attempt's epochs is new."""
 

@@ -4,9 +4,10 @@ import contextlib
 import sys
 import time
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TextIO
+from dataclasses import dataclass, field
+from typing import TextIO, assert_never
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -17,77 +18,186 @@ from typing_extensions import override
 
 from stnbench.core.activity import Advance
 from stnbench.core.text import counted, printable
+from stnbench.orchestration.budget import Budget
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
+from stnbench.spec.health import judge_attempt
+from stnbench.spec.planner import (
+    GridPlannerSpec,
+    Nsga2PlannerSpec,
+    OptunaPlannerSpec,
+    RacingPlannerSpec,
+    RandomPlannerSpec,
+    TpePlannerSpec,
+    UntilDecidedPlannerSpec,
+)
+from stnbench.spec.result import Failure
 from stnbench.spec.states import TrialState
+from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.verdict import Verdict
 from stnbench.store.records import PlannedTrial
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class About:
+    """What is known of a run before it begins.
+
+    Attributes:
+        name: of the sweep.
+        budget: of this run.
+        trials: that a search asks for in all, baselines on top; None where the planner decides.
+        may_add: whether the planner adds trials by the answers.
+    """
+
+    name: str = ""
+    budget: Budget = field(default_factory=Budget)
+    trials: int | None = None
+    may_add: bool = False
+
+    @classmethod
+    def of(cls, sweep: SweepSpec, budget: Budget) -> "About":
+        """Return what a sweep and its budget say."""
+        match sweep.planner:
+            case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec() as planner:
+                seeds = len(sweep.seeds)
+                return cls(name=sweep.name, budget=budget, trials=max(1, planner.trials // seeds) * seeds)
+            case RacingPlannerSpec() | UntilDecidedPlannerSpec():
+                return cls(name=sweep.name, budget=budget, may_add=True)
+            case GridPlannerSpec():
+                return cls(name=sweep.name, budget=budget)
+            case _:
+                assert_never(sweep.planner)
+
+
 @dataclass(slots=True)
 class Picture:
-    """What a person wants to know of a running sweep, kept up to date by events. Times in seconds."""
+    """What a person wants to know of a running sweep, kept up to date by events. Times in seconds.
+
+    What is ``before`` was so when this run began; a search is ``expected`` to ask for so many trials in all.
+    """
 
     trials: int = 0
+    expected: int = 0
     complete_before: int = 0
+    failed_before: int = 0
+    pruned_before: int = 0
     complete: int = 0
     failed: int = 0
+    pruned: int = 0
     best_accuracy: float = 0.0
     best_label: str = ""
     started_s: float = 0.0
     first_end_s: float | None = None
 
     @property
+    def total(self) -> int:
+        """Trials that are asked for, and of a search those that will be."""
+        return max(self.trials, self.expected)
+
+    @property
+    def ended(self) -> int:
+        """Trials that have ended in this run."""
+        return self.complete + self.failed + self.pruned
+
+    @property
     def done(self) -> int:
         """Trials that need no further attempt."""
-        return self.complete_before + self.complete + self.failed
+        return self.complete_before + self.failed_before + self.pruned_before + self.ended
 
     def time_left_s(self, now_s: float, slots: int) -> float | None:
         """Expected seconds to the end, from the pace of this run so far; None before the first trial has ended.
 
         The pace counts from the start, with start-up, so that early estimates are too long rather than too short.
         """
-        ended = self.complete + self.failed
-        left = self.trials - self.done
-        if ended == 0:
+        left = self.total - self.done
+        if self.ended == 0:
             return None
-        rounds = max(left / ended, 1 / max(ended, slots) if left else 0.0)
+        rounds = max(left / self.ended, 1 / max(self.ended, slots) if left else 0.0)
         return (now_s - self.started_s) * rounds
+
+    def add(self, state: TrialState, count: int, *, before: bool = False) -> None:
+        """Count trials that ended so, or do not count them any more."""
+        name = f"{state.value}{'_before' if before else ''}"
+        setattr(self, name, max(0, getattr(self, name) + count))
 
 
 class Progress(Observer):
     """Keeps the picture; a subclass shows it."""
 
-    def __init__(self, slots: int, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, slots: int, clock_s: Callable[[], float] = time.monotonic, *, about: About | None = None
+    ) -> None:
         self.picture = Picture(started_s=clock_s())
         self.running: dict[str, RunningAttempt] = {}
+        self.parts: dict[str, int] = {}
+        self.begun_s: dict[str, float] = {}
+        self.health: dict[str, Verdict] = {}
         self.slots = slots
         self.clock_s = clock_s
+        self.about = about or About()
+        self._ends: dict[str, tuple[TrialState, bool]] = {}
+        self._baselines = 0
 
     @override
     def planned(self, trials: Sequence[PlannedTrial], states: Sequence[TrialState]) -> None:
         self.picture.trials += len(trials)
-        self.picture.complete_before += sum(state is TrialState.COMPLETE for state in states)
-        self.picture.failed += sum(state is TrialState.FAILED for state in states)
+        self._baselines += sum(trial.is_twin for trial in trials)
+        if self.about.trials is not None:
+            self.picture.expected = self.about.trials + self._baselines
+        for trial, state in zip(trials, states, strict=True):
+            if state.is_final:
+                self.picture.add(state, 1, before=True)
+                self._ends[trial.spec.trial_id] = state, True
 
     @override
     def launched(self, attempt: RunningAttempt) -> None:
-        self.running[attempt.record.token] = attempt
+        token = attempt.record.token
+        self.running[token] = attempt
+        self.begun_s[token] = self.clock_s()
+
+    @override
+    def worked(self, attempt: RunningAttempt, parts: int) -> None:
+        token = attempt.record.token
+        self.parts[token] = self.parts.get(token, 0) + parts
 
     @override
     def epoch_ended(self, attempt: RunningAttempt) -> None:
         self.running[attempt.record.token] = attempt
+        self.parts[attempt.record.token] = 0
+        self._judge(attempt)
 
     @override
     def ended(self, end: EndedAttempt) -> None:
-        self.running.pop(end.attempt.record.token, None)
+        token = end.attempt.record.token
+        for known in (self.running, self.parts, self.begun_s):
+            known.pop(token, None)
         picture = self.picture
         if end.result is not None:
-            picture.complete += 1
             accuracy = end.result.validation.accuracy
             if accuracy > picture.best_accuracy:
                 picture.best_accuracy, picture.best_label = accuracy, _name(end.attempt)
-        elif end.trial_state is TrialState.FAILED:
-            picture.failed += 1
+        if end.trial_state.is_final:
+            picture.add(end.trial_state, 1)
+            self._ends[end.attempt.record.trial_id] = end.trial_state, False
+        self._judge(end.attempt, end.failure)
+
+    @override
+    def changed(self, trial_ids: Sequence[str], state: TrialState) -> None:
+        for trial_id in trial_ids:
+            if state.is_final:
+                self.picture.add(state, 1)
+                self._ends[trial_id] = state, False
+            elif trial_id in self._ends:
+                ended, before = self._ends.pop(trial_id)
+                self.picture.add(ended, -1, before=before)
+
+    @override
+    def resized(self, slots: int) -> None:
+        self.slots = slots
+
+    def _judge(self, attempt: RunningAttempt, failure: Failure | None = None) -> None:
+        verdict = judge_attempt(attempt.trial.spec, attempt.epochs[-1:], failure)
+        if verdict is not None:
+            self.health[attempt.record.trial_id] = verdict
 
     @abstractmethod
     def close(self) -> None:
@@ -97,8 +207,8 @@ class Progress(Observer):
 class PlainProgress(Progress):
     """One line an event, for logs."""
 
-    def __init__(self, slots: int, out: TextIO) -> None:
-        super().__init__(slots)
+    def __init__(self, slots: int, out: TextIO, *, about: About | None = None) -> None:
+        super().__init__(slots, about=about)
         self._out = out
 
     @override
@@ -128,10 +238,10 @@ class PlainProgress(Progress):
     def ended(self, end: EndedAttempt) -> None:
         super().ended(end)
         picture = self.picture
-        position = f"[{picture.done}/{picture.trials}]"
+        position = f"[{picture.done}/{picture.total}]"
         if end.result is not None:
             accuracy = f"validation {100 * end.result.validation.accuracy:.2f} %"
-            left = f", {_left(picture, self)} left" if picture.done < picture.trials else ""
+            left = f", {_left(picture, self)} left" if picture.done < picture.total else ""
             self._print(f"done   {position} {_name(end.attempt)}: {accuracy}{left}")
         elif end.failure is not None:
             again = "" if end.trial_state is TrialState.FAILED else ", will be tried again"
@@ -167,8 +277,8 @@ class PlainProgress(Progress):
 class LiveProgress(Progress):
     """A bar and a table of slots, redrawn in place."""
 
-    def __init__(self, slots: int, console: Console) -> None:
-        super().__init__(slots)
+    def __init__(self, slots: int, console: Console, *, about: About | None = None) -> None:
+        super().__init__(slots, about=about)
         self._reason = ""
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self.render, transient=True)
         self._live.start()
@@ -199,38 +309,77 @@ class LiveProgress(Progress):
     def render(self) -> RenderableType:
         """The picture as it is now."""
         picture = self.picture
+        parts: list[RenderableType] = [self._title()]
         head = Table.grid(padding=(0, 1))
-        counts = f"{picture.done}/{picture.trials} trials"
-        failed = Text(f"{picture.failed} failed", style="red") if picture.failed else Text()
-        bar = ProgressBar(total=max(picture.trials, 1), completed=picture.done, width=30)
-        head.add_row(bar, counts, failed, Text(f"{_left(picture, self)} left"))
-        parts: list[RenderableType] = [head]
+        counts = f"{picture.done}/{picture.total} trials{' so far' if self.about.may_add else ''}"
+        failed = picture.failed + picture.failed_before
+        pruned = picture.pruned + picture.pruned_before
+        ends = [Text(f"{failed} failed", style="red")] if failed else []
+        ends += [Text(f"{pruned} pruned", style="dim")] if pruned else []
+        bar = ProgressBar(total=max(picture.total, 1), completed=picture.done, width=30)
+        head.add_row(bar, counts, *ends, Text(f"{_left(picture, self)} left"))
+        parts.append(head)
         if picture.best_label:
             parts.append(Text(f"best so far {100 * picture.best_accuracy:.2f} % {picture.best_label}", style="green"))
+        ill = Counter(verdict for verdict in self.health.values() if verdict is not Verdict.HEALTHY)
+        if ill:
+            shown = ", ".join(f"{count} {verdict.value}" for verdict, count in ill.most_common())
+            parts.append(Text(f"transformers: {shown}, {len(self.health) - ill.total()} healthy", style="yellow"))
         if self._reason:
             parts.append(Text(f"stopping: {self._reason}", style="yellow"))
         return Group(*parts, self._slot_table())
 
+    def _title(self) -> Text:
+        """The name, how long it has run, and of how much that is."""
+        elapsed_s = self.clock_s() - self.picture.started_s
+        title = Text(printable(self.about.name), style="bold")
+        title.append(f"  {duration(elapsed_s)}", style="not bold")
+        budget = self.about.budget
+        if budget.wall_s is not None:
+            title.append(f" of a budget of {duration(budget.wall_s)}", style="not bold")
+        if budget.device_hours is not None:
+            title.append(f", at most {budget.device_hours:g} device hours", style="not bold")
+        if budget.max_trials is not None:
+            title.append(f", at most {counted(budget.max_trials, 'trial')} more", style="not bold")
+        return title
+
     def _slot_table(self) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for heading in ("slot", "trial", "epoch", "train loss", "validation"):
+        for heading in ("slot", "trial", "epoch", "train loss", "validation", "health"):
             table.add_column(heading, no_wrap=heading == "slot", overflow="ellipsis")
         for attempt in sorted(self.running.values(), key=lambda item: item.slot.name):
             last = attempt.epochs[-1] if attempt.epochs else None
-            epochs = f"{last.epoch if last else 0}/{attempt.trial.spec.training.epochs}"
             loss = f"{last.train_loss:.3f}" if last else "-"
             accuracy = f"{100 * last.validation_accuracy:.2f} %" if last else "-"
-            table.add_row(attempt.slot.name, Text(_name(attempt)), epochs, loss, accuracy)
+            health = self.health.get(attempt.record.trial_id) if last else None
+            shown = health.value if health else "-"
+            table.add_row(attempt.slot.name, Text(_name(attempt)), self._epoch(attempt), loss, accuracy, shown)
         return table
 
+    def _epoch(self, attempt: RunningAttempt) -> str:
+        """How far an attempt is; before its first step what it does instead."""
+        token, epochs = attempt.record.token, attempt.trial.spec.training.epochs
+        position = f"{attempt.epochs[-1].epoch if attempt.epochs else 0}/{epochs}"
+        parts = self.parts.get(token, 0)
+        if parts and attempt.epochs and attempt.epochs[-1].epoch >= epochs:
+            return f"{position}, scoring"
+        if parts:
+            return f"{position}, {counted(parts, 'step')}"
+        if not attempt.epochs:
+            waited_s = self.clock_s() - self.begun_s.get(token, self.clock_s())
+            return f"{position}, imports and data, {duration(waited_s)}"
+        return position
 
-def open_progress(slots: int, out: TextIO | None = None) -> Progress:
+
+def open_progress(slots: int, out: TextIO | None = None, *, about: About | None = None) -> Progress:
     """Live progress where standard error is a terminal, plain lines on it elsewhere."""
     stream = out or sys.stderr
     console = Console(file=stream)
     # FORCE_COLOR makes rich take a log for a terminal, and fill it with the movements of a cursor.
     is_live = stream.isatty() and console.is_terminal and not console.is_dumb_terminal
-    return LiveProgress(slots, console) if is_live else PlainProgress(slots, stream)
+    if is_live:
+        return LiveProgress(slots, console, about=about)
+    return PlainProgress(slots, stream, about=about)
 
 
 class DataProgress:
@@ -242,6 +391,7 @@ class DataProgress:
         clock_s: seconds from any origin.
     """
 
+    FIRST_S = 1.0
     PERIOD_S = 5.0
 
     def __init__(self, name: str, say: Callable[[str], None], clock_s: Callable[[], float] = time.monotonic) -> None:
@@ -249,7 +399,7 @@ class DataProgress:
         self._say = say
         self._clock_s = clock_s
         self._began_s = clock_s()
-        self._next_s = self._began_s + self.PERIOD_S
+        self._next_s = self._began_s + self.FIRST_S
 
     def __call__(self, advance: Advance) -> None:
         """Take note of some progress."""

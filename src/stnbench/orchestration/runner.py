@@ -309,6 +309,8 @@ class Runner:
                 self._end_epoch(dataclasses.replace(attempt, epochs=(*attempt.epochs, record)))
             case Pulse(parts=parts):
                 self._handle(WorkDone(token=event.token, parts=parts))
+                for observer in self._observers:
+                    observer.worked(attempt, parts)
             case Note(message=message):
                 for observer in self._observers:
                     observer.noted(attempt, message)

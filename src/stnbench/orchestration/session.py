@@ -35,7 +35,7 @@ from stnbench.orchestration.mirroring import Mirror
 from stnbench.orchestration.notify import open_notifiers
 from stnbench.orchestration.observer import LogObserver, Observer
 from stnbench.orchestration.patience import BUSY_TIMEOUT_S, PatientStore, StoreWait, open_patiently
-from stnbench.orchestration.progress import DataProgress, open_progress
+from stnbench.orchestration.progress import About, DataProgress, open_progress
 from stnbench.orchestration.restore import Backups, is_worth_restoring, restore_store
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
 from stnbench.orchestration.sources import keep_sources
@@ -97,7 +97,7 @@ class Session:
         package, session = Path(stnbench.__file__).parent, self._identity.session
         keep_sources(self.layout, session=session, sweep=sweep.name, at=started, package=package, warn=_warn)
         engine = self._open_engine(options)
-        progress = open_progress(len(engine.slots))
+        progress = open_progress(len(engine.slots), about=About.of(sweep, options.budget))
         is_mirrored = self._options.tracking_uri is not None
         backups = Backups(self.store, self.layout.backups, warn=_warn)
         mirrors = [self._mirror_of(sweep)] if is_mirrored else []

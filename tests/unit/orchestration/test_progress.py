@@ -1,5 +1,6 @@
 """Progress: live on a terminal, plain lines elsewhere."""
 
+import dataclasses
 import errno
 import io
 import logging
@@ -8,15 +9,27 @@ from datetime import UTC, datetime
 
 import pytest
 from fake_trials import Task, fake_result, fake_spec
+from made_up_spaces import health
 from rich.console import Console
 from typing_extensions import override
 
 from stnbench.engines.base import Slot
+from stnbench.orchestration.budget import Budget
 from stnbench.orchestration.observer import EndedAttempt, LogObserver, Observer, RunningAttempt
-from stnbench.orchestration.progress import LiveProgress, Picture, PlainProgress, Progress, duration, open_progress
+from stnbench.orchestration.progress import (
+    About,
+    LiveProgress,
+    Picture,
+    PlainProgress,
+    Progress,
+    duration,
+    open_progress,
+)
+from stnbench.spec.planner import RacingPlannerSpec, TpePlannerSpec
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
-from stnbench.spec.sweep import Point
+from stnbench.spec.sweep import Point, SweepSpec
+from stnbench.spec.verdict import Verdict
 from stnbench.store.records import AttemptRecord, PlannedTrial
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -101,6 +114,59 @@ def test_live_progress_shows_slots_epochs_and_the_best() -> None:
 
     for expected in ("3/3 trials", "1 failed", "best so far", "[b]odd[/b]", "2/2", "stopping: Ctrl-C"):
         assert expected in text
+
+
+def test_live_progress_says_of_what_it_is_and_what_it_does_before_the_first_epoch() -> None:
+    """Name, elapsed time, budget, what a worker does, steps, health: a person sees that it lives."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    about = About(name="sizes", budget=Budget(wall_s=7200.0, device_hours=3.0, max_trials=4), trials=20)
+    progress = LiveProgress(1, console, about=about)
+    progress.planned([attempt().trial], [TrialState.PLANNED])
+    progress.launched(attempt())
+
+    def shown() -> str:
+        with console.capture() as captured:
+            console.print(progress.render())
+        return captured.get()
+
+    first = shown()
+    for expected in ("sizes", "0 s of a budget of 2 h 00 min", "3 device hours", "4 trials more", "0/20 trials"):
+        assert expected in first
+    assert "imports and data" in first
+    progress.worked(attempt(), 3)
+    assert "0/2, 3 steps" in shown()
+    ill = dataclasses.replace(
+        attempt(epochs=1).epochs[0], health=(dataclasses.replace(health(0.9), verdict=Verdict.COLLAPSED),)
+    )
+    progress.epoch_ended(dataclasses.replace(attempt(), epochs=(ill,)))
+    progress.close()
+    assert "1 collapsed" in shown()
+
+
+def test_the_total_of_a_search_is_known() -> None:
+    """So many trials as it asks for in all, baselines on top; a planner that decides by the answers says so far."""
+    search = SweepSpec(name="s", question="?", planner=TpePlannerSpec(trials=9), seeds=(1, 2))
+    assert About.of(search, Budget()).trials == 8
+    progress = PlainProgress(2, io.StringIO(), about=About.of(search, Budget()))
+    baseline = dataclasses.replace(attempt().trial, is_twin=True)
+    progress.planned([attempt().trial, baseline], [TrialState.PLANNED] * 2)
+    assert (progress.picture.trials, progress.picture.total) == (2, 9)
+    assert About.of(SweepSpec(name="s", question="?", planner=RacingPlannerSpec()), Budget()).may_add
+    assert About.of(SweepSpec(name="s", question="?"), Budget()).trials is None
+
+
+def test_what_a_person_gives_up_and_wants_again_is_counted() -> None:
+    """A trial that is given up is done, one that is wanted again is not."""
+    progress = PlainProgress(2, io.StringIO())
+    trial = attempt().trial
+    progress.planned([trial], [TrialState.FAILED])
+    assert (progress.picture.done, progress.picture.ended) == (1, 0)
+    progress.changed((trial.spec.trial_id,), TrialState.PLANNED)
+    assert progress.picture.done == 0
+    progress.changed((trial.spec.trial_id,), TrialState.PRUNED)
+    assert (progress.picture.done, progress.picture.pruned) == (1, 1)
+    progress.resized(5)
+    assert progress.slots == 5
 
 
 def test_without_a_terminal_progress_is_plain() -> None:

@@ -1,0 +1,235 @@
+"""The difference of two trials: what they are, how they ended, how they got there, and what they were made with."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from stnbench.core.identity import Json
+from stnbench.report import text
+from stnbench.report.table import ESSENTIAL, Column, Section, Table
+from stnbench.spec.codec import to_plain
+from stnbench.spec.data import Split
+from stnbench.spec.result import Environment, EpochRecord, ScoredImages
+from stnbench.spec.trial import TrialSpec
+from stnbench.store.queries import StoreReader
+from stnbench.store.records import Outcome, TrialRecord
+
+_SHOWN_MAX: Final = 60
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """One of the two trials.
+
+    Attributes:
+        record: the trial.
+        outcome: what it scored; None where it is not complete.
+        epochs: of the attempt that completed it, else of its last one.
+        images: that it was validated on; None where that is not known.
+    """
+
+    record: TrialRecord
+    outcome: Outcome | None
+    epochs: Sequence[EpochRecord]
+    images: ScoredImages | None
+
+    @property
+    def name(self) -> str:
+        """Its sweep, label and seed."""
+        return f"{self.record.sweep}:{self.record.label}#{self.record.seed}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One thing that both have: its name, and either value; a difference where both are numbers."""
+
+    name: str
+    first: Json
+    second: Json
+    difference: float | None = None
+    unit: str = ""
+
+
+def read_side(store: StoreReader, record: TrialRecord, *, split: Split = "validation") -> Side:
+    """Read what there is of a trial. Raises: StoreError."""
+    outcome = store.outcome(record.trial_id, predictions=True)
+    seen = store.epochs_of_trial(record.trial_id)
+    attempt = outcome.attempt if outcome else max((item.attempt for item in seen), default=0)
+    sets = store.image_sets(record.sweep, split)
+    return Side(
+        record=record,
+        outcome=outcome,
+        epochs=[item.record for item in seen if item.attempt == attempt],
+        images=sets.sets.get(sets.of_trial.get(record.trial_id, "")),
+    )
+
+
+def difference_sections(first: Side, second: Side) -> list[Section]:
+    """Return the difference as sections: specification, results, the same images, curves, environment."""
+    specification = list(_different(_flat(first.record.spec), _flat(second.record.spec)))
+    sections = [_section("specification", "Specification", specification, "They are the same trial.")]
+    results = list(_results(first, second))
+    missing = ", ".join(side.name for side in (first, second) if side.outcome is None)
+    said = [f"Not complete: {missing}."] if missing else []
+    sections.append(_section("results", "Results", results, "Neither has a result.", notes=said))
+    images = _image_lines(first, second)
+    if images:
+        sections.append(images)
+    sections.append(_section("curves", "Curves", list(_curves(first, second)), "Neither has ended an epoch."))
+    environments = [side.outcome.environment if side.outcome else None for side in (first, second)]
+    known = [environment for environment in environments if environment is not None]
+    lines = list(_different(_environment(known[0]), _environment(known[1]))) if len(known) == 2 else []
+    same = "They were computed with the same code, libraries, data and kind of machine." if len(known) == 2 else ""
+    sections.append(_section("environment", "Environment", lines, same or "Known of complete trials alone."))
+    return sections
+
+
+def _section(key: str, heading: str, lines: Sequence[Line], nothing: str, *, notes: Sequence[str] = ()) -> Section:
+    if not lines:
+        return Section(key=key, heading=heading, text=[nothing])
+    has_difference = any(line.difference is not None for line in lines)
+    columns: list[Column[Line]] = [
+        Column(key="name", heading="what", value=lambda line: line.name, is_number=False, importance=ESSENTIAL),
+        *(_value_column(key, is_number=has_difference) for key in ("first", "second")),
+    ]
+    if has_difference:
+        heading_of_difference = "second \u2212 first"
+        columns.append(
+            Column(
+                key="difference",
+                heading=heading_of_difference,
+                value=lambda line: line.difference,
+                text=_signed,
+                importance=ESSENTIAL,
+            )
+        )
+    table = Table(key=key, caption=heading, columns=columns, items=lines, label="name")
+    return Section(key=key, heading=heading, tables=(table,), notes=notes)
+
+
+def _value_column(key: str, *, is_number: bool) -> Column[Line]:
+    def value(line: Line) -> Json:
+        return line.first if key == "first" else line.second
+
+    return Column(
+        key=key,
+        heading=key,
+        value=value,
+        text=lambda line: _shown(value(line), line.unit),
+        is_number=is_number,
+        importance=ESSENTIAL,
+    )
+
+
+def _shown(value: Json, unit: str = "") -> str:
+    if value is None:
+        return text.MISSING
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        shown = value if isinstance(value, str) else str(value).replace("'", "")
+        return shown if len(shown) <= _SHOWN_MAX else f"{shown[: _SHOWN_MAX - 1]}\u2026"
+    if unit == "%":
+        return f"{100 * value:.2f} %"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _signed(line: Line) -> str:
+    if line.difference is None:
+        return text.MISSING
+    if line.unit == "%":
+        return f"{100 * line.difference:+.2f} pp"
+    is_whole = isinstance(line.first, int) and isinstance(line.second, int)
+    return f"{line.difference:+,.0f}" if is_whole else f"{line.difference:+.4g}"
+
+
+def _flat(spec: TrialSpec) -> dict[str, Json]:
+    """The specification as dotted keys."""
+    return dict(_leaves(to_plain(spec), ""))
+
+
+def _environment(environment: Environment) -> dict[str, Json]:
+    named: dict[str, Json] = {f"versions.{name}": version for name, version in environment.versions}
+    return {name: value for name, value in to_plain(environment).items() if name != "versions"} | named
+
+
+def _leaves(value: Json, key: str) -> Iterator[tuple[str, Json]]:
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for place, item in enumerate(value, start=1):
+            yield from _leaves(item, f"{key}[{place}]")
+    else:
+        yield key, value
+
+
+def _different(first: Mapping[str, Json], second: Mapping[str, Json]) -> Iterator[Line]:
+    for name in dict.fromkeys([*first, *second]):
+        if first.get(name) != second.get(name):
+            yield Line(name=name, first=first.get(name), second=second.get(name))
+
+
+def _results(first: Side, second: Side) -> Iterator[Line]:
+    pairs: list[tuple[str, str, Any]] = [
+        ("validation accuracy", "%", lambda item: item.validation.accuracy),
+        ("validation loss", "", lambda item: item.validation.loss),
+        ("test accuracy", "%", lambda item: item.test.accuracy if item.test else None),
+        ("test loss", "", lambda item: item.test.loss if item.test else None),
+        ("parameters", "", lambda item: item.cost.parameters),
+        ("FLOPs of an image", "", lambda item: item.cost.flops),
+        ("activations of an image, bytes", "", lambda item: item.cost.activation_bytes),
+        ("training, seconds", "", lambda item: item.train_duration_s),
+        ("peak memory, MiB", "", lambda item: item.peak_memory_mib),
+    ]
+    for name, unit, value in pairs:
+        own = [value(side.outcome) if side.outcome else None for side in (first, second)]
+        if own != [None, None]:
+            yield _line(name, own[0], own[1], unit=unit)
+
+
+def _line(name: str, *values: Any, unit: str = "") -> Line:  # noqa: ANN401 - numbers or None, two of them
+    first, second = values
+    are_numbers = all(isinstance(value, int | float) for value in (first, second))
+    return Line(name=name, first=first, second=second, difference=second - first if are_numbers else None, unit=unit)
+
+
+def _image_lines(first: Side, second: Side) -> Section | None:
+    """How many images each of them alone gets right, where both were validated on the same."""
+    if first.outcome is None or second.outcome is None or first.images is None or first.images != second.images:
+        return None
+    import numpy as np  # which only this section needs
+
+    from stnbench.analysis.mcnemar import mcnemar
+
+    labels = np.asarray(first.images.labels)
+    right = [np.asarray(side.outcome.validation.predictions) == labels for side in (first, second) if side.outcome]
+    tracks = np.unique(np.asarray(first.images.tracks or range(len(labels))), return_inverse=True)[1]
+    test = mcnemar(right[1][None], right[0][None], tracks.astype(np.int64))
+    both = int((right[0] & right[1]).sum())
+    alone = f"{test.only_base:,} in the first alone, {test.only_cell:,} in the second alone"
+    lines = [
+        f"{both:,} of {len(labels):,} validation images are right in both, {alone}.",
+        f"p = {test.p_value:.3g} ({test.method}): of these two networks, not of their configurations.",
+    ]
+    return Section(key="images", heading="The same images", text=lines)
+
+
+def _curves(first: Side, second: Side) -> Iterator[Line]:
+    if not first.epochs and not second.epochs:
+        return
+    ends = [side.epochs[-1] if side.epochs else None for side in (first, second)]
+    pairs: list[tuple[str, str, Callable[[EpochRecord], float]]] = [
+        ("last epoch", "", lambda end: end.epoch),
+        ("steps", "", lambda end: end.step),
+        ("train loss at the end", "", lambda end: end.train_loss),
+        ("validation loss at the end", "", lambda end: end.validation_loss),
+        ("validation accuracy at the end", "%", lambda end: end.validation_accuracy),
+        ("learning rate at the end", "", lambda end: end.learning_rate),
+    ]
+    for name, unit, value in pairs:
+        yield _line(name, *(value(end) if end else None for end in ends), unit=unit)
+    bests = [max(side.epochs, key=lambda item: item.validation_accuracy, default=None) for side in (first, second)]
+    yield _line("best validation accuracy", *(best.validation_accuracy if best else None for best in bests), unit="%")
+    yield _line("epoch of the best", *(best.epoch if best else None for best in bests))
+    verdicts = [end.verdict.value if end and end.verdict else None for end in ends]
+    if verdicts != [None, None]:
+        yield Line(name="health", first=verdicts[0], second=verdicts[1])
