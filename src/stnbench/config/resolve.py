@@ -22,8 +22,8 @@ from stnbench.spec.sweep import Override
 from stnbench.spec.transformer import (
     CONTROL,
     TRANSFORMERS,
+    AnyLocnet,
     AnyTransformer,
-    LocnetSpec,
     PlacedTransformerSpec,
     TransformerSpec,
 )
@@ -257,7 +257,7 @@ class _Resolver:
                 self.notes.append(f"{key} has no effect: {network.kind} has {network.stages} stages")
                 continue
             self._widen(key, width)
-            locnet = self._decode(LocnetSpec, key)
+            locnet = self._decode(AnyLocnet, key)
             transformer = self._transformer(self._transformer_key(place))
             if transformer.is_control:
                 self.notes.append(f"{key} has no effect: the control {transformer.family} learns nothing")

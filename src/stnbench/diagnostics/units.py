@@ -19,11 +19,13 @@ class UnitWatch:
     transformation is the last layer's bias, the same for every image. Images of all views count.
 
     Args:
-        model: whose localisation networks; those that are compiled cannot be looked into, and are left out.
+        model: whose localisation networks; those that are compiled cannot be looked into, and are left out, as are
+            those without hidden layers.
     """
 
     def __init__(self, model: Model) -> None:
-        self._networks = {} if model.compute.compile else localization_networks(model.network)
+        found = {} if model.compute.compile else localization_networks(model.network)
+        self._networks = {key: network for key, network in found.items() if len(network.hidden)}
         self._on: dict[Key, Tensor] = {}
 
     @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import assert_never, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -16,13 +16,7 @@ from stnbench.nn.localization import Localization
 from stnbench.nn.maps import MapSize
 from stnbench.nn.parallel import ParallelTransformers
 from stnbench.nn.spatial_transformer import Look, Transformed
-from stnbench.spec.transformer import (
-    ConvLocnetSpec,
-    DenseLocnetSpec,
-    LocnetSpec,
-    PlacedTransformerSpec,
-    SharedLocnetSpec,
-)
+from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -174,13 +168,7 @@ class StnClassifier(nn.Module):
 
 def shared_stages(locnet: LocnetSpec | None) -> int:
     """How many of the classifier's stages a localisation network looks through."""
-    match locnet:
-        case SharedLocnetSpec(stages=stages):
-            return stages
-        case None | ConvLocnetSpec() | DenseLocnetSpec():
-            return 0
-        case _:
-            assert_never(locnet)
+    return 0 if locnet is None else locnet.shared_stages
 
 
 def size_looked_at(design: NetworkDesign, spec: PlacedTransformerSpec, size: MapSize) -> MapSize:

@@ -1,16 +1,14 @@
 """What a network costs, known before it runs.
 
 A sweep has a thousand networks, and a second for all of them. Most of their parts are parts of many of them, so a
-network's cost is the sum of its parts': stages, the head, and the transformers of a place with the smallest
-localisation network there is are each measured once, on maps of a size. What the localisation network at hand costs in
-its stead is counted, since of these there are as many as networks. A test compares the sum with whole networks.
+network's cost is the sum of its parts': stages, the head, localisation networks, and the transformers of a place with
+the smallest localisation network there is are each run once on the meta device, on maps of a size, under torch's own
+counter of FLOPs. A test compares the sum with whole networks.
 """
 
 import functools
-import itertools
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import assert_never
 
 import torch
 from torch import Tensor, nn
@@ -21,19 +19,13 @@ from stnbench.models.build import feasible, input_map
 from stnbench.models.classifiers import shared_stages, size_looked_at
 from stnbench.models.designs import NetworkDesign, StageDesign, design_network
 from stnbench.models.stages import build_head, build_stage
-from stnbench.nn.localization import KERNEL, last_map
+from stnbench.nn.localization import build_localization
 from stnbench.nn.maps import MapSize
 from stnbench.nn.parallel import ParallelTransformers, PlaceOutput
 from stnbench.nn.spatial_transformer import build_spatial_transformer
 from stnbench.nn.transforms.registry import build_transformation
 from stnbench.spec.result import Cost
-from stnbench.spec.transformer import (
-    ConvLocnetSpec,
-    DenseLocnetSpec,
-    PlacedTransformerSpec,
-    SharedLocnetSpec,
-    TransformerSpec,
-)
+from stnbench.spec.transformer import DenseLocnetSpec, LocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
 
 _FLOAT32_BYTES = 4
@@ -109,47 +101,18 @@ def _transformers(spec: PlacedTransformerSpec, size: MapSize) -> tuple[_Part, Ma
 
 def _localization(spec: PlacedTransformerSpec, looked_at: MapSize) -> _Part:
     """The localisation network of one branch, at its one look; none for a control."""
-    match spec.locnet:
-        case None:
-            return _Part()
-        case DenseLocnetSpec() | SharedLocnetSpec() as locnet:
-            identity = _Part(bytes=_FLOAT32_BYTES * looked_at.numbers)  # the layer before the linear ones
-            return identity + _linear(looked_at.numbers, *locnet.sizes, _parameters_of(spec.transformer))
-        case ConvLocnetSpec() as locnet:
-            return _conv_localization(spec, locnet, looked_at)
-        case _:
-            assert_never(spec.locnet)
-
-
-def _conv_localization(spec: PlacedTransformerSpec, locnet: ConvLocnetSpec, looked_at: MapSize) -> _Part:
-    first, second, hidden = locnet.sizes
+    if spec.locnet is None:
+        return _Part()
     try:
-        last = last_map(locnet, looked_at)
+        return _measured_localization(spec.locnet, looked_at, _parameters_of(spec.transformer))
     except InfeasibleError:
         build_spatial_transformer(spec, looked_at)  # says where it stands as well
         raise
-    halved = looked_at.pooled()
-    between = halved.convolved(first, kernel=KERNEL, padding=KERNEL // 2)
-    behind = between.pooled().convolved(second, kernel=KERNEL, padding=KERNEL // 2)
-    pooled = _FLOAT32_BYTES * (halved.numbers + 2 * between.pooled().numbers + 2 * last.numbers)
-    convolutions = _convolution(halved.channels, between) + _convolution(first, behind)
-    return convolutions + _Part(bytes=pooled) + _linear(last.numbers, hidden, _parameters_of(spec.transformer))
 
 
-def _convolution(channels: int, output: MapSize) -> _Part:
-    """A layer of ``KERNEL`` squared weights for each pair of channels."""
-    weights = channels * KERNEL * KERNEL * output.channels
-    flops = 2 * weights * output.height * output.width
-    return _Part(weights + output.channels, flops, _FLOAT32_BYTES * output.numbers)
-
-
-def _linear(*sizes: int) -> _Part:
-    """Linear layers from the first size to the last, with ReLU behind all but the last."""
-    total = _Part()
-    for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes), start=2):
-        layers = 1 if number == len(sizes) else 2
-        total += _Part(outputs * (inputs + 1), 2 * inputs * outputs, layers * _FLOAT32_BYTES * outputs)
-    return total
+@functools.cache
+def _measured_localization(locnet: LocnetSpec, looked_at: MapSize, parameters: int) -> _Part:
+    return _measure(build_localization(locnet, looked_at, identity=(0.0,) * parameters), _maps(looked_at))
 
 
 @functools.cache
@@ -180,7 +143,8 @@ class _OutputBytes:
         """A block in which the output of every layer and spatial transformer is counted."""
         stack = ExitStack()
         for module in network.modules():
-            if isinstance(module, ParallelTransformers) or not any(module.children()):
+            is_layer = not any(module.children()) and not isinstance(module, nn.Sequential)
+            if isinstance(module, ParallelTransformers) or is_layer:
                 stack.callback(module.register_forward_hook(self._add).remove)
         return stack
 

@@ -1,17 +1,18 @@
 """Localisation networks: from images to the parameters of a transformation."""
 
 import itertools
-from typing import assert_never
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from typing_extensions import override
 
 from stnbench.core.errors import InfeasibleError, ShapeError
-from stnbench.nn.initialization import clear_weights, conv, draw_weights, linear
+from stnbench.nn.initialization import clear_weights, conv, draw_weights, linear, own_module
 from stnbench.nn.maps import MapSize
 from stnbench.nn.precision import full_precision
-from stnbench.spec.transformer import ConvLocnetSpec, DenseLocnetSpec, LocnetSpec, SharedLocnetSpec
+from stnbench.spec.transformer import LOCNETS, ConvLocnetSpec, DenseLocnetSpec, LocnetSpec, SharedLocnetSpec
 
 KERNEL, _PADDING = 5, 2
 
@@ -77,17 +78,57 @@ def build_localization(spec: LocnetSpec, looked_at: MapSize, *, identity: tuple[
         spec: which network.
         looked_at: the size of the maps it sees: the transformer's input, or what shared stages make of it.
         identity: the parameters it emits at the start.
-    Raises: InfeasibleError where the maps are too small for it.
+
+    Raises:
+        UnknownNameError: for one that is not registered.
+        InfeasibleError: where the maps are too small for it.
     """
-    match spec:
-        case ConvLocnetSpec():
-            features: nn.Module = _conv_features(spec, looked_at.channels)
-            sizes: tuple[int, ...] = (last_map(spec, looked_at).numbers, spec.sizes[-1])
-        case DenseLocnetSpec() | SharedLocnetSpec():
-            features, sizes = nn.Identity(), (looked_at.numbers, *spec.sizes)
-        case _:
-            assert_never(spec)
-    return Localization(features, sizes, identity=identity, looked_at=looked_at)
+    made = LOCNETS.implementation(spec.kind)(spec)
+    if isinstance(made, LocalizationLayers):
+        features, sizes = made.layers(looked_at)
+        return Localization(features, sizes, identity=identity, looked_at=looked_at)
+
+    def make(initial: bool) -> nn.Module:  # noqa: FBT001 - as MakeModule
+        del initial
+        built: nn.Module = made.features(looked_at.channels, looked_at.height, looked_at.width)
+        return built
+
+    own, seen = own_module(make, looked_at, f"the localisation network {spec.kind}")
+    return Localization(own, (seen.numbers,), identity=identity, looked_at=looked_at)
+
+
+class LocalizationLayers(ABC):
+    """The layers of a localisation network of ours before the one that emits parameters; built from a specification."""
+
+    @abstractmethod
+    def layers(self, looked_at: MapSize) -> tuple[nn.Module, tuple[int, ...]]:
+        """Return the features of maps, and the sizes of the linear layers: the flattened features, then hidden layers.
+
+        Raises: InfeasibleError where the maps are too small.
+        """
+
+
+class ConvLayers(LocalizationLayers):
+    """2015's a-b-c."""
+
+    def __init__(self, spec: ConvLocnetSpec) -> None:
+        self._spec = spec
+
+    @override
+    def layers(self, looked_at: MapSize) -> tuple[nn.Module, tuple[int, ...]]:
+        numbers = last_map(self._spec, looked_at).numbers
+        return _conv_features(self._spec, looked_at.channels), (numbers, self._spec.sizes[-1])
+
+
+class DenseLayers(LocalizationLayers):
+    """Hidden layers on the maps themselves, which may come from stages of the classifier."""
+
+    def __init__(self, spec: DenseLocnetSpec | SharedLocnetSpec) -> None:
+        self._spec = spec
+
+    @override
+    def layers(self, looked_at: MapSize) -> tuple[nn.Module, tuple[int, ...]]:
+        return nn.Identity(), (looked_at.numbers, *self._spec.sizes)
 
 
 def _conv_features(spec: ConvLocnetSpec, channels: int) -> nn.Sequential:

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import Discriminator
-
 from stnbench.spec.check import require, require_sizes
 from stnbench.spec.codec import Strict
 from stnbench.spec.registry import Registry
@@ -20,7 +18,26 @@ Sampler = Literal["bilinear", "bicubic", "nearest", "mipmap", "linearized"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ConvLocnetSpec(Strict):
+class LocnetSpec(Strict):
+    """What all localisation networks share."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        self.settle()
+
+    @property
+    def kind(self) -> str:
+        """Name the localisation network; each has a field of this name."""
+        raise NotImplementedError
+
+    @property
+    def shared_stages(self) -> int:
+        """How many of the classifier's own stages it looks through."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConvLocnetSpec(LocnetSpec):
     """The localisation network ``a-b-c`` of 2015.
 
     Max-pool 2, conv 5x5 to ``a`` channels, ReLU, max-pool 2, conv 5x5 to ``b``, ReLU, max-pool 2, linear to ``c``,
@@ -37,7 +54,7 @@ class ConvLocnetSpec(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DenseLocnetSpec(Strict):
+class DenseLocnetSpec(LocnetSpec):
     """Fully connected: a hidden layer with ReLU for each size, then the parameters (Jaderberg et al. 2015, ST-FCN)."""
 
     kind: Literal["dense"] = "dense"
@@ -50,7 +67,7 @@ class DenseLocnetSpec(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SharedLocnetSpec(Strict):
+class SharedLocnetSpec(LocnetSpec):
     """Looks through the classifier's own next ``stages`` stages, then a hidden layer with ReLU for each size.
 
     STN-SLX of Finnveden et al. 2020 (arXiv 2004.11678): the image is transformed, and the stages are shared.
@@ -66,8 +83,23 @@ class SharedLocnetSpec(Strict):
         require(self.stages >= 1, "stages", self.stages, "at least 1")
         require_sizes("sizes", self.sizes)
 
+    @property
+    def shared_stages(self) -> int:
+        """How many of the classifier's own stages it looks through."""
+        return self.stages
 
-LocnetSpec = Annotated[ConvLocnetSpec | DenseLocnetSpec | SharedLocnetSpec, Discriminator("kind")]
+
+LOCNETS: Final = Registry("locnet", LocnetSpec, section="locnet")
+LOCNETS.declare_each(
+    {
+        ConvLocnetSpec: "stnbench.nn.localization:ConvLayers",
+        DenseLocnetSpec: "stnbench.nn.localization:DenseLayers",
+        SharedLocnetSpec: "stnbench.nn.localization:DenseLayers",
+    }
+)
+
+AnyLocnet = Annotated[LocnetSpec, LOCNETS]
+"""The specification of any localisation network, told apart by ``kind``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -241,7 +273,7 @@ class PlacedTransformerSpec(Strict):
 
     place: int
     transformer: AnyTransformer = field(default_factory=TransformerSpec)
-    locnet: LocnetSpec | None = field(default_factory=ConvLocnetSpec)
+    locnet: AnyLocnet | None = field(default_factory=ConvLocnetSpec)
 
     def __post_init__(self) -> None:
         """Check what no part can check alone."""

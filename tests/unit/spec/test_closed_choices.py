@@ -2,7 +2,6 @@
 
 import ast
 from collections.abc import Callable, Iterator
-from inspect import unwrap
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,9 +11,6 @@ import pytest
 import stnbench
 from stnbench.data.build import dataset_info, open_dataset
 from stnbench.data.splits import split_tracks
-from stnbench.models.classifiers import shared_stages
-from stnbench.nn.localization import build_localization
-from stnbench.nn.maps import MapSize
 from stnbench.planning.build import build_planner
 from stnbench.planning.pruning import OptunaJudge
 from stnbench.planning.samplers import sampler_maker
@@ -50,8 +46,6 @@ PLACES: dict[str, Callable[[], object]] = {
     "planner": lambda: build_planner(sweep(planner=UNHEARD), cast("Any", None)),
     "pruner": lambda: build_planner(sweep(pruner=UNHEARD), cast("Any", None)),
     "pruner of Optuna": lambda: OptunaJudge(UNHEARD, "x").expect("t", "", 3),
-    "localisation network": lambda: unwrap(build_localization)(UNHEARD, MapSize(3, 32, 32), identity=(1.0,)),
-    "shared stages": lambda: unwrap(shared_stages)(UNHEARD),
     "data set": lambda: open_dataset(UNHEARD, root=Path(), workers=1),
     "classes of a data set": lambda: dataset_info(UNHEARD),
     "split": lambda: split_tracks(UNHEARD, np.array([0]), np.array([0])),

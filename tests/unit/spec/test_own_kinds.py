@@ -91,6 +91,25 @@ class Pooled:
 """
 
 
+MEAN = """
+from dataclasses import dataclass
+from torch import nn
+import stnbench
+
+@stnbench.register("locnet", "mean")
+class Mean:
+    @dataclass(frozen=True, kw_only=True)
+    class Spec:
+        units: int = 6
+
+    def __init__(self, spec):
+        self.units = spec.units
+
+    def features(self, channels, height, width):
+        return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, self.units), nn.GELU())
+"""
+
+
 def resolved(*arguments: str) -> TrialSpec:
     """The trial of a command line."""
     return resolve_trial(Composer(conf_folder()), parse_overrides(arguments)).spec
@@ -100,6 +119,7 @@ PARTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "optimizer": ("sign", SIGN, {"shrink": 0.1}),
     "schedule": ("halving", HALVING, {"every_steps": 3}),
     "network": ("pooled", POOLED, {"channels": 5}),
+    "locnet": ("mean", MEAN, {"units": 3}),
 }
 """By kind: a part's name, its file, and a value of its own."""
 
@@ -107,6 +127,9 @@ PARTS: dict[str, tuple[str, str, dict[str, Any]]] = {
 def trial(kind: str, **keys: object) -> TrialSpec:
     """A trial that uses the part of a kind."""
     name = PARTS[kind][0]
+    if kind == "locnet":
+        placed = {"place": 1, "locnet": {"kind": name, **keys}}
+        return from_plain(TrialSpec, {"transformers": [placed]}, where="a test")
     return from_plain(TrialSpec, {kind: {REGISTRIES[kind].discriminator: name, **keys}}, where="a test")
 
 
@@ -149,11 +172,13 @@ def test_a_one_line_choice_fills_the_rest(kind: str, tmp_path: Path, monkeypatch
     (tmp_path / "conf" / kind / f"{name}.yaml").write_text(f"kind: {name}\n")
     monkeypatch.chdir(tmp_path)
     ((key, value),) = own.items()
-    spec = getattr(resolved(f"{kind}={name}", f"{kind}.{key}={value}"), kind)
+    group, section = ("locnet@locnet1", "locnet1") if kind == "locnet" else (kind, kind)
+    found = resolved(f"{group}={name}", f"{section}.{key}={value}")
+    spec = found.transformers[0].locnet if kind == "locnet" else getattr(found, kind)
 
     assert (spec.kind, getattr(spec, key)) == (name, value)
-    with pytest.raises(UnknownNameError, match=f"unknown {kind} 'signs?x'|unknown {kind} '{name}x'.*{name}"):
-        resolved(f"{kind}={name}x")
+    with pytest.raises(UnknownNameError, match=f"unknown {group} '{name}x'.*{name}"):
+        resolved(f"{group}={name}x")
 
 
 def test_an_optimiser_and_a_schedule_of_ones_own_train(
@@ -194,6 +219,21 @@ def test_a_network_of_ones_own_trains_and_goes_on(tmp_path: Path, make_run: Any,
     assert begun.epochs == 1
     assert [record.train_loss for record in found.progress.records] == losses
     assert len(set(losses)) == 3
+
+
+def test_a_localisation_network_of_ones_own_trains(tmp_path: Path, make_run: Any, toy_spec: TrialSpec) -> None:
+    """The transformer starts as the identity, and its parameters and features learn."""
+    write_part(tmp_path, "mean", MEAN)
+    spec = dataclasses.replace(toy_spec, transformers=trial("locnet").transformers)
+    run = make_run(spec)
+    (transformer,) = run.model.network.transformers["1"].transformers()
+    before = {name: weight.clone() for name, weight in transformer.named_parameters()}
+    assert transformer.locate(torch.rand(2, 3, 16, 16)).tolist() == [[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]] * 2
+    records = train(run, Hooks(save=lambda _: None, report=lambda _: None, should_stop=lambda: False), Progress())
+
+    assert records.progress.records[-1].train_loss < records.progress.records[0].train_loss
+    assert [name for name, weight in transformer.named_parameters() if torch.equal(weight, before[name])] == []
+    assert measure_cost(spec, classes=4).parameters == sum(item.numel() for item in run.model.network.parameters())
 
 
 def test_weights_of_a_module_of_ones_own_derive_from_the_seed_alone(tmp_path: Path, toy_spec: TrialSpec) -> None:
