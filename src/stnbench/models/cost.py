@@ -77,7 +77,7 @@ def _place(design: NetworkDesign, spec: PlacedTransformerSpec, size: MapSize) ->
         stage, seen = _stage(stage_design, seen)
         look += replace(stage, parameters=0)  # they are the classifier's
     smallest = replace(spec, locnet=_SMALLEST)
-    branches, looks = spec.transformer.branches, spec.transformer.iterations
+    branches, looks = spec.transformer.branches, spec.transformer.iterations * _copies_of(spec.transformer)
     part, output_size = _transformers(smallest, size)
     return part + look.times(branches, looks) + _localization(smallest, size).times(-branches, looks), output_size
 
@@ -117,8 +117,15 @@ def _measured_localization(locnet: LocnetSpec, looked_at: MapSize, parameters: i
 
 @functools.cache
 def _parameters_of(spec: TransformerSpec) -> int:
-    """How many parameters a transformation has."""
-    return len(build_transformation(spec).identity_parameters())
+    """How many numbers a localisation network emits for an image, or for each of its copies."""
+    return 1 if _copies_of(spec) > 1 else len(build_transformation(spec).identity_parameters())
+
+
+@functools.cache
+def _copies_of(spec: TransformerSpec) -> int:
+    """How many copies of an image a localisation network sees at each look."""
+    orbit = build_transformation(spec).orbit(torch.device("meta"))
+    return 1 if orbit is None else orbit.shape[0]
 
 
 def _maps(size: MapSize) -> Tensor:

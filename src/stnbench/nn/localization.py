@@ -34,6 +34,8 @@ class Localization(nn.Module):
     ) -> None:
         super().__init__()
         self._identity = identity
+        self.copies = 1
+        """How many copies of every image it looks at, one after the other; they give the image's parameters in turn."""
         self._looked_at = looked_at
         self.features = features
         self.hidden = nn.Sequential()
@@ -42,7 +44,7 @@ class Localization(nn.Module):
         self.parameters_layer = linear(sizes[-1], len(identity))
         self._emit_identity()
 
-    def forward(self, looked_at: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch parameters"]:
+    def forward(self, looked_at: Float[Tensor, "rows channels height width"]) -> Float[Tensor, "batch parameters"]:
         """The parameters of every image; the last layer keeps the precision of its weights under autocast.
 
         Raises: ShapeError for maps of another size than it was made for.
@@ -57,7 +59,9 @@ class Localization(nn.Module):
         hidden = self.hidden(self.features(looked_at).flatten(1))
         with full_precision(looked_at.device.type):
             parameters: Tensor = self.parameters_layer(hidden.to(self.parameters_layer.weight.dtype))
-        return parameters
+        if self.copies == 1:
+            return parameters
+        return parameters.reshape(looked_at.shape[0] // self.copies, self.copies * len(self._identity))
 
     def initialize(self, generator: torch.Generator | None = None) -> None:
         """Draw the weights, and let the last layer emit the identity."""

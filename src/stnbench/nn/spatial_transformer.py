@@ -21,6 +21,9 @@ from stnbench.spec.check import require
 from stnbench.spec.codec import from_plain
 from stnbench.spec.transformer import AnyTransformer, ConvLocnetSpec, LocnetSpec, PlacedTransformerSpec, TransformerSpec
 
+_ROUNDING = 1e-6
+"""Of the squared distance of a pixel's centre from that of the image."""
+
 Look = Callable[[Tensor], Tensor]
 """What a localisation network sees of images: they themselves, or what the stages it shares make of them."""
 
@@ -33,7 +36,8 @@ class Transformed:
         images: (batch, channels, height, width), of the output.
         parameters: (batch, parameters) of each iteration, as the localisation network emitted them.
         grid: (batch, height, width, 2), where the input was read.
-        penalty: the weighted distance from the identity, for the loss; None where none is asked for.
+        penalty: the weighted distance from the identity and what the family adds, for the loss; None where neither is
+            asked for.
         transformation: what the parameters mean.
         guard: what was done to the scale, None where there is no guard.
         align_corners: whether -1 and 1 in coordinates are the centres of the border pixels, or their outer edges.
@@ -120,8 +124,10 @@ class SpatialTransformer(nn.Module):
         if not self.spec.is_control:
             height, width = (size, size) if isinstance(size, int) else size
             looked_at = MapSize(in_channels, height, width)
-            identity = self.transformation.identity_parameters()
-            self.localization = build_localization(_locnet_spec(locnet), looked_at, identity=identity)
+            identity, orbit = self.transformation.identity_parameters(), self.transformation.orbit(torch.device("cpu"))
+            emitted = identity if orbit is None else identity[:1]  # one number a copy
+            self.localization = build_localization(_locnet_spec(locnet), looked_at, identity=emitted)
+            self.localization.copies = 1 if orbit is None else orbit.shape[0]
         if draw:
             self.initialize()
         self.register_buffer("place_of_work", torch.empty(0), persistent=False)
@@ -206,7 +212,8 @@ class SpatialTransformer(nn.Module):
 
     def _locate(self, images: Tensor, boxes: Tensor | None, look: Look | None) -> Tensor:
         if self.localization is not None:
-            parameters: Tensor = self.localization(images if look is None else look(images))
+            seen = self._copies(images)
+            parameters: Tensor = self.localization(seen if look is None else look(seen))
             return parameters
         if self.spec.family != "roi":
             return images.new_zeros(images.shape[0], self.transformation.number_of_parameters)
@@ -214,6 +221,23 @@ class SpatialTransformer(nn.Module):
             raise ShapeError("the boxes for the control roi", (), f"({images.shape[0]}, 4), one an image")
         height, width = images.shape[-2:]
         return box_parameters(boxes, (height, width), align_corners=self.spec.align_corners)
+
+    def _copies(self, images: Tensor) -> Tensor:
+        """Return what is looked at: the images, or the copies of each, one after the other, without their corners."""
+        orbit = self.transformation.orbit(images.device)
+        if orbit is None:
+            return images
+        size, spec = _size(images), self.spec
+        centres = pixel_centres(size, align_corners=spec.align_corners, like=orbit)
+        disc = (centres.square().sum(dim=-1) <= 1 + _ROUNDING).reshape(size).to(images.dtype)
+        copies = []
+        for parameters in orbit.unbind():
+            rows = parameters.expand(images.shape[0], -1)
+            grid = self.transformation.grid(rows, size, align_corners=spec.align_corners)
+            copies.append(
+                sample(images, grid, sampler=spec.sampler, padding=spec.padding, align_corners=spec.align_corners)
+            )
+        return torch.stack([copy * disc for copy in copies], dim=1).flatten(0, 1)
 
     def _read(self, images: Tensor, parameters: tuple[Tensor, ...], *, size: tuple[int, int]) -> Transformed:
         height, width = size
@@ -229,14 +253,14 @@ class SpatialTransformer(nn.Module):
             guard = ScaleGuard.fit(points, centres, low=spec.scale_min, high=spec.scale_max)
             points = guard.apply(points)
         grid = points.reshape(images.shape[0], height, width, 2)
-        penalty = (
-            spec.identity_penalty * (points - centres).square().sum(dim=-1).mean() if spec.identity_penalty else None
-        )
+        penalties = [own for step in parameters if (own := self.transformation.penalty(step)) is not None]
+        if spec.identity_penalty:
+            penalties.append(spec.identity_penalty * (points - centres).square().sum(dim=-1).mean())
         return Transformed(
             images=sample(images, grid, sampler=spec.sampler, padding=spec.padding, align_corners=spec.align_corners),
             parameters=parameters,
             grid=grid,
-            penalty=penalty,
+            penalty=None if not penalties else penalties[0] if len(penalties) == 1 else torch.stack(penalties).sum(),
             transformation=self.transformation,
             guard=guard,
             align_corners=spec.align_corners,

@@ -255,10 +255,30 @@ class SaliencySpec(TransformerSpec):
         require(2 <= points <= 64, "saliency_points", points, "from 2 to 64 a side")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CanonicalRotationSpec(TransformerSpec):
+    """So many ``rotations``, and ``prior_weight`` times the cross-entropy with the identity in the loss."""
+
+    family: str = "canonical_rotation"
+    rotations: int = 4
+    prior_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        TransformerSpec.__post_init__(self)
+        require(2 <= self.rotations <= 36, "rotations", self.rotations, "from 2 to 36")
+        require(self.prior_weight >= 0, "prior_weight", self.prior_weight, "at least 0")
+
+
 TRANSFORMERS.declare(
     DiffeomorphicSpec, {"diffeomorphic": "stnbench.nn.transforms.diffeomorphic:Diffeomorphic.build"}, {}
 )
 TRANSFORMERS.declare(SaliencySpec, {"saliency": "stnbench.nn.transforms.saliency:Saliency.build"}, {})
+TRANSFORMERS.declare(
+    CanonicalRotationSpec,
+    {"canonical_rotation": "stnbench.nn.transforms.canonical:CanonicalRotation.build"},
+    {"canonical_rotation": [RIGID]},
+)
 
 AnyTransformer = Annotated[TransformerSpec, TRANSFORMERS]
 """The specification of any family, told apart by ``family``."""

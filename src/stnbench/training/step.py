@@ -291,7 +291,8 @@ def dropout_numbers(run: TrainingRun) -> tuple[int, ...]:
     needed = dict.fromkeys(layers, 0)
 
     def count(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
-        needed[layer] += given[0].shape[1]  # type: ignore[index] # only dropout layers are watched
+        rows = given[0].shape[0] // images.shape[0]  # more than one where a transformer looks at copies
+        needed[layer] += rows * given[0].shape[1]  # type: ignore[index] # only dropout layers are watched
 
     for layer in layers:
         layer.register_forward_pre_hook(count)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,9 @@ class Transformation(ABC):
     the input: it says where in the input an output pixel is read. Results are float32, or float64 for float64
     parameters, whatever precision the network runs in.
     """
+
+    is_discrete: ClassVar[bool] = False
+    """Whether parameters choose one of finitely many maps: gradients are then those of a map between them."""
 
     @property
     @abstractmethod
@@ -57,6 +60,17 @@ class Transformation(ABC):
                 asks for. float64 points give float64 results.
         Raises: ShapeError where the number of parameters is not the family's.
         """
+
+    def orbit(self, device: torch.device) -> Float[Tensor, "copies parameters"] | None:  # noqa: ARG002 - most have none
+        """Return the parameters of the copies of an image that the localisation network looks at, one number each.
+
+        None, for most families, is the image alone, from which the localisation network emits all parameters.
+        """
+        return None
+
+    def penalty(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, ""] | None:  # noqa: ARG002 - likewise
+        """Return what the family adds to the training loss for its parameters; None for most."""
+        return None
 
     def prepare(self, device: torch.device) -> None:  # noqa: B027 - most families have no constants
         """Bring the constants of the map to a device, where they would otherwise be brought at every call.
