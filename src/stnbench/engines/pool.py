@@ -109,6 +109,7 @@ class _Attempt:
 class _Job:
     has_worked: bool = False
     is_listed: bool = True
+    is_silent: bool = False
     refusal: str = ""
 
 
@@ -173,6 +174,7 @@ class Pool:
     def look(self, sight: Sight) -> list[Decision]:
         """Take note of what was seen, and say what to do about it, in order."""
         silent_s = self._listen(sight)
+        self._hear(sight, silent_s)
         decisions = self._greet(sight)
         if sight.jobs is not None:
             decisions += self._compare(sight.jobs, sight.now_s)
@@ -189,6 +191,15 @@ class Pool:
         for host in sight.hosts.keys() - self._silences.keys():
             self._silences[host] = Silence(self.heartbeat_s)
         return {host: self._silences[host].look(seen.beat_s, sight.now_s) for host, seen in sight.hosts.items()}
+
+    def _hear(self, sight: Sight, silent_s: Mapping[str, float]) -> None:
+        """Leave out jobs whose last host is silent: Slurm may list them for minutes after their node died."""
+        heard: dict[str, bool] = {}
+        for host, seen in sight.hosts.items():
+            is_heard = silent_s[host] <= self.lost_after_s
+            heard[seen.hello.job] = heard.get(seen.hello.job, False) or is_heard
+        for name, is_heard in heard.items():
+            self._jobs.setdefault(name, _Job(is_listed=False)).is_silent = not is_heard
 
     def _compare(self, listed: Sequence[Job], now_s: float) -> list[Decision]:
         """A job that is not listed any more, and has never worked, could not start."""
@@ -299,6 +310,6 @@ class Pool:
             for host, seen in sight.hosts.items()
             if not seen.hello.has_left and not seen.hello.refusal and silent_s[host] <= self.lost_after_s
         }
-        there = {name for name, job in self._jobs.items() if job.is_listed} | beating
+        there = {name for name, job in self._jobs.items() if job.is_listed and not job.is_silent} | beating
         missing = wanted - len(there)
         return [AskForJobs(count=missing)] if missing > 0 else []

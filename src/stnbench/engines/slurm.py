@@ -94,6 +94,7 @@ class SlurmEngine(Engine):
         self._slots_per_gpu = slots_per_gpu
         self._slots: tuple[Slot, ...] = ()
         self._groups: dict[str, int] = {}
+        self._released: set[str] = set()
         self._warn = warn
         self._clock = clock
         worker = tuple(command or worker_command())
@@ -117,10 +118,18 @@ class SlurmEngine(Engine):
             self._scheduler = self._open_scheduler()
             self._spool.lead(self._lead)
             self._beat()
-            self._settle()
-            self._begin()
+            self._take_over()
         except OSError as error:
             raise EngineError(f"the spool {folder} cannot be used ({error})", remedy="see the disk it is on") from error
+
+    def _take_over(self) -> None:
+        """Settle what was left here, and see to a first job; where that does not come to an end, no job is left."""
+        try:
+            self._settle()
+            self._begin()
+        except BaseException:
+            self._scheduler.cancel_all()
+            raise
 
     def _open_scheduler(self) -> Scheduler:
         name = f"stnbench-{self._spool.identity()}"
@@ -155,7 +164,9 @@ class SlurmEngine(Engine):
                 problem = f"slot {slot.name} already runs attempt {attempt.launch.token}"
                 raise ProtocolError(problem, remedy="wait for its end")
         self._numbers += 1
-        queued = Queued(self._numbers, self._groups[slot.device], launch.token)
+        is_alone = slot.device in self._released
+        self._released.discard(slot.device)
+        queued = Queued(self._numbers, self._groups[slot.device], launch.token, alone=is_alone)
         try:
             self._spool.submit(queued, launch)
         except OSError as error:  # no byte is left, or the file server is away: the machine's doing
@@ -185,6 +196,12 @@ class SlurmEngine(Engine):
     @override
     def kill(self, token: str) -> None:
         self._order(token, is_kill=True)
+
+    @override
+    def release(self, slot: Slot) -> None:
+        """The next attempt of the slot's device is to have its GPU alone, idle workers' memory included."""
+        if all(attempt.slot.name != slot.name for attempt in self._attempts.values()):
+            self._released.add(slot.device)
 
     @override
     def close(self) -> None:

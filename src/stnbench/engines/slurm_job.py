@@ -24,7 +24,7 @@ from typing import Final
 
 from stnbench.core.cores import available_cores
 from stnbench.core.errors import EngineError, StnbenchError
-from stnbench.engines.base import Ending, Engine, EngineEvent, Lost, Note, Pulse, Slot, Stopped
+from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Lost, Note, Pulse, Slot, Stopped
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.protocol import encode
 from stnbench.engines.slots import VISIBLE_VARIABLE, plan_slots, require_computable, visible_gpus
@@ -38,6 +38,7 @@ from stnbench.engines.spool import (
     time_of,
     touch,
 )
+from stnbench.spec.result import FailureKind
 
 POLL_S: Final = 0.2
 REQUEUE_S: Final = 20.0
@@ -53,6 +54,7 @@ class _Running:
 
     slot: Slot
     group: int
+    alone: bool = False
     offset: int = 0
     unsent: bytes = b""
     parts: int = 0
@@ -90,6 +92,9 @@ class JobHost:
         habits: how long it waits for what.
         told: why the job is to end; empty while it is not.
         clock: seconds from any origin.
+
+    Attributes:
+        refusal: why the node cannot work, as a trial has found out; empty where none has.
     """
 
     def __init__(
@@ -117,6 +122,7 @@ class JobHost:
         self._worked_s = clock()
         self._save_by_s: float | None = None
         self._ending_because = ""
+        self.refusal = ""
 
     def end(self, reason: str) -> None:
         """Take nothing more; attempts save and stop."""
@@ -197,7 +203,9 @@ class JobHost:
         for queued, slot_name in choose_claims(self._spool.queued(), devices, groups):
             if self._spool.claim(queued, self._name):
                 slot = free[slot_name]
-                self._running[queued.token] = _Running(slot=slot, group=queued.group, unsent=begun_line(self._name))
+                self._running[queued.token] = _Running(
+                    slot=slot, group=queued.group, alone=queued.alone, unsent=begun_line(self._name)
+                )
 
     def _open(self, token: str) -> None:
         """Begin an attempt that was claimed; one that was revoked meanwhile is let go."""
@@ -214,6 +222,10 @@ class JobHost:
             self._take(Stopped(token=token))
         else:
             running.has_begun = True
+            if running.alone:
+                for other in self._engine.slots:
+                    if other.device == running.slot.device and other.name != running.slot.name:
+                        self._engine.release(other)
             self._engine.submit(running.slot, launch)
 
     def _take(self, event: EngineEvent) -> None:
@@ -230,6 +242,9 @@ class JobHost:
                 running.unsent += encode(Note(token=event.token, message=f"{message}; the trial goes on elsewhere"))
                 event = Stopped(token=event.token)
             running.ending = event
+            if isinstance(event, Failed) and event.failure.kind is FailureKind.NO_DEVICE:
+                self.refusal = event.failure.message  # else this node would take, and fail, one trial after the other
+                self.end(event.failure.message)
         running.unsent += encode(event)
 
     def _report(self, token: str) -> None:
@@ -280,16 +295,19 @@ def main(arguments: Sequence[str]) -> int:
     spool.introduce(name, hello)
     engine = LocalEngine(slots, spool.logs / name, command=json.loads(options.worker))
     habits = Habits(**{field.name: getattr(options, field.name) for field in fields(Habits)})
+    refusal = ""
     try:
-        engine.warm_up()
+        with contextlib.suppress(OSError):  # what it is, the first attempt says
+            engine.warm_up()
         reason = lambda: f"Slurm has sent {signal.Signals(told[0]).name}" if told else ""  # noqa: E731
         host = JobHost(spool, engine, name=name, hello=hello, habits=habits, told=reason)
         while host.step():
             pass
+        refusal = host.refusal
     finally:
         engine.close()
         with contextlib.suppress(OSError):
-            spool.introduce(name, replace(hello, has_left=True))
+            spool.introduce(name, replace(hello, refusal=refusal, has_left=True))
         shutil.rmtree(spool.logs / name, ignore_errors=True)
     if signal.SIGUSR1 in told:
         _queue_again(job)

@@ -23,7 +23,7 @@ def plan_slurm_slots(options: SlurmOptions, *, slots: int | None = None, slots_p
     """Return a slot for each trial that can run at once; ``slots`` sets their number.
 
     The name of a device is that of a job and a GPU of it, so that trials whose slots share a device share a GPU when
-    they run, whichever that is. The first slots are on different jobs.
+    they run, whichever that is. The slots of one job follow each other, so that few trials fill few jobs.
     """
     per_job = options.trials_at_once(slots_per_gpu)
     count = slots or options.jobs * per_job
@@ -31,8 +31,8 @@ def plan_slurm_slots(options: SlurmOptions, *, slots: int | None = None, slots_p
     threads = max(1, options.cpus // per_job)
     places = [
         (f"job{job}", str(index // slots_per_gpu) if options.gpus else "cpu", index)
-        for index in range(per_job)
         for job in range(jobs)
+        for index in range(per_job)
     ]
     return tuple(
         Slot(name=f"{job}-{index}", device=f"{job}:{device}", threads=threads) for job, device, index in places[:count]

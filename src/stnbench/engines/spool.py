@@ -47,22 +47,26 @@ _NAME: Final = re.compile(r"[\w.:-]+")
 
 
 class Queued(NamedTuple):
-    """An attempt that nobody has taken; attempts of one ``group`` may share a device, in order of their ``number``."""
+    """An attempt that nobody has taken, in the order of their ``number``.
+
+    Attempts of one ``group`` may share a device; one that is to be ``alone`` gets the memory of idle workers as well.
+    """
 
     number: int
     group: int
     token: str
+    alone: bool = False
 
     @property
     def file_name(self) -> str:
         """Its name in the queue."""
-        return f"{self.number:09d}.{self.group}.{self.token}"
+        return f"{self.number:09d}.{self.group}{'a' if self.alone else ''}.{self.token}"
 
     @classmethod
     def parse(cls, name: str) -> "Queued | None":
         """Return what a file name of the queue says; None for a file that is none of ours."""
-        found = re.fullmatch(r"(\d{9,})\.(\d+)\.([\w.:-]+)", name)
-        return None if found is None else cls(int(found[1]), int(found[2]), found[3])
+        found = re.fullmatch(r"(\d{9,})\.(\d+)(a?)\.([\w.:-]+)", name)
+        return None if found is None else cls(int(found[1]), int(found[2]), found[4], alone=bool(found[3]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,14 +128,17 @@ class Spool:
             (self.root / name).mkdir(parents=True, exist_ok=True)
 
     def identity(self) -> str:
-        """Return what tells this spool from every other, drawn when it is first asked for. Raises: OSError."""
-        path = self.root / "identity"
+        """Return what tells this spool from every other, drawn when it is first asked for. Raises: OSError.
+
+        A copy of the folder draws its own: jobs are found, and ended, by it.
+        """
+        path, place = self.root / "identity", str(self.root.resolve())
         with contextlib.suppress(FileNotFoundError):
-            text = path.read_text().strip()
-            if re.fullmatch(r"[0-9a-f]{12}", text):
-                return text
+            drawn, _, of = path.read_text(errors="replace").rstrip("\n").partition(" ")
+            if re.fullmatch(r"[0-9a-f]{12}", drawn) and of == place:
+                return drawn
         drawn = secrets.token_hex(6)
-        write_atomic(path, f"{drawn}\n".encode())
+        write_atomic(path, f"{drawn} {place}\n".encode())
         return drawn
 
     # The orchestrator's side.
@@ -359,7 +366,14 @@ def choose_claims(
     in_order = sorted(queued.values())
     for slot, device in free.items():
         group = at_work.get(device)
-        first = next((item for item in in_order if item.token not in taken and group in {None, item.group}), None)
+        first = next(
+            (
+                item
+                for item in in_order
+                if item.token not in taken and (group is None or (group == item.group and not item.alone))
+            ),
+            None,
+        )
         if first is not None:
             taken.add(first.token)
             at_work[device] = first.group

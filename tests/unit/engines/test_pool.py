@@ -189,6 +189,21 @@ def test_a_host_that_beats_counts_although_slurm_does_not_list_its_job() -> None
     assert not any(isinstance(item, AskForJobs) for item in world.look([]))
 
 
+def test_a_job_on_a_dead_node_is_replaced_although_slurm_goes_on_listing_it() -> None:
+    """Slurm may take minutes to notice; when the job is heard again, it counts again."""
+    world = World(jobs_max=1)
+    world.offer("a", "b")
+    world.meet("h", "7_0")
+    world.take("a", "h")
+    world.look(running("7_0"))
+    decided = world.pass_time(12)
+    assert AskForJobs(count=1) in decided
+    world.hosts.clear()  # the engine forgets the host
+    assert AskForJobs(count=1) in world.look(running("7_0"))
+    world.meet("h2", "7_0")
+    assert not any(isinstance(item, AskForJobs) for item in world.look(running("7_0")))
+
+
 @pytest.mark.parametrize("refusal", ["", "2 GPUs were asked for, and 0 can be seen"])
 def test_jobs_that_cannot_start_are_asked_for_ever_more_slowly_and_waiting_attempts_hear_why(refusal: str) -> None:
     """After three in a row; what a job itself said is told, and the pauses grow up to five minutes."""

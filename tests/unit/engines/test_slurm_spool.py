@@ -1,6 +1,7 @@
 """The files of a spool, what is submitted to Slurm and read of it, and a job's host, without a scheduler."""
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -126,15 +127,22 @@ class TestSpool:
         (spool.root / "identity").write_text("../../x")
         assert spool.identity() not in {first, "../../x"}
 
+    def test_a_copy_of_a_spool_is_another_one(self, spool: Spool, tmp_path: Path) -> None:
+        """The end of a sweep on a copied folder ends no job of the original's."""
+        first = spool.identity()
+        copied = Spool(Path(shutil.copytree(spool.root, tmp_path / "copy")))
+        assert copied.identity() != first
+        assert spool.identity() == first
+
 
 class TestSubmission:
     """What is asked of Slurm."""
 
     def test_slots_of_jobs_with_gpus_share_devices(self) -> None:
-        """Two jobs of two GPUs with three trials each; the first slots are on different jobs."""
+        """Two jobs of two GPUs, three trials on each; those of one job come first: few trials fill few jobs."""
         slots = plan_slurm_slots(SlurmOptions(jobs=2, gres="gpu:a100:2", cpus=12), slots_per_gpu=3)
         assert len(slots) == 12
-        assert [slot.device for slot in slots[:2]] == ["job0:0", "job1:0"]
+        assert [slot.device for slot in slots[:7]] == [*["job0:0"] * 3, *["job0:1"] * 3, "job1:0"]
         assert {slot.device for slot in slots} == {"job0:0", "job0:1", "job1:0", "job1:1"}
         assert {(slot.is_cuda, slot.threads) for slot in slots} == {(True, 2)}
         assert len({slot.name for slot in slots}) == 12
@@ -315,6 +323,9 @@ class _Puppet(Engine):
     def kill(self, token: str) -> None:
         self.told.append(("kill", token))
 
+    def release(self, slot: Slot) -> None:
+        self.told.append(("release", slot.name))
+
     def close(self) -> None:
         pass
 
@@ -322,9 +333,9 @@ class _Puppet(Engine):
 class _Site:
     """A host on a spool, and what it may be told; its clock stands still unless a test moves it."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, slots: int = 1) -> None:
         self.spool = spool
-        self.engine = _Puppet(Slot(name="cpu0", device="cpu", threads=1))
+        self.engine = _Puppet(*(Slot(name=f"cpu{index}", device="cpu", threads=1) for index in range(slots)))
         self.reason = ""
         self.now_s = 0.0
         spool.lead(Lead(session="s", code=code_digest()))
@@ -410,6 +421,32 @@ class TestJobHost:
 
         assert site.engine.told[-1] == ("submit", "b")
         assert spool.tokens() == ["b"]
+
+    def test_an_attempt_that_is_to_be_alone_gets_the_memory_of_idle_workers(self, spool: Spool) -> None:
+        """It waits for an idle device; the workers of its other slots are ended first."""
+        site = _Site(spool, slots=2)
+        spool.submit(Queued(1, 0, "a"), launch("a"))
+        spool.submit(Queued(2, 0, "b", alone=True), launch("b"))
+        site.host.step()
+        assert site.engine.told == [("submit", "a")]
+        site.engine.events.append(Finished(token="a"))
+        site.host.step()
+        site.host.step()
+        assert site.engine.told[1:] == [("release", "cpu1"), ("submit", "b")]
+
+    def test_a_node_whose_gpu_torch_does_not_see_takes_nothing_more(self, spool: Spool) -> None:
+        """It would fail one trial after the other. The trial that found out has failed; the host says why it ends."""
+        site = _Site(spool)
+        offer(spool, "a")
+        site.host.step()
+        offer(spool, "b", number=2)
+        failed = Failed(token="a", failure=Failure(kind=FailureKind.NO_DEVICE, message="torch sees no GPU"))
+        site.engine.events.append(failed)
+
+        assert not site.host.step()
+        assert site.reported("a")[-1] == failed
+        assert site.host.refusal == "torch sees no GPU"
+        assert spool.queued().keys() == {"b"}
 
     def test_orders_are_carried_out_once(self, spool: Spool) -> None:
         """A stop and then a kill reach the engine once each."""
