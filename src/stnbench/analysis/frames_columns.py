@@ -54,6 +54,9 @@ Trials of ``split=all`` have no validation score, for they were trained on those
 
 AXIS_PREFIX: Final = "axis:"
 
+METRIC_PREFIXES: Final = {"validation": "validation_metric:", "test": "test_metric:"}
+"""Begin the names of a frame's columns of metrics (``spec/metrics.py``), one for each that any trial has, by split."""
+
 EPOCH_COLUMNS: Final = {
     "trial_id": "object",
     "attempt": "int64",

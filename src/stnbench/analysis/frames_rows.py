@@ -11,10 +11,12 @@ from stnbench.analysis.frames_columns import (
     EPOCH_COLUMNS,
     HEALTH_COLUMNS,
     IMAGE_COLUMNS,
+    METRIC_PREFIXES,
     TRIAL_COLUMNS,
 )
 from stnbench.spec.data import Split
 from stnbench.spec.health import judge_attempt
+from stnbench.spec.metrics import current
 from stnbench.spec.result import SplitScore
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptEpoch, AttemptRecord, ImageSets, Outcome, TrialRecord
@@ -49,7 +51,9 @@ def trials_frame(
                 row[f"{split}_image_set"] = sets.of_trial.get(trial.trial_id)
         rows.append(row)
     axes = dict.fromkeys(AXIS_PREFIX + name for trial in trials for name, _ in trial.point.labels)
-    return make_frame(rows, {**TRIAL_COLUMNS, **dict.fromkeys(axes, "object")})
+    prefixes = tuple(METRIC_PREFIXES.values())
+    metrics = dict.fromkeys(sorted({name for row in rows for name in row if name.startswith(prefixes)}), "float64")
+    return make_frame(rows, {**TRIAL_COLUMNS, **dict.fromkeys(axes, "object"), **metrics})
 
 
 def epochs_frame(epochs: Mapping[str, Sequence[AttemptEpoch]]) -> pd.DataFrame:
@@ -172,6 +176,7 @@ def _score_fields(score: SplitScore) -> Fields:
         f"{score.split}_images": score.images,
         f"{score.split}_correct": score.correct,
         f"{score.split}_loss": score.loss,
+        **{METRIC_PREFIXES[score.split] + name: value for name, value in current(score.metrics).items()},
     }
 
 

@@ -112,6 +112,14 @@ def accuracy_estimate(correct: Sequence[int], images: Sequence[int]) -> Estimate
     return _clip(t_estimate([right / total for right, total in zip(correct, images, strict=True)]))
 
 
+def share_estimate(values: Sequence[float]) -> Estimate:
+    """The mean of shares in [0, 1], one a seed, with a t interval that ends there.
+
+    Raises: SpecError for no value at all.
+    """
+    return _clip(t_estimate(values))
+
+
 def paired_difference(of: Mapping[int, float], base: Mapping[int, float]) -> Estimate | None:
     """The mean of ``of`` less ``base`` over their common seeds; None where they have none.
 

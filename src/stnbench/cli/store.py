@@ -17,6 +17,7 @@ from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.lock import orchestrator_lock
 from stnbench.orchestration.restore import SERVER_REMEDY, Restored, restore_store
 from stnbench.orchestration.session import SessionOptions, open_session
+from stnbench.report.measured import fill_metrics
 from stnbench.store.store import Store
 
 
@@ -120,6 +121,14 @@ def _bring(layout: RunsLayout, source: Source) -> int:
     return SOME_FAILED if differing else DONE
 
 
+def _metrics(layout: RunsLayout, options: argparse.Namespace) -> int:
+    """Compute what is missing; 1 where a score kept no probabilities, so that its metrics cannot be computed."""
+    with open_session(layout, SessionOptions()) as session:
+        done = fill_metrics(session.store, layout, options.sweep, warn=lambda line: print(line, file=sys.stderr))
+    print(f"{done.written} scores have new metrics, {done.complete} had all, {done.without} kept no probabilities")
+    return SOME_FAILED if done.without else DONE
+
+
 DESCRIPTION: Final = "Looks after the store of a runs folder (STNBENCH_RUNS, or runs/)."
 
 EPILOG: Final = "Exit codes: 0 done, 1 a trial with two results was not reproduced, 2 cannot start."
@@ -146,6 +155,9 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("runs", type=path, metavar="OTHER_RUNS", help="the other runs folder, which is only read")
     _add_with(merge)
     merge.set_defaults(action=_merge)
+    metrics = commands.add_parser("metrics", help="compute metrics that scores lack, from the probabilities they kept")
+    metrics.add_argument("sweep", nargs="?", help="a sweep of the store (default: all)")
+    metrics.set_defaults(action=_metrics)
     return parser
 
 

@@ -16,6 +16,7 @@ from stnbench.config.yaml_file import read_yaml
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import digest
 from stnbench.core.names import short_name
+from stnbench.spec.metrics import metric
 from stnbench.spec.parts import VARIABLE as PARTS_VARIABLE
 from stnbench.spec.parts import add_places
 from stnbench.spec.sweep import (
@@ -42,6 +43,7 @@ _KEYS = (
     "twins",
     "within",
     "margin",
+    "columns",
     "published",
     "parts",
     *PLANNER_KEYS,
@@ -288,6 +290,7 @@ class _Reader:
                 twins=_twins(content.get("twins", True), self.where),
                 within=self.text(content.get("within", ""), "within"),
                 margin=self.number(content.get("margin", 0.5), "margin"),
+                columns=self.metrics(content.get("columns", [])),
                 planner=planner,
                 pruner=read_pruner(content.get("pruner"), self.where),
             )
@@ -300,6 +303,15 @@ class _Reader:
         """A mapping of axes spans one grid, a list of mappings one grid each."""
         items = value if isinstance(value, list) and value else [value]
         return [self.axes.grid(item) for item in items]
+
+    def metrics(self, value: object) -> tuple[str, ...]:
+        names = [name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)]
+        if names != (value if isinstance(value, list) else [value]):
+            raise SpecError(f"{self.where}: columns is {value!r}", remedy="list names of metrics: [ece, nll]")
+        try:
+            return tuple(dict.fromkeys(metric(name).name for name in names))
+        except UnknownNameError as error:
+            raise UnknownNameError("metric", error.name, error.known, where=f"columns of {self.where}") from error
 
     def number(self, value: object, key: str) -> float:
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):

@@ -33,7 +33,7 @@ TOLERANCE_PP: Final = 2.0
 """How far accuracies may differ in percentage points where bits cannot be asked for, unless a person says."""
 
 NOT_COMPARED: Final = frozenset(
-    {"token", "environment", "peak_memory_mib", "train_duration_s", "evaluate_duration_s", "scored"}
+    {"token", "environment", "peak_memory_mib", "train_duration_s", "evaluate_duration_s", "scored", "metrics"}
 )
 """Keys of a result that are of a run, and not of a trial."""
 

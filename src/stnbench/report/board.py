@@ -3,6 +3,7 @@
 Accuracies are shares in [0, 1], and so are their differences; formats turn them into percent and percentage points.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stnbench.analysis import verdicts as decided
@@ -104,6 +105,8 @@ class Row:
     seeds_needed: int | None = None
     decision: Decision | None = None
     """Its verdict, with everything that borrows strength across configurations; None where nothing was decided."""
+    metrics: Mapping[str, Estimate] = field(default_factory=dict)
+    """The means of the metrics on the board's split, by name."""
 
     @property
     def rank(self) -> str:
@@ -177,6 +180,8 @@ class Leaderboard:
     """How its run went; None where nobody looked."""
     comparisons: tuple[tuple[str, Comparison], ...] = ()
     """The comparison of each group, by its name."""
+    columns: tuple[str, ...] = ()
+    """The metrics that tables for people show; data have all."""
 
     @property
     def is_provisional(self) -> bool:

@@ -19,6 +19,7 @@ from stnbench.report.findings import (
     ParetoFront,
 )
 from stnbench.report.table import ESSENTIAL, Column, Facet, Table, Tone, Value
+from stnbench.spec.metrics import PERCENT, describe
 from stnbench.spec.verdict import Verdict as Health
 
 _VERDICT_TONES: Final[Mapping[Verdict, Tone]] = {
@@ -35,7 +36,7 @@ def leaderboard_table(board: Leaderboard) -> Table[Row]:
     return Table(
         key="rows",
         caption=f"Leaderboard of {board.sweep}",
-        columns=[*_score_columns(board), *_cost_columns(), *_row_data(board)],
+        columns=[*_score_columns(board), *_metric_columns(board), *_cost_columns(), *_row_data(board)],
         items=board.rows,
         label="cell",
         group=lambda row: row.group,
@@ -80,6 +81,32 @@ def _score_columns(board: Leaderboard) -> list[Column[Row]]:
                value=lambda row: row.decision and row.decision.gain_equal_parameters,
                text=lambda row: text.points(row.decision and row.decision.gain_equal_parameters, decimals)),
     ]  # fmt: skip
+
+
+def _metric_columns(board: Leaderboard) -> list[Column[Row]]:
+    """Every metric that a row has; people see those that the sweep names."""
+
+    def of_metric(name: str) -> Column[Row]:
+        known = describe(name)
+        unit = f" {known.unit}" if known.unit else ""
+        return Column(
+            key=f"metric_{name}",
+            heading=f"{known.heading}, {board.split}{unit} [95 %]" if name in board.columns else "",
+            value=lambda row: row.metrics.get(name),
+            text=lambda row: _metric_text(row.metrics.get(name), known.unit),
+            is_estimate=True,
+            importance=7,
+        )
+
+    found = dict.fromkeys([*board.columns, *(name for row in board.rows for name in row.metrics)])
+    return [of_metric(name) for name in found]
+
+
+def _metric_text(estimate: Estimate | None, unit: str) -> str:
+    if estimate is None or unit == PERCENT:
+        return text.score(estimate, 2)
+    ends = "" if estimate.low is None or estimate.high is None else f" [{estimate.low:.4g}, {estimate.high:.4g}]"
+    return f"{estimate.mean:.4g}{ends}"
 
 
 def _cost_columns() -> list[Column[Row]]:

@@ -12,7 +12,7 @@ from stnbench.report.board import FailureGroup, HealthCounts, Leaderboard, Row, 
 from stnbench.report.decided import decide, estimate_of_effect
 from stnbench.report.notes import board_notes, row_notes
 from stnbench.report.provenance import differences, provenance
-from stnbench.report.scored import Cell, axis_columns, estimate_of, first_known, mean_of, read_cells
+from stnbench.report.scored import Cell, axis_columns, estimate_of, first_known, mean_of, metric_estimates, read_cells
 from stnbench.spec.data import Split
 from stnbench.spec.sweep import SweepSpec
 
@@ -37,6 +37,7 @@ def build_leaderboard(sweep: SweepSpec, trials: pd.DataFrame, *, split: Split = 
         split=split,
         axes=tuple(name.removeprefix(AXIS_PREFIX) for name in axis_columns(trials)),
         within=sweep.within,
+        columns=sweep.columns,
         rows=ranked,
         states=states,
         failures=tuple(_failures(trials)),
@@ -80,6 +81,7 @@ def _row(group: str, cell: Cell, decision: Decision | None) -> Row:
         health=HealthCounts(**Counter(run.health for run in runs if run.health)),
         seeds_needed=decision.seeds_needed if decision else None,
         decision=decision,
+        metrics=metric_estimates(runs),
     )
 
 

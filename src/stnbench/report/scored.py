@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from stnbench.analysis.frames_columns import AXIS_PREFIX
-from stnbench.analysis.inference import Estimate, accuracy_estimate
+from stnbench.analysis.frames_columns import AXIS_PREFIX, METRIC_PREFIXES
+from stnbench.analysis.inference import Estimate, accuracy_estimate, share_estimate, t_estimate
 from stnbench.spec.data import Split
+from stnbench.spec.metrics import PERCENT, describe
 from stnbench.spec.sweep import SweepSpec
 
 
@@ -32,6 +33,8 @@ class Run:
     activation_bytes: int | None
     epoch_duration_s: float | None
     peak_memory_mib: float | None
+    metrics: tuple[tuple[str, float], ...] = ()
+    """Name and value of each metric on the split asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,10 +58,14 @@ class Cell:
 def read_cells(trials: pd.DataFrame, split: Split) -> list[Cell]:
     """The cells of a frame. Columns are taken out once: pandas is slow where thousands of cells ask one by one."""
     ordered = trials.sort_values("seed", kind="stable")
-    of_run = {field.name: field.name for field in fields(Run)}
+    of_run = {field.name: field.name for field in fields(Run) if field.name != "metrics"}
     of_run |= {"correct": f"{split}_correct", "images": f"{split}_images", "image_set": f"{split}_image_set"}
     columns = [_values(ordered, column) for column in of_run.values()]
-    runs = [Run(**dict(zip(of_run, values, strict=True))) for values in zip(*columns, strict=True)]
+    metrics = _metrics(ordered, split)
+    runs = [
+        Run(**dict(zip(of_run, values, strict=True)), metrics=metrics[place])
+        for place, values in enumerate(zip(*columns, strict=True))
+    ]
     places: dict[str, list[int]] = {}
     for place, cell_id in enumerate(_values(ordered, "cell_id")):
         places.setdefault(cell_id, []).append(place)
@@ -77,6 +84,29 @@ def read_cells(trials: pd.DataFrame, split: Split) -> list[Cell]:
         )
         cells.append(cell)
     return cells
+
+
+def _metrics(trials: pd.DataFrame, split: Split) -> list[tuple[tuple[str, float], ...]]:
+    """The metrics of each trial on a split."""
+    prefix = METRIC_PREFIXES[split]
+    names = [str(name) for name in trials if str(name).startswith(prefix)]
+    columns = {name.removeprefix(prefix): _values(trials, name) for name in names}
+    return [
+        tuple((name, values[place]) for name, values in columns.items() if values[place] is not None)
+        for place in range(len(trials))
+    ]
+
+
+def metric_estimates(runs: Iterable[Run]) -> dict[str, Estimate]:
+    """The mean of every metric over runs, with a t interval from two on."""
+    values: dict[str, list[float]] = {}
+    for run in runs:
+        for name, value in run.metrics:
+            values.setdefault(name, []).append(value)
+    return {
+        name: share_estimate(own) if describe(name).unit == PERCENT else t_estimate(own)
+        for name, own in sorted(values.items())
+    }
 
 
 def axis_columns(trials: pd.DataFrame) -> list[str]:

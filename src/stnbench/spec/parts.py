@@ -24,6 +24,8 @@ from typing import Any, Final, TypeVar
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import DIGEST_LENGTH
+from stnbench.spec.metrics import KIND as METRIC
+from stnbench.spec.metrics import Better, Metric, add_metric
 from stnbench.spec.registry import REGISTRIES, Part, PartSource, Registry
 
 VARIABLE: Final = "STNBENCH_PARTS"
@@ -34,7 +36,7 @@ GROUP: Final = "stnbench.parts"
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
-T = TypeVar("T", bound=type)
+T = TypeVar("T", bound=Callable[..., Any])
 
 _loaded: set[str] = set()
 """Places and entry points that have been loaded, or cannot be."""
@@ -42,8 +44,17 @@ _loaded: set[str] = set()
 _INSTALLED: Final = "installed"
 
 
-def register(kind: str, name: str, *, traits: Iterable[str] = ()) -> Callable[[T], T]:
-    """Register a class as a part; a decorator.
+def register(
+    kind: str,
+    name: str,
+    *,
+    traits: Iterable[str] = (),
+    heading: str = "",
+    unit: str = "",
+    better: Better = "lower",
+    text: str = "",
+) -> Callable[[T], T]:
+    """Register a class as a part, or a function as a metric; a decorator.
 
     A dataclass ``Spec`` inside the class holds the parameters of its own, each with a default; they become keys of the
     configuration beside those of every part of the kind; of those it may change the default. The class is called with
@@ -53,6 +64,10 @@ def register(kind: str, name: str, *, traits: Iterable[str] = ()) -> Callable[[T
         kind: of part, for example ``transformer`` or ``optimizer``.
         name: in configurations: lower-case letters, digits and underscores.
         traits: what others ask about it; ``control`` is a transformer without a localisation network.
+        heading: of a metric's column; its name where it is empty.
+        unit: of a metric; ``%`` for a share in [0, 1], which people see in percent.
+        better: whether ``lower`` or ``higher`` values of a metric are better.
+        text: what a metric is, in a sentence; the first line of its docstring where it is empty.
 
     Raises:
         UnknownNameError: for a kind that does not exist.
@@ -65,14 +80,31 @@ def register(kind: str, name: str, *, traits: Iterable[str] = ()) -> Callable[[T
         >>> @stnbench.register("transformer", "doubled")
         ... class Doubled(AffineTransformation):
         ...     parameter_names = ("tx", "ty")
+
+        A metric is a function of class probabilities (images, classes) and true labels (images,), NumPy arrays:
+
+        >>> @stnbench.register("metric", "brier")
+        ... def brier(probabilities, labels):
+        ...     "Brier score"
+        ...     return ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1).mean()
     """
-    registry = _registry(kind)
+    registry = None if kind == METRIC else _registry(kind)
     if not _NAME.fullmatch(name):
         raise SpecError(
             f"the {kind} is called '{name}'", remedy="use lower-case letters, digits and _, a letter first, up to 40"
         )
 
     def add(made: T) -> T:
+        if registry is None:
+            about = text or (inspect.getdoc(made) or name).partition("\n")[0]
+            digest = _source(kind, name, made).digest
+            add_metric(
+                Metric(
+                    name=name, heading=heading or name, unit=unit, better=better, text=about, compute=made,
+                    digest=digest,
+                )
+            )  # fmt: skip
+            return made
         own, namespace, check = _own_fields(registry, name, getattr(made, "Spec", None))
         spec = registry.extended(name, own, namespace, check)
         registry.add(
@@ -203,7 +235,7 @@ def _last_line(error: BaseException) -> str:
 def _registry(kind: str) -> Registry:
     importlib.import_module("stnbench.spec.trial")  # declares every registry
     if kind not in REGISTRIES:
-        raise UnknownNameError("kind of part", kind, REGISTRIES)
+        raise UnknownNameError("kind of part", kind, [*REGISTRIES, METRIC])
     return REGISTRIES[kind]
 
 
@@ -234,7 +266,7 @@ def _own_fields(
     return own, kept, getattr(inner, "__post_init__", None)
 
 
-def _takes_a_specification(made: type) -> bool:
+def _takes_a_specification(made: Callable[..., Any]) -> bool:
     try:
         parameters = inspect.signature(made).parameters
     except (TypeError, ValueError):
@@ -242,7 +274,7 @@ def _takes_a_specification(made: type) -> bool:
     return bool(parameters)
 
 
-def _source(kind: str, name: str, made: type) -> PartSource:
+def _source(kind: str, name: str, made: Callable[..., Any]) -> PartSource:
     module = sys.modules.get(made.__module__)
     file = getattr(module, "__file__", None)
     if module is None or file is None:  # typed in at a prompt, or in a notebook

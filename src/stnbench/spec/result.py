@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from stnbench.spec.codec import Strict
@@ -132,6 +132,7 @@ class SplitScore(Strict):
     """The score of the last epoch's network on one split, with the predicted label of every image, in file order.
 
     ``scored`` says which images these are; None in results of older versions, and where the store keeps it by itself.
+    ``metrics`` (``spec/metrics.py``) are by the keys of their stored values; none in results of older versions.
     """
 
     split: Split
@@ -140,6 +141,7 @@ class SplitScore(Strict):
     loss: float
     predictions: tuple[int, ...]
     scored: ScoredImages | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:

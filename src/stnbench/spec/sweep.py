@@ -101,10 +101,11 @@ class SweepSpec(Strict):
     one more, which is wider by so much that it has as many parameters as the cell), ``seeds`` repeats every cell.
     ``within`` names the axis whose choices are tasks of their own, so that cells are compared with those of the same
     choice only (empty where all are one task). ``margin`` is the difference in percentage points within which two cells
-    are equivalent; it is about the report alone. ``file`` is the name of its file in ``sweeps/`` (empty for a single
-    trial), ``overrides`` what the command line changed for all cells; both are in the values above already, and kept so
-    that the sweep can be asked again. ``planner`` proposes cells; ``pruner`` ends trials early, None ends none.
-    ``published`` holds what was published of its cells elsewhere, None where nothing is compared.
+    are equivalent; it is about the report alone, as ``columns`` is, the metrics that its leaderboard shows.
+    ``file`` is the name of its file in ``sweeps/`` (empty for a single trial), ``overrides`` what the command line
+    changed for all cells; both are in the values above already, and kept so that the sweep can be asked again.
+    ``planner`` proposes cells; ``pruner`` ends trials early, None ends none. ``published`` holds what was published
+    of its cells elsewhere, None where nothing is compared.
     """
 
     name: str
@@ -117,6 +118,7 @@ class SweepSpec(Strict):
     twins: Twins = True
     within: str = ""
     margin: float = 0.5
+    columns: tuple[str, ...] = ()
     planner: PlannerSpec = field(default_factory=GridPlannerSpec)
     pruner: PrunerSpec | None = None
     file: str = ""

@@ -184,8 +184,13 @@ def _completed(table: str, fields: dict[str, Any], where: str) -> dict[str, Any]
             continue
         if not column.nullable and column.server_default is None:
             raise StoreError(f"{where}: a row of {table} has no {name}", remedy="it was made by another version")
-        fields[name] = None if column.server_default is None else False
+        fields[name] = None if column.server_default is None else _usual(column)
     return fields
+
+
+def _usual(column: Any) -> object:  # noqa: ANN401 - a column with a default
+    """What a row has in a column that it does not name."""
+    return False if isinstance(column.type, Boolean) else column.server_default.arg
 
 
 def _query(table: str) -> Select[Any]:

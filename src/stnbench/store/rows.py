@@ -148,7 +148,8 @@ def score_fields(trial_id: str, score: SplitScore) -> Fields:
     """
     _require_finite(f"the {score.split} loss", score.loss)
     counts = {"images": score.images, "correct": score.correct}
-    return {"trial_id": trial_id, "split": score.split, "loss": score.loss, **counts}
+    metrics = canonical_json(dict(score.metrics))
+    return {"trial_id": trial_id, "split": score.split, "loss": score.loss, "metrics": metrics, **counts}
 
 
 def prediction_fields(trial_id: str, score: SplitScore) -> Fields:
@@ -247,7 +248,14 @@ def attempt_epoch(row: Row[Any]) -> AttemptEpoch:
 
 def split_score(row: Row[Any], labels: tuple[int, ...]) -> SplitScore:
     """A row of ``scores``."""
-    return SplitScore(split=row.split, images=row.images, correct=row.correct, loss=row.loss, predictions=labels)
+    return SplitScore(
+        split=row.split,
+        images=row.images,
+        correct=row.correct,
+        loss=row.loss,
+        predictions=labels,
+        metrics=from_stored(dict[str, float], row.metrics),
+    )
 
 
 def labels_of(row: Row[Any]) -> tuple[int, ...]:

@@ -6,10 +6,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, insert, select, update
 
-from stnbench.core.errors import SpecError, StoreError
+from stnbench.core.errors import SpecError, StoreError, UnknownNameError
+from stnbench.core.identity import canonical_json
 from stnbench.spec.control import ControlRecord
+from stnbench.spec.data import Split
 from stnbench.spec.result import EpochRecord, Failure, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
@@ -269,6 +271,18 @@ class Store(StoreReader):
                 statements.set_trial_state(connection, trial_id, TrialState.PLANNED)
         self._note(*(_trial_entry(trial_id, TrialState.PLANNED) for trial_id in asked))
         return len(asked)
+
+    def set_metrics(self, trial_id: str, split: Split, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of a score, in place of those that are there.
+
+        Raises: UnknownNameError for a trial without such a score; SpecError for a number that is not finite.
+        """
+        scores = tables.scores
+        text = canonical_json(dict(metrics))
+        with self._database.transaction() as connection:
+            of_score = (scores.c.trial_id == trial_id) & (scores.c.split == split)
+            if connection.execute(update(scores).where(of_score).values(metrics=text)).rowcount != 1:
+                raise UnknownNameError("score", f"{trial_id} ({split})", ())
 
     def set_mirrored(self, tracker: str, digests: Mapping[str, str]) -> None:
         """Remember what a tracker was shown: the digest of the view of each subject (an attempt's token, or a cell)."""

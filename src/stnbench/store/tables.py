@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from stnbench.store.utc import UtcDateTime
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every revision of these tables, oldest first; ``migrations/versions`` holds one file for each."""
 
 METADATA = MetaData(
@@ -176,10 +176,13 @@ scores = Table(
     Column("images", Integer, nullable=False),
     Column("correct", Integer, nullable=False),
     Column("loss", Float, nullable=False),
+    Column("metrics", Text, nullable=False, server_default="{}"),
     CheckConstraint("split IN ('validation', 'test')", name="split"),
     CheckConstraint("images >= 1 AND correct >= 0 AND correct <= images", name="correct"),
 )
-"""What a complete trial scored on each split. Accuracy is ``correct / images``."""
+"""What a complete trial scored on each split. Accuracy is ``correct / images``.
+
+``metrics`` (``spec/metrics.py``) are values by name, JSON."""
 
 predictions = Table(
     "predictions",

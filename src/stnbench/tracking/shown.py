@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from stnbench.core.identity import Json
 from stnbench.spec.codec import to_identity, to_plain
 from stnbench.spec.health import judge_attempt
+from stnbench.spec.metrics import current
 from stnbench.spec.result import Cost, Environment, EpochRecord, SplitScore, TransformerHealth
 from stnbench.spec.states import AttemptState
 from stnbench.spec.sweep import show_value
@@ -221,7 +222,8 @@ def _health_values(health: TransformerHealth) -> dict[str, float]:
 def _score_values(score: SplitScore | None, *, suffix: str) -> dict[str, float]:
     if score is None:
         return {}
-    return {f"{score.split}_accuracy{suffix}": score.accuracy, f"{score.split}_loss{suffix}": score.loss}
+    values = {f"{score.split}_accuracy{suffix}": score.accuracy, f"{score.split}_loss{suffix}": score.loss}
+    return values | {f"{score.split}_{name}": value for name, value in current(score.metrics).items()}
 
 
 def _cost_values(cost: Cost | None) -> dict[str, float]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import stnbench
@@ -16,7 +17,9 @@ from stnbench.data.resident import DeviceImages
 from stnbench.models.cost import measure_cost
 from stnbench.models.scored_network import build_model
 from stnbench.spec.compute import ComputeOptions
-from stnbench.spec.result import EpochRecord, ScoredImages, TrialResult, show_digests
+from stnbench.spec.data import Split
+from stnbench.spec.metrics import measure
+from stnbench.spec.result import EpochRecord, ScoredImages, SplitScore, TrialResult, show_digests
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.average import WeightAverage
 from stnbench.training.checkpoint import Checkpoint, CheckpointKeeper, Progress, read_checkpoint, write_checkpoint
@@ -99,8 +102,8 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
         trial_id=spec.trial_id,
         token=token,
         epochs=outcome.progress.records,
-        validation=replace(outcome.validation.score("validation"), scored=data.validation_images()),
-        test=None if test is None else replace(test.evaluation.score("test"), scored=test.scored),
+        validation=_measured(outcome.validation, "validation", data.validation_images(), warn),
+        test=None if test is None else _measured(test.evaluation, "test", test.scored, warn),
         cost=measure_cost(spec, classes=data.classes),
         environment=describe_environment(
             where, dataset_digest=_digests(data.images, test), parts=micro_batches, precision=spec.training.precision
@@ -237,6 +240,12 @@ def _score_test(run: TrainingRun, source: DataSource) -> _Tested | None:
         return None
     evaluation = evaluate(run.model, images, images.all_rows())
     return _Tested(evaluation=evaluation, scored=scored_test_images(images), digest=images.digest)
+
+
+def _measured(evaluation: Evaluation, split: Split, scored: ScoredImages, warn: Callable[[str], None]) -> SplitScore:
+    """Return the score of a split with its images and metrics."""
+    metrics = measure(evaluation.probabilities, np.array(scored.labels, np.int64), warn=warn)
+    return replace(evaluation.score(split), scored=scored, metrics=metrics)
 
 
 def _write(folder: Path, result: TrialResult, validation: Evaluation, test: _Tested | None) -> None:

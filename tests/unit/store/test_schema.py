@@ -298,6 +298,7 @@ def test_a_store_of_every_revision_can_be_used(tmp_path: Path, revision: str) ->
         outcome = store.outcomes("locnet_sizes", predictions=True)[complete.trial_id]
         assert outcome.test is not None
         assert (outcome.validation.accuracy, outcome.test.predictions) == (0.75, (1, 300, 65535))
+        assert outcome.validation.metrics == ({} if revision < "0007" else {"ece": 0.25})
         assert [epoch.record.train_loss for epoch in store.epochs_of_trial(complete.trial_id)] == [0.5, 0.5]
         assert failed.last_attempt is not None
         assert failed.last_attempt.state is AttemptState.FAILED
