@@ -75,6 +75,7 @@ RUNS = (
     Run(r"stnbench store export locnet_sizes sizes\.stnb", leaves="sizes.stnb"),
     Run(r"stnbench store import sizes\.stnb", prints="here already"),
     Run(r"stnbench store merge /mnt/other/runs", prints="here already"),
+    Run(r"stnbench store metrics", prints="scores"),
     Run(r"stnbench store rebuild", more="--force", prints="complete"),
     Run(r"make ui", prints="http://127.0.0.1"),
 )
