@@ -357,7 +357,7 @@ class TestMlflow(TrackerContract):
         tracker.show_cell(cell(seeds=3, mean=0.6, low=0.5, high=0.65))
         tracker.show_cell(cell(seeds=3, mean=0.6, low=0.5, high=0.65))
         [run] = self.runs(client)
-        assert (run.info.run_name, run.info.status) == ("size 20 · mean of 3 seeds", "FINISHED")
+        assert (run.info.run_name, run.info.status) == ("60.00 % · size 20 · mean of 3 seeds", "FINISHED")
         assert run.data.tags["summary"] == "true"
         assert run.data.tags["method"] == "student t"
         accuracies = {key: value for key, value in run.data.metrics.items() if key.startswith("validation")}
@@ -368,6 +368,20 @@ class TestMlflow(TrackerContract):
         }
         history = client.get_metric_history(run.info.run_id, "validation_accuracy_mean")
         assert [point.value for point in history] == [0.9, 0.8, 0.6]
+
+    def test_the_list_begins_with_the_best_configuration(self, tracker: Tracker, client: Any) -> None:
+        """As MLflow lists runs by itself: summaries in the order of the leaderboard, also when that has changed."""
+        tracker.show_attempt(complete())
+        two = [cell(mean=0.9), dataclasses.replace(cell(mean=0.8), cell_id="other", label="size 30")]
+        for first, second in (two, two[::-1]):
+            tracker.show_cell(dataclasses.replace(first, place=0))
+            tracker.show_cell(dataclasses.replace(second, place=1))
+            listed = client.search_runs([client.get_experiment_by_name(SWEEP.name).experiment_id])
+            names = [run.data.tags["cell"] for run in listed if "summary" in run.data.tags]
+            assert names == [first.cell_id, second.cell_id]
+            [attempt] = [run for run in listed if "summary" not in run.data.tags]
+            parent = next(run for run in listed if run.data.tags.get("token") == f"cell:{cell().cell_id}")
+            assert attempt.data.tags["mlflow.parentRunId"] == parent.info.run_id
 
     def test_a_cell_that_loses_its_interval_shows_none(self, tracker: Tracker, client: Any) -> None:
         """A sweep cut down to one seed has no interval, and an old one is not left standing."""
@@ -438,7 +452,7 @@ class TestMlflow(TrackerContract):
             assert f"[{view.name}]({view.address(experiment.experiment_id)})" in experiment.tags["mlflow.note.content"]
             runs = client.search_runs([experiment.experiment_id], view.search, order_by=[f"{view.order_by} DESC"])
             found[view.key] = [run.info.run_name for run in runs]
-        assert found == {"cells": ["size 20 · mean of 2 seeds"], "runs": ["size 20 · seed 1"]}
+        assert found == {"cells": ["50.00 % · size 20 · mean of 2 seeds"], "runs": ["size 20 · seed 1"]}
 
     def test_no_experiment_stands_there_empty(self, client: Any) -> None:
         """MLflow's own, which it makes with its database, is put away."""
@@ -466,12 +480,16 @@ class TestMlflow(TrackerContract):
         again.show_cell(cell())
         assert {run.info.run_id for run in self.runs(client)} == before
         assert len(before) == 8
-        assert (len(searches), writes) == (3, [])
+        assert (len(searches), writes) == (4, [])  # two attempts, all runs, and the attempts of the cell
 
     def test_artifacts_lie_where_they_were_asked_for(self, tracker: Tracker, client: Any, tmp_path: Path) -> None:
         """An experiment's artifacts are below the folder given, not in the working directory."""
         experiment = client.get_experiment_by_name(SWEEP.name)
-        assert experiment.artifact_location == (tmp_path / "artifacts" / SWEEP.name).as_uri()
+        assert experiment.artifact_location == f"mlflow-artifacts:/{SWEEP.name}"
+        tracker.show_attempt(complete())
+        [run] = self.runs(client)
+        folder = tmp_path / "artifacts" / SWEEP.name / run.info.run_id / "artifacts"
+        assert [path.name for path in folder.iterdir()] == ["specification.json"]
 
 
 NO_NETWORK = """

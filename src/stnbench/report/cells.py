@@ -8,10 +8,11 @@ from stnbench.tracking.base import CellView
 
 def cell_views(board: Leaderboard) -> list[CellView]:
     """The cells of a leaderboard that have a score, the best first."""
-    return [_view(board.sweep, row, row.score) for row in board.rows if row.score]
+    scored = [(row, row.score) for row in board.rows if row.score]
+    return [_view(board.sweep, row, score, place) for place, (row, score) in enumerate(scored)]
 
 
-def _view(sweep: str, row: Row, score: Estimate) -> CellView:
+def _view(sweep: str, row: Row, score: Estimate, place: int) -> CellView:
     cost = None
     if row.parameters is not None and row.flops is not None and row.activation_bytes is not None:
         cost = Cost(parameters=row.parameters, flops=row.flops, activation_bytes=row.activation_bytes)
@@ -32,4 +33,5 @@ def _view(sweep: str, row: Row, score: Estimate) -> CellView:
         standing=row.standing.value if row.standing else "",
         st_gain=row.st_gain,
         health=row.health.text,
+        place=place,
     )

@@ -45,6 +45,7 @@ class CellView:
     ``rank`` is 1 for the best and for those that cannot be told from it, ``rank_text`` says how far it goes: ``1-3``.
     ``standing`` compares with the best in a word, ``st_gain`` is the accuracy gained over the cell's twin; each is None
     or empty where it is not known. ``health`` says how its transformers are: ``healthy``, ``2 collapsed, 1 healthy``.
+    ``place`` counts from 0 for the first of the leaderboard, ties in its order.
     """
 
     sweep: str
@@ -63,6 +64,7 @@ class CellView:
     standing: str = ""
     st_gain: Estimate | None = None
     health: str = ""
+    place: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,8 @@
 """Attempts and cells as runs in MLflow. The only module that imports it, and only once a tracker is made.
 
-A sweep is an experiment, an attempt a run, a cell one more run (tag ``summary``) with its mean over seeds: all flat, so
-that MLflow's table can be sorted and filtered. Runs are found again by their tag ``token``.
+A sweep is an experiment, an attempt a run, a cell one more run (tag ``summary``) with its mean over seeds, below which
+its attempts are folded. MLflow lists runs by when they began, the latest first, and nothing but a person changes that;
+so summaries begin, by a millisecond each, in the order of the leaderboard. Runs are found again by their tag ``token``.
 """
 
 import io
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from typing_extensions import override
 
@@ -17,7 +19,7 @@ from stnbench.spec.sweep import SweepSpec
 from stnbench.tracking import described, shown
 from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
 from stnbench.tracking.dataset_inputs import DatasetInput, dataset_inputs
-from stnbench.tracking.mlflow_database import initialise, open_client
+from stnbench.tracking.mlflow_database import initialise, keep_artifacts_in, open_client
 from stnbench.tracking.saved_views import saved_views
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ STATUSES = {
     AttemptState.LOST: "KILLED",
     AttemptState.STOPPED: "KILLED",
 }
+PARENT = "mlflow.parentRunId"
+"""The tag of a run that MLflow's lists fold below another one."""
+
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Of an experiment: MLflow's pages then offer what is for training, and not for prompts."""
 
@@ -63,6 +68,7 @@ class _Experiment:
     """
 
     experiment_id: str
+    created_at_ms: int
     looked_for: set[str] = field(default_factory=set)
     others: "dict[str, Run] | None" = None
 
@@ -76,7 +82,7 @@ class MlflowTracker(Tracker):
     def __init__(self, tracking_uri: str, artifact_location: Path | None) -> None:
         initialise(tracking_uri)
         self._client = open_client(tracking_uri)
-        self._artifact_location = artifact_location
+        self._artifacts = None if artifact_location is None else keep_artifacts_in(artifact_location, tracking_uri)
         self._runs: dict[str, _ShownRun] = {}
         self._experiments: dict[str, _Experiment] = {}
 
@@ -84,7 +90,7 @@ class MlflowTracker(Tracker):
     def open_sweep(self, sweep: SweepSpec) -> None:
         experiment = self._open_experiment(sweep.name)
         own = experiment.experiment_id
-        self._experiments[sweep.name] = _Experiment(experiment_id=own)
+        self._experiments[sweep.name] = _Experiment(experiment_id=own, created_at_ms=experiment.creation_time or 1)
         views = saved_views(sweep)
         note = described.sweep_note(sweep, {view.name: view.address(own) for view in views})
         tags = {"sweep": sweep.name, shown.NOTE: note, **KIND}
@@ -113,11 +119,13 @@ class MlflowTracker(Tracker):
     def show_cell(self, view: CellView) -> None:
         values, parameters = shown.cell_values(view), shown.axis_parameters(view.axes)
         found = self._find(view.sweep, shown.cell_token(view.cell_id))
-        if found is not None and not _can_become(found, parameters, values):
+        begins_ms = self._begin_ms(view)
+        is_elsewhere = found is not None and found.info.start_time != begins_ms
+        if found is not None and (is_elsewhere or not _can_become(found, parameters, values)):
             self._client.delete_run(found.info.run_id)
             found = None
         run = (
-            self._create(view.sweep, shown.cell_name(view), shown.cell_tags(view), None)
+            self._create(view.sweep, shown.cell_name(view), shown.cell_tags(view), begins_ms)
             if found is None
             else _known(found)
         )
@@ -125,7 +133,19 @@ class MlflowTracker(Tracker):
         step = self._next_step(run) if found is not None and changed else 0
         self._log(run, shown.cell_tags(view), parameters, _at_step(values, step) if changed else [])
         self._rename(run, shown.cell_name(view))
-        self._set_status(run, FINISHED, None)
+        self._set_status(run, FINISHED, begins_ms)
+        self._fold(view, run.run_id)
+
+    def _begin_ms(self, view: CellView) -> int:
+        """Return when a summary is said to have begun: before every attempt, the best one last."""
+        return max(1, self._known_experiment(view.sweep).created_at_ms - view.place)
+
+    def _fold(self, view: CellView, run_id: str) -> None:
+        """Show the attempts of a cell below its summary."""
+        own = self._known_experiment(view.sweep).experiment_id
+        for run in list(self._search(own, f"tags.cell = '{view.cell_id}' AND tags.attempt != ''")):
+            if run.data.tags.get(PARENT) != run_id:
+                self._client.set_tag(run.info.run_id, PARENT, run_id)
 
     @override
     def show_pictures(self, view: AttemptView, pictures: Iterable[Picture]) -> int:
@@ -178,8 +198,7 @@ class MlflowTracker(Tracker):
         """The experiment of a sweep, made or brought back where needed."""
         experiment = self._client.get_experiment_by_name(sweep)
         if experiment is None:
-            root = self._artifact_location
-            location = None if root is None else (root / sweep).absolute().as_uri()
+            location = None if self._artifacts is None else self._artifacts + quote(sweep, safe="")
             experiment = self._client.get_experiment(self._client.create_experiment(sweep, location))
         elif experiment.lifecycle_stage == "deleted":
             self._client.restore_experiment(experiment.experiment_id)
@@ -206,7 +225,9 @@ class MlflowTracker(Tracker):
 
     def _known_experiment(self, sweep: str) -> _Experiment:
         if sweep not in self._experiments:
-            self._experiments[sweep] = _Experiment(experiment_id=self._open_experiment(sweep).experiment_id)
+            found = self._open_experiment(sweep)
+            created_ms = found.creation_time or 1
+            self._experiments[sweep] = _Experiment(experiment_id=found.experiment_id, created_at_ms=created_ms)
         return self._experiments[sweep]
 
     def _find_attempt(self, view: AttemptView, parameters: Mapping[str, str]) -> _ShownRun | None:

@@ -7,7 +7,8 @@ import tempfile
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from stnbench.core.paths import SQLITE_PREFIX, sqlite_path, sqlite_uri
 
@@ -21,6 +22,8 @@ QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 """Read by MLflow from the environment when it is imported; what a person has set there stays."""
+
+ARTIFACTS_SCHEME = "mlflow-artifacts"
 
 _DEFAULT_EXPERIMENT = "0"
 """MLflow makes it, for runs that name no experiment; ours all do, and it would stand there empty."""
@@ -71,6 +74,41 @@ def _is_whole(database: Path) -> bool:
     except sqlite3.DatabaseError as error:
         return getattr(error, "sqlite_errorcode", 0) & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
     return said == "ok" and tables >= NEEDED_TABLES
+
+
+_ARTIFACTS: dict[str, Path] = {}
+"""Folders of artifacts, by the address of the database whose runs they belong to."""
+
+
+def keep_artifacts_in(folder: Path, tracking_uri: str) -> str:
+    """Let artifacts of a database's runs be read and written in a folder; the address below which they lie.
+
+    It is that of MLflow's own artifact server, which says nothing of where the folder is: so a runs folder that was
+    copied or moved shows its artifacts. MLflow's server finds them by ``--artifacts-destination``, and this process,
+    which has none, by what is told here.
+    """
+    from mlflow.store.artifact import artifact_repository_registry as registry
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+    from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+
+    def open_repository(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> object:
+        known = _ARTIFACTS.get(tracking_uri or "")
+        if known is None:
+            return MlflowArtifactsRepository(artifact_uri, tracking_uri, registry_uri)
+        return LocalArtifactRepository(local_place(known, artifact_uri).as_uri())
+
+    _ARTIFACTS[tracking_uri] = folder.absolute()
+    known: Any = registry._artifact_repository_registry  # noqa: SLF001 - what plugins register with
+    known.register(ARTIFACTS_SCHEME, open_repository)
+    return f"{ARTIFACTS_SCHEME}:/"
+
+
+def local_place(folder: Path, artifact_uri: str) -> Path:
+    """Return where artifacts of an address lie below a folder. Raises: ValueError for one that leads out of it."""
+    parts = [unquote(part) for part in urlsplit(artifact_uri).path.split("/") if part]
+    if any(part in {".", ".."} or "/" in part or "\0" in part for part in parts):
+        raise ValueError(f"no address of an artifact: {artifact_uri}")
+    return folder.joinpath(*parts)
 
 
 def open_client(tracking_uri: str) -> "MlflowClient":

@@ -69,8 +69,8 @@ def run_name(view: AttemptView) -> str:
 
 
 def cell_name(view: CellView) -> str:
-    """The name of a cell's summary run."""
-    return f"{view.label} · mean of {view.seeds} seed{'' if view.seeds == 1 else 's'}"
+    """Return the name of a cell's summary run; lists of MLflow show no metric by themselves, so it begins with it."""
+    return f"{100 * view.mean:.2f} % · {view.label} · mean of {view.seeds} seed{'' if view.seeds == 1 else 's'}"
 
 
 def cell_token(cell_id: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stnbench.tracking.mlflow_database import NEEDED_TABLES, set_aside_damaged
+from stnbench.tracking.mlflow_database import NEEDED_TABLES, local_place, set_aside_damaged
 from stnbench.tracking.mlflow_server import server_environment
 
 
@@ -84,3 +84,16 @@ def test_the_server_gets_its_address_where_others_cannot_read_it() -> None:
     assert made["MLFLOW_BACKEND_STORE_URI"] == "postgresql://me:secret@host/db"
     assert made["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert made["HOME"] == "/root"
+
+
+def test_artifacts_of_an_address_lie_below_their_folder(tmp_path: Path) -> None:
+    """A name with a slash or dots in it leads nowhere else."""
+    assert local_place(tmp_path, "mlflow-artifacts:/a%20b/run/artifacts") == tmp_path / "a b" / "run" / "artifacts"
+    for evil in (
+        "mlflow-artifacts:/../x",
+        "mlflow-artifacts:/a/%2e%2e/x",
+        "mlflow-artifacts:/a%2Fb",
+        "mlflow-artifacts:/%00",
+    ):
+        with pytest.raises(ValueError, match="no address"):
+            local_place(tmp_path, evil)

@@ -130,8 +130,8 @@ def test_names_count_attempts_and_seeds(attempt: AttemptView, cell: CellView) ->
     """A first attempt is not numbered; one seed is no seeds."""
     assert shown.run_name(attempt) == "small · seed 7"
     assert shown.run_name(dataclasses.replace(attempt, number=3)) == "small · seed 7 · attempt 3"
-    assert shown.cell_name(cell) == "small · mean of 1 seed"
-    assert shown.cell_name(dataclasses.replace(cell, seeds=5)) == "small · mean of 5 seeds"
+    assert shown.cell_name(cell) == "50.00 % · small · mean of 1 seed"
+    assert shown.cell_name(dataclasses.replace(cell, seeds=5)) == "50.00 % · small · mean of 5 seeds"
 
 
 def test_a_cell_shows_only_what_is_known(cell: CellView) -> None:
