@@ -15,7 +15,7 @@ from stnbench.core.image_folder import Survey, remember, survey
 from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES as SIGNS_CLASSES
-from stnbench.spec.data import FRAMES_PER_TRACK, DatasetSpec, DistortionSpec, PreprocessSpec, SplitSpec
+from stnbench.spec.data import FRAMES_PER_TRACK, AnyDataset, DatasetSpec, DistortionSpec, PreprocessSpec, SplitSpec
 from stnbench.spec.network import AnyNetwork, NetworkSpec
 from stnbench.spec.optimizer import AnyOptimizer, AnySchedule
 from stnbench.spec.sweep import Override
@@ -123,7 +123,7 @@ class _Resolver:
         width = self._width()
         self._widen("network", width)
         network: NetworkSpec = self._decode(AnyNetwork, "network")
-        dataset: DatasetSpec = self._decode(DatasetSpec, "dataset")
+        dataset: DatasetSpec = self._decode(AnyDataset, "dataset")
         spec = TrialSpec(
             dataset=dataclasses.replace(dataset, distortion=self._decode_optional(DistortionSpec, "distortion")),
             split=split,

@@ -1,6 +1,7 @@
 """What a choice in ``conf/`` does not say: the defaults of the specification that it fills."""
 
 import copy
+import dataclasses
 import functools
 from typing import Any
 
@@ -30,4 +31,17 @@ _UNFILLED = frozenset({"same", "none"})
 
 @functools.cache
 def _defaults(registry: Registry, name: str, spec: Any) -> Node:  # noqa: ANN401 - a dataclass
-    return to_plain(spec(**{registry.discriminator: name}))
+    """The defaults of a specification, but for parts of it that are groups of their own."""
+    given = {field.name for field in dataclasses.fields(spec) if _has_no_default(field)}
+    if given:  # what a composed configuration cannot leave out
+        return {}
+    plain = to_plain(spec(**{registry.discriminator: name}))
+    return {key: value for key, value in plain.items() if key not in _GROUPS}
+
+
+def _has_no_default(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+_GROUPS = frozenset({"distortion"})
+"""Keys that a group of its own fills."""

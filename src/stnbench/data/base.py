@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,28 @@ class ImageSet:
     def __len__(self) -> int:
         """How many images."""
         return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataPlaces:
+    """Where a data set finds what it needs on this machine: nothing of it is in a specification.
+
+    Attributes:
+        root: the data folder; caches lie in its ``cache/``.
+        source: the folder with the files of a data set, where the user names one.
+        workers: processes that may draw images.
+        builds: whether a cache that is missing is made; without, its half is a DataMissingError.
+    """
+
+    root: Path
+    source: Path | None = None
+    workers: int = 1
+    builds: bool = True
+
+    @property
+    def cache(self) -> Path:
+        """The folder of caches."""
+        return self.root / "cache"
 
 
 class Dataset(ABC):

@@ -4,16 +4,24 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
 
-from stnbench.data.base import Dataset
-from stnbench.data.digits.source import Digits, digit_channels, digit_class_names
+from stnbench.core.errors import SpecError
+from stnbench.data.base import DataPlaces, Dataset
+from stnbench.data.digits.source import Digits
 from stnbench.data.distort.photographs import DistortedPhotographs
 from stnbench.data.folder import Folder
 from stnbench.data.gtsrb.source import Gtsrb
-from stnbench.data.gtsrb_classes import GTSRB_CLASSES
 from stnbench.data.signs.source import Signs
-from stnbench.spec.data import DatasetSpec, DigitsSpec, FolderSpec, GtsrbSpec, MnistSpec, SignsSpec
+from stnbench.spec.data import (
+    DATASETS,
+    DISTORTS_ITSELF,
+    DatasetSpec,
+    DigitsSpec,
+    FolderSpec,
+    GtsrbSpec,
+    MnistSpec,
+    SignsSpec,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,16 +39,8 @@ class DatasetInfo:
 
 def dataset_info(spec: DatasetSpec) -> DatasetInfo:
     """What is known of the data set without opening it; reads no file."""
-    sides = (spec.image_size, spec.image_size)
-    match spec:
-        case DigitsSpec() | MnistSpec():
-            return DatasetInfo(class_names=digit_class_names(spec), image_shape=(digit_channels(spec), *sides))
-        case GtsrbSpec() | SignsSpec():
-            return DatasetInfo(class_names=GTSRB_CLASSES, image_shape=(spec.channels, *sides))
-        case FolderSpec():
-            return DatasetInfo(class_names=spec.class_names, image_shape=(spec.channels, *sides))
-        case _:
-            assert_never(spec)
+    names = _built(spec, DataPlaces(root=Path(), builds=False)).class_names
+    return DatasetInfo(class_names=names, image_shape=(spec.channels, spec.image_size, spec.image_size))
 
 
 def open_dataset(
@@ -55,21 +55,43 @@ def open_dataset(
         source: the folder with GTSRB's official files, or with ``mnist/``; ``root`` where it is None.
         builds: whether a cache that is missing is made; without, its half is a DataMissingError.
     """
-    cache = root / "cache"
-    match spec:
-        case DigitsSpec() | MnistSpec():
-            return Digits(spec, source=source or root, cache=cache, builds=builds)
-        case GtsrbSpec():
-            plain_gtsrb = dataclasses.replace(spec, distortion=None)
-            photographs: Dataset = Gtsrb(plain_gtsrb, source=source or root, cache=cache, builds=builds)
-        case FolderSpec():
-            plain = dataclasses.replace(spec, distortion=None)
-            roots = [root] if source is None else [source.parent, root]
-            photographs = Folder(plain, roots=roots, cache=cache, builds=builds)
-        case SignsSpec():
-            photographs = Signs(dataclasses.replace(spec, distortion=None), cache, workers, builds=builds)
-        case _:
-            assert_never(spec)
-    if spec.distortion is None:
-        return photographs
-    return DistortedPhotographs(photographs, name=spec.kind, distortion=spec.distortion, cache=cache, builds=builds)
+    places = DataPlaces(root=root, source=source, workers=workers, builds=builds)
+    if spec.distortion is None or DATASETS.has_trait(spec.kind, DISTORTS_ITSELF):
+        return _built(spec, places)
+    images = _built(dataclasses.replace(spec, distortion=None), places)
+    return DistortedPhotographs(
+        images, name=spec.kind, distortion=spec.distortion, cache=places.cache, builds=places.builds
+    )
+
+
+def _built(spec: DatasetSpec, places: DataPlaces) -> Dataset:
+    """The set of a specification.
+
+    Raises: UnknownNameError for one that is not registered; SpecError for one from outside that is none.
+    """
+    made = DATASETS.implementation(spec.kind)(spec, places)
+    if not isinstance(made, Dataset):
+        problem = f"the dataset {spec.kind} is {type(made).__name__}"
+        raise SpecError(problem, remedy="register a class that extends stnbench.data.base.Dataset")
+    return made
+
+
+def signs(spec: SignsSpec, places: DataPlaces) -> Dataset:
+    """Return the synthetic set."""
+    return Signs(spec, places.cache, places.workers, builds=places.builds)
+
+
+def gtsrb(spec: GtsrbSpec, places: DataPlaces) -> Dataset:
+    """Return GTSRB, from its official files."""
+    return Gtsrb(spec, source=places.source or places.root, cache=places.cache, builds=places.builds)
+
+
+def digits(spec: DigitsSpec | MnistSpec, places: DataPlaces) -> Dataset:
+    """Return the handwritten digits of scikit-learn, or of MNIST."""
+    return Digits(spec, source=places.source or places.root, cache=places.cache, builds=places.builds)
+
+
+def folder(spec: FolderSpec, places: DataPlaces) -> Dataset:
+    """Return images of one's own."""
+    roots = [places.root] if places.source is None else [places.source.parent, places.root]
+    return Folder(spec, roots=roots, cache=places.cache, builds=places.builds)

@@ -7,17 +7,11 @@ from typing import assert_never
 
 from stnbench.core.errors import InfeasibleError
 from stnbench.spec.data import (
-    CLASSES,
-    FRAMES_PER_TRACK,
+    GTSRB_TRAIN_IMAGES,
     AllSplitSpec,
     DatasetSpec,
-    DigitsSpec,
-    FolderSpec,
     FoldSplitSpec,
-    GtsrbSpec,
-    MnistSpec,
     OneTrackSplitSpec,
-    SignsSpec,
     TrackSplitSpec,
 )
 from stnbench.spec.result import Cost, other_half
@@ -27,13 +21,8 @@ from stnbench.spec.trial import TrialSpec
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import PlannedTrial
 
-GTSRB_TRAIN_IMAGES = 39_209
-
-DIGITS_TRAIN, MNIST_TRAIN = 1438, 60_000
-"""Digits in the training halves of ``digits`` and ``mnist``."""
-
-DIGITS, SUMS = 10, 19
-"""Classes of digits, and of sums of two."""
+UNKNOWN_TRAIN_IMAGES = GTSRB_TRAIN_IMAGES
+"""What an estimate takes for a data set from outside that does not say how many images it has."""
 
 EXPERIENCE_MAX = 1000
 """Complete trials that an expected time is told from: the latest, which are of this machine if any are."""
@@ -178,7 +167,10 @@ def training_images(spec: TrialSpec) -> int:
     """How many images an epoch has; without opening the data, so for GTSRB that of the official set."""
     if spec.training.train_images is not None:
         return spec.training.train_images
-    total, classes, frames = _training_half(spec.dataset)
+    half = spec.dataset.training_half
+    if half is None:
+        return UNKNOWN_TRAIN_IMAGES
+    total, classes, frames = half
     match spec.split:
         case TrackSplitSpec(tracks_per_class=held_out):
             return total - classes * held_out * frames
@@ -190,26 +182,6 @@ def training_images(spec: TrialSpec) -> int:
             return total - classes * frames
         case _:
             assert_never(spec.split)
-
-
-def _training_half(dataset: DatasetSpec) -> tuple[int, int, int]:
-    """How many images a training half has, in how many classes, and how many a track has."""
-    match dataset:
-        case SignsSpec():
-            return CLASSES * FRAMES_PER_TRACK * dataset.tracks_per_class, CLASSES, FRAMES_PER_TRACK
-        case GtsrbSpec():
-            return GTSRB_TRAIN_IMAGES, CLASSES, FRAMES_PER_TRACK
-        case FolderSpec():
-            return dataset.train_images, len(dataset.class_names), 1
-        case DigitsSpec():
-            digits = DIGITS_TRAIN
-        case MnistSpec():
-            digits = MNIST_TRAIN
-        case _:
-            assert_never(dataset)
-    if dataset.task == "addition":
-        return digits // 2 * dataset.copies, SUMS, dataset.copies
-    return digits * dataset.copies, DIGITS, dataset.copies
 
 
 def _plan_cell(

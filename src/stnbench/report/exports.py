@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final
 
 import yaml
 
@@ -14,7 +14,7 @@ from stnbench.core.errors import SpecError
 from stnbench.core.paths import RunsLayout, user_path
 from stnbench.report.runs import TRIAL_HELP, find_trial, sweep_command
 from stnbench.spec.codec import to_plain
-from stnbench.spec.data import DatasetSpec, DigitsSpec, FolderSpec, GtsrbSpec, MnistSpec, SignsSpec
+from stnbench.spec.data import DatasetSpec
 from stnbench.spec.result import SplitScore
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.queries import StoreReader
@@ -328,16 +328,4 @@ def _escaped(text: str) -> str:
 
 def data_licence(spec: DatasetSpec) -> str:
     """Return what is known of the licence of a data set."""
-    match spec:
-        case SignsSpec():
-            return "MIT: the images are drawn by stnbench"
-        case DigitsSpec():
-            return "CC BY 4.0 (Optical Recognition of Handwritten Digits, UCI, as scikit-learn ships it)"
-        case MnistSpec():
-            return "CC BY-SA 3.0 (MNIST, LeCun, Cortes and Burges)"
-        case GtsrbSpec():
-            return "none is stated with the official files (GTSRB, Stallkamp et al. 2012, published for research)"
-        case FolderSpec():
-            return f"not known to stnbench (images of a folder, {_escaped(spec.name)})"
-        case _:
-            assert_never(spec)
+    return _escaped(spec.licence)

@@ -1,12 +1,13 @@
 """The data of a trial: the set, what is held out of it, and what is done to images before the network."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Discriminator
 
 from stnbench.spec.check import require
 from stnbench.spec.codec import Strict
+from stnbench.spec.registry import Registry
 
 Split = Literal["train", "validation", "test"]
 """Where a number comes from; test is sealed from planners and pruners."""
@@ -15,6 +16,14 @@ CLASSES = 43
 """GTSRB's classes, which ``signs`` draws as well."""
 
 FRAMES_PER_TRACK = 30
+
+GTSRB_TRAIN_IMAGES = 39_209
+
+DIGITS_TRAIN, MNIST_TRAIN = 1438, 60_000
+_DIGITS, _SUMS = 10, 19
+
+DISTORTS_ITSELF: Final = "distorts_itself"
+"""The trait of a data set that makes its distortion as it makes its images; others are distorted afterwards."""
 
 DigitTask = Literal["classify", "addition"]
 
@@ -82,8 +91,50 @@ Framing = Literal["tight", "loose"]
 """How images are cropped: closely round the sign as GTSRB's are, or with the sign somewhere in them at varying size."""
 
 
+class TrainingHalf(NamedTuple):
+    """How large the training half of a data set is, validation included."""
+
+    images: int
+    classes: int
+    frames_per_track: int = 1
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SignsSpec(Strict):
+class DatasetSpec(Strict):
+    """What all data sets share: square images of ``image_size`` pixels a side, and what is done to every one."""
+
+    image_size: int = 48
+    distortion: DistortionSpec | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        self.settle()
+        _check_photographs(self.image_size, self.distortion)
+        object.__setattr__(self, "distortion", _effective(self.distortion))
+
+    @property
+    def kind(self) -> str:
+        """Name the data set; each has a field of this name."""
+        raise NotImplementedError
+
+    @property
+    def channels(self) -> int:
+        """How many channels its images have: 3 for colour, 1 for grey."""
+        return 3
+
+    @property
+    def licence(self) -> str:
+        """What is known of the licence of the images, for the card of an exported network."""
+        return f"not known to stnbench ({self.kind})"
+
+    @property
+    def training_half(self) -> TrainingHalf | None:
+        """How large the training half is, as far as that is known without opening it: for estimates of time."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignsSpec(DatasetSpec):
     """The embedded synthetic set: 43 classes of signs seen in tracks of 30 frames; train and test are drawn alike.
 
     ``framing`` says how closely images are cropped (``data/signs/difficulty.py`` has the numbers).
@@ -97,8 +148,6 @@ class SignsSpec(Strict):
     framing: Framing = "tight"
     distortion: DistortionSpec | None = None
 
-    channels: ClassVar[int] = 3
-
     def __post_init__(self) -> None:
         """Check the values."""
         self.settle()
@@ -107,16 +156,24 @@ class SignsSpec(Strict):
         require(self.tracks_per_class >= 2, "tracks_per_class", self.tracks_per_class, "at least 2, one to hold out")
         require(self.test_tracks_per_class >= 1, "test_tracks_per_class", self.test_tracks_per_class, "at least 1")
 
+    @property
+    def licence(self) -> str:
+        """What is known of the licence of the images."""
+        return "MIT: the images are drawn by stnbench"
+
+    @property
+    def training_half(self) -> TrainingHalf:
+        """How large the training half is."""
+        return TrainingHalf(CLASSES * FRAMES_PER_TRACK * self.tracks_per_class, CLASSES, FRAMES_PER_TRACK)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GtsrbSpec(Strict):
+class GtsrbSpec(DatasetSpec):
     """The German Traffic Sign Recognition Benchmark: 39,209 training images in 1,307 tracks, 12,630 test images."""
 
     kind: Literal["gtsrb"] = "gtsrb"
     image_size: int = 48
     distortion: DistortionSpec | None = None
-
-    channels: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -124,9 +181,19 @@ class GtsrbSpec(Strict):
         _check_photographs(self.image_size, self.distortion)
         object.__setattr__(self, "distortion", _effective(self.distortion))
 
+    @property
+    def licence(self) -> str:
+        """What is known of the licence of the images."""
+        return "none is stated with the official files (GTSRB, Stallkamp et al. 2012, published for research)"
+
+    @property
+    def training_half(self) -> TrainingHalf:
+        """How large the training half is."""
+        return TrainingHalf(GTSRB_TRAIN_IMAGES, CLASSES, FRAMES_PER_TRACK)  # of the official set
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DigitsSpec(Strict):
+class DigitsSpec(DatasetSpec):
     """The 1,797 handwritten digits of 8x8 pixels that scikit-learn brings along, each in ``copies`` distorted versions.
 
     ``classify``: which digit, 10 classes, one channel. ``addition`` (Jaderberg et al. 2015): the sum of two digits,
@@ -150,9 +217,19 @@ class DigitsSpec(Strict):
         """One a digit."""
         return 2 if self.task == "addition" else 1
 
+    @property
+    def licence(self) -> str:
+        """What is known of the licence of the images."""
+        return "CC BY 4.0 (Optical Recognition of Handwritten Digits, UCI, as scikit-learn ships it)"
+
+    @property
+    def training_half(self) -> TrainingHalf:
+        """How large the training half is."""
+        return _digits_half(DIGITS_TRAIN, self)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MnistSpec(Strict):
+class MnistSpec(DatasetSpec):
     """MNIST, 60,000 and 10,000 handwritten digits of 28x28 pixels; ``copies`` and ``task`` as for ``DigitsSpec``."""
 
     kind: Literal["mnist"] = "mnist"
@@ -172,9 +249,19 @@ class MnistSpec(Strict):
         """One a digit."""
         return 2 if self.task == "addition" else 1
 
+    @property
+    def licence(self) -> str:
+        """What is known of the licence of the images."""
+        return "CC BY-SA 3.0 (MNIST, LeCun, Cortes and Burges)"
+
+    @property
+    def training_half(self) -> TrainingHalf:
+        """How large the training half is."""
+        return _digits_half(MNIST_TRAIN, self)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FolderSpec(Strict):
+class FolderSpec(DatasetSpec):
     """Images of one's own in class sub-folders: what is in them, not where they lie.
 
     Attributes:
@@ -204,8 +291,38 @@ class FolderSpec(Strict):
         require(len(self.class_names) >= 2, "class_names", list(self.class_names), "at least two")
         require(self.channels in (1, 3), "channels", self.channels, "3 for colour, or 1 for grey")
 
+    @property
+    def licence(self) -> str:
+        """What is known of the licence of the images."""
+        return f"not known to stnbench (images of a folder, {self.name})"
 
-DatasetSpec = Annotated[SignsSpec | GtsrbSpec | DigitsSpec | MnistSpec | FolderSpec, Discriminator("kind")]
+    @property
+    def training_half(self) -> TrainingHalf:
+        """How large the training half is."""
+        return TrainingHalf(self.train_images, len(self.class_names))
+
+
+DATASETS: Final = Registry("dataset", DatasetSpec, section="dataset")
+DATASETS.declare_each(
+    {
+        SignsSpec: "stnbench.data.build:signs",
+        GtsrbSpec: "stnbench.data.build:gtsrb",
+        DigitsSpec: "stnbench.data.build:digits",
+        MnistSpec: "stnbench.data.build:digits",
+        FolderSpec: "stnbench.data.build:folder",
+    },
+    traits={DigitsSpec: [DISTORTS_ITSELF], MnistSpec: [DISTORTS_ITSELF]},
+)
+
+AnyDataset = Annotated[DatasetSpec, DATASETS]
+"""The specification of any data set, told apart by ``kind``."""
+
+
+def _digits_half(digits: int, spec: DigitsSpec | MnistSpec) -> TrainingHalf:
+    """Of so many digits, each in copies; in pairs where two are added."""
+    if spec.task == "addition":
+        return TrainingHalf(digits // 2 * spec.copies, _SUMS, spec.copies)
+    return TrainingHalf(digits * spec.copies, _DIGITS, spec.copies)
 
 
 def _effective(distortion: DistortionSpec | None) -> DistortionSpec | None:

@@ -10,7 +10,7 @@ from stnbench.core.identity import RESULTS_VERSION, digest
 from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict, to_identity
-from stnbench.spec.data import AllSplitSpec, DatasetSpec, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
+from stnbench.spec.data import AllSplitSpec, AnyDataset, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
 from stnbench.spec.network import AnyNetwork, LecunSpec
 from stnbench.spec.optimizer import AnyOptimizer, AnySchedule, ConstantScheduleSpec, SgdSpec
 from stnbench.spec.registry import PartSource, used_parts
@@ -82,7 +82,7 @@ class TrialSpec(Strict):
     equal: here those that depend on other parts, in the parts those that do not.
     """
 
-    dataset: DatasetSpec = field(default_factory=SignsSpec)
+    dataset: AnyDataset = field(default_factory=SignsSpec)
     split: SplitSpec = field(default_factory=TrackSplitSpec)
     preprocess: PreprocessSpec = field(default_factory=PreprocessSpec)
     augment: AugmentSpec | None = None

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import stnbench
-from stnbench.data.build import dataset_info, open_dataset
 from stnbench.data.splits import split_tracks
 from stnbench.planning.build import build_planner
 from stnbench.planning.pruning import OptunaJudge
@@ -46,8 +45,6 @@ PLACES: dict[str, Callable[[], object]] = {
     "planner": lambda: build_planner(sweep(planner=UNHEARD), cast("Any", None)),
     "pruner": lambda: build_planner(sweep(pruner=UNHEARD), cast("Any", None)),
     "pruner of Optuna": lambda: OptunaJudge(UNHEARD, "x").expect("t", "", 3),
-    "data set": lambda: open_dataset(UNHEARD, root=Path(), workers=1),
-    "classes of a data set": lambda: dataset_info(UNHEARD),
     "split": lambda: split_tracks(UNHEARD, np.array([0]), np.array([0])),
 }
 

@@ -14,9 +14,12 @@ from stnbench.config.locate import conf_folder
 from stnbench.config.overrides import parse_overrides
 from stnbench.config.resolve import resolve_trial
 from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
+from stnbench.data.build import dataset_info, open_dataset
 from stnbench.models.build import build_network
 from stnbench.models.cost import measure_cost
+from stnbench.orchestration.plan import training_images
 from stnbench.spec.codec import from_plain, from_stored, to_json
+from stnbench.spec.data import DistortionSpec
 from stnbench.spec.parts import require_same_parts
 from stnbench.spec.registry import REGISTRIES
 from stnbench.spec.trial import TrialSpec
@@ -110,6 +113,52 @@ class Mean:
 """
 
 
+STRIPES = """
+from dataclasses import dataclass
+import numpy as np
+import stnbench
+from stnbench.data.base import Dataset, ImageSet
+
+@stnbench.register("dataset", "stripes")
+class Stripes(Dataset):
+    @dataclass(frozen=True, kw_only=True)
+    class Spec:
+        image_size: int = 16
+        widths: int = 3
+        channels = 1
+        training_half = (60, 3, 1)
+
+    def __init__(self, spec, places):
+        self.spec = spec
+
+    @property
+    def class_names(self):
+        return [f"{width + 1} wide" for width in range(self.spec.widths)]
+
+    def train(self):
+        return self.half(20 * self.spec.widths)
+
+    def test(self):
+        return self.half(4 * self.spec.widths)
+
+    def half(self, count):
+        side, rows = self.spec.image_size, np.arange(count)
+        labels = rows % self.spec.widths
+        rows_of = np.arange(side) // (labels[:, None] + 1) % 2 * 200
+        images = np.broadcast_to(rows_of[:, None, None], (count, 1, side, side))
+        return ImageSet(
+            images=images.astype(np.uint8),
+            labels=labels,
+            tracks=rows,
+            frames=np.zeros_like(rows),
+            roi=np.tile(np.array([-1, -1, 1, 1], np.float32), (count, 1)),
+            original_size=np.full((count, 2), side),
+            pose=None,
+            digest=f"{count} stripes",
+        )
+"""
+
+
 def resolved(*arguments: str) -> TrialSpec:
     """The trial of a command line."""
     return resolve_trial(Composer(conf_folder()), parse_overrides(arguments)).spec
@@ -120,6 +169,7 @@ PARTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "schedule": ("halving", HALVING, {"every_steps": 3}),
     "network": ("pooled", POOLED, {"channels": 5}),
     "locnet": ("mean", MEAN, {"units": 3}),
+    "dataset": ("stripes", STRIPES, {"widths": 4}),
 }
 """By kind: a part's name, its file, and a value of its own."""
 
@@ -234,6 +284,31 @@ def test_a_localisation_network_of_ones_own_trains(tmp_path: Path, make_run: Any
     assert records.progress.records[-1].train_loss < records.progress.records[0].train_loss
     assert [name for name, weight in transformer.named_parameters() if torch.equal(weight, before[name])] == []
     assert measure_cost(spec, classes=4).parameters == sum(item.numel() for item in run.model.network.parameters())
+
+
+def test_a_data_set_of_ones_own_is_trained_on(tmp_path: Path) -> None:
+    """A whole trial reads it, by its name in a configuration alone; it can be distorted as well."""
+    write_part(tmp_path, "stripes", STRIPES)
+    plain = {"kind": "stripes"}
+    spec = from_plain(
+        TrialSpec,
+        {
+            "dataset": plain,
+            "network": {"kind": "cnn", "sizes": [2, 3]},
+            "training": {"epochs": 1, "batch_size": 10},
+            "split": {"kind": "tracks", "tracks_per_class": 4},
+        },
+        where="a test",
+    )
+    info = dataset_info(spec.dataset)
+    turned = dataclasses.replace(spec.dataset, distortion=DistortionSpec(rotation_deg=90))
+
+    assert (info.class_names, info.image_shape) == (["1 wide", "2 wide", "3 wide"], (1, 16, 16))
+    assert training_images(spec) == 48
+    assert len(open_dataset(spec.dataset, root=tmp_path, workers=1).train()) == 60
+    warped = open_dataset(turned, root=tmp_path, workers=1).train()
+    assert warped.pose is not None
+    assert warped.images.shape == (60, 1, 16, 16)
 
 
 def test_weights_of_a_module_of_ones_own_derive_from_the_seed_alone(tmp_path: Path, toy_spec: TrialSpec) -> None:
