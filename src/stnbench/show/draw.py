@@ -99,6 +99,11 @@ def write(picture: Image.Image, at: Place, text: str, *, colour: Colour = INK, a
     ImageDraw.Draw(picture).text(at, text, fill=colour, font=_font(), anchor=anchor)
 
 
+def text_width(text: str) -> float:
+    """Return the width of a line of text in pixels."""
+    return _font().getlength(text)
+
+
 def shortened(text: str, width_px: float) -> str:
     """As much of a text as fits, with an ellipsis where it was cut."""
     if _font().getlength(text) <= width_px:

@@ -1,5 +1,6 @@
 """The three pictures: what transformers do to images, while a network learns, and along an approach to a sign."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stnbench.show.draw import (
+    BACKGROUND,
     FAINT,
     INK,
     LINE_PX,
@@ -19,6 +21,7 @@ from stnbench.show.draw import (
     grid,
     panel,
     shortened,
+    text_width,
     wrapped,
     write,
 )
@@ -28,6 +31,12 @@ if TYPE_CHECKING:  # numpy arrays at run time; what makes them needs torch
 
 _PADDING: Final = 12
 _CAPTION_PX: Final = 190
+
+_LANDSCAPE: Final = 1.2
+"""Width over height of a sheet, at least, where there are images enough."""
+
+_STILL_PX: Final = 1.0
+"""A region that moves by less between two frames stands still."""
 
 _DOT_PX: Final = 5
 """Half of the dot at a corner."""
@@ -45,7 +54,9 @@ class Frame:
 
 
 def transform_sheet(watched: "Watched", class_names: Sequence[str], *, side: int, title: str) -> Image.Image:
-    """One row an image: the image with the regions that are read, what each transformer shows, and what was said.
+    """Return a landscape sheet: an image with the regions that are read, what each transformer shows, what was said.
+
+    Images stand in as many columns as make it wider than high.
 
     Args:
         watched: the images.
@@ -54,30 +65,43 @@ def transform_sheet(watched: "Watched", class_names: Sequence[str], *, side: int
         title: stands below.
     """
     margin = _margin([watched], side)
-    rows = [_panels(watched, row, side, margin) for row in range(_count(watched))]
-    sheet = framed(grid(rows), left=_PADDING, top=LINE_PX + _PADDING, right=_CAPTION_PX, bottom=LINE_PX + _PADDING)
-    whole = side + 2 * margin
-    for column, (name, colour) in enumerate([("input", INK), *_headings(watched.views)]):
-        write(sheet, (_PADDING + (column + 0.5) * whole, _PADDING), name, colour=colour, anchor="ma")
-    left = _PADDING + len(rows[0]) * whole
-    for row in range(len(rows)):
-        lines = _caption(watched, row, class_names)
-        top = LINE_PX + _PADDING + (row + 0.5) * whole - len(lines) * LINE_PX / 2
-        for number, (text, colour) in enumerate(lines):
-            write(sheet, (left, top + number * LINE_PX), text, colour=colour)
-    bottom = sheet.height - LINE_PX - _PADDING / 2
-    write(sheet, (_PADDING + margin, bottom), shortened(title, sheet.width - margin - 2 * _PADDING), colour=FAINT)
+    count, whole = _count(watched), side + 2 * margin
+    captions = [_caption(watched, row, class_names) for row in range(count)]
+    height = max(whole, max(map(len, captions)) * LINE_PX + _PADDING)
+    width = (1 + len(watched.views)) * whole + _CAPTION_PX
+    columns = next(
+        n for n in range(1, count + 1) if n * width >= _LANDSCAPE * math.ceil(count / n) * height or n == count
+    )
+    per_column = math.ceil(count / columns)
+    top = LINE_PX + _PADDING
+    titled = wrapped(title, columns * width - _PADDING)
+    size = (_PADDING + columns * width, top + per_column * height + len(titled) * LINE_PX + _PADDING)
+    sheet = Image.new("RGB", size, BACKGROUND)
+    for number, lines in enumerate(captions):
+        column, row = divmod(number, per_column)
+        left, middle = _PADDING + column * width, top + (row + 0.5) * height
+        for index, one in enumerate(_panels(watched, number, side, margin)):
+            sheet.paste(one, (left + index * whole, round(middle - whole / 2)))
+        for index, (text, colour) in enumerate(lines):
+            at = (left + width - _CAPTION_PX, middle + (index - len(lines) / 2) * LINE_PX)
+            write(sheet, at, text, colour=colour)
+        for index, (name, colour) in enumerate([("input", INK), *_headings(watched.views)] if row == 0 else ()):
+            write(sheet, (left + (index + 0.5) * whole, _PADDING), name, colour=colour, anchor="ma")
+    for index, line in enumerate(titled):
+        write(sheet, (_PADDING + margin, top + per_column * height + 2 + index * LINE_PX), line, colour=FAINT)
     return sheet
 
 
 def training_frames(
     moments: Sequence["Moment"], *, side: int, title: str, most: int | None = MOST_EPOCHS
 ) -> list[Frame]:
-    """The probes from before training on: inputs above, outputs below, and a counter of steps.
+    """Return the probes from before training on: inputs above, outputs below, a counter of steps, and the loss.
 
-    Of more than ``most`` epochs after the first, some are left out evenly; none where it is None.
+    Frames are spent where something moves: a moment at which no region has moved by a pixel since the frame before it
+    is left out, but for the first and the last. Of more than ``most`` moments after the first epoch, some are left out
+    evenly. All are shown where it is None.
     """
-    shown = _thinned(moments, most)
+    shown = moments if most is None else _moving(_thinned(moments, most), side)
     last = shown[-1]
     margin = _margin([moment.watched for moment in shown], side)
     frames = []
@@ -85,6 +109,8 @@ def training_frames(
         when = f"before training, 0 of {last.step:,} steps"
         if moment.step:
             when = f"step {moment.step:,} of {last.step:,}, epoch {moment.epoch} of {last.epoch}"
+        if math.isfinite(moment.loss):
+            when = f"{when}, training loss {moment.loss:.2f}"
         picture = _strip([(moment.watched, row) for row in range(_count(moment.watched))], side, margin)
         share = moment.step / last.step if last.step else 1.0
         frames.append(Frame(picture=_with_counter(picture, when, share, title), duration_ms=450))
@@ -130,7 +156,7 @@ def _with_counter(picture: Image.Image, text: str, share: float, title: str) -> 
     for end, colour in ((right, (70, 73, 81)), (left + share * (right - left), INK)):
         framed_picture.paste(colour, (left, top, max(round(end), left + 1), top + 3))
     write(framed_picture, (left, top + 9), text)
-    room = right - left - 260
+    room = right - left - text_width(text) - 2 * _PADDING
     if room > 80:
         write(framed_picture, (right, top + 9), shortened(title, room), colour=FAINT, anchor="ra")
     return framed_picture
@@ -168,6 +194,22 @@ def _caption(watched: "Watched", row: int, class_names: Sequence[str]) -> list[t
     if said == label:
         return [*lines, ("recognised", FAINT)]
     return [*lines, *((line, WRONG) for line in wrapped(f"taken for {class_names[said]}", _CAPTION_PX - _PADDING))]
+
+
+def _moving(moments: Sequence["Moment"], side: int) -> list["Moment"]:
+    """The first and the last moment, and those between at which a region has moved by a pixel since the one before."""
+    kept = list(moments[:1])
+    for moment in moments[1:-1]:
+        if _moved_px(kept[-1].watched, moment.watched, side) >= _STILL_PX:
+            kept.append(moment)
+    return [*kept, *moments[1:][-1:]]
+
+
+def _moved_px(before: "Watched", after: "Watched", side: int) -> float:
+    """Return how far the border that moved most has moved; infinite where it is no number."""
+    pairs = zip(before.views, after.views, strict=True)
+    moved = max(float(np.abs(one.border - other.border).mean(axis=(1, 2)).max()) for one, other in pairs) * side / 2
+    return moved if math.isfinite(moved) else math.inf
 
 
 def _thinned(moments: Sequence["Moment"], most: int | None) -> list["Moment"]:

@@ -23,6 +23,12 @@ CHECK_EVERY_STEPS: Final = 50
 FIRST_EPOCH_SNAPSHOTS: Final = 10
 """Of the first epoch, evenly spread from before its first step; most of what a transformer learns it learns there."""
 
+LATER_SNAPSHOTS: Final = 24
+"""Divided by the number of epochs, how many there are of each later epoch: a training of three epochs shows eight."""
+
+LOSS_STEPS: Final = 50
+"""Steps of an epoch over which the loss beside a snapshot is averaged, at most."""
+
 _DIVERGED_REMEDY: Final = "lower the learning rate, or that of the localisation networks"
 
 
@@ -30,14 +36,15 @@ _DIVERGED_REMEDY: Final = "lower the learning rate, or that of the localisation 
 class Hooks:
     """What the loop calls: ``save`` and then ``report`` after every epoch, ``should_stop`` before every step.
 
-    ``snapshot`` is called with the number of steps taken, at ten steps of the first epoch, the first of them before any
-    training, and after every epoch before ``save``.
+    ``snapshot`` is called with the number of steps taken and the mean training loss of the last of them (not a number
+    before the first), at ten steps of the first epoch, the first of them before any training, at a few steps of later
+    epochs where they are few (``LATER_SNAPSHOTS``), and after every epoch before ``save``.
     """
 
     save: Callable[[Progress], None]
     report: Callable[[EpochRecord], None]
     should_stop: Callable[[], bool]
-    snapshot: Callable[[int], None] = lambda _step: None
+    snapshot: Callable[[int, float], None] = lambda _step, _loss: None
     clock: Callable[[], float] = time.perf_counter
 
 
@@ -77,7 +84,7 @@ def _train(step: StaticStep, hooks: Hooks, progress: Progress) -> TrainingOutcom
         with run.scored():
             validation = evaluate(run.model, run.images, run.validation)
             _require_finite_network(run, validation, steps)
-            hooks.snapshot(steps)
+            hooks.snapshot(steps, _recent_loss(losses))
             is_last = progress.epochs + 1 == run.spec.training.epochs
             ratios = gradients.ratios()
             health = diagnose(run.model, run.images, run.validation, validation, ratios, is_last=is_last)
@@ -105,19 +112,26 @@ def _train_epoch(step: StaticStep, gradients: GradientMeter, progress: Progress,
     steps = step.run.steps
     step.begin_epoch(progress.epochs, progress.step, progress.records)
     step.run.model.network.train()
-    parts = range(0 if progress.epochs else FIRST_EPOCH_SNAPSHOTS)
-    snapshots = {steps * part // FIRST_EPOCH_SNAPSHOTS for part in parts}
+    parts = max(1, LATER_SNAPSHOTS // step.run.spec.training.epochs) if progress.epochs else FIRST_EPOCH_SNAPSHOTS
+    snapshots = {steps * part // parts for part in range(parts)}
+    if progress.epochs:  # it begins where the one before it ended, which is shown
+        snapshots.discard(0)
     for index in range(steps):
         if hooks.should_stop():
             return None
         if index in snapshots:
-            hooks.snapshot(index)
+            hooks.snapshot(progress.step + index, _recent_loss(step.losses))
         step.take()
         gradients.look()
         if (index + 1) % CHECK_EVERY_STEPS == 0:
             _require_finite_losses(step.losses, progress.step)
     _require_finite_losses(step.losses, progress.step)
     return step.losses
+
+
+def _recent_loss(losses: Tensor) -> float:
+    """Return the mean of the last losses of an epoch; not a number before its first step."""
+    return float(losses[-LOSS_STEPS:].double().mean()) if len(losses) else math.nan
 
 
 def _require_finite_losses(losses: Tensor, steps_before: int) -> None:

@@ -23,6 +23,7 @@ class Snapshots:
         images: uint8 (probes, channels, height, width).
         steps: int64 (snapshots,), optimiser steps taken, ascending.
         epochs: int64 (snapshots,), the epoch that it was, from 1; 0 before the first step.
+        losses: float32 (snapshots,), the mean training loss of the last steps; not a number where it is not known.
         fill: the colour in [0, 255] that preprocessing makes 0.
         places: int64 (transformers, 2), place and branch of each, from 1.
         points: float32 (snapshots, transformers, probes, lattice points, 2), where the output's lattice lies in the
@@ -32,6 +33,7 @@ class Snapshots:
     images: NDArray[np.uint8]
     steps: NDArray[np.int64]
     epochs: NDArray[np.int64]
+    losses: NDArray[np.float32]
     fill: float
     places: NDArray[np.int64]
     points: NDArray[np.float32]
@@ -49,6 +51,7 @@ def read_snapshots(folder: Path) -> Snapshots:
             images=images,
             steps=records["step"],
             epochs=records["epoch"],
+            losses=_losses(records),
             fill=float(records["fill"][0]),
             places=records["places"][0].astype(np.int64),
             points=records["points"],
@@ -57,6 +60,14 @@ def read_snapshots(folder: Path) -> Snapshots:
         reason = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
         remedy = "snapshots are taken while a network with a spatial transformer is trained"
         raise FolderError(f"the snapshots {path} cannot be read ({reason})", remedy=remedy) from error
+
+
+def _losses(records: NDArray[np.void]) -> NDArray[np.float32]:
+    """Return the losses of records; not a number for those of versions that kept none."""
+    if "loss" in (records.dtype.names or ()):
+        kept: NDArray[np.float32] = records["loss"]
+        return kept
+    return np.full(len(records), np.nan, np.float32)
 
 
 def load_arrays(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.void]]:

@@ -51,12 +51,12 @@ class SnapshotRecorder:
             self._records = _records_until(AttemptLayout(earlier).snapshots, step)
         self._is_watching = bool(run.spec.transformers)
 
-    def take(self, step: int) -> None:
-        """Take a snapshot after so many optimiser steps; nothing without a transformer."""
+    def take(self, step: int, loss: float = math.nan) -> None:
+        """Take a snapshot after so many optimiser steps with such a training loss; nothing without a transformer."""
         if self._is_watching:
             regions = sampled_regions(look(self._model, self._images, self._boxes).transformers, self._points)
             record = np.zeros(1, _record_type(len(regions), len(self._images)))
-            record["step"] = step
+            record["step"], record["loss"] = step, loss
             record["epoch"] = math.ceil(step / self._steps_per_epoch)
             record["fill"] = zero_colour(self._model)
             record["places"] = [(region.place, region.branch) for region in regions]
@@ -89,12 +89,26 @@ def _records_until(path: Path, step: int) -> list[NDArray[np.void]]:
     """The records of an earlier attempt up to a step; none where they cannot be read, for pictures hold nobody up."""
     try:
         records: Iterable[NDArray[np.void]] = load_arrays(path)[1]
-        return [record for record in records if record["step"] <= step]
+        return [_with_loss(record) for record in records if record["step"] <= step]
     except (*ARRAY_ERRORS, KeyError, IndexError):
         return []
 
 
+def _with_loss(record: NDArray[np.void]) -> NDArray[np.void]:
+    """Return a record of a version that kept no loss as one of today's; any other as it is."""
+    known = record.dtype.names or ()
+    if "loss" in known:
+        return record
+    transformers, probes = record["points"].shape[:2]
+    made = np.zeros((), _record_type(transformers, probes))
+    for name in known:
+        made[name] = record[name]
+    made["loss"] = math.nan
+    whole: NDArray[np.void] = made[()]
+    return whole
+
+
 def _record_type(transformers: int, probes: int) -> np.dtype[np.void]:
     shape = (transformers, probes, LATTICE_SIDE**2, 2)
-    numbers: list[tuple[str, str]] = [("step", "<i8"), ("epoch", "<i8"), ("fill", "<f4")]
+    numbers: list[tuple[str, str]] = [("step", "<i8"), ("epoch", "<i8"), ("fill", "<f4"), ("loss", "<f4")]
     return np.dtype([*numbers, ("places", "<i8", (transformers, 2)), ("points", "<f4", shape)])

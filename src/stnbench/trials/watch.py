@@ -1,5 +1,6 @@
 """What the spatial transformers of a trained network do, for pictures: numpy arrays, from the files of its attempt."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,11 +76,15 @@ class Watched:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Moment:
-    """The probes of a training run after so many optimiser steps, within an epoch or at its end; epoch 0 is before."""
+    """The probes of a training run after so many optimiser steps, within an epoch or at its end; epoch 0 is before.
+
+    ``loss`` is the mean training loss of the last steps; not a number where it is not known.
+    """
 
     step: int
     epoch: int
     watched: Watched
+    loss: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -162,8 +167,10 @@ def watch_training(folder: Path) -> tuple[Moment, ...]:
     _require_transformer(spec)
     snapshots = read_snapshots(folder)
     return tuple(
-        Moment(step=int(step), epoch=int(epoch), watched=_watched_snapshot(spec, snapshots, index))
-        for index, (step, epoch) in enumerate(zip(snapshots.steps, snapshots.epochs, strict=True))
+        Moment(step=int(step), epoch=int(epoch), watched=_watched_snapshot(spec, snapshots, index), loss=float(loss))
+        for index, (step, epoch, loss) in enumerate(
+            zip(snapshots.steps, snapshots.epochs, snapshots.losses, strict=True)
+        )
     )
 
 

@@ -33,22 +33,41 @@ def watched(images: int, *, transformers: int = 1) -> Watched:
 
 
 def moments(epochs: int, steps: int = 20) -> list[Moment]:
-    """Ten moments of the first epoch, and one after each."""
+    """Ten moments of the first epoch, and one after each, at each of which the regions have moved."""
     taken = [*range(0, steps, steps // 10), *range(steps, steps * epochs + 1, steps)]
-    return [Moment(step=step, epoch=-(-step // steps), watched=watched(2)) for step in taken]
+    return [
+        Moment(step=step, epoch=-(-step // steps), watched=reading(0.2 + 0.6 * (0.37 * number % 1)), loss=1.0)
+        for number, step in enumerate(taken)
+    ]
+
+
+def reading(share: float) -> Watched:
+    """Two images of which a middle part is read."""
+    plain = watched(2)
+    view = dataclasses.replace(plain.views[0], border=np.stack([BORDER * np.float32(share)] * 2))
+    return dataclasses.replace(plain, views=(view,))
 
 
 @pytest.mark.parametrize("transformers", [1, 3])
-def test_a_sheet_has_a_row_an_image(transformers: int) -> None:
-    """One column for the image and one for each transformer; its file is a PNG of the same size."""
-    one, two = (
-        transform_sheet(watched(count, transformers=transformers), NAMES, side=40, title="a trial") for count in (1, 2)
-    )
-    assert two.height - one.height == 40 + 2 * 5
-    wider = transform_sheet(watched(1, transformers=transformers + 1), NAMES, side=40, title="a trial")
-    assert wider.width - one.width == 40 + 2 * 5
-    with Image.open(io.BytesIO(png_bytes(two))) as read:
-        assert (read.format, read.size) == ("PNG", two.size)
+@pytest.mark.parametrize("images", [2, 5, 8, 16])
+def test_a_sheet_is_landscape_and_has_all_images(images: int, transformers: int) -> None:
+    """Every image stands in it with what each transformer shows; its file is a PNG of the same size."""
+    sheet = transform_sheet(watched(images, transformers=transformers), NAMES, side=40, title="a trial")
+    pixels = np.asarray(sheet)
+    places = [int((pixels == 40 + 5 * row).all(axis=2).sum()) for row in range(images)]
+    assert all(count >= 0.8 * 40 * 40 for count in places)
+    assert sheet.width >= sheet.height
+    with Image.open(io.BytesIO(png_bytes(sheet))) as read:
+        assert (read.format, read.size) == ("PNG", sheet.size)
+
+
+def test_captions_are_whole() -> None:
+    """A long title is wrapped, and rows are as high as their captions."""
+    short, long = (transform_sheet(watched(8), NAMES, side=40, title=title) for title in ("a", "word " * 200))
+    assert long.width == short.width
+    assert long.height > short.height
+    small = transform_sheet(watched(2), ("a", "many words " * 20), side=20, title="")
+    assert small.height > transform_sheet(watched(2), ("a", "b"), side=20, title="").height
 
 
 def test_what_is_read_beyond_the_image_is_seen() -> None:
@@ -74,6 +93,27 @@ def test_training_begins_with_ten_frames_of_the_first_epoch() -> None:
     assert len(thinned) == 11 + 40
     assert thinned[-1].picture == training_frames(many[-1:], side=40, title="a trial")[0].picture
     assert len(training_frames(many, side=40, title="a trial", most=None)) == 70
+
+
+def test_frames_are_spent_where_something_moves() -> None:
+    """What has stood still since the frame before is left out, slow movement is not, and the last is always there."""
+    shares = [1.0, 1.0, 0.9, 0.9, 0.89, 0.88, 0.87, 0.86, 0.5, 0.5, 0.5]
+    slow = [Moment(step=step, epoch=1, watched=reading(share)) for step, share in enumerate(shares)]
+    frames = training_frames(slow, side=40, title="a trial")
+    kept = [training_frames(slow, side=40, title="a trial", most=None)[step].picture for step in (0, 2, 8, 10)]
+    assert [frame.picture for frame in frames if frame.picture in kept] == kept
+    assert len(frames) < 8
+    assert len(training_frames(slow, side=40, title="a trial", most=None)) == len(shares)
+
+
+def test_the_loss_is_told_where_it_is_known() -> None:
+    """Beside the counter; pictures of trainings that kept none are as they were."""
+    known, unknown = (
+        training_frames([Moment(step=5, epoch=1, watched=reading(0.5), loss=loss)], side=100, title="")[0].picture
+        for loss in (1.25, float("nan"))
+    )
+    assert known.size == unknown.size
+    assert known.tobytes() != unknown.tobytes()
 
 
 def test_tracks_run_side_by_side() -> None:

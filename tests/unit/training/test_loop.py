@@ -1,9 +1,11 @@
 """The loop learns, drops nothing silently, stops when asked, and goes on bit for bit."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -65,18 +67,35 @@ def test_the_loss_falls_on_a_task_that_can_be_learnt(make_run: MakeRun, toy_spec
 
 
 def test_snapshots_are_asked_for_from_before_training_on(make_run: MakeRun, toy_spec: TrialSpec) -> None:
-    """Ten in the first epoch, one after each before it is saved; a run that goes on asks for no more than are left."""
+    """Ten in the first epoch, eight in each of two others, the last before saving; later runs ask for the rest."""
     seen: list[str] = []
-    watching = hooks(
-        snapshot=lambda step: seen.append(str(step)), save=lambda progress: seen.append(f"saved {progress.epochs}")
-    )
+    told: list[float] = []
+
+    def snapshot(step: int, loss: float) -> None:
+        seen.append(str(step))
+        told.append(loss)
+
+    watching = hooks(snapshot=snapshot, save=lambda progress: seen.append(f"saved {progress.epochs}"))
     outcome = train(make_run(toy_spec), watching, Progress())
-    expected = [*map(str, range(10)), "10", "saved 1", "20", "saved 2", "30", "saved 3"]
+    later = [1, 2, 3, 5, 6, 7, 8, 10]
+    second, third = ([str(epoch * 10 + step) for step in later] for epoch in (1, 2))
+    expected = [*map(str, range(10)), "10", "saved 1", *second, "saved 2", *third, "saved 3"]
     assert seen == expected
+    assert math.isnan(told[0])
+    assert np.isfinite(told[1:]).all()
+    assert told[10] == pytest.approx(losses(outcome)[0])
     seen.clear()
     first = Progress(records=outcome.progress.records[:1])
     train(make_run(toy_spec), watching, first)
-    assert seen == expected[-4:]
+    assert seen == expected[12:]
+
+
+def test_a_long_training_is_shown_after_every_epoch_alone(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """From the second on, where there are many of them."""
+    seen: list[int] = []
+    spec = dataclasses.replace(toy_spec, training=TrainingSpec(epochs=25, batch_size=50))
+    train(make_run(spec), hooks(snapshot=lambda step, _loss: seen.append(step)), Progress())
+    assert seen[-24:] == [2 * epoch for epoch in range(2, 26)]
 
 
 def test_every_epoch_is_saved_and_then_reported(make_run: MakeRun, toy_spec: TrialSpec) -> None:

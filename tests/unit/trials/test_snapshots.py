@@ -14,7 +14,7 @@ from stnbench.core.paths import AttemptLayout
 from stnbench.diagnostics.sampled import lattice
 from stnbench.spec.trial import TrialSpec
 from stnbench.trials.run import run_trial
-from stnbench.trials.snapshot_file import read_snapshots
+from stnbench.trials.snapshot_file import load_arrays, read_snapshots
 from stnbench.trials.snapshots import PROBES, probe_rows
 
 Run = Callable[..., Any]
@@ -45,13 +45,15 @@ def stop_after(steps: int) -> Callable[[], bool]:
 
 
 def test_snapshots_begin_before_training(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
-    """Six steps an epoch: each of the first epoch, then after every epoch; the first shows the identity."""
+    """Three epochs of six steps, each with its loss; the first shows the identity."""
     run(toy_spec)
     found = read_snapshots(tmp_path / "first")
-    assert found.steps.tolist() == [0, 1, 2, 3, 4, 5, 6, 12, 18]
+    assert found.steps.tolist() == [*range(19)]
+    assert np.isnan(found.losses[0])
+    assert (found.losses[1:] > 0).all()
     assert found.places.tolist() == [[1, 1]]
     assert found.images.shape == (PROBES, 3, 16, 16)
-    assert found.points.shape == (9, 1, PROBES, 81, 2)
+    assert found.points.shape == (19, 1, PROBES, 81, 2)
     assert found.points[0, 0] == pytest.approx(np.tile(lattice().numpy(), (PROBES, 1, 1)), abs=1e-6)
     assert np.abs(found.points[-1] - found.points[0]).max() > 1e-4
 
@@ -71,13 +73,32 @@ def test_a_run_that_goes_on_needs_no_snapshots(run: Run, toy_spec: TrialSpec, tm
     run(toy_spec, "broken", should_stop=stop_after(9))
     AttemptLayout(tmp_path / "broken").snapshots.write_bytes(b"\x93NUMPY, cut off")
     run(toy_spec, "taken up", resume_from=[tmp_path / "broken"])
-    assert read_snapshots(tmp_path / "taken up").steps.tolist() == [12, 18]
+    assert read_snapshots(tmp_path / "taken up").steps.tolist() == [*range(7, 19)]
+
+
+def test_snapshots_of_versions_that_kept_no_loss_are_read(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
+    """They are shown, and a run that goes on keeps them beside its own."""
+    run(toy_spec, "broken", should_stop=stop_after(9))
+    path = AttemptLayout(tmp_path / "broken").snapshots
+    images, records = load_arrays(path)
+    known = [name for name in records.dtype.names or () if name != "loss"]
+    older = np.zeros(len(records), [(name, records.dtype[name]) for name in known])
+    for name in known:
+        older[name] = records[name]
+    with path.open("wb") as file:
+        np.save(file, images)
+        np.save(file, older)
+    assert np.isnan(read_snapshots(tmp_path / "broken").losses).all()
+    run(toy_spec, "taken up", resume_from=[tmp_path / "broken"])
+    found = read_snapshots(tmp_path / "taken up")
+    assert found.steps.tolist() == [*range(19)]
+    assert np.isnan(found.losses).tolist() == [True] * 7 + [False] * 12
 
 
 def test_watching_changes_nothing(run: Run, toy_spec: TrialSpec, tmp_path: Path, monkeypatch: Any) -> None:
     """A run whose snapshots are not taken has the same weights, to the last bit."""
     run(toy_spec)
-    monkeypatch.setattr("stnbench.trials.snapshots.SnapshotRecorder.take", lambda self, step: None)
+    monkeypatch.setattr("stnbench.trials.snapshots.SnapshotRecorder.take", lambda self, step, loss: None)
     run(toy_spec, "unwatched")
     watched, unwatched = (
         torch.load(AttemptLayout(tmp_path / name).checkpoint, weights_only=True)["network"]
