@@ -35,7 +35,8 @@ _FREEDOM_FOR_TREND: Final = 20
 _CONFIGURATIONS_FOR_TREND: Final = 10
 _TREND_LEVEL: Final = 0.01
 _EVEN: Final = 0.7
-"""See ``is_even``."""
+"""See ``is_even``. Of tenths the largest that keeps the error of a baseline's family within 6 % by simulation, at 17
+configurations and two seeds with log-normal standard deviations of 0.5."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
