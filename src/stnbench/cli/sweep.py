@@ -46,9 +46,10 @@ from stnbench.orchestration.session import (
     remembered_slots,
     tracking_uri,
 )
-from stnbench.planning.base import Planner
+from stnbench.planning.base import ComposePoint, Planner
 from stnbench.planning.build import build_planner
 from stnbench.planning.cells import survey
+from stnbench.planning.limits import LimitedCompose, measure_trial
 from stnbench.report.board import Leaderboard
 from stnbench.report.cells import cell_views
 from stnbench.report.output import REPORTS, print_summary, read_report, report_json, write_report
@@ -83,6 +84,12 @@ class _Question:
     slots: int
     source: Path | None
     slurm: SlurmOptions
+    limited: LimitedCompose | None
+
+    @property
+    def composer(self) -> ComposePoint:
+        """What makes trials of points: within the limits, where the sweep has some."""
+        return self.limited or self.compose
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -111,8 +118,12 @@ def _ask(options: argparse.Namespace) -> _Question:
     require_effects(sweep, composer)
     compose = PointComposer(sweep, composer)
     slots = _slots_of(options, slurm)
-    planner = build_planner(sweep, compose, slots=slots)
-    return _Question(sweep=sweep, compose=compose, planner=planner, slots=slots, source=source, slurm=slurm)
+    limits = sweep.limits
+    limited = LimitedCompose(compose=compose, limits=limits, measure=measure_trial) if limits else None
+    planner = build_planner(sweep, limited or compose, slots=slots)
+    return _Question(
+        sweep=sweep, compose=compose, planner=planner, slots=slots, source=source, slurm=slurm, limited=limited
+    )
 
 
 def _slots_of(options: argparse.Namespace, slurm: SlurmOptions) -> int:
@@ -151,6 +162,7 @@ def _plan(question: _Question, options: argparse.Namespace) -> int:
         points=_points(question.sweep, planned),
         notes=question.compose.notes,
         images=images,
+        beyond=question.limited.refused if question.limited else None,
     )
     further = _further(question.sweep)
     print(json.dumps(plan_json(plan)) if options.json else "\n".join([*plan_lines(plan), *further]))
@@ -233,7 +245,7 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
     )
     tell_doing("composing configurations")
     # Composed before anything is written: a sweep that cannot be meant leaves no trace.
-    specs = list(survey(question.sweep, question.compose))
+    specs = list(survey(question.sweep, question.composer))
     datasets = dict.fromkeys(spec.dataset for spec in specs)
     session_options = SessionOptions(
         engine=options.engine,

@@ -16,6 +16,7 @@ from stnbench.config.yaml_file import read_yaml
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import digest
 from stnbench.core.names import short_name
+from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.metrics import metric
 from stnbench.spec.parts import VARIABLE as PARTS_VARIABLE
 from stnbench.spec.parts import add_places
@@ -25,6 +26,7 @@ from stnbench.spec.sweep import (
     Axis,
     Choice,
     Labels,
+    LimitsSpec,
     Override,
     SweepSpec,
     Twins,
@@ -46,12 +48,15 @@ _KEYS = (
     "columns",
     "published",
     "parts",
+    "limits",
+    "start_from",
     *PLANNER_KEYS,
 )
 UNTIL: Final = "until"
 DECIDED: Final = "decided"
 UNTIL_DECIDED: Final = "until_decided"
 _FIRST_SEEDS: Final = (1, 2)
+_PLAN_KEYS: Final = ("limits", "start_from")
 _SWEEP_OVERRIDES = ("seeds", "twins", UNTIL)
 
 
@@ -152,6 +157,8 @@ def _changes(override: Override, spec: SweepSpec, composer: Composer, said: Iter
         return True
     if override.key in PLANNER_KEYS:
         return not is_planned(spec, override)
+    if override.key.partition(".")[0] in _PLAN_KEYS:
+        return _with_plan_key(spec, override) != spec
     base = {said.key: said.value for said in spec.base}
     if override.key in base:
         return base[override.key] != override.value
@@ -195,6 +202,8 @@ def _apply(spec: SweepSpec, override: Override, where: str) -> SweepSpec:
         return replace(spec, twins=_twins(override.value, COMMAND_LINE))
     if override.key.partition(".")[0] in PLANNER_KEYS:
         return change_planner(spec, override)
+    if override.key.partition(".")[0] in _PLAN_KEYS:
+        return _with_plan_key(spec, override)
     axes = [axis for grid in spec.grids for axis in grid]
     if any(axis.name == override.key for axis in axes):
         return _narrow(spec, override.key, override.value, where)
@@ -204,6 +213,38 @@ def _apply(spec: SweepSpec, override: Override, where: str) -> SweepSpec:
         labels = ", ".join(choice.label for choice in setting.choices[:6])
         raise SpecError(problem, remedy=f"narrow that axis with --only '{setting.name}=...' (it has {labels})")
     return replace(spec, base=(*spec.base, override))
+
+
+def _with_plan_key(spec: SweepSpec, override: Override) -> SweepSpec:
+    """Return the sweep with other limits (``limits.flops=5e7``), or starting from another sweep's answers."""
+    if override.key == "start_from":
+        return replace(spec, start_from=_name_of_sweep(override.value, COMMAND_LINE))
+    name = override.key.partition(".")[2]
+    if not name:
+        raise SpecError(f"{COMMAND_LINE}: {override} is not known", remedy="write limits.parameters=1e6, or the like")
+    said: dict[str, object] = {} if spec.limits is None else dict(to_plain(spec.limits))
+    return replace(spec, limits=read_limits(said | {name: override.value}, COMMAND_LINE))
+
+
+def read_limits(value: object, where: str) -> LimitsSpec | None:
+    """Return the limits that a mapping describes; None where nothing is said.
+
+    Raises: UnknownNameError or SpecError naming the key.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise SpecError(f"{where}: limits is {value!r}", remedy="write {parameters: 1e6, flops: 5e7, memory_mib: 8000}")
+    plain = {str(key): item for key, item in value.items()}
+    if plain.keys() <= LimitsSpec.__dataclass_fields__.keys() and plain and set(plain.values()) == {None}:
+        return None
+    return from_plain(LimitsSpec, plain, where=where, prefix="limits")
+
+
+def _name_of_sweep(value: object, where: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise SpecError(f"{where}: start_from is {value!r}", remedy="write the name of a sweep of the store")
 
 
 def _with_seeds(spec: SweepSpec, override: Override) -> SweepSpec:
@@ -293,6 +334,8 @@ class _Reader:
                 columns=self.metrics(content.get("columns", [])),
                 planner=planner,
                 pruner=read_pruner(content.get("pruner"), self.where),
+                limits=read_limits(content.get("limits"), self.where),
+                start_from=_name_of_sweep(content.get("start_from", ""), self.where),
             )
         except SpecError as error:
             if self.where in error.problem:

@@ -6,6 +6,7 @@
     ├── SpecError (ValueError)         a configuration says something that cannot be meant
     │   ├── UnknownNameError           a key, choice, sweep or trial that does not exist
     │   └── InfeasibleError            each value is fine, but no network can be built from them together
+    │       └── BeyondLimitsError      one can be built, and is larger than the sweep's limits
     ├── ShapeError (ValueError)        a tensor has the wrong shape
     ├── DataError                      a data set cannot be used
     │   ├── DataMissingError           it, or the part asked for, is not there
@@ -80,6 +81,10 @@ class UnknownNameError(SpecError):
 
 class InfeasibleError(SpecError):
     """Each value is fine, but no network can be built from them together."""
+
+
+class BeyondLimitsError(InfeasibleError):
+    """A network can be built, and is larger than the limits of its sweep."""
 
 
 class ShapeError(StnbenchError, ValueError):

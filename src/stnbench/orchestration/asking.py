@@ -65,8 +65,16 @@ class Asking:
         """Let the planner know what earlier runs of the sweep left; read what people asked of it."""
         name = self._sweep.name
         self.read_controls()
-        if all(record.spec.name != name for record in self._store.sweeps()):
-            return
+        if self._sweep.start_from:
+            self._planner.learn(self._known(self._sweep.start_from))
+        if any(record.spec.name == name for record in self._store.sweeps()):
+            self._planner.resume(self._known(name))
+
+    def _known(self, name: str) -> list[Known]:
+        """Return what the store has of the trials of a sweep: validation alone.
+
+        Raises: UnknownNameError where the store has no such sweep.
+        """
         outcomes, epochs = self._store.outcomes(name), self._store.epochs_of_sweep(name)
         known = []
         for trial in self._store.sweep_trials(name):
@@ -87,7 +95,7 @@ class Asking:
                     flops=flops,
                 )
             )
-        self._planner.resume(known)
+        return known
 
     def read_controls(self) -> None:
         """Read again what people asked of the sweep."""

@@ -89,7 +89,8 @@ class SweepPlan:
 
     ``overlapping_points`` is how many points of the axes mean a trial that another point means too; ``notes`` say what
     had no effect, and at how many points. ``expected_s`` is for the open trials with all slots busy, at
-    ``flops_per_s``, the median of ``experience`` complete trials; both are None without experience.
+    ``flops_per_s``, the median of ``experience`` complete trials; both are None without experience. ``beyond`` are the
+    labels of configurations that are left out because they cost more than the sweep's limits, with the reason.
     """
 
     sweep: SweepSpec
@@ -102,6 +103,7 @@ class SweepPlan:
     expected_s: float | None
     flops_per_s: float | None
     experience: int
+    beyond: tuple[tuple[str, str], ...] = ()
 
     @property
     def differences(self) -> tuple[str, ...]:
@@ -125,6 +127,7 @@ def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
     points: int,
     notes: Mapping[str, int],
     images: ImageDigests | None = None,
+    beyond: Mapping[str, str] | None = None,
 ) -> SweepPlan:
     """The plan of a sweep whose axes span ``points`` points."""
     by_cell: dict[str, list[PlannedTrial]] = {}
@@ -141,12 +144,13 @@ def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
         cells=cells,
         trials=len(planned),
         complete=sum(cell.complete for cell in cells),
-        overlapping_points=points - sum(not cell.is_twin for cell in cells),
+        overlapping_points=max(0, points - len(beyond or ()) - sum(not cell.is_twin for cell in cells)),
         notes=tuple(sorted(notes.items())),
         slots=slots,
         expected_s=left / rate / slots if rate else None,
         flops_per_s=rate,
         experience=len(rates),
+        beyond=tuple((beyond or {}).items()),
     )
 
 

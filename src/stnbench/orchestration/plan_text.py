@@ -28,8 +28,10 @@ def plan_lines(plan: SweepPlan) -> Iterator[str]:
     yield f"{'configuration':{width}}  {'complete':>8}  {'parameters':>11}  {'MFLOPs':>8}"
     for cell in plan.cells:
         yield _cell_line(cell, width)
+    yield from (f"{label:{width}}  {'-':>8}  BEYOND THE LIMITS: {reason}" for label, reason in plan.beyond)
     infeasible = sum(bool(cell.infeasible) for cell in plan.cells)
     also = f", {infeasible} infeasible" if infeasible else ""
+    also += f", {len(plan.beyond)} beyond the limits" if plan.beyond else ""
     cells, trials = counted(len(plan.cells), "configuration"), counted(plan.trials, "trial")
     yield f"{cells}{also}, {trials}, {plan.complete} complete"
     for difference, count in Counter(plan.differences).items():
@@ -51,6 +53,7 @@ def plan_json(plan: SweepPlan) -> dict[str, Json]:
     how many trials and seeds it may ask for in all; null where there is no limit.
     """
     budget = _budget(plan.sweep.planner)
+    infeasible = [*((cell.label, cell.infeasible) for cell in plan.cells if cell.infeasible), *plan.beyond]
     return {
         "sweep": plan.sweep.name,
         "question": plan.sweep.question,
@@ -60,7 +63,7 @@ def plan_json(plan: SweepPlan) -> dict[str, Json]:
         "cells": len(plan.cells),
         "trials": plan.trials,
         "complete": plan.complete,
-        "infeasible": [{"cell": cell.label, "reason": cell.infeasible} for cell in plan.cells if cell.infeasible],
+        "infeasible": [{"cell": label, "reason": reason} for label, reason in infeasible],
         "overlapping_points": plan.overlapping_points,
         "slots": plan.slots,
         "expected_s": plan.expected_s,

@@ -69,6 +69,13 @@ class Planner(ABC):
         """
         del known
 
+    def learn(self, known: Sequence[Known]) -> None:
+        """Learn from complete trials of another sweep; before ``resume`` and the first ask.
+
+        Only a planner whose answers decide what it asks has a use for them.
+        """
+        del known
+
     @abstractmethod
     def ask(self) -> Sequence[PlannedTrial]:
         """Trials to run now, in the order wanted; empty where the planner waits for answers, or is exhausted.

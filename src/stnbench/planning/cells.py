@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from stnbench.analysis.fitted import ScoredRun
-from stnbench.core.errors import InfeasibleError
+from stnbench.core.errors import BeyondLimitsError, InfeasibleError
 from stnbench.planning.base import ComposePoint
 from stnbench.spec.planner import SAMPLERS, GridPlannerSpec
 from stnbench.spec.sweep import EQUAL_PARAMETERS, LABEL_SEPARATOR, Axis, Point, SweepSpec
@@ -24,12 +24,20 @@ def grid_cells(sweep: SweepSpec, compose: ComposePoint) -> list[PlannedTrial]:
     """The twins and the cells of every grid, each once, with some seed; twins of equal size come after the plain ones.
 
     Points that mean the same trial (a localisation network's size without a transformer) are one cell.
-    Raises: SpecError for a point that cannot be meant.
+    Those beyond the limits of the sweep are left out.
+    Raises: SpecError for a point that cannot be meant; BeyondLimitsError where no cell keeps the limits.
     """
     cells: dict[str, tuple[Point, TrialSpec]] = {}
+    beyond: BeyondLimitsError | None = None
     for point in sweep.points():
-        spec = compose(point)
+        try:
+            spec = compose(point)
+        except BeyondLimitsError as error:
+            beyond = error
+            continue
         cells.setdefault(spec.cell_id, (point, spec))
+    if beyond is not None and not cells:
+        raise beyond
     twins = [*_twins(cells, axes_of_transformers(sweep))] if sweep.twins else []
     if sweep.twins == EQUAL_PARAMETERS:
         twins += _equal_size_twins(cells)

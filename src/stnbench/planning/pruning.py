@@ -141,6 +141,10 @@ class PruningPlanner(Planner):
         self._hopeless: set[str] = set()
 
     @override
+    def learn(self, known: Sequence[Known]) -> None:
+        self._planner.learn(known)
+
+    @override
     def resume(self, known: Sequence[Known]) -> None:
         for item in known:
             spec = item.planned.spec

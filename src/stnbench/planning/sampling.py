@@ -67,6 +67,21 @@ class SamplingPlanner(Planner):
         self._last_error: SpecError | None = None
 
     @override
+    def learn(self, known: Sequence[Known]) -> None:
+        cells: dict[str, list[Known]] = {}
+        for item in known:
+            if not item.planned.is_twin and item.state is TrialState.COMPLETE:
+                cells.setdefault(item.planned.spec.cell_id, []).append(item)
+        for trials in cells.values():
+            accuracies = [item.validation_accuracy for item in trials if item.validation_accuracy is not None]
+            proposal = self._study.repeat(trials[0].planned.point) if accuracies else None
+            if proposal is not None:  # None: a point that the axes here do not have
+                answer = CellAnswer(
+                    state=TrialState.COMPLETE, accuracy=statistics.fmean(accuracies), flops=trials[0].flops
+                )
+                self._study.tell(proposal, answer)
+
+    @override
     def resume(self, known: Sequence[Known]) -> None:
         cells: dict[str, list[Known]] = {}
         for item in known:

@@ -92,6 +92,43 @@ class Axis(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LimitsSpec(Strict):
+    """What a configuration may cost at most; None is no limit.
+
+    Attributes:
+        parameters: of the network.
+        flops: of one image's forward pass, two for each multiply-add.
+        memory_mib: of a GPU, as it is estimated before a trial has run.
+    """
+
+    parameters: float | None = None
+    flops: float | None = None
+    memory_mib: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        given = {name: getattr(self, name) for name in ("parameters", "flops", "memory_mib")}
+        require(
+            any(value is not None for value in given.values()),
+            "limits",
+            given,
+            "say parameters:, flops: or memory_mib:",
+        )
+        for name, value in given.items():
+            require(value is None or value > 0, f"limits.{name}", value, "above 0")
+
+    def exceeded_by(self, *, parameters: float, flops: float, memory_mib: float) -> str:
+        """Return what a configuration has too much of, in words; empty where it keeps every limit."""
+        costs = {"parameters": parameters, "flops": flops, "memory_mib": memory_mib}
+        too_much = [
+            f"{name} {cost:,.0f} is above the limit of {limit:,.0f}"
+            for name, cost in costs.items()
+            if (limit := getattr(self, name)) is not None and cost > limit
+        ]
+        return ", ".join(too_much)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SweepSpec(Strict):
     """A question, as its file says it.
 
@@ -104,7 +141,9 @@ class SweepSpec(Strict):
     are equivalent; it is about the report alone, as ``columns`` is, the metrics that its leaderboard shows.
     ``file`` is the name of its file in ``sweeps/`` (empty for a single trial), ``overrides`` what the command line
     changed for all cells; both are in the values above already, and kept so that the sweep can be asked again.
-    ``planner`` proposes cells; ``pruner`` ends trials early, None ends none. ``published`` holds what was published
+    ``planner`` proposes cells; ``pruner`` ends trials early, None ends none. ``limits`` leave out configurations that
+    cost more. ``start_from`` names a sweep of the same store whose complete trials a sampler learns from first, empty
+    for none. ``published`` holds what was published
     of its cells elsewhere, None where nothing is compared.
     """
 
@@ -121,6 +160,8 @@ class SweepSpec(Strict):
     columns: tuple[str, ...] = ()
     planner: PlannerSpec = field(default_factory=GridPlannerSpec)
     pruner: PrunerSpec | None = None
+    limits: LimitsSpec | None = None
+    start_from: str = ""
     file: str = ""
     overrides: tuple[Override, ...] = ()
     published: PublishedTable | None = None
@@ -143,6 +184,8 @@ class SweepSpec(Strict):
             self._check_grid(grid)
         fits = self.twins != EQUAL_PARAMETERS or self.planner.kind in {"grid", "until_decided"}
         require(fits, "twins", self.twins, "planner: grid has such twins; with others say true")
+        learns = not self.start_from or self.planner.kind in SAMPLERS
+        require(learns, "start_from", self.start_from, f"a planner that learns from answers: {', '.join(SAMPLERS)}")
         require(0 <= self.margin < 100, "margin", self.margin, "give percentage points, such as 0.5")
 
     def _check_grid(self, grid: tuple[Axis, ...]) -> None:

@@ -1,0 +1,54 @@
+"""Configurations that cost more than a sweep allows: left out when they are planned, each with its reason."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from stnbench.core.errors import BeyondLimitsError, InfeasibleError
+from stnbench.planning.base import ComposePoint
+from stnbench.spec.sweep import LimitsSpec, Point
+from stnbench.spec.trial import TrialSpec
+
+Measure = Callable[[TrialSpec], dict[str, float]]
+"""What a configuration costs, by the names of ``LimitsSpec``; raises InfeasibleError where no network can be built."""
+
+
+@dataclass(kw_only=True, slots=True)
+class LimitedCompose:
+    """Composes points, and refuses those that cost more than the limits; ``refused`` holds their labels and reasons.
+
+    What cannot be built at all is let through: that is told of where it is planned.
+    """
+
+    compose: ComposePoint
+    limits: LimitsSpec
+    measure: Measure
+    refused: dict[str, str] = field(default_factory=dict)
+    _reasons: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, point: Point) -> TrialSpec:
+        """Return the trial of a point.
+
+        Raises: BeyondLimitsError where it costs too much; whatever composing raises.
+        """
+        spec = self.compose(point)
+        if spec.cell_id not in self._reasons:
+            try:
+                self._reasons[spec.cell_id] = self.limits.exceeded_by(**self.measure(spec))
+            except InfeasibleError:
+                self._reasons[spec.cell_id] = ""
+        reason = self._reasons[spec.cell_id]
+        if reason:
+            self.refused[point.label] = reason
+            raise BeyondLimitsError(f"{point.label}: {reason}", remedy="raise the limits of the sweep")
+        return spec
+
+
+def measure_trial(spec: TrialSpec) -> dict[str, float]:
+    """Return what a trial's network costs, exact and before it runs, and the memory it should take of a GPU.
+
+    Raises: InfeasibleError where no network can be built.
+    """
+    from stnbench.trials.assess import assess_cost, estimate_gpu_mib  # torch, which only sweeps with limits pay
+
+    cost = assess_cost(spec)
+    return {"parameters": cost.parameters, "flops": cost.flops, "memory_mib": estimate_gpu_mib(spec)}
