@@ -390,8 +390,8 @@ def _live_body(name: str, question: str, parts: dict[str, str]) -> str:
             '<p id="answer" role="status" aria-live="polite"></p>',
             "</header>",
             part("running", "Running now"),
-            part("board", "Leaderboard so far"),
             part("failures", "Failures"),
+            part("board", "Leaderboard so far"),
             part("asked", "Requests"),
             "</main>",
         ]
