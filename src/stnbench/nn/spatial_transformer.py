@@ -253,7 +253,8 @@ class SpatialTransformer(nn.Module):
             guard = ScaleGuard.fit(points, centres, low=spec.scale_min, high=spec.scale_max)
             points = guard.apply(points)
         grid = points.reshape(images.shape[0], height, width, 2)
-        penalties = [own for step in parameters if (own := self.transformation.penalty(step)) is not None]
+        own_penalties = [self.transformation.penalty(step) for step in parameters]
+        penalties = [own for own in own_penalties if own is not None]
         if spec.identity_penalty:
             penalties.append(spec.identity_penalty * (points - centres).square().sum(dim=-1).mean())
         return Transformed(
