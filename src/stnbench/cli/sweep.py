@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never, get_args
+from typing import get_args
 
 from stnbench.cli.parser import CommandParser, above_zero, duration_s, whole
 from stnbench.config.compose import Composer
@@ -224,7 +224,7 @@ def _further(sweep: SweepSpec) -> list[str]:
         case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec() as planner:
             return [f"these are the first; {planner.kind} asks for {planner.trials} trials in all, by the answers"]
         case _:
-            assert_never(sweep.planner)
+            return [f"these are the first; {sweep.planner.kind} proposes others by the answers"]
 
 
 def _run(question: _Question, options: argparse.Namespace) -> int:

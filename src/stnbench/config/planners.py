@@ -12,12 +12,15 @@
 """
 
 import dataclasses
-from typing import Any, assert_never
+from typing import Any
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import Json
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.planner import (
+    PLANNERS,
+    AnyPlanner,
+    AnyPruner,
     GridPlannerSpec,
     Nsga2PlannerSpec,
     OptunaPlannerSpec,
@@ -33,24 +36,13 @@ from stnbench.spec.sweep import Override, SweepSpec
 PLANNER_KEYS = ("planner", "pruner")
 NO_PRUNER = "none"
 
-_PLANNERS = (
-    GridPlannerSpec,
-    RacingPlannerSpec,
-    UntilDecidedPlannerSpec,
-    RandomPlannerSpec,
-    TpePlannerSpec,
-    Nsga2PlannerSpec,
-    OptunaPlannerSpec,
-)
-_FIELDS = {str(kind.__dataclass_fields__["kind"].default): set(kind.__dataclass_fields__) for kind in _PLANNERS}
-
 
 def read_planner(value: object, where: str) -> PlannerSpec:
     """The planner that a kind, or a mapping with one, describes.
 
     Raises: UnknownNameError or SpecError naming the file, the key and the nearest valid names.
     """
-    planner: PlannerSpec = _read(PlannerSpec, value, where, "planner")
+    planner: PlannerSpec = _read(AnyPlanner, value, where, "planner")
     return planner
 
 
@@ -59,7 +51,7 @@ def read_pruner(value: object, where: str) -> PrunerSpec | None:
 
     Raises: UnknownNameError or SpecError naming the file, the key and the nearest valid names.
     """
-    return None if value is None or value == NO_PRUNER else _read(PrunerSpec, value, where, "pruner")
+    return None if value is None or value == NO_PRUNER else _read(AnyPruner, value, where, "pruner")
 
 
 def is_planned(spec: SweepSpec, override: Override) -> bool:
@@ -84,7 +76,7 @@ def until_decided(planner: PlannerSpec, where: str) -> PlannerSpec:
         case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec():
             problem = f"{where}: planner: {planner.kind} proposes configurations, which are too many to decide on each"
         case _:
-            assert_never(planner)
+            problem = f"{where}: planner: {planner.kind} proposes trials itself"
     raise SpecError(problem, remedy="use planner: grid")
 
 
@@ -104,7 +96,11 @@ def change_planner(spec: SweepSpec, override: Override) -> SweepSpec:
     if key:
         said = to_plain(now) | {key: value}
     elif part == "planner" and isinstance(value, str):
-        common = _FIELDS.get(value, set())
+        common = (
+            set()
+            if PLANNERS.is_absent(value)
+            else {field.name for field in dataclasses.fields(PLANNERS.part(value).spec)}
+        )
         said = {name: item for name, item in to_plain(now).items() if name in common} | {"kind": value}
     if part == "planner":
         return dataclasses.replace(spec, planner=read_planner(said or value, where))

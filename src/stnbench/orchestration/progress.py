@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TextIO, assert_never
+from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -65,7 +65,7 @@ class About:
             case GridPlannerSpec():
                 return cls(name=sweep.name, budget=budget)
             case _:
-                assert_never(sweep.planner)
+                return cls(name=sweep.name, budget=budget, may_add=True)
 
 
 @dataclass(slots=True)

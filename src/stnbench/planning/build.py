@@ -1,28 +1,22 @@
 """From the specification of a sweep to its planner."""
 
-from typing import assert_never
-
 from stnbench.core.errors import SpecError
 from stnbench.planning.base import ComposePoint, Planner
 from stnbench.planning.grid import GridPlanner
 from stnbench.planning.health import HealthJudge
-from stnbench.planning.pruning import Judge, OptunaJudge, PruningPlanner, ThresholdJudge
+from stnbench.planning.pruning import Judge, PruningPlanner, ThresholdJudge
 from stnbench.planning.racing import RacingPlanner
 from stnbench.planning.sampling import SamplingPlanner
 from stnbench.planning.until_decided import UntilDecidedPlanner
 from stnbench.spec.planner import (
-    AshaPrunerSpec,
+    PLANNERS,
+    PRUNERS,
     GridPlannerSpec,
     HealthPrunerSpec,
-    HyperbandPrunerSpec,
-    MedianPrunerSpec,
-    Nsga2PlannerSpec,
-    OptunaPlannerSpec,
     PrunerSpec,
     RacingPlannerSpec,
-    RandomPlannerSpec,
+    SearchPlannerSpec,
     ThresholdPrunerSpec,
-    TpePlannerSpec,
     UntilDecidedPlannerSpec,
 )
 from stnbench.spec.sweep import Point, SweepSpec
@@ -44,17 +38,34 @@ def build_planner(sweep: SweepSpec, compose: ComposePoint, *, slots: int = 1) ->
 
 
 def _build(sweep: SweepSpec, compose: ComposePoint, slots: int) -> Planner:
-    match sweep.planner:
-        case GridPlannerSpec():
-            return GridPlanner(sweep, compose)
-        case RacingPlannerSpec() as spec:
-            return RacingPlanner(sweep, spec, compose)
-        case UntilDecidedPlannerSpec() as spec:
-            return UntilDecidedPlanner(sweep, spec, compose)
-        case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec() as spec:
-            return SamplingPlanner(sweep, spec, compose, slots=slots)
-        case _:
-            assert_never(sweep.planner)
+    planner = PLANNERS.implementation(sweep.planner.kind)(sweep, sweep.planner, compose, slots)
+    if not isinstance(planner, Planner):
+        problem = f"the planner {sweep.planner.kind} is {type(planner).__name__}"
+        raise SpecError(problem, remedy="register a class that extends stnbench.planning.base.Planner")
+    return planner
+
+
+def grid(sweep: SweepSpec, spec: GridPlannerSpec, compose: ComposePoint, slots: int) -> Planner:
+    """Return the planner of every point."""
+    del spec, slots
+    return GridPlanner(sweep, compose)
+
+
+def racing(sweep: SweepSpec, spec: RacingPlannerSpec, compose: ComposePoint, slots: int) -> Planner:
+    """Return the planner of a race."""
+    del slots
+    return RacingPlanner(sweep, spec, compose)
+
+
+def until_decided(sweep: SweepSpec, spec: UntilDecidedPlannerSpec, compose: ComposePoint, slots: int) -> Planner:
+    """Return the planner that adds seeds where verdicts are missing."""
+    del slots
+    return UntilDecidedPlanner(sweep, spec, compose)
+
+
+def search(sweep: SweepSpec, spec: SearchPlannerSpec, compose: ComposePoint, slots: int) -> Planner:
+    """Return the planner that asks one of Optuna's samplers."""
+    return SamplingPlanner(sweep, spec, compose, slots=slots)
 
 
 def _holding_out(compose: ComposePoint) -> ComposePoint:
@@ -69,12 +80,20 @@ def _holding_out(compose: ComposePoint) -> ComposePoint:
 
 
 def _judge(spec: PrunerSpec, sweep: str) -> Judge:
-    match spec:
-        case ThresholdPrunerSpec():
-            return ThresholdJudge(spec)
-        case HealthPrunerSpec():
-            return HealthJudge(spec)
-        case AshaPrunerSpec() | HyperbandPrunerSpec() | MedianPrunerSpec():
-            return OptunaJudge(spec, sweep)
-        case _:
-            assert_never(spec)
+    judge = PRUNERS.implementation(spec.kind)(spec, sweep)
+    if not isinstance(judge, Judge):
+        problem = f"the pruner {spec.kind} is {type(judge).__name__}"
+        raise SpecError(problem, remedy="register a class that extends stnbench.planning.pruning.Judge")
+    return judge
+
+
+def threshold(spec: ThresholdPrunerSpec, sweep: str) -> Judge:
+    """Return the judge that looks at each trial by itself."""
+    del sweep
+    return ThresholdJudge(spec)
+
+
+def health(spec: HealthPrunerSpec, sweep: str) -> Judge:
+    """Return the judge of transformers that have collapsed."""
+    del sweep
+    return HealthJudge(spec)

@@ -114,6 +114,10 @@ def _declare_absent(plain: Any) -> bool:  # noqa: ANN401 - JSON values
         for node in _sections(plain, registry.section):
             if node.get(registry.discriminator) == source.get("name"):
                 registry.declare_absent(str(source["name"]), node)
+    for section in ("planner", "pruner"):  # of a sweep, which names no sources
+        below, registry = plain.get(section) if isinstance(plain, dict) else None, REGISTRIES.get(section)
+        if registry is not None and isinstance(below, dict) and registry.is_absent(str(below.get("kind"))):
+            registry.declare_absent(str(below.get("kind")), below)
     return generation() != before
 
 

@@ -4,24 +4,43 @@
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
-
-from pydantic import Discriminator
+from typing import Annotated, Final, Literal
 
 from stnbench.spec.check import require
 from stnbench.spec.codec import Strict
+from stnbench.spec.registry import Registry
 from stnbench.spec.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GridPlannerSpec(Strict):
+class PlannerSpec(Strict):
+    """What all planners share; one from outside proposes points of the grid."""
+
+    @property
+    def kind(self) -> str:
+        """Name the planner; each has a field of this name."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrunerSpec(Strict):
+    """What all pruners share."""
+
+    @property
+    def kind(self) -> str:
+        """Name the pruner; each has a field of this name."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GridPlannerSpec(PlannerSpec):
     """Every point of every grid, less the excluded ones, with every seed."""
 
     kind: Literal["grid"] = "grid"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RacingPlannerSpec(Strict):
+class RacingPlannerSpec(PlannerSpec):
     """The grid with the sweep's seeds, then seed by seed for those cells only that may still be the best.
 
     A cell leaves the race when the leaderboard would call it ``lower``. The race ends with one cell left, at
@@ -39,7 +58,7 @@ class RacingPlannerSpec(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class UntilDecidedPlannerSpec(Strict):
+class UntilDecidedPlannerSpec(PlannerSpec):
     """The grid with the sweep's seeds, then seeds for those configurations that are undecided, until none is.
 
     The sweep is looked at ``looks`` times at most, each time at 5 % over their number. It ends with a verdict on every
@@ -73,7 +92,7 @@ class UntilDecidedPlannerSpec(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SamplerSpec(Strict):
+class SamplerSpec(PlannerSpec):
     """What all planners share that propose points one by one.
 
     ``at_once`` is how many cells are proposed before the first of them is answered; None: as many as keep the slots
@@ -130,16 +149,28 @@ class OptunaPlannerSpec(SamplerSpec):
 SearchPlannerSpec = RandomPlannerSpec | TpePlannerSpec | Nsga2PlannerSpec | OptunaPlannerSpec
 """The planners that propose points one by one, from ranges as well."""
 
-PlannerSpec = Annotated[
-    GridPlannerSpec | RacingPlannerSpec | UntilDecidedPlannerSpec | SearchPlannerSpec, Discriminator("kind")
-]
+PLANNERS: Final = Registry("planner", PlannerSpec, section="planner")
+PLANNERS.declare_each(
+    {
+        GridPlannerSpec: "stnbench.planning.build:grid",
+        RacingPlannerSpec: "stnbench.planning.build:racing",
+        UntilDecidedPlannerSpec: "stnbench.planning.build:until_decided",
+        RandomPlannerSpec: "stnbench.planning.build:search",
+        TpePlannerSpec: "stnbench.planning.build:search",
+        Nsga2PlannerSpec: "stnbench.planning.build:search",
+        OptunaPlannerSpec: "stnbench.planning.build:search",
+    }
+)
+
+AnyPlanner = Annotated[PlannerSpec, PLANNERS]
+"""The specification of any planner, told apart by ``kind``."""
 
 SAMPLERS = ("random", "tpe", "nsga2", "optuna")
 """The kinds of ``SearchPlannerSpec``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AshaPrunerSpec(Strict):
+class AshaPrunerSpec(PrunerSpec):
     """Asynchronous successive halving (Li et al. 2020).
 
     At ``min_epochs``, and at ``reduction_factor`` times as many again and again, only the best
@@ -156,7 +187,7 @@ class AshaPrunerSpec(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HyperbandPrunerSpec(Strict):
+class HyperbandPrunerSpec(PrunerSpec):
     """Hyperband (Li et al. 2018): successive halving with several first rungs at once, a share of the trials each."""
 
     kind: Literal["hyperband"] = "hyperband"
@@ -169,7 +200,7 @@ class HyperbandPrunerSpec(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MedianPrunerSpec(Strict):
+class MedianPrunerSpec(PrunerSpec):
     """Ends a trial whose best epoch so far is worse than the median of the others at this epoch.
 
     Not before ``startup_trials`` are complete and the first ``warmup_epochs`` are over.
@@ -186,7 +217,7 @@ class MedianPrunerSpec(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ThresholdPrunerSpec(Strict):
+class ThresholdPrunerSpec(PrunerSpec):
     """Ends a trial that has gone wrong, once the first ``warmup_epochs`` are over.
 
     That is one whose validation accuracy, in [0, 1], is below ``accuracy``, or one of whose transformers samples more
@@ -208,7 +239,7 @@ class ThresholdPrunerSpec(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HealthPrunerSpec(Strict):
+class HealthPrunerSpec(PrunerSpec):
     """Ends a trial as soon as the verdict on one of its transformers is among ``verdicts``, after ``warmup_epochs``.
 
     A collapse may mend once the learning rate falls, and is far behind by then. ``constant`` and ``identity`` may be
@@ -229,7 +260,19 @@ class HealthPrunerSpec(Strict):
 OptunaPrunerSpec = AshaPrunerSpec | HyperbandPrunerSpec | MedianPrunerSpec
 """The pruners that Optuna computes."""
 
-PrunerSpec = Annotated[OptunaPrunerSpec | ThresholdPrunerSpec | HealthPrunerSpec, Discriminator("kind")]
+PRUNERS: Final = Registry("pruner", PrunerSpec, section="pruner")
+PRUNERS.declare_each(
+    {
+        AshaPrunerSpec: "stnbench.planning.pruning:OptunaJudge",
+        HyperbandPrunerSpec: "stnbench.planning.pruning:OptunaJudge",
+        MedianPrunerSpec: "stnbench.planning.pruning:OptunaJudge",
+        ThresholdPrunerSpec: "stnbench.planning.build:threshold",
+        HealthPrunerSpec: "stnbench.planning.build:health",
+    }
+)
+
+AnyPruner = Annotated[PrunerSpec, PRUNERS]
+"""The specification of any pruner, told apart by ``kind``."""
 
 
 def _check_halving(min_epochs: int, reduction_factor: int) -> None:

@@ -11,7 +11,7 @@ from stnbench.core.errors import SpecError
 from stnbench.core.identity import Json
 from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict
-from stnbench.spec.planner import SAMPLERS, GridPlannerSpec, PlannerSpec, PrunerSpec, UntilDecidedPlannerSpec
+from stnbench.spec.planner import SAMPLERS, AnyPlanner, AnyPruner, GridPlannerSpec, UntilDecidedPlannerSpec
 from stnbench.spec.published import PublishedTable
 from stnbench.spec.space import Span
 
@@ -158,8 +158,8 @@ class SweepSpec(Strict):
     within: str = ""
     margin: float = 0.5
     columns: tuple[str, ...] = ()
-    planner: PlannerSpec = field(default_factory=GridPlannerSpec)
-    pruner: PrunerSpec | None = None
+    planner: AnyPlanner = field(default_factory=GridPlannerSpec)
+    pruner: AnyPruner | None = None
     limits: LimitsSpec | None = None
     start_from: str = ""
     file: str = ""

@@ -10,7 +10,6 @@ import pytest
 
 import stnbench
 from stnbench.data.splits import split_tracks
-from stnbench.planning.build import build_planner
 from stnbench.planning.pruning import OptunaJudge
 from stnbench.planning.samplers import sampler_maker
 from stnbench.spec.planner import SamplerSpec
@@ -42,8 +41,6 @@ UNHEARD = cast("Any", Unheard())
 # ``unwrap``: without the types that tests check at run time, and users' processes do not.
 PLACES: dict[str, Callable[[], object]] = {
     "sampler": lambda: sampler_maker(UNHEARD),
-    "planner": lambda: build_planner(sweep(planner=UNHEARD), cast("Any", None)),
-    "pruner": lambda: build_planner(sweep(pruner=UNHEARD), cast("Any", None)),
     "pruner of Optuna": lambda: OptunaJudge(UNHEARD, "x").expect("t", "", 3),
     "split": lambda: split_tracks(UNHEARD, np.array([0]), np.array([0])),
 }

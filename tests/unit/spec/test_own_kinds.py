@@ -12,16 +12,19 @@ from own_parts import forget, write_part
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
 from stnbench.config.overrides import parse_overrides
+from stnbench.config.planners import read_planner, read_pruner
 from stnbench.config.resolve import resolve_trial
 from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
 from stnbench.data.build import dataset_info, open_dataset
 from stnbench.models.build import build_network
 from stnbench.models.cost import measure_cost
 from stnbench.orchestration.plan import training_images
+from stnbench.planning.build import build_planner
 from stnbench.spec.codec import from_plain, from_stored, to_json
 from stnbench.spec.data import DistortionSpec
 from stnbench.spec.parts import require_same_parts
 from stnbench.spec.registry import REGISTRIES
+from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.checkpoint import Progress
 from stnbench.training.loop import Hooks, train
@@ -382,3 +385,53 @@ def test_registries_refuse_what_they_do_not_have() -> None:
     for found in REGISTRIES.values():
         with pytest.raises(UnknownNameError, match=f"unknown {found.kind} 'unheard'"):
             found.implementation("unheard")
+
+
+BACKWARDS = """
+from dataclasses import dataclass
+import stnbench
+from stnbench.planning.base import Planner
+from stnbench.planning.cells import grid_cells, with_seeds
+
+@stnbench.register("planner", "backwards")
+class Backwards(Planner):
+    @dataclass(frozen=True, kw_only=True)
+    class Spec:
+        most: int = 3
+
+    def __init__(self, sweep, spec, compose, slots):
+        self.left = with_seeds(grid_cells(sweep, compose), sweep.seeds)[::-1][: spec.most]
+
+    def ask(self):
+        asked, self.left = self.left, []
+        return asked
+
+    def tell(self, observation):
+        pass
+
+    @property
+    def is_exhausted(self):
+        return not self.left
+"""
+
+
+def test_a_planner_of_ones_own_proposes_trials(tmp_path: Path) -> None:
+    """Named in a sweep with a key of its own; where it is absent, the stored sweep is still read."""
+    write_part(tmp_path, "backwards", BACKWARDS)
+    planner = read_planner({"kind": "backwards", "most": 2}, "a test")
+    sweep = SweepSpec(name="x", question="?", planner=planner, seeds=(1, 2, 3), twins=False)
+    built = build_planner(sweep, lambda _: TrialSpec())
+    stored = to_json(sweep)
+
+    assert [trial.spec.seed for trial in built.ask()] == [3, 2]
+    assert built.is_exhausted
+    forget("planner", "backwards")
+    again = from_stored(SweepSpec, stored, where="the store")
+    assert (again.planner.kind, json.loads(to_json(again))) == ("backwards", json.loads(stored))
+
+
+@pytest.mark.parametrize(("read", "kind", "meant"), [(read_planner, "gird", "grid"), (read_pruner, "ahsa", "asha")])
+def test_an_unknown_planner_or_pruner_is_refused(read: Any, kind: str, meant: str) -> None:
+    """An unknown sampler ran random search once, and an unknown pruner pruned nothing."""
+    with pytest.raises(UnknownNameError, match=f"unknown .*'{kind}'.*did you mean {meant}"):
+        read(kind, "a test")
