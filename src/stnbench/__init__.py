@@ -11,19 +11,32 @@ from stnbench.core.lazy import lazy_names
 if TYPE_CHECKING:
     from stnbench.analysis.compare_frame import compare
     from stnbench.analysis.frames import read_sweep as read_results
-    from stnbench.api import export, load_trial
+    from stnbench.api import export, load_sweep, load_trial, plan, run_sweep
     from stnbench.spec.parts import register
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "compare", "export", "load_trial", "read_results", "register"]
+__all__ = [
+    "__version__",
+    "compare",
+    "export",
+    "load_sweep",
+    "load_trial",
+    "plan",
+    "read_results",
+    "register",
+    "run_sweep",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "compare": "stnbench.analysis.compare_frame",
         "export": "stnbench.api",
+        "load_sweep": "stnbench.api",
         "load_trial": "stnbench.api",
+        "plan": "stnbench.api",
+        "run_sweep": "stnbench.api",
         "read_results": "stnbench.analysis.frames:read_sweep",
         "register": "stnbench.spec.parts",
     },

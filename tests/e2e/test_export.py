@@ -66,6 +66,20 @@ def test_an_export_scores_as_its_trial(place: Workplace, capsys: pytest.CaptureF
         stnbench.export("tiny:affine#1", with_onnx=False)
 
 
+def test_a_sweep_runs_from_python(place: Workplace) -> None:
+    """What is complete is planned as such and not run again; results carry metrics, likelihood agreeing with loss."""
+    assert stnbench.load_sweep("tiny").seeds == (1, 2)
+    plan = stnbench.plan("tiny")
+    assert plan.complete == plan.trials == 6
+    summary = stnbench.run_sweep("tiny", engine="inline")
+    assert (summary.trials, summary.complete, summary.launched) == (6, 6, 0)
+
+    trials = stnbench.read_results("tiny").trials
+
+    assert {"validation_metric:ece", "test_metric:nll", "validation_metric:worst_class_accuracy"} <= {*trials.columns}
+    assert trials["test_metric:nll"].to_list() == pytest.approx(trials["test_loss"].to_list(), rel=0.01)
+
+
 def check_card(card: str, said: "dict[str, dict[str, float]]") -> None:
     """It says accuracy with n and interval on both splits, over seeds as well, data, licence, recipe, commit."""
     for split in ("validation", "test"):

@@ -7,7 +7,17 @@ import sys
 import pytest
 
 SURFACE = {
-    "stnbench": {"__version__", "compare", "export", "load_trial", "read_results", "register"},
+    "stnbench": {
+        "__version__",
+        "compare",
+        "export",
+        "load_sweep",
+        "load_trial",
+        "plan",
+        "read_results",
+        "register",
+        "run_sweep",
+    },
     "stnbench.nn": {
         "AffineTransformation",
         "ContrastiveNorm",
@@ -63,4 +73,21 @@ def test_the_example_of_the_layer_runs() -> None:
         runner.run(example)
 
     assert runner.tries >= 4
+    assert runner.failures == 0
+
+
+def test_the_examples_of_the_package_run() -> None:
+    """Docstrings of public functions are doctests."""
+    import doctest
+
+    import numpy as np
+
+    import stnbench
+
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    for name in ("load_sweep", "load_trial", "compare"):
+        for example in finder.find(getattr(stnbench, name), name, globs={"stnbench": stnbench, "np": np}):
+            runner.run(example)
+
+    assert runner.tries >= 2
     assert runner.failures == 0
