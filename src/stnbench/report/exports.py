@@ -280,6 +280,16 @@ def card_lines(
     digests = ", ".join(f"{half} half `{digest}`" for half, digest in environment.digests.items())
     yield f"Data set `{spec.dataset.kind}`; digest of what was read: {digests or 'not recorded'}."
     yield f"Licence: {data_licence(spec.dataset)}."
+    yield from _recipe(record, facts)
+    yield from ("", "## Files", "", "| file | bytes |", "|---|---|")
+    yield from (f"| {name} | {size:,} |" for name, size in sizes.items())
+    yield ""
+    yield "`sha256sum -c SHA256SUMS` checks them; loading does so by itself. stnbench is under the MIT licence."
+
+
+def _recipe(record: "ExportRecord", facts: _Facts) -> Iterator[str]:
+    """Yield how the network was trained, by which code and on what."""
+    spec, environment = record.spec, record.environment
     yield from ("", "## Recipe", "")
     if facts.sweep is not None:
         yield f"`{sweep_command(facts.sweep)}`, of which this is one trial; in full:"
@@ -292,10 +302,6 @@ def card_lines(
         + ", ".join(f"{name} {version}" for name, version in environment.versions)
         + "."
     )
-    yield from ("", "## Files", "", "| file | bytes |", "|---|---|")
-    yield from (f"| {name} | {size:,} |" for name, size in sizes.items())
-    yield ""
-    yield "`sha256sum -c SHA256SUMS` checks them; loading does so by itself. stnbench is under the MIT licence."
 
 
 def _caveats(record: "ExportRecord", facts: _Facts) -> Iterator[str]:
