@@ -281,6 +281,11 @@ def card_lines(
     yield f"Data set `{spec.dataset.kind}`; digest of what was read: {digests or 'not recorded'}."
     yield f"Licence: {data_licence(spec.dataset)}."
     yield from _recipe(record, facts)
+    yield from _files(sizes)
+
+
+def _files(sizes: Mapping[str, int]) -> Iterator[str]:
+    """Yield the table of the files."""
     yield from ("", "## Files", "", "| file | bytes |", "|---|---|")
     yield from (f"| {name} | {size:,} |" for name, size in sizes.items())
     yield ""
