@@ -247,20 +247,7 @@ def card_lines(
         f"[stnbench](https://pypi.org/project/stnbench/) {record.stnbench} as the trial `{record.trial_id}`: "
         f"{record.cost.parameters:,} parameters, {record.cost.flops:,} FLOPs an image."
     )
-    yield from ("", "## Accuracy", "")
-    yield "| split | accuracy, % [95 % interval] | n | method |"
-    yield "|---|---|---|---|"
-    for score in (record.validation, record.test):
-        if score is not None:
-            wrong = score.images - score.correct
-            n = f"{score.images:,} images, {wrong:,} errors"
-            yield f"| {score.split} | {_percent(_estimate(score))} | {n} | this network, Wilson over images |"
-    seeds = f"{len(facts.seeds)} seeds ({', '.join(map(str, facts.seeds))})"
-    for split, estimate in (("validation", facts.validation), ("test", facts.test)):
-        if estimate is not None:
-            yield f"| {split} | {_percent(estimate)} | {seeds} | its configuration, {estimate.method} |"
-    yield ""
-    yield from _caveats(record, facts)
+    yield from _accuracy(record, facts)
     yield from ("", "## Use", "", "```python", "import stnbench", "")
     yield 'network = stnbench.load_trial("THIS/FOLDER")  # torch.nn.Module in evaluation mode'
     yield f"logits = network(images)  # (batch, {channels}, {side}, {side}), uint8 or floats in [0, 255]"
@@ -290,6 +277,24 @@ def _files(sizes: Mapping[str, int]) -> Iterator[str]:
     yield from (f"| {name} | {size:,} |" for name, size in sizes.items())
     yield ""
     yield "`sha256sum -c SHA256SUMS` checks them; loading does so by itself. stnbench is under the MIT licence."
+
+
+def _accuracy(record: "ExportRecord", facts: _Facts) -> Iterator[str]:
+    """Yield the table of scores, and what must be said of them."""
+    yield from ("", "## Accuracy", "")
+    yield "| split | accuracy, % [95 % interval] | n | method |"
+    yield "|---|---|---|---|"
+    for score in (record.validation, record.test):
+        if score is not None:
+            wrong = score.images - score.correct
+            n = f"{score.images:,} images, {wrong:,} errors"
+            yield f"| {score.split} | {_percent(_estimate(score))} | {n} | this network, Wilson over images |"
+    seeds = f"{len(facts.seeds)} seeds ({', '.join(map(str, facts.seeds))})"
+    for split, estimate in (("validation", facts.validation), ("test", facts.test)):
+        if estimate is not None:
+            yield f"| {split} | {_percent(estimate)} | {seeds} | its configuration, {estimate.method} |"
+    yield ""
+    yield from _caveats(record, facts)
 
 
 def _recipe(record: "ExportRecord", facts: _Facts) -> Iterator[str]:
