@@ -96,6 +96,7 @@ def test_every_network_trains_with_a_transformer(network: str, shared_data: Path
         ("locnet@locnet1=shared", "locnet1.stages=2", "transformer.iterations=2"),
         (*AN_ST, "transformer.iterations=3"),
         (*AN_ST, "transformer.branches=2"),
+        (*AN_ST, "transformer.posterior=student_t", "transformer.posterior_samples=2", "transformer.iterations=2"),
         (*AN_ST, "transformer.output_pooling=2"),
         (*AN_ST, "transformer.scale_max=1.5", "transformer.identity_penalty=0.1"),
         (*AN_ST, "locnet@locnet2=conv", "transformer@transformer2=translation", "network=idsia"),

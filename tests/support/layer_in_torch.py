@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +26,16 @@ _ALIKE = {
 }
 """Similarities, of whose combinations the first and the last stand for all, or the first for those of vectors."""
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "affine with a posterior": {"posterior": "student_t"},
+    "saliency of marginals": {"separable": True},
+}
+"""Families with keys of their own; the first word is the family."""
+
 WAYS = [
     *((family, "bilinear") for family in FAMILIES if family not in _ALIKE),
     *(("affine", name) for name in get_args(Sampler) if name != "bilinear"),
+    *(((way, "bilinear")) for way in VARIANTS),
 ]
 """Every family, and every sampler."""
 
@@ -36,7 +43,8 @@ WAYS = [
 def layer(family: str, sampler: str) -> SpatialTransformer:
     """A small one for 3 x 16 x 20 images, whose last layer moves every image in another way."""
     torch.manual_seed(3)
-    made = SpatialTransformer(family, in_channels=3, size=(16, 20), locnet=(4, 4, 8), sampler=sampler)
+    name, keys = family.split(maxsplit=1)[0], VARIANTS.get(family, {})
+    made = SpatialTransformer(name, in_channels=3, size=(16, 20), locnet=(4, 4, 8), sampler=sampler, **keys)
     if made.localization is not None:
         nn.init.normal_(made.localization.parameters_layer.weight, std=0.3)
     return made.eval()

@@ -1,6 +1,7 @@
 """Layers that torch lacks: contrastive normalisation as in 2015, dense layers on maps, dropout with its own seed."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -23,6 +24,9 @@ GAUSSIAN_SIZE: Final = 7
 """Side of the gaussian that the networks of 2015 meant to use, and that Arcos-Garcia et al. 2018 did use."""
 
 _CPU: Final = torch.device("cpu")
+
+_RAREST: Final = 1e-12
+"""Probability at either end of Student's t that is not drawn: the wildest draw is 700,000 scales away."""
 
 
 def gaussian_kernel(size: int) -> tuple[float, ...]:
@@ -112,12 +116,41 @@ class Dense(nn.Linear):
         return super().forward(maps.flatten(1))[:, :, None, None]
 
 
-class ChannelDropout(nn.Module):
+class RandomLayer(nn.Module, ABC):
+    """A layer that draws random numbers while training.
+
+    They come from a generator of its own on the CPU, so that every device draws the same; ``seed_dropout`` sets it.
+    Training draws for many steps at once and serves what was drawn step by step; a layer that is served nothing draws
+    as it goes, the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator(_CPU).manual_seed(0)
+        self._served: Tensor | None = None
+        self._used = 0
+
+    @abstractmethod
+    def draw(self, numbers: int) -> Tensor:
+        """Return the next so many, on the CPU."""
+
+    def serve(self, drawn: Tensor | None) -> None:
+        """Let the next numbers be those drawn before, in order, on the device of the maps; None: as they are drawn."""
+        self._served, self._used = drawn, 0
+
+    def _take(self, numbers: int, device: torch.device) -> Tensor:
+        """Return the next so many, served or drawn."""
+        if self._served is None:
+            return self.draw(numbers).to(device)
+        taken = self._served[self._used : self._used + numbers]
+        self._used += numbers
+        return taken
+
+
+class ChannelDropout(RandomLayer):
     """While training, every channel of every image becomes zero with a probability, and the others grow to match.
 
-    Tompson et al. 2015; on maps of 1 x 1 pixels it is the dropout of Srivastava et al. 2014. What is dropped comes from
-    a generator of its own on the CPU, so that every device drops the same; ``seed_dropout`` sets it. Training draws it
-    for many steps at once and serves it step by step; a layer that is served nothing draws as it goes, the same.
+    Tompson et al. 2015; on maps of 1 x 1 pixels it is the dropout of Srivastava et al. 2014.
 
     Args:
         share: the probability, at least 0 and below 1.
@@ -126,18 +159,11 @@ class ChannelDropout(nn.Module):
     def __init__(self, share: float) -> None:
         super().__init__()
         self.share = share
-        self.generator = torch.Generator(_CPU).manual_seed(0)
-        self._served: Tensor | None = None
-        self._used = 0
 
     def draw(self, numbers: int) -> Bool[Tensor, " numbers"]:
         """What is kept of the next so many channels of images, on the CPU."""
         drawn = torch.rand(numbers, generator=self.generator, dtype=torch.float32, device=_CPU)
         return drawn >= self.share
-
-    def serve(self, kept: Bool[Tensor, " numbers"] | None) -> None:
-        """Let the next channels of images be kept as said, in order, on the device of the maps; None: as drawn."""
-        self._served, self._used = kept, 0
 
     def forward(
         self, maps: Float[Tensor, "batch channels height width"]
@@ -145,18 +171,51 @@ class ChannelDropout(nn.Module):
         """The maps with channels dropped while training, the maps themselves otherwise."""
         if not self.training:
             return maps
-        numbers = maps.shape[0] * maps.shape[1]
-        if self._served is None:
-            kept = self.draw(numbers).to(maps.device)
-        else:
-            kept = self._served[self._used : self._used + numbers]
-            self._used += numbers
+        kept = self._take(maps.shape[0] * maps.shape[1], maps.device)
         factor = kept.view(maps.shape[:2]).to(torch.float32) / (1 - self.share)
         return maps * factor.to(maps.dtype)[:, :, None, None]
 
     def extra_repr(self) -> str:
         """What torch prints about it."""
         return f"share={self.share}"
+
+
+class StudentNoise(RandomLayer):
+    """Means moved by Student's t with 2 degrees of freedom times scales: while training, and where a draw is fixed.
+
+    Otherwise the means come back: a network at rest says the same of an image every time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fixed: int | None = None
+
+    def draw(self, numbers: int) -> Float[Tensor, " numbers"]:
+        """Return so many numbers of Student's t with 2 degrees of freedom."""
+        return _student(numbers, self.generator)
+
+    def fix(self, sample: int | None) -> None:
+        """Let every image be moved by the draw of a number, always the same; None: not at all."""
+        self._fixed = sample
+
+    def forward(
+        self, means: Float[Tensor, "batch parameters"], scales: Float[Tensor, "batch parameters"]
+    ) -> Float[Tensor, "batch parameters"]:
+        """Return the means, moved where they are to be."""
+        if self._fixed is not None:
+            seeded = torch.Generator(_CPU).manual_seed(derive_seed(self._fixed, "posterior"))
+            drawn = _student(means.shape[1], seeded).to(means.device)
+        elif self.training:
+            drawn = self._take(means.shape[0] * means.shape[1], means.device).view(means.shape)
+        else:
+            return means
+        return means + scales * drawn.to(means.dtype)
+
+
+def _student(numbers: int, generator: torch.Generator) -> Float[Tensor, " numbers"]:
+    """Return numbers of Student's t with 2 degrees of freedom, by its quantile function."""
+    drawn = torch.rand(numbers, generator=generator, dtype=torch.float64, device=_CPU).clamp(_RAREST, 1 - _RAREST)
+    return ((2 * drawn - 1) / (2 * drawn * (1 - drawn)).sqrt()).to(torch.float32)
 
 
 def seed_dropout(network: nn.Module, seed: int) -> None:
@@ -168,9 +227,9 @@ def seed_dropout(network: nn.Module, seed: int) -> None:
         layer.generator.manual_seed(derive_seed(seed, "dropout", index))
 
 
-def dropout_layers(network: nn.Module) -> list[ChannelDropout]:
-    """The dropout layers of a network, in its order."""
-    return [layer for layer in network.modules() if isinstance(layer, ChannelDropout)]
+def dropout_layers(network: nn.Module) -> list[RandomLayer]:
+    """Return the layers of a network that draw random numbers, in its order."""
+    return [layer for layer in network.modules() if isinstance(layer, RandomLayer)]
 
 
 def _band(kernel: Sequence[float], size: int) -> Float[Tensor, "size size"]:

@@ -9,12 +9,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnbench.core.errors import InfeasibleError, ShapeError, SpecError
+from stnbench.nn.layers import StudentNoise
 from stnbench.nn.localization import Localization, build_localization
 from stnbench.nn.maps import MapSize
 from stnbench.nn.sampling.registry import outside_share, sample
 from stnbench.nn.transforms.affine import AffineTransformation
 from stnbench.nn.transforms.base import Transformation, first_order, pixel_centres
 from stnbench.nn.transforms.controls import box_parameters
+from stnbench.nn.transforms.posterior import StudentT
 from stnbench.nn.transforms.registry import build_transformation
 from stnbench.nn.transforms.scale_guard import ScaleGuard
 from stnbench.spec.check import require
@@ -121,6 +123,7 @@ class SpatialTransformer(nn.Module):
         self.spec = _transformer_spec(family, options)
         self.transformation = build_transformation(self.spec)
         self.localization: Localization | None = None
+        self.noise = None if self.spec.posterior is None else StudentNoise()
         if not self.spec.is_control:
             height, width = (size, size) if isinstance(size, int) else size
             looked_at = MapSize(in_channels, height, width)
@@ -214,13 +217,19 @@ class SpatialTransformer(nn.Module):
         if self.localization is not None:
             seen = self._copies(images)
             parameters: Tensor = self.localization(seen if look is None else look(seen))
-            return parameters
+            return self._drawn(parameters)
         if self.spec.family != "roi":
             return images.new_zeros(images.shape[0], self.transformation.number_of_parameters)
         if boxes is None:
             raise ShapeError("the boxes for the control roi", (), f"({images.shape[0]}, 4), one an image")
         height, width = images.shape[-2:]
         return box_parameters(boxes, (height, width), align_corners=self.spec.align_corners)
+
+    def _drawn(self, parameters: Tensor) -> Tensor:
+        """Return parameters drawn from what was emitted, where that is a distribution; else what was emitted."""
+        if self.noise is None or not isinstance(self.transformation, StudentT):
+            return parameters
+        return self.transformation.moved(parameters, self.noise(*self.transformation.split(parameters)))
 
     def _copies(self, images: Tensor) -> Tensor:
         """Return what is looked at: the images, or the copies of each, one after the other, without their corners."""

@@ -7,8 +7,12 @@ from stnbench.spec.check import require, require_sizes
 from stnbench.spec.codec import Strict
 from stnbench.spec.registry import Registry
 
-CONTROL, RIGID = "control", "rigid"
-"""Traits of families: a control learns nothing and has no localisation network; a rigid one has a scale of 1."""
+CONTROL, RIGID, DISCRETE = "control", "rigid", "discrete"
+"""Traits of families.
+
+A control learns nothing and has no localisation network; a rigid one has a scale of 1; a discrete one chooses one of
+finitely many maps.
+"""
 
 Padding = Literal["zeros", "border", "reflection"]
 """What lies outside the image: zeros, the nearest border pixel, or a reflection."""
@@ -102,6 +106,10 @@ AnyLocnet = Annotated[LocnetSpec, LOCNETS]
 """The specification of any localisation network, told apart by ``kind``."""
 
 
+Posterior = Literal["student_t"]
+"""What a localisation network emits a distribution of."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerSpec(Strict):
     """What a transformer may do to an image, and how it reads the image.
@@ -121,6 +129,11 @@ class TransformerSpec(Strict):
     outputs by channel (Jaderberg et al. 2015, MNIST addition). ``output_pooling`` averages so many pixels a side of the
     output (likewise, A.4). ``output_size`` is how many pixels a side the output has, as many as the input where it is
     None: a transformer that zooms in on the sign loses little by a smaller output, and all that follows is cheaper.
+
+    With a ``posterior``, the localisation network emits a Student's t distribution of every parameter (Schwobel et al.
+    2022). Training draws once an image and step, seeded like dropout; scoring averages the class probabilities over
+    ``posterior_samples`` draws, which are the same ones for every image and every trial. ``posterior_weight`` times the
+    divergence from the prior joins the training loss.
     """
 
     family: str = "affine"
@@ -136,6 +149,9 @@ class TransformerSpec(Strict):
     branches: int = 1
     output_pooling: int = 1
     output_size: int | None = None
+    posterior: Posterior | None = None
+    posterior_weight: float = 1e-4
+    posterior_samples: int = 10
 
     used_by: ClassVar[dict[str, tuple[str, ...]]] = {
         "control_points": ("tps", "diffeomorphic"),
@@ -163,6 +179,10 @@ class TransformerSpec(Strict):
             require(1 <= count <= 16, key, count, "from 1 to 16")
             once = not self.is_control or key == "output_pooling"
             require(once or count == 1, key, count, f"1, since the control {self.family} does the same each time")
+        require(self.posterior_weight >= 0, "posterior_weight", self.posterior_weight, "at least 0")
+        require(1 <= self.posterior_samples <= 1000, "posterior_samples", self.posterior_samples, "from 1 to 1000")
+        is_plain = not (self.is_control or TRANSFORMERS.has_trait(self.family, DISCRETE))
+        require(self.posterior is None or is_plain, "posterior", self.posterior, f"null: {self.family} has none")
         self._forget_idle_keys()
 
     @property
@@ -181,6 +201,9 @@ class TransformerSpec(Strict):
             usual |= {"scale_min": None, "scale_max": None}
         if self.is_control:
             usual["identity_penalty"] = 0.0
+        if self.posterior is None:
+            fields = self.__dataclass_fields__
+            usual |= {key: fields[key].default for key in ("posterior_weight", "posterior_samples")}
         for key, users in self.used_by.items():
             if self.family not in users:
                 usual[key] = self.__dataclass_fields__[key].default
@@ -277,7 +300,7 @@ TRANSFORMERS.declare(SaliencySpec, {"saliency": "stnbench.nn.transforms.saliency
 TRANSFORMERS.declare(
     CanonicalRotationSpec,
     {"canonical_rotation": "stnbench.nn.transforms.canonical:CanonicalRotation.build"},
-    {"canonical_rotation": [RIGID]},
+    {"canonical_rotation": [RIGID, DISCRETE]},
 )
 
 AnyTransformer = Annotated[TransformerSpec, TRANSFORMERS]

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from stnbench.core.activity import advancing
@@ -19,6 +19,8 @@ from stnbench.diagnostics.health import Looks, TransformerWatch
 from stnbench.diagnostics.units import UnitWatch
 from stnbench.models.learners import Key
 from stnbench.models.scored_network import Model
+from stnbench.nn.layers import StudentNoise
+from stnbench.nn.spatial_transformer import SpatialTransformer
 from stnbench.spec.data import Split
 from stnbench.spec.result import SplitScore, TransformerHealth
 
@@ -90,17 +92,33 @@ def accuracy(model: Model, images: DeviceImages, indices: Tensor) -> float:
 
 
 def over_views(model: Model, images: Tensor, boxes: Tensor, logits: Tensor) -> Tensor:
-    """Return the logarithms (batch, classes) of the mean probabilities over a model's views.
+    """Return the logarithms (batch, classes) of the mean probabilities over a model's views and draws of its posterior.
 
-    Where it has none, ``logits``, those of the images as they are, come back.
+    Where it has neither, ``logits``, those of the images as they are, come back. Draws are the same for every image,
+    so that a score does not depend on which images are scored together.
     """
-    if model.views is None:
+    noises = [layer for layer in model.network.modules() if isinstance(layer, StudentNoise)]
+    if model.views is None and not noises:
         return logits
-    views = [
-        model.explain(moved, moved_boxes).logits.log_softmax(dim=1)
-        for moved, moved_boxes in each_view(model.views, images, boxes)
-    ]
+    samples = max(_samples(model.network) if noises else [1])
+    looks = [(images, boxes)] if model.views is None else each_view(model.views, images, boxes)
+    views = []
+    try:
+        for moved, moved_boxes in looks:
+            for sample in range(samples):
+                for noise in noises:
+                    noise.fix(sample)
+                views.append(model.explain(moved, moved_boxes).logits.log_softmax(dim=1))
+    finally:
+        for noise in noises:
+            noise.fix(None)
     return torch.stack(views).logsumexp(dim=0) - math.log(len(views))
+
+
+def _samples(network: nn.Module) -> list[int]:
+    """Return how many draws each transformer with a posterior asks for."""
+    found = [layer.spec for layer in network.modules() if isinstance(layer, SpatialTransformer)]
+    return [spec.posterior_samples for spec in found if spec.posterior is not None]
 
 
 @contextmanager

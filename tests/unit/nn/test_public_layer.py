@@ -8,7 +8,7 @@ from typing import Any
 import layer_in_torch
 import pytest
 import torch
-from layer_in_torch import FAMILIES, WAYS
+from layer_in_torch import FAMILIES, VARIANTS, WAYS
 from torch import Tensor, nn
 
 from stnbench.core.errors import InfeasibleError, ShapeError, SpecError, UnknownNameError
@@ -19,7 +19,8 @@ from stnbench.spec.transformer import DenseLocnetSpec
 def layer(family: str = "affine", *, moved: float = 0.3, **options: object) -> SpatialTransformer:
     """A small one for 3 x 16 x 20 images, whose last layer moves every image in another way."""
     torch.manual_seed(3)
-    made = SpatialTransformer(family, in_channels=3, size=(16, 20), locnet=(4, 4, 8), **options)
+    options = VARIANTS.get(family, {}) | options
+    made = SpatialTransformer(family.split(maxsplit=1)[0], in_channels=3, size=(16, 20), locnet=(4, 4, 8), **options)
     if made.localization is not None:
         nn.init.normal_(made.localization.parameters_layer.weight, std=moved)
     return made.eval()

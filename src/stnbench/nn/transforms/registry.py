@@ -6,6 +6,7 @@ from stnbench.nn.transforms.controls import FixedZoom
 from stnbench.nn.transforms.homography import Corners, Projective
 from stnbench.nn.transforms.lie import LieAffine
 from stnbench.nn.transforms.linear import Attention, Crop, Shear
+from stnbench.nn.transforms.posterior import StudentT
 from stnbench.nn.transforms.similarity import Similarity
 from stnbench.nn.transforms.tps import ThinPlateSpline
 from stnbench.spec.transformer import TRANSFORMERS, TransformerSpec
@@ -17,7 +18,7 @@ def build_transformation(spec: TransformerSpec) -> Transformation:
     Raises: UnknownNameError where its family is not here.
     """
     built: Transformation = TRANSFORMERS.implementation(spec.family)(spec)
-    return built
+    return built if spec.posterior is None else StudentT(built, weight=spec.posterior_weight)
 
 
 def similarity(spec: TransformerSpec) -> Transformation:
