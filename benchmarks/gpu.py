@@ -30,13 +30,12 @@ import step_cases
 
 from stnbench.engines.slots import device_memory_mib, driver_version, visible_gpus
 from stnbench.models.cost import measure_cost
-from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.data import PreprocessSpec, SignsSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec
 from stnbench.spec.optimizer import SgdSpec
-from stnbench.spec.published import SWEEPS_OF_2015
+from stnbench.spec.sweep import SWEEPS_OF_2015
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
-from stnbench.spec.trial import Precision, TrainingSpec, TrialSpec
+from stnbench.spec.trial import ComputeOptions, Precision, TrainingSpec, TrialSpec
 from stnbench.training.device import DeviceSpec, device_name, prepare_device, synchronize
 from stnbench.training.step import CapturedStep, StaticStep, TrainingRun
 
@@ -122,7 +121,7 @@ def make_run(bench: Bench, spec: TrialSpec, compute: ComputeOptions | None = Non
     order = torch.channels_last if is_last or bench.device.type == "cpu" else torch.contiguous_format
     run.model.network.to(memory_format=order)  # type: ignore[call-overload]
     if spec.augment is None and bench.device.type == "cuda":
-        from stnbench.data.prepared import PreparedImages
+        from stnbench.data.resident import PreparedImages
 
         prepared = PreparedImages(run.images.images, run.model.preprocess)
         run = dataclasses.replace(run, images=dataclasses.replace(run.images, prepared=prepared))
@@ -379,10 +378,10 @@ def _share(name: str, way: str, count: int, environment: dict[str, str]) -> floa
 
 def specs_of(sweeps: Sequence[str], folder: Path, *overrides: str) -> list[TrialSpec]:
     """Every trial of some sweeps, composed as the command does."""
+    from stnbench.config.axes import PointComposer
     from stnbench.config.compose import Composer
     from stnbench.config.locate import conf_folder, find_sweep
     from stnbench.config.overrides import parse_overrides
-    from stnbench.config.points import PointComposer
     from stnbench.config.sweeps import read_sweep
     from stnbench.planning.cells import survey
 
@@ -405,8 +404,8 @@ def cells_of_2015() -> list[tuple[float, float]]:
 
 def draw_images(scale: str) -> None:
     """Draw what the rows and 2015's tables train on, before anything is measured."""
-    from stnbench.core.cores import available_cores
     from stnbench.core.paths import data_root
+    from stnbench.core.process import available_cores
     from stnbench.data.build import open_dataset
 
     folder = _sweep_folder()

@@ -17,7 +17,7 @@ from stnbench.analysis.comparison import compare_configurations
 from stnbench.analysis.fitted import ScoredRun
 from stnbench.analysis.inference import LEVEL
 from stnbench.analysis.verdicts import Comparison, Verdict
-from stnbench.planning.until_decided import choose
+from stnbench.planning.seeds import choose
 from stnbench.spec.planner import UntilDecidedPlannerSpec
 
 Floats = NDArray[np.float64]

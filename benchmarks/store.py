@@ -30,11 +30,10 @@ from stnbench.spec.result import (
     TransformerHealth,
     TrialResult,
 )
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.states import AttemptState, TrialState, Verdict
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.transformer import ConvLocnetSpec, Family, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.spec.verdict import Verdict
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
 

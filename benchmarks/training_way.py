@@ -26,7 +26,7 @@ sys.path.append(str(Path(__file__).parent))  # last, so that statistics.py here 
 from training_cases import BATCH, CASES, Case, open_data, open_run
 from training_networks import LocalContrast, Network, gaussian, lecun, modern, take_weights
 
-from stnbench.data.preprocessing.preprocess import GlobalStatistics
+from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.data.resident import epoch_order
 from stnbench.spec.network import LecunSpec
 from stnbench.training.checkpoint import Progress

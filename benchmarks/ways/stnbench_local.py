@@ -16,7 +16,7 @@ from stnbench.engines.slots import plan_slots
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.runner import RunOptions
 from stnbench.orchestration.session import Session, SessionOptions, local_tracking_uri
-from stnbench.planning.grid import GridPlanner
+from stnbench.planning.build import GridPlanner
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.store.store import Store

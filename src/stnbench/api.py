@@ -12,12 +12,12 @@ from stnbench.store.store import Store
 if TYPE_CHECKING:  # torch
     import torch
 
-    from stnbench.config.points import PointComposer
+    from stnbench.config.axes import PointComposer
     from stnbench.orchestration.plan import SweepPlan
     from stnbench.orchestration.runner import RunSummary
     from stnbench.orchestration.session import EngineName
     from stnbench.spec.sweep import SweepSpec
-    from stnbench.trials.trained import TrainedClassifier
+    from stnbench.trials.export import TrainedClassifier
 
 
 def load_trial(
@@ -50,7 +50,7 @@ def load_trial(
     """
     import torch
 
-    from stnbench.trials.trained import TrainedClassifier
+    from stnbench.trials.export import TrainedClassifier
 
     located = locate_network(os.fspath(trial), _layout(runs))
     return TrainedClassifier(located.read(), torch.device(device))
@@ -112,7 +112,7 @@ def plan(sweep: str, *overrides: str, runs: str | os.PathLike[str] | None = None
         SpecError: for what cannot be meant.
     """
     from stnbench.config.sweeps import require_same_sweep
-    from stnbench.core.cores import available_cores
+    from stnbench.core.process import available_cores
     from stnbench.engines.slots import plan_slots, visible_gpus
     from stnbench.orchestration.plan import plan_sweep, read_experience
     from stnbench.planning.build import build_planner
@@ -169,8 +169,8 @@ def run_sweep(
         StnbenchError: where the sweep cannot start.
     """
     from stnbench.config.sweeps import require_same_sweep
-    from stnbench.core.cores import available_cores
     from stnbench.core.paths import data_root
+    from stnbench.core.process import available_cores
     from stnbench.engines.slots import plan_slots, visible_gpus
     from stnbench.orchestration.runner import RunOptions
     from stnbench.orchestration.session import SessionOptions, open_session, prepare_datasets, tracking_uri
@@ -191,11 +191,10 @@ def run_sweep(
 
 def _ask(sweep: str, overrides: Sequence[str]) -> "tuple[SweepSpec, PointComposer, Path | None]":
     """Return a sweep as overrides change it, what composes its points, and the folder that ``dataset.root`` names."""
+    from stnbench.config.axes import PointComposer, require_effects
     from stnbench.config.compose import Composer
-    from stnbench.config.locate import conf_folder, find_sweep, sweep_files
+    from stnbench.config.locate import conf_folder, find_sweep, sweep_files, take_dataset_root
     from stnbench.config.overrides import parse_overrides
-    from stnbench.config.paths import take_dataset_root
-    from stnbench.config.points import PointComposer, require_effects
     from stnbench.config.sweeps import read_sweep, with_own_name
 
     composer = Composer(conf_folder())

@@ -9,7 +9,7 @@ from made_up_mnist import write_mnist
 
 from stnbench.data.base import Dataset, ImageSet
 from stnbench.data.build import dataset_info, open_dataset
-from stnbench.data.cache_manifest import images_digest
+from stnbench.data.cache import images_digest
 from stnbench.data.splits import split_tracks
 from stnbench.spec.data import (
     DatasetSpec,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.data.preprocessing.preprocess import GlobalStatistics
+from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.spec.codec import from_json, from_plain, to_json
 from stnbench.spec.optimizer import (
     OPTIMIZERS,

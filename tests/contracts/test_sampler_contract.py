@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from stnbench.core.errors import ShapeError
-from stnbench.nn.sampling.registry import sample
+from stnbench.nn.sampling import sample
 from stnbench.nn.transforms.affine import map_affine
 from stnbench.nn.transforms.base import pixel_centres
 from stnbench.spec.transformer import Padding, Sampler

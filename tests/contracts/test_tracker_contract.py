@@ -28,11 +28,9 @@ from stnbench.spec.states import AttemptState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
-from stnbench.tracking.mlflow import MlflowTracker
-from stnbench.tracking.mlflow_database import initialise
-from stnbench.tracking.null import NullTracker
-from stnbench.tracking.saved_views import saved_views
+from stnbench.tracking.base import AttemptView, CellView, NullTracker, Picture, Tracker
+from stnbench.tracking.mlflow import MlflowTracker, saved_views
+from stnbench.tracking.mlflow_server import initialise
 
 # MLflow 3.17 uses what SQLAlchemy 2.1 calls deprecated, once, when its store is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")

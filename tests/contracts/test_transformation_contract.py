@@ -9,7 +9,7 @@ from torch.func import jacrev, vmap
 from torch.nn import functional
 
 from stnbench.core.errors import ShapeError
-from stnbench.nn.sampling.registry import sample
+from stnbench.nn.sampling import sample
 from stnbench.nn.transforms.affine import AffineTransformation, invert_affine, map_affine
 from stnbench.nn.transforms.base import Transformation, first_order, pixel_centres
 from stnbench.nn.transforms.diffeomorphic import Diffeomorphic

@@ -16,9 +16,8 @@ from fake_trials import Task, fake_spec
 from stnbench.engines.base import EngineEvent, Epoch, Failed, Finished, Launch, Slot
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import visible_gpus
-from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.result import FailureKind
-from stnbench.spec.trial import TrialSpec
+from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.training.device import DeviceSpec, prepare_device
 from stnbench.training.step import CapturedStep, StaticStep, TrainingRun
 

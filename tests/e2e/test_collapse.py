@@ -10,7 +10,7 @@ import pytest
 from commands import Workplace
 
 from stnbench.spec.result import EpochRecord
-from stnbench.spec.verdict import Verdict
+from stnbench.spec.states import Verdict
 from stnbench.store.store import Store
 
 pytestmark = pytest.mark.slow

@@ -57,9 +57,9 @@ from pathlib import Path
 import stnbench
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder, find_sweep
-from stnbench.config.points import PointComposer
+from stnbench.config.axes import PointComposer
 from stnbench.config.sweeps import read_sweep
-from stnbench.planning.grid import GridPlanner
+from stnbench.planning.build import GridPlanner
 composer = Composer(conf_folder())
 sweep = read_sweep(find_sweep(sys.argv[1], Path.cwd()), composer)
 print(json.dumps({"trials": len(GridPlanner(sweep, PointComposer(sweep, composer)).ask()), "where": stnbench.__file__}))

@@ -14,7 +14,7 @@ from stnbench.spec.sweep import Point
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
-from stnbench.trials.probability_file import Probabilities, write_probabilities
+from stnbench.trials.files import Probabilities, write_probabilities
 
 CLASSES = 4
 IMAGES = 60

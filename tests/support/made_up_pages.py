@@ -9,12 +9,11 @@ from made_up_results import ENVIRONMENT, Filler, planned, result, transformed
 from numpy.typing import NDArray
 
 from stnbench.core.paths import AttemptLayout, RunsLayout
-from stnbench.data.cache import CacheArrays, Recipe, open_or_build
-from stnbench.data.cache_manifest import Layout
+from stnbench.data.cache import CacheArrays, Layout, Recipe, open_or_build
 from stnbench.spec.result import EpochRecord, Failure, FailureKind, ScoredImages, SplitScore, TrialResult
+from stnbench.spec.states import Verdict
 from stnbench.spec.sweep import Point
 from stnbench.spec.trial import TrialSpec
-from stnbench.spec.verdict import Verdict
 from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
 

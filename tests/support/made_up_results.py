@@ -5,11 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore, TransformerHealth, TrialResult
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.states import AttemptState, TrialState, Verdict
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.spec.verdict import Verdict
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
 

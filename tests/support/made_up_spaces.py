@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from random import Random
 
 from stnbench.core.errors import SpecError
-from stnbench.core.seeds import derive_seed
+from stnbench.core.identity import derive_seed
 from stnbench.planning.base import Known, Observation, Planner, Progress
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.optimizer import SgdSpec
+from stnbench.spec.planner import FloatSpan, IntSpan
 from stnbench.spec.result import TransformerHealth
-from stnbench.spec.space import FloatSpan, IntSpan
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec, Value, label_of
 from stnbench.spec.transformer import PlacedTransformerSpec

@@ -5,12 +5,11 @@ from typing import Any, get_args
 
 import torch
 
-from stnbench.data.preprocessing.preprocess import GlobalStatistics, Preprocess
+from stnbench.data.preprocessing import GlobalStatistics, Preprocess
 from stnbench.data.resident import DeviceImages
-from stnbench.models.build import build_network
+from stnbench.models.classifiers import build_network
 from stnbench.models.scored_network import Model
 from stnbench.spec.augment import AugmentSpec
-from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.data import Contrast, PreprocessSpec, SignsSpec
 from stnbench.spec.network import CnnSpec, IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec, PoojahiraSpec
 from stnbench.spec.optimizer import (
@@ -33,10 +32,9 @@ from stnbench.spec.transformer import (
     Sampler,
     SharedLocnetSpec,
 )
-from stnbench.spec.trial import TrainingSpec, TrialSpec
+from stnbench.spec.trial import ComputeOptions, TrainingSpec, TrialSpec
 from stnbench.testing.transformers import specification
-from stnbench.training.average import WeightAverage
-from stnbench.training.optim import build_optimizer
+from stnbench.training.optim import WeightAverage, build_optimizer
 from stnbench.training.step import TrainingRun
 
 SIDE, CLASSES, BATCH = 24, 5, 6

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stnbench.data.base import ImageSet
-from stnbench.data.preprocessing.preprocess import GlobalStatistics
+from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.data.resident import DeviceImages
 from stnbench.models.scored_network import build_model
 from stnbench.spec.data import SignsSpec

@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 from scipy import special
 
 from stnbench.analysis.inference import LEVEL, WILSON_METHOD
-from stnbench.analysis.limits import reach, seeds_to_decide, two_t_reach, wilson_limits
 from stnbench.analysis.moderated import BlockModel, Mixture, Runs
-from stnbench.analysis.simultaneous import exceedance, many_to_one_table, pairs_table
+from stnbench.analysis.simultaneous import (
+    exceedance,
+    many_to_one_table,
+    pairs_table,
+    reach,
+    seeds_to_decide,
+    two_t_reach,
+    wilson_limits,
+)
 from stnbench.analysis.verdicts import SEEDS_METHOD, Comparison, Decision, Effect, Pair, Verdict
 from stnbench.core.errors import SpecError
 

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stnbench.analysis.frames_columns import PREDICTION_COLUMNS
 from stnbench.analysis.frames_rows import (
+    PREDICTION_COLUMNS,
     attempts_frame,
     epochs_frame,
     health_frame,

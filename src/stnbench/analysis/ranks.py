@@ -7,15 +7,21 @@ run would change with another seed nobody knows, so it is not in the interval.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stnbench.analysis.correlation import INTERVAL_METHOD, KENDALL, NO_INTERVAL_METHOD, SPEARMAN, RankCorrelation
-from stnbench.analysis.inference import CONFIDENCE
-from stnbench.core.seeds import derive_seed
+from stnbench.analysis.inference import (
+    CONFIDENCE,
+    INTERVAL_METHOD,
+    KENDALL,
+    NO_INTERVAL_METHOD,
+    SPEARMAN,
+    RankCorrelation,
+)
+from stnbench.core.identity import derive_seed
 
 CELLS_MIN: Final = 3
 """Two cells have no ranking to speak of."""
@@ -157,3 +163,18 @@ def _share(drawn: Floats, seen: float, *, is_exact: bool = False) -> float:
     """The p-value: the share that reaches what was seen; what was seen counts as one of those that were drawn."""
     reached = int((drawn >= seen - 1e-9 * max(1.0, seen)).sum())
     return reached / len(drawn) if is_exact else (1 + reached) / (1 + len(drawn))
+
+
+# Pareto fronts: what no other beats at the same cost.
+
+
+def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
+    """The places of those that no other one beats or equals in cost (lower) and value (higher), the cheapest first.
+
+    Of equal ones the first is kept.
+    """
+    front: list[int] = []
+    for place in sorted(range(len(costs)), key=lambda place: (costs[place], -values[place], place)):
+        if not front or values[place] > values[front[-1]]:
+            front.append(place)
+    return front

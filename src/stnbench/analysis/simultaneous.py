@@ -7,11 +7,15 @@ its own estimate. What all estimates have in common is averaged over at the end,
 """
 
 import functools
-from typing import Final
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import interpolate, special
+
+from stnbench.analysis.inference import LEVEL
 
 Floats = NDArray[np.float64]
 
@@ -154,3 +158,160 @@ def _interpolated(statistics: Floats, inverse_freedom: Floats, table: Floats) ->
     second = np.clip(inverse_freedom, 0, 1) * (len(_INVERSES) - 1)
     places = [np.minimum(first, shape[0] - 1).ravel(), np.broadcast_to(second, statistics.shape).ravel()]
     return np.asarray(np.exp(ndimage.map_coordinates(logs, places, order=1)).reshape(statistics.shape))
+
+
+# How many seeds a comparison needs, and how likely one cell is to beat another: the noncentral t distribution.
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+POWER: Final = 0.8
+"""The chance of telling a difference that is there, by which "enough seeds" is measured."""
+
+SEEDS_MAX: Final = 100_000
+"""Where even so many would not do, nothing is said."""
+
+_STATISTIC_MAX: Final = 1e4
+
+
+def chance_to_tell(
+    noncentrality: "NDArray[np.float64]", freedom: "NDArray[np.float64]", limit: "NDArray[np.float64]"
+) -> "NDArray[np.float64]":
+    """The chance that a t statistic exceeds a limit, from the noncentral t distribution.
+
+    Args:
+        noncentrality: the true difference over its standard error, not below 0.
+        freedom: degrees of freedom of the standard error.
+        limit: of the statistic.
+    """
+    import numpy as np  # as above
+    from scipy import special
+
+    below = np.asarray(special.nctdtr(freedom, noncentrality, limit))
+    # Where the numbers are too large for SciPy: the normal approximation of Johnson and Welch (1940), then good enough.
+    short = limit * (1 - 1 / (4 * freedom)) - noncentrality
+    near = special.ndtr(short / np.sqrt(1 + limit**2 / (2 * freedom)))
+    return np.asarray(1 - np.where(np.isfinite(below), below, near))
+
+
+def chance_interval(statistic: float, freedom: float, scale: float, *, tail: float) -> tuple[float, float, float]:
+    """The chance that a draw is above 0, from a t statistic of its mean, with its interval.
+
+    The chance is that of the predictive distribution, a t distribution with the uncertainty of mean and spread in it:
+    the plain estimate says below 5 or above 95 % for a fifth of all pairs of equals with two seeds.
+
+    The draw is normal with the mean that was tested and ``scale`` times the standard error the statistic was made with:
+    for n independent values, of which one more is drawn, ``scale`` is the root of n. The interval is that of the
+    noncentrality, exact: an approximation by the normal distribution says "0 [0, 100]" with two seeds.
+
+    Args:
+        statistic: the mean over its standard error.
+        freedom: degrees of freedom of the standard error, at least 1.
+        scale: above 0.
+        tail: the chance left out on either side, for example 0.025.
+    Returns: the chance, its lower and its upper bound.
+    """
+    from scipy import special  # as above
+
+    size = min(abs(statistic), _STATISTIC_MAX)  # beyond, SciPy's inverse fails, and the chance is 0 or 1
+    bounds = [math.copysign(1.0, statistic) * float(special.nctdtrinc(freedom, p, size)) for p in (1 - tail, tail)]
+    chance = float(special.stdtr(freedom, statistic / math.hypot(scale, 1.0)))
+    low, high = (float(special.ndtr(value / scale)) for value in sorted(bounds))
+    return chance, min(chance, low), max(chance, high)
+
+
+# Limits and seeds: how far differences reach, with how many seeds they would be decided.
+
+
+_HALVINGS: Final = 20
+"""Of the width of an interval, which is then known to a millionth."""
+
+_KNOWN: Final = 1e6
+"""Degrees of freedom of a scale that is known: what is not is in the table."""
+
+
+def reach(chance: Callable[[Floats], Floats], usual: Floats, level: float) -> Floats:
+    """How far differences reach with the chance ``level``, in the neighbourhood of some multiples of ``usual``."""
+    low, high = np.zeros(len(usual)), np.full(len(usual), math.log(1000.0))
+    for _ in range(8):
+        middle = (low + high) / 2
+        is_short = chance(usual * np.exp(middle)) > level
+        low, high = np.where(is_short, middle, low), np.where(is_short, high, middle)
+    below, above = (np.log(np.maximum(chance(usual * np.exp(end)), 1e-300)) for end in (low, high))
+    share = (below - math.log(level)) / np.where(below > above, below - above, 1.0)
+    return np.asarray(usual * np.exp(low + np.clip(share, 0.0, 1.0) * (high - low)))
+
+
+def seeds_to_decide(
+    effect: float,
+    margin: float,
+    *,
+    configurations: int,
+    prior_freedom: float,
+    at_least: int = 2,
+    level: float = LEVEL,
+) -> int | None:
+    """With how many seeds a pair among all pairs is decided with a chance of 80 %: told apart, or found equivalent.
+
+    Args:
+        effect: the difference over the standard deviation of a seed's difference.
+        margin: of equivalence, likewise.
+        configurations: how many are compared.
+        prior_freedom: of the moderated variances.
+        at_least: the smallest number that comes into question.
+        level: the error rate of the family of all pairs.
+    Returns: None above ``SEEDS_MAX``.
+    """
+    share = (configurations - 1) / configurations
+    inverses, limits = _pair_limits(max(configurations, 2), level)
+
+    def decides(seeds: int) -> bool:
+        freedom = min(prior_freedom, 1e6) + (seeds - 1) * share
+        limit = float(np.exp(np.interp(1 / freedom, inverses, limits)))
+        root = math.sqrt(seeds)
+        # Either side has a variance with so many degrees of freedom, and their difference that of both.
+        told = float(chance_to_tell(*np.array([[effect * root], [2 * freedom], [limit]]))[0])
+        room = (margin - effect) * root - limit
+        return told >= POWER or (room > 0 and 1 - 2 * float(special.ndtr(-room)) >= POWER)
+
+    low, high = at_least - 1, SEEDS_MAX
+    if not decides(high):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decides(middle) else (middle, high)
+    return high
+
+
+@functools.lru_cache(maxsize=64)
+def _pair_limits(configurations: int, level: float) -> tuple[Floats, Floats]:
+    """Return one over degrees of freedom, rising, and logarithms of the limits of a pair among all pairs with these."""
+    inverses = np.array([1e-6, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8, 1.0])
+    tables = [pairs_table(configurations, 1 / inverse) for inverse in inverses]
+    return inverses, np.log([critical_value(_KNOWN, table, level) for table in tables])
+
+
+def wilson_limits(shares: Floats, images: Floats, z: float) -> tuple[Floats, Floats]:
+    """Wilson's interval (1927) of shares of so many images."""
+    middle = (shares + z**2 / (2 * images)) / (1 + z**2 / images)
+    half = z / (1 + z**2 / images) * np.sqrt(shares * (1 - shares) / images + z**2 / (4 * images**2))
+    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+
+
+def two_t_reach(first: float, first_freedom: float, second: Floats, second_freedom: Floats) -> Floats:
+    """How far the sum of two independent t variables, each times its scale, reaches with the chance of 95 %."""
+    if first <= 1e-12 * float(second.max(initial=0.0)):
+        return np.asarray(second * special.stdtrit(second_freedom, 1 - LEVEL / 2))
+    nodes, weights = np.polynomial.legendre.leggauss(32)
+    places = special.stdtrit(second_freedom[:, None], (nodes + 1) / 2) * second[:, None]
+    low = np.zeros(len(second))
+    high = 2 * (first * special.stdtrit(first_freedom, 0.9995) + second * special.stdtrit(second_freedom, 0.9995))
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        outside = special.stdtr(first_freedom, (places - middle[:, None]) / first)
+        outside = outside + special.stdtr(first_freedom, (-places - middle[:, None]) / first)
+        is_short = (outside * weights / 2).sum(axis=1) > LEVEL
+        low, high = np.where(is_short, middle, low), np.where(is_short, high, middle)
+    return np.asarray(high)

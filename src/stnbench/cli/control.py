@@ -12,7 +12,7 @@ from stnbench.core.errors import UnknownNameError
 from stnbench.core.paths import RunsLayout
 from stnbench.core.text import printable
 from stnbench.orchestration.control import send_request
-from stnbench.orchestration.lock import is_held
+from stnbench.orchestration.host import is_held
 from stnbench.serve.asking import ACTIONS, parse_action, wait_for
 from stnbench.spec.control import ControlRecord
 from stnbench.store.store import Store

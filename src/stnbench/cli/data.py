@@ -9,23 +9,23 @@ import numpy as np
 
 from stnbench.cli.parser import CommandParser, path, whole
 from stnbench.core.command import DONE, SOME_FAILED
-from stnbench.core.cores import available_cores
 from stnbench.core.errors import DataMissingError, SpecError
 from stnbench.core.image_folder import remember, survey
 from stnbench.core.paths import data_root
+from stnbench.core.process import available_cores
+from stnbench.data import digits
 from stnbench.data.base import Dataset, ImageSet
 from stnbench.data.build import open_dataset
-from stnbench.data.cache_manifest import images_digest
-from stnbench.data.digits import mnist
-from stnbench.data.gtsrb.download import download_archives
-from stnbench.data.gtsrb.half import Half, content_digest, find_half
-from stnbench.data.gtsrb.official import (
+from stnbench.data.cache import images_digest
+from stnbench.data.gtsrb.archive import (
     TEST_IMAGES,
     TORCHVISION_TRAIN_IMAGES,
     TRAIN_CONTENT_DIGEST,
     TRAIN_IMAGES,
     TRAIN_TRACKS,
 )
+from stnbench.data.gtsrb.download import download_archives
+from stnbench.data.gtsrb.source import Half, content_digest, find_half
 from stnbench.data.quality import Keys, box_facts, content_key, count_shared, find_repeats, pixel_keys
 from stnbench.data.splits import split_tracks
 from stnbench.spec.data import DatasetSpec, DigitsSpec, FolderSpec, GtsrbSpec, MnistSpec, SignsSpec, TrackSplitSpec
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         raise SpecError(problem, remedy="leave out --root and --download")
     root = data_root() if options.root is None else options.root
     if options.download and options.dataset == "mnist":
-        mnist.download_mnist(root)
+        digits.download_mnist(root)
     elif options.download:
         download_archives(root, say=print)
     dataset = open_dataset(_spec(options), root=data_root(), workers=available_cores(), source=root)
@@ -82,9 +82,9 @@ def check(dataset: Dataset, name: str, source: Path) -> int:
             _say_official("test", (len(test),), (TEST_IMAGES,))
         _check_files(train, source, with_test=test is not None)
     if name == "mnist":
-        _say_official("train", (len(train),), (mnist.TRAIN_IMAGES,))
+        _say_official("train", (len(train),), (digits.TRAIN_IMAGES,))
         if test is not None:
-            _say_official("test", (len(test),), (mnist.TEST_IMAGES,))
+            _say_official("test", (len(test),), (digits.TEST_IMAGES,))
     return SOME_FAILED if wrong else DONE
 
 

@@ -13,18 +13,18 @@ from stnbench.analysis.ensembles import mean_probabilities
 from stnbench.analysis.inference import wilson_estimate
 from stnbench.cli.parser import CommandParser, whole
 from stnbench.core.command import DONE
-from stnbench.core.cores import available_cores
 from stnbench.core.errors import SpecError
 from stnbench.core.paths import RunsLayout, data_root
+from stnbench.core.process import available_cores
 from stnbench.report.exports import NETWORK_HELP, Located, locate_network
+from stnbench.spec.augment import ViewsSpec
 from stnbench.spec.data import NO_SCORE
 from stnbench.spec.result import SplitScore
 from stnbench.spec.sweep import Override
-from stnbench.spec.views import ViewsSpec
 
 if TYPE_CHECKING:  # torch
+    from stnbench.trials.export import StoredNetwork
     from stnbench.trials.score import Rescored
-    from stnbench.trials.trained import StoredNetwork
 
 _OVERRIDE: Final = re.compile(r"[\w.@+~]+=")
 
@@ -84,7 +84,7 @@ def _print_ensemble(
 
     Raises: SpecError where the networks have other classes, or their images are not the same.
     """
-    from stnbench.trials.trained import require_same_classes
+    from stnbench.trials.export import require_same_classes
 
     require_same_classes(stored)
     images = [one.score.scored for one in found]
@@ -124,8 +124,8 @@ def _names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _source(overrides: Sequence[str]) -> Path | None:
     """The folder that ``dataset.root=...`` names. Raises: SpecError for any other key."""
+    from stnbench.config.locate import take_dataset_root
     from stnbench.config.overrides import parse_overrides
-    from stnbench.config.paths import take_dataset_root
 
     source, others = take_dataset_root(parse_overrides(overrides))
     if others:

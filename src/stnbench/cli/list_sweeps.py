@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stnbench.cli.parser import CommandParser
+from stnbench.config.axes import PointComposer
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder, shown, sweep_files
-from stnbench.config.points import PointComposer
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.command import DONE
 from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError

@@ -12,7 +12,7 @@ from typing import Final, cast
 import stnbench
 from stnbench.core.command import DONE, run_command, tell_doing
 from stnbench.core.errors import UnknownNameError
-from stnbench.core.interrupts import handling, leave_at_once
+from stnbench.core.process import handling, leave_at_once
 
 
 @dataclass(frozen=True, slots=True)

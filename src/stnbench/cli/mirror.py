@@ -7,11 +7,11 @@ from typing import Final
 from stnbench.cli.parser import CommandParser, whole
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.core.text import hide_passwords
+from stnbench.orchestration.mirroring import stored_views
 from stnbench.orchestration.session import SessionOptions, open_session, tracking_uri
-from stnbench.orchestration.views import stored_views
-from stnbench.report.cells import cell_views
+from stnbench.report.board import cell_views
 from stnbench.report.output import read_leaderboard
 from stnbench.spec.states import AttemptState
 from stnbench.store.records import SweepRecord
@@ -60,7 +60,7 @@ def _chosen(sweeps: Sequence[SweepRecord], name: str | None) -> list[SweepRecord
 
 def _show_pictures(store: Store, layout: RunsLayout, uri: str, sweeps: Sequence[SweepRecord]) -> None:
     """Show what the transformers of every complete trial did during training, as a gallery with a slider of steps."""
-    from stnbench.show.gallery import training_gallery
+    from stnbench.show.pictures import training_gallery
     from stnbench.tracking.mlflow import MlflowTracker
 
     tracker = MlflowTracker(uri, None if uri.startswith(_REMOTE) else layout.mlflow_artifacts)
@@ -81,8 +81,7 @@ def _serve(layout: RunsLayout, uri: str, port: int) -> int:
     """
     if uri.startswith(_REMOTE):
         raise SpecError(f"MLflow is served at {hide_passwords(uri)} already", remedy="open it there")
-    from stnbench.tracking.mlflow_database import initialise, set_aside_damaged
-    from stnbench.tracking.mlflow_server import serve
+    from stnbench.tracking.mlflow_server import initialise, serve, set_aside_damaged
 
     layout.root.mkdir(parents=True, exist_ok=True)
     aside = set_aside_damaged(uri)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from stnbench.cli.parser import CommandParser, path, whole
 from stnbench.core.command import DONE
-from stnbench.core.cores import available_cores
 from stnbench.core.errors import FolderError, SpecError
 from stnbench.core.files import writable_folder, write_atomic
 from stnbench.core.paths import RunsLayout, data_root
+from stnbench.core.process import available_cores
 from stnbench.report.runs import TRIAL_HELP, find_trial
 from stnbench.store.store import Store
 
@@ -53,8 +53,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _transform(trial: _Trial, options: argparse.Namespace) -> bytes:
-    from stnbench.show.animate import png_bytes
-    from stnbench.show.pictures import transform_sheet
+    from stnbench.show.pictures import png_bytes, transform_sheet
     from stnbench.trials.watch import watch_images
 
     network = _open(trial, options)
@@ -63,8 +62,7 @@ def _transform(trial: _Trial, options: argparse.Namespace) -> bytes:
 
 
 def _training(trial: _Trial, options: argparse.Namespace) -> bytes:
-    from stnbench.show.animate import gif_bytes
-    from stnbench.show.pictures import training_frames
+    from stnbench.show.pictures import gif_bytes, training_frames
     from stnbench.trials.watch import watch_training
 
     frames = training_frames(watch_training(trial.folder), side=options.side, title=trial.title)
@@ -72,8 +70,7 @@ def _training(trial: _Trial, options: argparse.Namespace) -> bytes:
 
 
 def _tracks(trial: _Trial, options: argparse.Namespace) -> bytes:
-    from stnbench.show.animate import gif_bytes
-    from stnbench.show.pictures import track_frames
+    from stnbench.show.pictures import gif_bytes, track_frames
     from stnbench.trials.watch import watch_tracks
 
     network = _open(trial, options)
@@ -83,7 +80,7 @@ def _tracks(trial: _Trial, options: argparse.Namespace) -> bytes:
 
 
 def _print_stability(trial: _Trial, options: argparse.Namespace) -> None:
-    from stnbench.show.table import stability_data, stability_text
+    from stnbench.show.pictures import stability_data, stability_text
     from stnbench.trials.stability import measure_stability
 
     stability = measure_stability(_open(trial, options), count=options.tracks, seed=options.seed)

@@ -16,8 +16,7 @@ from stnbench.core.errors import UnknownNameError
 from stnbench.core.identity import Json
 from stnbench.core.paths import RunsLayout
 from stnbench.core.text import printable
-from stnbench.orchestration.host import ProcessIdentity
-from stnbench.orchestration.lock import read_holder
+from stnbench.orchestration.host import ProcessIdentity, read_holder
 from stnbench.report.runs import RunSummary, read_runs
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.states import TrialState

@@ -13,11 +13,10 @@ from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import FolderError, StnbenchError, StoreError
 from stnbench.core.paths import RunsLayout
 from stnbench.orchestration.exchange import ArchiveSource, FolderSource, Source, export_sweeps, merge_source
-from stnbench.orchestration.host import ProcessIdentity
-from stnbench.orchestration.lock import orchestrator_lock
-from stnbench.orchestration.restore import SERVER_REMEDY, Restored, restore_store
+from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
+from stnbench.orchestration.recovery import SERVER_REMEDY, Restored, restore_store
 from stnbench.orchestration.session import SessionOptions, open_session
-from stnbench.report.measured import fill_metrics
+from stnbench.report.exports import fill_metrics
 from stnbench.store.store import Store
 
 

@@ -12,27 +12,24 @@ from pathlib import Path
 from typing import get_args
 
 from stnbench.cli.parser import CommandParser, above_zero, duration_s, whole
+from stnbench.config.axes import PointComposer, require_effects
 from stnbench.config.compose import Composer
 from stnbench.config.engines import SLURM, take_engine_options
-from stnbench.config.locate import conf_folder, find_sweep, sweep_files
+from stnbench.config.locate import conf_folder, find_sweep, sweep_files, take_dataset_root
 from stnbench.config.overrides import parse_only, parse_overrides
-from stnbench.config.paths import take_dataset_root
-from stnbench.config.points import PointComposer, require_effects
 from stnbench.config.sweeps import DECIDED, UNTIL, read_sweep, require_same_sweep, with_own_name
 from stnbench.core.command import DONE, SOME_FAILED, tell_doing
-from stnbench.core.cores import available_cores
 from stnbench.core.errors import InfeasibleError, SpecError
-from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RunsLayout, data_root
-from stnbench.core.text import counted
+from stnbench.core.process import available_cores
+from stnbench.core.text import counted, hide_passwords
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import plan_slots, visible_gpus
 from stnbench.engines.slurm_submission import plan_slurm_slots
 from stnbench.orchestration import verify
-from stnbench.orchestration.budget import Budget
-from stnbench.orchestration.plan import Experience, ImageDigests, plan_sweep, read_experience
-from stnbench.orchestration.plan_text import plan_json, plan_lines
+from stnbench.orchestration.asking import Budget
+from stnbench.orchestration.plan import Experience, ImageDigests, plan_json, plan_lines, plan_sweep, read_experience
 from stnbench.orchestration.policy import Patience
 from stnbench.orchestration.runner import RunOptions, RunSummary
 from stnbench.orchestration.session import (
@@ -50,8 +47,7 @@ from stnbench.planning.base import ComposePoint, Planner
 from stnbench.planning.build import build_planner
 from stnbench.planning.cells import survey
 from stnbench.planning.limits import LimitedCompose, measure_trial
-from stnbench.report.board import Leaderboard
-from stnbench.report.cells import cell_views
+from stnbench.report.board import Leaderboard, cell_views
 from stnbench.report.output import REPORTS, print_summary, read_report, report_json, write_report
 from stnbench.report.refresh import ReportRefresher
 from stnbench.spec.planner import (

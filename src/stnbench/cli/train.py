@@ -11,12 +11,11 @@ import yaml
 from typing_extensions import override
 
 from stnbench.cli.parser import CommandParser
+from stnbench.config.axes import require_effect
 from stnbench.config.compose import Composer
 from stnbench.config.engines import take_engine_options
-from stnbench.config.locate import conf_folder
+from stnbench.config.locate import conf_folder, take_dataset_root
 from stnbench.config.overrides import parse_overrides
-from stnbench.config.paths import take_dataset_root
-from stnbench.config.points import require_effect
 from stnbench.config.resolve import resolve_trial
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.paths import AttemptLayout, RunsLayout, data_root

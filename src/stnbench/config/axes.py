@@ -18,17 +18,52 @@
 ``when`` goes with every kind: ``{float: [...], when: ...}``, ``{zip: {...}, when: ...}``, and with named choices as
 ``{choices: {...}, when: ...}``. It names axes that stand above, each with the label or the list of labels with which
 the axis is there.
+
+The planner and the pruner of a sweep: YAML and overrides of the command line to their specifications.
+
+::
+
+    planner: grid                                      # the default
+    planner: {kind: racing, max_seeds: 10}
+    planner: {kind: until_decided, max_seeds: 20, looks: 6}
+    planner: {kind: random, trials: 50}                # likewise tpe, and nsga2 for accuracy and FLOPs
+    planner: {kind: optuna, sampler: CmaEsSampler, trials: 50, options: {n_startup_trials: 5}}
+    pruner: asha                                       # or hyperband, median, {kind: threshold, accuracy: 0.1}
+    pruner: health                                     # ends a trial whose transformer has collapsed
 """
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stnbench.config.compose import Composer
+from stnbench.config.resolve import COMMAND_LINE, Resolved, resolve_trial
 from stnbench.config.values import as_value
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.spec.codec import from_plain
-from stnbench.spec.space import FloatSpan, IntSpan, Span
-from stnbench.spec.sweep import Axis, Choice, Override, label_of
+from stnbench.core.identity import Json
+from stnbench.spec.codec import from_plain, to_plain
+from stnbench.spec.planner import (
+    PLANNERS,
+    SAMPLERS,
+    AnyPlanner,
+    AnyPruner,
+    FloatSpan,
+    GridPlannerSpec,
+    IntSpan,
+    Nsga2PlannerSpec,
+    OptunaPlannerSpec,
+    PlannerSpec,
+    PrunerSpec,
+    RacingPlannerSpec,
+    RandomPlannerSpec,
+    Span,
+    TpePlannerSpec,
+    UntilDecidedPlannerSpec,
+)
+from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec, label_of
+from stnbench.spec.trial import TrialSpec
 
 _SPANS: dict[str, type[IntSpan] | type[FloatSpan]] = {"int": IntSpan, "float": FloatSpan}
 _KINDS = (*_SPANS, "zip", "choices", "values")
@@ -152,3 +187,188 @@ def _alternatives(wanted: object, known: list[str]) -> list[object]:
         return [wanted]
     is_value = ",".join(str(item) for item in wanted) in known
     return [wanted] if is_value else wanted
+
+
+# From a point of a sweep to its trial.
+
+
+class PointComposer:
+    """Composes the points of one sweep, and keeps the notes on what had no effect."""
+
+    def __init__(self, sweep: SweepSpec, composer: Composer) -> None:
+        self._sweep = sweep
+        self._composer = composer
+        axes = [axis for grid in sweep.grids for axis in grid]
+        self._choices = {(axis.name, choice.label): choice for axis in axes for choice in axis.values}
+        self.notes: dict[str, int] = {}
+
+    def overrides(self, point: Point) -> tuple[Override, ...]:
+        """The base of the sweep, then what each label of the point stands for."""
+        chosen = [override for pair in point.labels for override in self._choices[pair].overrides]
+        return (*self._sweep.base, *chosen)
+
+    def __call__(self, point: Point) -> TrialSpec:
+        """The trial of a point.
+
+        Raises: SpecError (or a kind of it) that names the command line, or the sweep and the point.
+        """
+        resolved = self.resolve(point)
+        for note in resolved.notes:
+            self.notes[note] = self.notes.get(note, 0) + 1
+        return resolved.spec
+
+    def resolve(self, point: Point) -> Resolved:
+        """As calling it, with the notes on what had no effect at the point."""
+        try:
+            return resolve_trial(self._composer, self.overrides(point), said_in="")
+        except SpecError as error:
+            error.problem = f"{self._blamed(point)}: {error.problem}"
+            raise
+
+    def _blamed(self, point: Point) -> str:
+        """Where to look for what is wrong with a point: the command line, if the point is fine without it."""
+        said = [override for override in self._sweep.overrides if override in self._sweep.base]
+        if said:
+            base = tuple(override for override in self._sweep.base if override not in said)
+            without = PointComposer(dataclasses.replace(self._sweep, base=base), self._composer)
+            with contextlib.suppress(SpecError):
+                resolve_trial(self._composer, without.overrides(point))
+                return COMMAND_LINE
+        return f"sweep {self._sweep.name}, configuration {point.label}"
+
+
+def require_effects(sweep: SweepSpec, composer: Composer) -> None:
+    """Refuse overrides of the command line that change no configuration.
+
+    A value that holds without being given changes nothing either, and is none of them: it asks for what is there.
+
+    Raises:
+        SpecError: naming the override and, where it is known, why it has no effect.
+    """
+    for override in sweep.overrides:
+        if override in sweep.base:
+            base = tuple(said for said in sweep.base if said != override)
+            without = PointComposer(dataclasses.replace(sweep, base=base), composer)
+            _require_effect(override, PointComposer(sweep, composer), without, composer, _points(sweep))
+
+
+def require_effect(override: Override, overrides: Sequence[Override], composer: Composer) -> None:
+    """As ``require_effects``, of one override of a trial."""
+    sweep = SweepSpec(name="", question="", base=tuple(overrides), overrides=tuple(overrides))
+    without = dataclasses.replace(sweep, base=tuple(said for said in overrides if said != override))
+    points = PointComposer(sweep, composer), PointComposer(without, composer)
+    _require_effect(override, *points, composer, [Point(labels=())])
+
+
+def _require_effect(
+    override: Override, asked: PointComposer, without: PointComposer, composer: Composer, points: Iterable[Point]
+) -> None:
+    notes: tuple[str, ...] = ()
+    for point in points:
+        with_it, without_it = asked.overrides(point), without.overrides(point)
+        try:
+            before = without.resolve(point)
+        except SpecError:
+            return  # it makes possible what is not without it
+        after = asked.resolve(point)
+        if after.spec != before.spec or composer.compose(with_it) == composer.compose(without_it):
+            return
+        notes = notes or tuple(note for note in after.notes if note not in before.notes)
+    reason = notes[0] if notes else "nothing that is configured here reads it"
+    raise SpecError(f"{COMMAND_LINE}: {override} has no effect", remedy=f"leave it out: {reason}")
+
+
+def _points(sweep: SweepSpec) -> Iterator[Point]:
+    """The points of a sweep, of a range that a search draws from its first value alone."""
+    if sweep.planner.kind not in SAMPLERS:
+        yield from sweep.points()
+        return
+    for grid in sweep.grids:
+        firsts = [
+            axis if axis.span is None else dataclasses.replace(axis, choices=axis.values[:1], span=None)
+            for axis in grid
+        ]
+        yield from dataclasses.replace(sweep, axes=tuple(firsts), more_axes=()).points()
+
+
+PLANNER_KEYS = ("planner", "pruner")
+NO_PRUNER = "none"
+
+
+def read_planner(value: object, where: str) -> PlannerSpec:
+    """The planner that a kind, or a mapping with one, describes.
+
+    Raises: UnknownNameError or SpecError naming the file, the key and the nearest valid names.
+    """
+    planner: PlannerSpec = _read(AnyPlanner, value, where, "planner")
+    return planner
+
+
+def read_pruner(value: object, where: str) -> PrunerSpec | None:
+    """The pruner that a kind, or a mapping with one, describes; None for ``none`` and where nothing is said.
+
+    Raises: UnknownNameError or SpecError naming the file, the key and the nearest valid names.
+    """
+    return None if value is None or value == NO_PRUNER else _read(AnyPruner, value, where, "pruner")
+
+
+def is_planned(spec: SweepSpec, override: Override) -> bool:
+    """Whether ``planner=tpe`` or ``pruner=asha`` says only what the sweep says itself."""
+    if override.key == "planner":
+        return spec.planner.kind == override.value
+    return (spec.pruner.kind if spec.pruner else NO_PRUNER) == override.value
+
+
+def until_decided(planner: PlannerSpec, where: str) -> PlannerSpec:
+    """The planner that adds seeds until every configuration has a verdict, in the place of a grid.
+
+    Raises: SpecError for a planner that adds or chooses trials itself.
+    """
+    match planner:
+        case UntilDecidedPlannerSpec():
+            return planner
+        case GridPlannerSpec():
+            return UntilDecidedPlannerSpec()
+        case RacingPlannerSpec():
+            problem = f"{where}: planner: racing adds seeds itself, and cannot go on until all is decided as well"
+        case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec():
+            problem = f"{where}: planner: {planner.kind} proposes configurations, which are too many to decide on each"
+        case _:
+            problem = f"{where}: planner: {planner.kind} proposes trials itself"
+    raise SpecError(problem, remedy="use planner: grid")
+
+
+def change_planner(spec: SweepSpec, override: Override) -> SweepSpec:
+    """The sweep with another planner or pruner, or with another value of its own (``planner.trials=100``).
+
+    Another planner keeps what it has in common with the one before.
+    Raises: UnknownNameError or SpecError naming the key.
+    """
+    where = "the command line"
+    part, _, key = override.key.partition(".")
+    now = spec.planner if part == "planner" else spec.pruner
+    value: Any = list(override.value) if isinstance(override.value, tuple) else override.value
+    said: dict[str, Json] = {}
+    if key and now is None:
+        raise SpecError(f"{where}: {override.key} is set, and the sweep has no pruner", remedy="choose pruner=asha")
+    if key:
+        said = to_plain(now) | {key: value}
+    elif part == "planner" and isinstance(value, str):
+        common = (
+            set()
+            if PLANNERS.is_absent(value)
+            else {field.name for field in dataclasses.fields(PLANNERS.part(value).spec)}
+        )
+        said = {name: item for name, item in to_plain(now).items() if name in common} | {"kind": value}
+    if part == "planner":
+        return dataclasses.replace(spec, planner=read_planner(said or value, where))
+    return dataclasses.replace(spec, pruner=read_pruner(said or value, where))
+
+
+def _read(kind: Any, value: object, where: str, key: str) -> Any:  # noqa: ANN401 - a union of dataclasses
+    plain: Any = {"kind": value} if isinstance(value, str) else value
+    if not isinstance(plain, dict):
+        raise SpecError(f"{where}: {key} is {value!r}", remedy=f"write {key}: and its kind, or keys and values")
+    if "kind" not in plain:
+        raise UnknownNameError(f"{key} without a kind", "", ("kind",), where=where)
+    return from_plain(kind, {str(name): item for name, item in plain.items()}, where=where, prefix=key)

@@ -7,7 +7,7 @@ from typing import Final
 
 from stnbench.config.locate import shown
 from stnbench.config.resolve import COMMAND_LINE
-from stnbench.config.yaml_file import read_yaml
+from stnbench.config.values import read_yaml
 from stnbench.core.errors import SpecError
 from stnbench.core.identity import Json
 from stnbench.spec.codec import from_plain

@@ -4,13 +4,37 @@ import atexit
 import functools
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
 import stnbench
 from stnbench.core.errors import FolderError, SpecError, UnknownNameError
 from stnbench.core.paths import user_path
+from stnbench.spec.sweep import Override
+
+# The one override that is a path: where GTSRB lies. Paths are never part of a trial.
+
+
+ROOT_KEY = "dataset.root"
+
+
+def take_dataset_root(overrides: Iterable[Override]) -> tuple[Path | None, tuple[Override, ...]]:
+    """The folder that ``dataset.root=...`` names, if any, and the other overrides.
+
+    Raises: SpecError for a value that is no path.
+    """
+    root: Path | None = None
+    others = []
+    for override in overrides:
+        if override.key != ROOT_KEY:
+            others.append(override)
+        elif isinstance(override.value, str) and override.value:
+            root = user_path(override.value, ROOT_KEY)
+        else:
+            raise SpecError(f"{ROOT_KEY} is {override.value!r}", remedy="give the folder that holds GTSRB")
+    return root, tuple(others)
+
 
 _PACKAGE = Path(stnbench.__file__).parent
 _CHECKOUT = _PACKAGE.parent.parent

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 
-from stnbench.config.paths import ROOT_KEY
+from stnbench.config.locate import ROOT_KEY
 from stnbench.config.resolve import COMMAND_LINE as WHERE
 from stnbench.config.values import as_value, checked_scalar, checked_text, cut, plain_value
 from stnbench.core.errors import SpecError

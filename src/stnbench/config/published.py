@@ -9,9 +9,9 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+from stnbench.config.axes import PointComposer
 from stnbench.config.compose import Composer
 from stnbench.config.locate import published_folder, shown
-from stnbench.config.points import PointComposer
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import Json
 from stnbench.spec.codec import from_plain
@@ -19,8 +19,7 @@ from stnbench.spec.data import GtsrbSpec, PreprocessSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, NetworkSpec
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.planner import SAMPLERS
-from stnbench.spec.published import PublishedCell, PublishedResult, PublishedTable
-from stnbench.spec.sweep import Override, SweepSpec
+from stnbench.spec.sweep import Override, PublishedCell, PublishedResult, PublishedTable, SweepSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from stnbench.config.compose import Composer
-from stnbench.config.sections import Node
+from stnbench.config.compose import Composer, Node
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.image_folder import Survey, remember, survey
-from stnbench.spec.augment import AugmentSpec
+from stnbench.spec.augment import AugmentSpec, ViewsSpec
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES as SIGNS_CLASSES
 from stnbench.spec.data import FRAMES_PER_TRACK, AnyDataset, DatasetSpec, DistortionSpec, PreprocessSpec, SplitSpec
@@ -28,7 +27,6 @@ from stnbench.spec.transformer import (
     TransformerSpec,
 )
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.spec.views import ViewsSpec
 
 PLACES = (1, 2, 3, 4)
 """Where conf/trial.yaml offers transformers."""

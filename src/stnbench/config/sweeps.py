@@ -6,16 +6,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from stnbench.config.axes import AxisReader
+from stnbench.config.axes import (
+    PLANNER_KEYS,
+    AxisReader,
+    change_planner,
+    is_planned,
+    read_planner,
+    read_pruner,
+    until_decided,
+)
 from stnbench.config.compose import Composer
 from stnbench.config.locate import shown
-from stnbench.config.planners import PLANNER_KEYS, change_planner, is_planned, read_planner, read_pruner, until_decided
 from stnbench.config.published import match_published
 from stnbench.config.resolve import COMMAND_LINE
-from stnbench.config.yaml_file import read_yaml
+from stnbench.config.values import read_yaml
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import digest
-from stnbench.core.names import short_name
+from stnbench.core.text import short_name
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.metrics import metric
 from stnbench.spec.parts import VARIABLE as PARTS_VARIABLE

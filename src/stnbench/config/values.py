@@ -1,20 +1,29 @@
-"""What a value is: the one reading of scalars, for sweep files, ``conf/`` and the command line.
-
-A plain (unquoted) scalar is read as YAML 1.2's core schema and Hydra's grammar of overrides agree to read it: ``null``,
-``true`` and ``false`` in any case, whole numbers, decimal numbers with or without an exponent (``1e-3`` is 0.001),
-underscores between digits (``20_000``), and everything else is text, ``on``, ``off``, ``yes`` and ``no`` as well.
-
-What readers of YAML do not agree on is refused, and never guessed: leading zeros (``016`` is 14 to YAML 1.1), other
-bases (``0x10``), sexagesimal numbers (``1:30`` is 90 to YAML 1.1), and numbers that are not finite.
-"""
+"""Values: the one reading of YAML files and of scalars, for sweeps, ``conf/`` and the command line."""
 
 import math
 import re
-from typing import Final, cast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NoReturn, assert_never, cast
 
+import yaml
+
+from stnbench.config.locate import shown
 from stnbench.core.errors import SpecError
 from stnbench.spec.check import INTEGER_MAX
 from stnbench.spec.sweep import Scalar, Value
+
+# What a value is: the one reading of scalars, for sweep files, ``conf/`` and the command line.
+#
+# A plain (unquoted) scalar is read as YAML 1.2's core schema and Hydra's grammar of overrides agree to read it:
+# ``null``, ``true`` and ``false`` in any case, whole numbers, decimal numbers with or without an exponent (``1e-3`` is
+# 0.001), underscores between digits (``20_000``), and everything else is text, ``on``, ``off``, ``yes`` and ``no`` as
+# well.
+#
+# What readers of YAML do not agree on is refused, and never guessed: leading zeros (``016`` is 14 to YAML 1.1), other
+# bases (``0x10``), sexagesimal numbers (``1:30`` is 90 to YAML 1.1), and numbers that are not finite.
+
 
 TEXT_MAX: Final = 10_000
 """Characters of a text, at most."""
@@ -124,3 +133,219 @@ def _integer(text: str) -> int:
 
 def _too_large(text: str) -> str:
     return f"the number {cut(text, 24)} is too large"
+
+
+# Reading a YAML file: the one loader for sweeps and ``conf/``.
+#
+# PyYAML's parser gives the events of a file, and this module makes values of them, so that nothing is built before its
+# size is known: files, depth, aliases and the number of values are bounded, a key that stands twice is refused, tags
+# are refused (nothing that is read is executed). Keys are always text, as they are written. ``<<`` merges mappings as
+# usual.
+
+
+BYTES_MAX: Final = 2**18
+"""Bytes of a file, at most; the largest that ships has 5 kB."""
+
+DEPTH_MAX: Final = 20
+VALUES_MAX: Final = 100_000
+"""Values of a file, those that aliases repeat included."""
+
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Gives events; libyaml's parser, where PyYAML was built with it, is ten times as fast."""
+
+_Begin = yaml.ScalarEvent | yaml.SequenceStartEvent | yaml.MappingStartEvent
+_BEGIN: Final = (yaml.ScalarEvent, yaml.SequenceStartEvent, yaml.MappingStartEvent)
+"""The events with which a value begins."""
+
+_MERGE: Final = "<<"
+_PLAIN_TAGS: Final = (None, "!")
+
+
+def read_yaml(path: Path, *, for_hydra: bool = False) -> dict[str, Any]:
+    """Read the mapping in a YAML file; empty for an empty file.
+
+    Args:
+        path: the file.
+        for_hydra: whether Hydra reads it as well, so that what its reader takes for something else is refused.
+
+    Raises:
+        SpecError: naming the file, the line and the remedy.
+    """
+    return parse_yaml(_text(path), where=shown(path), for_hydra=for_hydra)
+
+
+def parse_yaml(text: str, *, where: str, for_hydra: bool = False) -> dict[str, Any]:
+    """As ``read_yaml``, from the text of a file that messages call ``where``."""
+    try:
+        events = yaml.parse(text, Loader=_LOADER)
+        content = _Builder(where, for_hydra, iter(events)).document()
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        problem = " ".join(part for part in (error.context, error.problem) if part)
+        raise SpecError(f"{where}{line}: not YAML ({problem})", remedy="correct that line") from error
+    except yaml.YAMLError as error:
+        raise SpecError(f"{where} is not YAML ({error})", remedy="correct it there") from error
+    if content is not None and not isinstance(content, dict):
+        raise SpecError(f"{where} holds a {type(content).__name__}", remedy="write keys and values")
+    return content or {}
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(BYTES_MAX + 1)
+        if len(data) > BYTES_MAX:
+            problem = f"{shown(path)} is larger than {BYTES_MAX // 1024} KiB"
+            raise SpecError(problem, remedy="split it into several files")
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SpecError(f"{shown(path)}, line {line}: not UTF-8", remedy="save the file in UTF-8") from error
+    except OSError as error:
+        raise SpecError(f"{shown(path)} cannot be read ({error.strerror})", remedy="check the file") from error
+
+
+@dataclass(slots=True)
+class _Node:
+    """What was built, how many values it has, and where it begins."""
+
+    value: Any
+    size: int
+    line: int
+
+
+@dataclass(slots=True)
+class _Builder:
+    """Makes values of the events of one file."""
+
+    where: str
+    for_hydra: bool
+    events: Iterator[yaml.Event]
+    anchors: dict[str, _Node] = field(default_factory=dict)
+    under_way: set[str] = field(default_factory=set)
+    values: int = 0
+
+    def document(self) -> Any:  # noqa: ANN401 - whatever a file holds
+        """Return the value of the only document; None for an empty file."""
+        next(self.events)  # the start of the stream
+        event = next(self.events)
+        if isinstance(event, yaml.StreamEndEvent):
+            return None
+        if isinstance(event, yaml.DocumentStartEvent) and event.version not in (None, (1, 2)):
+            self._refuse(event, "another version of YAML is asked for", "remove the line that begins with %YAML")
+        content = self._node(next(self.events), 1)
+        next(self.events)  # the end of the document
+        after = next(self.events)
+        if not isinstance(after, yaml.StreamEndEvent):
+            self._refuse(after, "a second document begins", "write one a file, without ---")
+        return content.value
+
+    def _node(self, event: yaml.Event, depth: int) -> _Node:
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        if not isinstance(event, _BEGIN):
+            self._refuse(event, f"an unexpected {type(event).__name__}", "correct that line")
+        if event.tag not in _PLAIN_TAGS:
+            self._refuse(event, f"the tag {event.tag}", "write the value without it; text goes in quotes")
+        if depth > DEPTH_MAX:
+            self._refuse(event, f"more than {DEPTH_MAX} levels, one in another", "write it flatter")
+        anchor, before = event.anchor, self.values
+        if anchor:
+            self.under_way.add(anchor)
+        self._count(event, 1)
+        value = self._value(event, depth)
+        node = _Node(value=value, size=self.values - before, line=_line(event))
+        if anchor:
+            self.under_way.discard(anchor)
+            self.anchors[anchor] = node
+        return node
+
+    def _value(self, event: _Begin, depth: int) -> Any:  # noqa: ANN401 - whatever a file holds
+        match event:
+            case yaml.ScalarEvent():
+                return self._scalar(event)
+            case yaml.SequenceStartEvent():
+                return self._sequence(depth)
+            case yaml.MappingStartEvent():
+                return self._mapping(depth)
+            case _:
+                assert_never(event)
+
+    def _scalar(self, event: yaml.ScalarEvent) -> Any:  # noqa: ANN401 - a scalar
+        is_plain = not event.style and event.tag is None  # libyaml says "" for plain, PyYAML None
+        try:
+            if is_plain and self.for_hydra:
+                require_plain_to_hydra(event.value)
+            return plain_value(event.value) if is_plain else checked_text(event.value)
+        except SpecError as error:
+            self._refuse(event, error.problem, error.remedy)
+
+    def _sequence(self, depth: int) -> list[Any]:
+        items: list[Any] = []
+        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            items.append(self._node(event, depth + 1).value)
+        return items
+
+    def _mapping(self, depth: int) -> dict[str, Any]:
+        own: dict[str, _Node] = {}
+        merged: list[dict[str, Any]] = []
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            key = self._key(event)
+            if key in own:
+                self._refuse(event, f"the key {key} stands twice (first in line {own[key].line})", "keep one of them")
+            node = self._node(next(self.events), depth + 1)
+            if key == _MERGE and isinstance(event, yaml.ScalarEvent) and not event.style:
+                merged.extend(self._merged(node, event))
+            else:
+                own[key] = _Node(value=node.value, size=node.size, line=_line(event))
+        inherited = {key: value for mapping in reversed(merged) for key, value in mapping.items()}
+        return inherited | {key: node.value for key, node in own.items()}
+
+    def _key(self, event: yaml.Event) -> str:
+        if isinstance(event, yaml.AliasEvent) or not isinstance(event, yaml.ScalarEvent):
+            self._refuse(event, "a key is no text", "write key: value; a value that begins with [ or { is not a key")
+        if event.tag not in _PLAIN_TAGS:
+            self._refuse(event, f"the tag {event.tag}", "write the key without it")
+        try:
+            if self.for_hydra and not event.style and event.value != _MERGE:
+                require_plain_to_hydra(event.value)
+            self._count(event, 1)
+            return checked_text(event.value)
+        except SpecError as error:
+            self._refuse(event, error.problem, error.remedy)
+
+    def _merged(self, node: _Node, event: yaml.Event) -> list[dict[str, Any]]:
+        mappings = node.value if isinstance(node.value, list) else [node.value]
+        if not all(isinstance(mapping, dict) for mapping in mappings):
+            self._refuse(event, "<< merges what is no mapping", "merge an alias of a mapping: <<: *name")
+        return mappings
+
+    def _alias(self, event: yaml.AliasEvent) -> _Node:
+        name = str(event.anchor)
+        if name in self.under_way:
+            self._refuse(event, f"*{name} stands in what it refers to", "write the value out")
+        if name not in self.anchors:
+            self._refuse(event, f"*{name} refers to nothing above", f"write &{name} before the value that is meant")
+        node = self.anchors[name]
+        self._count(event, node.size)
+        return _Node(value=_copied(node.value), size=node.size, line=_line(event))
+
+    def _count(self, event: yaml.Event, size: int) -> None:
+        self.values += size
+        if self.values > VALUES_MAX:
+            self._refuse(event, f"more than {VALUES_MAX:,} values", "use a range, or fewer aliases of aliases")
+
+    def _refuse(self, event: yaml.Event, problem: str, remedy: str) -> NoReturn:
+        if problem.startswith(self.where):
+            raise SpecError(problem, remedy=remedy)
+        raise SpecError(f"{self.where}, line {_line(event)}: {problem}", remedy=remedy)
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
+
+
+def _copied(value: Any) -> Any:  # noqa: ANN401 - whatever a file holds
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value

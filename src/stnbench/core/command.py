@@ -1,23 +1,307 @@
-"""How every command ends: exit code 0, 1, 2 or 3, and one clear line instead of a traceback for what was foreseen."""
+"""The frame of every command: streams, logs, exit codes, and one clear line for what was foreseen."""
 
+import codecs
 import contextlib
 import errno
 import gc
+import io
+import logging
+import os
 import platform
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn, TextIO, cast
 
-from stnbench.core.errors import InternalError, StnbenchError
-from stnbench.core.interrupts import Interrupted, handling, ignore_further, raise_interrupted
-from stnbench.core.logs import LOGGER, open_log
-from stnbench.core.output import lasting_output
-from stnbench.core.passwords import hide_passwords
+from typing_extensions import override
+
+from stnbench.core.errors import InternalError, SpecError, StnbenchError, StoreError
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
-from stnbench.core.streams import forgive_encoding
-from stnbench.core.text import printable
+from stnbench.core.process import Interrupted, handling, ignore_further, raise_interrupted
+from stnbench.core.text import hide_passwords, printable
+
+# Standard output and standard error, whatever the locale: a character that it lacks ends no command.
+
+
+HANDLER: Final = "stnbench.plain"
+"""The name of our handler of encoding errors."""
+
+_PLAIN: Final = {
+    "\u2010": "-",
+    "\u2011": "-",
+    "\u2012": "-",
+    "\u2013": "-",
+    "\u2014": "-",
+    "\u2212": "-",
+    "\u00b7": "*",
+    "\u2022": "*",
+    "\u00d7": "x",
+    "\u00b1": "+-",
+    "\u2026": "...",
+    "\u2018": "'",
+    "\u2019": "'",
+    "\u201c": '"',
+    "\u201d": '"',
+    "\u2264": "<=",
+    "\u2265": ">=",
+    "\u2248": "~",
+    "\u2192": "->",
+    "\u2190": "<-",
+    "\u0394": "d",
+    "\u00b5": "u",
+    "\u2500": "-",
+    "\u2501": "-",
+    "\u2502": "|",
+    "\u2503": "|",
+}
+"""What people write for a character where they do not have it."""
+
+
+def forgive_encoding() -> None:
+    """Let standard output and standard error replace what their encoding lacks: a dash by a hyphen, others by ``?``.
+
+    Lone surrogates, which no encoding has, are written as escapes.
+    """
+    codecs.register_error(HANDLER, _replace)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors=HANDLER)
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(_plain(letter, error.encoding) for letter in letters), error.end
+
+
+def _plain(letter: str, encoding: str) -> str:
+    if "\ud800" <= letter <= "\udfff":
+        return f"\\u{ord(letter):04x}"
+    plain = _PLAIN.get(letter, "?")
+    try:
+        plain.encode(encoding)
+    except UnicodeError:
+        return "?"
+    return plain
+
+
+# Standard streams that outlast their reader: a command whose terminal or pipe is gone goes on with its work.
+
+
+_READER_IS_GONE: Final = frozenset({errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF, errno.ECONNRESET, errno.ESTALE})
+"""``| head`` has seen enough, the terminal was closed, or the file behind a redirection is away for good."""
+
+
+class LastingStream(io.TextIOBase):
+    """A text stream that drops what cannot be written.
+
+    Once its reader is gone it writes to nowhere, and so does whatever else writes to its descriptor. On a full disk the
+    text is lost and the next one is tried.
+
+    Args:
+        stream: what is written to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    @override
+    def write(self, text: str, /) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._give_up(error)
+            return len(text)
+
+    @override
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    @property
+    @override
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+    @property
+    @override
+    def errors(self) -> str | None:  # type: ignore[override]
+        return self._stream.errors
+
+    @override
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    @override
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @override
+    def writable(self) -> bool:
+        return True
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream has: encoding, buffer, ...
+        return getattr(self._stream, name)
+
+    def _give_up(self, error: OSError) -> None:
+        if error.errno not in _READER_IS_GONE:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            handle = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(handle, self._stream.fileno())
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def lasting_output() -> Iterator[None]:
+    """Standard output and error outlast their readers for the block; those that were closed before lead to nowhere."""
+    _open_closed()
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("TextIO", LastingStream(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _open_closed() -> None:
+    """Open the standard descriptors that the caller has closed (``>&-``): the next file would take their place."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        with contextlib.suppress(OSError):
+            os.fstat(descriptor)
+            if getattr(sys, name) is not None:
+                continue
+        handle = os.open(os.devnull, os.O_RDWR)
+        if handle != descriptor:
+            os.dup2(handle, descriptor)
+            os.close(handle)
+        setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
+
+
+# The log of commands: standard logging to ``runs/logs/stnbench.log``.
+#
+# One file for all commands, a line a record with the time in UTC, the process and the module, so that what ran at once
+# can be told apart. ``STNBENCH_LOG`` sets the level. Nothing is created for the log's sake: while there is no runs
+# folder, records are kept in memory and written once a command makes it.
+
+
+LEVEL_VARIABLE: Final = "STNBENCH_LOG"
+
+LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "off": logging.CRITICAL + 1,
+}
+
+LOGGER: Final = logging.getLogger("stnbench")
+"""The parent of every module's logger (``logging.getLogger(__name__)``)."""
+
+BYTES_MAX: Final = 8 * 2**20
+"""A log beyond this size becomes ``stnbench.log.1`` when a command begins."""
+
+_KEPT: Final = 1000
+"""Records that wait for a runs folder at most."""
+
+
+def log_level(*, debug: bool = False) -> int:
+    """Return the level that ``STNBENCH_LOG`` names, ``info`` where it is empty; ``--debug`` logs everything.
+
+    Raises:
+        SpecError: for a level that does not exist.
+    """
+    name = os.environ.get(LEVEL_VARIABLE, "").strip().lower() or "info"
+    if name not in LEVELS:
+        raise SpecError(f"{LEVEL_VARIABLE} is {name!r}", remedy=f"set it to one of {', '.join(LEVELS)}")
+    return logging.DEBUG if debug else LEVELS[name]
+
+
+def open_log(*, debug: bool = False) -> None:
+    """Send the records of this process to the log of the runs folder.
+
+    Raises:
+        SpecError: for a level that does not exist.
+    """
+    level = log_level(debug=debug)
+    close_log()
+    LOGGER.setLevel(level)
+    LOGGER.propagate = False  # MLflow and Ray set up the root logger, which would print records a second time
+    with contextlib.suppress(StoreError):  # an address of a store that is none is refused by who opens it
+        layout = RunsLayout.from_environment()
+        LOGGER.addHandler(RunsFolderHandler(layout.root, layout.command_log))
+
+
+def close_log() -> None:
+    """Stop logging and close the file."""
+    for handler in list(LOGGER.handlers):
+        LOGGER.removeHandler(handler)
+        handler.close()
+
+
+class RunsFolderHandler(logging.Handler):
+    """Writes to a file of the runs folder, from the moment that folder exists.
+
+    A log that cannot be written ends no command: the record is dropped.
+
+    Args:
+        root: the runs folder, which is never created here.
+        path: the file.
+    """
+
+    def __init__(self, root: Path, path: Path) -> None:
+        super().__init__()
+        self._root, self._path = root, path
+        self._waiting: deque[str] = deque(maxlen=_KEPT)
+        self._handle: int | None = None
+        formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(process)d %(name)s: %(message)s")
+        formatter.converter = time.gmtime
+        formatter.default_time_format = "%Y-%m-%dT%H:%M:%S"
+        formatter.datefmt = "%Y-%m-%dT%H:%M:%S"
+        self.setFormatter(formatter)
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._waiting.append(hide_passwords(self.format(record)))
+            if self._handle is None and self._root.is_dir():
+                self._handle = _open(self._path)
+            while self._handle is not None and self._waiting:
+                line = self._waiting.popleft() + "\n"
+                os.write(self._handle, line.encode(errors="backslashreplace"))  # one call: lines stay whole
+        except OSError:
+            self._waiting.clear()
+        except Exception:  # noqa: BLE001 - a record that cannot be formatted is a bug, and must not end the command
+            self.handleError(record)
+
+    @override
+    def close(self) -> None:
+        if self._handle is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._handle)
+            self._handle = None
+        super().close()
+
+
+def _open(path: Path) -> int:
+    path.parent.mkdir(exist_ok=True)
+    if path.exists() and path.stat().st_size > BYTES_MAX:
+        path.replace(path.with_name(f"{path.name}.1"))
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+
+
+# How every command ends: exit code 0, 1, 2 or 3, and one clear line instead of a traceback for what was foreseen.
+
 
 DONE, SOME_FAILED, CANNOT_START, BUG = 0, 1, 2, 3
 INTERRUPTED = 130

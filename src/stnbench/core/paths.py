@@ -87,7 +87,7 @@ class RunsLayout:
 
     @property
     def command_log(self) -> Path:
-        """What commands log (``core/logs.py``)."""
+        """What commands log (``core/command.py``)."""
         return self.logs / "stnbench.log"
 
     @property

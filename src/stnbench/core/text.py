@@ -1,7 +1,14 @@
-"""Text from outside (labels, messages, questions) made safe to print on one line."""
+"""Text made safe to print, to name files with and to log; durations as people write them."""
 
+import hashlib
 import re
 import unicodedata
+from typing import Final
+
+from stnbench.core.errors import SpecError
+
+# Text from outside (labels, messages, questions) made safe to print on one line.
+
 
 _MEANINGFUL = re.compile(r"[&<>\[\]*_`~|\\#!@$]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 _LINE_START = re.compile(r"^(\d*)([-+=.):])")
@@ -42,3 +49,66 @@ def plain_markdown(text: str) -> str:
 def counted(count: int, thing: str) -> str:
     """Return ``1 trial``, ``2 trials``."""
     return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+# Names that a file system takes.
+
+
+NAME_MAX: Final = 120
+"""Bytes of a name: file systems take 255, encrypted ones 143, and endings are still to come."""
+
+_DIGITS: Final = 8
+
+
+def short_name(name: str, limit: int = NAME_MAX) -> str:
+    """Return the name, or its beginning with a digest of the whole where it is longer than so many bytes in UTF-8."""
+    data = name.encode(errors="surrogatepass")
+    if len(data) <= limit:
+        return name
+    digest = hashlib.sha256(data).hexdigest()[:_DIGITS]
+    return f"{data[: limit - _DIGITS - 1].decode(errors='ignore').rstrip('-._ ')}-{digest}"
+
+
+# Passwords in addresses, which no message, report or stored name may show.
+
+
+HIDDEN = "***"
+_OF_USER = re.compile(
+    rf"(://[^:/?#@\s]*):(?!{re.escape(HIDDEN)}@[^@\s]*(?:\s|$))(?:(?!\d{{1,5}}(?:[/?#]|$))[^\n]*|\S*)@"
+)
+"""The password goes up to the last ``@`` of the line, spaces included, but where a port stands in its place."""
+
+_AS_PARAMETER = re.compile(rf"((?:ssl)?password)=(?!{re.escape(HIDDEN)})[^&\n]*", re.IGNORECASE)
+
+
+def hide_passwords(text: str) -> str:
+    """The text with every password of a URL in it (``//user:password@`` or ``?password=``) as ``***``.
+
+    Of a password with an unquoted ``@`` nothing is left; rather too much is hidden than too little.
+    """
+    return _AS_PARAMETER.sub(rf"\1={HIDDEN}", _OF_USER.sub(rf"\1:{HIDDEN}@", text))
+
+
+# Durations as people write them.
+
+
+_UNITS_S: Final = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+_PART: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(min|[smhd])\s*", re.ASCII)
+
+
+def parse_duration_s(text: str) -> float:
+    """Return the seconds of ``90s``, ``30m``, ``2h``, ``1d`` or ``1h30m``.
+
+    Raises:
+        SpecError: for anything else; a number without a unit is refused, since 2 may mean hours or seconds.
+    """
+    seconds, position = 0.0, 0
+    plain = text.strip()
+    while part := _PART.match(plain, position):
+        seconds, position = seconds + float(part[1]) * _UNITS_S[part[2]], part.end()
+    if plain and position == len(plain) and seconds > 0:
+        return seconds
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", plain, re.ASCII) and float(plain) > 0:
+        raise SpecError(f"the duration '{plain}' has no unit", remedy=f"write {plain}s, {plain}m or {plain}h")
+    shown = plain if len(plain) <= 40 else f"{plain[:40]}..."
+    raise SpecError(f"'{shown}' is no duration", remedy="write a number above 0 and its unit: 90s, 30m, 2h or 1h30m")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from stnbench.core.errors import SpecError
 from stnbench.data.base import DataPlaces, Dataset
-from stnbench.data.digits.source import Digits
-from stnbench.data.distort.photographs import DistortedPhotographs
+from stnbench.data.digits import Digits
 from stnbench.data.folder import Folder
 from stnbench.data.gtsrb.source import Gtsrb
+from stnbench.data.photographs import DistortedPhotographs
 from stnbench.data.signs.source import Signs
 from stnbench.spec.data import (
     DATASETS,

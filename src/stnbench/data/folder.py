@@ -13,8 +13,7 @@ from stnbench.core.errors import DataCorruptError, DataMissingError
 from stnbench.core.identity import Json, digest
 from stnbench.core.image_folder import Entry, read_members, recall, survey
 from stnbench.data.base import Dataset, ImageSet
-from stnbench.data.cache import CacheArrays, Recipe, open_cache, open_or_build
-from stnbench.data.cache_manifest import MANIFEST, Layout
+from stnbench.data.cache import MANIFEST, CacheArrays, Layout, Recipe, open_cache, open_or_build
 from stnbench.data.gtsrb.resize import RESIZE_VERSION, normalized_position, resize
 from stnbench.spec.data import FolderSpec
 

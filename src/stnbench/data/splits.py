@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stnbench.core.errors import SpecError
-from stnbench.core.seeds import derive_seed
+from stnbench.core.identity import derive_seed
 from stnbench.spec.data import AllSplitSpec, FoldSplitSpec, OneTrackSplitSpec, SplitSpec, TrackSplitSpec
 
 Indices = NDArray[np.int64]

@@ -1,19 +1,124 @@
-"""What a spatial transformer did to the images of one pass: the running statistics behind ``TransformerHealth``."""
+"""Health of spatial transformers while a network learns: statistics of theta, dead units and gradients."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
-from stnbench.diagnostics.moments import RunningMoments
-from stnbench.diagnostics.pose import PoseMeter, sample_points
-from stnbench.models.classifiers import TransformerRecord
-from stnbench.models.learners import Key
-from stnbench.spec.health import LARGEST_AREA, LOST_OUTSIDE, SMALLEST_AREA
-from stnbench.spec.result import TransformerHealth
+from stnbench.diagnostics.pose import PoseMeter, RunningMoments, sample_points
+from stnbench.models.classifiers import StnClassifier, TransformerRecord
+from stnbench.models.scored_network import Key, Model, localization_networks
+from stnbench.spec.result import LARGEST_AREA, LOST_OUTSIDE, SMALLEST_AREA, TransformerHealth
+
+# Hidden units of localisation networks that are off for every image.
+
+
+class UnitWatch:
+    """Watches the last hidden layer of every localisation network over the images of one pass.
+
+    A unit behind a ReLU that is 0 for an image gets no gradient from it. Where all are for all images, the
+    transformation is the last layer's bias, the same for every image. Images of all views count.
+
+    Args:
+        model: whose localisation networks; those that are compiled cannot be looked into, and are left out, as are
+            those without hidden layers.
+    """
+
+    def __init__(self, model: Model) -> None:
+        found = {} if model.compute.compile else localization_networks(model.network)
+        self._networks = {key: network for key, network in found.items() if len(network.hidden)}
+        self._on: dict[Key, Tensor] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Look at all images that go through the network meanwhile."""
+        handles = [network.hidden.register_forward_hook(self._look(key)) for key, network in self._networks.items()]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def completed(self, healths: tuple[TransformerHealth, ...]) -> tuple[TransformerHealth, ...]:
+        """The health of transformers, with the ``dead_share`` of those that were watched."""
+        shares = {key: 1 - float(on.double().mean()) for key, on in self._on.items()}
+        return tuple(replace(health, dead_share=shares.get((health.place, health.branch))) for health in healths)
+
+    def _look(self, key: Key) -> Callable[[nn.Module, object, Tensor], None]:
+        def look(_module: nn.Module, _inputs: object, hidden: Tensor) -> None:
+            on = (hidden.detach() > 0).any(dim=0)
+            self._on[key] = on if key not in self._on else torch.logical_or(self._on[key], on)
+
+        return look
+
+
+# How large the gradients of the localisation networks are, against those of the classifier.
+
+
+EVERY_STEPS: Final = 10
+"""Steps between looks at the gradients, from the first step of an epoch on: often enough for a mean."""
+
+
+class GradientMeter:
+    """Gathers the gradients of one epoch, looking at every ``EVERY_STEPS``-th step; the host never waits for it.
+
+    Args:
+        network: whose gradients.
+    """
+
+    def __init__(self, network: StnClassifier) -> None:
+        self._classifier = _MeanSquare(network.classifier_parameters())
+        networks = localization_networks(network)
+        self._localization = {key: _MeanSquare(found.parameters()) for key, found in networks.items()}
+        self._steps = 0
+
+    def look(self) -> None:
+        """Look at the gradients that the last step left; steps of torch's SGD do not change them."""
+        if self._localization and self._steps % EVERY_STEPS == 0:
+            for meter in (self._classifier, *self._localization.values()):
+                meter.add()
+        self._steps += 1
+
+    def ratios(self) -> dict[Key, float | None]:
+        """By transformer: its localisation network's gradient over the classifier's.
+
+        Each is a root mean square over parameters and over the steps looked at. None where that is no finite number.
+        """
+        classifier = self._classifier.root()
+        return {key: _ratio(own.root(), classifier) for key, own in self._localization.items()}
+
+
+class _MeanSquare:
+    """The mean square of the gradients of some parameters, over parameters and looks."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self._parameters = list(parameters)
+        self._numbers = sum(parameter.numel() for parameter in self._parameters)
+        self._sums: list[Tensor] = []
+
+    def add(self) -> None:
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        self._sums.append(get_total_norm(gradients).double().square())
+
+    def root(self) -> float:
+        if not self._sums:
+            return 0.0
+        return math.sqrt(float(torch.stack(self._sums).mean()) / self._numbers)
+
+
+def _ratio(over: float, under: float) -> float | None:
+    ratio = over / under if under else math.nan
+    return ratio if math.isfinite(ratio) else None
+
+
+# What a spatial transformer did to the images of one pass: the running statistics behind ``TransformerHealth``.
+
 
 Looks = tuple[tuple[float, ...], ...]
 """The parameters of a transformer at each of its looks, one without iterations."""

@@ -19,7 +19,7 @@ from torch.nn import functional
 from stnbench.diagnostics.health import chain_to
 from stnbench.models.classifiers import Explained, TransformerRecord
 from stnbench.models.scored_network import Model
-from stnbench.nn.sampling.registry import sample
+from stnbench.nn.sampling import sample
 from stnbench.nn.transforms.base import pixel_centres
 from stnbench.spec.transformer import TransformerSpec
 

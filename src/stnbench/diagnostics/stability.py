@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from stnbench.core.seeds import derive_seed
-from stnbench.data.augmentation.homographies import map_points
+from stnbench.core.identity import derive_seed
+from stnbench.data.homographies import map_points
 from stnbench.nn.transforms.base import pixel_centres
 
 CORNERS: Final = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))

@@ -1,13 +1,85 @@
 """The inline engine: attempts run in this process, one after the other, where a debugger can follow them."""
 
+import sys
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from typing_extensions import override
 
 from stnbench.core.errors import ProtocolError
-from stnbench.engines.base import Engine, EngineEvent, Launch, Slot
-from stnbench.engines.execute import execute
+from stnbench.core.process import listening
+from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Finished, Launch, Note, Pulse, Slot, Stopped
+
+# Executing one attempt in this process: the only road from an engine to torch, taken inside the worker.
+
+
+PULSE_S = 1.0
+"""How often an attempt that gets on says so at most."""
+
+
+@dataclass(slots=True)
+class _Heart:
+    """Counts the parts of an attempt's work, and tells of them every now and then."""
+
+    token: str
+    send: Callable[[EngineEvent], None]
+    clock_s: Callable[[], float] = time.monotonic
+    parts: int = 0
+    next_s: float = float("-inf")
+
+    def beat(self) -> None:
+        self.parts += 1
+        now_s = self.clock_s()
+        if now_s >= self.next_s:
+            self.send(Pulse(token=self.token, parts=self.parts))
+            self.parts, self.next_s = 0, now_s + PULSE_S
+
+
+def execute(
+    launch: Launch, *, device: str, threads: int, send: Callable[[EngineEvent], None], should_stop: Callable[[], bool]
+) -> None:
+    """Run the attempt and send its events; whatever goes wrong becomes Failed.
+
+    Raises: KeyboardInterrupt and SystemExit only.
+    """
+    from stnbench.trials.failures import classify
+    from stnbench.trials.run import run_trial
+
+    heart = _Heart(token=launch.token, send=send)
+
+    def is_stopped() -> bool:
+        heart.beat()
+        return should_stop()
+
+    try:
+        with listening(lambda _: heart.beat()):
+            result = run_trial(
+                launch.spec,
+                token=launch.token,
+                folder=Path(launch.folder),
+                data_root=Path(launch.data_root),
+                source=Path(launch.source) if launch.source else None,
+                device=device,
+                threads=threads,
+                resume_from=tuple(map(Path, launch.resume_from)),
+                micro_batches=launch.micro_batches,
+                report=lambda record: send(Epoch(token=launch.token, record=record)),
+                should_stop=is_stopped,
+                warn=lambda message: send(Note(token=launch.token, message=message)),
+            )
+    except Exception as error:  # noqa: BLE001 - every failure of a trial is a row, of whatever kind
+        ended: EngineEvent = Failed(token=launch.token, failure=classify(error))
+    else:
+        ended = Stopped(token=launch.token) if result is None else Finished(token=launch.token)
+    # Before anybody hears of the end: the trial that comes next, here or beside, finds the memory free.
+    if "torch" in sys.modules:
+        from stnbench.training.device import release_memory
+
+        release_memory(device)
+    send(ended)
 
 
 class InlineEngine(Engine):

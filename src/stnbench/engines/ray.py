@@ -22,15 +22,12 @@ from typing import Any
 
 from typing_extensions import override
 
-from stnbench.core.cores import available_cores
 from stnbench.core.errors import EngineError, ProtocolError
+from stnbench.core.process import available_cores
 from stnbench.core.text import printable
-from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Launch, Lost, Note, Slot, Stopped
-from stnbench.engines.cluster import Share, living_nodes, plan_shares
+from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Launch, Lost, Note, Slot, Stopped, decode, encode
 from stnbench.engines.guard import Guard
-from stnbench.engines.host import Host
-from stnbench.engines.protocol import decode, encode
-from stnbench.engines.remote import Parcel, SlotHost, earlier_files, write_files
+from stnbench.engines.remote import Host, Parcel, Share, SlotHost, earlier_files, living_nodes, plan_shares, write_files
 from stnbench.engines.slots import visible_gpus
 from stnbench.trials.failures import classify, shorten
 

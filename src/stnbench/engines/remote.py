@@ -1,31 +1,208 @@
-"""The far end of a slot: what a node of a cluster runs to execute the attempts of one slot.
-
-It knows nothing of the cluster. Requests and answers are bytes and text, so that whatever carries them needs to know
-none of our classes.
-"""
+"""The far end of a slot: what a node of a cluster runs, and what it is sent."""
 
 import dataclasses
 import io
+import itertools
 import json
+import math
 import os
+import re
 import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 from zipfile import ZipFile
 
-from stnbench.core.errors import EngineError, ProtocolError
+from stnbench.core.errors import EngineError, ProtocolError, SpecError
 from stnbench.core.files import write_atomic
 from stnbench.core.identity import RESULTS_VERSION, Json
 from stnbench.core.paths import DATA_VARIABLE, AttemptLayout
-from stnbench.engines.base import Ending, Epoch, Launch, Slot
+from stnbench.engines.base import Ending, Epoch, Launch, Slot, decode, encode
 from stnbench.engines.local import LocalEngine
-from stnbench.engines.protocol import decode, encode
 from stnbench.engines.slots import device_memory_mib, visible_gpus
 from stnbench.spec.data import Split
+
+# Which slots a cluster offers: a pure decision from what its nodes have, made once before anything starts.
+
+
+_RESOURCE_STEP = 10_000
+"""Ray counts resources in parts of ten thousand; a share is rounded down to them, so that all shares of a node fit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """A machine of the cluster and the CPUs, GPUs and main memory that it gives to trials."""
+
+    node_id: str
+    name: str
+    cpus: float
+    gpus: float
+    memory_mib: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """The part of a node that one slot takes: CPUs and GPUs as the cluster counts them, and its thread budget.
+
+    ``node`` is a name that no other node has; ``memory_mib`` the main memory of the whole node, where it is known.
+    """
+
+    name: str
+    node: str
+    node_id: str
+    cpus: float
+    gpus: float
+    threads: int
+    memory_mib: float | None = None
+
+
+def living_nodes(table: Iterable[Mapping[str, Any]]) -> list[Node]:
+    """The nodes of Ray's table that are alive, sorted by name: that of ``ray start --node-name``, or of the host."""
+    found = []
+    for row in table:
+        name = row["NodeManagerHostname"] if row["NodeName"] == row["NodeManagerAddress"] else row["NodeName"]
+        has = row["Resources"]
+        memory_mib = has["memory"] / (1 << 20) if "memory" in has else None
+        cpus, gpus = has.get("CPU", 0.0), has.get("GPU", 0.0)
+        node = Node(node_id=row["NodeID"], name=name, cpus=cpus, gpus=gpus, memory_mib=memory_mib)
+        found += [node] if row["Alive"] else []
+    return sorted(found, key=lambda node: (node.name, node.node_id))
+
+
+def plan_shares(nodes: Sequence[Node], *, slots: int | None = None, per_gpu: int = 1) -> tuple[Share, ...]:
+    """Shares of the nodes: ``per_gpu`` on every GPU of the cluster, else one a CPU with one thread each.
+
+    ``slots`` sets how many CPU shares there are, each with an equal part of its node's CPUs as threads; with GPUs it
+    limits how many are used. The first shares lie on different nodes.
+    Raises: SpecError for a number below 1; EngineError where no node has a GPU or a whole CPU.
+    """
+    for name, value in (("slots", slots), ("slots per GPU", per_gpu)):
+        if value is not None and value < 1:
+            raise SpecError(f"{name} is {value}", remedy="use a whole number of at least 1")
+    gpus = [int(node.gpus) for node in nodes]
+    rooms = [count * per_gpu for count in gpus] if any(gpus) else [int(node.cpus) for node in nodes]
+    if not any(rooms):
+        raise EngineError("no node of the cluster has a GPU or a CPU for trials", remedy="see `ray status`")
+    count = slots or sum(rooms)
+    # More slots than CPUs are what was asked for; a GPU holds no more slots than were asked for each.
+    counts = _divide(rooms, min(count, sum(rooms)) if any(gpus) else count)
+    shares = [
+        _shares_of(node, name, count, gpus=1 / per_gpu if gpu else 0.0)
+        for node, name, count, gpu in zip(nodes, _distinct_names(nodes), counts, gpus, strict=True)
+    ]
+    by_turn = itertools.zip_longest(*shares)
+    return tuple(share for turn in by_turn for share in turn if share is not None)
+
+
+def _divide(rooms: Sequence[int], count: int) -> list[int]:
+    """How many slots each node gets: one after the other goes where the most room a slot is left."""
+    counts = [0] * len(rooms)
+    for _ in range(count):
+        best = max(range(len(rooms)), key=lambda index: rooms[index] / (counts[index] + 1))
+        counts[best] += 1
+    return counts
+
+
+def _shares_of(node: Node, name: str, count: int, *, gpus: float) -> list[Share]:
+    if not count:
+        return []
+    threads = max(1, int(node.cpus // count))
+    cpus = _round_down(min(threads, node.cpus / count))
+    kind = "gpu" if gpus else "cpu"
+    return [
+        Share(
+            name=f"{name}-{kind}{index}",
+            node=name,
+            node_id=node.node_id,
+            cpus=cpus,
+            gpus=_round_down(gpus),
+            threads=threads,
+            memory_mib=node.memory_mib,
+        )
+        for index in range(count)
+    ]
+
+
+def _round_down(amount: float) -> float:
+    return math.floor(amount * _RESOURCE_STEP) / _RESOURCE_STEP
+
+
+def _distinct_names(nodes: Sequence[Node]) -> list[str]:
+    """Names that can be part of a file's name; nodes of one name are told apart by the start of their identity."""
+    plain = [re.sub(r"[^\w.-]+", "_", node.name) for node in nodes]
+    times = Counter(plain)
+    return [name if times[name] == 1 else f"{name}-{node.node_id[:6]}" for name, node in zip(plain, nodes, strict=True)]
+
+
+# A host as its engine sees it: what runs the attempts of one slot somewhere on a cluster.
+
+
+@dataclass(slots=True)
+class Host:
+    """A handle on a ``SlotHost``: ``reply`` is the answer that it owes, ``token`` the attempt that it runs.
+
+    One that was lost says why, and when another is to be opened in its place; one that is to kill its attempt must have
+    done so by ``give_up_at_s``.
+    """
+
+    share: Share
+    actor: Any
+    reply: Any
+    token: str = ""
+    device: str = ""
+    memory_mib: float | None = None
+    pid: int = 0
+    lost_because: str = ""
+    reopen_at_s: float | None = None
+    give_up_at_s: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has said where it is, and is not lost."""
+        return bool(self.device)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it can begin an attempt."""
+        return self.is_open and not self.token
+
+    def welcome(self, described: str) -> None:
+        """Take note of where it is, as ``SlotHost.describe`` says.
+
+        Raises: EngineError where its code gives results another meaning.
+        """
+        told = json.loads(described)
+        version = told["results_version"]
+        if version != RESULTS_VERSION:
+            problem = f"{told['host']} has results version {version}, not {RESULTS_VERSION}"
+            raise EngineError(problem, remedy="install one version of stnbench on every node")
+        self.device, self.memory_mib, self.pid = told["device"], told["memory_mib"], told["pid"]
+
+    def forget(self, reason: str, *, reopen_at_s: float) -> None:
+        """It was lost."""
+        self.token, self.device, self.reply, self.give_up_at_s = "", "", None, None
+        self.lost_because, self.reopen_at_s = reason, reopen_at_s
+
+    def slot(self) -> Slot:
+        """The slot it was opened for; its device is its node's.
+
+        How much main memory a node gives the cluster knows, how much a GPU has its host.
+        """
+        memory_mib = self.memory_mib if self.share.gpus else self.share.memory_mib
+        device = f"{self.share.node}:{self.device}"
+        return Slot(name=self.share.name, device=device, threads=self.share.threads, memory_mib=memory_mib)
+
+
+# The far end of a slot: what a node of a cluster runs to execute the attempts of one slot.
+#
+# It knows nothing of the cluster. Requests and answers are bytes and text, so that whatever carries them needs to know
+# none of our classes.
+
 
 REPLY_S = 0.5
 """How long an answer may wait for something to happen; a request to stop or to kill waits as long at most."""

@@ -22,12 +22,20 @@ from stnbench.core.errors import EngineError, ProtocolError
 from stnbench.core.files import tail, writable_folder, write_atomic
 from stnbench.core.paths import RUNS_VARIABLE, AttemptLayout
 from stnbench.core.text import printable
-from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Finished, Launch, Lost, Slot, Stopped
+from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Finished, Launch, Lost, Slot, Stopped, decode
+from stnbench.engines.local import worker_command
 from stnbench.engines.pool import AskForJobs, Decision, FailWaiting, ForgetHost, Job, Lose, Pool, Sight, Tell
-from stnbench.engines.process import worker_command
-from stnbench.engines.protocol import decode
-from stnbench.engines.scheduler import Accepted, Answer, Listed, Refused, Scheduler, Silent
-from stnbench.engines.slurm_submission import job_script, plan_slurm_slots, sbatch_options
+from stnbench.engines.slurm_submission import (
+    Accepted,
+    Answer,
+    Listed,
+    Refused,
+    Scheduler,
+    Silent,
+    job_script,
+    plan_slurm_slots,
+    sbatch_options,
+)
 from stnbench.engines.spool import Lead, Queued, Spool, begun_by, code_digest, touch
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.slurm import SlurmOptions

@@ -22,11 +22,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from stnbench.core.cores import available_cores
 from stnbench.core.errors import EngineError, StnbenchError
-from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Lost, Note, Pulse, Slot, Stopped
+from stnbench.core.process import available_cores
+from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Lost, Note, Pulse, Slot, Stopped, encode
 from stnbench.engines.local import LocalEngine
-from stnbench.engines.protocol import encode
 from stnbench.engines.slots import VISIBLE_VARIABLE, plan_slots, require_computable, visible_gpus
 from stnbench.engines.spool import (
     Hello,

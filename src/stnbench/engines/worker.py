@@ -21,9 +21,8 @@ from pathlib import Path
 
 from stnbench.core.files import write_all
 from stnbench.core.paths import AttemptLayout
-from stnbench.engines.base import EngineEvent, Launch
-from stnbench.engines.execute import execute
-from stnbench.engines.protocol import Stop, decode, encode
+from stnbench.engines.base import EngineEvent, Launch, Stop, decode, encode
+from stnbench.engines.inline import execute
 
 STDOUT, STDERR = 1, 2
 

@@ -15,14 +15,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from stnbench.core.errors import InfeasibleError
-from stnbench.models.build import feasible, input_map
-from stnbench.models.classifiers import shared_stages, size_looked_at
+from stnbench.models.classifiers import build_head, build_stage, feasible, input_map, shared_stages, size_looked_at
 from stnbench.models.designs import NetworkDesign, StageDesign, design_network
-from stnbench.models.stages import build_head, build_stage
 from stnbench.nn.localization import build_localization
 from stnbench.nn.maps import MapSize
-from stnbench.nn.parallel import ParallelTransformers, PlaceOutput
-from stnbench.nn.spatial_transformer import build_spatial_transformer
+from stnbench.nn.spatial_transformer import ParallelTransformers, PlaceOutput, build_spatial_transformer
 from stnbench.nn.transforms.registry import build_transformation
 from stnbench.spec.result import Cost
 from stnbench.spec.transformer import DenseLocnetSpec, LocnetSpec, PlacedTransformerSpec, TransformerSpec

@@ -2,18 +2,76 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any, Final, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from stnbench.data.preprocessing.preprocess import GlobalStatistics, Preprocess
+from stnbench.core.errors import EngineError
+from stnbench.data.preprocessing import GlobalStatistics, Preprocess
 from stnbench.data.resident import DeviceImages
-from stnbench.models.build import build_network
-from stnbench.models.classifiers import Explained, StnClassifier
-from stnbench.models.compiled import compile_network
-from stnbench.spec.compute import ComputeOptions
-from stnbench.spec.trial import Precision, TrialSpec
-from stnbench.spec.views import ViewsSpec
+from stnbench.models.classifiers import Explained, StnClassifier, build_network
+from stnbench.nn.localization import Localization
+from stnbench.nn.spatial_transformer import ParallelTransformers, SpatialTransformer
+from stnbench.spec.augment import ViewsSpec
+from stnbench.spec.trial import ComputeOptions, Precision, TrialSpec
+
+# The spatial transformers of a network that learn: all but the controls.
+
+
+Key = tuple[int, int]
+"""Which transformer: its place and its branch there, both from 1."""
+
+
+def learning_transformers(network: StnClassifier) -> dict[Key, SpatialTransformer]:
+    """The transformers with a localisation network, by ascending place and branch."""
+    return {
+        (parallel.place, branch): transformer
+        for parallel in network.transformers.values()
+        if isinstance(parallel, ParallelTransformers)
+        for branch, transformer in enumerate(parallel.transformers(), start=1)
+        if transformer.localization is not None
+    }
+
+
+def localization_networks(network: StnClassifier) -> dict[Key, Localization]:
+    """Their localisation networks."""
+    found = {key: transformer.localization for key, transformer in learning_transformers(network).items()}
+    return {key: localization for key, localization in found.items() if localization is not None}
+
+
+# Parts of a network as torch.compile makes them.
+
+
+BACKEND: Final = "inductor"
+
+
+def compile_network(network: StnClassifier, compute: ComputeOptions, device: torch.device) -> None:
+    """Let the parts of a network run compiled, where that is asked for; they are compiled when they first run.
+
+    The parts are the convolution stages, the head and the localisation networks, one by one: what lies between them,
+    geometry and sampling, runs as it is written, in float32. So do hooks of the parts, which a compiled call would
+    not notice once it is compiled. Weights and their names stay as they are. torch raises where it cannot compile
+    (without a C++ compiler, say); nothing falls back.
+
+    Raises: EngineError where CUDA graphs are asked for, of which training makes use, and the device is no GPU.
+    """
+    if compute.cuda_graphs and device.type != "cuda":
+        raise EngineError(
+            f"CUDA graphs are asked for, and the device is {device}",
+            remedy="take cuda_graphs out of STNBENCH_COMPUTE, or run on a GPU",
+        )
+    if compute.compile:
+        # Beyond its limit of compilations torch would run a part as it is, and say so in a log alone.
+        torch._dynamo.config.fail_on_recompile_limit_hit = True  # noqa: SLF001 - where torch documents it
+        for part in compiled_parts(network):
+            cast("Any", part).forward = torch.compile(part.forward, backend=BACKEND)
+
+
+def compiled_parts(network: StnClassifier) -> list[nn.Module]:
+    """The parts that are compiled, each for itself."""
+    return [*network.stages, network.head, *localization_networks(network).values()]
+
 
 _AS_ON_THE_DEVICE = ComputeOptions()
 

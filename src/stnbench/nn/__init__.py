@@ -10,7 +10,7 @@ from stnbench.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from stnbench.nn.layers import ContrastiveNorm
-    from stnbench.nn.sampling.registry import sample
+    from stnbench.nn.sampling import sample
     from stnbench.nn.spatial_transformer import SpatialTransformer, Transformed
     from stnbench.nn.transforms.affine import AffineTransformation
     from stnbench.nn.transforms.base import Transformation
@@ -35,6 +35,6 @@ __getattr__, __dir__ = lazy_names(
         "SpatialTransformer": "stnbench.nn.spatial_transformer",
         "Transformation": "stnbench.nn.transforms.base",
         "Transformed": "stnbench.nn.spatial_transformer",
-        "sample": "stnbench.nn.sampling.registry",
+        "sample": "stnbench.nn.sampling",
     },
 )

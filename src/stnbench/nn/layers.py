@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from stnbench.core.errors import ShapeError, SpecError
-from stnbench.core.seeds import derive_seed
+from stnbench.core.identity import derive_seed
 from stnbench.nn.initialization import allocated
 from stnbench.nn.precision import at_least_float32, full_precision
 

@@ -1,27 +1,81 @@
 """The spatial transformer: a localisation network, a transformation and a sampler in one module."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from stnbench.core.errors import InfeasibleError, ShapeError, SpecError
+from stnbench.nn.initialization import part_generator
 from stnbench.nn.layers import StudentNoise
 from stnbench.nn.localization import Localization, build_localization
 from stnbench.nn.maps import MapSize
-from stnbench.nn.sampling.registry import outside_share, sample
-from stnbench.nn.transforms.affine import AffineTransformation
+from stnbench.nn.sampling import outside_share, sample
+from stnbench.nn.transforms.affine import AffineTransformation, box_parameters
 from stnbench.nn.transforms.base import Transformation, first_order, pixel_centres
-from stnbench.nn.transforms.controls import box_parameters
 from stnbench.nn.transforms.posterior import StudentT
 from stnbench.nn.transforms.registry import build_transformation
-from stnbench.nn.transforms.scale_guard import ScaleGuard
 from stnbench.spec.check import require
 from stnbench.spec.codec import from_plain
 from stnbench.spec.transformer import AnyTransformer, ConvLocnetSpec, LocnetSpec, PlacedTransformerSpec, TransformerSpec
+
+# A guard on the scale of a transformation of any family.
+
+
+_SMALLEST_SPREAD = 1e-6
+"""Sampling points closer together than this have no scale that could be corrected."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ScaleGuard:
+    """Draws every image's sampling points apart or together about their mean.
+
+    The scale of an image is the root mean square distance of its sampling points from their mean over that of the
+    output's points: 1 for a movement, 2 where twice as wide a region is read, for affine maps a mean of the singular
+    values. Where it leaves its bounds, all points are drawn towards their mean or away from it until it is on the
+    bound; the rest of the transformation, and its gradient, stays.
+
+    Attributes:
+        centre: (batch, 1, 2), the mean of the sampling points.
+        factor: (batch, 1, 1), how far they are drawn apart; 1 where the scale is within its bounds.
+    """
+
+    centre: Tensor
+    factor: Tensor
+
+    @classmethod
+    def fit(
+        cls,
+        points: Float[Tensor, "batch points 2"],
+        output_points: Float[Tensor, "1 points 2"],
+        *,
+        low: float | None,
+        high: float | None,
+    ) -> "ScaleGuard":
+        """The guard for sampling points, with bounds on their scale; None is no bound."""
+        centre = points.mean(dim=1, keepdim=True)
+        scale = (_spread(points) / _spread(output_points)).clamp(min=_SMALLEST_SPREAD)
+        return cls(centre=centre, factor=torch.clamp(scale, min=low, max=high) / scale)
+
+    def on_cpu(self) -> "ScaleGuard":
+        """The same guard, detached, in the memory of the CPU."""
+        return ScaleGuard(centre=self.centre.detach().cpu(), factor=self.factor.detach().cpu())
+
+    def apply(self, points: Float[Tensor, "batch points 2"]) -> Float[Tensor, "batch points 2"]:
+        """Sampling points under the guard; bitwise the same where the factor is 1."""
+        moved = self.centre + self.factor * (points - self.centre)
+        return torch.where(self.factor == 1, points, moved)
+
+
+def _spread(points: Tensor) -> Tensor:
+    """The root mean square distance from the mean, (batch, 1, 1)."""
+    variance = points.var(dim=1, correction=0, keepdim=True).sum(dim=-1, keepdim=True)
+    return variance.clamp(min=_SMALLEST_SPREAD**2).sqrt()
+
 
 _ROUNDING = 1e-6
 """Of the squared distance of a pixel's centre from that of the image."""
@@ -345,3 +399,65 @@ def _locnet_spec(locnet: Sequence[int] | LocnetSpec | None) -> LocnetSpec:
     if isinstance(locnet, Sequence):
         return from_plain(ConvLocnetSpec, {"sizes": list(locnet)}, where="SpatialTransformer", prefix="locnet")
     return locnet
+
+
+# All spatial transformers at one place: side by side, their outputs joined by channel.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PlaceOutput:
+    """What stands behind a place: the maps (batch, out_channels, out_height, out_width), and each branch's doing."""
+
+    maps: Tensor
+    branches: tuple[Transformed, ...]
+
+
+class ParallelTransformers(nn.Module):
+    """The branches of one place (Jaderberg et al. 2015, MNIST addition), then average pooling where it is asked for.
+
+    Args:
+        spec: the place, and what stands there.
+        input_size: of the maps that are transformed.
+        looked_at: of the maps that the localisation networks see.
+    Raises: InfeasibleError where these maps are too small.
+    """
+
+    def __init__(self, spec: PlacedTransformerSpec, input_size: MapSize, looked_at: MapSize) -> None:
+        super().__init__()
+        transformer = spec.transformer
+        self.place = spec.place
+        self.pooling = transformer.output_pooling
+        self.branches = nn.ModuleList(build_spatial_transformer(spec, looked_at) for _ in range(transformer.branches))
+        height, width = self.transformers()[0].output_size((input_size.height, input_size.width))
+        written = replace(input_size, height=height, width=width)
+        self.output_size = replace(
+            written,
+            channels=input_size.channels * transformer.branches,
+            height=height // self.pooling,
+            width=width // self.pooling,
+        )
+        if self.output_size.is_empty:
+            problem = f"at place {spec.place}, output_pooling {self.pooling} leaves nothing of a {written} map"
+            raise InfeasibleError(problem, remedy="pool less")
+
+    def forward(
+        self,
+        maps: Float[Tensor, "batch channels height width"],
+        boxes: Float[Tensor, "batch 4"] | None = None,
+        look: Look | None = None,
+    ) -> PlaceOutput:
+        """The maps of all branches. Arguments and errors as of ``SpatialTransformer.explain``."""
+        branches = tuple(transformer.explain(maps, boxes, look) for transformer in self.transformers())
+        joined = branches[0].images if len(branches) == 1 else torch.cat([done.images for done in branches], dim=1)
+        pooled = joined if self.pooling == 1 else functional.avg_pool2d(joined, self.pooling)
+        return PlaceOutput(maps=pooled, branches=branches)
+
+    def transformers(self) -> list[SpatialTransformer]:
+        """The branches, in order."""
+        return [branch for branch in self.branches if isinstance(branch, SpatialTransformer)]
+
+    def initialize(self, seed: int) -> None:
+        """Draw the weights; no two branches share their random numbers."""
+        for number, transformer in enumerate(self.transformers(), start=1):
+            part = f"localization{self.place}" if number == 1 else f"localization{self.place}.{number}"
+            transformer.initialize(part_generator(seed, part))

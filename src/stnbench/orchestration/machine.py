@@ -24,7 +24,6 @@ from typing import Any
 
 from stnbench.core.errors import TransitionError
 from stnbench.engines.base import Slot
-from stnbench.orchestration.admission import Admission
 from stnbench.orchestration.messages import (
     AttemptFailed,
     AttemptFinished,
@@ -54,6 +53,7 @@ from stnbench.orchestration.policy import (
     MACHINES_DOING,
     RETRIES,
     TROUBLES_MAX,
+    Admission,
     Patience,
     Retry,
     infrastructure_wait_s,

@@ -16,11 +16,10 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
-from stnbench.core.activity import Advance
+from stnbench.core.process import Advance
 from stnbench.core.text import counted, printable
-from stnbench.orchestration.budget import Budget
+from stnbench.orchestration.asking import Budget
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
-from stnbench.spec.health import judge_attempt
 from stnbench.spec.planner import (
     GridPlannerSpec,
     Nsga2PlannerSpec,
@@ -30,10 +29,9 @@ from stnbench.spec.planner import (
     TpePlannerSpec,
     UntilDecidedPlannerSpec,
 )
-from stnbench.spec.result import Failure
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import Failure, judge_attempt
+from stnbench.spec.states import TrialState, Verdict
 from stnbench.spec.sweep import SweepSpec
-from stnbench.spec.verdict import Verdict
 from stnbench.store.records import PlannedTrial
 
 

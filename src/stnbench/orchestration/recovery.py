@@ -1,21 +1,388 @@
-"""After a crash: results that reached the disk are adopted, every other attempt that was running is lost.
-
-What killed processes left behind is removed: files half written, and checkpoints that no attempt will go on from.
-Called by a process that holds the orchestrator's lock, so whoever ran those attempts is gone.
-"""
+"""After a crash: results on disk are adopted, running attempts are lost, stores are made again."""
 
 import contextlib
 import shutil
-from collections.abc import Sequence
-from datetime import datetime
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from stnbench.core.errors import StnbenchError
+from typing_extensions import override
+
+from stnbench.core.errors import FolderError, StnbenchError, StoreError
+from stnbench.core.files import sync_folder
 from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.orchestration.observer import Observer
+from stnbench.spec.codec import to_json
 from stnbench.spec.result import Failure, FailureKind, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
+from stnbench.store.file import PARTS
+from stnbench.store.portable import TABLES, Row, Rows, drop_orphans, read_history
+from stnbench.store.queries import StoreReader
 from stnbench.store.records import AttemptRecord
 from stnbench.store.store import Store
-from stnbench.trials.files import load_result
+from stnbench.trials.files import load_result, load_spec
+
+# Which checkpoints are kept: those of the best cells, where disk space is short.
+
+
+if TYPE_CHECKING:
+    from stnbench.analysis.fitted import ScoredRun
+
+
+def best_cells(runs: "Sequence[ScoredRun]", keep: int) -> set[str]:
+    """The cells with the highest mean validation accuracy, adjusted for the seeds that each has."""
+    from stnbench.analysis.comparison import compare_configurations  # SciPy, which only who keeps few pays
+
+    ranked = [item.configuration for item in compare_configurations(runs).decisions if item.mean is not None]
+    return set(ranked[:keep])
+
+
+def drop_checkpoints(store: StoreReader, sweep: str, layout: RunsLayout, *, keep: int) -> int:
+    """Remove the checkpoints of complete trials outside the ``keep`` best cells of a sweep; how many were removed.
+
+    Results, predictions and epochs stay in the store, and probabilities in the trials' folders. A trial that is not
+    complete keeps its checkpoint, which it goes on from, and so does one whose validation images are no score.
+    """
+    from stnbench.analysis.fitted import ScoredRun  # as above
+
+    outcomes = store.outcomes(sweep)
+    complete = [
+        trial
+        for trial in store.sweep_trials(sweep)
+        if trial.state is TrialState.COMPLETE and trial.spec.has_held_out_images
+    ]
+    runs = [
+        ScoredRun(
+            configuration=trial.cell_id,
+            seed=trial.seed,
+            correct=outcomes[trial.trial_id].validation.correct,
+            images=outcomes[trial.trial_id].validation.images,
+        )
+        for trial in complete
+        if trial.trial_id in outcomes
+    ]
+    kept = best_cells(runs, keep)
+    removed = 0
+    for trial in complete:
+        if trial.cell_id in kept:
+            continue
+        for number in range(1, trial.attempts + 1):
+            path = AttemptLayout(layout.attempt(trial.trial_id, number)).checkpoint
+            with contextlib.suppress(OSError):  # one that cannot be removed now is tried again after the next trial
+                path.unlink()
+                removed += 1
+    return removed
+
+
+# A store made again from what lies beside it: its history, the results of trials, and copies of it.
+#
+# The caller holds the orchestrator's lock. Nothing on the disk is lost: a store that is there is moved aside.
+
+
+SERVER_REMEDY: Final = (
+    "a server keeps copies of its own; a store that is a file is made again with STNBENCH_STORE unset"
+)
+
+BACKUP_EVERY_S: Final = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Restored:
+    """What a store was made of.
+
+    ``source`` says where sweeps and attempts come from: ``history``, the name of a copy, or empty where only results
+    were found. ``missing`` are trials that were complete and whose result is gone: they are planned again.
+    ``problems`` say, a line each, what could not be used. ``aside`` is where the store before lies, None where there
+    was none.
+    """
+
+    source: str
+    sweeps: int
+    trials: int
+    complete: int
+    missing: int
+    problems: tuple[str, ...]
+    aside: Path | None
+
+    @property
+    def summary(self) -> str:
+        """What it holds, in a few words."""
+        sweeps = f"{self.sweeps} sweep{'' if self.sweeps == 1 else 's'}"
+        return f"{sweeps}, {self.trials} trials, {self.complete} of them complete"
+
+
+@dataclass(slots=True)
+class _Found:
+    rows: Rows
+    source: str = ""
+    results: dict[str, tuple[int, TrialResult]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    missing: int = 0
+
+
+def restore_store(layout: RunsLayout, *, now: datetime) -> Restored:
+    """Make the store again, beside its place, and move it there whole.
+
+    Raises: StoreError for a store on a server, or where there is nothing to make it of; FolderError.
+    """
+    store = layout.store
+    if not isinstance(store, Path):
+        raise StoreError("the store is on a server", remedy=SERVER_REMEDY)
+    found = _Found(rows={table: {} for table in TABLES})
+    _read_rows(layout, found)
+    _read_results(layout, found)
+    _settle_restore(found, now)
+    found.problems += _dropped(found)
+    if not found.rows["trials"] and not found.rows["sweeps"]:
+        raise StoreError(f"there is nothing below {layout.root} to make a store of", remedy="run a sweep")
+    fresh = store.with_name(f".{store.name}.new")
+    _remove(fresh)
+    try:
+        with Store.open(fresh, writable=True) as made:
+            made.fill(found.rows, {trial: (number, result) for trial, (number, result) in found.results.items()})
+        aside = _set_aside(store, now)
+        fresh.replace(store)
+        sync_folder(store.parent)
+    except OSError as error:
+        raise FolderError(f"the store cannot be made in {layout.root} ({error})", remedy="see to its disk") from error
+    finally:
+        with contextlib.suppress(OSError):
+            _remove(fresh)
+    return Restored(
+        source=found.source,
+        sweeps=len(found.rows["sweeps"]),
+        trials=len(found.rows["trials"]),
+        complete=len(found.results),
+        missing=found.missing,
+        problems=tuple(found.problems),
+        aside=aside,
+    )
+
+
+class Backups(Observer):
+    """Copies the store every hour of a run, between two events; a copy that fails costs a warning."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        warn: Callable[[str], None],
+        *,
+        every_s: float = BACKUP_EVERY_S,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._warn = warn
+        self._every_s = every_s
+        self._clock_s = clock_s
+        self._last_s = clock_s()
+
+    @override
+    def ticked(self) -> None:
+        if self._clock_s() - self._last_s < self._every_s:
+            return
+        self._last_s = self._clock_s()
+        try:
+            self._store.back_up(self._folder)
+        except StnbenchError as error:
+            self._warn(f"the store was not copied: {error}")
+
+
+def is_worth_restoring(layout: RunsLayout) -> bool:
+    """Whether a store that is a file is missing, and something lies there to make it of."""
+    if not isinstance(layout.store, Path) or layout.store.exists():
+        return False
+    return layout.history.exists() or next(_result_files(layout), None) is not None
+
+
+def _read_rows(layout: RunsLayout, found: _Found) -> None:
+    """The rows of the history; where it is missing or damaged, with those of the newest copy that can be read."""
+    try:
+        history = read_history(layout.history)
+    except OSError as error:
+        found.problems.append(f"{layout.history} cannot be read ({error.strerror or error})")
+    else:
+        if history.rows["trials"]:
+            found.rows, found.source = history.rows, "history"
+            if not history.damaged:
+                return
+        if history.damaged:
+            lines = "line" if history.damaged == 1 else "lines"
+            found.problems.append(f"{layout.history}: {history.damaged} {lines} cannot be read")
+    _read_copies(layout, found)
+
+
+def _read_copies(layout: RunsLayout, found: _Found) -> None:
+    """Add the rows of the newest copy that can be read; what the history says is newer."""
+    for copy in sorted(layout.backups.glob("*.db"), key=lambda path: path.name.rpartition("-")[2], reverse=True):
+        try:
+            rows = _rows_of(copy)
+        except (StnbenchError, OSError) as error:
+            found.problems.append(f"{copy} cannot be used ({error})")
+            continue
+        for table, own in rows.items():
+            found.rows[table] = own | found.rows[table]
+        found.source = f"{found.source} and {copy.name}" if found.source else copy.name
+        return
+
+
+def _rows_of(copy: Path) -> Rows:
+    """The rows of a copy, which may be of an older revision: a copy of it is brought to this one."""
+    with tempfile.TemporaryDirectory(prefix=".copy-", dir=copy.parent) as folder:
+        own = Path(shutil.copyfile(copy, Path(folder) / copy.name))
+        with Store.open(own, writable=True) as store:
+            return store.rows(TABLES)
+
+
+def _read_results(layout: RunsLayout, found: _Found) -> None:
+    attempts = found.rows["attempts"]
+    for path in _result_files(layout):
+        trial_id, number = path.parents[1].name, int(path.parent.name)
+        try:
+            result = load_result(path)
+        except StnbenchError as error:
+            found.problems.append(str(error.problem))
+            continue
+        known = attempts.get((trial_id, number))
+        if result.trial_id != trial_id or (known is not None and known["token"] != result.token):
+            found.problems.append(f"{path} is of another attempt")
+            continue
+        other = found.results.get(trial_id)
+        is_recorded = known is not None and known["state"] == AttemptState.COMPLETE.value
+        if other is None or is_recorded:
+            if (trial_id,) not in found.rows["trials"] and not _describe_trial(path, result, found):
+                continue
+            if known is None:
+                attempts[trial_id, number] = _attempt_of(path, result, number)
+            found.results[trial_id] = (number, result)
+
+
+def _describe_trial(path: Path, result: TrialResult, found: _Found) -> bool:
+    """The row of a trial that only its own files tell of."""
+    try:
+        spec = load_spec(path.parent)
+    except StnbenchError as error:
+        found.problems.append(str(error.problem))
+        return False
+    found.rows["trials"][result.trial_id,] = {
+        "id": result.trial_id,
+        "cell_id": spec.cell_id,
+        "seed": spec.seed,
+        "spec": to_json(spec),
+        "state": TrialState.COMPLETE.value,
+        "created_at": _written_at(path).isoformat(),
+    }
+    return True
+
+
+def _attempt_of(path: Path, result: TrialResult, number: int) -> Row:
+    ended = _written_at(path)
+    began = ended - timedelta(seconds=result.train_duration_s)
+    return {
+        "trial_id": result.trial_id,
+        "number": number,
+        "token": result.token,
+        "state": AttemptState.COMPLETE.value,
+        "slot": "unknown",
+        "host": result.environment.host,
+        "pid": 0,
+        "boot_id": "unknown",
+        "started_at": began.isoformat(),
+        "finished_at": ended.isoformat(),
+    }
+
+
+def _settle_restore(found: _Found, now: datetime) -> None:
+    """Bring the states of attempts and trials to what results say."""
+    no_failure: Row = dict.fromkeys(("failure_kind", "failure_message", "failure_traceback", "failure_last_output"))
+    for (trial_id, number), row in found.rows["attempts"].items():
+        completes = found.results.get(str(trial_id), (0, None))[0] == number
+        if completes:
+            row |= {"state": AttemptState.COMPLETE.value, **no_failure}
+            row["finished_at"] = row.get("finished_at") or now.isoformat()
+        elif row["state"] == AttemptState.COMPLETE.value:
+            row |= {"state": AttemptState.LOST.value, **no_failure}
+            row |= {"failure_kind": FailureKind.KILLED.value, "failure_message": "its result is gone"}
+            row |= {"failure_traceback": "", "failure_last_output": ""}
+        elif row["state"] == AttemptState.RUNNING.value and str(trial_id) in found.results:
+            row |= {"state": AttemptState.STOPPED.value, "finished_at": now.isoformat()}
+    running = {key[0] for key, row in found.rows["attempts"].items() if row["state"] == AttemptState.RUNNING.value}
+    for (trial_id,), row in found.rows["trials"].items():
+        if trial_id in found.results:
+            row["state"] = TrialState.COMPLETE.value
+        elif row["state"] == TrialState.COMPLETE.value or (
+            row["state"] == TrialState.RUNNING.value and trial_id not in running
+        ):
+            found.missing += row["state"] == TrialState.COMPLETE.value
+            row["state"] = TrialState.PLANNED.value
+
+
+def _dropped(found: _Found) -> Iterator[str]:
+    """Take out what lacks its other half: rows of damaged lines."""
+    by_result = {key for key in found.rows["epochs"] if found.results.get(str(key[0]), (0,))[0] == key[1]}
+    for key in by_result:
+        del found.rows["epochs"][key]
+    for table, own in found.rows.items():
+        for key in [key for key, row in own.items() if not _is_whole(table, row)]:
+            del own[key]
+            yield f"a row of {table} is incomplete ({', '.join(map(str, key))})"
+    count = drop_orphans(found.rows)
+    for trial_id in [name for name in found.results if (name,) not in found.rows["trials"]]:
+        del found.results[trial_id]
+    if count:
+        yield f"{count} rows have lost the trial, sweep or attempt that they belong to"
+
+
+def _is_whole(table: str, row: Row) -> bool:
+    needed: dict[str, Any] = {
+        "sweeps": ("spec", "created_at", "updated_at"),
+        "trials": ("spec", "cell_id", "seed", "created_at", "state"),
+        "sweep_trials": ("position", "label", "point", "is_twin", "wanted"),
+        "attempts": ("token", "state", "started_at"),
+        "epochs": ("step", "health"),
+        "controls": ("sweep", "request", "applied_at", "is_refused", "outcome", "effect"),
+    }
+    return all(row.get(name) is not None for name in needed.get(table, ()))
+
+
+def _result_files(layout: RunsLayout) -> Iterator[Path]:
+    """The result of every attempt there is, in order."""
+    for path in sorted(layout.trials.glob("*/*/result.json")):
+        if AttemptLayout(path.parent).result == path and path.parent.name.isdecimal():
+            yield path
+
+
+def _written_at(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
+
+
+def _set_aside(store: Path, now: datetime) -> Path | None:
+    """Move a store and the files beside it out of the way."""
+    aside = None
+    for part in PARTS:
+        path = store.with_name(f"{store.name}{part}")
+        if path.exists():
+            moved = store.with_name(f"{store.name}.aside-{now:%Y%m%dT%H%M%S%f}{part}")
+            path.rename(moved)
+            aside = aside or moved
+    return aside
+
+
+def _remove(file: Path) -> None:
+    for part in PARTS:
+        file.with_name(f"{file.name}{part}").unlink(missing_ok=True)
+
+
+# After a crash: results that reached the disk are adopted, every other attempt that was running is lost.
+#
+# What killed processes left behind is removed: files half written, and checkpoints that no attempt will go on from.
+# Called by a process that holds the orchestrator's lock, so whoever ran those attempts is gone.
+
 
 LEFTOVERS = (
     ".mlflow.db.*",

@@ -25,8 +25,7 @@ from stnbench.engines.base import (
     Pulse,
     Stopped,
 )
-from stnbench.orchestration.asking import Asking
-from stnbench.orchestration.budget import Budget, Spent
+from stnbench.orchestration.asking import Asking, Budget, Spent
 from stnbench.orchestration.control import Decision, Inbox, decide
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.machine import Machine
@@ -56,8 +55,7 @@ from stnbench.orchestration.messages import (
 )
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.orchestration.policy import Patience
-from stnbench.orchestration.recovery import recover, result_of
-from stnbench.orchestration.retention import drop_checkpoints
+from stnbench.orchestration.recovery import drop_checkpoints, recover, result_of
 from stnbench.planning.base import Planner
 from stnbench.spec.control import Action, AddSeeds, ControlRecord, ControlRequest, Pause, Resume, Retry, SetSlots, Stop
 from stnbench.spec.data import DatasetSpec

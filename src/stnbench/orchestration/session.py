@@ -13,40 +13,40 @@ from types import FrameType
 from typing import Literal, assert_never
 
 import stnbench
-from stnbench.core.activity import listening
-from stnbench.core.cores import available_cores
 from stnbench.core.errors import DataError, DataMissingError, EngineError
 from stnbench.core.files import writable_folder
-from stnbench.core.interrupts import Interrupted, handling
-from stnbench.core.passwords import hide_passwords
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout, sqlite_uri
-from stnbench.core.text import counted
+from stnbench.core.process import Interrupted, available_cores, handling, listening
+from stnbench.core.text import counted, hide_passwords
 from stnbench.data.build import open_dataset
 from stnbench.engines.base import Engine, Slot
 from stnbench.engines.calibrate import measure_choice, measure_gpu_choice, recall_choice, remember_choice
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
-from stnbench.engines.mps import mps_daemon, require_mps
-from stnbench.engines.slots import device_memory_mib, plan_slots, require_computable, visible_gpus
+from stnbench.engines.slots import (
+    device_memory_mib,
+    mps_daemon,
+    plan_slots,
+    require_computable,
+    require_mps,
+    visible_gpus,
+)
 from stnbench.engines.slurm import SlurmEngine
-from stnbench.orchestration.host import ProcessIdentity
-from stnbench.orchestration.lock import orchestrator_lock
+from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
 from stnbench.orchestration.mirroring import Mirror
-from stnbench.orchestration.notify import open_notifiers
-from stnbench.orchestration.observer import LogObserver, Observer
+from stnbench.orchestration.observer import LogObserver, Observer, open_notifiers
 from stnbench.orchestration.patience import BUSY_TIMEOUT_S, PatientStore, StoreWait, open_patiently
 from stnbench.orchestration.progress import About, DataProgress, open_progress
-from stnbench.orchestration.restore import Backups, is_worth_restoring, restore_store
+from stnbench.orchestration.recovery import Backups, is_worth_restoring, restore_store
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
 from stnbench.orchestration.sources import keep_sources
 from stnbench.planning.base import Planner
-from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.data import DatasetSpec
 from stnbench.spec.slurm import SlurmOptions
 from stnbench.spec.sweep import SweepSpec
-from stnbench.spec.trial import TrialSpec
+from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.tracking.base import CellView, Tracker
-from stnbench.tracking.mlflow_database import set_aside_damaged
+from stnbench.tracking.mlflow_server import set_aside_damaged
 
 EngineName = Literal["local", "inline", "ray", "slurm"]
 MIRROR_TIMEOUT_S = 120.0

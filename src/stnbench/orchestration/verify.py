@@ -14,9 +14,8 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from stnbench.core.errors import FolderError, SpecError, StnbenchError
-from stnbench.core.identity import Json
+from stnbench.core.identity import Json, derive_seed
 from stnbench.core.paths import AttemptLayout, RunsLayout
-from stnbench.core.seeds import derive_seed
 from stnbench.core.text import counted
 from stnbench.engines.base import Ending, Engine, Failed, Finished, Launch, Lost, Slot
 from stnbench.spec.codec import to_plain
@@ -26,8 +25,7 @@ from stnbench.spec.states import TrialState
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import TrialRecord
-from stnbench.trials.files import load_result
-from stnbench.trials.probability_file import read_probabilities
+from stnbench.trials.files import load_result, read_probabilities
 
 TOLERANCE_PP: Final = 2.0
 """How far accuracies may differ in percentage points where bits cannot be asked for, unless a person says."""

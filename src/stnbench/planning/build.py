@@ -1,13 +1,15 @@
 """From the specification of a sweep to its planner."""
 
+from collections.abc import Sequence
+
+from typing_extensions import override
+
 from stnbench.core.errors import SpecError
-from stnbench.planning.base import ComposePoint, Planner
-from stnbench.planning.grid import GridPlanner
-from stnbench.planning.health import HealthJudge
-from stnbench.planning.pruning import Judge, PruningPlanner, ThresholdJudge
-from stnbench.planning.racing import RacingPlanner
+from stnbench.planning.base import ComposePoint, Observation, Planner
+from stnbench.planning.cells import grid_cells, with_seeds
+from stnbench.planning.pruning import HealthJudge, Judge, PruningPlanner, ThresholdJudge
 from stnbench.planning.sampling import SamplingPlanner
-from stnbench.planning.until_decided import UntilDecidedPlanner
+from stnbench.planning.seeds import RacingPlanner, UntilDecidedPlanner
 from stnbench.spec.planner import (
     PLANNERS,
     PRUNERS,
@@ -21,6 +23,38 @@ from stnbench.spec.planner import (
 )
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
+from stnbench.store.records import PlannedTrial
+
+# The grids: every point of their axes, less the excluded ones, with every seed.
+
+
+class GridPlanner(Planner):
+    """Asks for everything at once; answers change nothing.
+
+    Seeds run in rounds, all cells with the first seed before any with the second, so that a sweep that is stopped early
+    has seen every cell.
+    """
+
+    def __init__(self, sweep: SweepSpec, compose: ComposePoint) -> None:
+        self._sweep = sweep
+        self._compose = compose
+        self._asked = False
+
+    @override
+    def ask(self) -> Sequence[PlannedTrial]:
+        if self._asked:
+            return ()
+        self._asked = True
+        return with_seeds(grid_cells(self._sweep, self._compose), self._sweep.seeds)
+
+    @override
+    def tell(self, observation: Observation) -> None:
+        del observation
+
+    @property
+    @override
+    def is_exhausted(self) -> bool:
+        return self._asked
 
 
 def build_planner(sweep: SweepSpec, compose: ComposePoint, *, slots: int = 1) -> Planner:

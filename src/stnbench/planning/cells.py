@@ -131,7 +131,7 @@ def _equal_size_twins(cells: dict[str, tuple[Point, TrialSpec]]) -> Iterator[Pla
 
     It keeps the labels that all of its cells share, and is called after its sizes.
     """
-    from stnbench.trials.equal_size import equal_size_twin  # torch, which only such sweeps pay
+    from stnbench.trials.assess import equal_size_twin  # torch, which only such sweeps pay
 
     groups: dict[str, list[tuple[Point, TrialSpec]]] = {}
     for point, spec in cells.values():

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stnbench.core.seeds import derive_seed
+from stnbench.core.identity import derive_seed
 from stnbench.planning.samplers import quiet
 from stnbench.spec.sweep import Labels, SweepSpec
 

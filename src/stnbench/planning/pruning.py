@@ -10,6 +10,7 @@ from stnbench.planning.base import Known, Observation, Planner, Progress
 from stnbench.planning.samplers import quiet
 from stnbench.spec.planner import (
     AshaPrunerSpec,
+    HealthPrunerSpec,
     HyperbandPrunerSpec,
     MedianPrunerSpec,
     OptunaPrunerSpec,
@@ -204,3 +205,23 @@ class PruningPlanner(Planner):
         if progress.trial_id not in self._expected or progress.epoch >= progress.epochs:
             return False
         return self._judge.is_hopeless(progress)
+
+
+# Ending trials whose spatial transformer has gone wrong.
+
+
+class HealthJudge(Judge):
+    """Looks at the verdicts on each trial's transformers, by itself."""
+
+    def __init__(self, spec: HealthPrunerSpec) -> None:
+        self._spec = spec
+
+    @override
+    def expect(self, trial_id: str, group: str, epochs: int) -> None:
+        del trial_id, group, epochs
+
+    @override
+    def is_hopeless(self, progress: Progress) -> bool:
+        if progress.epoch <= self._spec.warmup_epochs:
+            return False
+        return any(health.verdict in self._spec.verdicts for health in progress.health)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, assert_never
 
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.core.seeds import derive_seed
+from stnbench.core.identity import derive_seed
 from stnbench.spec.planner import (
     Nsga2PlannerSpec,
     OptunaPlannerSpec,

@@ -6,10 +6,9 @@ Accuracies are shares in [0, 1], and so are effects, which are differences of ac
 from dataclasses import dataclass
 from enum import StrEnum
 
-from stnbench.analysis.correlation import RankCorrelation
-from stnbench.analysis.inference import Estimate
+from stnbench.analysis.inference import Estimate, RankCorrelation
 from stnbench.spec.data import Split
-from stnbench.spec.published import PublishedSplit
+from stnbench.spec.sweep import PublishedSplit
 
 
 class ClaimVerdict(StrEnum):

@@ -6,7 +6,7 @@ from typing import Final
 
 from stnbench.analysis.inference import Estimate
 from stnbench.analysis.verdicts import Effect, TaskRank, Verdict
-from stnbench.report import text
+from stnbench.report import table
 from stnbench.report.agreement import AgreementRow, Claim, ClaimVerdict
 from stnbench.report.board import FailureGroup, Leaderboard, Row
 from stnbench.report.findings import (
@@ -20,7 +20,7 @@ from stnbench.report.findings import (
 )
 from stnbench.report.table import ESSENTIAL, Column, Facet, Table, Tone, Value
 from stnbench.spec.metrics import PERCENT, describe
-from stnbench.spec.verdict import Verdict as Health
+from stnbench.spec.states import Verdict as Health
 
 _VERDICT_TONES: Final[Mapping[Verdict, Tone]] = {
     Verdict.BEST: "best",
@@ -53,14 +53,14 @@ def leaderboard_table(board: Leaderboard) -> Table[Row]:
 
 
 def _score_columns(board: Leaderboard) -> list[Column[Row]]:
-    decimals = text.decimals_for(board.images)
+    decimals = table.decimals_for(board.images)
     within: list[Column[Row]] = [
         Column(key="group", heading=board.within, value=lambda row: row.group or None, importance=9, is_number=False)
     ]
     return [
         *(within if board.within else ()),
         Column(key="cell", heading="configuration", value=lambda row: row.label, importance=ESSENTIAL, is_number=False,
-               text=lambda row: text.without_group(row.label, row.group)),
+               text=lambda row: table.without_group(row.label, row.group)),
         Column(key="", heading=f"{board.split} % [95 %]", value=lambda row: row.score, importance=ESSENTIAL,
                text=lambda row: _score_text(row, decimals), has_whisker=True),
         Column(key="rank", heading="rank", value=lambda row: row.rank or None, sort=lambda row: row.rank_first,
@@ -68,18 +68,18 @@ def _score_columns(board: Leaderboard) -> list[Column[Row]]:
         Column(key="verdict", heading="verdict", value=_verdict, text=_verdict_text, importance=8, is_number=False,
                tone=_row_tone),
         Column(key="st_gain", heading="ST gain (pp)", value=_gain, is_estimate=True,
-               text=lambda row: text.points(_gain(row), decimals), importance=7),
+               text=lambda row: table.points(_gain(row), decimals), importance=7),
         Column(key="health", heading="health", value=lambda row: asdict(row.health), text=lambda row: row.health.text,
                sort=lambda row: row.health.text, importance=7, is_number=False,
                tone=lambda row: "bad" if row.health.is_bad else "good" if row.health.verdicts else ""),
         Column(key="seeds", heading="n", value=lambda row: list(row.seeds), text=_seeds_text, sort=_n, importance=8),
         Column(key="test", heading="test % [95 %]" if board.split != "test" else "", value=lambda row: row.test,
-               text=lambda row: text.score(row.test, 2), importance=6, is_estimate=True),
+               text=lambda row: table.score(row.test, 2), importance=6, is_estimate=True),
         Column(key="delta", heading="\u0394 vs best (pp)", value=_delta, is_estimate=True,
-               text=lambda row: text.points(_delta(row), decimals), importance=4),
+               text=lambda row: table.points(_delta(row), decimals), importance=4),
         Column(key="gain_equal_parameters", heading="gain over equal parameters (pp)", is_estimate=True, importance=5,
                value=lambda row: row.decision and row.decision.gain_equal_parameters,
-               text=lambda row: text.points(row.decision and row.decision.gain_equal_parameters, decimals)),
+               text=lambda row: table.points(row.decision and row.decision.gain_equal_parameters, decimals)),
     ]  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def _metric_columns(board: Leaderboard) -> list[Column[Row]]:
 
 def _metric_text(estimate: Estimate | None, unit: str) -> str:
     if estimate is None or unit == PERCENT:
-        return text.score(estimate, 2)
+        return table.score(estimate, 2)
     ends = "" if estimate.low is None or estimate.high is None else f" [{estimate.low:.4g}, {estimate.high:.4g}]"
     return f"{estimate.mean:.4g}{ends}"
 
@@ -115,11 +115,11 @@ def _cost_columns() -> list[Column[Row]]:
             key="parameters",
             heading="parameters",
             value=lambda row: row.parameters,
-            text=lambda row: text.count(row.parameters),
+            text=lambda row: table.count(row.parameters),
             importance=5,
         ),
         Column(
-            key="flops", heading="FLOPs", value=lambda row: row.flops, text=lambda row: text.count(row.flops),
+            key="flops", heading="FLOPs", value=lambda row: row.flops, text=lambda row: table.count(row.flops),
             importance=2,
         ),
         Column(key="activation_bytes", value=lambda row: row.activation_bytes),
@@ -127,14 +127,14 @@ def _cost_columns() -> list[Column[Row]]:
             key="epoch_duration_s",
             heading="s/epoch",
             value=lambda row: row.epoch_duration_s,
-            text=lambda row: text.seconds(row.epoch_duration_s),
+            text=lambda row: table.seconds(row.epoch_duration_s),
             importance=3,
         ),
         Column(
             key="peak_memory_mib",
             heading="memory, MiB",
             value=lambda row: row.peak_memory_mib,
-            text=lambda row: text.MISSING if row.peak_memory_mib is None else f"{row.peak_memory_mib:,.0f}",
+            text=lambda row: table.MISSING if row.peak_memory_mib is None else f"{row.peak_memory_mib:,.0f}",
             importance=1,
         ),
         Column(
@@ -193,7 +193,7 @@ def _verdict_text(row: Row) -> str:
     """``undecided (needs about 12 seeds)``, where so many would decide it."""
     word = _verdict(row)
     if word is None:
-        return text.MISSING
+        return table.MISSING
     needed = row.decision.seeds_needed if row.decision is not None else row.seeds_needed
     return word if needed is None else f"{word} (needs about {needed:,} seeds)"
 
@@ -213,7 +213,7 @@ def _delta(row: Row) -> Estimate | Effect | None:
 
 def _score_text(row: Row, decimals: int) -> str:
     """The accuracy of the runs that did not fail, and beside it how many did."""
-    score = f"{text.score(row.score, decimals)} {text.method(row.score)}" if row.score else ""
+    score = f"{table.score(row.score, decimals)} {table.method(row.score)}" if row.score else ""
     failures = row.decision.failures if row.decision else None
     if failures is None or not failures.failed:
         return score
@@ -241,23 +241,23 @@ FAILURES: Final[Sequence[Column[FailureGroup]]] = (
            tone=lambda _: "bad"),
     Column(key="message", heading="message", value=lambda group: group.message, importance=ESSENTIAL, is_number=False),
     Column(key="trial_ids", heading="trial ids", value=lambda group: list(group.trial_ids), is_number=False,
-           text=lambda group: text.some(group.trial_ids, 3)),
+           text=lambda group: table.some(group.trial_ids, 3)),
 )  # fmt: skip
 
 
 def _named(label: str, group: str, *, grouped: bool) -> str:
-    return text.with_group(label, group) if grouped else label
+    return table.with_group(label, group) if grouped else label
 
 
 def folds_columns(decimals: int) -> list[Column[FoldsFinding]]:
     """Recipes over the folds of a cross-validation."""
     return [
         Column(key="cell", heading="configuration", value=lambda it: it.label, importance=ESSENTIAL, is_number=False,
-               text=lambda it: text.with_group(it.label, it.group)),
+               text=lambda it: table.with_group(it.label, it.group)),
         Column(key="group", value=lambda it: it.group or None),
         Column(key="accuracy", heading="validation % [95 %]", value=lambda it: it.accuracy, importance=ESSENTIAL,
                is_estimate=True,
-               text=lambda it: text.score(it.accuracy, decimals)),
+               text=lambda it: table.score(it.accuracy, decimals)),
         Column(key="folds", value=lambda it: it.folds),
         Column(key="scored_folds", heading="folds", value=lambda it: it.scored_folds,
                text=lambda it: f"{it.scored_folds} of {it.folds}"),
@@ -268,9 +268,9 @@ def folds_columns(decimals: int) -> list[Column[FoldsFinding]]:
         Column(key="standing", value=lambda it: it.standing.value),
         Column(key="difference", heading="\u0394 vs best (pp)", value=lambda it: it.difference, importance=7,
                is_estimate=True,
-               text=lambda it: text.points(it.difference, decimals)),
+               text=lambda it: table.points(it.difference, decimals)),
         Column(key="p_corrected", heading="adjusted p", value=lambda it: it.corrected_p, importance=6,
-               text=lambda it: text.p_value(it.corrected_p)),
+               text=lambda it: table.p_value(it.corrected_p)),
     ]  # fmt: skip
 
 
@@ -286,28 +286,28 @@ def pair_columns(decimals: int, *, grouped: bool) -> list[Column[PairFinding]]:
         Column(key="standing", value=lambda it: it.standing.value),
         Column(key="difference", heading="\u0394 vs best (pp)", value=lambda it: it.difference, importance=ESSENTIAL,
                is_estimate=True,
-               text=lambda it: text.points(it.difference, decimals)),
+               text=lambda it: table.points(it.difference, decimals)),
         Column(key="p_corrected", heading="adjusted p", value=lambda it: it.corrected_p, importance=8,
-               text=lambda it: text.p_value(it.corrected_p)),
+               text=lambda it: table.p_value(it.corrected_p)),
         Column(key="over_images", heading="over seeds and images (pp)", value=lambda it: it.over_images, importance=7,
                is_estimate=True,
-               text=lambda it: text.points(it.over_images, decimals)),
+               text=lambda it: table.points(it.over_images, decimals)),
         Column(key="over_images_p_corrected", heading="adjusted p, over images", importance=6,
-               value=lambda it: it.over_images_corrected_p, text=lambda it: text.p_value(it.over_images_corrected_p)),
+               value=lambda it: it.over_images_corrected_p, text=lambda it: table.p_value(it.over_images_corrected_p)),
         Column(key="mcnemar", heading="discordant (b : c)", prefix="mcnemar_",
                value=lambda it: asdict(it.mcnemar) if it.mcnemar else None,
                text=_discordant, sort=lambda it: it.mcnemar.only_cell if it.mcnemar else None, importance=4),
         Column(key="mcnemar_p", heading="McNemar p", value=lambda it: it.mcnemar.p_value if it.mcnemar else None,
-               text=lambda it: text.p_value(it.mcnemar.p_value if it.mcnemar else None), importance=3),
+               text=lambda it: table.p_value(it.mcnemar.p_value if it.mcnemar else None), importance=3),
         Column(key="improvement", heading="probability of improvement, %", value=lambda it: it.improvement,
                is_estimate=True,
-               text=lambda it: text.score(it.improvement, 0), importance=5),
+               text=lambda it: table.score(it.improvement, 0), importance=5),
         Column(key="seeds_needed", heading="seeds needed", value=lambda it: it.seeds_needed, importance=5),
     ]  # fmt: skip
 
 
 def _discordant(pair: PairFinding) -> str:
-    return f"{pair.mcnemar.only_cell:,} : {pair.mcnemar.only_base:,}" if pair.mcnemar else text.MISSING
+    return f"{pair.mcnemar.only_cell:,} : {pair.mcnemar.only_base:,}" if pair.mcnemar else table.MISSING
 
 
 def gain_columns(decimals: int, *, grouped: bool) -> list[Column[GainFinding]]:
@@ -322,13 +322,13 @@ def gain_columns(decimals: int, *, grouped: bool) -> list[Column[GainFinding]]:
         Column(key="equal_parameters", heading="over", value=lambda it: it.is_equal_size, is_number=False,
                text=lambda it: baselines[it.is_equal_size], importance=8),
         Column(key="parameter_ratio", heading="its parameters, %", value=lambda it: it.parameter_ratio,
-               text=lambda it: text.percent(it.parameter_ratio, 0)),
+               text=lambda it: table.percent(it.parameter_ratio, 0)),
         Column(key="difference", heading="ST gain (pp)", value=lambda it: it.difference, importance=ESSENTIAL,
                is_estimate=True,
-               text=lambda it: text.points(it.difference, decimals)),
+               text=lambda it: table.points(it.difference, decimals)),
         Column(key="over_images", heading="over seeds and images (pp)", value=lambda it: it.over_images, importance=7,
                is_estimate=True,
-               text=lambda it: text.points(it.over_images, decimals)),
+               text=lambda it: table.points(it.over_images, decimals)),
     ]  # fmt: skip
 
 
@@ -338,9 +338,9 @@ def effect_columns(decimals: int) -> list[Column[MainEffect]]:
         Column(key="axis", heading="axis", value=lambda it: it.axis, importance=ESSENTIAL, is_number=False),
         Column(key="label", heading="choice", value=lambda it: it.label, importance=ESSENTIAL, is_number=False),
         Column(key="mean", heading="mean %", value=lambda it: it.mean,
-               text=lambda it: text.percent(it.mean, decimals)),
+               text=lambda it: table.percent(it.mean, decimals)),
         Column(key="effect", is_estimate=True, heading="effect (pp)", value=lambda it: it.effect, importance=ESSENTIAL,
-               text=lambda it: text.points(it.effect, decimals)),
+               text=lambda it: table.points(it.effect, decimals)),
         Column(key="n", heading="n", value=lambda it: it.effect.n),
         Column(key="cells", heading="configurations", value=lambda it: it.cells),
         Column(key="method", heading="method", value=lambda it: it.method, is_number=False, importance=4),
@@ -353,10 +353,10 @@ def interaction_columns(decimals: int) -> list[Column[Interaction]]:
         Column(key="first", heading="axis", value=lambda it: it.first, importance=ESSENTIAL, is_number=False),
         Column(key="second", heading="and axis", value=lambda it: it.second, importance=ESSENTIAL, is_number=False),
         Column(key="f", heading="F", value=lambda it: it.statistic,
-               text=lambda it: text.MISSING if it.statistic is None else f"{it.statistic:.3g}"),
+               text=lambda it: table.MISSING if it.statistic is None else f"{it.statistic:.3g}"),
         Column(key="p", value=lambda it: it.p_value),
         Column(key="p_corrected", heading="adjusted p", value=lambda it: it.corrected_p, importance=8,
-               text=lambda it: text.p_value(it.corrected_p)),
+               text=lambda it: table.p_value(it.corrected_p)),
         Column(key="largest", heading="largest departure (pp)", value=lambda it: it.largest, is_number=False,
                text=lambda it: _departure(it, decimals), importance=7),
         Column(key="seeds", heading="seeds", value=lambda it: it.seeds),
@@ -373,16 +373,16 @@ def _departure(pair: Interaction, decimals: int) -> str:
         ((value, row, column) for row, values in enumerate(pair.residuals) for column, value in enumerate(values)),
         key=lambda item: abs(item[0]),
     )
-    return f"{text.signed(value, decimals)} for {pair.first_labels[row]} with {pair.second_labels[column]}"
+    return f"{table.signed(value, decimals)} for {pair.first_labels[row]} with {pair.second_labels[column]}"
 
 
 IMPORTANCES: Final[Sequence[Column[Importance]]] = (
     Column(key="axis", heading="axis", value=lambda it: it.axis, importance=ESSENTIAL, is_number=False),
     Column(key="variance_explained", heading="variance explained, %", value=lambda it: it.variance_explained,
-           text=lambda it: text.percent(it.variance_explained, 0), importance=8),
+           text=lambda it: table.percent(it.variance_explained, 0), importance=8),
     Column(key="ped_anova", heading="PED-ANOVA, %", value=lambda it: it.ped_anova,
-           text=lambda it: text.percent(it.ped_anova, 0)),
-    Column(key="fanova", heading="fANOVA, %", value=lambda it: it.fanova, text=lambda it: text.percent(it.fanova, 0)),
+           text=lambda it: table.percent(it.ped_anova, 0)),
+    Column(key="fanova", heading="fANOVA, %", value=lambda it: it.fanova, text=lambda it: table.percent(it.fanova, 0)),
     Column(key="cells", heading="configurations", value=lambda it: it.cells),
 )  # fmt: skip
 
@@ -418,12 +418,12 @@ def front_columns(decimals: int) -> list[Column[FrontPoint]]:
                text=lambda it: COSTS[it.cost_name]),
         Column(key="group", heading="group", value=lambda it: it.group or None, is_number=False, importance=8),
         Column(key="cell", heading="configuration", value=lambda it: it.label, is_number=False, importance=ESSENTIAL,
-               text=lambda it: text.without_group(it.label, it.group)),
+               text=lambda it: table.without_group(it.label, it.group)),
         Column(key="cell_id", value=lambda it: it.cell_id),
         Column(key="cost", heading="amount", value=lambda it: it.cost, importance=ESSENTIAL,
-               text=lambda it: text.seconds(it.cost) if it.cost_name == "epoch_duration_s" else text.count(it.cost)),
+               text=lambda it: table.seconds(it.cost) if it.cost_name == "epoch_duration_s" else table.count(it.cost)),
         Column(key="mean", heading="accuracy, %", value=lambda it: it.mean, importance=ESSENTIAL,
-               text=lambda it: text.percent(it.mean, decimals)),
+               text=lambda it: table.percent(it.mean, decimals)),
     ]  # fmt: skip
 
 
@@ -438,10 +438,10 @@ def published_columns(split: str) -> list[Column[AgreementRow]]:
                text=lambda it: f"{it.our_rank:g}"),
         Column(key="published", heading="published, test % [95 %] W", value=lambda it: it.published, importance=7,
                is_estimate=True,
-               text=lambda it: text.score(it.published, 2)),
+               text=lambda it: table.score(it.published, 2)),
         Column(key="ours", heading=f"here, {split} % [95 %]", value=lambda it: it.ours, importance=ESSENTIAL,
                is_estimate=True,
-               text=lambda it: f"{text.score(it.ours, 2)} {text.method(it.ours)}"),
+               text=lambda it: f"{table.score(it.ours, 2)} {table.method(it.ours)}"),
         Column(key="n", heading="n", value=lambda it: it.ours.n),
     ]  # fmt: skip
 
@@ -457,9 +457,9 @@ CLAIMS: Final[Sequence[Column[Claim]]] = (
     Column(key="verdict", heading="verdict", value=lambda it: it.verdict.value, is_number=False, importance=ESSENTIAL,
            tone=lambda it: _CLAIM_TONES[it.verdict]),
     Column(key="effect", is_estimate=True, heading="effect (pp) [95 %]", value=lambda it: it.effect, importance=8,
-           text=lambda it: text.points(it.effect, 2)),
+           text=lambda it: table.points(it.effect, 2)),
     Column(key="published_effect", heading="published effect (pp)", value=lambda it: it.published_effect, importance=7,
-           text=lambda it: text.MISSING if it.published_effect is None else text.signed(it.published_effect, 2)),
+           text=lambda it: table.MISSING if it.published_effect is None else table.signed(it.published_effect, 2)),
     Column(key="unit", heading="effect is", value=lambda it: it.unit, is_number=False),
     Column(key="comparisons", heading="comparisons", value=lambda it: it.comparisons),
     Column(key="cells", heading="configurations", value=lambda it: it.cells),

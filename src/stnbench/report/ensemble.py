@@ -14,18 +14,18 @@ import numpy as np
 from stnbench.analysis.ensembles import CommitteeScore, Votes, score_committee
 from stnbench.analysis.frames_rows import trials_frame
 from stnbench.analysis.inference import Estimate, wilson_estimate
-from stnbench.core.cores import available_cores
 from stnbench.core.errors import SpecError, StnbenchError, UnknownNameError
 from stnbench.core.paths import AttemptLayout, RunsLayout, data_root
+from stnbench.core.process import available_cores
 from stnbench.report.board import Provenance
-from stnbench.report.provenance import differences, provenance
+from stnbench.report.leaderboard import differences, provenance
 from stnbench.report.runs import find_trial
 from stnbench.spec.data import NO_SCORE
 from stnbench.spec.result import ScoredImages
 from stnbench.spec.states import TrialState
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import ImageSets, Outcome, TrialRecord
-from stnbench.trials.probability_file import Probabilities, read_probabilities
+from stnbench.trials.files import Probabilities, read_probabilities
 
 FORMS: Final = "top:K, all, configuration:LABEL or TRIAL,TRIAL,..."
 _TRIAL: Final = re.compile(r"[0-9a-fA-F]+|[^#]+#-?\d+|([^:]+:)?best(:\d+)?")

@@ -7,7 +7,7 @@ from typing import Final
 from stnbench.analysis.ensembles import CommitteeGain
 from stnbench.analysis.inference import Estimate
 from stnbench.core.identity import Json
-from stnbench.report import text
+from stnbench.report import table
 from stnbench.report.ensemble import Ensemble, Member
 from stnbench.report.render import data
 from stnbench.report.table import ESSENTIAL, Column, Section, Table
@@ -37,21 +37,21 @@ def title(ensemble: Ensemble) -> str:
 
 def ensemble_sections(ensemble: Ensemble) -> tuple[Section, ...]:
     """Accuracy, gains over the members, the members, and how they were trained."""
-    score, decimals = ensemble.score, text.decimals_for(ensemble.score.images)
+    score, decimals = ensemble.score, table.decimals_for(ensemble.score.images)
     best = ensemble.members[score.best]
     best_name = f"best member ({best.label}, seed {best.seed})"
     estimates = {"ensemble": score.accuracy, best_name: score.members[score.best], "mean member": score.mean_member}
     networks = [_Network(name=name, score=estimate, images=score.images) for name, estimate in estimates.items()]
     gains = [_Gain(name=best_name, gain=score.over_best), _Gain(name="mean member", gain=score.over_mean)]
-    over_best, over_mean = (text.points(gain.gain.difference, decimals) for gain in gains)
+    over_best, over_mean = (table.points(gain.gain.difference, decimals) for gain in gains)
     answer = (
-        f"The ensemble scores {text.score(score.accuracy, decimals)} % on the {ensemble.split} split "
+        f"The ensemble scores {table.score(score.accuracy, decimals)} % on the {ensemble.split} split "
         f"({score.images:,} images), {over_best} pp over its {best_name} and {over_mean} pp over the mean member."
     )
     accuracy = Table(key="accuracy", caption="Accuracy", columns=_networks(ensemble, decimals), items=networks)
     gained = Table(key="gains", caption="Gains of the ensemble", columns=_gains(decimals), items=gains)
     members = Table(key="members", caption="Members", columns=_members(ensemble, decimals), items=ensemble.members)
-    (_, sweep), *others = text.provenance_lines(ensemble.made_with)
+    (_, sweep), *others = table.provenance_lines(ensemble.made_with)
     return (
         Section(key="answer", heading="Answer", text=(answer,)),
         Section(
@@ -105,7 +105,7 @@ def _networks(ensemble: Ensemble, decimals: int) -> list[Column[_Network]]:
     return [
         Column(key="network", heading="network", value=lambda it: it.name, is_number=False, importance=ESSENTIAL),
         Column(key="", heading=f"{ensemble.split} % [95 %]", value=lambda it: it.score, importance=ESSENTIAL,
-               text=lambda it: f"{text.score(it.score, decimals)} {text.method(it.score)}"),
+               text=lambda it: f"{table.score(it.score, decimals)} {table.method(it.score)}"),
         Column(key="errors", heading="errors", value=lambda it: round((1 - it.score.mean) * it.images, 1),
                text=lambda it: f"{round((1 - it.score.mean) * it.images, 1):g}"),
         Column(key="networks", heading="n", value=lambda it: it.score.n),
@@ -117,7 +117,7 @@ def _gains(decimals: int) -> list[Column[_Gain]]:
         Column(key="over", heading="gain over", value=lambda it: it.name, is_number=False, importance=ESSENTIAL),
         Column(key="difference", heading="gain (pp)", value=lambda it: it.gain.difference, importance=ESSENTIAL,
                is_estimate=True,
-               text=lambda it: text.points(it.gain.difference, decimals)),
+               text=lambda it: table.points(it.gain.difference, decimals)),
         Column(key="mcnemar", heading="discordant (b : c)", value=lambda it: asdict(it.gain.test),
                text=lambda it: f"{it.gain.test.only_cell:,} : {it.gain.test.only_base:,}"),
         Column(key="p", heading="p", value=lambda it: it.gain.test.p_value, text=lambda it: _p(it.gain.test.p_value)),
@@ -126,7 +126,7 @@ def _gains(decimals: int) -> list[Column[_Gain]]:
 
 def _members(ensemble: Ensemble, decimals: int) -> list[Column[Member]]:
     def score(estimate: Estimate | None) -> str:
-        return f"{text.score(estimate, decimals)} {text.method(estimate)}" if estimate else text.MISSING
+        return f"{table.score(estimate, decimals)} {table.method(estimate)}" if estimate else table.MISSING
 
     is_test = ensemble.split != "validation"
     return [

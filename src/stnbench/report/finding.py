@@ -1,24 +1,207 @@
-"""From frames to findings: differences and gains between cells."""
+"""Findings of a sweep from its frames: differences, gains, answers, effects, interactions and importance, pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Final
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from stnbench.analysis.crossed import Crossed, crossed_difference, improvement_over_seeds
+from stnbench.analysis.effects import InteractionTest, PlacedCell, interaction, main_effects, variance_explained
+from stnbench.analysis.ensembles import Crossed, crossed_difference, improvement_over_seeds, mcnemar
 from stnbench.analysis.inference import holm_adjusted, paired_difference, pairs_among
-from stnbench.analysis.mcnemar import mcnemar
-from stnbench.analysis.pareto import pareto_front
+from stnbench.analysis.ranks import pareto_front
 from stnbench.analysis.verdicts import Verdict
-from stnbench.report.answered import Answers, Pairing, ReadPredictions
-from stnbench.report.decided import Baselines, Decided, decide, estimate_of_effect, parameters_of
-from stnbench.report.findings import Findings, GainFinding, PairFinding, ParetoFront
-from stnbench.report.folds import find_over_folds
-from stnbench.report.layout import layout_findings
-from stnbench.report.scored import Cell, mean_of, read_cells
+from stnbench.planning.importance import FEWEST_CELLS, axis_importances
+from stnbench.report.decided import Baselines, Decided, decide, estimate_of_effect, find_over_folds, parameters_of
+from stnbench.report.findings import (
+    Findings,
+    GainFinding,
+    Importance,
+    Interaction,
+    MainEffect,
+    PairFinding,
+    ParetoFront,
+)
+from stnbench.report.scored import Cell, Run, mean_of, read_cells
 from stnbench.spec.data import Split
 from stnbench.spec.planner import SAMPLERS
-from stnbench.spec.sweep import SweepSpec
+from stnbench.spec.sweep import Labels, SweepSpec
+
+# Which trial got which image right, and which cells can be compared image by image.
+
+
+ReadPredictions = Callable[[Sequence[str]], pd.DataFrame]
+"""The predictions of these trials on the split at hand (``frames_columns.PREDICTION_COLUMNS``)."""
+
+_TRIALS_AT_ONCE = 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Pairing:
+    """Two cells on their common seeds and the same images, all arrays in one order.
+
+    Attributes:
+        cell: (seeds, images) whether it is right.
+        base: likewise, of what it is compared with.
+        tracks: (images,) from 0 on without gaps; every image its own where they are not known.
+        is_tracked: whether they are known.
+    """
+
+    cell: NDArray[np.bool_]
+    base: NDArray[np.bool_]
+    tracks: NDArray[np.int64]
+    is_tracked: bool
+
+
+class Answers:
+    """The answers of some cells. What the store does not know of them is not there: see ``pairing``."""
+
+    def __init__(self, images: pd.DataFrame, cells: Iterable[Cell], read: ReadPredictions) -> None:
+        """Read them.
+
+        Args:
+            images: the sets that trials were scored on (``frames_columns.IMAGE_COLUMNS``), of the split at hand alone.
+            cells: whose answers are read.
+            read: from the store.
+        """
+        sets = images.groupby("image_set", observed=True)["track"]
+        self._tracks = {str(digest): _tracks(own) for digest, own in sets}
+        self._right: dict[str, NDArray[np.bool_]] = {}
+        known = [run.trial_id for cell in cells for run in cell.runs if run.image_set in self._tracks]
+        for start in range(0, len(known), _TRIALS_AT_ONCE):
+            found = read(known[start : start + _TRIALS_AT_ONCE])
+            right = found["correct"].to_numpy(dtype=bool, na_value=False)
+            for trial_id, places in found.groupby("trial_id", observed=True).indices.items():
+                self._right[str(trial_id)] = right[places]
+
+    def pairing(self, cell: Cell, base: Cell) -> Pairing | None:
+        """The two on the seeds of both; None where one was scored on other images, or the store cannot tell."""
+        runs, bases = _by_seed(cell), _by_seed(base)
+        pairs = [(runs[seed], bases[seed]) for seed in sorted(runs.keys() & bases.keys())]
+        sets = {run.image_set for pair in pairs for run in pair}
+        if len(sets) != 1 or any(run.trial_id not in self._right for pair in pairs for run in pair):
+            return None
+        tracks, is_tracked = self._tracks[str(sets.pop())]
+        return Pairing(
+            cell=np.array([self._right[run.trial_id] for run, _ in pairs]),
+            base=np.array([self._right[run.trial_id] for _, run in pairs]),
+            tracks=tracks,
+            is_tracked=is_tracked,
+        )
+
+
+def _by_seed(cell: Cell) -> Mapping[int, Run]:
+    return {run.seed: run for run in cell.runs if run.correct is not None}
+
+
+def _tracks(tracks: "pd.Series[Any]") -> tuple[NDArray[np.int64], bool]:
+    """The tracks of a set's images, numbered without gaps, and whether they are known."""
+    if tracks.isna().any():
+        return np.arange(len(tracks)), False
+    return np.unique(tracks.to_numpy(dtype=np.int64), return_inverse=True)[1].astype(np.int64), True
+
+
+# From the cells of a sweep to what its axes do: main effects, interactions, importance.
+
+
+MOST_LABELS: Final = 40
+"""Of an axis whose main effects are asked for: more are a range that a planner draws from."""
+
+MOST_AXES: Final = 12
+"""Whose pairs are looked at: the first ones."""
+
+LayoutFindings = tuple[tuple[MainEffect, ...], tuple[Interaction, ...], tuple[Importance, ...], tuple[str, ...]]
+
+
+def layout_findings(sweep: SweepSpec, cells: Sequence[Cell]) -> LayoutFindings:
+    """What the axes do, and in sentences what cannot be said; nothing where cells differ on one axis only.
+
+    Twins, which stand beside the axes, are left out. The axis that a sweep compares within is a task: others are
+    compared within it, and it has no effect of its own.
+    """
+    scored = [cell for cell in cells if not cell.is_twin and cell.score]
+    labels = {name: dict.fromkeys(dict(cell.axes).get(name) for cell in scored) for name in _axes(scored)}
+    axes = [name for name, own in labels.items() if len(own) > 1 and name != sweep.within]
+    if len(axes) < 2:
+        return (), (), (), ()
+    placed = [PlacedCell(labels=dict(cell.axes), scores=cell.scores) for cell in scored]
+    few = [name for name in axes if len(labels[name]) <= MOST_LABELS]
+    effects = {name: found for name in few if (found := main_effects(placed, name)) is not None}
+    rows = tuple(
+        MainEffect(axis=name, label=label, mean=mean, effect=effect, cells=found.cells, method=found.method)
+        for name, found in effects.items()
+        for label, mean, effect in zip(found.labels, found.means, found.effects, strict=True)
+    )
+    importances = tuple(_importances(sweep, scored, axes))
+    remarks = [*_unknown([name for name in axes if name not in effects])]
+    if not any(item.ped_anova is not None for item in importances):
+        remarks.append(f"Optuna's importances need {FEWEST_CELLS} cells of different accuracy.")
+    return rows, tuple(_interactions(placed, few[:MOST_AXES])), importances, tuple(remarks)
+
+
+def _axes(cells: Sequence[Cell]) -> list[str]:
+    return list(dict.fromkeys(name for cell in cells for name, _ in cell.axes))
+
+
+def _interactions(cells: Sequence[PlacedCell], axes: Sequence[str]) -> Iterator[Interaction]:
+    found: list[InteractionTest] = [
+        test for first, second in combinations(axes, 2) if (test := interaction(cells, first, second)) is not None
+    ]
+    tested = [test.p_value for test in found if test.p_value is not None]
+    corrected = iter(holm_adjusted(tested, tests=len(tested)))
+    for test in found:
+        yield Interaction(
+            first=test.blocks.axes[0],
+            second=test.blocks.axes[1],
+            first_labels=test.blocks.labels[0],
+            second_labels=test.blocks.labels[1],
+            means=tuple(map(tuple, test.means.tolist())),
+            residuals=tuple(map(tuple, test.residuals.tolist())),
+            seeds=len(test.blocks.seeds),
+            cells=test.blocks.cells,
+            statistic=test.statistic,
+            p_value=test.p_value,
+            corrected_p=None if test.p_value is None else next(corrected),
+        )
+
+
+def _importances(sweep: SweepSpec, cells: Sequence[Cell], axes: Sequence[str]) -> Iterator[Importance]:
+    """From the cells' means, each less the mean of its group."""
+    groups: dict[str, list[float]] = {}
+    means = [(cell, dict(cell.axes).get(sweep.within, ""), cell.score.mean) for cell in cells if cell.score]
+    for _, group, mean in means:
+        groups.setdefault(group, []).append(mean)
+    base = {group: statistics.fmean(own) for group, own in groups.items()}
+    points: list[tuple[Labels, float]] = [
+        (tuple(item for item in cell.axes if item[0] in axes), mean - base[group]) for cell, group, mean in means
+    ]
+    found = axis_importances(sweep, points)
+    for name in axes:
+        there = [(dict(labels)[name], value) for labels, value in points if name in dict(labels)]
+        own = found.get(name)
+        yield Importance(
+            axis=name,
+            cells=len(there),
+            variance_explained=variance_explained([label for label, _ in there], [value for _, value in there]),
+            ped_anova=own.ped_anova if own else None,
+            fanova=own.fanova if own else None,
+        )
+
+
+def _unknown(axes: Sequence[str]) -> Iterator[str]:
+    if axes:
+        yield (
+            f"Main effects are not told for {', '.join(axes)}: too many choices for the cells there are, or the axis "
+            "goes along with another one."
+        )
+
+
+# From frames to findings: differences and gains between cells.
+
 
 MOST_ANSWERED: Final = 120
 """Cells of a sweep that are compared image by image: the best ones of every group, with their twins."""

@@ -10,11 +10,10 @@ from urllib.parse import quote
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.files import writable_folder, write_atomic
 from stnbench.core.identity import Json
-from stnbench.core.names import short_name
 from stnbench.core.paths import RunsLayout, data_root
+from stnbench.core.text import short_name
 from stnbench.report.board import Leaderboard
-from stnbench.report.labels import sized_label
-from stnbench.report.runs import read_runs
+from stnbench.report.runs import read_runs, sized_label
 from stnbench.report.sections import board_sections
 from stnbench.report.table import Section
 from stnbench.spec.data import Split
@@ -280,7 +279,7 @@ def _read_report(store: StoreReader, sweep: str, split: Split) -> Report:
 
 def _with_sizes(frames: "SweepFrames") -> "SweepFrames":
     """The same frames, with labels that name the sizes that ran."""
-    from stnbench.analysis.frames_columns import AXIS_PREFIX
+    from stnbench.analysis.frames_rows import AXIS_PREFIX
 
     trials = frames.trials
     names = [name for name in trials.columns if name.startswith(AXIS_PREFIX)]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from stnbench.report import text
+from stnbench.report import table
 from stnbench.report.runs import FailedKind, SlotUse, TrialRow
 from stnbench.report.table import ESSENTIAL, Column, Facet, Table, Tone
 from stnbench.spec.states import TrialState
@@ -13,9 +13,9 @@ from stnbench.spec.states import TrialState
 def _accuracy(row: TrialRow) -> str:
     """The accuracy; of a trial that is not complete, after which epoch."""
     if row.accuracy is None:
-        return text.MISSING
+        return table.MISSING
     where = "" if row.state is TrialState.COMPLETE else f" (epoch {row.epoch} of {row.epochs})"
-    return f"{text.percent(row.accuracy, 2)}{where}"
+    return f"{table.percent(row.accuracy, 2)}{where}"
 
 
 _TONES: Final[Mapping[TrialState, Tone]] = {
@@ -45,7 +45,7 @@ TRIALS: Final[Sequence[Column[TrialRow]]] = (
     Column(key="finished_at", heading="ended", value=lambda it: iso(it.finished_at), is_number=False, importance=2,
            text=lambda it: at(it.finished_at)),
     Column(key="busy_s", heading="took", value=lambda it: it.busy_s, importance=5,
-           text=lambda it: text.duration(it.busy_s) if it.finished_at else text.MISSING),
+           text=lambda it: table.duration(it.busy_s) if it.finished_at else table.MISSING),
     Column(key="trial_id", heading="id", value=lambda it: it.trial_id, is_number=False, importance=7),
     Column(key="cell_id", value=lambda it: it.cell_id),
     Column(key="twin", value=lambda it: it.is_baseline),
@@ -59,8 +59,8 @@ TRIALS: Final[Sequence[Column[TrialRow]]] = (
 SLOTS: Final[Sequence[Column[SlotUse]]] = (
     Column(key="slot", heading="slot", value=lambda it: it.slot, is_number=False, importance=ESSENTIAL),
     Column(key="attempts", heading="attempts", value=lambda it: it.attempts),
-    Column(key="busy_s", heading="busy", value=lambda it: it.busy_s, text=lambda it: text.duration(it.busy_s)),
-    Column(key="share", heading="use, %", value=lambda it: it.share, text=lambda it: text.percent(it.share, 0)),
+    Column(key="busy_s", heading="busy", value=lambda it: it.busy_s, text=lambda it: table.duration(it.busy_s)),
+    Column(key="share", heading="use, %", value=lambda it: it.share, text=lambda it: table.percent(it.share, 0)),
 )  # fmt: skip
 
 KINDS: Final[Sequence[Column[FailedKind]]] = (
@@ -70,7 +70,7 @@ KINDS: Final[Sequence[Column[FailedKind]]] = (
     Column(key="shared", heading="what they share", value=lambda it: list(it.shared), is_number=False, importance=8,
            text=lambda it: "; ".join(it.shared)),
     Column(key="labels", heading="configurations", value=lambda it: list(it.labels), is_number=False, importance=8,
-           text=lambda it: text.some(it.labels, 4)),
+           text=lambda it: table.some(it.labels, 4)),
     Column(key="message", heading="most frequent message", value=lambda it: it.message, is_number=False),
 )  # fmt: skip
 
@@ -100,4 +100,4 @@ def iso(moment: datetime | None) -> str | None:
 
 def at(moment: datetime | None) -> str:
     """A time for people, in UTC."""
-    return text.MISSING if moment is None else f"{moment:%Y-%m-%d %H:%M}"
+    return table.MISSING if moment is None else f"{moment:%Y-%m-%d %H:%M}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from stnbench.analysis.frames_columns import AXIS_PREFIX, METRIC_PREFIXES
+from stnbench.analysis.frames_rows import AXIS_PREFIX, METRIC_PREFIXES
 from stnbench.analysis.inference import Estimate, accuracy_estimate, share_estimate, t_estimate
 from stnbench.spec.data import Split
 from stnbench.spec.metrics import PERCENT, describe

@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from stnbench.analysis.correlation import RankCorrelation
-from stnbench.analysis.folds import FOLDS_METHOD
-from stnbench.analysis.inference import LEVEL
-from stnbench.analysis.verdicts import Comparison, TaskSummary
+from stnbench.analysis.inference import LEVEL, RankCorrelation
+from stnbench.analysis.verdicts import FOLDS_METHOD, Comparison, TaskSummary
 from stnbench.core.identity import Json
-from stnbench.report import columns, run_columns, text
+from stnbench.report import columns, run_columns
+from stnbench.report import table as text
 from stnbench.report.agreement import Agreement, ClaimVerdict
 from stnbench.report.board import Leaderboard, Row, StateCounts
 from stnbench.report.findings import Findings, FoldsFinding, GainFinding, PairFinding

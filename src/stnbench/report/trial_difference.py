@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from stnbench.core.identity import Json
-from stnbench.report import text
+from stnbench.report import table as text
 from stnbench.report.table import ESSENTIAL, Column, Section, Table
 from stnbench.spec.codec import to_plain
 from stnbench.spec.data import Split
@@ -198,7 +198,7 @@ def _image_lines(first: Side, second: Side) -> Section | None:
         return None
     import numpy as np  # which only this section needs
 
-    from stnbench.analysis.mcnemar import mcnemar
+    from stnbench.analysis.ensembles import mcnemar
 
     labels = np.asarray(first.images.labels)
     right = [np.asarray(side.outcome.validation.predictions) == labels for side in (first, second) if side.outcome]

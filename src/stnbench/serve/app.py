@@ -28,7 +28,7 @@ from starlette.routing import Route
 from stnbench.core.errors import SpecError, StnbenchError
 from stnbench.core.paths import RunsLayout
 from stnbench.orchestration.control import send_request
-from stnbench.orchestration.lock import is_held
+from stnbench.orchestration.host import is_held
 from stnbench.report import output
 from stnbench.report.board import Leaderboard
 from stnbench.report.html.document import escape, style_sheet

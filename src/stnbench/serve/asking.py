@@ -5,7 +5,7 @@ from typing import Final
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.orchestration.control import find_target
-from stnbench.report.labels import sized_label
+from stnbench.report.runs import sized_label
 from stnbench.spec.control import (
     ALL,
     COUNT_MAX,

@@ -15,8 +15,7 @@ from stnbench.report.board import Leaderboard, Row
 from stnbench.report.columns import leaderboard_table
 from stnbench.report.html.document import escape
 from stnbench.report.runs import RunSummary, TrialRow, read_runs
-from stnbench.report.table import Column
-from stnbench.report.text import MISSING, duration
+from stnbench.report.table import MISSING, Column, duration
 from stnbench.spec.control import ControlRecord, controls_after
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec

@@ -137,7 +137,7 @@ class DatasetSpec(Strict):
 class SignsSpec(DatasetSpec):
     """The embedded synthetic set: 43 classes of signs seen in tracks of 30 frames; train and test are drawn alike.
 
-    ``framing`` says how closely images are cropped (``data/signs/difficulty.py`` has the numbers).
+    ``framing`` says how closely images are cropped (``data/signs/conditions.py`` has the numbers).
     """
 
     kind: Literal["signs"] = "signs"

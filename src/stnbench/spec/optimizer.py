@@ -272,11 +272,11 @@ class PlateauScheduleSpec(ScheduleSpec):
 SCHEDULES: Final = Registry("schedule", ScheduleSpec, section="schedule")
 SCHEDULES.declare_each(
     {
-        ConstantScheduleSpec: "stnbench.training.schedules:Constant",
-        OneCycleScheduleSpec: "stnbench.training.schedules:OneCycle",
-        CosineScheduleSpec: "stnbench.training.schedules:Cosine",
-        StepScheduleSpec: "stnbench.training.schedules:Step",
-        PlateauScheduleSpec: "stnbench.training.schedules:Plateau",
+        ConstantScheduleSpec: "stnbench.training.optim:Constant",
+        OneCycleScheduleSpec: "stnbench.training.optim:OneCycle",
+        CosineScheduleSpec: "stnbench.training.optim:Cosine",
+        StepScheduleSpec: "stnbench.training.optim:Step",
+        PlateauScheduleSpec: "stnbench.training.optim:Plateau",
     }
 )
 

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from stnbench.core.durations import parse_duration_s
 from stnbench.core.errors import SpecError
+from stnbench.core.text import parse_duration_s
 from stnbench.spec.codec import Strict
 
 _OURS: Final = (

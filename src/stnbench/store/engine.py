@@ -1,18 +1,101 @@
 """A database that can be connected to: how it is found, what a transaction is, and what its errors mean."""
 
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, StatementError
+from sqlalchemy import URL, Connection, Engine, column, create_engine, event, inspect, make_url, select, table
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, StatementError
+from sqlalchemy.pool import QueuePool
 
-from stnbench.core.errors import StnbenchError, StoreError
-from stnbench.store.backend import Backend
-from stnbench.store.file import BUSY_TIMEOUT_S
+from stnbench.core.errors import StnbenchError, StoreBusyError, StoreError, StoreVersionError
+from stnbench.core.files import writable_folder
+from stnbench.store.file import BUSY_TIMEOUT_S, REBUILD_REMEDY, Backend, StoreFile
 from stnbench.store.postgres import open_postgres
-from stnbench.store.sqlite import open_sqlite
+from stnbench.store.tables import REVISIONS
+
+# SQLite: one file, written by one process while others read it.
+
+
+FOLDER_REMEDY = "give a folder that can be written, for example with STNBENCH_RUNS"
+
+
+def open_sqlite(url: URL, *, writable: bool, busy_timeout_s: float) -> Backend:
+    """A file; to write, it and its folder are made where they are missing.
+
+    Raises: FolderError when they cannot be; StoreError where the URL names no file, or one to read that is not there.
+    """
+    if not url.database:
+        raise StoreError(f"the store '{url.render_as_string()}' names no file", remedy="give the path of a file")
+    path = Path(url.database)
+    engine = _engine(path, writable=writable, busy_timeout_s=busy_timeout_s)
+    return Backend(name=url.database, reader=engine, writer=engine, explain=explain, file=StoreFile(path))
+
+
+def explain(name: str, error: StatementError) -> StoreError | None:  # noqa: PLR0911 - one return a meaning
+    """The error as one of ours, in one line; None for what must not be written."""
+    if isinstance(error, IntegrityError | ProgrammingError):
+        return None
+    said = str(error.orig or error).splitlines()[0]
+    match getattr(error.orig, "sqlite_errorcode", 0) & 0xFF:  # the low byte is the primary code
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            problem = f"the store {name} is being written by another process"
+            return StoreBusyError(problem, remedy="wait until it ends", is_transient=True)
+        case sqlite3.SQLITE_NOTADB:
+            remedy = f"give another path; or, if it was a store, {REBUILD_REMEDY}"
+            return StoreError(f"{name} is not a SQLite database", remedy=remedy)
+        case sqlite3.SQLITE_CORRUPT:
+            return StoreError(f"the store {name} is damaged ({said})", remedy=REBUILD_REMEDY)
+        case sqlite3.SQLITE_FULL:
+            problem = f"no space is left on the disk of the store {name}"
+            return StoreError(problem, remedy="free some and run again", is_transient=True)
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN:
+            remedy = "make the file and its folder writable (readers share a file beside it), or work on a copy"
+            return StoreError(f"the store {name} cannot be opened ({said})", remedy=remedy)
+        case _:
+            return StoreError(f"the store {name} cannot be used", remedy=said)
+
+
+def _engine(file: Path, *, writable: bool, busy_timeout_s: float) -> Engine:
+    if writable:
+        writable_folder(file.parent, "the store", remedy=FOLDER_REMEDY)
+    elif not file.is_file():
+        raise StoreError(f"there is no store at {file}", remedy="run a sweep first: python -m stnbench.sweep NAME")
+    address = f"{file.absolute().as_uri()}?mode={'rwc' if writable else 'ro'}"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(
+            address,
+            uri=True,
+            timeout=busy_timeout_s,
+            isolation_level=None,  # transactions begin where we say, not before the first INSERT
+            check_same_thread=False,  # the pool lends a connection to one thread at a time
+        )
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool)
+    event.listen(engine, "connect", _configure_writer if writable else _configure_reader)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _configure_writer(connection: sqlite3.Connection, _record: object) -> None:
+    """WAL lets others read meanwhile; FULL syncs it at every commit, so that a commit survives a power cut."""
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _configure_reader(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA query_only = ON").close()
+
+
+def _begin(connection: Connection) -> None:
+    """A writer takes the lock at once: upgrading a read lock later could fail at the worst moment."""
+    options: dict[str, Any] = dict(connection.get_execution_options())
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("stnbench_writes") else "BEGIN")
+
 
 URL_REMEDY = "give the path of a file, or postgresql://user@host/database"
 
@@ -127,3 +210,87 @@ def _url(where: Path | str) -> URL:
     except (ArgumentError, ValueError) as error:  # which say all of it, the password included
         scheme = where.partition("://")[0]
         raise StoreError(f"the store '{scheme}://...' is no database URL", remedy=URL_REMEDY) from error
+
+
+# The version of a store: checked whenever one is opened, raised when one is opened to write.
+#
+# To change a table: edit ``tables.py``, add a file to ``migrations/versions`` and its revision to ``REVISIONS``, and
+# keep a store of the old revision in ``tests/assets``. The tests compare what the migrations make with the tables.
+
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+ALEMBIC_TABLE = "alembic_version"
+UPGRADE_REMEDY = "the next sweep upgrades it: python -m stnbench.sweep NAME"
+
+
+def prepare(database: Database, *, backups: Path | None = None) -> None:
+    """Bring the database to the revision of this program, or check that it is there.
+
+    Only a database opened to write is changed; in one transaction, after a file was copied to ``backups``.
+    Raises: StoreVersionError when it is newer than this program, or older and open for reading only; StoreError when it
+        is no store at all.
+    """
+    with database.reading() as connection:
+        revision = check(database.name, find_revision(database.name, connection), writable=database.writable)
+    if revision == REVISIONS[-1]:
+        return
+    if revision is not None and backups is not None:
+        database.back_up(backups, note=f"before-{REVISIONS[-1]}")
+    with database.transaction() as connection:
+        upgrade(connection)
+
+
+def is_made(url: str) -> bool:
+    """Whether the database at a URL has the tables of a store, of whatever revision.
+
+    Raises: StoreError when it cannot be read, or is another program's.
+    """
+    database = Database.open(url, writable=False)
+    try:
+        with database.reading() as connection:
+            return find_revision(database.name, connection) is not None
+    finally:
+        database.close()
+
+
+def find_revision(name: str, connection: Connection) -> str | None:
+    """The revision of a database; None where it is empty.
+
+    Raises: StoreError when its tables are another program's.
+    """
+    tables = inspect(connection).get_table_names()
+    if not tables:
+        return None
+    if not {ALEMBIC_TABLE, "sweeps", "sweep_trials"} <= set(tables):
+        raise StoreError(f"{name} is a database of another program", remedy="give the store another path or database")
+    version = connection.execute(select(column("version_num")).select_from(table(ALEMBIC_TABLE))).scalar()
+    return None if version is None else str(version)
+
+
+def check(name: str, revision: str | None, *, writable: bool) -> str | None:
+    """The revision, if this program can work with it.
+
+    Raises: StoreVersionError naming the store, its revision, ours and the remedy.
+    """
+    ours = REVISIONS[-1]
+    if revision is not None and revision not in REVISIONS:
+        problem = f"the store {name} has revision {revision}, and this stnbench knows revisions up to {ours}"
+        raise StoreVersionError(
+            problem,
+            remedy="a newer stnbench wrote it: update stnbench, or give another STNBENCH_RUNS or STNBENCH_STORE",
+        )
+    if revision != ours and not writable:
+        found = "is empty" if revision is None else f"has the older revision {revision}"
+        raise StoreVersionError(f"the store {name} {found}, and this stnbench reads {ours}", remedy=UPGRADE_REMEDY)
+    return revision
+
+
+def upgrade(connection: Connection, *, to: str = "head") -> None:
+    """Run the migrations up to a revision, inside the transaction of the connection."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    command.upgrade(config, to)

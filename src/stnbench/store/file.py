@@ -1,10 +1,4 @@
-"""The file that a store is: whether it is still there and whole while it is used, and copies of it.
-
-SQLite holds its files open and does not notice when somebody removes or replaces them: it goes on writing a file that
-has no name any more. So the names are looked at, every time something is written and every few seconds.
-
-Nothing here opens the file but by SQLite: closing it by other means would give back the locks of this whole process.
-"""
+"""The file that a store is: whether it is there and whole while it is used, copies of it; and what a backend offers."""
 
 import contextlib
 import os
@@ -16,8 +10,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy import Engine
+from sqlalchemy.exc import StatementError
+
 from stnbench.core.errors import StoreError
 from stnbench.core.files import sync_folder, writable_folder
+
+# The file that a store is: whether it is still there and whole while it is used, and copies of it.
+#
+# SQLite holds its files open and does not notice when somebody removes or replaces them: it goes on writing a file that
+# has no name any more. So the names are looked at, every time something is written and every few seconds.
+#
+# Nothing here opens the file but by SQLite: closing it by other means would give back the locks of this whole process.
+
 
 REBUILD_REMEDY: Final = "make it again from the results on the disk: python -m stnbench.store rebuild"
 PARTS: Final = ("", "-wal", "-shm")
@@ -134,3 +139,22 @@ class StoreFile:
         if said != "ok":
             problem = f"the store {self.path} is damaged ({' '.join(str(said).split())[:200]})"
             raise StoreError(problem, remedy=REBUILD_REMEDY)
+
+
+# What a kind of database gives: connections, and the meaning of its errors.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backend:
+    """Connections that read, connections that write (the same where that makes no difference), and its errors.
+
+    A transaction of ``writer`` holds the right to write from its first statement on, and each of ``reader`` has one
+    consistent view. ``explain`` tells the error of a database as one of ours; None where it is a bug of ours.
+    ``file`` is where a database lies that is a file.
+    """
+
+    name: str
+    reader: Engine
+    writer: Engine
+    explain: Callable[[str, StatementError], StoreError | None]
+    file: StoreFile | None = None

@@ -25,8 +25,8 @@ from sqlalchemy.exc import (
 )
 
 from stnbench.core.errors import StoreBusyError, StoreError
-from stnbench.core.passwords import hide_passwords
-from stnbench.store.backend import Backend
+from stnbench.core.text import hide_passwords
+from stnbench.store.file import Backend
 
 if TYPE_CHECKING:
     import psycopg

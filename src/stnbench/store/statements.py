@@ -12,8 +12,8 @@ from stnbench.spec.result import EpochRecord, Failure, SplitScore, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store import portable, rows, tables
-from stnbench.store.history import TABLES
 from stnbench.store.merge import MergePlan
+from stnbench.store.portable import TABLES
 
 trials, links, attempts = tables.trials, tables.sweep_trials, tables.attempts
 

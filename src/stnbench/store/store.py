@@ -15,12 +15,11 @@ from stnbench.spec.data import Split
 from stnbench.spec.result import EpochRecord, Failure, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store import portable, rows, schema, statements, tables
+from stnbench.store import engine, portable, rows, statements, tables
 from stnbench.store.engine import Database
 from stnbench.store.file import BUSY_TIMEOUT_S
-from stnbench.store.history import Entry, History
 from stnbench.store.merge import MergePlan
-from stnbench.store.portable import Rows
+from stnbench.store.portable import Entry, History, Rows
 from stnbench.store.queries import StoreReader, require_sweep
 from stnbench.store.records import AttemptRecord, AttemptStart, PlannedTrial
 
@@ -63,7 +62,7 @@ class Store(StoreReader):
         """
         database = Database.open(where, writable=writable, busy_timeout_s=busy_timeout_s, holder=holder)
         try:
-            schema.prepare(database, backups=backups)
+            engine.prepare(database, backups=backups)
             store = cls(database, None if history is None else History(history))
             store._begin_history()
         except BaseException:
@@ -77,7 +76,7 @@ class Store(StoreReader):
 
         Raises: StoreError when the server cannot be reached, or holds another program's tables.
         """
-        return where.exists() if isinstance(where, Path) else schema.is_made(where)
+        return where.exists() if isinstance(where, Path) else engine.is_made(where)
 
     def close(self) -> None:
         """Close every connection; the store is not used afterwards."""

@@ -4,7 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pydantic import TypeAdapter
+from typing_extensions import override
+
 from stnbench.analysis.inference import Estimate
+from stnbench.core.identity import digest
 from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore
 from stnbench.spec.states import AttemptState
 from stnbench.spec.sweep import SweepSpec
@@ -107,3 +111,43 @@ class Tracker(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give back connections; no other method is called afterwards."""
+
+
+# When two views show the same.
+
+
+def view_digest(view: AttemptView | CellView) -> str:
+    """The identity of what a view shows: equal views have equal digests, so what was shown need not be shown again."""
+    plain = TypeAdapter(type(view)).dump_python(view, mode="json")
+    return digest({"kind": type(view).__name__, "view": plain})
+
+
+# A tracker for those who want none.
+
+
+class NullTracker(Tracker):
+    """Shows nothing."""
+
+    @override
+    def open_sweep(self, sweep: SweepSpec) -> None:
+        pass
+
+    @override
+    def show_attempt(self, view: AttemptView) -> None:
+        pass
+
+    @override
+    def show_cell(self, view: CellView) -> None:
+        pass
+
+    @override
+    def show_pictures(self, view: AttemptView, pictures: Iterable[Picture]) -> int:
+        return 0
+
+    @override
+    def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:
+        return 0
+
+    @override
+    def close(self) -> None:
+        pass

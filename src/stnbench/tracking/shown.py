@@ -10,15 +10,122 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from stnbench.core.identity import Json
-from stnbench.spec.codec import to_identity, to_plain
-from stnbench.spec.health import judge_attempt
+from stnbench.core.text import plain_markdown, printable
+from stnbench.spec.codec import to_identity, to_json, to_plain
 from stnbench.spec.metrics import current
-from stnbench.spec.result import Cost, Environment, EpochRecord, SplitScore, TransformerHealth
+from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore, TransformerHealth, judge_attempt
 from stnbench.spec.states import AttemptState
-from stnbench.spec.sweep import show_value
+from stnbench.spec.sweep import SweepSpec, show_value
 from stnbench.spec.trial import TrialSpec
-from stnbench.tracking import described
 from stnbench.tracking.base import AttemptView, CellView
+
+# The halves of its data set that an attempt saw, as MLflow's data sets. Pure; no MLflow here.
+
+
+DIGEST_LIMIT = 36
+_CONTEXTS = {"train": "training", "test": "testing"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetInput:
+    """One half: its name, the digest of its images, how it is made (JSON), and what it was used for."""
+
+    name: str
+    digest: str
+    source: str
+    context: str
+
+
+def dataset_inputs(view: AttemptView) -> list[DatasetInput]:
+    """The halves by which an attempt was trained and scored, once they are known; the test half once it has ended."""
+    if view.environment is None:
+        return []
+    source = to_json(view.spec.dataset)
+    kind = view.spec.dataset.kind + (" distorted" if view.spec.dataset.distortion else "")
+    halves = view.environment.digests
+    ended = view.state is not AttemptState.RUNNING
+    return [
+        DatasetInput(name=f"{kind} {half}", digest=digest[:DIGEST_LIMIT], source=source, context=_CONTEXTS[half])
+        for half, digest in halves.items()
+        if half == "train" or ended
+    ]
+
+
+# What MLflow's pages say in words of a sweep, an attempt or a cell: Markdown, and ways to what is not in MLflow.
+
+
+NOTE_LIMIT = 6000
+QUESTION_LIMIT = 1000
+
+
+def sweep_note(sweep: SweepSpec, views: dict[str, str]) -> str:
+    """A sweep's question, and where to look: links by name to views of MLflow's own, and the report."""
+    links = " · ".join(f"[{name}]({address})" for name, address in views.items())
+    report = f"Report: `reports/{sweep.name}/index.html` where the sweep was run, written by `make report`."
+    base = ", ".join(_code(str(override)) for override in (*sweep.base, *sweep.overrides))
+    same = f"The same in all runs: {base}." if base else ""
+    question = plain_markdown(sweep.question[:QUESTION_LIMIT])
+    return "\n\n".join(filter(None, (question, links, report, same)))[:NOTE_LIMIT]
+
+
+def attempt_note(view: AttemptView) -> str:
+    """Why an attempt failed, where it did; which trial it is, and what can be asked of it on the command line."""
+    failure = "" if view.failure is None else _failure(view.failure) + "\n\n"
+    commands = [f"python -m stnbench.status {view.sweep}"]
+    if view.spec.transformers:
+        commands.append(f"python -m stnbench.show transform {view.trial_id}")
+    lines = [
+        f"Trial `{view.trial_id}` of the sweep `{view.sweep}`, attempt {view.number}.",
+        f"- report: `reports/{view.sweep}/index.html`, cell {_code(view.label[:300])}",
+        f"- files: `runs/trials/{view.trial_id}/{view.number:03d}`, whole specification: artifact `specification.json`",
+        *(f"- `{command}`" for command in commands),
+    ]
+    return failure + "\n".join(lines)
+
+
+def cell_note(view: CellView) -> str:
+    """The number of a cell with everything that makes it one: n, interval, method, split, rank."""
+    seeds = f"{view.seeds} seed{'' if view.seeds == 1 else 's'}"
+    interval = "no interval"
+    if view.low is not None and view.high is not None:
+        interval = f"95 % interval {_percent(view.low)} to {_percent(view.high)} ({view.method})"
+    rank = f", rank {view.rank_text}" if view.rank_text else ""
+    standing = f", {view.standing}" if view.standing else ""
+    number = f"**{_percent(view.mean)} %** on validation, mean of {seeds}; {interval}{rank}{standing}.{_gain(view)}"
+    runs = f"Its runs: search for `tags.cell = '{view.cell_id}'`; report: `reports/{view.sweep}/index.html`."
+    return f"{number}\n\n{runs}"
+
+
+def _gain(view: CellView) -> str:
+    gain = view.st_gain
+    if gain is None:
+        return ""
+    ends = (
+        "no interval" if gain.low is None or gain.high is None else f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}"
+    )
+    return f" ST gain {100 * gain.mean:+.2f} points ({ends}, n = {gain.n}, {gain.method})."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def _failure(failure: Failure) -> str:
+    """The failure as a person reads it; the end of the traceback is what tells."""
+    details = (failure.traceback or failure.last_output)[-NOTE_LIMIT:].strip()
+    ticks = max((len(found) for found in re.findall(r"`{3,}", details)), default=2) + 1
+    fence = "`" * min(ticks, 100)
+    fenced = f"\n\n{fence}\n{details}\n{fence}" if details else ""
+    return f"**{failure.kind.value}**: {plain_markdown(failure.message[:1000])}{fenced}"
+
+
+def _code(text: str) -> str:
+    """Text from outside as code on one line, whatever ticks are in it."""
+    shown = printable(text)
+    ticks = "`" * (max((len(found) for found in re.findall(r"`+", shown)), default=0) + 1)
+    space = " " if ticks != "`" else ""
+    return f"{ticks}{space}{shown}{space}{ticks}"
+
 
 PARAMETER_LIMIT = 6000
 KEY_LIMIT = 250
@@ -90,7 +197,7 @@ def run_tags(view: AttemptView) -> dict[str, str]:
         "token": view.token,
         "twin": show_value(view.is_twin),
         "specification": SPECIFICATION,
-        NOTE: described.attempt_note(view),
+        NOTE: attempt_note(view),
         **_SOURCE,
     }
     verdict = judge_attempt(view.spec, view.epochs, view.failure)
@@ -112,7 +219,7 @@ def cell_tags(view: CellView) -> dict[str, str]:
         "token": cell_token(view.cell_id),
         "summary": "true",
         "method": view.method,
-        NOTE: described.cell_note(view),
+        NOTE: cell_note(view),
     }
     known = {"rank": view.rank_text, "vs_best": view.standing, "health": view.health}
     return tags | {key: value for key, value in known.items() if value}

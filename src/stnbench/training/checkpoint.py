@@ -15,11 +15,10 @@ from torch.optim import Optimizer
 
 from stnbench.core.errors import CheckpointError, SpecError
 from stnbench.core.files import write_atomic
-from stnbench.data.preprocessing.preprocess import GlobalStatistics
+from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.spec.codec import from_json, to_json
 from stnbench.spec.result import EpochRecord
-from stnbench.training.average import WeightAverage
-from stnbench.training.optim import load_optimizer_state
+from stnbench.training.optim import WeightAverage, load_optimizer_state
 
 _FORMAT: Final = 2
 """Raised when the keys of the file change."""

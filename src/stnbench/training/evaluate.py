@@ -1,8 +1,10 @@
-"""One pass over images without training: loss, predictions and the health of the transformers."""
+"""Evaluation of a network: scores, health, and accuracy with transformers replaced."""
 
+import dataclasses
+import itertools
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,17 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stnbench.core.activity import advancing
-from stnbench.data.augmentation.views import each_view
+from stnbench.core.process import advancing
+from stnbench.data.augmentation import each_view
 from stnbench.data.resident import DeviceImages
-from stnbench.diagnostics.health import Looks, TransformerWatch
-from stnbench.diagnostics.units import UnitWatch
-from stnbench.models.learners import Key
-from stnbench.models.scored_network import Model
+from stnbench.diagnostics.health import Looks, TransformerWatch, UnitWatch
+from stnbench.models.scored_network import Key, Model, learning_transformers, localization_networks
 from stnbench.nn.layers import StudentNoise
 from stnbench.nn.spatial_transformer import SpatialTransformer
 from stnbench.spec.data import Split
-from stnbench.spec.result import SplitScore, TransformerHealth
+from stnbench.spec.result import SplitScore, TransformerHealth, judge
+
+# One pass over images without training: loss, predictions and the health of the transformers.
+
 
 _BATCH: Final = 250
 """Images at once; fixed, so that a score never depends on a setting."""
@@ -131,3 +134,146 @@ def _at_rest(model: Model) -> Iterator[None]:
             yield
     finally:
         model.network.train(was_training)
+
+
+# What the transformers are worth: the accuracy with their parameters replaced by constants.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplacedAccuracy:
+    """Accuracies in [0, 1] with the parameters replaced of one transformer, and of all of them at once.
+
+    ``mean`` and ``all_mean`` are None where no image has finite parameters.
+    """
+
+    identity: float
+    mean: float | None
+    all_identity: float
+    all_mean: float | None
+
+
+def replaced_accuracies(
+    model: Model, images: DeviceImages, rows: Tensor, evaluation: Evaluation
+) -> dict[Key, ReplacedAccuracy]:
+    """The accuracies of a network whose localisation networks emit constants: the identity, and their means.
+
+    The constants pass through the transformer as its own parameters do: composed over iterations, and under its scale
+    guard, if it has one. It takes two passes over the images, with k > 1 transformers 2 k + 2.
+
+    Args:
+        model: the network with its preprocessing.
+        images: the images.
+        rows: int64 (m,), which of them.
+        evaluation: of the same network on the same images.
+    """
+    identity, mean = _identities(model), evaluation.mean_parameters
+    by_identity = _accuracies(model, images, rows, identity)
+    by_mean = _accuracies(model, images, rows, {key: mean[key] for key in identity if key in mean})
+    all_mean = by_mean.get(None) if len(by_mean) == len(by_identity) else None
+    return {
+        key: ReplacedAccuracy(
+            identity=by_identity[key],
+            mean=by_mean.get(key),
+            all_identity=by_identity[None],
+            all_mean=all_mean,
+        )
+        for key in identity
+    }
+
+
+@contextmanager
+def emitting(model: Model, looks: Mapping[Key, Looks]) -> Iterator[None]:
+    """While it lasts, the localisation networks of these transformers emit constants, one for each look."""
+    networks = localization_networks(model.network)
+    with ExitStack() as stack:
+        for key, constants in looks.items():
+            stack.callback(networks[key].register_forward_hook(_replace_by(constants)).remove)
+        yield
+
+
+def _replace_by(constants: Looks) -> Callable[[object, object, Tensor], Tensor]:
+    """A hook of a localisation network; each pass over a batch begins with the first look."""
+    looks = itertools.cycle(constants)
+
+    def replace(_module: object, _arguments: object, emitted: Tensor) -> Tensor:
+        return emitted.new_tensor(next(looks)).expand_as(emitted)
+
+    return replace
+
+
+def _identities(model: Model) -> dict[Key, Looks]:
+    """The parameters of the identity, for every look of every transformer that learns."""
+    return {
+        key: (transformer.transformation.identity_parameters(),) * transformer.spec.iterations
+        for key, transformer in learning_transformers(model.network).items()
+    }
+
+
+def _accuracies(
+    model: Model, images: DeviceImages, rows: Tensor, looks: Mapping[Key, Looks]
+) -> dict[Key | None, float]:
+    """With each transformer replaced by itself and, as None, all at once."""
+    found: dict[Key | None, float] = {}
+    if not looks:
+        return found
+    with emitting(model, looks):
+        found[None] = accuracy(model, images, rows)
+    for key in looks:
+        if len(looks) == 1:
+            found[key] = found[None]
+            continue
+        with emitting(model, {key: looks[key]}):
+            found[key] = accuracy(model, images, rows)
+    return found
+
+
+# The health of a network's transformers after an epoch, with the verdict on each.
+
+
+def diagnose(
+    model: Model,
+    images: DeviceImages,
+    rows: Tensor,
+    evaluation: Evaluation,
+    gradient_ratios: Mapping[Key, float | None],
+    *,
+    is_last: bool,
+) -> tuple[TransformerHealth, ...]:
+    """The health in the evaluation, completed and judged; controls, which learn nothing, are not judged.
+
+    Args:
+        model: the network with its preprocessing.
+        images: the images.
+        rows: int64 (m,), those that were evaluated.
+        evaluation: what was found.
+        gradient_ratios: of the epoch's training, by transformer.
+        is_last: whether this is the last epoch: theta is replaced then, which takes two more passes at least.
+    """
+    learners = learning_transformers(model.network)
+    if not learners:
+        return evaluation.health
+    replaced = replaced_accuracies(model, images, rows, evaluation) if is_last else {}
+    chance = float(images.labels[rows].bincount().max()) / len(rows)
+    healths = []
+    for health in evaluation.health:
+        key = (health.place, health.branch)
+        if key in learners:
+            known = dataclasses.replace(health, gradient_ratio=gradient_ratios.get(key))
+            known = _with_accuracies(known, replaced.get(key))
+            verdict = judge(known, accuracy=evaluation.accuracy, chance=chance, images=len(rows))
+            healths.append(dataclasses.replace(known, verdict=verdict))
+        else:
+            healths.append(health)
+    return tuple(healths)
+
+
+def _with_accuracies(health: TransformerHealth, replaced: ReplacedAccuracy | None) -> TransformerHealth:
+    if replaced is None:
+        return health
+    return dataclasses.replace(
+        health,
+        accuracy_identity=replaced.identity,
+        accuracy_mean=replaced.mean,
+        accuracy_all_identity=replaced.all_identity,
+        accuracy_all_mean=replaced.all_mean,
+    )

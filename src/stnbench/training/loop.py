@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from stnbench.core.errors import DivergedError
-from stnbench.diagnostics.gradients import GradientMeter
+from stnbench.diagnostics.health import GradientMeter
 from stnbench.spec.result import EpochRecord
 from stnbench.training.checkpoint import Progress
-from stnbench.training.diagnosis import diagnose
-from stnbench.training.evaluate import Evaluation, evaluate
+from stnbench.training.evaluate import Evaluation, diagnose, evaluate
 from stnbench.training.step import StaticStep, TrainingRun, build_step
 
 CHECK_EVERY_STEPS: Final = 50

@@ -1,14 +1,261 @@
-"""Optimisers with a rate of their own for localisation networks."""
+"""Optimisers, schedules of the learning rate, and averages of weights."""
 
-from collections.abc import Iterable, Sequence
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from typing_extensions import override
 
 from stnbench.core.errors import SpecError
-from stnbench.spec.optimizer import OPTIMIZERS, OUTPUTS_APART, AdamSpec, AdamWSpec, OptimizerSpec, RmspropSpec, SgdSpec
+from stnbench.spec.optimizer import (
+    OPTIMIZERS,
+    OUTPUTS_APART,
+    SCHEDULES,
+    AdamSpec,
+    AdamWSpec,
+    ConstantScheduleSpec,
+    CosineScheduleSpec,
+    OneCycleScheduleSpec,
+    OptimizerSpec,
+    PlateauScheduleSpec,
+    RmspropSpec,
+    ScheduleSpec,
+    SgdSpec,
+    StepScheduleSpec,
+)
+from stnbench.spec.result import EpochRecord
+
+# An exponential moving average of a network's weights, which is scored in their place.
+
+
+class WeightAverage:
+    """The average of all floating-point weights and running statistics of a network over its steps.
+
+    Polyak & Juditsky 1992, in the exponential form. Counters of batch normalisation are those of the network itself.
+
+    Args:
+        network: on its device, as it is before the first step.
+        decay: the share of the average that a step leaves; after k steps it is at most (1 + k) / (10 + k).
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._network = network
+        self._decay = decay
+        self._weights = [tensor.detach() for tensor in _averaged(network).values()]
+        self._averages = {name: tensor.detach().clone() for name, tensor in _averaged(network).items()}
+
+    def share(self, step: int) -> float:
+        """How much of the average the weights become after a step, counted from 1."""
+        return 1 - min(self._decay, (1 + step) / (10 + step))
+
+    def update(self, share: float | Tensor) -> None:
+        """Take in the weights, in a share that is a number or lies on their device, of one element."""
+        averages = list(self._averages.values())
+        if not isinstance(share, Tensor):
+            torch._foreach_lerp_(averages, self._weights, share)
+            return
+        differences = torch._foreach_sub(self._weights, averages)  # noqa: SLF001 - as those with an underscore behind
+        torch._foreach_mul_(differences, share.reshape(()))
+        torch._foreach_add_(averages, differences)
+
+    def state(self) -> dict[str, Tensor]:
+        """The averages by name, for a checkpoint."""
+        return self._averages
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take over the averages of a checkpoint. Raises: KeyError or RuntimeError where they do not fit."""
+        with torch.no_grad():
+            for name, average in self._averages.items():
+                average.copy_(state[name])
+
+    def install(self) -> None:
+        """Put the averages into the network, for good."""
+        self._copy(self._averages)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The network has the averages while it lasts, and its own weights again afterwards."""
+        own = {name: tensor.detach().clone() for name, tensor in _averaged(self._network).items()}
+        self._copy(self._averages)
+        try:
+            yield
+        finally:
+            self._copy(own)
+
+    def _copy(self, values: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in _averaged(self._network).items():
+                tensor.copy_(values[name])
+
+
+def _averaged(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
+
+
+# Schedules of the learning rate: pure functions of the step and of the losses of the epochs before.
+#
+# Nothing is remembered between steps, so a training that goes on from a checkpoint has the rates that it would have
+# had.
+
+
+_ONE_CYCLE_START: Final = 1 / 25
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepTime:
+    """When a step is taken, and what is known then.
+
+    Attributes:
+        step: of the whole training, from 0.
+        steps_per_epoch: optimiser steps in an epoch.
+        epochs: of the whole training.
+        records: of the epochs that are over, the first one first.
+    """
+
+    step: int
+    steps_per_epoch: int
+    epochs: int
+    records: Sequence[EpochRecord] = ()
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        return self.steps_per_epoch * self.epochs
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the step, from 0."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def progress(self) -> float:
+        """The share of all steps that is over, at least 0 and below 1."""
+        return self.step / self.steps
+
+
+class Schedule(ABC):
+    """The learning rate over a training, as multiples of the optimiser's; built from its specification."""
+
+    @abstractmethod
+    def factor(self, time: StepTime) -> float:
+        """Return the multiple of the optimiser's learning rate for a step, from 0 to 1."""
+
+
+class Constant(Schedule):
+    """The same rate at all times."""
+
+    def __init__(self, spec: ConstantScheduleSpec) -> None:
+        del spec
+
+    @override
+    def factor(self, time: StepTime) -> float:
+        return 1.0
+
+
+class OneCycle(Schedule):
+    """Half a cosine from 1/25 up to 1 over the warm-up, then half a cosine down; zero would follow the last step.
+
+    Smith 2018, arXiv 1803.09820; the cosines and the start at 1/25 are common practice.
+    """
+
+    def __init__(self, spec: OneCycleScheduleSpec) -> None:
+        self._share = spec.warmup_share
+
+    @override
+    def factor(self, time: StepTime) -> float:
+        progress, share = time.progress, self._share
+        if progress < share:
+            return _ONE_CYCLE_START + (1 - _ONE_CYCLE_START) * _rise(progress / share)
+        return 1 - _rise((progress - share) / (1 - share))
+
+
+class Cosine(Schedule):
+    """Half a cosine from 1 down to the final share, which would follow the last step (Loshchilov & Hutter 2017)."""
+
+    def __init__(self, spec: CosineScheduleSpec) -> None:
+        self._final = spec.final_share
+
+    @override
+    def factor(self, time: StepTime) -> float:
+        return self._final + (1 - self._final) * (1 - _rise(time.progress))
+
+
+class Step(Schedule):
+    """Lower by a factor after every so many epochs."""
+
+    def __init__(self, spec: StepScheduleSpec) -> None:
+        self._spec = spec
+
+    @override
+    def factor(self, time: StepTime) -> float:
+        drops: int = time.epoch // self._spec.every_epochs
+        return float(self._spec.factor**drops)
+
+
+class Plateau(Schedule):
+    """Lower by a factor where a loss no longer improves, as ``torch.optim.lr_scheduler.ReduceLROnPlateau`` counts."""
+
+    def __init__(self, spec: PlateauScheduleSpec) -> None:
+        self._spec = spec
+
+    @override
+    def factor(self, time: StepTime) -> float:
+        spec, best, bad, drops = self._spec, math.inf, 0, 0
+        if len(time.records) < time.epoch:
+            raise ValueError(f"{len(time.records)} epochs are recorded before epoch {time.epoch + 1}")
+        for record in time.records[: time.epoch]:
+            loss = record.validation_loss if spec.watch == "validation" else record.train_loss
+            improves = loss < best * (1 - spec.threshold)
+            best, bad = (loss, 0) if improves else (best, bad + 1)
+            if bad > spec.patience_epochs:
+                drops, bad = drops + 1, 0
+        return float(spec.factor**drops)
+
+
+def build_schedule(spec: ScheduleSpec) -> Schedule:
+    """Return the schedule of a specification, without its warm-up.
+
+    Raises: UnknownNameError for a schedule that is not registered.
+    """
+    built: Schedule = SCHEDULES.implementation(spec.kind)(spec)
+    return built
+
+
+def learning_rate_at(spec: ScheduleSpec, *, peak: float, time: StepTime) -> float:
+    """Return the learning rate of one optimiser step.
+
+    Args:
+        spec: of the schedule.
+        peak: the optimiser's learning rate, the largest that occurs.
+        time: of the step.
+
+    Raises:
+        UnknownNameError: for a schedule that is not registered.
+        SpecError: where a schedule from outside gives a factor that is no finite number of at least 0.
+    """
+    factor = build_schedule(spec).factor(time)
+    if not (math.isfinite(factor) and factor >= 0):
+        problem = f"the schedule {spec.kind} gives the factor {factor} at step {time.step + 1}"
+        raise SpecError(problem, remedy="it must be a finite number of at least 0")
+    warmup_steps = spec.warmup_epochs * time.steps_per_epoch
+    if time.step + 1 < warmup_steps:
+        factor *= (time.step + 1) / warmup_steps
+    return peak * factor
+
+
+def _rise(share: float) -> float:
+    """From 0 at 0 to 1 at 1 along half a cosine."""
+    return (1 - math.cos(math.pi * share)) / 2
+
+
+# Optimisers with a rate of their own for localisation networks.
+
 
 FACTOR: Final = "learning_rate_factor"
 """The key of a parameter group that holds its multiple of the learning rate."""

@@ -18,18 +18,24 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from stnbench.core.errors import EngineError
-from stnbench.core.seeds import derive_seed
-from stnbench.data.augmentation.augment import Augmentations, draw_augmentations
+from stnbench.core.identity import derive_seed
+from stnbench.data.augmentation import Augmentations, draw_augmentations
 from stnbench.data.resident import DeviceImages, epoch_order, steps_per_epoch
-from stnbench.models.build import build_network
+from stnbench.models.classifiers import build_network
 from stnbench.models.scored_network import Model
 from stnbench.nn.initialization import OwnModule
 from stnbench.nn.layers import dropout_layers, seed_dropout
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.trial import TrialSpec
-from stnbench.training.average import WeightAverage
-from stnbench.training.optim import group_rates, reads_tensor_rates, set_learning_rate, use_tensor_rates
-from stnbench.training.schedules import StepTime, learning_rate_at
+from stnbench.training.optim import (
+    StepTime,
+    WeightAverage,
+    group_rates,
+    learning_rate_at,
+    reads_tensor_rates,
+    set_learning_rate,
+    use_tensor_rates,
+)
 
 WARM_UP_STEPS: Final = 3
 """Steps before a capture, taken one kernel after the other.

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from stnbench.data.build import open_dataset
-from stnbench.data.prepared import PreparedImages, fits_beside_training
-from stnbench.data.preprocessing.preprocess import GlobalStatistics, Preprocess, measure_statistics
-from stnbench.data.resident import DeviceImages
+from stnbench.data.preprocessing import GlobalStatistics, Preprocess, measure_statistics
+from stnbench.data.resident import DeviceImages, PreparedImages, fits_beside_training
 from stnbench.data.splits import Indices, Split, split_tracks, subset
 from stnbench.spec.data import Contrast, DatasetSpec, PreprocessSpec, SplitSpec
 from stnbench.spec.result import ScoredImages

@@ -1,6 +1,7 @@
 """From a specification to a result: the one door to torch."""
 
 import contextlib
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,24 +10,22 @@ import numpy as np
 import torch
 
 import stnbench
-from stnbench.core.code import code_version
+from stnbench.core.code import code_version, library_version
 from stnbench.core.errors import CheckpointError, DataMissingError
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout
 from stnbench.data.resident import DeviceImages
 from stnbench.models.cost import measure_cost
 from stnbench.models.scored_network import build_model
-from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.data import Split
 from stnbench.spec.metrics import measure
-from stnbench.spec.result import EpochRecord, ScoredImages, SplitScore, TrialResult, show_digests
-from stnbench.spec.trial import TrialSpec
-from stnbench.training.average import WeightAverage
+from stnbench.spec.result import Environment, EpochRecord, ScoredImages, SplitScore, TrialResult, show_digests
+from stnbench.spec.trial import ComputeOptions, Precision, TrialSpec
 from stnbench.training.checkpoint import Checkpoint, CheckpointKeeper, Progress, read_checkpoint, write_checkpoint
-from stnbench.training.device import DeviceSpec, MemoryMeter, prepare_device
+from stnbench.training.device import DeviceSpec, MemoryMeter, device_name, gpu_driver, numerics, prepare_device
 from stnbench.training.evaluate import Evaluation, evaluate
 from stnbench.training.loop import Hooks, TrainingOutcome, train
-from stnbench.training.optim import build_optimizer, optimizer_state
+from stnbench.training.optim import WeightAverage, build_optimizer, optimizer_state
 from stnbench.training.step import TrainingRun
 from stnbench.trials.data import (
     DataSource,
@@ -35,10 +34,42 @@ from stnbench.trials.data import (
     open_training_data,
     scored_test_images,
 )
-from stnbench.trials.environment import describe_environment
-from stnbench.trials.files import write_result, write_spec
-from stnbench.trials.probability_file import write_probabilities
-from stnbench.trials.snapshots import SnapshotRecorder
+from stnbench.trials.files import write_probabilities, write_result, write_spec
+from stnbench.trials.watch import SnapshotRecorder
+
+# What a result was made with: code, libraries, machine, data.
+
+
+LIBRARIES = ("numpy", "stnbench", "torch", "torchvision")
+
+
+def describe_environment(
+    device: DeviceSpec, *, dataset_digest: str, parts: int = 1, precision: Precision = "float32"
+) -> Environment:
+    """The environment of this process, as recorded beside a result; ``parts`` are the micro-batches of a batch."""
+    code = code_version(Path(stnbench.__file__).parent)
+    return Environment(
+        commit=code.commit,
+        dirty=code.dirty,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        host=platform.node(),
+        device=device_name(device),
+        threads=device.threads,
+        versions=_versions(device),
+        dataset_digest=dataset_digest,
+        micro_batches=parts,
+        compute=str(ComputeOptions.from_environment()),
+        driver=gpu_driver() if device.kind == "cuda" else "",
+        numerics=numerics(device, precision),
+    )
+
+
+def _versions(device: DeviceSpec) -> tuple[tuple[str, str], ...]:
+    versions = [(name, version) for name in LIBRARIES if (version := library_version(name))]
+    if device.kind == "cuda":
+        versions += [("cuda", str(torch.version.cuda)), ("cudnn", str(torch.backends.cudnn.version()))]  # type: ignore[no-untyped-call] # torch leaves it untyped
+    return tuple(versions)
 
 
 def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one by one across a process border

@@ -9,16 +9,16 @@ from torch import Tensor
 from stnbench.core.errors import SpecError
 from stnbench.data.resident import DeviceImages
 from stnbench.models.scored_network import Model, build_model
+from stnbench.spec.augment import ViewsSpec
 from stnbench.spec.data import DatasetSpec, Split
 from stnbench.spec.result import ScoredImages, SplitScore
 from stnbench.spec.trial import TrialSpec
-from stnbench.spec.views import ViewsSpec
 from stnbench.training.checkpoint import Checkpoint
 from stnbench.training.device import DeviceSpec, prepare_device
 from stnbench.training.evaluate import evaluate
 from stnbench.trials.data import DataSource, open_test_images, open_training_data, scored_test_images
-from stnbench.trials.probability_file import Probabilities
-from stnbench.trials.trained import StoredNetwork
+from stnbench.trials.export import StoredNetwork
+from stnbench.trials.files import Probabilities
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stnbench.core.errors import SpecError
-from stnbench.core.seeds import derive_seed
-from stnbench.data.augmentation.homographies import map_boxes
+from stnbench.core.identity import derive_seed
+from stnbench.data.homographies import map_boxes
 from stnbench.diagnostics.sampled import SampledRegion, lattice, look, render, sampled_regions
 from stnbench.diagnostics.stability import (
     CORNERS,

@@ -10,9 +10,8 @@ import pytest
 from scipy import stats
 
 import stnbench
-from stnbench.analysis.limits import seeds_to_decide
-from stnbench.analysis.scales import SCALES
-from stnbench.analysis.simultaneous import critical_value, many_to_one_table, pairs_table, single_table
+from stnbench.analysis.moderated import SCALES
+from stnbench.analysis.simultaneous import critical_value, many_to_one_table, pairs_table, seeds_to_decide, single_table
 from stnbench.cli import compare as command
 from stnbench.core.errors import SpecError
 

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from scipy import stats
 
-from stnbench.analysis.crossed import crossed_difference, improvement_over_seeds
+from stnbench.analysis.ensembles import EXACT_METHOD, NORMAL_METHOD, crossed_difference, improvement_over_seeds, mcnemar
 from stnbench.analysis.inference import paired_difference, t_estimate
-from stnbench.analysis.mcnemar import EXACT_METHOD, NORMAL_METHOD, mcnemar
-from stnbench.analysis.power import chance_interval, chance_to_tell
+from stnbench.analysis.simultaneous import chance_interval, chance_to_tell
 
 ALONE = np.arange(12)
 TRACKS = np.repeat(np.arange(4), 3)

@@ -11,12 +11,14 @@ from scipy import stats
 from stnbench.analysis.effects import (
     BLOCKS_METHOD,
     LEAST_SQUARES_METHOD,
+    PlacedCell,
     interaction,
     main_effects,
+    usual_seeds,
     variance_explained,
+    whole_blocks,
 )
-from stnbench.analysis.layout import PlacedCell, usual_seeds, whole_blocks
-from stnbench.analysis.pareto import pareto_front
+from stnbench.analysis.ranks import pareto_front
 
 SIZE, FAMILY, PLACE = {"10": 0.0, "20": 0.02, "30": 0.04}, {"affine": 0.0, "tps": -0.03}, {"1": 0.0, "2": 0.01}
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stnbench.analysis.folds import FOLDS_METHOD, folds_accuracy
 from stnbench.analysis.inference import t_estimate
+from stnbench.analysis.verdicts import FOLDS_METHOD, folds_accuracy
 from stnbench.core.errors import SpecError
 
 FOLDS = st.lists(st.tuples(st.integers(0, 100), st.integers(100, 1000)), min_size=1, max_size=10)

@@ -9,22 +9,21 @@ import pytest
 from made_up_results import IMAGES, NOW, Filler, planned, result, transformed
 
 from stnbench.analysis.frames import read_predictions, read_specs, read_sweep, read_trials
-from stnbench.analysis.frames_columns import (
+from stnbench.analysis.frames_rows import (
     ATTEMPT_COLUMNS,
     EPOCH_COLUMNS,
     HEALTH_COLUMNS,
     IMAGE_COLUMNS,
     PREDICTION_COLUMNS,
     TRIAL_COLUMNS,
+    trials_frame,
 )
-from stnbench.analysis.frames_rows import trials_frame
 from stnbench.core.errors import StnbenchError, UnknownNameError
 from stnbench.report.leaderboard import build_leaderboard
 from stnbench.spec.data import AllSplitSpec
 from stnbench.spec.result import Failure, FailureKind, ScoredImages
-from stnbench.spec.states import TrialState
+from stnbench.spec.states import TrialState, Verdict
 from stnbench.spec.trial import TrialSpec
-from stnbench.spec.verdict import Verdict
 from stnbench.store.queries import StoreReader
 from stnbench.store.store import Store
 

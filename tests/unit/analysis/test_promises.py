@@ -11,8 +11,7 @@ from made_up_answers import CONCENTRATED, SPREAD, World
 from numpy.typing import NDArray
 from scipy import special
 
-from stnbench.analysis.crossed import Crossed, crossed_difference, improvement_over_seeds
-from stnbench.analysis.folds import folds_accuracy
+from stnbench.analysis.ensembles import Crossed, crossed_difference, improvement_over_seeds, mcnemar
 from stnbench.analysis.inference import (
     Estimate,
     accuracy_estimate,
@@ -21,7 +20,7 @@ from stnbench.analysis.inference import (
     pairs_among,
     t_estimate,
 )
-from stnbench.analysis.mcnemar import mcnemar
+from stnbench.analysis.verdicts import folds_accuracy
 
 pytestmark = pytest.mark.slow
 

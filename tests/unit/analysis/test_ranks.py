@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from stnbench.analysis.correlation import RankCorrelation
+from stnbench.analysis.inference import RankCorrelation
 from stnbench.analysis.ranks import (
     CELLS_FOR_INTERVAL,
     kendall_tau,

@@ -146,7 +146,7 @@ def test_mnist_is_prepared_from_its_files(folders: Path, capsys: pytest.CaptureF
 
 def test_mnist_is_fetched_only_when_asked(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``--download`` fetches to where the set is then sought; without it its absence names the option."""
-    monkeypatch.setattr("stnbench.data.digits.mnist.download_mnist", write_mnist)
+    monkeypatch.setattr("stnbench.data.digits.download_mnist", write_mnist)
     with pytest.raises(DataMissingError, match="--download"):
         run("prepare", "mnist")
     assert run("prepare", "mnist", "--download", "--image-size", "16") == 0

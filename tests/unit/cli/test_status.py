@@ -15,8 +15,7 @@ from made_up_results import NOW, Filler, planned, result, transformed
 from stnbench.cli.status import is_gone, main, read_status, status_lines
 from stnbench.core.errors import StoreError, UnknownNameError
 from stnbench.core.paths import RunsLayout
-from stnbench.orchestration.host import ProcessIdentity
-from stnbench.orchestration.lock import orchestrator_lock, read_holder
+from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock, read_holder
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.store.records import AttemptRecord

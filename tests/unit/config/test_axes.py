@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from stnbench.config.axes import PointComposer
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
 from stnbench.config.overrides import parse_overrides
-from stnbench.config.points import PointComposer
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import SpecError
 from stnbench.planning.build import build_planner

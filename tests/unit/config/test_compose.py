@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from stnbench.config.compose import EXPERIMENT, ROOT, Composer
+from stnbench.config.compose import EXPERIMENT, ROOT, Composer, Node, fill_defaults
 from stnbench.config.locate import conf_folder
 from stnbench.config.overrides import parse_overrides
-from stnbench.config.sections import Node, fill_defaults
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.sweep import Override
 

@@ -8,8 +8,8 @@ from hydra.errors import HydraException
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stnbench.config.locate import take_dataset_root
 from stnbench.config.overrides import parse_only, parse_overrides
-from stnbench.config.paths import take_dataset_root
 from stnbench.config.values import INTEGER_MAX
 from stnbench.core.errors import SpecError
 

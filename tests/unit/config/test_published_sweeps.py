@@ -6,20 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from stnbench.config.axes import PointComposer
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder, find_sweep
 from stnbench.config.overrides import parse_overrides
-from stnbench.config.points import PointComposer
 from stnbench.config.published import match_published, published_trial, read_published
 from stnbench.config.resolve import resolve_trial
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.models.cost import measure_cost
-from stnbench.planning.grid import GridPlanner
+from stnbench.planning.build import GridPlanner
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES
-from stnbench.spec.published import SWEEPS_OF_2015, PublishedResult
-from stnbench.spec.sweep import SweepSpec
+from stnbench.spec.sweep import SWEEPS_OF_2015, PublishedResult, SweepSpec
 from stnbench.store.records import PlannedTrial
 
 TABLE = "moodstocks_2015"

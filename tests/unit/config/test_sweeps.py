@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from stnbench.config.axes import PointComposer
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder, find_sweep, sweep_files
 from stnbench.config.overrides import parse_overrides
-from stnbench.config.points import PointComposer
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.planning.build import build_planner
-from stnbench.planning.grid import GridPlanner
+from stnbench.planning.build import GridPlanner, build_planner
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.planner import UntilDecidedPlannerSpec
 from stnbench.spec.sweep import SweepSpec

@@ -12,18 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from stnbench.config import yaml_file
+from stnbench.config import values
 from stnbench.config.locate import conf_folder, sweep_files
 from stnbench.config.overrides import parse_overrides
-from stnbench.config.values import INTEGER_MAX
-from stnbench.config.yaml_file import BYTES_MAX, VALUES_MAX, parse_yaml, read_yaml
+from stnbench.config.values import BYTES_MAX, INTEGER_MAX, VALUES_MAX, parse_yaml, read_yaml
 from stnbench.core.errors import SpecError
 
 
 @pytest.fixture(params=[yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)], ids=["python", "libyaml"])
 def any_parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both parsers of PyYAML: the faster one is not everywhere."""
-    monkeypatch.setattr(yaml_file, "_LOADER", request.param)
+    monkeypatch.setattr(values, "_LOADER", request.param)
 
 
 MEANT = [
@@ -266,7 +265,7 @@ def test_any_text_is_read_or_refused_in_one_way(text: str) -> None:
     """Nothing but SpecError comes out, from either parser."""
     for loader in (yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(yaml_file, "_LOADER", loader)
+            patch.setattr(values, "_LOADER", loader)
             try:
                 found: object = parse_yaml(text, where="x.yaml")
             except SpecError:

@@ -1,6 +1,6 @@
 """Long work tells whoever listens how far it has come, and nobody else."""
 
-from stnbench.core.activity import Advance, advance, advancing, listening
+from stnbench.core.process import Advance, advance, advancing, listening
 from stnbench.orchestration.progress import DataProgress
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stnbench.core.command import run_command
+from stnbench.core.command import BYTES_MAX, LOGGER, close_log, open_log, run_command
 from stnbench.core.errors import DataMissingError, TransitionError
-from stnbench.core.logs import BYTES_MAX, LOGGER, close_log, open_log
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stnbench.core.durations import parse_duration_s
 from stnbench.core.errors import SpecError
+from stnbench.core.text import parse_duration_s
 
 
 @pytest.mark.parametrize(

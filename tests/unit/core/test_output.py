@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from stnbench.core.output import LastingStream
+from stnbench.core.command import LastingStream
 
 WORK = """
 import os, sys

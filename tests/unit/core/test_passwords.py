@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stnbench.core.passwords import hide_passwords
+from stnbench.core.text import hide_passwords
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stnbench.core.seeds import derive_seed
+from stnbench.core.identity import derive_seed
 
 PURPOSES = st.lists(st.sampled_from(["init", "order", "augment"]) | st.integers(0, 100), max_size=3)
 

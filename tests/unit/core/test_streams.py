@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stnbench.core.streams import forgive_encoding
+from stnbench.core.command import forgive_encoding
 
 
 def written(text: str, encoding: str) -> bytes:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from stnbench.core.errors import InfeasibleError, ShapeError
-from stnbench.data.augmentation import augment
-from stnbench.data.augmentation.augment import Augmentations, draw_augmentations, require_augmentable
-from stnbench.data.augmentation.lightness import lightness
+from stnbench.data import augmentation
+from stnbench.data.augmentation import Augmentations, draw_augmentations, lightness, require_augmentable
 from stnbench.spec.augment import AugmentSpec
 
 GEOMETRY = AugmentSpec(perspective=0.06, scale=0.2, aspect=0.1, shear_deg=8.0, rotation_deg=30.0, translation=0.1)
@@ -212,7 +211,7 @@ def test_hue_and_saturation_keep_the_luma_and_greys() -> None:
 
 def test_a_positive_hue_turns_red_to_yellow() -> None:
     """60 degrees make a red yellow, as in HSV: red and green high and near each other, blue low."""
-    (turn,) = augment._chroma_maps(torch.ones(1), torch.tensor([math.pi / 3]))
+    (turn,) = augmentation._chroma_maps(torch.ones(1), torch.tensor([math.pi / 3]))
     red, green, blue = turn @ torch.tensor([160.0, 80, 80])
     assert red.item() == pytest.approx(green.item(), abs=20)
     assert blue < min(red, green) - 60

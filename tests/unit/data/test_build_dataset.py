@@ -7,9 +7,9 @@ import pytest
 
 from stnbench.core.errors import DataMissingError
 from stnbench.data.build import dataset_info, open_dataset
-from stnbench.data.digits.source import Digits
-from stnbench.data.distort.photographs import DistortedPhotographs
+from stnbench.data.digits import Digits
 from stnbench.data.gtsrb.source import Gtsrb
+from stnbench.data.photographs import DistortedPhotographs
 from stnbench.data.signs.source import Signs
 from stnbench.spec.data import CLASSES, DatasetSpec, DigitsSpec, DistortionSpec, GtsrbSpec, MnistSpec, SignsSpec
 

@@ -19,8 +19,16 @@ from stnbench.core.errors import DataCorruptError, DataMissingError, FolderError
 from stnbench.core.identity import canonical_json
 from stnbench.data import cache
 from stnbench.data.base import ImageSet
-from stnbench.data.cache import CacheArrays, Recipe, open_cache, open_or_build, verify
-from stnbench.data.cache_manifest import Layout, images_digest, read_manifest
+from stnbench.data.cache import (
+    CacheArrays,
+    Layout,
+    Recipe,
+    images_digest,
+    open_cache,
+    open_or_build,
+    read_manifest,
+    verify,
+)
 
 COUNT, SIZE = 6, 8
 
@@ -139,7 +147,7 @@ def test_another_identity_is_made_again(tmp_path: Path) -> None:
 def test_another_format_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of another version of stnbench is no error where it can be made, and one where it cannot."""
     build(tmp_path / "a")
-    monkeypatch.setattr("stnbench.data.cache_manifest.FORMAT_VERSION", 2)
+    monkeypatch.setattr("stnbench.data.cache.FORMAT_VERSION", 2)
     assert read_manifest(tmp_path / "a") is None
     with pytest.raises(DataCorruptError, match="another version"):
         open_cache(tmp_path / "a")

@@ -8,14 +8,8 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from stnbench.data.augmentation.lightness import lightness
-from stnbench.data.preprocessing.contrast import (
-    adjust_contrast,
-    adjust_image,
-    enhance_edges,
-    equalise_histogram,
-    equalise_tiles,
-)
+from stnbench.data.augmentation import lightness
+from stnbench.data.preprocessing import adjust_contrast, adjust_image, enhance_edges, equalise_histogram, equalise_tiles
 from stnbench.spec.data import Contrast
 
 ADJUSTMENTS: tuple[Contrast, ...] = ("image_adjustment", "histogram_equalisation", "clahe", "contrast_normalisation")

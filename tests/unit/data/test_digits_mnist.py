@@ -7,9 +7,9 @@ import pytest
 from made_up_mnist import write_half, write_mnist
 
 from stnbench.core.errors import DataCorruptError, DataMissingError
+from stnbench.data import digits
 from stnbench.data.build import open_dataset
-from stnbench.data.digits import mnist
-from stnbench.data.digits.mnist import download_mnist, load_mnist_glyphs
+from stnbench.data.digits import download_mnist, load_mnist_glyphs
 from stnbench.spec.data import MnistSpec
 
 
@@ -71,6 +71,6 @@ def test_a_download_that_fails_has_a_remedy(tmp_path: Path, monkeypatch: pytest.
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
 
-    monkeypatch.setattr(mnist, "_torchvision_mnist", refuse)
+    monkeypatch.setattr(digits, "_torchvision_mnist", refuse)
     with pytest.raises(DataMissingError, match="by hand"):
         download_mnist(tmp_path)

@@ -8,12 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from stnbench.data.base import ImageSet
-from stnbench.data.digits.clutter import CROP_SIDE, strew
-from stnbench.data.digits.fill import plan_half
-from stnbench.data.digits.glyphs import Glyphs, enlarge, half_rows, load_sklearn_glyphs
-from stnbench.data.digits.source import Digits
-from stnbench.data.distort.render import pixel_centres
-from stnbench.data.homography import apply_homography
+from stnbench.data.digits import CROP_SIDE, Digits, Glyphs, enlarge, half_rows, load_sklearn_glyphs, plan_half, strew
+from stnbench.data.distort import pixel_centres
+from stnbench.data.homographies import apply_homography
 from stnbench.spec.data import DigitsSpec, DistortionSpec
 
 RTS = DistortionSpec(rotation_deg=45, scale_min=0.7, scale_max=1.2, canvas=1.5, placement="random")

@@ -8,8 +8,7 @@ import yaml
 from numpy.typing import NDArray
 
 from stnbench.core.errors import SpecError
-from stnbench.data.distort.draw import draw_warp
-from stnbench.data.distort.warp import CORNERS, regular_lattice
+from stnbench.data.distort import CORNERS, draw_warp, regular_lattice
 from stnbench.spec.codec import from_plain, to_identity
 from stnbench.spec.data import DigitsSpec, DistortionSpec, GtsrbSpec, MnistSpec, SignsSpec
 

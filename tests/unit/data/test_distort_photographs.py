@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 
 from stnbench.core.errors import DataMissingError
 from stnbench.data.base import Dataset, ImageSet
-from stnbench.data.cache_manifest import images_digest
-from stnbench.data.distort.photographs import DistortedPhotographs
-from stnbench.data.distort.render import pixel_centres
-from stnbench.data.distort.trace import box_pose
-from stnbench.data.distort.warp import regular_lattice
-from stnbench.data.homography import apply_homography
+from stnbench.data.cache import images_digest
+from stnbench.data.distort import box_pose, pixel_centres, regular_lattice
+from stnbench.data.homographies import apply_homography
+from stnbench.data.photographs import DistortedPhotographs
 from stnbench.spec.data import DistortionSpec
 
 SIZE, TRACKS, FRAMES = 48, 6, 3

@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stnbench.data.distort.draw import draw_warp
-from stnbench.data.distort.render import fold, make_picture, pixel_centres, render
-from stnbench.data.distort.warp import Projective, Warp, regular_lattice
+from stnbench.data.distort import (
+    Projective,
+    Warp,
+    draw_warp,
+    fold,
+    make_picture,
+    pixel_centres,
+    regular_lattice,
+    render,
+)
 from stnbench.spec.data import DistortionSpec
 
 SIDE = 96

@@ -5,18 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stnbench.data.distort.draw import draw_warp
-from stnbench.data.distort.trace import box_pose, trace_part, trace_whole
-from stnbench.data.distort.warp import (
+from stnbench.data.distort import (
     CORNERS,
     Elastic,
     Projective,
     Warp,
+    box_pose,
+    draw_warp,
     homography_to,
     nearest_affine,
     regular_lattice,
+    trace_part,
+    trace_whole,
 )
-from stnbench.data.homography import apply_homography
+from stnbench.data.homographies import apply_homography
 from stnbench.spec.data import DistortionSpec
 
 PERTURBED = DistortionSpec(rotation_deg=25, scale_min=0.7, scale_max=1.1, placement="random", corner_noise=0.1)

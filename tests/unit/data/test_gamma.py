@@ -2,7 +2,7 @@
 
 import torch
 
-from stnbench.data.augmentation.gamma import apply_gamma, draw_gamma
+from stnbench.data.augmentation import apply_gamma, draw_gamma
 
 
 def test_black_and_white_stay_and_what_lies_between_moves_by_the_exponent() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from stnbench.core.errors import DataCorruptError
-from stnbench.data.gtsrb import files as module
-from stnbench.data.gtsrb.files import FolderFiles, ZipFiles, leaves_folder
+from stnbench.data.gtsrb import archive as module
+from stnbench.data.gtsrb.archive import FolderFiles, ZipFiles, leaves_folder
 
 
 def write_zip(path: Path, members: dict[str, bytes]) -> Path:

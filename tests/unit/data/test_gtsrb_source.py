@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 
 from stnbench.core.errors import DataCorruptError, DataError, DataMissingError
-from stnbench.data.gtsrb.half import Half, content_digest, find_half
-from stnbench.data.gtsrb.locate import TRUTH
-from stnbench.data.gtsrb.ppm import parse_ppm
+from stnbench.data.gtsrb.archive import TRUTH
 from stnbench.data.gtsrb.resize import resize
-from stnbench.data.gtsrb.source import Gtsrb
+from stnbench.data.gtsrb.source import Gtsrb, Half, content_digest, find_half, parse_ppm
 from stnbench.spec.data import GtsrbSpec
 
 

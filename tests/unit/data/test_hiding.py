@@ -2,7 +2,7 @@
 
 import torch
 
-from stnbench.data.augmentation.hiding import blurred, draw_blur, draw_erased, erased
+from stnbench.data.augmentation import blurred, draw_blur, draw_erased, erased
 
 
 def noise(count: int = 3, side: int = 16) -> torch.Tensor:

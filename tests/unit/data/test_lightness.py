@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stnbench.data.augmentation.lightness import lightness, with_lightness
+from stnbench.data.augmentation import lightness, with_lightness
 
 LEVEL = st.floats(0, 255, width=32)
 

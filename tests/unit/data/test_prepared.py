@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from stnbench.data.prepared import PreparedImages, fits_beside_training
-from stnbench.data.preprocessing.preprocess import GlobalStatistics, Preprocess
+from stnbench.data.preprocessing import GlobalStatistics, Preprocess
+from stnbench.data.resident import PreparedImages, fits_beside_training
 from stnbench.spec.data import Contrast, PreprocessSpec
 
 COUNT, SIZE = 60, 24

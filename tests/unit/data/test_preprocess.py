@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from stnbench.core.errors import DataCorruptError, DataMissingError
-from stnbench.data.preprocessing.contrast import adjust_contrast
-from stnbench.data.preprocessing.preprocess import GlobalStatistics, Preprocess, measure_statistics
+from stnbench.data.preprocessing import GlobalStatistics, Preprocess, adjust_contrast, measure_statistics
 from stnbench.nn.layers import ContrastiveNorm, gaussian_kernel
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import Contrast, PreprocessSpec

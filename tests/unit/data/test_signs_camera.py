@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stnbench.data.signs.camera import compress, expose, motion_kernel, photograph, smear
 from stnbench.data.signs.conditions import Camera, Light
+from stnbench.data.signs.scene import compress, expose, motion_kernel, photograph, smear
 
 motions = st.floats(-9, 9)
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from stnbench.data.gtsrb_classes import GTSRB_CLASSES
+from stnbench.data.gtsrb.archive import GTSRB_CLASSES
 from stnbench.data.signs.canvas import arc, rounded_polygon
 from stnbench.data.signs.faces import FACE_SIZE, face
 from stnbench.spec.data import CLASSES

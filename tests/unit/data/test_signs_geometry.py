@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stnbench.data.homography import apply_homography
-from stnbench.data.signs.geometry import Placement, View, place, view_homography
-from stnbench.data.signs.panel import PANEL_REACH, Panel
+from stnbench.data.homographies import apply_homography
+from stnbench.data.signs.canvas import Placement, View, place, view_homography
+from stnbench.data.signs.scene import PANEL_REACH, Panel
 
 SQUARE = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])
 MARKERS = ((0.0, 0.0), (-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8), (0.3, -0.5))

@@ -10,10 +10,9 @@ import pytest
 
 from stnbench.core.errors import DataError
 from stnbench.data.base import ImageSet
-from stnbench.data.gtsrb_classes import GTSRB_CLASSES
-from stnbench.data.signs import drawing, source
-from stnbench.data.signs.drawing import HalfPlan, draw_half
-from stnbench.data.signs.source import Signs
+from stnbench.data.gtsrb.archive import GTSRB_CLASSES
+from stnbench.data.signs import source
+from stnbench.data.signs.source import HalfPlan, Signs, draw_half
 from stnbench.spec.data import CLASSES, FRAMES_PER_TRACK, SignsSpec
 
 SPEC = SignsSpec(image_size=12, tracks_per_class=2, test_tracks_per_class=1)
@@ -79,7 +78,7 @@ def test_workers_draw_what_one_process_draws_without_a_main_guard(tmp_path: Path
     script = tmp_path / "unguarded.py"
     code = f"""
     import hashlib
-    from stnbench.data.signs.drawing import HalfPlan, draw_half
+    from stnbench.data.signs.source import HalfPlan, draw_half
     plan = {PLAN!r}
     print(hashlib.sha256(b"".join(records.tobytes() for records in draw_half(plan, 2))).hexdigest())
     """
@@ -94,6 +93,6 @@ def test_workers_draw_what_one_process_draws_without_a_main_guard(tmp_path: Path
 @pytest.mark.slow
 def test_a_worker_that_dies_is_an_error_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that cannot start is reported, and no half drawn set comes out."""
-    monkeypatch.setattr(drawing, "WORKER_MODULE", "stnbench.no_such_module")
+    monkeypatch.setattr(source, "WORKER_MODULE", "stnbench.no_such_module")
     with pytest.raises(DataError, match="no_such_module"):
         list(draw_half(PLAN, 2))

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from stnbench.core.errors import SpecError
-from stnbench.data.augmentation.views import each_view, view_moves
-from stnbench.spec.views import ViewsSpec
+from stnbench.data.augmentation import each_view, view_moves
+from stnbench.spec.augment import ViewsSpec
 
 BOXES = torch.tensor([[-0.5, -0.5, 0.5, 0.5]])
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from stnbench.diagnostics.gradients import EVERY_STEPS, GradientMeter
-from stnbench.models.learners import localization_networks
+from stnbench.diagnostics.health import EVERY_STEPS, GradientMeter
+from stnbench.models.scored_network import localization_networks
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.step import TrainingRun

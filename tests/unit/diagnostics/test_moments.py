@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stnbench.diagnostics.moments import RunningMoments
+from stnbench.diagnostics.pose import RunningMoments
 
 
 @given(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stnbench.data.augmentation.homographies import map_points
+from stnbench.data.homographies import map_points
 from stnbench.diagnostics.stability import (
     CORNERS,
     WARPS,

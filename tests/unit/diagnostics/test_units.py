@@ -7,12 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from stnbench.diagnostics.units import UnitWatch
-from stnbench.models.learners import localization_networks
-from stnbench.spec.compute import ComputeOptions
+from stnbench.diagnostics.health import UnitWatch
+from stnbench.models.scored_network import localization_networks
+from stnbench.spec.augment import ViewsSpec
 from stnbench.spec.transformer import DenseLocnetSpec
-from stnbench.spec.trial import TrialSpec
-from stnbench.spec.views import ViewsSpec
+from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.training.evaluate import evaluate
 from stnbench.training.loop import TrainingRun
 

@@ -15,8 +15,7 @@ import pytest
 from fake_trials import Task, fake_spec
 
 from stnbench.engines.base import Ending, EngineEvent, Failed, Finished, Launch, Lost, Pulse, Slot
-from stnbench.engines.local import LocalEngine
-from stnbench.engines.process import worker_environment
+from stnbench.engines.local import LocalEngine, worker_environment
 from stnbench.spec.result import FailureKind
 
 pytestmark = pytest.mark.slow
@@ -292,7 +291,7 @@ def test_a_worker_sees_its_device_and_its_threads_only() -> None:
 
 def test_threads_spin_only_where_a_trial_has_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that share cores with other trials sleep while they wait; those of a single slot may do as they like."""
-    monkeypatch.setattr("stnbench.engines.process.available_cores", lambda: 4)
+    monkeypatch.setattr("stnbench.engines.local.available_cores", lambda: 4)
     half, whole = (worker_environment(Slot(name="s", device="cpu", threads=threads), {}) for threads in (2, 4))
 
     assert half["OMP_WAIT_POLICY"] == "passive"

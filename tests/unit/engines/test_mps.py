@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stnbench.core.errors import EngineError
-from stnbench.engines.mps import LOG_VARIABLE, PIPE_VARIABLE, mps_daemon
+from stnbench.engines.slots import LOG_VARIABLE, PIPE_VARIABLE, mps_daemon
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *, code: int = 0) -> Path:

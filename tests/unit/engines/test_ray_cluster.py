@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.core.errors import EngineError, SpecError
-from stnbench.engines.cluster import Node, living_nodes, plan_shares
-from stnbench.engines.host import Host
+from stnbench.engines.remote import Host, Node, living_nodes, plan_shares
 
 RESOURCES = st.tuples(st.integers(0, 16), st.integers(0, 8))
 

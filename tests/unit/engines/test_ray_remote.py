@@ -13,8 +13,19 @@ from fake_trials import Task, fake_spec
 from stnbench.core.errors import EngineError
 from stnbench.core.identity import RESULTS_VERSION
 from stnbench.core.paths import AttemptLayout
-from stnbench.engines.base import Ending, EngineEvent, Epoch, Failed, Finished, Launch, Lost, Pulse, Stopped
-from stnbench.engines.protocol import decode, encode
+from stnbench.engines.base import (
+    Ending,
+    EngineEvent,
+    Epoch,
+    Failed,
+    Finished,
+    Launch,
+    Lost,
+    Pulse,
+    Stopped,
+    decode,
+    encode,
+)
 from stnbench.engines.remote import Parcel, SlotHost, _read_files, earlier_files, write_files
 
 pytestmark = pytest.mark.slow

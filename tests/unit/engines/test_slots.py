@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stnbench.core.errors import EngineError, SpecError, StnbenchError, UnknownNameError
 from stnbench.engines import slots as module
 from stnbench.engines.base import Slot
-from stnbench.engines.process import worker_environment
+from stnbench.engines.local import worker_environment
 from stnbench.engines.slots import device_memory_mib, driver_version, plan_slots, require_computable, visible_gpus
 
 MIG = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-8932f937-d72c-4106-c12f-20bd9faed9f6)

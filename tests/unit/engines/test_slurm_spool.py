@@ -13,12 +13,31 @@ import pytest
 from fake_trials import Task, fake_spec
 
 from stnbench.core.errors import EngineError, SpecError, StnbenchError
-from stnbench.engines.base import Engine, EngineEvent, Failed, Finished, Launch, Lost, Note, Pulse, Slot, Stopped
+from stnbench.engines.base import (
+    Engine,
+    EngineEvent,
+    Failed,
+    Finished,
+    Launch,
+    Lost,
+    Note,
+    Pulse,
+    Slot,
+    Stopped,
+    decode,
+)
 from stnbench.engines.pool import Job
-from stnbench.engines.protocol import decode
-from stnbench.engines.scheduler import Accepted, Listed, Refused, Scheduler, Silent
 from stnbench.engines.slurm_job import Habits, JobHost, allocated_slots, job_name
-from stnbench.engines.slurm_submission import job_script, plan_slurm_slots, sbatch_options
+from stnbench.engines.slurm_submission import (
+    Accepted,
+    Listed,
+    Refused,
+    Scheduler,
+    Silent,
+    job_script,
+    plan_slurm_slots,
+    sbatch_options,
+)
 from stnbench.engines.spool import Hello, Lead, Order, Queued, Spool, begun_by, code_digest
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.slurm import SlurmOptions

@@ -8,7 +8,7 @@ import torch
 
 from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
 from stnbench.models import backbones
-from stnbench.models.build import build_network
+from stnbench.models.classifiers import build_network
 from stnbench.models.cost import measure_cost
 from stnbench.spec.codec import from_plain
 from stnbench.spec.trial import TrialSpec

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stnbench.core.errors import InfeasibleError
-from stnbench.models.build import build_network
+from stnbench.models.classifiers import build_network
 from stnbench.spec.data import SignsSpec
 from stnbench.spec.network import (
     CnnSpec,

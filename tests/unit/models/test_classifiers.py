@@ -5,9 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from stnbench.models.build import build_network
-from stnbench.models.classifiers import StnClassifier
-from stnbench.nn.parallel import ParallelTransformers
+from stnbench.models.classifiers import StnClassifier, build_network
+from stnbench.nn.spatial_transformer import ParallelTransformers
 from stnbench.spec.data import SignsSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, NetworkSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec

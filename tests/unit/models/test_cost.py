@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from stnbench.core.errors import InfeasibleError
-from stnbench.models.build import build_network
+from stnbench.models.classifiers import build_network
 from stnbench.models.cost import measure_cost
-from stnbench.nn.parallel import ParallelTransformers, PlaceOutput
+from stnbench.nn.spatial_transformer import ParallelTransformers, PlaceOutput
 from stnbench.spec.data import SignsSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec
 from stnbench.spec.result import Cost

@@ -13,17 +13,15 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stnbench.core.errors import EngineError
-from stnbench.data.prepared import PreparedImages
-from stnbench.data.preprocessing.preprocess import GlobalStatistics
-from stnbench.diagnostics.gradients import GradientMeter
-from stnbench.models import compiled
+from stnbench.data.preprocessing import GlobalStatistics
+from stnbench.data.resident import PreparedImages
+from stnbench.diagnostics.health import GradientMeter
+from stnbench.models import scored_network
 from stnbench.models.classifiers import Explained
-from stnbench.models.compiled import compile_network
-from stnbench.models.scored_network import build_model, memory_format
+from stnbench.models.scored_network import build_model, compile_network, memory_format
 from stnbench.spec.augment import AugmentSpec
-from stnbench.spec.compute import ComputeOptions
 from stnbench.spec.network import LecunSpec
-from stnbench.spec.trial import TrialSpec
+from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.training import loop
 from stnbench.training.checkpoint import Progress
 from stnbench.training.device import release_memory
@@ -63,7 +61,7 @@ def explain(run: TrainingRun) -> Explained:
 
 def with_eager_backend(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> TrainingRun:
     """Its parts compiled by a backend that runs what was traced as it is."""
-    monkeypatch.setattr(compiled, "BACKEND", "eager")
+    monkeypatch.setattr(scored_network, "BACKEND", "eager")
     compile_network(run.model.network, ComputeOptions(compile=True), CPU)
     return run
 
@@ -197,7 +195,7 @@ def test_every_trial_of_a_worker_runs_compiled(
 
         return run
 
-    monkeypatch.setattr(compiled, "BACKEND", backend)
+    monkeypatch.setattr(scored_network, "BACKEND", backend)
     for size in range(10):
         ran.append(0)
         spec = dataclasses.replace(toy_spec, network=LecunSpec(sizes=(4 + size, 5, 6 + size)))

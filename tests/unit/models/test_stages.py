@@ -11,8 +11,8 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from stnbench.core.errors import InfeasibleError
+from stnbench.models.classifiers import Head, Stage, build_head, build_stage
 from stnbench.models.designs import design_network
-from stnbench.models.stages import Head, Stage, build_head, build_stage
 from stnbench.nn.initialization import clear_weights, draw_weights, part_generator
 from stnbench.nn.layers import seed_dropout
 from stnbench.nn.maps import MapSize

@@ -3,7 +3,7 @@
 import torch
 from kornia.geometry.transform import homography_warp
 
-from stnbench.nn.sampling.registry import sample
+from stnbench.nn.sampling import sample
 from stnbench.nn.transforms.affine import Affine, invert_affine, map_affine
 
 

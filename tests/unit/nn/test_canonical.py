@@ -10,8 +10,8 @@ from torch import Tensor
 
 from stnbench.core.errors import SpecError
 from stnbench.nn import SpatialTransformer
+from stnbench.nn.transforms.affine import Similarity
 from stnbench.nn.transforms.canonical import CanonicalRotation
-from stnbench.nn.transforms.similarity import Similarity
 from stnbench.spec.transformer import CanonicalRotationSpec
 
 

@@ -5,10 +5,9 @@ import torch
 from torch import Tensor
 
 from stnbench.core.errors import ShapeError
-from stnbench.nn.sampling.registry import sample
+from stnbench.nn.sampling import sample
+from stnbench.nn.transforms.affine import Crop, FixedZoom, box_parameters
 from stnbench.nn.transforms.base import pixel_centres
-from stnbench.nn.transforms.controls import FixedZoom, box_parameters
-from stnbench.nn.transforms.linear import Crop
 from stnbench.nn.transforms.registry import build_transformation
 from stnbench.spec.transformer import TransformerSpec
 

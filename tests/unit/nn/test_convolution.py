@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stnbench.nn.convolution import FewChannelConv2d, input_gradient
-from stnbench.nn.initialization import conv, draw_weights, part_generator
+from stnbench.nn.initialization import FewChannelConv2d, conv, draw_weights, input_gradient, part_generator
 
 
 def pair(channels: int, kernel: int, padding: int) -> tuple[nn.Conv2d, nn.Conv2d]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kornia.geometry.transform import get_perspective_transform, homography_warp
 from torch import Tensor
 
-from stnbench.nn.sampling.registry import sample
+from stnbench.nn.sampling import sample
 from stnbench.nn.transforms.homography import Corners, Projective, invert_homography, map_homography
 
 CORNERS = [[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stnbench.nn.sampling.jacobian import pixel_jacobian
+from stnbench.nn.sampling import pixel_jacobian
 from stnbench.nn.transforms.affine import Affine
 
 

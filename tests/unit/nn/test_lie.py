@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stnbench.nn.transforms.lie import LieAffine, matrix_exponential
+from stnbench.nn.transforms.affine import LieAffine, matrix_exponential
 
 VELOCITIES = st.lists(st.floats(-1.5, 1.5), min_size=6, max_size=6)
 

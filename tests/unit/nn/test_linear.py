@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from stnbench.nn.transforms.affine import AffineTransformation
-from stnbench.nn.transforms.linear import Attention, Crop, Shear
-from stnbench.nn.transforms.similarity import Similarity
+from stnbench.nn.transforms.affine import AffineTransformation, Attention, Crop, Shear, Similarity
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stnbench.nn.sampling.registry import sample
+from stnbench.nn.sampling import sample
 from stnbench.nn.transforms.affine import map_affine
 from stnbench.nn.transforms.base import pixel_centres
 from stnbench.spec.transformer import Sampler

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stnbench.nn.sampling.registry import sample
-from stnbench.nn.transforms.similarity import Similarity
+from stnbench.nn.sampling import sample
+from stnbench.nn.transforms.affine import Similarity
 from stnbench.spec.transformer import Sampler
 
 both_corners = pytest.mark.parametrize("align_corners", [True, False])

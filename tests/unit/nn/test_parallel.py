@@ -5,7 +5,7 @@ import torch
 
 from stnbench.core.errors import InfeasibleError
 from stnbench.nn.maps import MapSize
-from stnbench.nn.parallel import ParallelTransformers
+from stnbench.nn.spatial_transformer import ParallelTransformers
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 
 SIZE = MapSize(2, 12, 10)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from stnbench.core.errors import ShapeError
-from stnbench.nn.sampling.registry import outside_share, sample
+from stnbench.nn.sampling import outside_share, sample
 from stnbench.spec.transformer import Padding, Sampler
 
 ROW = torch.tensor([[[[1.0, 2.0, 4.0]]]])

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stnbench.nn.sampling.registry import sample
-from stnbench.nn.transforms.similarity import Similarity
+from stnbench.nn.sampling import sample
+from stnbench.nn.transforms.affine import Similarity
 
 SUBSETS = list(itertools.product([False, True], repeat=3))
 

@@ -18,7 +18,7 @@ from stnbench.core import command
 from stnbench.core.paths import RunsLayout
 from stnbench.orchestration.patience import StoreWait
 from stnbench.spec.trial import TrialSpec
-from stnbench.store import sqlite
+from stnbench.store import engine as sqlite
 from stnbench.store.store import Store
 
 pytestmark = [

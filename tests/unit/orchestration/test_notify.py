@@ -10,8 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from stnbench.orchestration.notify import EVERY_FAILURES, Notifier, post
-from stnbench.orchestration.observer import EndedAttempt
+from stnbench.orchestration.observer import EVERY_FAILURES, EndedAttempt, Notifier, post
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import TrialState
 

@@ -7,8 +7,7 @@ import pytest
 from fake_trials import Task, fake_spec
 
 from stnbench.core.errors import InfeasibleError
-from stnbench.orchestration.plan import Experience, ImageDigests, plan_sweep, training_images
-from stnbench.orchestration.plan_text import plan_json, plan_lines
+from stnbench.orchestration.plan import Experience, ImageDigests, plan_json, plan_lines, plan_sweep, training_images
 from stnbench.spec.data import (
     DigitsSpec,
     FoldSplitSpec,

@@ -14,7 +14,7 @@ from rich.console import Console
 from typing_extensions import override
 
 from stnbench.engines.base import Slot
-from stnbench.orchestration.budget import Budget
+from stnbench.orchestration.asking import Budget
 from stnbench.orchestration.observer import EndedAttempt, LogObserver, Observer, RunningAttempt
 from stnbench.orchestration.progress import (
     About,
@@ -27,9 +27,8 @@ from stnbench.orchestration.progress import (
 )
 from stnbench.spec.planner import RacingPlannerSpec, TpePlannerSpec
 from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.states import AttemptState, TrialState, Verdict
 from stnbench.spec.sweep import Point, SweepSpec
-from stnbench.spec.verdict import Verdict
 from stnbench.store.records import AttemptRecord, PlannedTrial
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

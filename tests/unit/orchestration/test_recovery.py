@@ -11,9 +11,8 @@ from tiny_sweeps import SWEEP, TRIALS, ListPlanner, run_tiny, without_training
 
 from stnbench.core.errors import FolderError, StoreBusyError
 from stnbench.core.paths import AttemptLayout, RunsLayout
-from stnbench.orchestration import lock
-from stnbench.orchestration.host import ProcessIdentity
-from stnbench.orchestration.lock import orchestrator_lock
+from stnbench.orchestration import host
+from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
 from stnbench.orchestration.recovery import recover, remove_leftovers
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
@@ -102,7 +101,7 @@ def test_a_lock_that_cannot_be_taken_is_one_line(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(lock.FileLock, "acquire", refuse)
+    monkeypatch.setattr(host.FileLock, "acquire", refuse)
     says = r"(has no locks|no lock can be taken in).*STNBENCH_RUNS"
     with pytest.raises(FolderError, match=says), orchestrator_lock(layout, IDENTITY):
         pass

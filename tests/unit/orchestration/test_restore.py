@@ -14,8 +14,8 @@ from tiny_sweeps import SWEEP, TRIALS, all_rows, opened, run_tiny, scores_of, wi
 from stnbench.cli.store import main
 from stnbench.core.errors import StoreError
 from stnbench.core.paths import RunsLayout
-from stnbench.orchestration import restore
-from stnbench.orchestration.restore import Backups, restore_store
+from stnbench.orchestration import recovery
+from stnbench.orchestration.recovery import Backups, restore_store
 from stnbench.report.output import read_report, render
 from stnbench.spec.result import FailureKind
 from stnbench.spec.states import AttemptState, TrialState
@@ -220,7 +220,7 @@ def test_a_rebuild_that_fails_leaves_everything(layout: RunsLayout, monkeypatch:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(restore, "_set_aside", fail)
+    monkeypatch.setattr(recovery, "_set_aside", fail)
     with pytest.raises(Exception, match="No space left"):
         restore_store(layout, now=NOW)
     assert all_rows(layout) == rows

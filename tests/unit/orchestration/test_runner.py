@@ -22,19 +22,19 @@ from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.engines.base import Engine, Launch, Slot
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
-from stnbench.orchestration.budget import Budget
+from stnbench.orchestration.asking import Budget
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.observer import EndedAttempt, Observer
-from stnbench.orchestration.retention import drop_checkpoints
+from stnbench.orchestration.recovery import drop_checkpoints
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
 from stnbench.planning.base import Known, Observation, Planner, Progress
+from stnbench.spec.augment import ViewsSpec
 from stnbench.spec.data import AllSplitSpec
 from stnbench.spec.planner import MedianPrunerSpec
 from stnbench.spec.result import FailureKind
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.spec.views import ViewsSpec
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
 from stnbench.trials.files import write_result

@@ -34,8 +34,7 @@ from stnbench.orchestration.verify import (
 from stnbench.spec.codec import to_plain
 from stnbench.spec.result import TrialResult
 from stnbench.spec.transformer import PlacedTransformerSpec
-from stnbench.trials.files import write_result
-from stnbench.trials.probability_file import write_probabilities
+from stnbench.trials.files import write_probabilities, write_result
 
 Change = Callable[[TrialResult], TrialResult]
 

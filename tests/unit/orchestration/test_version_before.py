@@ -17,9 +17,9 @@ from fake_trials import fake_result
 from typing_extensions import override
 
 from stnbench.cli import report, status
+from stnbench.config.axes import PointComposer
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
-from stnbench.config.points import PointComposer
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import CheckpointError
 from stnbench.core.identity import RESULTS_VERSION

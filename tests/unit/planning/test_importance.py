@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stnbench.planning.importance import FEWEST_CELLS, axis_importances
-from stnbench.spec.space import IntSpan
+from stnbench.spec.planner import IntSpan
 from stnbench.spec.sweep import Axis, Choice, Labels, Override, SweepSpec
 
 

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from made_up_spaces import DECAY, MOMENTUM, RATE, MadeUpCompose, Run, choices
 
-from stnbench.core.seeds import derive_seed
+from stnbench.core.identity import derive_seed
 from stnbench.planning.build import build_planner
 from stnbench.spec.planner import RacingPlannerSpec
 from stnbench.spec.states import TrialState

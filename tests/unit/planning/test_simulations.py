@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from made_up_spaces import DECAY, FACTOR, MOMENTUM, RATE, MadeUpCompose, Run, bowl, choices, floats, noise
 
-from stnbench.core.seeds import derive_seed
+from stnbench.core.identity import derive_seed
 from stnbench.planning.build import build_planner
 from stnbench.spec.planner import (
     AshaPrunerSpec,

@@ -11,9 +11,9 @@ from stnbench.analysis.comparison import compare_configurations
 from stnbench.analysis.fitted import ScoredRun
 from stnbench.analysis.verdicts import Comparison, Decision, Effect, Verdict
 from stnbench.core.errors import SpecError
-from stnbench.core.seeds import derive_seed
-from stnbench.planning import until_decided
-from stnbench.planning.until_decided import UntilDecidedPlanner, choose
+from stnbench.core.identity import derive_seed
+from stnbench.planning import seeds as until_decided
+from stnbench.planning.seeds import UntilDecidedPlanner, choose
 from stnbench.spec.planner import UntilDecidedPlannerSpec
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec

@@ -7,14 +7,12 @@ import pytest
 from made_up_results import Filler, planned, transformed
 
 from stnbench.analysis.frames import read_trials
-from stnbench.report.agreeing import build_agreement
 from stnbench.report.agreement import Agreement
-from stnbench.report.claims import LARGER_IS_BETTER, TRANSFORMER_HELPS
+from stnbench.report.claims import LARGER_IS_BETTER, TRANSFORMER_HELPS, build_agreement
 from stnbench.report.leaderboard import build_leaderboard
 from stnbench.report.output import render
 from stnbench.report.sections import published_sections
-from stnbench.spec.published import PublishedCell, PublishedResult, PublishedTable
-from stnbench.spec.sweep import SweepSpec
+from stnbench.spec.sweep import PublishedCell, PublishedResult, PublishedTable, SweepSpec
 from stnbench.store.store import Store
 
 PLAIN = PublishedResult(

@@ -17,7 +17,7 @@ from stnbench.report.claims import (
     Judge,
     ScoredCell,
 )
-from stnbench.spec.published import PublishedResult
+from stnbench.spec.sweep import PublishedResult
 
 PLAIN = PublishedResult(
     table="baseline",

@@ -14,7 +14,7 @@ import pytest
 from made_up_results import NOW, Filler, result, transformed
 from numpy.typing import NDArray
 
-from stnbench.analysis.crossed import TRACKS_METHOD
+from stnbench.analysis.ensembles import TRACKS_METHOD
 from stnbench.analysis.verdicts import Verdict
 from stnbench.report import finding, output
 from stnbench.report.board import Leaderboard

@@ -7,8 +7,7 @@ from itertools import product
 import pytest
 from made_up_results import IMAGES, NOW, Filler, planned, result, transformed
 
-from stnbench.analysis.folds import FOLDS_METHOD, folds_accuracy
-from stnbench.analysis.verdicts import Verdict
+from stnbench.analysis.verdicts import FOLDS_METHOD, Verdict, folds_accuracy
 from stnbench.report.findings import FoldsFinding
 from stnbench.report.output import read_leaderboard
 from stnbench.report.render.terminal import to_terminal

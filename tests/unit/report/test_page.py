@@ -18,8 +18,17 @@ from made_up_pages import SWEEP, make_page
 from stnbench.report import output
 from stnbench.report.board import Leaderboard
 from stnbench.report.html import document, tables
-from stnbench.report.html.document import DARK, LIGHT, Theme, document_lines, figure_text, json_block
-from stnbench.report.html.figure import Figure, View, figure_lines
+from stnbench.report.html.document import (
+    DARK,
+    LIGHT,
+    Figure,
+    Theme,
+    View,
+    document_lines,
+    figure_lines,
+    figure_text,
+    json_block,
+)
 from stnbench.report.html.material import Material, Places, read_material
 from stnbench.report.html.page import to_page
 from stnbench.store.store import Store

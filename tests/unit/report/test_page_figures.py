@@ -16,21 +16,27 @@ import pytest
 from made_up_pages import IMAGES, SWEEP, MadeUpPage, make_page
 from PIL import Image
 
-from stnbench.analysis.correlation import KENDALL, NO_INTERVAL_METHOD, RankCorrelation
-from stnbench.analysis.inference import Estimate
+from stnbench.analysis.inference import KENDALL, NO_INTERVAL_METHOD, Estimate, RankCorrelation
 from stnbench.analysis.verdicts import Verdict
 from stnbench.report import output
 from stnbench.report.agreement import Agreement, AgreementRow, Claim, ClaimVerdict
 from stnbench.report.board import Leaderboard
 from stnbench.report.findings import Findings, Importance, Interaction, MainEffect, PairFinding, ParetoFront
-from stnbench.report.html import document, pictures, scores
+from stnbench.report.html import document, scores
+from stnbench.report.html import material as pictures
 from stnbench.report.html.answers import Answers, confusion_lines, hardest, hardest_lines
-from stnbench.report.html.effects import effect_figure, importance_figure, interaction_figure
-from stnbench.report.html.figure import Figure, View, describe
-from stnbench.report.html.health import health_figure
-from stnbench.report.html.material import NO_LABELS, Material, Places, find_images, read_material
+from stnbench.report.html.document import Figure, View, describe
+from stnbench.report.html.effects import effect_figure, health_figure, importance_figure, interaction_figure
+from stnbench.report.html.material import (
+    NO_LABELS,
+    Material,
+    Places,
+    find_images,
+    gallery_lines,
+    read_material,
+    read_pictures,
+)
 from stnbench.report.html.page import to_page
-from stnbench.report.html.pictures import gallery_lines, read_pictures
 from stnbench.report.html.scores import cost_figure, learning_curves
 from stnbench.store.store import Store
 

@@ -13,10 +13,9 @@ from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.report import output
 from stnbench.report.runs import RunSummary, TrialRow, find_trial, read_runs
 from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.states import AttemptState, TrialState, Verdict
 from stnbench.spec.sweep import Point
 from stnbench.spec.trial import TrialSpec
-from stnbench.spec.verdict import Verdict
 from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
 

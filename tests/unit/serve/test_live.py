@@ -13,8 +13,7 @@ from stored_sweeps import runs, sizes, store
 
 from stnbench.core.errors import SpecError
 from stnbench.core.paths import RunsLayout
-from stnbench.orchestration.host import ProcessIdentity
-from stnbench.orchestration.lock import orchestrator_lock
+from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
 from stnbench.serve.app import Secrets, Sweeps, make_app
 from stnbench.serve.live import expected_left_s, fragments, read_snapshot
 from stnbench.serve.server import open_socket

@@ -6,8 +6,7 @@ import pytest
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.codec import from_plain, to_identity, to_plain
-from stnbench.spec.compute import ComputeOptions
-from stnbench.spec.trial import TrainingSpec, TrialSpec
+from stnbench.spec.trial import ComputeOptions, TrainingSpec, TrialSpec
 
 
 def test_options_are_read_from_the_variable_and_written_as_in_it() -> None:

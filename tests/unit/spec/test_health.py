@@ -7,19 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.spec.codec import from_json, to_json
-from stnbench.spec.health import (
+from stnbench.spec.result import (
     FAR_MOVEMENT,
     LOST_SHARE,
     MOST_OUTSIDE,
     NEGLIGIBLE_MOVEMENT,
+    EpochRecord,
+    Failure,
+    FailureKind,
+    TransformerHealth,
     helps,
     judge,
     judge_attempt,
 )
-from stnbench.spec.result import EpochRecord, Failure, FailureKind, TransformerHealth
+from stnbench.spec.states import Verdict, worst
 from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.spec.verdict import Verdict, worst
 
 OLD = TransformerHealth(
     place=1,

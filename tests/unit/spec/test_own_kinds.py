@@ -9,14 +9,14 @@ import pytest
 import torch
 from own_parts import forget, write_part
 
+from stnbench.config.axes import read_planner, read_pruner
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
 from stnbench.config.overrides import parse_overrides
-from stnbench.config.planners import read_planner, read_pruner
 from stnbench.config.resolve import resolve_trial
 from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
 from stnbench.data.build import dataset_info, open_dataset
-from stnbench.models.build import build_network
+from stnbench.models.classifiers import build_network
 from stnbench.models.cost import measure_cost
 from stnbench.orchestration.plan import training_images
 from stnbench.planning.build import build_planner

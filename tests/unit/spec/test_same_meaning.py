@@ -9,14 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.core.errors import SpecError
-from stnbench.spec.augment import AugmentSpec
+from stnbench.spec.augment import AugmentSpec, ViewsSpec
 from stnbench.spec.codec import from_json, to_json
 from stnbench.spec.data import DigitsSpec, DistortionSpec, GtsrbSpec, PreprocessSpec, SignsSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, ModernSpec
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.spec.views import ViewsSpec
 
 FACTORS = st.floats(0, 10)
 LEARNING = st.sampled_from(["affine", "rotation", "crop", "tps", "projective"])

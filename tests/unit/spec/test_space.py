@@ -9,8 +9,15 @@ from made_up_spaces import DECAY, MOMENTUM, RATE, choices, conditional, floats, 
 
 from stnbench.core.errors import SpecError
 from stnbench.spec.codec import from_plain, to_plain
-from stnbench.spec.planner import OptunaPlannerSpec, RacingPlannerSpec, RandomPlannerSpec, ThresholdPrunerSpec
-from stnbench.spec.space import RESOLUTION, FloatSpan, IntSpan
+from stnbench.spec.planner import (
+    RESOLUTION,
+    FloatSpan,
+    IntSpan,
+    OptunaPlannerSpec,
+    RacingPlannerSpec,
+    RandomPlannerSpec,
+    ThresholdPrunerSpec,
+)
 from stnbench.spec.sweep import SweepSpec
 
 

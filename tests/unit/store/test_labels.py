@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.core.errors import StoreError
-from stnbench.store.labels import PackedLabels, pack_labels, pack_places, unpack_labels, unpack_places
+from stnbench.store.rows import PackedLabels, pack_labels, pack_places, unpack_labels, unpack_places
 
 
 @given(st.lists(st.integers(0, 0xFFFF)))

@@ -56,7 +56,7 @@ def test_a_held_store_is_refused_to_others(held: Store, url: str) -> None:
 def test_a_held_store_is_not_even_upgraded_by_others(held: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A newer stnbench that is refused has changed no table under the one at work."""
     monkeypatch.setattr(postgres, "HOLDER", "SELECT 0, 'stnbench'")
-    monkeypatch.setattr("stnbench.store.schema.prepare", lambda _database: pytest.fail("looked at the tables"))
+    monkeypatch.setattr("stnbench.store.engine.prepare", lambda _database: pytest.fail("looked at the tables"))
     with pytest.raises(StoreBusyError, match="another program"):
         Store.open(url, writable=True, holder=SECOND)
 

@@ -25,7 +25,7 @@ from stnbench.spec.planner import MedianPrunerSpec
 from stnbench.spec.result import FailureKind
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store import schema, tables
+from stnbench.store import engine, tables
 from stnbench.store.engine import Database
 from stnbench.store.store import Store
 
@@ -59,12 +59,12 @@ def normalised(statement: str) -> str:
 def made_tables(connection: sa.Connection) -> dict[str, str]:
     """What a database holds, by name."""
     found = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-    return {row.name: normalised(row.sql) for row in found if row.name != schema.ALEMBIC_TABLE}
+    return {row.name: normalised(row.sql) for row in found if row.name != engine.ALEMBIC_TABLE}
 
 
 def test_the_migrations_make_the_tables(database: Database) -> None:
     """Alembic finds nothing to change between a migrated database and the tables of this program."""
-    schema.prepare(database)
+    engine.prepare(database)
     with database.reading() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, tables.METADATA) == []
@@ -77,14 +77,14 @@ def test_the_migrations_make_every_constraint(database: Database, tmp_path: Path
         tables.METADATA.create_all(connection)
         wanted = made_tables(connection)
     direct.close()
-    schema.prepare(database)
+    engine.prepare(database)
     with database.reading() as connection:
         assert made_tables(connection) == wanted
 
 
 def test_every_revision_has_its_file() -> None:
     """The program's list of revisions is that of the migration files, in one line."""
-    scripts = ScriptDirectory(str(schema.MIGRATIONS))
+    scripts = ScriptDirectory(str(engine.MIGRATIONS))
     assert tuple(script.revision for script in reversed(list(scripts.walk_revisions()))) == tables.REVISIONS
 
 
@@ -96,7 +96,7 @@ def test_the_tables_can_be_made_on_postgresql() -> None:
     options = {"as_sql": True, "output_buffer": script}
     context = MigrationContext.configure(dialect_name="postgresql", opts=options)
     with Operations.context(context):
-        for revision in reversed(list(ScriptDirectory(str(schema.MIGRATIONS)).walk_revisions())):
+        for revision in reversed(list(ScriptDirectory(str(engine.MIGRATIONS)).walk_revisions())):
             revision.module.upgrade()
     assert "CREATE UNIQUE INDEX ix_attempts_running ON attempts (trial_id) WHERE state = 'running'" in script.getvalue()
     assert "TIMESTAMP WITH TIME ZONE" in script.getvalue()
@@ -168,7 +168,7 @@ def test_a_database_of_another_program_on_a_server_is_refused(empty_url: str) ->
 
 def test_a_current_store_is_opened_without_alembic(store: Store, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a change of revision needs the migrations."""
-    monkeypatch.setattr(schema, "upgrade", lambda _connection: pytest.fail("upgraded a store that is current"))
+    monkeypatch.setattr(engine, "upgrade", lambda _connection: pytest.fail("upgraded a store that is current"))
     with Store.open(file, writable=True), Store.open(file, writable=False) as reader:
         assert reader.sweeps() == []
 
@@ -196,7 +196,7 @@ def test_an_empty_store_is_filled_by_a_writer_only(tmp_path: Path) -> None:
 
 def test_an_older_store_is_left_alone_by_readers(store: Store, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading never changes a store: the message says what does."""
-    monkeypatch.setattr(schema, "REVISIONS", (*tables.REVISIONS, "9999"))
+    monkeypatch.setattr(engine, "REVISIONS", (*tables.REVISIONS, "9999"))
     with pytest.raises(StoreVersionError, match=rf"older revision {LATEST}.*reads 9999.*python -m stnbench\.sweep"):
         Store.open(file, writable=False)
 
@@ -214,7 +214,7 @@ def test_an_upgrade_that_fails_leaves_the_old_store(database: Database, monkeypa
 
     monkeypatch.setattr(Operations, "invoke", fail_late)
     with pytest.raises(OSError, match="the disk went away"):
-        schema.prepare(database)
+        engine.prepare(database)
     with database.reading() as connection:
         assert made_tables(connection) == {}
 
@@ -237,11 +237,11 @@ def test_the_upgrade_lets_attempts_fail_in_the_new_way(database: Database) -> No
     who = "1, 't', 1, 'a', 'failed', 'cpu0', 'box', 1, 'boot'"
     kind = f"INSERT INTO attempts VALUES ({who}, '2026', '2026', 'infrastructure', '', '', '')"  # noqa: S608 - constants
     with database.transaction() as connection:
-        schema.upgrade(connection, to="0001")
+        engine.upgrade(connection, to="0001")
         connection.exec_driver_sql("INSERT INTO trials VALUES ('t', 'c', 1, '{}', 'failed', '2026-03-01 12:00:00')")
         with pytest.raises(IntegrityError, match="ck_attempts_failure_kind"):
             connection.exec_driver_sql(kind)
-        schema.upgrade(connection)
+        engine.upgrade(connection)
         connection.exec_driver_sql(kind)
         of_a_later_version = kind.replace("1, 't', 1, 'a'", "2, 't', 2, 'b'").replace("infrastructure", "device")
         connection.exec_driver_sql(of_a_later_version)
@@ -256,7 +256,7 @@ def test_the_upgrade_knows_which_sweep_pruned_a_trial(database: Database) -> Non
     at = "2026-03-01 12:00:00"
     specs = {"with": to_json(SweepSpec(name="with", question="?", pruner=MedianPrunerSpec())), "without": "{}"}
     with database.transaction() as connection:
-        schema.upgrade(connection, to="0003")
+        engine.upgrade(connection, to="0003")
         for trial in (("p", "pruned", at), ("c", "complete", at)):
             connection.exec_driver_sql("INSERT INTO trials VALUES (?, 'c', 1, '{}', ?, ?)", trial)
         for sweep, spec in specs.items():
@@ -264,7 +264,7 @@ def test_the_upgrade_knows_which_sweep_pruned_a_trial(database: Database) -> Non
             for position, trial in enumerate("pc"):
                 link = (sweep, trial, position)
                 connection.exec_driver_sql("INSERT INTO sweep_trials VALUES (?, ?, ?, 'l', '{}', false, true)", link)
-        schema.upgrade(connection)
+        engine.upgrade(connection)
     with database.reading() as connection:
         found = connection.exec_driver_sql("SELECT sweep, trial_id FROM sweep_trials WHERE pruned").all()
         assert [tuple(row) for row in found] == [("with", "p")]
@@ -275,7 +275,7 @@ def test_the_upgrade_changes_a_store_on_a_server(empty_url: str) -> None:
     """There the check is replaced in the same way."""
     database = Database.open(empty_url, writable=True)
     with database.transaction() as connection:
-        schema.upgrade(connection, to="0001")
+        engine.upgrade(connection, to="0001")
     database.close()
     query = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'ck_attempts_failure_kind'"
     with Store.open(empty_url, writable=True) as store, store._database.reading() as connection:

@@ -7,7 +7,7 @@ from stnbench.spec.data import DistortionSpec, SignsSpec
 from stnbench.spec.result import Environment
 from stnbench.spec.states import AttemptState
 from stnbench.tracking.base import AttemptView
-from stnbench.tracking.dataset_inputs import dataset_inputs
+from stnbench.tracking.shown import dataset_inputs
 
 
 def seeing(attempt: AttemptView, digest: str) -> AttemptView:

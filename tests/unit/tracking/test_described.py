@@ -12,7 +12,7 @@ from stnbench.core.text import printable
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.sweep import Override, SweepSpec
 from stnbench.tracking.base import AttemptView, CellView
-from stnbench.tracking.described import attempt_note, cell_note, sweep_note
+from stnbench.tracking.shown import attempt_note, cell_note, sweep_note
 
 
 def test_a_sweep_links_to_its_views_and_its_report() -> None:

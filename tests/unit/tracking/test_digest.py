@@ -7,8 +7,7 @@ import pytest
 from stnbench.core.errors import SpecError
 from stnbench.spec.states import AttemptState
 from stnbench.spec.trial import TrialSpec
-from stnbench.tracking.base import AttemptView, CellView
-from stnbench.tracking.digest import view_digest
+from stnbench.tracking.base import AttemptView, CellView, view_digest
 
 OTHERS = {
     str: "other",

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stnbench.tracking.mlflow_database import NEEDED_TABLES, local_place, set_aside_damaged
-from stnbench.tracking.mlflow_server import server_environment
+from stnbench.tracking.mlflow_server import NEEDED_TABLES, local_place, server_environment, set_aside_damaged
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """The tracker that shows nothing is always at hand."""
 
 from stnbench.spec.sweep import SweepSpec
-from stnbench.tracking.base import AttemptView, CellView
-from stnbench.tracking.null import NullTracker
+from stnbench.tracking.base import AttemptView, CellView, NullTracker
 
 
 def test_nothing_is_shown_and_nothing_is_left_open(attempt: AttemptView, cell: CellView) -> None:

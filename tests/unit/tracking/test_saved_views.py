@@ -3,7 +3,7 @@
 import json
 
 from stnbench.spec.sweep import Axis, Choice, Override, SweepSpec
-from stnbench.tracking.saved_views import saved_views
+from stnbench.tracking.mlflow import saved_views
 
 
 def axis(name: str) -> Axis:

@@ -7,10 +7,9 @@ import pytest
 
 from stnbench.spec.codec import from_json
 from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import AttemptState
+from stnbench.spec.states import AttemptState, Verdict
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.spec.verdict import Verdict
 from stnbench.tracking import shown
 from stnbench.tracking.base import AttemptView, CellView
 

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from stnbench.models.learners import Key, learning_transformers, localization_networks
+from stnbench.models.scored_network import Key, learning_transformers, localization_networks
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.training.ablation import emitting, replaced_accuracies
-from stnbench.training.evaluate import accuracy, evaluate
+from stnbench.training.evaluate import accuracy, emitting, evaluate, replaced_accuracies
 from stnbench.training.loop import TrainingRun
 
 MakeRun = Callable[[TrialSpec], TrainingRun]

@@ -9,10 +9,10 @@ from torch import nn
 
 from stnbench.spec.network import PoojahiraSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.training.average import WeightAverage
 from stnbench.training.checkpoint import Progress
 from stnbench.training.evaluate import evaluate
 from stnbench.training.loop import Hooks, TrainingRun, train
+from stnbench.training.optim import WeightAverage
 
 MakeRun = Callable[[TrialSpec], TrainingRun]
 

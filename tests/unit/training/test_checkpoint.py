@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stnbench.core.errors import CheckpointError
-from stnbench.data.preprocessing.preprocess import GlobalStatistics
+from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.spec.trial import TrialSpec
 from stnbench.training import checkpoint as module
 from stnbench.training.checkpoint import (

@@ -5,13 +5,12 @@ from collections.abc import Callable
 
 import torch
 
-from stnbench.models.learners import localization_networks
+from stnbench.models.scored_network import localization_networks
+from stnbench.spec.states import Verdict
 from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.spec.verdict import Verdict
 from stnbench.training.checkpoint import Progress
-from stnbench.training.diagnosis import diagnose
-from stnbench.training.evaluate import evaluate
+from stnbench.training.evaluate import diagnose, evaluate
 from stnbench.training.loop import Hooks, TrainingRun, train
 
 MakeRun = Callable[[TrialSpec], TrainingRun]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from stnbench.spec.augment import ViewsSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.spec.views import ViewsSpec
 from stnbench.training import evaluate as module
 from stnbench.training.evaluate import accuracy, evaluate
 from stnbench.training.loop import TrainingRun

@@ -21,8 +21,7 @@ from stnbench.spec.optimizer import (
     StepScheduleSpec,
 )
 from stnbench.spec.result import EpochRecord
-from stnbench.training.optim import build_optimizer, set_learning_rate
-from stnbench.training.schedules import StepTime, learning_rate_at
+from stnbench.training.optim import StepTime, build_optimizer, learning_rate_at, set_learning_rate
 
 
 def rate_at(schedule: ScheduleSpec, *, peak: float, step: int, steps: int) -> float:

@@ -16,14 +16,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 
 from stnbench.core.errors import EngineError
-from stnbench.core.seeds import derive_seed
-from stnbench.data.augmentation.augment import draw_augmentations
-from stnbench.data.preprocessing.preprocess import GlobalStatistics
+from stnbench.core.identity import derive_seed
+from stnbench.data.augmentation import draw_augmentations
+from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.data.resident import epoch_order
 from stnbench.models.scored_network import build_model
 from stnbench.nn.layers import dropout_layers, seed_dropout
-from stnbench.spec.compute import ComputeOptions
-from stnbench.spec.trial import TrialSpec
+from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.training import step as module
 from stnbench.training.optim import load_optimizer_state, optimizer_state, set_learning_rate
 from stnbench.training.step import WARM_UP_STEPS, CapturedStep, StaticStep, TrainingRun, build_step

@@ -11,15 +11,19 @@ from torch import nn
 
 from stnbench.core.errors import StnbenchError
 from stnbench.core.paths import RunsLayout
-from stnbench.data.cache import CacheArrays, Recipe, open_cache, open_or_build, verify
-from stnbench.data.cache_manifest import Layout
-from stnbench.data.preprocessing.preprocess import GlobalStatistics
-from stnbench.orchestration.host import ProcessIdentity
-from stnbench.orchestration.lock import orchestrator_lock, read_holder
+from stnbench.data.cache import CacheArrays, Layout, Recipe, open_cache, open_or_build, verify
+from stnbench.data.preprocessing import GlobalStatistics
+from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock, read_holder
 from stnbench.training.checkpoint import Checkpoint, Progress, read_checkpoint, write_checkpoint
-from stnbench.trials.files import load_result, load_spec, write_result, write_spec
-from stnbench.trials.probability_file import read_probabilities, write_probabilities
-from stnbench.trials.snapshot_file import read_snapshots
+from stnbench.trials.files import (
+    load_result,
+    load_spec,
+    read_probabilities,
+    read_snapshots,
+    write_probabilities,
+    write_result,
+    write_spec,
+)
 
 IMAGES, SIDE = 4, 3
 SPEC = fake_spec(Task.FINISH)

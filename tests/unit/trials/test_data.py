@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stnbench.core.errors import DataMissingError, SpecError
-from stnbench.data.preprocessing.preprocess import Preprocess, measure_statistics
+from stnbench.data.preprocessing import Preprocess, measure_statistics
 from stnbench.spec.data import OneTrackSplitSpec, PreprocessSpec, SignsSpec, TrackSplitSpec
 from stnbench.trials.data import DataSource, open_test_images, open_training_data
 

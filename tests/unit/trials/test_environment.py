@@ -10,8 +10,8 @@ import torch
 from stnbench.core import code
 from stnbench.core.code import CodeVersion, code_version
 from stnbench.training.device import DeviceSpec
-from stnbench.trials import environment
-from stnbench.trials.environment import describe_environment
+from stnbench.trials import run
+from stnbench.trials.run import describe_environment
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +123,7 @@ def test_the_code_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_environment_names_machine_libraries_and_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a reader needs to repeat a result."""
-    monkeypatch.setattr(environment, "code_version", lambda package: CodeVersion(commit="c0ffee", dirty=True))
+    monkeypatch.setattr(run, "code_version", lambda package: CodeVersion(commit="c0ffee", dirty=True))
     found = describe_environment(DeviceSpec.parse("cpu", threads=3), dataset_digest="train a")
     assert (found.commit, found.dirty, found.threads, found.dataset_digest) == ("c0ffee", True, 3, "train a")
     versions = dict(found.versions)
@@ -134,7 +134,7 @@ def test_the_environment_names_machine_libraries_and_data(monkeypatch: pytest.Mo
 
 def test_the_options_of_the_machine_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ``STNBENCH_COMPUTE`` turned on stands beside the result; nothing where it is not set."""
-    monkeypatch.setattr(environment, "code_version", lambda package: CodeVersion(commit="c0ffee", dirty=False))
+    monkeypatch.setattr(run, "code_version", lambda package: CodeVersion(commit="c0ffee", dirty=False))
     monkeypatch.setenv("STNBENCH_COMPUTE", "compile,channels_last")
     where = DeviceSpec.parse("cpu", threads=1)
     assert describe_environment(where, dataset_digest="train a").compute == "channels_last,compile"

@@ -12,8 +12,7 @@ from stnbench.spec.planner import RacingPlannerSpec
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.trials.assess import assess_cost
-from stnbench.trials.equal_size import equal_size_twin
+from stnbench.trials.assess import assess_cost, equal_size_twin
 
 LABELS = ("10", "30", "none")
 

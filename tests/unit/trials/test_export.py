@@ -11,15 +11,23 @@ import pytest
 import torch
 
 from stnbench.core.errors import CheckpointError, ExportError, ShapeError
+from stnbench.spec.augment import ViewsSpec
 from stnbench.spec.data import PreprocessSpec
 from stnbench.spec.result import TrialResult
 from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.spec.views import ViewsSpec
 from stnbench.trials import export
-from stnbench.trials.export import SUMS, ExportRecord, new_record, read_export, read_record, write_export
+from stnbench.trials.export import (
+    SUMS,
+    ExportRecord,
+    StoredNetwork,
+    TrainedClassifier,
+    new_record,
+    read_export,
+    read_record,
+    write_export,
+)
 from stnbench.trials.run import run_trial
-from stnbench.trials.trained import StoredNetwork, TrainedClassifier
 
 CPU = torch.device("cpu")
 ROI = PlacedTransformerSpec(place=1, transformer=TransformerSpec(family="roi"), locnet=None)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.core.errors import FolderError
-from stnbench.trials.probability_file import Probabilities, read_probabilities, write_probabilities
+from stnbench.trials.files import Probabilities, read_probabilities, write_probabilities
 
 
 def drawn(images: int, classes: int, *, seed: int = 0, sharpness: float = 5.0) -> Probabilities:
@@ -132,5 +132,5 @@ def test_files_of_older_versions_and_readers_of_others_see_the_numbers(tmp_path:
 @pytest.mark.slow
 def test_a_report_reads_probabilities_without_torch() -> None:
     """Importing torch takes seconds, which no report shall pay."""
-    program = "import sys, stnbench.trials.probability_file; sys.exit('torch' in sys.modules)"
+    program = "import sys, stnbench.trials.files; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0

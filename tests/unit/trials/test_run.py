@@ -13,13 +13,12 @@ import torch
 from stnbench.core.errors import DivergedError, EngineError, FolderError, SpecError
 from stnbench.core.paths import AttemptLayout
 from stnbench.models.cost import measure_cost
+from stnbench.spec.augment import ViewsSpec
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.result import EpochRecord, TrialResult
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.spec.views import ViewsSpec
 from stnbench.trials import data
-from stnbench.trials.files import load_result, load_spec
-from stnbench.trials.probability_file import read_probabilities
+from stnbench.trials.files import load_result, load_spec, read_probabilities
 from stnbench.trials.run import run_trial
 
 Run = Callable[..., TrialResult | None]
@@ -127,7 +126,7 @@ def test_probabilities_are_there_before_the_result(
     def full(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr("stnbench.trials.probability_file.write_atomic", full)
+    monkeypatch.setattr("stnbench.trials.files.write_atomic", full)
     with pytest.raises(OSError, match="no space left"):
         run(toy_spec)
     assert not AttemptLayout(tmp_path / "first").result.exists()

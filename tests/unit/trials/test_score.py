@@ -12,8 +12,7 @@ from stnbench.spec.data import GtsrbSpec, Split
 from stnbench.spec.result import SplitScore, TrialResult
 from stnbench.spec.trial import TrialSpec
 from stnbench.trials import data
-from stnbench.trials.files import write_spec
-from stnbench.trials.probability_file import read_probabilities
+from stnbench.trials.files import read_probabilities, write_spec
 from stnbench.trials.run import run_trial
 from stnbench.trials.score import rescore_trial
 

@@ -13,9 +13,9 @@ from stnbench.core.errors import FolderError
 from stnbench.core.paths import AttemptLayout
 from stnbench.diagnostics.sampled import lattice
 from stnbench.spec.trial import TrialSpec
+from stnbench.trials.files import load_arrays, read_snapshots
 from stnbench.trials.run import run_trial
-from stnbench.trials.snapshot_file import load_arrays, read_snapshots
-from stnbench.trials.snapshots import PROBES, probe_rows
+from stnbench.trials.watch import PROBES, probe_rows
 
 Run = Callable[..., Any]
 
@@ -98,7 +98,7 @@ def test_snapshots_of_versions_that_kept_no_loss_are_read(run: Run, toy_spec: Tr
 def test_watching_changes_nothing(run: Run, toy_spec: TrialSpec, tmp_path: Path, monkeypatch: Any) -> None:
     """A run whose snapshots are not taken has the same weights, to the last bit."""
     run(toy_spec)
-    monkeypatch.setattr("stnbench.trials.snapshots.SnapshotRecorder.take", lambda self, step, loss: None)
+    monkeypatch.setattr("stnbench.trials.watch.SnapshotRecorder.take", lambda self, step, loss: None)
     run(toy_spec, "unwatched")
     watched, unwatched = (
         torch.load(AttemptLayout(tmp_path / name).checkpoint, weights_only=True)["network"]

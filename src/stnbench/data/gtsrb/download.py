@@ -17,7 +17,7 @@ import filelock
 
 from stnbench.core.errors import DataCorruptError, DataMissingError, FolderError
 from stnbench.core.files import sync_folder, writable_folder
-from stnbench.data.gtsrb.official import ARCHIVES, BASE_URL, Archive
+from stnbench.data.gtsrb.archive import ARCHIVES, BASE_URL, Archive
 
 _CHUNK = 1 << 20
 _RANGE_NOT_SATISFIABLE = 416

@@ -1,14 +1,103 @@
 """What a track is like and how it goes on from frame to frame: drawn once per track, then smooth in time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stnbench.data.signs import difficulty
-from stnbench.data.signs.difficulty import Range
-from stnbench.data.signs.geometry import View
+from stnbench.data.signs.canvas import View
 from stnbench.spec.data import FRAMES_PER_TRACK, Framing
+
+# How hard the data set is: every range that poses, light and the camera are drawn from, in one place.
+#
+# Each pair is the lower and upper end of a range; unless a line says otherwise, it is drawn from evenly. A change here
+# is a change of the images: raise ``DRAWING_VERSION`` in ``source`` with it.
+
+
+Range = tuple[float, float]
+
+# The approach. GTSRB: 25 to 266 pixels, of which the sign takes about three quarters; the last frame is 2.9 times the
+# first in the median and 5.3 times at the 95th percentile.
+LAST_SIZE_PX: Final[Range] = (48.0, 250.0)
+"""Longer side of the sign's box in the last frame; its logarithm is drawn evenly."""
+GROWTH: Final[Range] = (1.7, 5.5)
+"""Size in the last frame over size in the first; its logarithm is drawn evenly."""
+MIN_SIZE_PX: Final = 15.0
+"""No sign is smaller, as in GTSRB."""
+MIN_BORDER_PX: Final = 5
+"""Camera pixels left round the sign's box at least, as in GTSRB."""
+
+# The pose: what a spatial transformer has to undo.
+ROLL_DEG: Final[Range] = (-10.0, 10.0)
+"""Turn in the image; far below 45 degrees, as turned arrows must stay apart."""
+YAW_DEG: Final[Range] = (-20.0, 20.0)
+"""Turn about the vertical axis."""
+PITCH_DEG: Final[Range] = (-10.0, 10.0)
+"""Turn about the horizontal axis."""
+DISTANCE: Final[Range] = (3.0, 9.0)
+"""Distance of the camera in half sides of the sign: small is strong perspective."""
+FILL: Final[Mapping[Framing, Range]] = {"tight": (0.64, 0.84), "loose": (0.4, 0.6)}
+"""Share of the image's sides that the sign's box takes; GTSRB's 5 and 95 percentiles are 0.625 and 0.833."""
+ASPECT: Final[Range] = (0.92, 1.08)
+"""Share of the width over that of the height."""
+OFFSET: Final[Mapping[Framing, Range]] = {"tight": (-0.34, 0.34), "loose": (-1.0, 1.0)}
+"""Where a track's box stands in the room that is left, in x and in y; GTSRB's boxes are centred."""
+WANDER: Final = 0.6
+"""Share of each range that a single track wanders through (pose, light, camera); the rest is between tracks."""
+WANDER_CYCLES: Final[Range] = (0.4, 2.5)
+"""How often what wanders comes back within a track."""
+
+# What is behind the sign. Tracks of all classes share the places of their half, so that no place tells the class.
+PLACES: Final = 64
+"""Backdrops of one half."""
+PLACES_PER_TRACK: Final = 6
+"""Backdrops that pass behind one sign, each fading into the next."""
+
+# The sign.
+FADING: Final[Range] = (0.0, 0.25)
+"""How far paint has gone towards its own grey."""
+DIRT: Final[Range] = (0.0, 0.2)
+"""How much the darkest spots of dirt take."""
+COVER_SHARE: Final = 0.12
+"""Share of tracks in which leaves or stickers cover a part of the sign."""
+COVER_RADIUS: Final[Range] = (0.12, 0.3)
+"""Radius of what covers, in half sides of the sign."""
+NEIGHBOUR_SHARE: Final = 0.25
+"""Share of tracks with another sign on the same pole."""
+
+# The light.
+NIGHT_SHARE: Final = 0.15
+"""Share of tracks by night or deep dusk."""
+DAY_STOPS: Final[Range] = (-1.0, 0.5)
+"""Exposure by day, in stops; above about 0.1 white paint burns out."""
+NIGHT_STOPS: Final[Range] = (-2.5, -1.2)
+"""Exposure by night."""
+CAST: Final = 0.05
+"""Standard deviation of the logarithm of the red and the blue gain."""
+GRADIENT_STOPS: Final[Range] = (0.0, 0.6)
+"""Difference of exposure across the image."""
+SHADOW_SHARE: Final = 0.25
+"""Share of tracks in which the edge of a shadow lies across the sign."""
+SHADOW_STOPS: Final[Range] = (0.5, 1.5)
+"""How much darker the shadow is."""
+HAZE: Final[Range] = (0.0, 0.2)
+"""Share of the contrast that haze and glare take."""
+
+# The camera.
+DEFOCUS_PX: Final[Range] = (0.3, 1.0)
+"""Standard deviation of the blur in camera pixels."""
+MOTION_PX: Final[Range] = (0.0, 2.2)
+"""Length of the smear in camera pixels of a sign of ``MOTION_SIZE_PX``; smaller signs smear less, in proportion."""
+MOTION_SIZE_PX: Final = 64.0
+"""See ``MOTION_PX``."""
+NOISE: Final[Range] = (0.006, 0.035)
+"""Standard deviation of the noise by day, of a full scale of 1."""
+NIGHT_NOISE: Final = 1.5
+"""By night there is this many times more noise."""
+JPEG_QUALITY: Final[Range] = (30.0, 92.0)
+"""Quality of the compression."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,13 +152,13 @@ def draw_frames(rng: np.random.Generator, framing: Framing = "tight") -> tuple[F
     """The 30 frames of a track, the farthest first; all but the crop is the same in every framing."""
     sizes = _approach(rng)
     views = _draw_views(rng, sizes, framing)
-    night = bool(rng.random() < difficulty.NIGHT_SHARE)
+    night = bool(rng.random() < NIGHT_SHARE)
     lights = _draw_lights(rng, night=night)
     cameras = _draw_cameras(rng, sizes, night=night)
     corner, drift = rng.uniform(0.4, 0.6, 2), rng.uniform(-0.12, 0.12, 2)
     nearness = np.sqrt(sizes / sizes[-1])
-    places = rng.integers(difficulty.PLACES, size=difficulty.PLACES_PER_TRACK + 1)
-    journey = np.linspace(0, difficulty.PLACES_PER_TRACK, FRAMES_PER_TRACK, endpoint=False)
+    places = rng.integers(PLACES, size=PLACES_PER_TRACK + 1)
+    journey = np.linspace(0, PLACES_PER_TRACK, FRAMES_PER_TRACK, endpoint=False)
     return tuple(
         Frame(
             view=views[k],
@@ -86,20 +175,20 @@ def draw_frames(rng: np.random.Generator, framing: Framing = "tight") -> tuple[F
 
 def _approach(rng: np.random.Generator) -> NDArray[np.float64]:
     """Longer side of the sign in camera pixels: the distance falls evenly, and size is one over distance."""
-    last = _even_in_log(rng, difficulty.LAST_SIZE_PX)
-    first = max(difficulty.MIN_SIZE_PX, last / _even_in_log(rng, difficulty.GROWTH))
+    last = _even_in_log(rng, LAST_SIZE_PX)
+    first = max(MIN_SIZE_PX, last / _even_in_log(rng, GROWTH))
     sizes: NDArray[np.float64] = 1 / np.linspace(1 / first, 1 / last, FRAMES_PER_TRACK)
     return sizes
 
 
 def _draw_views(rng: np.random.Generator, sizes: NDArray[np.float64], framing: Framing) -> list[View]:
-    roll = _wandering(rng, difficulty.ROLL_DEG)
-    yaw = _wandering(rng, difficulty.YAW_DEG)
-    pitch = _wandering(rng, difficulty.PITCH_DEG)
-    distance = _even_in_log(rng, difficulty.DISTANCE)
-    fill = _wandering(rng, difficulty.FILL[framing])
-    aspect = _wandering(rng, difficulty.ASPECT)
-    offset_x, offset_y = (_wandering(rng, difficulty.OFFSET[framing]) for _ in range(2))
+    roll = _wandering(rng, ROLL_DEG)
+    yaw = _wandering(rng, YAW_DEG)
+    pitch = _wandering(rng, PITCH_DEG)
+    distance = _even_in_log(rng, DISTANCE)
+    fill = _wandering(rng, FILL[framing])
+    aspect = _wandering(rng, ASPECT)
+    offset_x, offset_y = (_wandering(rng, OFFSET[framing]) for _ in range(2))
     return [
         View(
             size_px=float(sizes[k]),
@@ -117,13 +206,13 @@ def _draw_views(rng: np.random.Generator, sizes: NDArray[np.float64], framing: F
 
 
 def _draw_lights(rng: np.random.Generator, *, night: bool) -> list[Light]:
-    exposure = _wandering(rng, difficulty.NIGHT_STOPS if night else difficulty.DAY_STOPS)
-    red, blue = np.exp(rng.normal(0, difficulty.CAST, 2))
+    exposure = _wandering(rng, NIGHT_STOPS if night else DAY_STOPS)
+    red, blue = np.exp(rng.normal(0, CAST, 2))
     angle = rng.uniform(0, 2 * np.pi) + _wander(rng, 1.0)
-    gradient = _wandering(rng, difficulty.GRADIENT_STOPS)
-    shadow = rng.uniform(*difficulty.SHADOW_STOPS) if rng.random() < difficulty.SHADOW_SHARE else 0.0
+    gradient = _wandering(rng, GRADIENT_STOPS)
+    shadow = rng.uniform(*SHADOW_STOPS) if rng.random() < SHADOW_SHARE else 0.0
     shadow_at = rng.uniform(-0.5, 0.5) + _wander(rng, 0.8)
-    haze = _wandering(rng, difficulty.HAZE)
+    haze = _wandering(rng, HAZE)
     gains = 2.0**exposure
     return [
         Light(
@@ -139,11 +228,11 @@ def _draw_lights(rng: np.random.Generator, *, night: bool) -> list[Light]:
 
 
 def _draw_cameras(rng: np.random.Generator, sizes: NDArray[np.float64], *, night: bool) -> list[Camera]:
-    defocus = _wandering(rng, difficulty.DEFOCUS_PX)
-    smear = _wandering(rng, difficulty.MOTION_PX) * np.clip(sizes / difficulty.MOTION_SIZE_PX, 0.2, 2)
+    defocus = _wandering(rng, DEFOCUS_PX)
+    smear = _wandering(rng, MOTION_PX) * np.clip(sizes / MOTION_SIZE_PX, 0.2, 2)
     angle = rng.uniform(0, np.pi) + _wander(rng, 0.6)
-    noise = _wandering(rng, difficulty.NOISE) * (difficulty.NIGHT_NOISE if night else 1.0)
-    quality = np.rint(_wandering(rng, difficulty.JPEG_QUALITY))
+    noise = _wandering(rng, NOISE) * (NIGHT_NOISE if night else 1.0)
+    quality = np.rint(_wandering(rng, JPEG_QUALITY))
     return [
         Camera(
             defocus_px=float(defocus[k]),
@@ -162,14 +251,14 @@ def _even_in_log(rng: np.random.Generator, between: Range) -> float:
 def _wandering(rng: np.random.Generator, between: Range) -> NDArray[np.float64]:
     """A smooth path (frames,) within the range: a share of it is the track's own, the rest is the track's centre."""
     middle, reach = sum(between) / 2, (between[1] - between[0]) / 2
-    centre = middle + rng.uniform(-1, 1) * reach * (1 - difficulty.WANDER)
-    return centre + _wander(rng, difficulty.WANDER * reach)
+    centre = middle + rng.uniform(-1, 1) * reach * (1 - WANDER)
+    return centre + _wander(rng, WANDER * reach)
 
 
 def _wander(rng: np.random.Generator, reach: float) -> NDArray[np.float64]:
     """A smooth path (frames,) about 0 within ``reach``: two slow waves."""
     times = np.linspace(0, 1, FRAMES_PER_TRACK)
-    waves = rng.uniform(*difficulty.WANDER_CYCLES, 2)
+    waves = rng.uniform(*WANDER_CYCLES, 2)
     phases = rng.uniform(0, 2 * np.pi, 2)
     path: NDArray[np.float64] = reach * np.sin(2 * np.pi * np.outer(times, waves) + phases).mean(axis=1)
     return path

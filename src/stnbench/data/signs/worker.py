@@ -6,7 +6,7 @@ The tracks are written as the bytes of their records, one after the other; ``dra
 import json
 import sys
 
-from stnbench.data.signs.drawing import HalfPlan, share_of
+from stnbench.data.signs.source import HalfPlan, share_of
 
 
 def main(arguments: list[str]) -> None:

@@ -1,12 +1,16 @@
 """Affine transformations: everything that a 2 x 3 matrix can do."""
 
 from abc import abstractmethod
+from typing import Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
-from stnbench.nn.transforms.base import Transformation
+from stnbench.core.errors import ShapeError
+from stnbench.nn.precision import at_least_float32, full_precision
+from stnbench.nn.transforms.base import Size, Transformation
 
 
 class AffineTransformation(Transformation):
@@ -70,3 +74,256 @@ def invert_affine(theta: Float[Tensor, "batch 2 3"]) -> Float[Tensor, "batch 2 3
 def matrix_of_rows(*rows: tuple[Float[Tensor, " batch"], ...]) -> Float[Tensor, "batch rows columns"]:
     """A matrix for every image, from its numbers row by row."""
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+
+
+# Controls: transformations that learn nothing, to tell what learning adds.
+
+
+class FixedZoom(AffineTransformation):
+    """The same zoom about the centre for every image, without parameters: [[zoom, 0, 0], [0, zoom, 0]].
+
+    It has no identity: the empty parameters, the only ones, give the zoom.
+
+    Args:
+        zoom: the share of each side that is read; below 1 the image is enlarged.
+    """
+
+    def __init__(self, zoom: float) -> None:
+        self._zoom = zoom
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def identity_parameters(self) -> tuple[float, ...]:
+        """The empty parameters, which do not stand for the identity here."""
+        return ()
+
+    def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
+        """The zoom, for every row of no parameters."""
+        parameters = self.checked(parameters)
+        zoom = parameters.new_full((parameters.shape[0],), self._zoom)
+        zero = torch.zeros_like(zoom)
+        return matrix_of_rows((zoom, zero, zero), (zero, zoom, zero))
+
+
+def box_parameters(
+    boxes: Float[Tensor, "batch corners"], size: Size, *, align_corners: bool
+) -> Float[Tensor, "batch parameters"]:
+    """The parameters of the family ``crop`` that fill the output with a box of each image.
+
+    The outer edges of the output's border pixels are read at the edges of the box, and its pixels' centres at even
+    distances between, so that the same places are read whatever ``align_corners`` is. Where -1 and 1 are the centres
+    of border pixels, a coordinate is smaller by the factor (side - 1) / side than where they are outer edges, in input
+    and output alike (both have the same size): the scales stay, and the centre of the box is divided by the factor.
+
+    Args:
+        boxes: x1, y1, x2, y2 of each image (left, top, right, bottom), with -1 and 1 at the outer edges of the image's
+            border pixels; (-1, -1, 1, 1) is the whole image, and gives the identity.
+        size: height and width in pixels, of the images and of the output.
+        align_corners: whether the parameters are for coordinates whose -1 and 1 are the centres of border pixels.
+    Raises: ShapeError where a box has not four numbers.
+    """
+    if boxes.shape[1:] != (4,):
+        raise ShapeError("the boxes of the images", boxes.shape, "(batch, 4): x1, y1, x2, y2")
+    x1, y1, x2, y2 = at_least_float32(boxes).unbind(1)
+    # Along a single pixel all coordinates mean the same place.
+    height, width = (side / max(side - 1, 1) if align_corners else 1.0 for side in size)
+    return torch.stack([(x2 - x1) / 2, (y2 - y1) / 2, (x1 + x2) / 2 * width, (y1 + y2) / 2 * height], dim=1)
+
+
+# Affine families of few parameters that enter the matrix as they are.
+
+
+class Attention(AffineTransformation):
+    """One scale and a translation (Jaderberg et al. 2015, equation 2): [[scale, 0, tx], [0, scale, ty]].
+
+    The translation is in units of the input, whatever the scale: (tx, ty) is the centre of what is read. In the family
+    ``scale_translation`` of 2015 it is in units of the output, and scaled.
+    """
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The scale, then the centre."""
+        return ("scale", "tx", "ty")
+
+    def identity_parameters(self) -> tuple[float, ...]:
+        """Scale 1, translation 0."""
+        return (1.0, 0.0, 0.0)
+
+    def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
+        """The matrix, with the scale twice."""
+        scale, tx, ty = self.checked(parameters).unbind(1)
+        zero = torch.zeros_like(scale)
+        return matrix_of_rows((scale, zero, tx), (zero, scale, ty))
+
+
+class Crop(AffineTransformation):
+    """A scale for each axis and a translation: [[scale_x, 0, tx], [0, scale_y, ty]], any upright box.
+
+    The translation is in units of the input: (tx, ty) is the centre of the box and the scales are its half sides.
+    """
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The half sides of the box, then its centre."""
+        return ("scale_x", "scale_y", "tx", "ty")
+
+    def identity_parameters(self) -> tuple[float, ...]:
+        """Scales 1, translation 0: the whole image."""
+        return (1.0, 1.0, 0.0, 0.0)
+
+    def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
+        """The matrix, with the scales on its diagonal."""
+        scale_x, scale_y, tx, ty = self.checked(parameters).unbind(1)
+        zero = torch.zeros_like(tx)
+        return matrix_of_rows((scale_x, zero, tx), (zero, scale_y, ty))
+
+
+class Shear(AffineTransformation):
+    """A shear along each axis: [[1, shear_x, 0], [shear_y, 1, 0]].
+
+    Convention: ``x_in = x + shear_x y``. The determinant is ``1 - shear_x shear_y``; both together are no product of
+    two shears, and with opposite signs they turn and enlarge what is read.
+    """
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The shear along x, then the one along y."""
+        return ("shear_x", "shear_y")
+
+    def identity_parameters(self) -> tuple[float, ...]:
+        """No shear."""
+        return (0.0, 0.0)
+
+    def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
+        """The matrix, with the shears off its diagonal."""
+        shear_x, shear_y = self.checked(parameters).unbind(1)
+        zero, one = torch.zeros_like(shear_x), torch.ones_like(shear_x)
+        return matrix_of_rows((one, shear_x, zero), (shear_y, one, zero))
+
+
+# Rotation, scale and translation, and every combination of them.
+
+
+_SHORTEST: Final = 1e-6
+"""Vectors whose larger number is smaller than this have no direction that could be relied on."""
+
+
+class Similarity(AffineTransformation):
+    """Those of rotation (1 parameter), scale (1) and translation (2) that are asked for, in this order.
+
+    The matrix is M = R S T: ``input = R(angle) scale (output + t)``, so that the translation comes first, in units of
+    the output, and is scaled and rotated with it (qassemoquab/stnbhwd, AffineTransformMatrixGenerator).
+
+    Convention: (x, y), y down, R = [[cos, -sin], [sin, cos]], so that a positive angle turns what is read clockwise
+    on the screen, and what is shown anticlockwise. stnbhwd builds the same matrix in (y, x) order: its angle is ours
+    with the other sign, and its first translation moves y.
+
+    Args:
+        rotation: whether there is one.
+        scale: likewise.
+        translation: likewise.
+        as_vector: emit the rotation as a vector of two numbers, see ``unit_vector``, instead of an angle.
+    """
+
+    def __init__(
+        self, *, rotation: bool = False, scale: bool = False, translation: bool = False, as_vector: bool = False
+    ) -> None:
+        self._rotation = rotation
+        self._scale = scale
+        self._translation = translation
+        self._as_vector = as_vector
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Those of angle (radians) or (cosine, sine) up to a common factor, scale, tx and ty that the family has."""
+        rotation = ("cosine", "sine") if self._as_vector else ("angle",)
+        return rotation * self._rotation + ("scale",) * self._scale + ("tx", "ty") * self._translation
+
+    def identity_parameters(self) -> tuple[float, ...]:
+        """Angle 0, scale 1, translation 0."""
+        rotation = (1.0, 0.0) if self._as_vector else (0.0,)
+        return rotation * self._rotation + (1.0,) * self._scale + (0.0, 0.0) * self._translation
+
+    def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
+        """The matrix of R S T."""
+        parameters = self.checked(parameters)
+        zero, one = parameters.new_zeros(parameters.shape[0]), parameters.new_ones(parameters.shape[0])
+        numbers = iter(parameters.unbind(1))
+        if self._rotation and self._as_vector:
+            cosine, sine = unit_vector(next(numbers), next(numbers))
+        else:
+            angle = next(numbers) if self._rotation else zero
+            cosine, sine = angle.cos(), angle.sin()
+        scale = next(numbers) if self._scale else one
+        tx, ty = (next(numbers), next(numbers)) if self._translation else (zero, zero)
+        a, c = scale * cosine, scale * sine
+        return matrix_of_rows((a, -c, a * tx - c * ty), (c, a, c * tx + a * ty))
+
+
+def unit_vector(x: Float[Tensor, " batch"], y: Float[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
+    """Return the cosine and the sine of the angle of every vector (x, y).
+
+    A rotation as a vector has no jump at half a turn, where an angle would have to leap by a whole one (Zhou et al.
+    2019, arXiv 1812.07035; Kaba et al. 2023, arXiv 2211.06489, normalise likewise). A vector shorter than 1e-6 counts
+    as (1, 0) and has no gradient, so that every matrix is a rotation. Lengths beyond the root of the largest number do
+    not overflow: the vector is divided by its larger number first, which changes neither result nor gradient.
+    """
+    larger = torch.maximum(x.abs(), y.abs()).detach()
+    is_short = larger < _SHORTEST
+    larger = torch.where(is_short, torch.ones_like(larger), larger)
+    x, y = torch.where(is_short, torch.ones_like(x), x / larger), torch.where(is_short, torch.zeros_like(y), y / larger)
+    length = (x.square() + y.square()).sqrt()
+    return x / length, y / length
+
+
+# Affine maps as matrix exponentials.
+
+
+_SQUARINGS: Final = 6
+_TERMS: Final = 12
+"""Of the exponential's series; the norm of what enters it is below 0.5 for velocities up to 32."""
+
+
+class LieAffine(AffineTransformation):
+    """The exponential of an affine velocity: the first two rows of exp([[a, b, tx], [c, d, ty], [0, 0, 0]]).
+
+    Every point flows for a unit of time with the velocity ``(a x + b y + tx, c x + d y + ty)``. The map can always be
+    inverted, by the opposite parameters; its determinant is exp(a + d), so that no parameters mirror or flatten the
+    image (the "affine diffeomorphic" family of Skafte Detlefsen et al., CVPR 2018).
+    """
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The six numbers of the velocity, row by row."""
+        return ("log_a", "log_b", "log_tx", "log_c", "log_d", "log_ty")
+
+    def identity_parameters(self) -> tuple[float, ...]:
+        """No velocity."""
+        return (0.0,) * 6
+
+    def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
+        """The exponential, without its constant last row."""
+        parameters = self.checked(parameters)
+        velocity = functional.pad(parameters.double().reshape(-1, 2, 3), (0, 0, 0, 1))
+        with full_precision(parameters.device.type):  # it is made of matrix products
+            return matrix_exponential(velocity)[:, :2].to(parameters.dtype)
+
+
+def matrix_exponential(matrices: Float[Tensor, "batch side side"]) -> Float[Tensor, "batch side side"]:
+    """The exponential of every matrix, by scaling and squaring: exp(A) = exp(A / 2^s)^(2^s), by Taylor inside.
+
+    In float64 the relative error is below 1e-12 for norms up to 30, beyond which a transformation is lost anyway. It is
+    always the same products: unlike ``torch.linalg.matrix_exp`` it waits for no device, has a counterpart in ONNX and
+    can be batched by ``torch.func.vmap``.
+    """
+    scaled = matrices * 2.0**-_SQUARINGS
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    result = identity.expand_as(matrices)
+    for power in range(_TERMS, 0, -1):  # Horner
+        result = identity + scaled @ result / power
+    for _ in range(_SQUARINGS):
+        result = result @ result
+    return result

@@ -1,13 +1,9 @@
 """From the specification of a transformer to its transformation: one function for each of our families."""
 
-from stnbench.nn.transforms.affine import Affine
+from stnbench.nn.transforms.affine import Affine, Attention, Crop, FixedZoom, LieAffine, Shear, Similarity
 from stnbench.nn.transforms.base import Transformation
-from stnbench.nn.transforms.controls import FixedZoom
 from stnbench.nn.transforms.homography import Corners, Projective
-from stnbench.nn.transforms.lie import LieAffine
-from stnbench.nn.transforms.linear import Attention, Crop, Shear
 from stnbench.nn.transforms.posterior import StudentT
-from stnbench.nn.transforms.similarity import Similarity
 from stnbench.nn.transforms.tps import ThinPlateSpline
 from stnbench.spec.transformer import TRANSFORMERS, TransformerSpec
 

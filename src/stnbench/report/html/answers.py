@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stnbench.core.identity import Json
-from stnbench.report import text
-from stnbench.report.html.document import bullets, data_uri, escape, figure_text
-from stnbench.report.html.figure import Figure, Trace, View, figure_lines
+from stnbench.report import table as text
+from stnbench.report.html.document import Figure, Trace, View, bullets, data_uri, escape, figure_lines, figure_text
 from stnbench.report.html.tables import table_lines
 from stnbench.report.table import Column, Table
 from stnbench.spec.data import Split

@@ -3,15 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from stnbench.report import text
+from stnbench.report import table as text
 from stnbench.report.board import Leaderboard
 from stnbench.report.html.answers import confusion_lines, hardest_lines
-from stnbench.report.html.document import bullets, document_lines, escape, escape_lines
-from stnbench.report.html.effects import effect_figure, importance_figure, interaction_figure
-from stnbench.report.html.figure import Figure, figure_lines
-from stnbench.report.html.health import health_figure
-from stnbench.report.html.material import Material
-from stnbench.report.html.pictures import gallery_lines, watch_lines
+from stnbench.report.html.document import Figure, bullets, document_lines, escape, escape_lines, figure_lines
+from stnbench.report.html.effects import effect_figure, health_figure, importance_figure, interaction_figure
+from stnbench.report.html.material import Material, gallery_lines, watch_lines
 from stnbench.report.html.scores import cost_figure, learning_curves, published_figure, timeline_figure
 from stnbench.report.html.tables import FIRST_ROWS, table_lines
 from stnbench.report.sections import board_sections

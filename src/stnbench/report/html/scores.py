@@ -11,12 +11,11 @@ import pandas as pd
 from stnbench.analysis.inference import t_estimate
 from stnbench.analysis.verdicts import Verdict
 from stnbench.core.identity import Json
-from stnbench.report import text
+from stnbench.report import table
 from stnbench.report.agreement import Agreement, AgreementRow
 from stnbench.report.board import Leaderboard, Row
 from stnbench.report.findings import ParetoFront
-from stnbench.report.html.document import figure_text
-from stnbench.report.html.figure import Figure, Trace, View, whiskers
+from stnbench.report.html.document import Figure, Trace, View, figure_text, whiskers
 from stnbench.report.runs import RunSummary, Span
 from stnbench.spec.states import AttemptState
 
@@ -143,8 +142,8 @@ def _cost_colour(row: Row) -> str:
 
 def _cost_hover(row: Row, field: str) -> str:
     value = getattr(row, field)
-    cost = f"{text.seconds(value)} s/epoch" if field == "epoch_duration_s" else f"{text.count(value)} {field}"
-    score = text.score(row.score, 2)
+    cost = f"{table.seconds(value)} s/epoch" if field == "epoch_duration_s" else f"{table.count(value)} {field}"
+    score = table.score(row.score, 2)
     return f"{figure_text(row.label, 60)}<br>{score} %, n = {row.score.n if row.score else 0}<br>{cost}"
 
 
@@ -344,8 +343,8 @@ def published_figure(agreement: Agreement) -> Figure | None:
 
 
 def _published_hover(row: AgreementRow) -> str:
-    ours = f"here {text.score(row.ours, 2)}, rank {row.our_rank:g}"
-    published = f"published {text.score(row.published, 2)}, rank {row.published_rank:g}"
+    ours = f"here {table.score(row.ours, 2)}, rank {row.our_rank:g}"
+    published = f"published {table.score(row.published, 2)}, rank {row.published_rank:g}"
     return f"{figure_text(row.label, 60)}<br>{ours}<br>{published}"
 
 

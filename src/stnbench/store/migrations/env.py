@@ -1,4 +1,4 @@
-"""Run by Alembic for every command, with the connection it was given (``stnbench.store.schema``)."""
+"""Run by Alembic for every command, with the connection it was given (``stnbench.store.engine``)."""
 
 from alembic import context
 

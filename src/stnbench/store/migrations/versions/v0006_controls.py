@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from stnbench.store.utc import UtcDateTime
+from stnbench.store.tables import UtcDateTime
 
 revision = "0006"
 down_revision = "0005"

@@ -1,1 +1,0 @@
-"""Random variations of training images, and the views of test-time augmentation."""

@@ -1,1 +1,0 @@
-"""Handwritten digits, distorted as in Jaderberg et al. 2015: scikit-learn's, and MNIST."""

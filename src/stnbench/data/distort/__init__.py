@@ -1,1 +1,0 @@
-"""Known random warps of images: drawn, rendered, and kept with what they did."""

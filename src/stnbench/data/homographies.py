@@ -1,0 +1,98 @@
+"""Homographies of the plane: points through them, and those that augmentation draws."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stnbench.nn.transforms.affine import matrix_of_rows
+from stnbench.nn.transforms.homography import Corners
+
+# Points through a homography.
+
+
+def apply_homography(homography: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (n, 2) taken through a (3, 3) homography: (n, 2)."""
+    moved = points @ homography[:, :2].T + homography[:, 2]
+    projected: NDArray[np.float64] = moved[:, :2] / moved[:, 2:]
+    return projected
+
+
+# Homographies for augmentation: the movements that make them up, and what they do to points and boxes.
+#
+# Convention: normalised (x, y), x to the right and y down, -1 and 1 at the outer edges of the image; matrices act on
+# (x, y, 1). For points of the image the third coordinate of the result is positive, and so it is for the moved points
+# under the inverse.
+
+
+_NEAREST = 1e-2
+"""The smallest third coordinate, which is about 1 in the image; it is 0 on the vanishing line, negative beyond."""
+
+
+def moving_corners(offsets: Float[Tensor, "batch 8"]) -> Float[Tensor, "batch 3 3"]:
+    """Move the corners of the image by x, y each: (-1, -1), (1, -1), (1, 1) and (-1, 1), in this order.
+
+    The moved ones must be a convex quadrilateral.
+    """
+    return Corners().homography_out_to_in(offsets)
+
+
+def scaling(x: Float[Tensor, " batch"], y: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 3"]:
+    """Multiply x and y."""
+    return _affine((x, 0.0, 0.0), (0.0, y, 0.0))
+
+
+def shearing(angle_rad: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 3"]:
+    """Lean vertical lines by the angle, to the left at the top where it is positive."""
+    return _affine((1.0, angle_rad.tan(), 0.0), (0.0, 1.0, 0.0))
+
+
+def rotation(angle_rad: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 3"]:
+    """Turn about the centre, from x to y: clockwise as seen, where the angle is positive."""
+    cosine, sine = angle_rad.cos(), angle_rad.sin()
+    return _affine((cosine, -sine, 0.0), (sine, cosine, 0.0))
+
+
+def translation(x: Float[Tensor, " batch"], y: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 3"]:
+    """Move by x and y."""
+    return _affine((1.0, 0.0, x), (0.0, 1.0, y))
+
+
+def map_points(
+    homographies: Float[Tensor, "batch 3 3"], points: Float[Tensor, "#batch points 2"]
+) -> Float[Tensor, "batch points 2"]:
+    """The points under every homography, by products and sums, which TF32 does not round.
+
+    Unlike ``stnbench.nn.transforms.homography.map_homography``, which shows the plane mirrored beyond the vanishing
+    line, this reads far outside the image there, on the side where the line was crossed: its border goes on to the
+    horizon.
+    """
+    x, y = points.unbind(-1)
+    rows = [row[..., None].unbind(1) for row in homographies.unbind(1)]
+    x_mapped, y_mapped, third = (across * x + (down * y + constant) for across, down, constant in rows)
+    return torch.stack([x_mapped, y_mapped], dim=-1).div_(third.clamp_(min=_NEAREST)[..., None])
+
+
+def map_boxes(homographies: Float[Tensor, "batch 3 3"], boxes: Float[Tensor, "batch 4"]) -> Float[Tensor, "batch 4"]:
+    """The smallest upright boxes x1, y1, x2, y2 round the mapped ones, as far as they lie in the image."""
+    x1, y1, x2, y2 = boxes.unbind(1)
+    corners = torch.stack([x1, y1, x2, y1, x2, y2, x1, y2], dim=1).reshape(-1, 4, 2)
+    mapped = map_points(homographies, corners)
+    return torch.cat([mapped.amin(1), mapped.amax(1)], dim=1).clamp(-1, 1)
+
+
+def radians(degrees: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Degrees as radians."""
+    return degrees * (math.pi / 180)
+
+
+def _affine(*rows: tuple[Tensor | float, Tensor | float, Tensor | float]) -> Float[Tensor, "batch 3 3"]:
+    """The matrix of every image from its first two rows, in which plain numbers hold for all images."""
+    like = next(entry for row in rows for entry in row if isinstance(entry, Tensor))
+    whole = (*rows, (0.0, 0.0, 1.0))
+    return matrix_of_rows(
+        *(tuple(entry if isinstance(entry, Tensor) else torch.full_like(like, entry) for entry in row) for row in whole)
+    )

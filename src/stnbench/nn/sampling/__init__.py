@@ -1,1 +1,0 @@
-"""Reading images at sampling points."""

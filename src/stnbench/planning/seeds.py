@@ -1,0 +1,287 @@
+"""Planners that add seeds: racing, and until every comparison is decided."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from stnbench.analysis.comparison import compare_configurations
+from stnbench.analysis.fitted import ScoredRun
+from stnbench.analysis.inference import LEVEL
+from stnbench.analysis.verdicts import Comparison, Decision, Verdict
+from stnbench.planning.base import ComposePoint, Observation, Planner
+from stnbench.planning.cells import grid_cells, scored_run, with_seeds
+from stnbench.spec.planner import RacingPlannerSpec, UntilDecidedPlannerSpec
+from stnbench.spec.states import TrialState
+from stnbench.spec.sweep import SweepSpec
+from stnbench.store.records import PlannedTrial
+
+# Racing: seeds are added only to cells that may still be the best.
+
+
+class RacingPlanner(Planner):
+    """Asks for every cell with the sweep's seeds, then round by round for one seed more of the cells in the race.
+
+    After each round every cell is compared with the best as the leaderboard does it (seeds as blocks, simultaneous for
+    all pairs of cells, within each choice of ``within``); a cell that is ``lower`` leaves the race for good, and so
+    does one that fails or is pruned. A twin stays as long as one of its cells, whose gain it is the base of. The race
+    is over where one cell is left.
+
+    The sweep is looked at again and again, at most as often as there are rounds after which seeds may be added. Each
+    look is made at 5 % over their number (Bonferroni), so that all of them together keep the error rate of one
+    comparison, however they depend on one another. Boundaries that use this dependence (Pocock 1977; O'Brien and
+    Fleming 1979) would decide a little earlier, but are made for two arms and known variances.
+
+    A round begins when the one before is answered, because cells are compared on common seeds. All that decides is in
+    the answers, so a race that is told them again goes on where it was.
+    """
+
+    def __init__(self, sweep: SweepSpec, spec: RacingPlannerSpec, compose: ComposePoint) -> None:
+        self._sweep = sweep
+        self._spec = spec
+        self._compose = compose
+        self._cells: dict[str, PlannedTrial] | None = None
+        self._racing: dict[str, PlannedTrial] = {}
+        self._places: dict[str, tuple[str, int]] = {}
+        self._scores: dict[str, dict[int, float]] = {}
+        self._unanswered: set[str] = set()
+        self._looks = max(spec.max_seeds - len(sweep.seeds), 1)
+        self._rounds = self._seeds()
+        self._is_over = False
+
+    @override
+    def ask(self) -> Sequence[PlannedTrial]:
+        if self._is_over or self._unanswered:
+            return ()
+        if self._cells is None:
+            self._cells = {cell.spec.cell_id: cell for cell in grid_cells(self._sweep, self._compose)}
+            self._racing = dict(self._cells)
+        else:
+            self._drop_lower()
+        seeds = next(self._rounds, ())
+        asked = with_seeds(self._racing.values(), seeds)
+        limit = self._spec.trials
+        if not asked or (self._places and limit is not None and len(self._places) + len(asked) > limit):
+            self._is_over = True
+            return ()
+        self._places |= {trial.spec.trial_id: (trial.spec.cell_id, trial.spec.seed) for trial in asked}
+        self._unanswered = {trial.spec.trial_id for trial in asked}
+        return asked
+
+    @override
+    def tell(self, observation: Observation) -> None:
+        if observation.trial_id not in self._unanswered or not observation.state.is_final:
+            return
+        self._unanswered.discard(observation.trial_id)
+        cell_id, seed = self._places[observation.trial_id]
+        accuracy = observation.validation_accuracy
+        if observation.state is TrialState.COMPLETE and accuracy is not None:
+            self._scores.setdefault(cell_id, {})[seed] = accuracy
+        else:
+            self._racing.pop(cell_id, None)
+
+    @property
+    @override
+    def is_exhausted(self) -> bool:
+        return self._is_over
+
+    def _seeds(self) -> Iterator[tuple[int, ...]]:
+        """The seeds of each round: the sweep's, then one at a time."""
+        yield self._sweep.seeds
+        first = max(self._sweep.seeds) + 1
+        for seed in range(first, first + self._spec.max_seeds - len(self._sweep.seeds)):
+            yield (seed,)
+
+    def _drop_lower(self) -> None:
+        """Leave in the race what may be best, and its twins; nothing where one cell is left in every group."""
+        groups: dict[str, dict[str, Mapping[int, float]]] = {}
+        for cell_id, scores in self._scores.items():
+            groups.setdefault(self._group(cell_id), {})[cell_id] = scores
+        staying: set[str] = set()
+        for cells in groups.values():
+            candidates = _may_be_best(cells, level=LEVEL / self._looks) & self._racing.keys()
+            if len(candidates) > 1:
+                staying |= candidates
+        twins = {self._racing[cell_id].spec.twin().cell_id for cell_id in staying}
+        self._racing = {key: cell for key, cell in self._racing.items() if key in staying | twins}
+
+    def _group(self, cell_id: str) -> str:
+        cells = self._cells or {}
+        return dict(cells[cell_id].point.labels).get(self._sweep.within, "")
+
+
+def _may_be_best(cells: Mapping[str, Mapping[int, float]], *, level: float) -> set[str]:
+    """The cells that are not lower than the best one, by tests of this level for all pairs together."""
+    runs = [scored_run(cell_id, seed, share) for cell_id, scores in cells.items() for seed, share in scores.items()]
+    decisions = compare_configurations(runs, level=level).decisions
+    return {item.configuration for item in decisions if item.verdict is not Verdict.LOWER}
+
+
+# Until it is decided: seeds are added where a verdict is missing, the cheapest verdicts first.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """A configuration that gets further seeds; ``cost`` is what its verdict is expected to take (inf: out of reach)."""
+
+    configuration: str
+    cost: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """Who gets further seeds, the cheapest verdict first; where nobody does, ``reason`` says why."""
+
+    wanted: tuple[Wanted, ...] = ()
+    reason: str = ""
+
+
+def choose(
+    comparison: Comparison, *, seeds_run: Mapping[str, int], trial_cost: Mapping[str, float], max_seeds: int
+) -> Choice:
+    """Decide who gets further seeds after a look. The same look gives the same choice.
+
+    A configuration is decided against the best one, so both need seeds: a verdict costs the trials that either lacks
+    to the seeds that decide it with a chance of 80 % (``seeds_needed``). Those out of reach of ``max_seeds`` come last.
+
+    Args:
+        comparison: at the level of one look.
+        seeds_run: by configuration, with how many seeds it has run.
+        trial_cost: by configuration, what one trial takes of a device, in any unit.
+        max_seeds: most seeds of a configuration.
+    """
+    best = comparison.best
+    undecided = [item for item in comparison.decisions if item.verdict is Verdict.UNDECIDED]
+    if best is None:
+        return Choice(reason="no configuration has a score")
+    if not undecided:
+        return Choice(reason="every configuration has a verdict")
+
+    def lacks(name: str) -> bool:
+        return seeds_run[name] < max_seeds
+
+    def cost(item: Decision) -> float:
+        needed = item.seeds_needed
+        if needed is None or needed > max_seeds:
+            return math.inf
+        names = (item.configuration, best.configuration)
+        return sum(max(needed - seeds_run[name], 0) * trial_cost[name] for name in names)
+
+    costs = {item.configuration: cost(item) for item in undecided}
+    costs[best.configuration] = min(costs.values())
+    # At one cost (out of reach, say) the best goes first, whom all need, and then the cheaper trial.
+    order = sorted(costs, key=lambda name: (costs[name], name != best.configuration, trial_cost[name], name))
+    wanted = tuple(Wanted(configuration=name, cost=costs[name]) for name in order if lacks(name))
+    if not wanted:
+        return Choice(reason=f"{len(undecided)} configurations are undecided with {max_seeds} seeds, the most allowed")
+    return Choice(wanted=wanted)
+
+
+class UntilDecidedPlanner(Planner):
+    """Asks for every configuration with the first seeds, then look by look for seeds of those without a verdict.
+
+    The looks are planned before the first trial: each has its number of seeds (``UntilDecidedPlannerSpec.look_seeds``).
+    At each, all configurations are compared as the leaderboard does it, at 5 % over the number of planned looks, so
+    that all looks together keep the error rate of one comparison, however they depend on one another (Bonferroni).
+    Pocock (1977) has equal levels as well, and spends less on them where there are two arms and equal steps.
+    Those that are undecided, and the best one, run with the seeds of the next look.
+
+    A look begins when all trials before it are answered. All that decides is in the answers, so a planner that is told
+    them again goes on where it was. What a trial costs is its FLOPs: durations would change from run to run.
+    """
+
+    def __init__(self, sweep: SweepSpec, spec: UntilDecidedPlannerSpec, compose: ComposePoint) -> None:
+        self._sweep = sweep
+        self._spec = spec
+        self._compose = compose
+        self._looks = spec.look_seeds(len(sweep.seeds))
+        further = range(max(sweep.seeds) + 1, max(sweep.seeds) + 1 + self._looks[-1])
+        self._seeds = (*sweep.seeds, *further)[: self._looks[-1]]
+        self._looked = 0
+        self._cells: dict[str, PlannedTrial] = {}
+        self._run: dict[str, int] = {}
+        self._runs: dict[str, list[ScoredRun]] = {}
+        self._cost: dict[str, float] = {}
+        self._pruned: set[str] = set()
+        self._places: dict[str, tuple[str, int]] = {}
+        self._unanswered: set[str] = set()
+        self._is_over = False
+        self.reason = ""
+        """Why it ended; empty before."""
+
+    @override
+    def ask(self) -> Sequence[PlannedTrial]:
+        if self._is_over or self._unanswered:
+            return ()
+        if not self._cells:
+            self._cells = {cell.spec.cell_id: cell for cell in grid_cells(self._sweep, self._compose)}
+            self._run = dict.fromkeys(self._cells, self._looks[0])
+            # Seed by seed: a sweep that is stopped early has seen every configuration.
+            return self._asked([(name, seed) for seed in self._seeds[: self._looks[0]] for name in self._cells])
+        asked = self._asked(self._further())
+        self._is_over = not asked
+        return asked
+
+    @override
+    def tell(self, observation: Observation) -> None:
+        if observation.trial_id not in self._unanswered or not observation.state.is_final:
+            return
+        self._unanswered.discard(observation.trial_id)
+        cell_id, seed = self._places[observation.trial_id]
+        accuracy = observation.validation_accuracy
+        if observation.state is TrialState.PRUNED:
+            self._pruned.add(cell_id)
+        if observation.state is not TrialState.COMPLETE or accuracy is None:
+            return
+        # Whether it has collapsed is for the comparison to find, as it does for the leaderboard.
+        self._runs.setdefault(cell_id, []).append(scored_run(cell_id, seed, accuracy))
+        self._cost[cell_id] = float((observation.flops or 1) * self._cells[cell_id].spec.training.epochs)
+
+    @property
+    @override
+    def is_exhausted(self) -> bool:
+        return self._is_over
+
+    def _asked(self, places: Sequence[tuple[str, int]]) -> list[PlannedTrial]:
+        asked = []
+        for cell_id, seed in places:
+            trial = with_seeds([self._cells[cell_id]], [seed])[0]
+            self._places[trial.spec.trial_id] = (cell_id, seed)
+            asked.append(trial)
+        self._unanswered = {trial.spec.trial_id for trial in asked}
+        return asked
+
+    def _further(self) -> list[tuple[str, int]]:
+        """What is to run before the next look: configurations with their seeds, the cheapest verdict first."""
+        choices = [self._look(names) for names in self._groups()]
+        wanted = sorted((item for choice in choices for item in choice.wanted), key=lambda item: item.cost)
+        self._looked += 1
+        if not wanted or self._looked == len(self._looks):
+            ends = dict.fromkeys(choice.reason for choice in choices if choice.reason)
+            self.reason = "; ".join(ends) or "all planned looks are taken"
+            return []
+        found: list[tuple[str, int]] = []
+        for item in wanted:
+            own = self._seeds[self._run[item.configuration] : self._looks[self._looked]]
+            if self._spec.trials is not None and len(self._places) + len(found) + len(own) > self._spec.trials:
+                self.reason = f"{self._spec.trials} trials are the most allowed"
+                break
+            if item.configuration not in self._pruned:
+                found += [(item.configuration, seed) for seed in own]
+                self._run[item.configuration] = self._looks[self._looked]
+        return found
+
+    def _look(self, names: Sequence[str]) -> Choice:
+        comparison = compare_configurations(
+            [run for name in names for run in self._runs.get(name, ())],
+            margin=self._sweep.margin / 100,
+            level=LEVEL / len(self._looks),
+        )
+        return choose(comparison, seeds_run=self._run, trial_cost=self._cost, max_seeds=self._looks[-1])
+
+    def _groups(self) -> list[list[str]]:
+        groups: dict[str, list[str]] = {}
+        for name, cell in self._cells.items():
+            groups.setdefault(dict(cell.point.labels).get(self._sweep.within, ""), []).append(name)
+        return list(groups.values())
