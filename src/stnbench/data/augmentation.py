@@ -1,4 +1,4 @@
-"""Augmentation of training images, drawn for a whole epoch beforehand, and the views of test-time augmentation."""
+"""Augmentation of training images, drawn in advance for a whole epoch, and the views of test-time augmentation."""
 
 import itertools
 import math
@@ -21,31 +21,34 @@ from stnbench.nn.transforms.base import pixel_centres
 from stnbench.nn.transforms.homography import invert_homography
 from stnbench.spec.augment import AugmentSpec, ViewsSpec
 
-# Random numbers of augmentation, drawn beforehand for a whole epoch.
+# Random numbers of augmentation, drawn in advance for a whole epoch.
 
 
 def draw_uniform(label: str, seed: int, epoch: int, shape: tuple[int, ...]) -> Float64[Tensor, "*shape"]:
-    """Numbers in [0, 1), on the CPU; they depend on the arguments alone, and other labels have numbers of their own."""
+    """Draw uniform numbers in [0, 1), float64 on the CPU.
+
+    They depend on the arguments alone, and each label has separate numbers.
+    """
     generator = torch.Generator("cpu").manual_seed(derive_seed(seed, "augment", label, epoch))
     return torch.rand(math.prod(shape), generator=generator, dtype=torch.float64, device="cpu").reshape(shape)
 
 
-# The lightness of images, and images with another lightness and the same hue.
+# The lightness of images, and changes of the lightness that keep the hue.
 
 
 LUMA = (0.299, 0.587, 0.114)
-"""What red, green and blue weigh in the luma of gamma-encoded RGB (Rec. ITU-R BT.601)."""
+"""The weights of red, green and blue in the luma of gamma-encoded RGB (Rec. ITU-R BT.601)."""
 
 COLOURS = 3
 
 BRIGHTEST = 255.0
-"""The highest level; levels are 8-bit intensities, fractions included."""
+"""The highest level; levels are 8-bit intensities, including fractions."""
 
 
 def lightness(
     images: Float[Tensor, "batch channels height width"],
 ) -> Float[Tensor, "batch lightnesses height width"]:
-    """The luma (batch, 1, height, width) of RGB images; of others, every channel is a lightness of its own."""
+    """Return the luma (batch, 1, height, width) of RGB images; return others unchanged, each channel as a lightness."""
     if images.shape[1] != COLOURS:
         return images
     red, green, blue = images.unbind(1)
@@ -55,10 +58,14 @@ def lightness(
 def with_lightness(
     images: Float[Tensor, "batch channels height width"], wanted: Float[Tensor, "batch lightnesses height width"]
 ) -> Float[Tensor, "batch channels height width"]:
-    """The images (levels in [0, 255]) with the wanted lightness, which lies there as well.
+    """Return the images with another lightness and the same hue.
 
     All three colours move by the same amount, which keeps hue and chroma; where one would leave [0, 255], the pixel is
-    drawn towards its grey until none does, so that hue and lightness stay exact and only the saturation falls.
+    moved towards its grey until none does, so that hue and lightness stay exact and only the saturation falls.
+
+    Args:
+        images: levels in [0, 255].
+        wanted: the new lightness, in [0, 255]; images that are not RGB are replaced by it.
     """
     if images.shape[1] != COLOURS:
         return wanted
@@ -69,11 +76,12 @@ def with_lightness(
     return (chroma * room.clamp(max=1) + wanted).clamp(0, BRIGHTEST)
 
 
-# Gamma: shadows become darker or lighter than light parts do, as where a camera exposes for the sky behind a sign.
+# Gamma: shadows become darker or lighter while light parts change less, as when a camera exposes for the sky behind
+# a sign.
 
 
 def draw_gamma(octaves: float, *, seed: int, epoch: int, count: int) -> Float[Tensor, " n"] | None:
-    """An exponent for every image of an epoch, on the CPU; None where ``octaves`` is 0.
+    """Draw a gamma exponent for every image of an epoch, on the CPU; return None if ``octaves`` is 0.
 
     Its logarithm to base 2 is uniform from minus to plus ``octaves``.
     """
@@ -85,35 +93,35 @@ def draw_gamma(octaves: float, *, seed: int, epoch: int, count: int) -> Float[Te
 def apply_gamma(
     levels: Float[Tensor, "batch channels height width"], exponent: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch channels height width"]:
-    """The levels, as shares of the brightest, to the power of the image's exponent; black and white stay.
+    """Raise the levels, as shares of the brightest, to the power of the image's exponent; black and white stay.
 
     Args:
-        levels: in [0, 255].
-        exponent: above 0; below 1 shadows are lit up, above 1 they are darkened.
+        levels: levels in [0, 255].
+        exponent: one per image, above 0; below 1 shadows become lighter, above 1 darker.
     """
     return levels.div(BRIGHTEST).pow(exponent[:, None, None, None]).mul_(BRIGHTEST)
 
 
-# What hides a sign: blur, and rectangles painted over. Numbers are drawn beforehand, as all of augmentation's are.
+# Effects that hide a sign: blur and erased rectangles. Their numbers are drawn in advance, as for all augmentation.
 
 
 _SIGMA_PX: Final = 1.25
 _REACH_PX: Final = 2
-"""Of the gaussian, to either side; beyond it are 4 percent of its weight."""
+"""Half width of the Gaussian kernel; 4 percent of the weight lie beyond it."""
 
 
 def draw_blur(share: float, *, seed: int, epoch: int, count: int) -> Float[Tensor, " n"] | None:
-    """A share from minus to plus ``share`` for every image of an epoch, on the CPU; None where it is 0."""
+    """Draw a share from minus to plus ``share`` for every image of an epoch, on the CPU; return None if it is 0."""
     if share == 0:
         return None
     return share * (2 * draw_uniform("blur", seed, epoch, (count,)) - 1)
 
 
 def draw_erased(share: float, *, seed: int, epoch: int, count: int) -> Float[Tensor, "n 4"] | None:
-    """A rectangle x1, y1, x2, y2 that lies in the image, for every image of an epoch, on the CPU; None where it is 0.
+    """Draw a rectangle x1, y1, x2, y2 inside the image for every image of an epoch, on the CPU; None if ``share`` is 0.
 
-    Its sides are uniform from 0 to ``share`` of the image's, its place likewise. Coordinates are normalised, -1 and 1
-    at the outer edges.
+    Its sides are uniform from 0 to ``share`` of the image's sides, and its position is uniform too. Coordinates are
+    normalised, -1 and 1 at the outer edges.
     """
     if share == 0:
         return None
@@ -126,7 +134,10 @@ def draw_erased(share: float, *, seed: int, epoch: int, count: int) -> Float[Ten
 def blurred(
     levels: Float[Tensor, "batch channels height width"], share: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch channels height width"]:
-    """The images moved by a share of the way to their gaussian means, cut to [0, 255]; borders are continued."""
+    """Interpolate between the images and their Gaussian blur, or extrapolate where the share is negative.
+
+    The result is clipped to [0, 255]; border pixels are replicated for the blur.
+    """
     channels, reach = levels.shape[1], _REACH_PX
     offsets = torch.arange(-reach, reach + 1, dtype=levels.dtype, device=levels.device)
     kernel = torch.exp(-(offsets**2) / (2 * _SIGMA_PX**2))
@@ -141,7 +152,10 @@ def blurred(
 def erased(
     levels: Float[Tensor, "batch channels height width"], boxes: Float[Tensor, "batch 4"]
 ) -> Float[Tensor, "batch channels height width"]:
-    """The images with every pixel whose centre lies in the image's box painted in its mean colour."""
+    """Paint every pixel whose centre lies in the image's box in the image's mean colour.
+
+    Boxes are x1, y1, x2, y2 in normalised coordinates.
+    """
     height, width = levels.shape[-2:]
     x, y = pixel_centres((height, width), align_corners=False, like=levels).unbind(-1)
     x1, y1, x2, y2 = (edge[:, None] for edge in boxes.unbind(1))
@@ -151,14 +165,14 @@ def erased(
 
 # Augmentation on the device: a batch of images is varied by one resampling and one colour map.
 #
-# All numbers of an epoch are drawn beforehand, on the CPU, from the trial's seed. They depend neither on the device
-# nor on the batch size, a run that goes on from a checkpoint sees the same ones, and two trials of one seed see the
+# All numbers of an epoch are drawn in advance, on the CPU, from the trial's seed. They depend neither on the device
+# nor on the batch size, a run that resumes from a checkpoint gets the same ones, and two trials with one seed get the
 # same ones for every kind of variation that both have.
 
 
 _CORNERS: Final = 8
 _OTHERS: Final = 10
-"""Numbers drawn for an image, whatever is asked for, so that one kind of variation does not shift the others."""
+"""Numbers drawn per image, whatever is specified, so that one kind of variation does not shift the others."""
 
 _BLUE_DIFFERENCE: Final = (-0.14713, -0.28886, 0.43599)
 _RED_DIFFERENCE: Final = (0.615, -0.51499, -0.10001)
@@ -167,18 +181,18 @@ _RED_DIFFERENCE: Final = (0.615, -0.51499, -0.10001)
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Augmentations:
-    """What is done to each of n images; 4 MB for GTSRB's 39,209.
+    """The augmentation parameters of n images; 4 MB for GTSRB's 39,209.
 
     Attributes:
         in_to_out: (n, 3, 3), the homography that moves the content of the image, in normalised coordinates with -1 and
-            1 at the outer edges; None where nothing geometric is asked for.
-        out_to_in: its inverse, which says where output pixels are read.
-        colour: the matrix from old to new colours, (n, 3, 3), or (n, 1, 1) where all channels are treated alike; None
-            where no change of levels is asked for.
-        mean_share: (n,), how much of the image's mean lightness is then added.
-        gamma: (n,), the exponent of the levels, above 0; None where none is asked for.
-        blur: (n,), the share of the way to the blurred image, negative away from it; None where none is asked for.
-        erased: (n, 4), x1, y1, x2, y2 of the rectangle that is painted over, in coordinates as above; likewise.
+            1 at the outer edges; None without geometric variation.
+        out_to_in: (n, 3, 3), its inverse, which gives the positions where output pixels are read.
+        colour: the matrix from old to new colours, (n, 3, 3), or (n, 1, 1) where all channels are treated the same;
+            None without a change of levels.
+        mean_share: (n,), the share of the image's mean lightness that is then added.
+        gamma: (n,), the exponent of the levels, above 0; None without gamma.
+        blur: (n,), the share of the way to the blurred image, negative away from it; None without blur.
+        erased: (n, 4), x1, y1, x2, y2 of the rectangle that is painted over, in coordinates as above; None without one.
     """
 
     in_to_out: Tensor | None
@@ -190,11 +204,11 @@ class Augmentations:
     erased: Tensor | None = None
 
     def to(self, device: torch.device) -> "Augmentations":
-        """The same on a device."""
+        """Return the same augmentations on a device."""
         return Augmentations(**{name: None if part is None else part.to(device) for name, part in self._parts()})
 
     def rows(self, index: Tensor | slice) -> "Augmentations":
-        """Those of some images, for a batch."""
+        """Return the augmentations of some images, for a batch."""
         return Augmentations(**{name: None if part is None else part[index] for name, part in self._parts()})
 
     def apply(
@@ -202,12 +216,14 @@ class Augmentations:
         images: UInt8[Tensor, "batch channels height width"] | Float32[Tensor, "batch channels height width"],
         boxes: Float[Tensor, "batch 4"],
     ) -> tuple[Float32[Tensor, "batch channels height width"], Float[Tensor, "batch 4"]]:
-        """The varied images, float32 in [0, 255], and the boxes round what was in the boxes.
+        """Return the augmented images, float32 in [0, 255], and the boxes around the moved contents of ``boxes``.
 
         Args:
             images: as many as there are augmentations, as high as wide, since angles are those of the square.
-            boxes: x1, y1, x2, y2, normalised as ``in_to_out``; the results end at the image.
-        Raises: ShapeError where the numbers or the channels do not fit.
+            boxes: x1, y1, x2, y2, normalised as ``in_to_out``; the returned boxes are clipped to the image.
+
+        Raises:
+            ShapeError: if the number of images or of channels does not fit.
         """
         self._check(images)
         levels = images.to(torch.float32)
@@ -237,7 +253,7 @@ class Augmentations:
 
 
 def require_augmentable(spec: AugmentSpec, channels: int) -> None:
-    """Raise InfeasibleError where the specification asks for colours that images of so many channels do not have."""
+    """Raise InfeasibleError if the specification varies colours and the images are not RGB."""
     if spec.needs_rgb and channels != COLOURS:
         raise InfeasibleError(
             f"augment has saturation {spec.saturation} and hue_deg {spec.hue_deg}, and images have {channels} channels",
@@ -246,9 +262,9 @@ def require_augmentable(spec: AugmentSpec, channels: int) -> None:
 
 
 def draw_augmentations(spec: AugmentSpec, *, seed: int, epoch: int, count: int) -> Augmentations:
-    """What an epoch does to its images, on the CPU; row i is for the i-th image that the epoch visits.
+    """Draw the augmentations of an epoch, on the CPU; row i is for the i-th image that the epoch visits.
 
-    It depends on the arguments alone.
+    They depend on the arguments alone.
     """
     generator = torch.Generator("cpu").manual_seed(derive_seed(seed, "augment", epoch))
     uniform = torch.rand(count, _OTHERS + _CORNERS, generator=generator, dtype=torch.float64, device="cpu")
@@ -267,7 +283,10 @@ def draw_augmentations(spec: AugmentSpec, *, seed: int, epoch: int, count: int) 
 
 
 def _content_moves(spec: AugmentSpec, drawn: Float[Tensor, "n numbers"]) -> Float[Tensor, "n 3 3"]:
-    """Perspective first, then scale and aspect, shear, rotation and translation; a side is 2 long."""
+    """Return the homographies of the content: perspective first, then scale and aspect, shear, rotation, translation.
+
+    Coordinates are normalised: a side of the image has length 2.
+    """
     scale, stretch = 1 + spec.scale * drawn[:, 0], (1 + spec.aspect * drawn[:, 1]).sqrt()
     corners = homographies.moving_corners(2 * spec.perspective * drawn[:, _OTHERS:])
     x, y = (2 * spec.translation * drawn[:, 4:6]).unbind(1)
@@ -279,9 +298,10 @@ def _content_moves(spec: AugmentSpec, drawn: Float[Tensor, "n numbers"]) -> Floa
 def _colour_maps(
     spec: AugmentSpec, drawn: Float[Tensor, "n numbers"]
 ) -> tuple[Float[Tensor, "n colours colours"], Float[Tensor, " n"]]:
-    """The matrix of every image, and the share of its mean that joins.
+    """Return the colour matrix of every image, and the share of its mean lightness that is added.
 
-    All four variations are linear maps that keep grey grey, and the last two keep the luma: one matrix does them all.
+    All four variations (brightness, contrast, saturation, hue) are linear maps that keep grey grey, and the last two
+    keep the luma, so that one matrix covers them all.
     """
     brightness, contrast = 1 + spec.brightness * drawn[:, 6], 1 + spec.contrast * drawn[:, 7]
     colour = (brightness * contrast)[:, None, None]
@@ -291,10 +311,10 @@ def _colour_maps(
 
 
 def _chroma_maps(factor: Float[Tensor, " n"], angle_rad: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
-    """Turn the chroma of RGB by an angle, from red by yellow to green, and multiply it; the luma stays.
+    """Return matrices that rotate the chroma of RGB by an angle, from red by yellow to green, and scale it.
 
-    A turn in the plane of U and V rather than of HSV's hue: it is linear, and keeps the luma where HSV keeps the
-    largest of the three levels.
+    The rotation is in the plane of U and V rather than in HSV's hue: it is linear, and keeps the luma, where HSV keeps
+    the largest of the three levels.
     """
     to_yuv = factor.new_tensor([LUMA, _BLUE_DIFFERENCE, _RED_DIFFERENCE])
     turn = homographies.rotation(angle_rad)[:, :2, :2]
@@ -312,7 +332,7 @@ def _single(values: Tensor | None) -> Tensor | None:
 def _resampled(
     levels: Float32[Tensor, "batch channels side side"], out_to_in: Float32[Tensor, "batch 3 3"]
 ) -> Float32[Tensor, "batch channels side side"]:
-    """The images read at the output pixels' places, their border continued outwards."""
+    """Sample the images bilinearly at the positions of the output pixels; border pixels are replicated outwards."""
     side = levels.shape[-1]
     points = homographies.map_points(out_to_in, pixel_centres((side, side), align_corners=False, like=levels)[None])
     grid = points.reshape(-1, side, side, 2)
@@ -325,7 +345,7 @@ def _coloured(
     colour: Float32[Tensor, "batch colours colours"],
     mean_share: Float32[Tensor, " batch"],
 ) -> Float32[Tensor, "batch channels height width"]:
-    """The images with their colours mapped; only the end result is cut to [0, 255]."""
+    """Map the colours of the images and add the share of the mean lightness; only the sum is clipped to [0, 255]."""
     mean = lightness(levels).mean(dim=(2, 3), keepdim=True) * mean_share[:, None, None, None]
     mapped = (
         levels * colour[..., None]
@@ -335,11 +355,11 @@ def _coloured(
     return mapped.add_(mean).clamp_(0, BRIGHTEST)
 
 
-# The views of an image (``spec.views``), each by one resampling.
+# The views of an image (``spec.views``), each made by one resampling.
 
 
 def view_moves(spec: ViewsSpec) -> Float[Tensor, "views 3 3"]:
-    """How the content of the image moves in each view: zoom, then rotation, then shift; float64 on the CPU.
+    """Return the homography that moves the content in each view: zoom, then rotation, then shift; float64 on the CPU.
 
     Convention: homographies of normalised (x, y), -1 and 1 at the outer edges of the image, from input to output.
     """
@@ -355,9 +375,9 @@ def each_view(
     images: UInt8[Tensor, "batch channels side side"] | Float32[Tensor, "batch channels side side"],
     boxes: Float[Tensor, "batch 4"],
 ) -> Iterator[tuple[Float32[Tensor, "batch channels side side"], Float[Tensor, "batch 4"]]]:
-    """The images, float32 in [0, 255], and the boxes, moved as in each view; the border is continued outwards.
+    """Yield the images, float32 in [0, 255], and the boxes, moved as in each view; borders are replicated outwards.
 
-    A view that moves nothing is the images as they are, to the last bit.
+    A view that moves nothing yields the images unchanged, to the last bit.
     """
     for move in view_moves(spec):
         if torch.equal(move, torch.eye(3, dtype=move.dtype)):

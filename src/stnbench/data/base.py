@@ -1,4 +1,4 @@
-"""The contract of a data set: two halves of images in tracks."""
+"""The interface of a data set: a training and a test half of images in tracks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ImageSet:
-    """One half (train or test) of a data set; every array has one row an image, in one fixed order.
+    """One half (train or test) of a data set; every array has one row per image, in one fixed order.
 
     Attributes:
         images: uint8 (n, channels, height, width), usually a read-only memory map; 3 channels are RGB, 1 is grey, and
             2 hold a digit each.
         labels: int64 (n,), the class.
-        tracks: int64 (n,), one number a track, unique in the half; -1 where tracks are unknown (GTSRB's test half).
+        tracks: int64 (n,), one number per track, unique in the half; -1 where tracks are unknown (GTSRB's test half).
         frames: int64 (n,), position within the track from 0, the farthest first; -1 where unknown.
         roi: float32 (n, 4), the box of the sign or digit, x1, y1, x2, y2, in normalised coordinates of the image
             ([-1, 1], x to the right, y down, -1 and 1 at the outer edges of the border pixels). In a distorted set it
             is the box round the warped box, clipped to the image.
         original_size: int64 (n, 2), width and height in pixels before resizing.
-        pose: float32 (n, 3, 3) or None: the homography that takes points of the thing's own square ([-1, 1]^2: of the
+        pose: float32 (n, 3, 3) or None: the homography that takes points of the object's own square ([-1, 1]^2: of the
             sign, its box in GTSRB, or the undistorted image of a digit) to normalised image coordinates (edges as for
-            roi); the last element is 1. Synthetic and distorted sets know it, but for two digits in two channels. Where
-            the distortion is a thin plate spline it is the affine map nearest to it in the least squares.
+            roi); the last element is 1. Synthetic and distorted sets have it, except for two digits in two channels.
+            Where the distortion is a thin plate spline, it is the affine map nearest to it in the least squares.
         control_points: float32 (n, 16, 2) or None: where the regular 4x4 lattice of that square, corners included, row
             by row and x fastest, lies in the image. Only sets distorted by thin plate splines have it.
         digest: SHA-256 (first 16 hexadecimal digits) over images and labels.
@@ -43,19 +43,19 @@ class ImageSet:
     control_points: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
-        """How many images."""
+        """Return the number of images."""
         return len(self.labels)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataPlaces:
-    """Where a data set finds what it needs on this machine: nothing of it is in a specification.
+    """The folders and resources of this machine that a data set uses; no specification contains them.
 
     Attributes:
         root: the data folder; caches lie in its ``cache/``.
         source: the folder with the files of a data set, where the user names one.
-        workers: processes that may draw images.
-        builds: whether a cache that is missing is made; without, its half is a DataMissingError.
+        workers: the number of processes that may draw images.
+        builds: whether a missing cache is made; if not, its half raises DataMissingError.
     """
 
     root: Path
@@ -65,7 +65,7 @@ class DataPlaces:
 
     @property
     def cache(self) -> Path:
-        """The folder of caches."""
+        """Return the folder of caches."""
         return self.root / "cache"
 
 
@@ -79,18 +79,17 @@ class Dataset(ABC):
     @property
     @abstractmethod
     def class_names(self) -> Sequence[str]:
-        """One readable name a class, in label order."""
+        """Return one readable name per class, in label order."""
 
     @abstractmethod
     def train(self) -> ImageSet:
-        """The training half, validation included.
+        """Return the training half, validation included.
 
-        Raises: DataMissingError where it is not there; DataCorruptError where it is there and wrong.
+        Raises:
+            DataMissingError: if it is not there.
+            DataCorruptError: if it is there and wrong.
         """
 
     @abstractmethod
     def test(self) -> ImageSet:
-        """The test half, sealed from planners.
-
-        Raises: as ``train``.
-        """
+        """Return the test half, to which planners have no access; it raises the same errors as ``train``."""

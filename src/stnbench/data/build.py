@@ -1,4 +1,4 @@
-"""A data set from its specification."""
+"""Construction of a data set from its specification."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ from stnbench.spec.data import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetInfo:
-    """What is known of a data set without opening it.
+    """The facts about a data set that are known without opening it.
 
     Attributes:
-        class_names: one readable name a class, in label order.
+        class_names: one readable name per class, in label order.
         image_shape: channels, height, width.
     """
 
@@ -38,7 +38,7 @@ class DatasetInfo:
 
 
 def dataset_info(spec: DatasetSpec) -> DatasetInfo:
-    """What is known of the data set without opening it; reads no file."""
+    """Return the class names and the image shape of a data set without reading any file."""
     names = _built(spec, DataPlaces(root=Path(), builds=False)).class_names
     return DatasetInfo(class_names=names, image_shape=(spec.channels, spec.image_size, spec.image_size))
 
@@ -46,14 +46,18 @@ def dataset_info(spec: DatasetSpec) -> DatasetInfo:
 def open_dataset(
     spec: DatasetSpec, *, root: Path, workers: int, source: Path | None = None, builds: bool = True
 ) -> Dataset:
-    """The data set; nothing is read or made until a half is asked for.
+    """Return the data set of a specification; nothing is read or made until a half is requested.
 
     Args:
-        spec: which set.
+        spec: the specification of the set.
         root: the data folder; caches lie in its ``cache/``.
-        workers: processes that draw signs that are missing; everything else is made by one.
-        source: the folder with GTSRB's official files, or with ``mnist/``; ``root`` where it is None.
-        builds: whether a cache that is missing is made; without, its half is a DataMissingError.
+        workers: the number of processes that draw missing signs; everything else is made by one.
+        source: the folder with GTSRB's official files, or with ``mnist/``; ``root`` if it is None.
+        builds: whether a missing cache is made; if not, its half raises DataMissingError.
+
+    Raises:
+        UnknownNameError: if the data set is not registered.
+        SpecError: if a data set from outside is not a ``Dataset``.
     """
     places = DataPlaces(root=root, source=source, workers=workers, builds=builds)
     if spec.distortion is None or DATASETS.has_trait(spec.kind, DISTORTS_ITSELF):
@@ -65,9 +69,11 @@ def open_dataset(
 
 
 def _built(spec: DatasetSpec, places: DataPlaces) -> Dataset:
-    """The set of a specification.
+    """Build the registered data set of a specification; photographs are left undistorted.
 
-    Raises: UnknownNameError for one that is not registered; SpecError for one from outside that is none.
+    Raises:
+        UnknownNameError: if the data set is not registered.
+        SpecError: if a data set from outside is not a ``Dataset``.
     """
     made = DATASETS.implementation(spec.kind)(spec, places)
     if not isinstance(made, Dataset):
@@ -77,7 +83,7 @@ def _built(spec: DatasetSpec, places: DataPlaces) -> Dataset:
 
 
 def signs(spec: SignsSpec, places: DataPlaces) -> Dataset:
-    """Return the synthetic set."""
+    """Return the synthetic set of traffic signs."""
     return Signs(spec, places.cache, places.workers, builds=places.builds)
 
 
@@ -92,6 +98,6 @@ def digits(spec: DigitsSpec | MnistSpec, places: DataPlaces) -> Dataset:
 
 
 def folder(spec: FolderSpec, places: DataPlaces) -> Dataset:
-    """Return images of one's own."""
+    """Return the user's own images in class sub-folders."""
     roots = [places.root] if places.source is None else [places.source.parent, places.root]
     return Folder(spec, roots=roots, cache=places.cache, builds=places.builds)

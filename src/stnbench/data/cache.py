@@ -1,7 +1,7 @@
-"""One half of a data set as a folder of NumPy files, made once and mapped by every process that wants it.
+"""One half of a data set as a folder of NumPy files, made once and memory-mapped by every process that needs it.
 
-A cache is whole or absent: it is filled in a temporary folder beside its place, synced, and renamed under a file lock.
-Opening checks sizes, shapes, types and the digests of the small arrays; ``verify`` also reads every pixel.
+A cache is complete or absent: it is filled in a temporary folder next to its final one, synced, and renamed under a
+file lock. Opening checks sizes, shapes, types and the digests of the small arrays; ``verify`` also reads every pixel.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ from stnbench.core.paths import DATA_VARIABLE
 from stnbench.core.process import advance
 from stnbench.data.base import ImageSet
 
-# What a cache says about itself: the manifest, the digests, and the layout of its arrays.
+# The manifest of a cache, the digests, and the layout of its arrays.
 
 
 FORMAT_VERSION = 1
-"""Raised when the files of a cache change their meaning: older caches are then made again."""
+"""Increased when the files of a cache change their meaning, so that older caches are made again."""
 
 MANIFEST = "manifest.json"
 REMEDY = "delete its folder and run 'python -m stnbench.data prepare' again"
@@ -42,12 +42,12 @@ _HASH_CHUNK = 1 << 22
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """The shapes of a cache.
+    """The shapes of the arrays of a cache.
 
     Attributes:
-        count: images.
+        count: the number of images.
         image_size: side of an image in pixels.
-        channels: of an image.
+        channels: the number of channels of an image.
         has_pose: whether the homographies are known.
         has_control_points: whether the images are distorted by thin plate splines.
     """
@@ -59,7 +59,7 @@ class Layout:
     has_control_points: bool = False
 
     def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Type and shape of every array of the cache by its name."""
+        """Return the NumPy type string and the shape of every array of the cache, by name."""
         n, side = self.count, self.image_size
         shapes: dict[str, tuple[str, tuple[int, ...]]] = {
             "images": ("|u1", (n, self.channels, side, side)),
@@ -78,10 +78,10 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """What a cache says about itself.
+    """The description of a cache that is stored in it.
 
     Attributes:
-        identity: what the cache was made from and how, as JSON values.
+        identity: the sources and the settings that the cache was made from, as JSON values.
         layout: the shapes of its arrays.
         digest: the ``ImageSet``'s digest.
         sha256: SHA-256 of each file by its name, 64 hexadecimal digits.
@@ -93,14 +93,16 @@ class Manifest:
     sha256: dict[str, str]
 
     def describes(self, identity: dict[str, Json]) -> bool:
-        """Whether the cache was made from just this."""
+        """Return whether the cache was made from exactly this identity."""
         return canonical_json(self.identity) == canonical_json(identity)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """What the cache in ``folder`` says about itself; None if it was written by another version of stnbench.
+    """Read the manifest of the cache in ``folder``; return None if another version of stnbench wrote it.
 
-    Raises: DataMissingError if there is no cache; DataCorruptError if the manifest is missing or not whole.
+    Raises:
+        DataMissingError: if there is no cache.
+        DataCorruptError: if the manifest is missing, cannot be read, or does not match its checksum.
     """
     path = folder / MANIFEST
     try:
@@ -121,7 +123,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest of a cache, with a checksum of its own."""
+    """Write the manifest of a cache, with a checksum of the manifest itself."""
     plain: dict[str, Json] = {"format": FORMAT_VERSION, **dataclasses.asdict(manifest)}
     plain |= dataclasses.asdict(manifest.layout)  # beside the rest, where older caches have it
     del plain["layout"]
@@ -134,7 +136,7 @@ def _checksum(plain: dict[str, Any]) -> str:
 
 
 def images_digest(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
-    """SHA-256 over the pixels and then the labels (little-endian int64), its first 16 hexadecimal digits."""
+    """Return the SHA-256 over the pixels and then the labels (little-endian int64), its first 16 hexadecimal digits."""
     sha = hashlib.sha256()
     for start in range(0, len(images), 1024):
         sha.update(np.ascontiguousarray(images[start : start + 1024]).data)
@@ -143,7 +145,7 @@ def images_digest(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
     sha = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_HASH_CHUNK):
@@ -152,12 +154,12 @@ def file_sha256(path: Path) -> str:
 
 
 LOOK_S = 2
-"""How often a process that waits for a cache says so."""
+"""Seconds between the messages of a process that waits for a cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CacheArrays:
-    """The writable arrays of a cache that is being made; shapes and meaning as in ``ImageSet``, all zero at first.
+    """The writable arrays of a cache that is being made; shapes and meaning as in ``ImageSet``, initially zero.
 
     ``images`` maps the file ``images_file``: other processes may open that file with
     ``np.load(images_file, mmap_mode="r+")`` and write their rows into it.
@@ -176,7 +178,7 @@ class CacheArrays:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Recipe:
-    """How a cache is made: its shapes, and what writes every row of every array."""
+    """Instructions for making a cache: the layout, and the function that writes every row of every array."""
 
     layout: Layout
     fill: Callable[[CacheArrays], None]
@@ -185,15 +187,23 @@ class Recipe:
 def open_or_build(
     folder: Path, *, identity: dict[str, Json], recipe: Callable[[], Recipe], builds: bool = True
 ) -> ImageSet:
-    """The cache in ``folder``, made first if it is missing or was made from something else.
+    """Open the cache in ``folder``, and make it first if it is missing or was made from another identity.
 
-    Without ``builds`` it is opened where it is there, and never made.
+    While one process makes the cache, others wait and then open the result; leftovers of a killed process are removed.
+    After an error no partial cache is left.
 
-    ``recipe`` may read the source, and is asked for at most once, and followed, while no other process fills this
-    folder. A second process waits and opens what the first one made; what a killed process left behind is removed.
-    Raises: DataCorruptError if the cache is there and wrong; DataMissingError where it would have to be made and may
-    not; FolderError if it cannot be written, for example because the disk is full; whatever else ``recipe`` and its
-    ``fill`` raise. After an error there is no half cache.
+    Args:
+        folder: the folder of the cache.
+        identity: the sources and the settings that the cache is made from.
+        recipe: returns the instructions; it may read the source, and is called at most once, and followed, while no
+            other process fills this folder.
+        builds: whether the cache may be made; if not, it is only opened.
+
+    Raises:
+        DataCorruptError: if the cache is there and wrong.
+        DataMissingError: if the cache would have to be made and ``builds`` is false.
+        FolderError: if the cache cannot be written, for example because the disk is full.
+        Exception: any other that ``recipe`` and its ``fill`` raise.
     """
     if _is_current(folder, identity):
         return open_cache(folder)
@@ -206,9 +216,11 @@ def open_or_build(
 
 
 def open_cache(folder: Path) -> ImageSet:
-    """The images of a cache, mapped read-only, in a fraction of a second.
+    """Open a cache and map its images read-only, in a fraction of a second.
 
-    Raises: DataMissingError if there is no cache; DataCorruptError naming the file that is wrong.
+    Raises:
+        DataMissingError: if there is no cache.
+        DataCorruptError: if a file is wrong; the message names the file.
     """
     return _open(folder, _read_current(folder))
 
@@ -220,9 +232,11 @@ def _open(folder: Path, manifest: Manifest) -> ImageSet:
 
 
 def verify(folder: Path) -> Manifest:
-    """Check every byte of a cache against its manifest, reading all of it.
+    """Check every byte of a cache against its manifest, and return the manifest.
 
-    Raises: as ``open_cache``; DataCorruptError too if a pixel has changed.
+    Raises:
+        DataMissingError: if there is no cache.
+        DataCorruptError: as for ``open_cache``, and if a pixel has changed.
     """
     manifest = _read_current(folder)
     images = _open(folder, manifest)
@@ -242,7 +256,11 @@ def _read_current(folder: Path) -> Manifest:
 
 
 def _is_current(folder: Path, identity: dict[str, Json]) -> bool:
-    """Whether there is a cache of this identity and format. Raises: DataCorruptError if there is a broken one."""
+    """Return whether there is a cache of this identity and format.
+
+    Raises:
+        DataCorruptError: if the manifest of the cache is missing or damaged.
+    """
     try:
         manifest = read_manifest(folder)
     except DataMissingError:
@@ -252,9 +270,10 @@ def _is_current(folder: Path, identity: dict[str, Json]) -> bool:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it when its holder dies.
+    """Hold the folder's lock; the operating system releases it when its holder dies.
 
-    Raises: FolderError where the folder cannot be written, or its file system has no locks.
+    Raises:
+        FolderError: if the folder cannot be written, or its file system has no locks.
     """
     writable_folder(folder.parent, "the data cache", remedy=f"set {DATA_VARIABLE} to a folder that can be written")
     lock = filelock.FileLock(folder.parent / f".{folder.name}.lock")
@@ -300,13 +319,13 @@ def _sibling(folder: Path) -> Path:
 
 
 def _clean(folder: Path) -> None:
-    """Remove what killed builders of this folder left behind; the lock is held, so nobody is building."""
+    """Remove the leftovers of killed builders of this folder; the lock is held, so no process is building."""
     for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _retire(folder: Path) -> None:
-    """Move a cache out of its place in one step, to be cleaned."""
+    """Rename an existing cache to a temporary name in one step; ``_clean`` removes it."""
     if folder.exists():
         folder.rename(_sibling(folder))
 
@@ -322,14 +341,14 @@ def _allocate(folder: Path, layout: Layout) -> CacheArrays:
 
 
 def _reserve(path: Path) -> None:
-    """Take the file's room on the disk now: a full disk is then an OSError, and not a signal on writing to the map."""
+    """Allocate the file's disk space, so that a full disk raises OSError now rather than a signal on a later write."""
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _finish(folder: Path, arrays: CacheArrays, layout: Layout, identity: dict[str, Json]) -> None:
-    """Write the small arrays and the manifest, and sync every file."""
+    """Write the small arrays and the manifest, and sync every file and the folder."""
     arrays.images.flush()  # type: ignore[attr-defined]  # it is a memory map
     for name in layout.shapes():
         if name != "images":
@@ -348,7 +367,7 @@ def _finish(folder: Path, arrays: CacheArrays, layout: Layout, identity: dict[st
 
 
 def _read_small(folder: Path, name: str, manifest: Manifest) -> NDArray[Any]:
-    """One of the small arrays, read-only, after its digest, type and shape were checked."""
+    """Read one of the small arrays, check its digest, type and shape, and return it read-only."""
     path = folder / f"{name}.npy"
     try:
         data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Distorted digits: glyphs, clutter, and the data sets made of them."""
+"""Distorted digits: glyphs, clutter, and the data sets made from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from stnbench.data.distort import Picture, Projective, Trace, draw_warp, make_pi
 from stnbench.spec.codec import to_plain
 from stnbench.spec.data import DigitsSpec, DigitTask, DistortionSpec, MnistSpec
 
-# The digits that are distorted: 28x28 images with a digit of about 20x20 pixels in the middle, as MNIST has them.
+# The digits before distortion: 28x28 images with a digit of about 20x20 pixels in the middle, as in MNIST.
 
 
 Half = Literal["train", "test"]
@@ -25,12 +25,12 @@ Half = Literal["train", "test"]
 GLYPH_SIDE: Final = 28
 DIGIT_SIDE: Final = 20
 TEST_SHARE: Final = 0.2
-"""Share of scikit-learn's digits of each class that are the test half."""
+"""Share of each class of scikit-learn's digits that is in the test half."""
 
 _FULL: Final = 16
-"""The brightest pixel of scikit-learn's digits: all of a 4x4 block of the scan."""
+"""The brightest pixel of scikit-learn's digits: a full 4x4 block of the scan."""
 _INK: Final = (0.2, 0.75)
-"""Shares of ink that become black and white: blocks have blurred what was a bitmap."""
+"""Shares of ink that become black and white; averaging over blocks has blurred the original bitmap."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -40,8 +40,8 @@ class Glyphs:
     Attributes:
         images: uint8 (n, 28, 28), white on black.
         labels: int64 (n,), the digit.
-        numbers: int64 (n,), one number a digit, no two alike in both halves together where they come from one file.
-        original_size: width and height in pixels before they were brought to 28x28.
+        numbers: int64 (n,), one number per digit, unique across both halves where they come from one file.
+        original_size: width and height in pixels before resizing to 28x28.
     """
 
     images: NDArray[np.uint8]
@@ -50,15 +50,15 @@ class Glyphs:
     original_size: tuple[int, int]
 
     def __len__(self) -> int:
-        """How many digits."""
+        """Return the number of digits."""
         return len(self.labels)
 
 
 def load_sklearn_glyphs(half: Half) -> Glyphs:
-    """One half of the 1,797 digits of 8x8 pixels that scikit-learn brings along (UCI, Alpaydin and Kaynak 1998).
+    """Load one half of the 1,797 digits of 8x8 pixels that scikit-learn contains (UCI, Alpaydin and Kaynak 1998).
 
-    They are UCI's own test set. ``TEST_SHARE`` of each class are drawn once for ever as the test half; numbers count
-    through both halves.
+    They are UCI's own test set. ``TEST_SHARE`` of each class are the test half, from a fixed random draw; numbers are
+    unique across both halves.
     """
     from sklearn.datasets import load_digits  # takes a second
 
@@ -70,7 +70,7 @@ def load_sklearn_glyphs(half: Half) -> Glyphs:
 
 
 def half_rows(labels: NDArray[np.int64], half: Half) -> NDArray[np.int64]:
-    """The sorted rows of a half, stratified by class; a function of the labels alone."""
+    """Return the sorted rows (m,) of a half, stratified by class; they depend on the labels (n,) alone."""
     is_test = np.zeros(len(labels), np.bool_)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
@@ -80,7 +80,7 @@ def half_rows(labels: NDArray[np.int64], half: Half) -> NDArray[np.int64]:
 
 
 def enlarge(scan: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """A scan (8, 8) of shares of ink as a glyph, uint8 (28, 28): smooth, with the contrast of pen strokes."""
+    """Return a scan (8, 8) of shares of ink as a glyph, uint8 (28, 28): smooth, with the contrast of pen strokes."""
     from scipy import ndimage
 
     margin = 2
@@ -94,11 +94,11 @@ def enlarge(scan: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.pad(np.rint(255 * ink * ink * (3 - 2 * ink)).astype(np.uint8), border)
 
 
-# Clutter: small crops of other digits strewn over the frame, as in cluttered translated MNIST.
+# Clutter: small crops of other digits placed at random in the frame, as in cluttered translated MNIST.
 
 
 CROP_SIDE: Final = 6
-"""Glyph pixels along a side of a crop."""
+"""Side of a crop in glyph pixels."""
 
 
 def strew(
@@ -108,10 +108,20 @@ def strew(
     own: int,
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
-    """The image (size, size) with ``distortion.clutter`` crops of glyphs other than ``own``, the brighter pixel on top.
+    """Add ``distortion.clutter`` crops of other glyphs to an image; of overlapping pixels the brighter one is kept.
 
-    Crops keep the size that their digit would have undistorted; they are taken from where digits have ink (the middle
-    20x20 pixels) and put on whole pixels anywhere in the frame. ``glyphs``: uint8 (n, 28, 28).
+    Crops keep the size that their digit would have undistorted; they are taken from the part of a glyph that has ink
+    (the middle 20x20 pixels) and put on whole pixels anywhere in the frame.
+
+    Args:
+        image: uint8 (size, size); it is not changed.
+        distortion: the amount of clutter, and the side of the frame.
+        glyphs: uint8 (n, 28, 28).
+        own: the row of the image's own glyph, which is not used.
+        rng: the source of random numbers.
+
+    Returns:
+        The cluttered image, uint8 (size, size).
     """
     size = len(image)
     pixel = GLYPH_SIDE * distortion.canvas / size  # side of an output pixel in glyph pixels
@@ -129,7 +139,7 @@ def strew(
 
 
 def _crop(glyph: NDArray[np.uint8], x: float, y: float, step: float, side: int) -> NDArray[np.uint8]:
-    """A square of ``side`` pixels, ``step`` glyph pixels apart, from the outer corner (x, y) on."""
+    """Sample a square of ``side`` pixels, ``step`` glyph pixels apart, from its outer corner (x, y)."""
     from scipy import ndimage
 
     steps = (np.arange(side) + 0.5) * step - 0.5
@@ -139,24 +149,26 @@ def _crop(glyph: NDArray[np.uint8], x: float, y: float, step: float, side: int) 
     return pixels
 
 
-# MNIST's digits from its four standard files, which torchvision reads and fetches.
+# MNIST's digits from its four standard files, which torchvision reads and downloads.
 
 
 PREPARE = "python -m stnbench.data prepare mnist"
 
 TRAIN_IMAGES, TEST_IMAGES = 60_000, 10_000
-"""The official counts."""
+"""The official numbers of images."""
 
 
 def mnist_folder(root: Path) -> Path:
-    """Where MNIST lies below a folder of data; the files themselves are in ``MNIST/raw/`` there."""
+    """Return the folder of MNIST below a data folder; the files themselves are in its ``MNIST/raw/``."""
     return root / "mnist"
 
 
 def load_mnist_glyphs(half: Half, root: Path) -> Glyphs:
-    """One half of MNIST from the files below ``root``, in their order; numbers are rows, and each half has its own.
+    """Load one half of MNIST from the files below ``root``, in their order; numbers are the rows of the half.
 
-    Raises: DataMissingError if they are not there; DataCorruptError if they are not what they should be.
+    Raises:
+        DataMissingError: if the files are not there.
+        DataCorruptError: if the files cannot be read, or contain unexpected shapes or labels.
     """
     folder = mnist_folder(root)
     try:
@@ -178,9 +190,10 @@ def load_mnist_glyphs(half: Half, root: Path) -> Glyphs:
 
 
 def download_mnist(root: Path) -> None:
-    """Fetch the four files, 11 MB, to where ``load_mnist_glyphs`` looks for them below ``root``; checksums are checked.
+    """Download the four files, 11 MB, to the folder below ``root`` that ``load_mnist_glyphs`` reads; verify checksums.
 
-    Raises: DataMissingError if they cannot be fetched.
+    Raises:
+        DataMissingError: if the files cannot be downloaded.
     """
     folder = mnist_folder(root)
     try:
@@ -201,18 +214,18 @@ def _corrupt(folder: Path, why: object) -> DataCorruptError:
     return DataCorruptError(f"the files of MNIST in {folder} cannot be read ({why})", remedy=remedy)
 
 
-# One half of distorted digits: which digits make a track, and their images.
+# One half of distorted digits: the digits of each track, and their images.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DigitPlan:
-    """What is drawn for one half.
+    """The digits and settings from which one half is drawn.
 
     Attributes:
         spec: task, copies, size and distortion.
-        half: which half, for its own random numbers.
-        glyphs: its digits.
-        members: int64 (tracks, digits an image), rows of ``glyphs``: each track's digit, or the two that are added.
+        half: the half, which has separate random numbers.
+        glyphs: the digits of the half.
+        members: int64 (tracks, digits per image), rows of ``glyphs``: each track's digit, or the two that are added.
     """
 
     spec: DigitsSpec | MnistSpec
@@ -222,20 +235,20 @@ class DigitPlan:
 
     @property
     def count(self) -> int:
-        """How many images."""
+        """Return the number of images."""
         return len(self.members) * self.spec.copies
 
 
 def plan_half(spec: DigitsSpec | MnistSpec, half: Half, glyphs: Glyphs) -> DigitPlan:
-    """The tracks of a half: each digit, or pairs of digits, no digit in two of them (an odd one is left out).
+    """Assign the digits of a half to tracks: single digits, or disjoint pairs of digits (an odd one is left out).
 
-    A whole track held out therefore never shares a digit with what is trained on.
+    A held-out track therefore never shares a digit with the training images.
     """
     return DigitPlan(spec=spec, half=half, glyphs=glyphs, members=_deal(spec.task, half, len(glyphs)))
 
 
 def fill(arrays: CacheArrays, plan: DigitPlan) -> None:
-    """Draw every copy of every track, one track after the other."""
+    """Draw every copy of every track into the arrays, one track after the other."""
     glyphs, copies = plan.glyphs, plan.spec.copies
     arrays.labels[:] = glyphs.labels[plan.members].sum(axis=1).repeat(copies)
     arrays.tracks[:] = glyphs.numbers[plan.members[:, 0]].repeat(copies)
@@ -272,7 +285,7 @@ def _fill_row(
 def _draw_digit(
     plan: DigitPlan, member: int, picture: Picture, key: tuple[str | int, ...]
 ) -> tuple[NDArray[np.uint8], Trace]:
-    """One digit, uint8 (size, size), and where it went."""
+    """Draw one distorted digit, uint8 (size, size), and return it with its trace."""
     size, distortion = plan.spec.image_size, plan.spec.distortion
     if distortion is None:
         warp = Projective(np.eye(3))
@@ -295,42 +308,43 @@ def _deal(task: DigitTask, half: Half, count: int) -> NDArray[np.int64]:
     return order[: count // 2 * 2].reshape(-1, 2)
 
 
-# The data sets ``digits`` and ``mnist``: distorted when they are first asked for, then kept in a cache.
+# The data sets ``digits`` and ``mnist``: distorted on first use, then kept in a cache.
 
 
 DISTORTION_VERSION: Final = 1
-"""Raised when the code changes the images or what is said of them: caches are then made again, and digests differ."""
+"""Increased when the code changes the images or their annotations: caches are then made again, and digests differ."""
 
 DIGIT_NAMES: Final = tuple(str(digit) for digit in range(10))
 SUM_NAMES: Final = tuple(str(total) for total in range(19))
 
 
 def digit_class_names(spec: DigitsSpec | MnistSpec) -> Sequence[str]:
-    """The digits, or their sums."""
+    """Return the class names: the digits ``0`` to ``9``, or their sums ``0`` to ``18``."""
     return DIGIT_NAMES if spec.task == "classify" else SUM_NAMES
 
 
 def digit_channels(spec: DigitsSpec | MnistSpec) -> int:
-    """One a digit."""
+    """Return the number of channels, one per digit of an image."""
     return 1 if spec.task == "classify" else 2
 
 
 class Digits(Dataset):
-    """Distorted handwritten digits, a function of the specification alone.
+    """Distorted handwritten digits, determined by the specification alone.
 
-    A track is one handwritten digit, numbered as in its file, and its frames are its copies; in addition a track is one
-    pair of digits, numbered by the first, and no digit is in two pairs. So no digit is on both sides of a split by
-    tracks. A box is that of the warped 28x28 square, ink or not; in addition it is the box round both, and there is no
-    pose, since there would be two.
+    In the task ``classify`` a track is one handwritten digit, numbered as in its file, and its frames are its copies.
+    In the task ``addition`` a track is one pair of digits, numbered by the first, and no digit is in two pairs.
+    Therefore no digit is on both sides of a split by tracks. A box is that of the warped 28x28 square, including the
+    parts without ink; in ``addition`` it is the box around both squares, and there is no pose, since there would be
+    two.
 
-    Another version of SciPy may change single pixels, which the digest then shows. A cache is not made again where
-    other files of MNIST take the place of those that it was made from.
+    Another version of SciPy may change single pixels, which changes the digest. A cache is not made again if other
+    files of MNIST replace those that it was made from.
 
     Args:
-        spec: which digits, and what is done to them.
+        spec: the set of digits, and their distortion.
         source: the folder below which the files of MNIST lie.
         cache: the folder of caches.
-        builds: whether a cache that is missing is made.
+        builds: whether a missing cache is made.
     """
 
     def __init__(self, spec: DigitsSpec | MnistSpec, *, source: Path, cache: Path, builds: bool = True) -> None:
@@ -341,19 +355,24 @@ class Digits(Dataset):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """``0`` to ``9``, or to ``18`` in addition."""
+        """Return ``0`` to ``9``, or ``0`` to ``18`` in the task ``addition``."""
         return digit_class_names(self._spec)
 
     def train(self) -> ImageSet:
-        """The training half, validation included: 1,438 digits of ``digits``, 60,000 of ``mnist``.
+        """Return the training half, validation included: 1,438 digits of ``digits``, 60,000 of ``mnist``.
 
-        Raises: DataMissingError or DataCorruptError for MNIST's files; DataCorruptError if the cache is wrong;
-        FolderError if it cannot be written.
+        Raises:
+            DataMissingError: if MNIST's files are missing, or the cache is missing and may not be made.
+            DataCorruptError: if MNIST's files or the cache are wrong.
+            FolderError: if the cache cannot be written.
         """
         return self._half("train")
 
     def test(self) -> ImageSet:
-        """The test half: 359 digits of ``digits``, 10,000 of ``mnist``, distorted alike. Raises: as ``train``."""
+        """Return the test half: 359 digits of ``digits``, 10,000 of ``mnist``, distorted in the same way.
+
+        It raises the same errors as ``train``.
+        """
         return self._half("test")
 
     def _half(self, half: Half) -> ImageSet:

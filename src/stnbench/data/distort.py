@@ -1,4 +1,4 @@
-"""Distortions of images with known parameters: drawn, traced through points, and rendered."""
+"""Distortions of images with known parameters: drawing, tracing of points, and rendering."""
 
 import functools
 import math
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stnbench.data.homographies import apply_homography
 from stnbench.spec.data import DistortionSpec
 
-# Where the points of an image go: a homography, or a thin plate spline through 16 points.
+# The maps of image points: a homography, or a thin plate spline through 16 points.
 #
 # Convention: a warp takes the undistorted image's own square [-1, 1]^2 to the normalised coordinates of the output; x
 # to the right, y down, -1 and 1 at the outer edges of the border pixels on both sides.
@@ -29,7 +29,7 @@ _TINY: Final = 1e-300
 
 @functools.cache
 def regular_lattice() -> Points:
-    """The regular 4x4 lattice of the square, corners included, (16, 2): row by row, x fastest."""
+    """Return the regular 4x4 lattice of the square, corners included, (16, 2): row by row, x fastest; read-only."""
     steps = np.linspace(-1, 1, LATTICE_SIDE)
     y, x = np.meshgrid(steps, steps, indexing="ij")
     points = np.stack([x.ravel(), y.ravel()], axis=1)
@@ -38,7 +38,7 @@ def regular_lattice() -> Points:
 
 
 CORNERS: Final = (0, 3, 15, 12)
-"""The lattice's rows that are the corners of the square: round it, clockwise as seen, from the upper left one."""
+"""The lattice's rows that are the corners of the square: clockwise as seen, from the upper left one."""
 
 BORDER: Final = (0, 1, 2, 3, 4, 7, 8, 11, 12, 13, 14, 15)
 """The lattice's rows on the border of the square."""
@@ -49,59 +49,59 @@ class Warp(ABC):
 
     @abstractmethod
     def to_output(self, points: Points) -> Points:
-        """Points of the undistorted image's square, (n, 2), where they are seen in the output."""
+        """Map points of the undistorted image's square, (n, 2), to the output, (n, 2)."""
 
     @abstractmethod
     def to_source(self, points: Points) -> Points:
-        """Points of the output, (n, 2), where they are from."""
+        """Map points of the output, (n, 2), to the undistorted image's square, (n, 2)."""
 
     @property
     @abstractmethod
     def lattice(self) -> Points:
-        """Where the square's 4x4 lattice is seen in the output, (16, 2)."""
+        """Return the positions of the square's 4x4 lattice in the output, (16, 2)."""
 
     @property
     @abstractmethod
     def homography(self) -> NDArray[np.float64]:
-        """(3, 3), from the square to the output; the nearest affine map where the warp is no homography."""
+        """Return the homography (3, 3) from the square to the output; the nearest affine map if the warp is none."""
 
 
 class Projective(Warp):
     """A homography, (3, 3) from the square to the output."""
 
     def __init__(self, homography: NDArray[np.float64]) -> None:
-        """Keep it with its last element 1."""
+        """Normalise the homography to a last element of 1."""
         self._homography: NDArray[np.float64] = homography / homography[2, 2]
         self._lattice = apply_homography(self._homography, regular_lattice())
 
     @property
     def homography(self) -> NDArray[np.float64]:
-        """(3, 3), its last element 1."""
+        """Return the homography (3, 3), its last element 1."""
         return self._homography
 
     @property
     def lattice(self) -> Points:
-        """As ``Warp``."""
+        """Return the positions of the square's 4x4 lattice in the output, (16, 2)."""
         return self._lattice
 
     def to_output(self, points: Points) -> Points:
-        """As ``Warp``."""
+        """Map points of the square, (n, 2), to the output."""
         return apply_homography(self._homography, points)
 
     def to_source(self, points: Points) -> Points:
-        """As ``Warp``."""
+        """Map points of the output, (n, 2), to the square."""
         return apply_homography(np.linalg.inv(self._homography).astype(np.float64), points)
 
 
 class Elastic(Warp):
-    """A thin plate spline (Bookstein 1989) from the output to the square that brings 16 points to the regular lattice.
+    """A thin plate spline (Bookstein 1989) from the output to the square that maps 16 points to the regular lattice.
 
-    It is a spline on the way in which images are rendered, so that every control point is exactly where it is said to
-    be; on the way back it is inverted by Newton's method.
+    It is a spline from the output to the source, the direction in which images are rendered, so that every control
+    point lies exactly at its stated position; the other direction is its inverse, found by Newton's method.
     """
 
     def __init__(self, control_points: Points) -> None:
-        """Fit the spline to where the lattice lands in the output, (16, 2)."""
+        """Fit the spline to the positions of the lattice in the output, (16, 2)."""
         self._centres = control_points
         count = len(control_points)
         affine = np.concatenate([np.ones((count, 1)), control_points], axis=1)
@@ -114,21 +114,24 @@ class Elastic(Warp):
 
     @property
     def homography(self) -> NDArray[np.float64]:
-        """(3, 3), the affine map that takes the regular lattice nearest to the control points in the least squares."""
+        """Return the affine map (3, 3) that takes the lattice nearest to the control points, by least squares."""
         return nearest_affine(self._centres)
 
     @property
     def lattice(self) -> Points:
-        """The control points."""
+        """Return the control points, (16, 2)."""
         return self._centres
 
     def to_source(self, points: Points) -> Points:
-        """As ``Warp``."""
+        """Map points of the output, (n, 2), to the square."""
         moved: Points = self._affine[0] + points @ self._affine[1:] + _kernel(points, self._centres) @ self._bend
         return moved
 
     def to_output(self, points: Points) -> Points:
-        """As ``Warp``, to about 1e-9: each step of Newton's method is halved where it would lead further away."""
+        """Map points of the square, (n, 2), to the output, with an error of about 1e-9.
+
+        Each step of Newton's method is halved where it would increase the distance.
+        """
         found = apply_homography(self.homography, points)
         miss = self.to_source(found) - points
         for _ in range(_NEWTON_STEPS):
@@ -146,7 +149,7 @@ class Elastic(Warp):
         return found
 
     def _slope(self, points: Points) -> NDArray[np.float64]:
-        """How the source moves with the output: (n, 2 of the source, 2 of the output)."""
+        """Return the Jacobian of the source with respect to the output: (n, 2 of the source, 2 of the output)."""
         away = points[:, None] - self._centres
         squared = (away**2).sum(axis=2)
         gradient = 2 * away * (np.log(squared + _TINY) + 1)[..., None]
@@ -155,7 +158,7 @@ class Elastic(Warp):
 
 
 def nearest_affine(control_points: Points) -> NDArray[np.float64]:
-    """(3, 3), the affine map from the square that takes the lattice nearest to these points (16, 2), by least squares.
+    """Return the affine map (3, 3) from the square that takes the lattice nearest to points (16, 2), by least squares.
 
     The lattice is centred and its coordinates are uncorrelated, so that each column is a mean.
     """
@@ -165,9 +168,10 @@ def nearest_affine(control_points: Points) -> NDArray[np.float64]:
 
 
 def homography_to(corners: Points) -> NDArray[np.float64]:
-    """(3, 3), last element 1: the homography that takes the corners of the square, in ``CORNERS``' order, to these.
+    """Return the homography (3, 3), last element 1, that takes the corners of the square to the points ``corners``.
 
-    Direct linear transformation: Hartley and Zisserman, Multiple View Geometry, 4.1.
+    The corners (4, 2) are in the order of ``CORNERS``. Direct linear transformation: Hartley and Zisserman, Multiple
+    View Geometry, 4.1.
     """
     rows, wanted = [], []
     for (x, y), (u, v) in zip(regular_lattice()[list(CORNERS)], corners, strict=True):
@@ -177,25 +181,26 @@ def homography_to(corners: Points) -> NDArray[np.float64]:
 
 
 def _kernel(points: Points, centres: Points) -> NDArray[np.float64]:
-    """r^2 log r^2 for each pair, (points, centres)."""
+    """Return r^2 log r^2 for each pair of a point and a centre, (points, centres)."""
     squared = (points[:, :1] - centres[:, 0]) ** 2 + (points[:, 1:] - centres[:, 1]) ** 2
     kernel: NDArray[np.float64] = squared * np.log(squared + _TINY)
     return kernel
 
 
-# One random warp from a specification.
+# Random warps from a specification.
 
 
 KEPT_AREA: Final = 0.1
-"""Noise that folds the image, or squeezes a corner below this share of its area, is drawn again."""
+"""Noise that folds the image, or shrinks the triangle at a corner below this share of its area, is drawn again."""
 
 
 def draw_warp(spec: DistortionSpec, rng: np.random.Generator) -> Warp:
-    """A warp as ``spec`` describes it.
+    """Draw a warp as ``spec`` describes it.
 
-    Scale and rotation come first, then the place, then noise on the corners, then noise on the lattice. What a
-    specification leaves out is drawn as well, so that two specifications of one seed share what they have in common.
+    Scale and rotation come first, then the position, then noise on the corners, then noise on the lattice.
     """
+    # Parts that a specification leaves out are drawn as well, so that two specifications with one seed agree in the
+    # parts that they have in common.
     angle = np.radians(rng.uniform(-1, 1) * spec.rotation_deg)
     scale = spec.scale_min + rng.uniform() * (spec.scale_max - spec.scale_min)
     where = rng.uniform(-1, 1, 2)
@@ -210,7 +215,7 @@ def draw_warp(spec: DistortionSpec, rng: np.random.Generator) -> Warp:
 
 
 def _move_corners(placed: Projective, sd: float, rng: np.random.Generator) -> Projective:
-    """The homography with noise on its corners, drawn again until its centre is in the frame: a digit is to be seen."""
+    """Add noise to the corners, drawn again until the centre is in the frame, so that the digit is visible."""
     while True:
         corners = _jitter(placed.lattice[list(CORNERS)], sd, np.array([[0, 1, 2, 3]]), rng)
         if sd == 0:
@@ -221,7 +226,10 @@ def _move_corners(placed: Projective, sd: float, rng: np.random.Generator) -> Pr
 
 
 def _jitter(points: Points, sd: float, cells: NDArray[np.int64], rng: np.random.Generator) -> Points:
-    """The points (n, 2) with normal noise, drawn again until all the quadrilaterals ``cells`` (m, 4) stay convex."""
+    """Add normal noise to points (n, 2), drawn again until all quadrilaterals ``cells`` (m, 4) stay convex.
+
+    ``cells`` holds rows of ``points``, ``sd`` is the standard deviation.
+    """
     while True:
         moved = points + sd * rng.standard_normal(points.shape)
         if sd == 0 or (_corner_areas(moved[cells]) > KEPT_AREA * _corner_areas(points[cells])).all():
@@ -229,7 +237,7 @@ def _jitter(points: Points, sd: float, cells: NDArray[np.int64], rng: np.random.
 
 
 def _corner_areas(quadrilaterals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Twice the signed area of the triangle at each corner, (m, 4), of quadrilaterals (m, 4, 2) round their border."""
+    """Return twice the signed area of the triangle at each corner, (m, 4), of quadrilaterals (m, 4, 2)."""
     ahead = np.roll(quadrilaterals, -1, axis=1) - quadrilaterals
     back = np.roll(quadrilaterals, 1, axis=1) - quadrilaterals
     areas: NDArray[np.float64] = ahead[..., 0] * back[..., 1] - ahead[..., 1] * back[..., 0]
@@ -237,7 +245,7 @@ def _corner_areas(quadrilaterals: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _lattice_cells() -> NDArray[np.int64]:
-    """The lattice's cells, (9, 4), each clockwise from its upper left corner."""
+    """Return the nine quadrilaterals of the lattice, (9, 4), each clockwise from its upper left corner."""
     rows = np.arange(LATTICE_SIDE**2).reshape(LATTICE_SIDE, LATTICE_SIDE)
     cells = np.stack([rows[:-1, :-1], rows[:-1, 1:], rows[1:, 1:], rows[1:, :-1]], axis=-1)
     return cells.reshape(-1, 4)
@@ -246,12 +254,12 @@ def _lattice_cells() -> NDArray[np.int64]:
 _CELLS: Final = _lattice_cells()
 
 
-# What is kept of a warp beside the image: pose, control points and box.
+# The annotations of a warped image: pose, control points and box.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Trace:
-    """Where a warp has put a thing; meaning as in ``ImageSet``.
+    """The position of a warped object; the meaning is as in ``ImageSet``.
 
     ``pose`` (3, 3); ``control_points`` (16, 2), None where the warp is a homography; ``roi`` (4,).
     """
@@ -262,18 +270,18 @@ class Trace:
 
 
 def trace_whole(warp: Warp) -> Trace:
-    """What becomes of the whole undistorted image."""
+    """Return the position of the whole undistorted image after the warp."""
     control_points = warp.lattice if isinstance(warp, Elastic) else None
     return Trace(pose=warp.homography, control_points=control_points, roi=_box_round(warp.lattice))
 
 
 def trace_part(warp: Warp, pose: NDArray[np.float64], roi: NDArray[np.float64]) -> Trace:
-    """What becomes of a thing that is a part of the undistorted image.
+    """Return the position after the warp of an object that is a part of the undistorted image.
 
     Args:
-        warp: from the undistorted image to the output.
-        pose: (3, 3), from the thing's own square to the undistorted image.
-        roi: (4,), the thing's box there, x1, y1, x2, y2; the result's is the box of the warped box, clipped.
+        warp: the map from the undistorted image to the output.
+        pose: (3, 3), the homography from the object's own square to the undistorted image.
+        roi: (4,), the object's box there, x1, y1, x2, y2; that of the result bounds the warped box, clipped.
     """
     box = _box_round(warp.to_output(apply_homography(box_pose(roi), regular_lattice()[list(BORDER)])))
     if isinstance(warp, Elastic):
@@ -284,29 +292,29 @@ def trace_part(warp: Warp, pose: NDArray[np.float64], roi: NDArray[np.float64]) 
 
 
 def box_pose(roi: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3, 3), the affine map from the square [-1, 1]^2 to a box x1, y1, x2, y2."""
+    """Return the affine map (3, 3) from the square [-1, 1]^2 to a box x1, y1, x2, y2, (4,)."""
     centre, half = (roi[:2] + roi[2:]) / 2, (roi[2:] - roi[:2]) / 2
     return np.array([[half[0], 0, centre[0]], [0, half[1], centre[1]], [0, 0, 1]])
 
 
 def _box_round(points: Points) -> NDArray[np.float64]:
-    """The box of points (n, 2), clipped to the image."""
+    """Return the box (4,) of points (n, 2), clipped to the image."""
     box: NDArray[np.float64] = np.clip(np.concatenate([points.min(axis=0), points.max(axis=0)]), -1, 1)
     return box
 
 
-# An image through a warp: cubic splines, averaged where the image shrinks.
+# The rendering of warped images: cubic splines, averaged where the image shrinks.
 
 
 SHRINK_UNAVERAGED: Final = 1.5
-"""Source pixels an output pixel may cover without averaging."""
+"""The number of source pixels along a side that an output pixel may cover without averaging."""
 OVERSAMPLING_MAX: Final = 6
 
 BAND_MIN: Final = 0.05
-"""A band that is mirrored is at least so wide, in normalised coordinates."""
+"""The smallest width of a mirrored band, in normalised coordinates."""
 
 _MARGIN: Final = 4
-"""Black pixels round an image, in which the spline dies away."""
+"""The number of black pixels around an image, in which the spline decays."""
 _ORDER: Final = 3
 
 
@@ -316,9 +324,9 @@ class Picture:
 
     Attributes:
         coefficients: float32 (channels, side + 2 margin, side + 2 margin), of pixels in [0, 255].
-        side: of the image in pixels.
-        margin: pixels of black round it.
-        box: (4,), x1, y1, x2, y2 of the thing in a photograph, normalised; None where beyond the edges all is black.
+        side: side of the image in pixels.
+        margin: width of the black border in pixels.
+        box: (4,), x1, y1, x2, y2 of the object in a photograph, normalised; None if all is black beyond the edges.
     """
 
     coefficients: NDArray[np.float32]
@@ -328,10 +336,10 @@ class Picture:
 
 
 def make_picture(image: NDArray[np.uint8], box: NDArray[np.float64] | None) -> Picture:
-    """A picture of a square image, uint8 (channels, side, side).
+    """Prepare a square image, uint8 (channels, side, side), for sampling.
 
-    Beyond the edges it is black. Where a ``box`` is given, the bands between it and the edges are mirrored to and fro
-    instead: a second, mirrored sign would be seen if the whole photograph were.
+    Beyond the edges the image is black. If a ``box`` is given, the bands between it and the edges are mirrored back
+    and forth instead: mirroring the whole photograph would show a second, mirrored sign.
     """
     from scipy import ndimage  # the light commands import this module
 
@@ -343,7 +351,7 @@ def make_picture(image: NDArray[np.uint8], box: NDArray[np.float64] | None) -> P
 
 
 def render(picture: Picture, warp: Warp, size: int) -> NDArray[np.uint8]:
-    """The picture through the warp, uint8 (channels, size, size)."""
+    """Render the warped picture, uint8 (channels, size, size)."""
     from scipy import ndimage
 
     oversampling = _oversampling(picture, warp, size)
@@ -363,20 +371,20 @@ def render(picture: Picture, warp: Warp, size: int) -> NDArray[np.uint8]:
 
 
 def fold(points: Points, box: NDArray[np.float64]) -> Points:
-    """Points (n, 2) with those beyond the edges of the square brought into the bands between a box and the edges."""
+    """Reflect points (n, 2) beyond the edges of the square into the bands between a box and the edges."""
     before, after = np.maximum(box[:2] + 1, BAND_MIN), np.maximum(1 - box[2:], BAND_MIN)
     inside: Points = np.clip(points, -1, 1)
     return inside + _zigzag(np.maximum(-1 - points, 0), before) - _zigzag(np.maximum(points - 1, 0), after)
 
 
 def _zigzag(way: Points, width: NDArray[np.float64]) -> Points:
-    """How far one is from the edge after going so far, to and fro over the width."""
+    """Reflect distances ``way`` from the edge back and forth within a band of the given width."""
     return width - np.abs(way % (2 * width) - width)
 
 
 @functools.lru_cache(maxsize=8)
 def pixel_centres(size: int) -> Points:
-    """The centres of a square image's pixels in normalised coordinates, (size^2, 2), row by row."""
+    """Return the pixel centres of a square image in normalised coordinates, (size^2, 2), row by row; read-only."""
     steps = (2 * np.arange(size) + 1) / size - 1
     y, x = np.meshgrid(steps, steps, indexing="ij")
     points = np.stack([x.ravel(), y.ravel()], axis=1)
@@ -385,7 +393,11 @@ def pixel_centres(size: int) -> Points:
 
 
 def _oversampling(picture: Picture, warp: Warp, size: int) -> int:
-    """Samples along a side of an output pixel: one, or as many as it covers source pixels, by the square's area."""
+    """Return the number of samples along a side of an output pixel.
+
+    It is 1, or the number of source pixels that an output pixel covers along a side, from the area of the warped
+    square, at most ``OVERSAMPLING_MAX``.
+    """
     x, y = warp.lattice[list(CORNERS)].T
     seen = abs(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))) / 2
     shrink = picture.side / (size * math.sqrt(seen / 4))
