@@ -210,8 +210,6 @@ class StaticStep:
 
     def take(self) -> None:
         """Take the next step of the epoch."""
-        if not self._rates:
-            set_learning_rate(self.run.optimizer, self._host_rates[self._taken])
         self._advance()
         self._taken += 1
 
@@ -225,7 +223,9 @@ class StaticStep:
         if self._tables is None:
             raise ValueError("a step is taken before its epoch has begun")
         run, tables = self.run, self._tables
-        if self._rates:
+        if not self._rates:
+            set_learning_rate(run.optimizer, self._host_rates[self._taken])
+        else:
             for own, rate in zip(self._rates, tables.rates.index_select(0, self._index)[0].unbind(), strict=True):
                 own.copy_(rate)
         for layer, kept in zip(self._layers, tables.kept, strict=True):
