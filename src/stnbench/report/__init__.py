@@ -1,1 +1,1 @@
-"""What a sweep found, from the store to tables that people read. ``output`` is the way in."""
+"""Reports of sweeps, from the store to tables for people and programs. ``output`` is the entry point."""

@@ -1,4 +1,4 @@
-"""``python -m stnbench.report``: see :mod:`stnbench.cli.report`."""
+"""Entry point of ``python -m stnbench.report``; see :mod:`stnbench.cli.report`."""
 
 from stnbench.cli.main import script
 

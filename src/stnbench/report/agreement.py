@@ -1,4 +1,4 @@
-"""A sweep's cells beside what was published of the same configurations. No pandas here, as in ``board``.
+"""Records that compare a sweep's configurations with published results. Free of pandas, as ``board`` is.
 
 Accuracies are shares in [0, 1], and so are effects, which are differences of accuracies.
 """
@@ -12,7 +12,7 @@ from stnbench.spec.sweep import PublishedSplit
 
 
 class ClaimVerdict(StrEnum):
-    """What our data say of a claim, at 5 %; undecided where they say neither."""
+    """The verdict of our data on a claim, at the 5 % level; undecided where the data support neither answer."""
 
     HOLDS = "holds"
     DOES_NOT_HOLD = "does not hold"
@@ -21,12 +21,19 @@ class ClaimVerdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """A claim of 2015, tested with our cells.
+    """A claim of 2015, tested with our configurations.
 
-    ``effect`` is what the claim says is above 0, paired by seed, in accuracy ``unit``. ``comparisons`` is of how many
-    pairs, gains or series of cells it is the mean, ``cells`` how many cells these have. ``method`` says how it was
-    tested, ``detail`` what else there is to know. ``published_effect`` is the same of the published accuracies, one run
-    each; None where not all of those it needs are published.
+    Attributes:
+        name: the claim as a sentence.
+        verdict: the answer of our data.
+        effect: the quantity that the claim says is above 0, paired by seed, in accuracy ``unit``.
+        unit: of the effect.
+        comparisons: the number of pairs, gains or series of configurations that the effect is the mean of.
+        cells: the number of configurations in these.
+        method: how the claim was tested.
+        detail: further facts for the reader.
+        published_effect: the same effect from the published accuracies, one run each; None where not all of those it
+            needs are published.
     """
 
     name: str
@@ -42,9 +49,10 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgreementRow:
-    """One cell: our accuracy, the published one (one run, with Wilson's interval over its images), and their ranks.
+    """A configuration with our accuracy, the published one, and the ranks of both.
 
-    Ranks are among the cells of the table, 1 for the best; equal accuracies share the mean of theirs.
+    ``published`` is one run, with Wilson's interval over its images. Ranks are among the configurations of the table, 1
+    for the best; equal accuracies share the mean of their ranks.
     """
 
     cell_id: str
@@ -57,11 +65,20 @@ class AgreementRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """What a sweep says of published results: the cells that have both, the best published ones first.
+    """The agreement of a sweep with published results.
 
-    ``tau`` and ``rho`` are None where there are fewer than three such cells. ``seeds`` are those that all of them have;
-    ``left_out`` is how many cells have a published accuracy and not all of these seeds. ``untested`` names the claims
-    for which the sweep has no cells.
+    Attributes:
+        published: the name of the published table.
+        published_split: the split of the published accuracies.
+        published_images: the number of images in that split.
+        split: the split of our accuracies.
+        seeds: the seeds that all of the configurations have.
+        rows: the configurations with both accuracies, the best published ones first.
+        tau: Kendall's rank correlation; None with fewer than three such configurations.
+        rho: Spearman's rank correlation; None with fewer than three such configurations.
+        claims: the claims that were tested.
+        untested: the names of the claims for which the sweep has no configurations.
+        left_out: the number of configurations with a published accuracy that lack one of these seeds.
     """
 
     published: str

@@ -1,6 +1,7 @@
-"""What a leaderboard says, ready to be written in any format. No pandas here: who only passes it on stays light.
+"""Records of a leaderboard, ready to be written in any format.
 
 Accuracies are shares in [0, 1], and so are their differences; formats turn them into percent and percentage points.
+The module does not import pandas, so that code which only passes a leaderboard on stays light.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from stnbench.tracking.base import CellView
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StateCounts:
-    """How many trials are in which state."""
+    """The number of trials in each state."""
 
     planned: int = 0
     running: int = 0
@@ -30,12 +31,12 @@ class StateCounts:
 
     @property
     def trials(self) -> int:
-        """All of them."""
+        """Return the number of all trials."""
         return self.planned + self.running + self.complete + self.failed + self.pruned
 
     @property
     def unfinished(self) -> str:
-        """The states of the trials that are not complete, as text: ``2 running, 1 failed``; empty where all are."""
+        """Return the states of the trials that are not complete, as in ``2 running, 1 failed``; empty if all are."""
         states = (state for state in TrialState if state is not TrialState.COMPLETE)
         counts = ((getattr(self, state.value), state.value) for state in states)
         return ", ".join(f"{count} {state}" for count, state in counts if count)
@@ -43,7 +44,10 @@ class StateCounts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HealthCounts:
-    """How many trials have which verdict on their transformers; those without one that learns have none."""
+    """The number of trials with each verdict on their transformers.
+
+    Trials without a transformer that learns have no verdict.
+    """
 
     healthy: int = 0
     unhelpful: int = 0
@@ -54,17 +58,17 @@ class HealthCounts:
 
     @property
     def is_bad(self) -> bool:
-        """Whether any is not healthy."""
+        """Return whether any verdict is not healthy."""
         return any(verdict is not Verdict.HEALTHY for verdict in self.verdicts)
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """Those that occur, the worst first."""
+        """Return the verdicts that occur, the worst first."""
         return [verdict for verdict in reversed(Verdict) if getattr(self, verdict.value)]
 
     @property
     def text(self) -> str:
-        """``healthy`` where all are, or ``2 collapsed, 1 healthy``; empty where there are none."""
+        """Return ``healthy`` if all are, or as in ``2 collapsed, 1 healthy``; empty without a verdict."""
         if len(self.verdicts) == 1:
             return self.verdicts[0].value
         return ", ".join(f"{getattr(self, verdict.value)} {verdict.value}" for verdict in self.verdicts)
@@ -72,14 +76,33 @@ class HealthCounts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One cell.
+    """A configuration of a leaderboard.
 
-    It ranks from ``rank_first`` to ``rank_last``: 1 to 17 for each of the cells that cannot be told from the best, None
-    without a score. Where a sweep compares within an axis, ``group`` is the cell's label on it, and ranks and
-    differences are those of its group. ``score`` is on the board's split, ``test`` on the test split where it is known.
-    ``behind`` is the paired difference to the best, ``st_gain`` that to the cell's twin. ``seeds_needed`` is with how
-    many seeds a difference of this size would show, None where that cannot be said. Durations are means over the
-    complete trials, ``health`` counts those that were pruned or diverged as well.
+    Attributes:
+        group: the configuration's label on the axis that the sweep compares within; ranks and differences are those of
+            its group. Empty where all configurations are compared.
+        rank_first: the best rank that it may have, such as 1 for each of 17 configurations that cannot be told from the
+            best; None without a score.
+        rank_last: the worst rank that it may have, such as 17 for each of these; None without a score.
+        standing: the verdict on its difference to the best; None where there is none.
+        label: its name for people.
+        cell_id: its identity.
+        axes: the names of the axes with its labels on them.
+        is_twin: whether it is a baseline without transformers.
+        seeds: the seeds with a score.
+        states: the states of its trials.
+        score: mean accuracy on the board's split; None without a score.
+        test: mean accuracy on the test split, where it is known.
+        behind: the paired difference to the best.
+        st_gain: the paired difference to its baseline without transformers.
+        parameters: the number of weights.
+        flops: FLOPs of one image.
+        activation_bytes: bytes of the activations of one image.
+        epoch_duration_s: mean over the complete trials, in seconds.
+        peak_memory_mib: mean over the complete trials, in MiB.
+        notes: remarks on its numbers, a few words each.
+        health: verdicts on its transformers, those of pruned and diverged trials included.
+        seeds_needed: the number of seeds with which a difference of this size would show; None where that is unknown.
     """
 
     group: str
@@ -105,13 +128,13 @@ class Row:
     health: HealthCounts = field(default_factory=HealthCounts)
     seeds_needed: int | None = None
     decision: Decision | None = None
-    """Its verdict, with everything that borrows strength across configurations; None where nothing was decided."""
+    """The verdict, with all estimates that borrow strength across configurations; None where nothing was decided."""
     metrics: Mapping[str, Estimate] = field(default_factory=dict)
     """The means of the metrics on the board's split, by name."""
 
     @property
     def rank(self) -> str:
-        """The rank as text, ``1-17`` or ``18``; empty without one."""
+        """Return the rank as text, ``1-17`` or ``18``; empty without one."""
         if self.decision is not None:
             return self.decision.rank
         if self.rank_first is None:
@@ -121,7 +144,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailureGroup:
-    """Trials that failed alike; ``message`` is the first line."""
+    """Trials that failed with the same kind and message; ``message`` is its first line."""
 
     kind: str
     message: str
@@ -130,7 +153,7 @@ class FailureGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counted:
-    """A value, and how many complete trials have it."""
+    """A value and the number of complete trials that have it."""
 
     value: str
     trials: int
@@ -138,7 +161,10 @@ class Counted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provenance:
-    """What the numbers were made with; several values where trials differ, the most frequent first."""
+    """The code, machines, libraries and data that the numbers were made with.
+
+    A field has several values where trials differ, the most frequent first.
+    """
 
     command: str
     seeds: tuple[int, ...]
@@ -148,16 +174,16 @@ class Provenance:
     versions: tuple[Counted, ...]
     datasets: tuple[Counted, ...]
     images: tuple[Counted, ...]
-    """How many images the split has."""
+    """The number of images of the split."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leaderboard:
-    """A sweep's cells, group by group, the best first, cells without a score last.
+    """A sweep's configurations, group by group, the best first, those without a score last.
 
-    ``within`` names the axis whose labels are the groups; empty where all cells are compared with each other.
-    ``findings`` are what the same trials say beyond the ranking, None where nobody looked for them. ``agreement`` is
-    that with results published elsewhere, None where the sweep names none or no cell has both.
+    ``within`` names the axis whose labels are the groups; empty where all configurations are compared with each other.
+    ``findings`` are the results of the same trials beyond the ranking, None where they were not computed. ``agreement``
+    is that with published results, None where the sweep names none or no configuration has both accuracies.
     """
 
     sweep: str
@@ -173,12 +199,12 @@ class Leaderboard:
     findings: Findings | None = None
     agreement: Agreement | None = None
     answer: Answer | None = None
-    """What the sweep answers to its question; None where nobody computed it."""
+    """The answer to the sweep's question; None where it was not computed."""
     tasks: TaskSummary | None = None
     """Configurations over the tasks of a sweep that compares within an axis."""
     trials: tuple[TrialRow, ...] = ()
     run: RunSummary | None = None
-    """How its run went; None where nobody looked."""
+    """The summary of the sweep's run; None where it was not read."""
     comparisons: tuple[tuple[str, Comparison], ...] = ()
     """The comparison of each group, by its name."""
     columns: tuple[str, ...] = ()
@@ -186,22 +212,25 @@ class Leaderboard:
 
     @property
     def is_provisional(self) -> bool:
-        """Whether trials are missing, so that the verdicts may change."""
+        """Return whether trials are missing, so that the verdicts may change."""
         is_open = self.states.planned + self.states.running > 0
         return is_open or any(comparison.is_provisional for _, comparison in self.comparisons)
 
     @property
     def images(self) -> int | None:
-        """Images of the split, the most frequent number where trials differ; None before a trial is complete."""
+        """Return the number of images of the split; None before a trial is complete.
+
+        Where trials differ, it is the most frequent number.
+        """
         counts = self.provenance.images
         return int(counts[0].value) if counts else None
 
 
-# Cells as trackers show them.
+# Configurations in the form that trackers show.
 
 
 def cell_views(board: Leaderboard) -> list[CellView]:
-    """The cells of a leaderboard that have a score, the best first."""
+    """Return the configurations of a leaderboard that have a score, the best first."""
     scored = [(row, row.score) for row in board.rows if row.score]
     return [_view(board.sweep, row, score, place) for place, (row, score) in enumerate(scored)]
 

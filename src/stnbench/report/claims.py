@@ -1,7 +1,7 @@
-"""The claims of 2015, each tested with a sweep's own trials, pure.
+"""Tests of the claims of 2015 with a sweep's trials, as pure functions.
 
-They are those of the ``docs/bench.md`` that came with the published tables. Each is a contrast of the fit that the
-leaderboard is made of, tested at 5 %, with its interval: what is undecided has a bound.
+The claims are those of the ``docs/bench.md`` that came with the published tables. Each is a contrast of the fit that
+the leaderboard is made of, tested at 5 %, with its interval, which bounds an effect that is undecided.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from stnbench.spec.data import Split
 from stnbench.spec.sweep import PublishedCell, PublishedResult, PublishedTable
 
 SMALL_HIDDEN_MAX: Final = 100
-"""The localisation networks of 2015's table of small ones are those whose last size is at most this."""
+"""The largest last size of a localisation network that counts as small, as in 2015's table of small ones."""
 
 LARGER_IS_BETTER: Final = "Larger localisation networks are better"
 RESTRICTION_HELPS: Final = "Restriction to scale and translation helps small localisation networks"
@@ -44,15 +44,16 @@ _CONTRAST: Final = "contrast of configurations, moderated t"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredCell:
-    """A cell with a score that something was published of.
+    """A configuration with a score and a published result.
 
     Attributes:
         configuration: its name in the fit.
-        baseline: likewise, of the same network without transformers; None where it is one, or the fit has none.
-        result: what was published.
-        parameters: how many weights it has; None where that is not known.
-        twin_parameters: likewise, of the same network without transformers.
-        twin_published: the accuracy that was published of that network; None where there is none.
+        result: the published result.
+        baseline: the name in the fit of the same network without transformers; None where the configuration is such a
+            network itself, or the fit has none.
+        parameters: its number of weights; None where that is not known.
+        twin_parameters: the number of weights of the same network without transformers; None where that is not known.
+        twin_published: the published accuracy of that network, in [0, 1]; None where there is none.
     """
 
     configuration: str
@@ -64,14 +65,14 @@ class ScoredCell:
 
     @property
     def locnet_parameters(self) -> int | None:
-        """The parameters of its localisation networks."""
+        """Return the number of parameters of the localisation networks; None where that is not known."""
         if self.parameters is None or self.twin_parameters is None:
             return None
         return self.parameters - self.twin_parameters
 
 
 class Judge:
-    """Tests claims with a comparison of configurations and the fit that it was made of."""
+    """A tester of claims, from a comparison of configurations and the fit that it was made of."""
 
     def __init__(self, comparison: Comparison, fitted: Fitted) -> None:
         self._fitted = fitted
@@ -79,7 +80,7 @@ class Judge:
         self._seeds = len(comparison.seeds)
 
     def claims(self, cells: Sequence[ScoredCell]) -> list[Claim]:
-        """Return every claim for which there are cells, in the order of ``CLAIMS``."""
+        """Return every claim for which there are configurations, in the order of ``CLAIMS``."""
         there = [cell for cell in cells if cell.configuration in self._fitted.place]
         small = [cell for cell in there if cell.result.locnets and _is_small(cell.result)]
         found = (
@@ -94,7 +95,10 @@ class Judge:
     def _paired(
         self, name: str, cells: Sequence[ScoredCell], trait: Mapping[str, tuple[object, object]]
     ) -> Claim | None:
-        """Test cells with the first value of a trait less those with the second, all else equal."""
+        """Test the mean of configurations with the first value of a trait less those with the second, all else equal.
+
+        Returns None where no two configurations differ in the trait alone.
+        """
         ((key, (with_it, without)),) = trait.items()
         others = {_key(cell.result): cell for cell in cells if getattr(cell.result, key) == without}
         pairs = [
@@ -123,7 +127,7 @@ class Judge:
         )
 
     def _transformer_helps(self, cells: Sequence[ScoredCell]) -> Claim | None:
-        """Test every cell against its twin: all must gain, simultaneously."""
+        """Test every configuration against its baseline; the claim holds if all gain, simultaneously."""
         known = [(cell, gain) for cell in cells if cell.result.locnets and (gain := self._gains[cell.configuration])]
         if not known:
             return None
@@ -158,7 +162,10 @@ class Judge:
         return self._contrast(weights)
 
     def _larger_is_better(self, cells: Sequence[ScoredCell]) -> Claim | None:
-        """Test one slope over all series of cells that differ in the size of their localisation networks alone."""
+        """Test one slope over all series of configurations that differ only in the size of their localisation networks.
+
+        The slope is in accuracy per doubling of the parameters of the localisation networks.
+        """
         series: dict[tuple[PublishedResult, tuple[int, ...]], list[tuple[float, ScoredCell]]] = {}
         for cell in cells:
             size = cell.locnet_parameters
@@ -190,7 +197,7 @@ class Judge:
         )
 
     def _contrast(self, weights: Mapping[str, float]) -> Estimate:
-        """Return a weighted sum of mean accuracies, of weights that add up to 0; of one seed without an interval."""
+        """Return a weighted sum of mean accuracies, for weights that add up to 0; one seed gives no interval."""
         row = np.zeros(len(self._fitted.names))
         for name, weight in weights.items():
             row[self._fitted.place[name]] = weight
@@ -209,7 +216,7 @@ def _is_small(result: PublishedResult) -> bool:
 
 
 def _key(result: PublishedResult, **changed: object) -> PublishedResult:
-    """Return what a configuration is, without what was measured of it."""
+    """Return the properties of a configuration, without the table and the accuracy of its published result."""
     return dataclasses.replace(result, table="", accuracy=0.0, **changed)  # type: ignore[arg-type]
 
 
@@ -220,24 +227,27 @@ def _judge(effect: Estimate) -> ClaimVerdict:
 
 
 def _bound(effect: Estimate) -> str:
-    """What an undecided effect can be at most."""
+    """Return the bounds of an undecided effect as text; empty where it is decided or has no interval."""
     if effect.p_value <= LEVEL or effect.low is None or effect.high is None:
         return ""
     return f"; below {100 * effect.low:+.2f} pp and above {100 * effect.high:+.2f} pp is excluded"
 
 
 def _least(gains: Sequence[Effect]) -> str:
-    """What configurations lose at most, simultaneously; empty of one seed, whose intervals exclude nothing."""
+    """Return the most that configurations lose, simultaneously, as text.
+
+    It is empty with one seed, whose intervals exclude nothing.
+    """
     lows = [gain.low for gain in gains if gain.low is not None and gain.p_adjusted is not None]
     return f"; a gain below {100 * min(lows):+.2f} pp is excluded for all" if len(lows) == len(gains) else ""
 
 
-# From a sweep's trials to its agreement with published results, pure.
+# Agreement with published results, from a sweep's trials.
 
 
 @dataclass(slots=True)
 class _Cell:
-    """The scored trials of one cell: images right and images there are, by seed."""
+    """The scored trials of a configuration; ``scores`` are (images classified correctly, images) by seed."""
 
     label: str
     twin_cell_id: str
@@ -245,17 +255,24 @@ class _Cell:
     scores: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def accuracies(self, seeds: Sequence[int]) -> dict[int, float] | None:
-        """Accuracy by seed; None where it has not all of these seeds."""
+        """Return the accuracy by seed, in [0, 1]; None where one of these seeds is missing."""
         if not self.scores.keys() >= set(seeds):
             return None
         return {seed: self.scores[seed][0] / self.scores[seed][1] for seed in seeds}
 
 
 def build_agreement(table: PublishedTable, trials: pd.DataFrame, *, split: Split = "validation") -> Agreement | None:
-    """The cells of a sweep's trials (``frames.TRIAL_COLUMNS``) beside what was published; None before any has both.
+    """Build the agreement of a sweep's configurations with published results.
 
-    Cells are compared on the seeds that most of them have; those that lack one of these are left out. The same frame
-    gives the same agreement.
+    Configurations are compared on the seeds that most of them have; those that lack one of these are left out. The same
+    frame gives the same agreement.
+
+    Args:
+        table: the published results.
+        trials: the sweep's trials (``frames_rows.TRIAL_COLUMNS``).
+        split: the split of our accuracies.
+
+    Returns: None before any configuration has both accuracies.
     """
     cells = _read_cells(trials, split)
     there = [item for item in table.cells if item.cell_id in cells]
@@ -331,13 +348,13 @@ def _claims(items: Sequence[PublishedCell], cells: Mapping[str, _Cell], seeds: S
 
 
 def _usual_seeds(cells: Sequence[_Cell]) -> tuple[int, ...]:
-    """The seeds that most cells have; of sets that are as frequent, the largest."""
+    """Return the set of seeds that most configurations have; of equally frequent sets, the largest."""
     sets = Counter(tuple(sorted(cell.scores)) for cell in cells if cell.scores)
     return max(sets, key=lambda seeds: (sets[seeds], len(seeds), seeds), default=())
 
 
 def _read_cells(trials: pd.DataFrame, split: Split) -> dict[str, _Cell]:
-    """The cells of a frame, also those without a score yet."""
+    """Return the configurations of a frame by identity, including those without a score yet."""
     names = ("cell_id", "label", "twin_cell_id", "seed", "parameters", f"{split}_correct", f"{split}_images")
     cells: dict[str, _Cell] = {}
     for cell_id, label, twin_cell_id, seed, parameters, correct, images in zip(
@@ -351,5 +368,5 @@ def _read_cells(trials: pd.DataFrame, split: Split) -> dict[str, _Cell]:
 
 
 def _values(column: "pd.Series[Any]") -> list[Any]:
-    """A column as Python values, None for what is missing."""
+    """Return a column as Python values, None for missing ones."""
     return [None if missing else value for value, missing in zip(column.tolist(), column.isna(), strict=True)]

@@ -31,7 +31,7 @@ _VERDICT_TONES: Final[Mapping[Verdict, Tone]] = {
 
 
 def leaderboard_table(board: Leaderboard) -> Table[Row]:
-    """One row a configuration."""
+    """Return the table of a leaderboard, with a row for each configuration."""
     health = [verdict.value for verdict in Health]
     return Table(
         key="rows",
@@ -84,7 +84,7 @@ def _score_columns(board: Leaderboard) -> list[Column[Row]]:
 
 
 def _metric_columns(board: Leaderboard) -> list[Column[Row]]:
-    """Every metric that a row has; people see those that the sweep names."""
+    """Return a column for every metric that a row has; people see those that the sweep names."""
 
     def of_metric(name: str) -> Column[Row]:
         known = describe(name)
@@ -149,7 +149,7 @@ def _cost_columns() -> list[Column[Row]]:
 
 
 def _row_data(board: Leaderboard) -> list[Column[Row]]:
-    """What only programs get, of the leaderboard and of each configuration's comparison with the best."""
+    """Return the columns that only programs get: of the rows and of their comparisons with the best."""
     pairs = {pair.cell_id: pair for pair in (board.findings.pairs if board.findings else ())}
 
     def of_pair(
@@ -190,7 +190,7 @@ def _verdict(row: Row) -> str | None:
 
 
 def _verdict_text(row: Row) -> str:
-    """``undecided (needs about 12 seeds)``, where so many would decide it."""
+    """Return the verdict as text, such as ``undecided (needs about 12 seeds)`` where that number would decide it."""
     word = _verdict(row)
     if word is None:
         return table.MISSING
@@ -212,7 +212,7 @@ def _delta(row: Row) -> Estimate | Effect | None:
 
 
 def _score_text(row: Row, decimals: int) -> str:
-    """The accuracy of the runs that did not fail, and beside it how many did."""
+    """Return the accuracy of the runs that did not fail as text, and beside it the number of those that did."""
     score = f"{table.score(row.score, decimals)} {table.method(row.score)}" if row.score else ""
     failures = row.decision.failures if row.decision else None
     if failures is None or not failures.failed:
@@ -250,7 +250,7 @@ def _named(label: str, group: str, *, grouped: bool) -> str:
 
 
 def folds_columns(decimals: int) -> list[Column[FoldsFinding]]:
-    """Recipes over the folds of a cross-validation."""
+    """Return the columns of recipes over the folds of a cross-validation."""
     return [
         Column(key="cell", heading="configuration", value=lambda it: it.label, importance=ESSENTIAL, is_number=False,
                text=lambda it: table.with_group(it.label, it.group)),
@@ -275,7 +275,7 @@ def folds_columns(decimals: int) -> list[Column[FoldsFinding]]:
 
 
 def pair_columns(decimals: int, *, grouped: bool) -> list[Column[PairFinding]]:
-    """Configurations against the best of their group."""
+    """Return the columns of comparisons with the best configuration of a group."""
     return [
         Column(key="cell", heading="configuration", value=lambda it: it.label, importance=ESSENTIAL, is_number=False,
                text=lambda it: _named(it.label, it.group, grouped=grouped)),
@@ -311,7 +311,7 @@ def _discordant(pair: PairFinding) -> str:
 
 
 def gain_columns(decimals: int, *, grouped: bool) -> list[Column[GainFinding]]:
-    """What transformers give over the networks without them."""
+    """Return the columns of gains of transformers over the baselines without them."""
     baselines = {True: "equal-parameter baseline", False: "baseline"}
     return [
         Column(key="cell", heading="configuration", value=lambda it: it.label, importance=ESSENTIAL, is_number=False,
@@ -333,7 +333,7 @@ def gain_columns(decimals: int, *, grouped: bool) -> list[Column[GainFinding]]:
 
 
 def effect_columns(decimals: int) -> list[Column[MainEffect]]:
-    """Choices of axes."""
+    """Return the columns of main effects, with a row for each choice of an axis."""
     return [
         Column(key="axis", heading="axis", value=lambda it: it.axis, importance=ESSENTIAL, is_number=False),
         Column(key="label", heading="choice", value=lambda it: it.label, importance=ESSENTIAL, is_number=False),
@@ -348,7 +348,7 @@ def effect_columns(decimals: int) -> list[Column[MainEffect]]:
 
 
 def interaction_columns(decimals: int) -> list[Column[Interaction]]:
-    """Pairs of axes."""
+    """Return the columns of interactions, with a row for each pair of axes."""
     return [
         Column(key="first", heading="axis", value=lambda it: it.first, importance=ESSENTIAL, is_number=False),
         Column(key="second", heading="and axis", value=lambda it: it.second, importance=ESSENTIAL, is_number=False),
@@ -389,7 +389,7 @@ IMPORTANCES: Final[Sequence[Column[Importance]]] = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrontPoint:
-    """A configuration on a Pareto front."""
+    """A configuration on a Pareto front; ``mean`` is its accuracy in [0, 1]."""
 
     group: str
     cost_name: str
@@ -403,7 +403,7 @@ COSTS: Final = {"parameters": "parameters", "flops": "FLOPs", "epoch_duration_s"
 
 
 def front_points(fronts: Iterable[ParetoFront]) -> list[FrontPoint]:
-    """The points of all fronts, one after the other."""
+    """Return the points of all fronts, one front after the other."""
     return [
         FrontPoint(group=front.group, cost_name=front.cost, cell_id=cell_id, label=label, cost=cost, mean=mean)
         for front in fronts
@@ -412,7 +412,7 @@ def front_points(fronts: Iterable[ParetoFront]) -> list[FrontPoint]:
 
 
 def front_columns(decimals: int) -> list[Column[FrontPoint]]:
-    """Points of Pareto fronts."""
+    """Return the columns of points of Pareto fronts."""
     return [
         Column(key="cost_name", heading="cost", value=lambda it: it.cost_name, is_number=False, importance=ESSENTIAL,
                text=lambda it: COSTS[it.cost_name]),
@@ -428,7 +428,7 @@ def front_columns(decimals: int) -> list[Column[FrontPoint]]:
 
 
 def published_columns(split: str) -> list[Column[AgreementRow]]:
-    """Configurations with a published accuracy."""
+    """Return the columns of configurations with a published accuracy; ``split`` is that of our accuracies."""
     return [
         Column(key="cell", heading="configuration", value=lambda it: it.label, is_number=False, importance=ESSENTIAL),
         Column(key="cell_id", value=lambda it: it.cell_id),

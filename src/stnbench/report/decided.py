@@ -1,4 +1,4 @@
-"""The configurations of a sweep, compared group by group with strength borrowed across them; and its answer."""
+"""Comparisons of a sweep's configurations, group by group with strength borrowed across them, and its answer."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -27,11 +27,11 @@ from stnbench.spec.sweep import EQUAL_PARAMETERS, LABEL_SEPARATOR, SweepSpec
 
 DIVERGED: Final = "diverged"
 PAIRS_MAX: Final = 60
-"""Configurations of a group of whose pairs all differences are kept."""
+"""The largest number of configurations in a group for which the differences of all pairs are kept."""
 
 
 class Baselines:
-    """Finds what a configuration's transformers can be compared with, among those that have a score."""
+    """The baselines that configurations with transformers can be compared with, among those that have a score."""
 
     def __init__(self, sweep: SweepSpec, cells: Sequence[Cell]) -> None:
         self._by_id = {cell.cell_id: cell for cell in cells if cell.score}
@@ -43,11 +43,14 @@ class Baselines:
                 self._wider.setdefault(cell.bare_id, []).append((parameters, cell))
 
     def plain(self, cell: Cell) -> Cell | None:
-        """The same network without transformers; None where the configuration has none."""
+        """Return the same network without transformers; None where the configuration has no such baseline."""
         return None if cell.twin_cell_id == cell.cell_id else self._by_id.get(cell.twin_cell_id)
 
     def equal_size(self, cell: Cell) -> Cell | None:
-        """Of the wider networks the one nearest in parameters; None where the sweep has none for it."""
+        """Return the equal-parameter baseline: of the wider networks without transformers, the nearest in parameters.
+
+        It is None where the sweep has none for the configuration.
+        """
         wanted = parameters_of(cell)
         if cell.twin_cell_id == cell.cell_id or wanted is None or cell.bare_id not in self._wider:
             return None
@@ -56,14 +59,14 @@ class Baselines:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decided:
-    """All that is decided about a sweep on one split.
+    """The decisions about a sweep on one split.
 
     Attributes:
         groups: (name, configurations) in the order of the sweep, the best first; scores are adjusted means.
         decisions: by configuration.
-        comparisons: by group.
-        answer: to the sweep's question.
-        tasks: over the groups; None where all configurations are one group.
+        comparisons: (name, comparison) of each group.
+        answer: to the sweep's question; None where no configuration has a score.
+        tasks: the summary over the groups; None where all configurations are one group.
     """
 
     groups: tuple[tuple[str, tuple[Cell, ...]], ...]
@@ -74,7 +77,7 @@ class Decided:
 
     @property
     def cells(self) -> list[Cell]:
-        """All configurations."""
+        """Return all configurations, group by group."""
         return [cell for _, own in self.groups for cell in own]
 
 
@@ -107,17 +110,17 @@ def decide(sweep: SweepSpec, cells: Sequence[Cell]) -> Decided:
 
 
 def look_level(sweep: SweepSpec) -> float:
-    """The error rate of each family of comparisons: 5 % over the number of planned looks (Bonferroni)."""
+    """Return the error rate of each family of comparisons: 5 % over the number of planned looks (Bonferroni)."""
     return LEVEL / max(len(sweep.look_seeds), 1)
 
 
 def parameters_of(cell: Cell) -> int | None:
-    """The parameters of a configuration's network."""
+    """Return the number of parameters of a configuration's network; None where it is not known."""
     return first_known(run.parameters for run in cell.runs)
 
 
 def estimate_of_effect(effect: Effect | None) -> Estimate | None:
-    """A difference as tables of findings show it."""
+    """Return a difference as an estimate, which tables of findings show; its p-value is 1 where it has none."""
     if effect is None:
         return None
     return Estimate(
@@ -131,7 +134,10 @@ def estimate_of_effect(effect: Effect | None) -> Estimate | None:
 
 
 def _compare(sweep: SweepSpec, own: Sequence[Cell], bases: Baselines) -> tuple[Comparison, Fitted | None]:
-    """One group; baselines that stand in another one are fitted with it once more, for its gains alone."""
+    """Compare the configurations of one group.
+
+    Baselines in another group are fitted with this one a second time, and only the gains are taken from that fit.
+    """
     plain = {cell.cell_id: base.cell_id for cell in own if (base := bases.plain(cell))}
     equal = {cell.cell_id: base.cell_id for cell in own if (base := bases.equal_size(cell))}
     is_open = any(run.state in {TrialState.PLANNED, TrialState.RUNNING} for cell in own for run in cell.runs)
@@ -167,7 +173,7 @@ def _compare(sweep: SweepSpec, own: Sequence[Cell], bases: Baselines) -> tuple[C
 
 
 def _runs(cell: Cell) -> list[ScoredRun]:
-    """The runs that have ended with a score, and those that diverged; other failures say nothing of a configuration."""
+    """Return the runs that ended with a score or diverged; other failures say nothing about a configuration."""
     found = []
     for run in cell.runs:
         is_scored = run.state == TrialState.COMPLETE and run.correct is not None and run.images
@@ -214,11 +220,11 @@ def _placed(sweep: SweepSpec, own: Sequence[Cell], bases: Baselines) -> list[Pla
 
 
 def _task_label(item: Placed, task: str) -> str:
-    """What a configuration is called over all tasks: its label without the task's."""
+    """Return the name of a configuration over all tasks: its label without that of the task."""
     return LABEL_SEPARATOR.join(part for part in item.label.split(LABEL_SEPARATOR) if part != task) or item.label
 
 
-# From the cells of a cross-validation to findings over all its folds, pure.
+# Findings over all folds of a cross-validation, from its configurations.
 
 
 FOLD_KEY: Final = "split.fold"
@@ -226,7 +232,7 @@ FOLD_KEY: Final = "split.fold"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Fold:
-    """What the networks of a recipe scored on one fold; ``errors`` is their mean number."""
+    """The score of a recipe's networks on one fold; ``errors`` is their mean number of errors."""
 
     networks: int
     images: int
@@ -235,7 +241,7 @@ class _Fold:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Recipe:
-    """Cells that differ in their fold alone; folds are known by their place on the axis."""
+    """Configurations that differ only in their fold; the keys of ``folds`` are places on the axis, from 0."""
 
     group: str
     label: str
@@ -243,16 +249,18 @@ class _Recipe:
 
     @property
     def accuracies(self) -> dict[int, float]:
-        """By fold."""
+        """Return the accuracy of each fold, in [0, 1]."""
         return {place: 1 - fold.errors / fold.images for place, fold in self.folds.items()}
 
 
 def find_over_folds(sweep: SweepSpec, cells: Sequence[Cell]) -> tuple[FoldsFinding, ...]:
-    """What a sweep with an axis of folds says over all of them, the best first in each group; of others, nothing.
+    """Find the results of a sweep with an axis of folds over all of them, the best first in each group.
 
     Args:
-        sweep: as it was last run.
-        cells: its cells on the validation split.
+        sweep: the specification of its last run.
+        cells: its configurations on the validation split.
+
+    Returns: an empty tuple for a sweep without an axis of folds.
     """
     axes = [axis for grid in sweep.grids for axis in grid if axis.keys == {FOLD_KEY}]
     if not axes:
@@ -266,7 +274,7 @@ def find_over_folds(sweep: SweepSpec, cells: Sequence[Cell]) -> tuple[FoldsFindi
 
 
 def _recipes(sweep: SweepSpec, cells: Sequence[Cell], axis: str, labels: Sequence[str]) -> list[_Recipe]:
-    """Those with a score on two folds or more."""
+    """Return the recipes with a score on two folds or more."""
     found: dict[tuple[str, str], dict[int, _Fold]] = {}
     for cell in cells:
         own = dict(cell.axes)
@@ -283,7 +291,7 @@ def _recipes(sweep: SweepSpec, cells: Sequence[Cell], axis: str, labels: Sequenc
 
 
 def _compared(recipes: Sequence[_Recipe], *, folds: int) -> list[FoldsFinding]:
-    """Each against the best: folds are the blocks that seeds are elsewhere."""
+    """Compare each recipe with the best, with folds as blocks where other comparisons have seeds."""
     runs = [
         ScoredRun(
             configuration=recipe.label,

@@ -1,6 +1,6 @@
-"""An ensemble of trials: chosen from the store, read from their folders, and scored.
+"""Ensembles of trials: their choice from the store, their predictions and their scores.
 
-No test score has a part in the choice of the members.
+No test score is used in the choice of the members.
 """
 
 import re
@@ -30,12 +30,12 @@ from stnbench.trials.files import Probabilities, read_probabilities
 FORMS: Final = "top:K, all, configuration:LABEL or TRIAL,TRIAL,..."
 _TRIAL: Final = re.compile(r"[0-9a-fA-F]+|[^#]+#-?\d+|([^:]+:)?best(:\d+)?")
 _SEPARATOR: Final = re.compile(r"(?<=#\d),|(?<=#\d\d),|,(?=[^,]*[#:])|,(?=\s*[0-9a-fA-F]{4,})")
-"""Between trials; a label may have commas of its own."""
+"""The commas between trials, as opposed to those within a label."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A complete trial."""
+    """A complete trial with its outcome, which may be chosen as a member."""
 
     trial: TrialRecord
     outcome: Outcome
@@ -43,26 +43,26 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Top:
-    """The ``count`` trials that are best on the validation split."""
+    """The choice of the ``count`` trials that are best on the validation split."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Everyone:
-    """All complete trials of the sweep."""
+    """The choice of all complete trials of the sweep."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OfConfiguration:
-    """All complete trials of one cell, given by its label or the beginning of its identity."""
+    """The choice of all complete trials of one configuration, given by its label or the start of its identity."""
 
     cell: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Named:
-    """These trials, of whatever sweep, each given by the beginning of its identity."""
+    """The choice of named trials, of any sweep, each given by the start of its identity."""
 
     trials: tuple[str, ...]
 
@@ -71,7 +71,11 @@ Choice = Top | Everyone | OfConfiguration | Named
 
 
 def parse_choice(text: str) -> Choice:
-    """What ``--ensemble`` says. Raises: SpecError naming the forms there are."""
+    """Parse the value of ``--ensemble``.
+
+    Raises:
+        SpecError: if the text has none of the ``FORMS``, which the message names.
+    """
     kind, colon, rest = text.strip().partition(":")
     names = tuple(dict.fromkeys(name.strip() for name in _SEPARATOR.split(text)))
     if kind == "top" and rest.isdecimal():
@@ -88,16 +92,19 @@ def parse_choice(text: str) -> Choice:
 def choose(
     choice: Top | Everyone | OfConfiguration, trials: Sequence[TrialRecord], candidates: Sequence[Candidate]
 ) -> list[str]:
-    """The identities of the members: the best one first for ``Top``, else in the order of the sweep.
+    """Return the identities of the members: the best one first for ``Top``, else in the order of the sweep.
 
-    Equal validation accuracies are told apart by the validation loss, then by the order of the sweep.
+    Ties of the validation accuracy are broken by the validation loss, then by the order of the sweep.
 
     Args:
-        choice: what was asked for.
-        trials: of the sweep, in its order.
+        choice: the requested members.
+        trials: the trials of the sweep, in its order.
         candidates: the complete ones among them, in the same order.
-    Raises: SpecError where there are fewer than asked for, where the best are asked for and some were trained on the
-        images that would tell, or where several cells are meant; UnknownNameError for no cell.
+
+    Raises:
+        SpecError: if there are fewer trials than requested, if the best are requested and some were trained on the
+            validation images, or if the name matches several configurations.
+        UnknownNameError: if the name matches no configuration.
     """
     match choice:
         case Top(count=count):
@@ -128,7 +135,7 @@ def _by_validation(candidate: Candidate) -> tuple[float, float]:
 
 
 def _find_configuration(text: str, trials: Sequence[TrialRecord]) -> str:
-    """The one cell of this label, or else of an identity that begins so."""
+    """Return the identity of the one configuration with this label, or else of the one whose identity starts so."""
     labels = {trial.cell_id: trial.label for trial in trials}
     found = [cell_id for cell_id, label in labels.items() if label == text]
     found = found or [cell_id for cell_id in labels if cell_id.startswith(text.lower())]
@@ -148,9 +155,13 @@ ScoredSplit = Literal["validation", "test"]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Vote:
-    """What one member said, and of which images.
+    """The predictions of a member and the images that they are for.
 
-    ``changed`` counts predictions that are others than the stored ones, where they were computed anew; else it is None.
+    Attributes:
+        predictions: the predicted class of each image.
+        probabilities: (images, classes), in [0, 1].
+        images: the images.
+        changed: the number of predictions that differ from the stored ones, where they were recomputed; else None.
     """
 
     predictions: tuple[int, ...]
@@ -161,7 +172,10 @@ class Vote:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VoteReader:
-    """Reads what members said on one split; with ``recompute``, what was not kept is computed from checkpoints."""
+    """A reader of the members' predictions on one split.
+
+    With ``recompute``, probabilities that were not kept are computed from checkpoints.
+    """
 
     store: StoreReader
     layout: RunsLayout
@@ -170,9 +184,11 @@ class VoteReader:
     _sets: dict[str, ImageSets] = field(default_factory=dict)
 
     def read(self, member: Candidate) -> Vote:
-        """What a member said.
+        """Read the predictions and probabilities of a member.
 
-        Raises: SpecError where it was not kept or cannot be computed; FolderError where it cannot be read.
+        Raises:
+            SpecError: if they were not kept or cannot be computed.
+            FolderError: if they cannot be read.
         """
         predictions = self.store.predictions(member.trial.trial_id, self.split)
         if predictions is None:
@@ -198,7 +214,7 @@ class VoteReader:
         return Vote(predictions=predictions, probabilities=probabilities, images=images)
 
     def _images(self, member: Candidate) -> ScoredImages | None:
-        """Which images a member was scored on; None where older versions did not say."""
+        """Return the images that a member was scored on; None where an older version did not record them."""
         sweep = member.trial.sweep
         if sweep not in self._sets:
             self._sets[sweep] = self.store.image_sets(sweep, self.split)
@@ -207,7 +223,7 @@ class VoteReader:
     def _compute(
         self, member: Candidate, layout: AttemptLayout, predictions: tuple[int, ...], images: ScoredImages | None
     ) -> Vote:
-        from stnbench.trials.score import rescore_trial  # torch, which only who asks for it pays
+        from stnbench.trials.score import rescore_trial  # imports torch, which only recomputing needs
 
         try:
             found = rescore_trial(
@@ -225,13 +241,17 @@ class VoteReader:
 
 
 def name_of(member: Candidate) -> str:
-    """``trial 0123456789abcdef (20,20,20, seed 1)``."""
+    """Return the name of a member for messages, as in ``trial 0123456789abcdef (20,20,20, seed 1)``."""
     trial = member.trial
     return f"trial {trial.trial_id} ({trial.label}, seed {trial.seed})"
 
 
 def as_votes(votes: Sequence[Vote]) -> Votes:
-    """The votes of members on the same images, as arrays. Raises: SpecError where the images are not the same."""
+    """Return the votes of members on the same images as arrays; images without a known track have one each.
+
+    Raises:
+        SpecError: if the members were scored on different images.
+    """
     images = votes[0].images
     if any(vote.images != images for vote in votes):
         problem = "the members of the ensemble were scored on different images"
@@ -251,9 +271,10 @@ def as_votes(votes: Sequence[Vote]) -> Votes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """One trial of an ensemble: its accuracy on the validation split, and on the split of the ensemble.
+    """A trial of an ensemble.
 
-    ``validation`` is None where the trial was trained on those images.
+    ``validation`` is its accuracy on the validation split, None where it was trained on those images; ``score`` is that
+    on the split of the ensemble.
     """
 
     trial_id: str
@@ -268,7 +289,7 @@ class Member:
 class Ensemble:
     """An ensemble on one split, ready to be written in any format. Accuracies are shares in [0, 1].
 
-    ``command`` makes this report again, ``made_with`` says how the members were trained.
+    ``command`` reproduces this report; ``made_with`` is the provenance of the members.
     """
 
     sweep: str
@@ -290,12 +311,20 @@ def read_ensemble(
     split: ScoredSplit = "validation",
     recompute: bool = False,
 ) -> Ensemble:
-    """The ensemble of the trials that ``text`` chooses (``ensemble_choice.FORMS``), scored on a split.
+    """Read the ensemble of the trials that ``text`` chooses and score it on a split. Nothing is written.
 
-    With ``recompute``, probabilities that were not kept are computed from the members' checkpoints, on the CPU; nothing
-    is written.
-    Raises: UnknownNameError for an unknown sweep, cell or trial; SpecError where the choice cannot be an ensemble, or
-    its members were not scored on the same images; FolderError where probabilities cannot be read.
+    Args:
+        store: the store with the trials.
+        layout: the runs folder with their probabilities and checkpoints.
+        sweep: the name of the sweep.
+        text: the choice of the members, in one of the ``FORMS``.
+        split: the split that the ensemble is scored on.
+        recompute: whether probabilities that were not kept are computed from the members' checkpoints, on the CPU.
+
+    Raises:
+        UnknownNameError: for an unknown sweep, configuration or trial.
+        SpecError: if the choice cannot be an ensemble, or its members were not scored on the same images.
+        FolderError: if probabilities cannot be read.
     """
     choice = parse_choice(text)
     trials = store.sweep_trials(sweep)
@@ -337,7 +366,11 @@ def _find_members(store: StoreReader, sweep: str, choice: Choice, trials: Sequen
 
 
 def _find_named(store: StoreReader, choice: Named, trials: Sequence[TrialRecord]) -> list[Candidate]:
-    """Trials of this sweep are called as it calls them; others as the sweep does that ran last."""
+    """Return the named trials: those of this sweep with its labels, others with those of the sweep that ran last.
+
+    Raises:
+        SpecError: if one of them is not complete.
+    """
     own = {trial.trial_id: trial for trial in trials}
     members: dict[str, Candidate] = {}
     for prefix in choice.trials:
@@ -351,7 +384,13 @@ def _find_named(store: StoreReader, choice: Named, trials: Sequence[TrialRecord]
 
 
 def _require_same_images(members: Sequence[Candidate], split: ScoredSplit) -> None:
-    """Held-out images must be the same whatever the ensemble is scored on: members are compared by them."""
+    """Check that all members have the same images on the split, and the same validation images in any case.
+
+    Members are compared by their validation accuracies, whichever split the ensemble is scored on.
+
+    Raises:
+        SpecError: if two members have different images.
+    """
     first, *others = members
     halves: tuple[ScoredSplit, ...] = ("validation", "test") if split == "test" else ("validation",)
     for other in others:
@@ -364,7 +403,7 @@ def _require_same_images(members: Sequence[Candidate], split: ScoredSplit) -> No
 
 
 def _digest(member: Candidate, split: ScoredSplit) -> str:
-    """Of the half of the data set that a split is of; empty where it was not there."""
+    """Return the digest of the half of the data set that a split belongs to; empty where the half was missing."""
     return member.outcome.environment.digests.get("test" if split == "test" else "train", "")
 
 
@@ -387,7 +426,7 @@ def _command(sweep: str, text: str, split: ScoredSplit, *, recompute: bool) -> s
 
 
 def _choice_notes(choice: Choice, trials: Sequence[TrialRecord], split: ScoredSplit) -> Iterator[str]:
-    """How the members were chosen, and what that does to the accuracy."""
+    """Yield how the members were chosen, and how the choice affects the accuracy."""
     match choice:
         case Top(count=count):
             complete = sum(trial.state is TrialState.COMPLETE for trial in trials)

@@ -1,4 +1,4 @@
-"""What there is to say of an ensemble, as sections."""
+"""The report of an ensemble, as sections and as JSON."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ from stnbench.report.table import ESSENTIAL, Column, Section, Table
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Network:
-    """The ensemble, its best member, or the mean of its members."""
+    """A row of the accuracy table: the ensemble, its best member, or the mean of its members."""
 
     name: str
     score: Estimate
@@ -24,19 +24,19 @@ class _Network:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Gain:
-    """The ensemble against a member, or the mean of all."""
+    """A row of the table of gains: the ensemble against its best member or against the mean member."""
 
     name: str
     gain: CommitteeGain
 
 
 def title(ensemble: Ensemble) -> str:
-    """Its name."""
+    """Return the title of an ensemble's report."""
     return f"{ensemble.sweep}: an ensemble of {len(ensemble.members)} ({ensemble.choice})"
 
 
 def ensemble_sections(ensemble: Ensemble) -> tuple[Section, ...]:
-    """Accuracy, gains over the members, the members, and how they were trained."""
+    """Return the sections of an ensemble: answer, accuracy, gains over the members, the members, and provenance."""
     score, decimals = ensemble.score, table.decimals_for(ensemble.score.images)
     best = ensemble.members[score.best]
     best_name = f"best member ({best.label}, seed {best.seed})"
@@ -71,7 +71,7 @@ def ensemble_sections(ensemble: Ensemble) -> tuple[Section, ...]:
 
 
 def ensemble_json(ensemble: Ensemble) -> dict[str, Json]:
-    """One object: ``{"sweep", "ensemble", "split", "images", "mean", "low", "high", "members": [...], ...}``."""
+    """Return one object: ``{"sweep", "ensemble", "split", "images", "mean", "low", "high", "members": [...], ...}``."""
     score, made_with = ensemble.score, ensemble.made_with
     return {
         "sweep": ensemble.sweep,

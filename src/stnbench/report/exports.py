@@ -1,4 +1,4 @@
-"""What leaves a store: exports of trained networks with their cards, and metrics computed afterwards."""
+"""Exports of trained networks with their cards, and metrics that are computed after training."""
 
 import os
 from collections import Counter
@@ -25,7 +25,7 @@ from stnbench.store.records import Outcome, TrialRecord
 from stnbench.store.store import Store
 from stnbench.trials.files import read_probabilities
 
-# Metrics of scores that were made before a metric was there, from the probabilities that their trials kept.
+# Metrics of scores that are older than the metric, computed from the probabilities that their trials kept.
 
 
 _SPLITS: Final[tuple[Split, ...]] = ("validation", "test")
@@ -33,7 +33,7 @@ _SPLITS: Final[tuple[Split, ...]] = ("validation", "test")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filled:
-    """How many scores have new metrics, had all of them, or kept no probabilities to compute them from."""
+    """The number of scores that have new metrics, that had all of them, and that kept no probabilities for them."""
 
     written: int
     complete: int
@@ -41,13 +41,13 @@ class Filled:
 
 
 def fill_metrics(store: Store, layout: RunsLayout, sweep: str | None, *, warn: Callable[[str], None]) -> Filled:
-    """Compute the metrics that the scores of a sweep lack, those of another version of a metric's code among them.
+    """Compute the metrics that the scores of a sweep lack, including those of another version of a metric's code.
 
     Args:
-        store: to read and write.
-        layout: where the probabilities are.
-        sweep: which; all where it is None.
-        warn: told of each score whose metrics cannot be computed.
+        store: the store to read and write.
+        layout: the runs folder with the probabilities.
+        sweep: the name of the sweep; None for all sweeps.
+        warn: called with a message for each score whose metrics cannot be computed.
 
     Raises:
         UnknownNameError: for an unknown sweep.
@@ -63,7 +63,7 @@ def fill_metrics(store: Store, layout: RunsLayout, sweep: str | None, *, warn: C
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Scored:
-    """A score of a trial, by which attempt, and on which images."""
+    """A score of a trial, with the folder of its attempt and the images that it is for."""
 
     trial_id: str
     folder: Path
@@ -91,7 +91,7 @@ def _scores(store: Store, layout: RunsLayout, sweeps: Iterable[str]) -> Iterator
 
 
 def _fill(store: Store, one: _Scored, *, warn: Callable[[str], None]) -> Literal["written", "complete", "without"]:
-    """Compute and write what a score lacks; what became of it."""
+    """Compute and write the metrics that a score lacks, and return the outcome as a word."""
     lacking = missing(one.score.metrics)
     if not lacking:
         return "complete"
@@ -108,19 +108,19 @@ def _fill(store: Store, one: _Scored, *, warn: Callable[[str], None]) -> Literal
     return "written"
 
 
-# Exports of trials from the store, and their cards: what a network is, how good it is, and how that is known.
+# Exports of trials from the store, and their cards, which describe the network, its accuracy and its training.
 
 
 if TYPE_CHECKING:  # torch
     from stnbench.trials.export import ExportRecord, StoredNetwork
 
 PRETRAINED: Final = "pretrained:"
-"""Begins the name of an export in ``pretrained/``."""
+"""The prefix of the name of an export in ``pretrained/``."""
 
 NETWORK_HELP: Final = f"{TRIAL_HELP}; or the folder of an export, or {PRETRAINED}NAME"
 
 FOLDER: Final = Path("exports")
-"""Where exports lie that are given no place."""
+"""The default folder of exports."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,13 +128,13 @@ class Exported:
     """A trial that was exported.
 
     Attributes:
-        folder: where it lies.
-        trial_id: its identity.
-        name: for people.
-        validation: its accuracy on images held out; None where it was trained on all.
+        folder: the folder of the export.
+        trial_id: the identity of the trial.
+        name: its name for people.
+        validation: its accuracy on held-out images; None where it was trained on all images.
         test: its accuracy on the test half; None where there was none.
-        onnx_difference: the largest between torch and the ONNX file; None without one.
-        files: the size of each file in bytes.
+        onnx_difference: the largest difference between the logits of torch and of the ONNX file; None without one.
+        files: the size of each file in bytes, by name.
     """
 
     folder: Path
@@ -152,15 +152,15 @@ def export_trial(
     """Export a complete trial of the store.
 
     Args:
-        store: where the trial is.
-        layout: where its checkpoint is.
-        name: of the trial, as every command takes it.
-        folder: to write; ``exports/<trial id>`` where it is None.
+        store: the store with the trial.
+        layout: the runs folder with its checkpoint.
+        name: the name of the trial, as every command takes it.
+        folder: the folder to write; ``exports/<trial id>`` by default.
         with_onnx: whether an ONNX file is written as well.
 
     Raises:
-        SpecError: where the trial is not complete.
-        StnbenchError: where its checkpoint is not there, or it cannot be exported.
+        SpecError: if the trial is not complete.
+        StnbenchError: if its checkpoint is missing, or it cannot be exported.
     """
     from stnbench.trials.export import StoredNetwork, new_record, write_export
 
@@ -197,15 +197,15 @@ def export_trial(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Located:
-    """A trained network that was named: a complete trial of the store, or an export.
+    """A trained network that was found by name: a complete trial of the store, or an export.
 
     Attributes:
-        name: for people.
-        trial_id: its identity.
-        folder: of the attempt, or of the export.
-        is_export: which of them.
-        label: of its configuration.
-        seed: of its trial.
+        name: its name for people.
+        trial_id: the identity of its trial.
+        folder: the folder of the attempt, or of the export.
+        is_export: whether it is an export.
+        label: the label of its configuration.
+        seed: the seed of its trial.
     """
 
     name: str
@@ -218,7 +218,8 @@ class Located:
     def read(self) -> "StoredNetwork":
         """Read the network.
 
-        Raises: StnbenchError where it is not there, or was damaged.
+        Raises:
+            StnbenchError: if it is missing or damaged.
         """
         from stnbench.trials.export import StoredNetwork, read_export
 
@@ -229,10 +230,12 @@ def locate_network(name: str, layout: RunsLayout) -> Located:
     """Find a trained network.
 
     Args:
-        name: of a complete trial, as every command takes it; or the folder of an export, or ``pretrained:NAME``.
-        layout: where trials are.
+        name: the name of a complete trial, as every command takes it; or the folder of an export, or
+            ``pretrained:NAME``.
+        layout: the runs folder with the trials.
 
-    Raises: StnbenchError where there is none, or it is not complete.
+    Raises:
+        StnbenchError: if there is no such network, or its trial is not complete.
     """
     folder = _export_folder(name)
     if folder is not None:
@@ -268,10 +271,10 @@ def _export_folder(name: str) -> Path | None:
 
 
 def complete_outcome(store: StoreReader, trial: TrialRecord) -> Outcome:
-    """Return what a trial scored.
+    """Return the outcome of a trial.
 
     Raises:
-        SpecError: where it is not complete.
+        SpecError: if it is not complete.
     """
     outcome = store.outcome(trial.trial_id)
     if outcome is None:
@@ -281,7 +284,10 @@ def complete_outcome(store: StoreReader, trial: TrialRecord) -> Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Facts:
-    """What the store knows besides: the configuration over its seeds, and how the trial was chosen."""
+    """Facts of a card from the store: the configuration over its seeds, and how the trial was chosen.
+
+    ``candidates`` is the number of trials that the trial was chosen among for its score, 0 where it was not.
+    """
 
     sweep: SweepSpec | None
     seeds: tuple[int, ...]
@@ -324,7 +330,14 @@ def _plain(score: SplitScore) -> SplitScore:
 def card_lines(
     record: "ExportRecord", facts: _Facts, sizes: Mapping[str, int], difference: float | None
 ) -> Iterator[str]:
-    """Yield the lines of the card of an export, Markdown."""
+    """Yield the lines of the card of an export, in Markdown.
+
+    Args:
+        record: the record of the export.
+        facts: of its configuration, from the store.
+        sizes: the size of each file in bytes, by name.
+        difference: the largest difference between the logits of torch and of the ONNX file; None without one.
+    """
     spec, environment = record.spec, record.environment
     channels, side = spec.dataset.channels, spec.dataset.image_size
     yield f"# {_escaped(record.name)}"
@@ -367,7 +380,7 @@ def _files(sizes: Mapping[str, int]) -> Iterator[str]:
 
 
 def _accuracy(record: "ExportRecord", facts: _Facts) -> Iterator[str]:
-    """Yield the table of scores, and what must be said of them."""
+    """Yield the table of scores and the caveats on them."""
     yield from ("", "## Accuracy", "")
     yield "| split | accuracy, % [95 % interval] | n | method |"
     yield "|---|---|---|---|"
@@ -385,7 +398,7 @@ def _accuracy(record: "ExportRecord", facts: _Facts) -> Iterator[str]:
 
 
 def _recipe(record: "ExportRecord", facts: _Facts) -> Iterator[str]:
-    """Yield how the network was trained, by which code and on what."""
+    """Yield how the network was trained: command, specification, code, machine and libraries."""
     spec, environment = record.spec, record.environment
     yield from ("", "## Recipe", "")
     if facts.sweep is not None:
@@ -424,11 +437,11 @@ def _percent(estimate: Estimate | None) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text that Markdown shows as it is, on one line."""
+    """Return text escaped for Markdown, on one line."""
     flat = " ".join(text.split())
     return "".join(f"\\{letter}" if letter in r"\`*_{}[]<>()#|!" else letter for letter in flat)
 
 
 def data_licence(spec: DatasetSpec) -> str:
-    """Return what is known of the licence of a data set."""
+    """Return the licence of a data set, escaped for Markdown."""
     return _escaped(spec.licence)

@@ -1,4 +1,4 @@
-"""Findings of a sweep from its frames: differences, gains, answers, effects, interactions and importance, pure."""
+"""Findings of a sweep from its frames, as pure functions: differences, gains, effects, interactions, importances."""
 
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,24 +31,24 @@ from stnbench.spec.data import Split
 from stnbench.spec.planner import SAMPLERS
 from stnbench.spec.sweep import Labels, SweepSpec
 
-# Which trial got which image right, and which cells can be compared image by image.
+# The correctness of each trial on each image, and the pairs of configurations that can be compared image by image.
 
 
 ReadPredictions = Callable[[Sequence[str]], pd.DataFrame]
-"""The predictions of these trials on the split at hand (``frames_columns.PREDICTION_COLUMNS``)."""
+"""A reader of the predictions of trials, given by identity, on one split (``frames_rows.PREDICTION_COLUMNS``)."""
 
 _TRIALS_AT_ONCE = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Pairing:
-    """Two cells on their common seeds and the same images, all arrays in one order.
+    """Two configurations on their common seeds and the same images, all arrays in one order.
 
     Attributes:
-        cell: (seeds, images) whether it is right.
-        base: likewise, of what it is compared with.
-        tracks: (images,) from 0 on without gaps; every image its own where they are not known.
-        is_tracked: whether they are known.
+        cell: bool (seeds, images), whether the configuration classifies the image correctly.
+        base: bool (seeds, images), the same of the configuration that it is compared with.
+        tracks: int64 (images,), from 0 on without gaps; one an image where tracks are not known.
+        is_tracked: whether tracks are known.
     """
 
     cell: NDArray[np.bool_]
@@ -58,15 +58,15 @@ class Pairing:
 
 
 class Answers:
-    """The answers of some cells. What the store does not know of them is not there: see ``pairing``."""
+    """The predictions of some configurations, as far as the store has them (see ``pairing``)."""
 
     def __init__(self, images: pd.DataFrame, cells: Iterable[Cell], read: ReadPredictions) -> None:
-        """Read them.
+        """Read the predictions.
 
         Args:
-            images: the sets that trials were scored on (``frames_columns.IMAGE_COLUMNS``), of the split at hand alone.
-            cells: whose answers are read.
-            read: from the store.
+            images: the sets that trials were scored on (``frames_rows.IMAGE_COLUMNS``), only of the split at hand.
+            cells: the configurations whose predictions are read.
+            read: reads predictions from the store.
         """
         sets = images.groupby("image_set", observed=True)["track"]
         self._tracks = {str(digest): _tracks(own) for digest, own in sets}
@@ -79,7 +79,10 @@ class Answers:
                 self._right[str(trial_id)] = right[places]
 
     def pairing(self, cell: Cell, base: Cell) -> Pairing | None:
-        """The two on the seeds of both; None where one was scored on other images, or the store cannot tell."""
+        """Return two configurations on their common seeds.
+
+        It is None where one was scored on other images, or where the store does not have the predictions of both.
+        """
         runs, bases = _by_seed(cell), _by_seed(base)
         pairs = [(runs[seed], bases[seed]) for seed in sorted(runs.keys() & bases.keys())]
         sets = {run.image_set for pair in pairs for run in pair}
@@ -99,29 +102,31 @@ def _by_seed(cell: Cell) -> Mapping[int, Run]:
 
 
 def _tracks(tracks: "pd.Series[Any]") -> tuple[NDArray[np.int64], bool]:
-    """The tracks of a set's images, numbered without gaps, and whether they are known."""
+    """Return the tracks of a set's images, int64 (images,), numbered without gaps, and whether they are known."""
     if tracks.isna().any():
         return np.arange(len(tracks)), False
     return np.unique(tracks.to_numpy(dtype=np.int64), return_inverse=True)[1].astype(np.int64), True
 
 
-# From the cells of a sweep to what its axes do: main effects, interactions, importance.
+# Main effects, interactions and importances of the axes of a sweep.
 
 
 MOST_LABELS: Final = 40
-"""Of an axis whose main effects are asked for: more are a range that a planner draws from."""
+"""The largest number of labels of an axis with main effects: more are a range that a planner draws from."""
 
 MOST_AXES: Final = 12
-"""Whose pairs are looked at: the first ones."""
+"""The number of axes, from the first, whose pairs are tested for interactions."""
 
 LayoutFindings = tuple[tuple[MainEffect, ...], tuple[Interaction, ...], tuple[Importance, ...], tuple[str, ...]]
 
 
 def layout_findings(sweep: SweepSpec, cells: Sequence[Cell]) -> LayoutFindings:
-    """What the axes do, and in sentences what cannot be said; nothing where cells differ on one axis only.
+    """Find main effects, interactions and importances of the axes, with remarks on those that cannot be estimated.
 
-    Twins, which stand beside the axes, are left out. The axis that a sweep compares within is a task: others are
-    compared within it, and it has no effect of its own.
+    Baselines without transformers, which are not part of the axes, are left out. The axis that a sweep compares within
+    is a task: other axes are compared within it, and it has no effect itself.
+
+    Returns: four tuples, all empty where configurations differ on fewer than two axes.
     """
     scored = [cell for cell in cells if not cell.is_twin and cell.score]
     labels = {name: dict.fromkeys(dict(cell.axes).get(name) for cell in scored) for name in _axes(scored)}
@@ -170,7 +175,7 @@ def _interactions(cells: Sequence[PlacedCell], axes: Sequence[str]) -> Iterator[
 
 
 def _importances(sweep: SweepSpec, cells: Sequence[Cell], axes: Sequence[str]) -> Iterator[Importance]:
-    """From the cells' means, each less the mean of its group."""
+    """Yield the importance of each axis, from mean accuracies less the mean of their group."""
     groups: dict[str, list[float]] = {}
     means = [(cell, dict(cell.axes).get(sweep.within, ""), cell.score.mean) for cell in cells if cell.score]
     for _, group, mean in means:
@@ -200,14 +205,14 @@ def _unknown(axes: Sequence[str]) -> Iterator[str]:
         )
 
 
-# From frames to findings: differences and gains between cells.
+# Differences and gains between configurations, and all findings of a sweep.
 
 
 MOST_ANSWERED: Final = 120
-"""Cells of a sweep that are compared image by image: the best ones of every group, with their twins."""
+"""The number of configurations compared image by image: the best of every group, and their baselines besides."""
 
 FEWEST_ANSWERED: Final = 5
-"""Of a group, however many groups there are."""
+"""The least such number in each group, whatever the number of groups."""
 
 COSTS: Final = ("parameters", "flops", "epoch_duration_s")
 
@@ -222,13 +227,13 @@ def find(
     *,
     split: Split = "validation",
 ) -> Findings:
-    """What a sweep's trials say on one split beyond their ranking. The same frames give the same findings.
+    """Find the results of a sweep's trials on one split beyond their ranking. The same frames give the same findings.
 
     Args:
-        sweep: as it was last run.
-        trials: ``frames_columns.TRIAL_COLUMNS``.
-        images: the sets that they were scored on, ``frames_columns.IMAGE_COLUMNS``.
-        read_predictions: the predictions of some trials on this split.
+        sweep: the specification of its last run.
+        trials: ``frames_rows.TRIAL_COLUMNS``.
+        images: the sets that the trials were scored on, ``frames_rows.IMAGE_COLUMNS``.
+        read_predictions: reads the predictions of trials on this split.
         split: validation or test.
     """
     read = read_cells(trials, split)
@@ -266,7 +271,7 @@ def _looked_at(groups: Groups, twins: Baselines, limit: int) -> dict[str, Cell]:
 def _pairs(
     group: str, cells: Sequence[Cell], answers: Answers, looked_at: Mapping[str, Cell], decided: Decided
 ) -> Iterator[PairFinding]:
-    """Every cell of a group against the first one, which is the best."""
+    """Compare every configuration of a group with the first one, which is the best."""
     best, *others = cells
     pairings = [answers.pairing(cell, best) if cell.cell_id in looked_at else None for cell in others]
     crossed = [_crossed(pairing) for pairing in pairings]
@@ -319,14 +324,17 @@ def _gains(
 
 
 def _crossed(pairing: Pairing | None) -> Crossed | None:
-    """None where the store cannot tell, or one seed could not tell of others."""
+    """Return the difference over seeds and images.
+
+    It is None where the predictions are not known, or with one seed, which says nothing about other seeds.
+    """
     if pairing is None or len(pairing.cell) < 2:
         return None
     return crossed_difference(pairing.cell, pairing.base, pairing.tracks, is_tracked=pairing.is_tracked)
 
 
 def _fronts(group: str, cells: Sequence[Cell]) -> Iterator[ParetoFront]:
-    """The Pareto front for every cost that two cells or more have."""
+    """Yield the Pareto front for every cost that two configurations or more have."""
     for cost in COSTS:
         known = []
         for cell in cells:

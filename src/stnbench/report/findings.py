@@ -1,9 +1,9 @@
-"""What a sweep says beyond its ranking: differences, gains, main effects, interactions, importance, Pareto fronts.
+"""Records of a sweep's findings: differences, gains, main effects, interactions, importances, Pareto fronts.
 
-Plain values, no pandas: formats and pages are built on these. A ``Leaderboard`` carries them as ``findings``.
-Accuracies are shares in [0, 1], and so are differences of them. A difference is the cell's less the other's: below 0
-where the cell is behind. Every ``Estimate`` says its n, its interval at 95 % (None where there is none) and its method;
-p-values are two-sided.
+Formats and pages are built on these plain values, which need no pandas. A ``Leaderboard`` has them as ``findings``.
+Accuracies are shares in [0, 1], and so are differences of them. A difference is that of the configuration less that of
+the other, below 0 where the configuration is behind. Every ``Estimate`` has its n, its interval at 95 % (None where
+there is none) and its method; p-values are two-sided.
 """
 
 from dataclasses import dataclass
@@ -15,18 +15,19 @@ from stnbench.spec.data import Split
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairFinding:
-    """A cell against the best one of its group.
+    """A comparison of a configuration with the best one of its group.
 
-    ``difference`` is over the common seeds, on these images; ``corrected_p`` its p-value after Holm's correction for
-    all pairs of cells of the group, which decides about ``standing``. ``over_images`` is the same mean with an interval
-    over seeds and images both (tracks of images, where they are known), ``over_images_corrected_p`` corrected likewise.
-    ``improvement`` is the chance that a new run of the cell beats a new run of the best with the same seed, on other
-    images where predictions are known. ``seeds_needed`` is with how many seeds a paired t test, at the corrected level,
-    would tell a difference of this size with 80 % power; None where the difference is 0 or its spread is unknown.
+    ``difference`` is over the common seeds, on these images; ``corrected_p`` is its p-value after Holm's correction for
+    all pairs of configurations of the group, which decides ``standing``. ``over_images`` is the same mean with an
+    interval over both seeds and images (tracks of images, where they are known), and ``over_images_corrected_p`` its
+    p-value after the same correction. ``improvement`` is the probability that a new run of the configuration beats a
+    new run of the best with the same seed, on other images where predictions are known. ``seeds_needed`` is the number
+    of seeds with which a paired t test, at the corrected level, would detect a difference of this size with 80 % power;
+    None where the difference is 0 or its spread is unknown.
 
     ``over_images`` and ``mcnemar`` are None where the predictions or labels of the images are not in the store, where
-    the two were scored on other images, and in groups so large that only the best cells are looked at; ``over_images``
-    also where they have one seed in common, which says nothing of others.
+    the two were scored on different images, and in groups so large that only the best configurations are compared image
+    by image; ``over_images`` also where they have one seed in common, which says nothing about others.
     """
 
     group: str
@@ -46,10 +47,10 @@ class PairFinding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GainFinding:
-    """What the transformers of a cell give over a twin without them.
+    """The gain of a configuration's transformers over a baseline without them.
 
-    The twin is the same network, or (``is_equal_size``) one that is wider by so much that it has about as many
-    parameters; ``parameter_ratio`` is the twin's number over the cell's, None where they are not known.
+    The baseline is the same network, or (``is_equal_size``) a wider one with about the same number of parameters;
+    ``parameter_ratio`` is the baseline's number over the configuration's, None where they are not known.
     """
 
     group: str
@@ -64,11 +65,11 @@ class GainFinding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MainEffect:
-    """One label of an axis: how far its mean is from the mean of the axis's labels, all else equal.
+    """The main effect of a label: the difference of its mean from the mean of its axis's labels, all else equal.
 
-    ``effect`` is over seeds; ``mean`` is the accuracy that goes with it. ``cells`` is how many cells the axis's effects
-    are from; ``method`` says how they were made comparable: by whole blocks, in which every label of the axis stands
-    with the same labels of all other axes, or by least squares.
+    ``effect`` is over seeds; ``mean`` is the corresponding accuracy. ``cells`` is the number of configurations that the
+    axis's effects are estimated from. ``method`` says how these were made comparable: by whole blocks, in which every
+    label of the axis occurs with the same labels of all other axes, or by least squares.
     """
 
     axis: str
@@ -81,11 +82,11 @@ class MainEffect:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interaction:
-    """Whether the effect of one axis depends on the label of another.
+    """The interaction of two axes: how far the effect of one depends on the label of the other.
 
     ``means`` and ``residuals`` have a row for each of the ``first_labels`` and a column for each of the
-    ``second_labels``: the mean accuracy over whole blocks, and what it is more than the two axes' effects added up.
-    ``p_value`` is of an F test with seeds as blocks, None where there is one seed; ``corrected_p`` that after Holm's
+    ``second_labels``: the mean accuracy over whole blocks, and its excess over the sum of the two axes' effects.
+    ``p_value`` is of an F test with seeds as blocks, None with one seed; ``corrected_p`` is the same after Holm's
     correction for all pairs of axes.
     """
 
@@ -103,17 +104,17 @@ class Interaction:
 
     @property
     def largest(self) -> float:
-        """The residual farthest from 0, without its sign."""
+        """Return the largest absolute residual."""
         return max(abs(value) for row in self.residuals for value in row)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Importance:
-    """How much of what differs between cells goes with one axis.
+    """The importance of an axis: the share of the differences between configurations that it accounts for.
 
-    ``variance_explained`` is eta squared: the share of the variance between cells' mean accuracies that lies between
-    the axis's labels. ``ped_anova`` and ``fanova`` are Optuna's, each normalised over the axes. None where it cannot be
-    said.
+    ``variance_explained`` is eta squared: the share of the variance between configurations' mean accuracies that lies
+    between the axis's labels. ``ped_anova`` and ``fanova`` are Optuna's, each normalised over the axes. A measure is
+    None where it cannot be computed.
     """
 
     axis: str
@@ -125,7 +126,7 @@ class Importance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParetoFront:
-    """The cells of a group that no other one beats in accuracy at the same cost or less, the cheapest first.
+    """The configurations of a group that no other one beats in accuracy at the same cost or less, the cheapest first.
 
     ``cost`` is the name of a field of ``Row``: ``parameters``, ``flops`` or ``epoch_duration_s``.
     """
@@ -140,12 +141,13 @@ class ParetoFront:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoldsFinding:
-    """One recipe over the folds of a cross-validation: cells that differ in nothing but the fold held out.
+    """A recipe over the folds of a cross-validation: configurations that differ only in the fold held out.
 
-    ``scored_folds`` of the sweep's ``folds`` have a score, from so many ``networks`` in all. ``images`` are those of
-    these folds together, each held out once; ``errors`` are on them, a mean where folds have several networks.
-    ``difference`` is to the best recipe of the group, paired by fold; ``corrected_p`` its p-value after Holm's
-    correction for all pairs of recipes, which decides about ``standing``. Both are None for the best itself.
+    ``scored_folds`` of the sweep's ``folds`` have a score, and ``networks`` is the number of networks in all of them.
+    ``images`` is the number of images in these folds, each held out once; ``errors`` is the number of errors on them, a
+    mean where folds have several networks. ``difference`` is to the best recipe of the group, paired by fold;
+    ``corrected_p`` is its p-value after Holm's correction for all pairs of recipes, which decides ``standing``. Both
+    are None for the best itself.
     """
 
     group: str
@@ -163,7 +165,7 @@ class FoldsFinding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Findings:
-    """All of it, on one split. ``notes`` say in sentences what was left out, and why."""
+    """All findings of a sweep on one split. ``notes`` are sentences on what was left out, and why."""
 
     split: Split
     folds: tuple[FoldsFinding, ...] = ()

@@ -1,4 +1,4 @@
-"""The leaderboard of a sweep from its frames: rows, notes and provenance, pure."""
+"""The leaderboard of a sweep from its frames, as pure functions: rows, notes and provenance."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,11 +29,11 @@ from stnbench.spec.result import (
 from stnbench.spec.states import Verdict
 from stnbench.spec.sweep import SweepSpec
 
-# What the numbers of a sweep were made with, and how to make them again.
+# The provenance of a sweep's numbers, and the command that reproduces them.
 
 
 def provenance(sweep: SweepSpec, trials: pd.DataFrame, split: Split) -> Provenance:
-    """The provenance of the complete trials of a frame (``frames_columns.TRIAL_COLUMNS``)."""
+    """Return the provenance of the complete trials of a frame (``frames_rows.TRIAL_COLUMNS``)."""
     done = trials[trials["state"] == "complete"]
     dirty = done["dirty"].fillna(value=False).map({True: " with local changes", False: ""})
     images = done[f"{split}_images"].dropna()
@@ -50,17 +50,17 @@ def provenance(sweep: SweepSpec, trials: pd.DataFrame, split: Split) -> Provenan
 
 
 def counted(values: "pd.Series[Any]") -> tuple[Counted, ...]:
-    """Distinct values with how often they occur, the most frequent first, equally frequent ones in order."""
+    """Count distinct values, the most frequent first, equally frequent ones in order."""
     found = [Counted(value=str(value), trials=int(count)) for value, count in values.value_counts().items()]
     return tuple(sorted(found, key=lambda item: (-item.trials, item.value)))
 
 
 def differences(known: Provenance, tasks: int = 1) -> Iterator[str]:
-    """A note for everything that should be the same for all trials and is not.
+    """Yield a note for each property that should be the same for all trials and is not.
 
     Args:
-        known: what the numbers were made with.
-        tasks: groups of cells that are compared by themselves, each with data of its own.
+        known: the provenance of the trials.
+        tasks: the number of groups of configurations that are compared separately, each with separate data.
     """
     worries = (
         ("commits", known.commits, "the code may have changed between them"),
@@ -74,7 +74,7 @@ def differences(known: Provenance, tasks: int = 1) -> Iterator[str]:
             yield f"{len(values)} different {what} among the trials: {worry}."
 
 
-# What a reader must know beside the numbers: of one configuration in a few words, of a leaderboard in sentences.
+# Notes on the numbers: a few words on a configuration, sentences on a leaderboard.
 
 
 _MEANINGS: Final[Mapping[Verdict, str]] = {
@@ -98,7 +98,7 @@ _MEANINGS: Final[Mapping[Verdict, str]] = {
 
 
 def row_notes(states: StateCounts, score: Estimate | None, gain: Estimate | None) -> Iterator[str]:
-    """What is missing from a configuration, and where its numbers say less than they seem to."""
+    """Yield what is missing from a configuration, and where its numbers say less than they seem to."""
     if states.unfinished:
         yield states.unfinished
     if score is None and states.complete:
@@ -114,13 +114,13 @@ def row_notes(states: StateCounts, score: Estimate | None, gain: Estimate | None
 def board_notes(
     states: StateCounts, rows: Iterable[Row], split: Split, *, look_seeds: Sequence[int] = ()
 ) -> Iterator[str]:
-    """What is missing, what the intervals are, and what the words of the table mean.
+    """Yield what is missing from a leaderboard, the methods of its intervals, and the meaning of its words.
 
     Args:
         states: of all trials.
         rows: of the leaderboard.
-        split: that it is of.
-        look_seeds: with how many seeds looks were planned; empty for a sweep that is looked at once.
+        split: of the leaderboard.
+        look_seeds: the numbers of seeds at which looks were planned; empty for a sweep with a single look.
     """
     rows = list(rows)
     health = {verdict for row in rows for verdict in row.health.verdicts}
@@ -163,7 +163,7 @@ def _method_notes(scores: Sequence[Estimate]) -> Iterator[str]:
 
 
 def _confidence(look_seeds: Sequence[int]) -> str:
-    """Of simultaneous intervals: ``95 %``, or more where several looks share the 5 %."""
+    """Return the level of simultaneous intervals as text: ``95 %``, or more where several looks share the 5 %."""
     return f"{100 * (1 - LEVEL / max(len(look_seeds), 1)):.4g} %"
 
 
@@ -215,17 +215,17 @@ def _seeds(count: int) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
 
 
-# From frames to a leaderboard, pure.
+# The leaderboard itself.
 
 
 NO_MESSAGE = "(no message)"
 
 
 def build_leaderboard(sweep: SweepSpec, trials: pd.DataFrame, *, split: Split = "validation") -> Leaderboard:
-    """The leaderboard of a sweep's trials (``frames_columns.TRIAL_COLUMNS``), ranked by mean accuracy on one split.
+    """Build the leaderboard of a sweep's trials (``frames_rows.TRIAL_COLUMNS``), ranked by mean accuracy on one split.
 
-    Where the sweep compares within an axis, each of the axis's labels is ranked by itself, in the axis's order. The
-    same frame gives the same leaderboard: equal means are ordered by label and cell.
+    Where the sweep compares within an axis, each of the axis's labels is ranked separately, in the axis's order. The
+    same frame gives the same leaderboard: equal means are ordered by label and identity.
     """
     decided = decide(sweep, read_cells(trials, split))
     ranked = tuple(
@@ -292,7 +292,7 @@ def _count_states(states: Iterable[str]) -> StateCounts:
 
 
 def _failures(trials: pd.DataFrame) -> Iterator[FailureGroup]:
-    """Failed trials by kind and first line, the largest group first."""
+    """Yield the failed trials by kind and first line of their message, the largest group first."""
     groups: dict[tuple[str, str], list[str]] = {}
     failed = trials[trials["state"] == "failed"]
     columns = (failed["failure_kind"], failed["failure_message"], failed["trial_id"])

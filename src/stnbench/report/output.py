@@ -1,4 +1,4 @@
-"""From the store to files and to the terminal: what commands call."""
+"""Entry points of commands that read reports from the store and write or print them."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from stnbench.report.table import Section
 from stnbench.spec.data import Split
 from stnbench.store.queries import StoreReader
 
-if TYPE_CHECKING:  # pandas, which only who writes a page pays
+if TYPE_CHECKING:  # imports pandas, which only reports need
     import pandas as pd
 
     from stnbench.analysis.frames import SweepFrames
@@ -28,24 +28,24 @@ if TYPE_CHECKING:  # pandas, which only who writes a page pays
 Format = Literal["md", "csv", "json", "html", "latex"]
 
 REPORTS = Path("reports")
-"""One folder a sweep, in the working directory."""
+"""The default folder of reports, in the working directory, with one folder for each sweep."""
 
 SUMMARY: Final = ("answer", "failures", "leaderboard")
-"""Sections that the end of a sweep prints; ``stnbench report`` prints all."""
+"""The sections printed at the end of a sweep; ``stnbench report`` prints all."""
 
 FILES: dict[str, Format] = {"leaderboard.md": "md", "leaderboard.csv": "csv", "index.html": "html"}
-"""What is written for every sweep."""
+"""The files written for every sweep, with their formats."""
 
 
 FINDINGS: Final = ("folds", "differences", "gains", "main_effects", "interactions", "importances", "pareto")
-"""Tables that JSON also has under one key."""
+"""The tables that JSON also has together under the key ``findings``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Report:
-    """A sweep that was read once: its leaderboard, and the frames that this and its page are made of.
+    """The report of a sweep: its leaderboard, and the frames that this and its page are made of.
 
-    Some of the frames are read when they are asked for: the store must be open until the report is written.
+    Some of the frames are read on first access: the store must be open until the report is written.
     """
 
     board: Leaderboard
@@ -53,9 +53,11 @@ class Report:
 
 
 def read_report(store: StoreReader, sweep: str, *, split: Split = "validation") -> Report:
-    """One sweep with its leaderboard and all that its page shows.
+    """Read one sweep with its leaderboard and everything that its page shows.
 
-    Raises: UnknownNameError when the store has no such sweep; StoreError.
+    Raises:
+        UnknownNameError: if the store has no such sweep.
+        StoreError: if the store cannot be read.
     """
     return read_reports(store, [sweep], split=split)[0]
 
@@ -63,14 +65,17 @@ def read_report(store: StoreReader, sweep: str, *, split: Split = "validation") 
 def read_reports(
     store: StoreReader, sweeps: Iterable[str] | None = None, *, split: Split = "validation"
 ) -> list[Report]:
-    """These sweeps, all of them by name where none are given. Raises: as ``read_report``."""
+    """Read the reports of these sweeps, or of all sweeps in the order of their names.
+
+    Raises: as ``read_report``.
+    """
     return [_read_report(store, name, split) for name in _names(store, sweeps)]
 
 
 def read_leaderboard(
     store: StoreReader, sweep: str, *, split: Split = "validation", findings: bool = True
 ) -> Leaderboard:
-    """The leaderboard of one sweep, with its findings unless only the ranking is wanted, which is quicker.
+    """Read the leaderboard of one sweep, with its findings, or only the ranking, which is quicker.
 
     Raises: as ``read_report``.
     """
@@ -80,13 +85,13 @@ def read_leaderboard(
 def read_leaderboards(
     store: StoreReader, sweeps: Iterable[str] | None = None, *, split: Split = "validation", findings: bool = True
 ) -> list[Leaderboard]:
-    """The leaderboards of these sweeps, of all of them by name where none are given.
+    """Read the leaderboards of these sweeps, or of all sweeps in the order of their names.
 
     Raises: as ``read_report``.
     """
     if findings:
         return [report.board for report in read_reports(store, sweeps, split=split)]
-    from stnbench.analysis.frames import read_specs, read_trials  # pandas, which only who asks for a leaderboard pays
+    from stnbench.analysis.frames import read_specs, read_trials  # imports pandas, which only leaderboards need
     from stnbench.report.leaderboard import build_leaderboard
 
     names, specs = _names(store, sweeps), read_specs(store)
@@ -94,16 +99,26 @@ def read_leaderboards(
 
 
 def write_reports(store: StoreReader, sweeps: Iterable[str], out: Path = REPORTS) -> list[Path]:
-    """Write ``out/<sweep>/`` for each sweep: Markdown, CSV and a page; the files written, in order.
+    """Write ``out/<sweep>/`` for each sweep: Markdown, CSV and a page.
 
-    Raises: as ``read_report``; FolderError where the folder cannot be written; SpecError for a sweep whose name is no
-        folder's name.
+    Returns: the files written, in order.
+
+    Raises:
+        UnknownNameError: if the store has no such sweep.
+        StoreError: if the store cannot be read.
+        FolderError: if the folder cannot be written.
+        SpecError: if the name of a sweep cannot name a folder.
     """
     return [path for report in read_reports(store, sweeps) for path in write_report(report, out)]
 
 
 def write_report(report: Report, out: Path = REPORTS) -> list[Path]:
-    """As ``write_reports``, for one that has been read."""
+    """Write ``out/<sweep>/`` for a report that has been read, and return the files written, in order.
+
+    Raises:
+        FolderError: if the folder cannot be written.
+        SpecError: if the name of the sweep cannot name a folder.
+    """
     folder = open_folder(out, report.board.sweep)
     material = read_material([report], out)
     for name, kind in FILES.items():
@@ -112,9 +127,12 @@ def write_report(report: Report, out: Path = REPORTS) -> list[Path]:
 
 
 def publish_reports(reports: Sequence[Report], out: Path) -> list[Path]:
-    """Write ``out/<sweep>/`` for each report and ``out/index.html``, which lists them; the files written, in order.
+    """Write ``out/<sweep>/`` for each report and ``out/index.html``, which lists them.
 
     The folder can be served as it is, by any web server of files.
+
+    Returns: the files written, in order.
+
     Raises: as ``write_report``.
     """
     from stnbench.report.html import page
@@ -127,9 +145,10 @@ def publish_reports(reports: Sequence[Report], out: Path) -> list[Path]:
 
 
 def read_material(reports: Iterable[Report], out: Path = REPORTS) -> "dict[str, Material]":
-    """What pages show beside the leaderboards, by sweep: curves, pictures, failures. Nothing is made for it.
+    """Read the content that pages show beside the leaderboards, by sweep: curves, pictures, failures.
 
-    Runs and data are looked for where ``STNBENCH_RUNS`` and ``STNBENCH_DATA`` say, pictures in ``out/<sweep>/``.
+    Nothing is computed for it. Runs and data are read from the folders in ``STNBENCH_RUNS`` and ``STNBENCH_DATA``,
+    pictures from ``out/<sweep>/``.
     """
     from stnbench.report.html import material as reading
 
@@ -144,15 +163,19 @@ def render(
     *,
     wanted: Sequence[str] = (),
 ) -> str:
-    """Leaderboards in one format. The same leaderboards, and for a page the same material, give the same bytes.
+    """Render leaderboards in one format.
+
+    The same leaderboards, and for a page the same material, give the same bytes.
 
     Args:
-        boards: one a sweep.
+        boards: one for each sweep.
         kind: the format.
-        material: what pages show beside them.
-        wanted: the keys of the sections to render; all where there are none. CSV is one table: that of the section
-            ``leaderboard`` unless another is wanted.
-    Raises: UnknownNameError for a section that no board has.
+        material: the content that pages show beside the leaderboards, by sweep.
+        wanted: the keys of the sections to render; all where it is empty. CSV has the tables of one section, the first
+            wanted one or ``leaderboard``.
+
+    Raises:
+        UnknownNameError: if a board does not have a wanted section.
     """
     from stnbench.report.html import page  # a light import, unlike what it imports for its figures
     from stnbench.report.render import data
@@ -172,7 +195,11 @@ def render(
 
 
 def render_sections(title: str, subtitle: str, sections: Sequence[Section], kind: Format) -> str:
-    """Sections in one format; CSV has the tables one after the other. Raises: SpecError for a page."""
+    """Render sections in one format; CSV has the tables one after the other.
+
+    Raises:
+        SpecError: if the format is HTML.
+    """
     from stnbench.report.render import data, latex, markdown
 
     if kind == "md":
@@ -187,14 +214,18 @@ def render_sections(title: str, subtitle: str, sections: Sequence[Section], kind
 
 
 def print_sections(title: str, subtitle: str, sections: Sequence[Section], out: TextIO) -> None:
-    """Print sections for people, as wide and as coloured as the stream is."""
+    """Print sections for people, with the width and the colours of the stream."""
     from stnbench.report.render import terminal
 
     terminal.print_sections(title, subtitle, sections, out)
 
 
 def choose_sections(sections: Sequence[Section], wanted: Sequence[str]) -> Sequence[Section]:
-    """The wanted sections, in their order; all where none is named. Raises: UnknownNameError."""
+    """Return the wanted sections, in the order of the report; all where none is named.
+
+    Raises:
+        UnknownNameError: if the report does not have a wanted section.
+    """
     known = [section.key for section in sections]
     for key in wanted:
         if key not in known:
@@ -203,9 +234,10 @@ def choose_sections(sections: Sequence[Section], wanted: Sequence[str]) -> Seque
 
 
 def report_json(board: Leaderboard) -> dict[str, Json]:
-    """As JSON values: ``{"sweep", "answer", "rows": [{"cell", "n", "mean", "low", "high", "split", ...}], ...}``.
+    """Return a leaderboard as JSON values.
 
-    ``sections`` holds every section with its tables.
+    They are ``{"sweep", "answer", "rows": [{"cell", "n", "mean", "low", "high", "split", ...}], ...}``; ``sections``
+    holds every section but ``leaderboard`` with its tables.
     """
     from stnbench.report.render import data
 
@@ -236,15 +268,16 @@ def report_json(board: Leaderboard) -> dict[str, Json]:
 
 
 def print_leaderboard(board: Leaderboard, out: TextIO | None = None, *, wanted: Sequence[str] = ()) -> None:
-    """Print a report for people, as wide and as coloured as the stream is; standard output by default.
+    """Print a report for people, with the width and the colours of the stream, which is standard output by default.
 
-    Raises: UnknownNameError for a wanted section that the report does not have.
+    Raises:
+        UnknownNameError: if the report does not have a wanted section.
     """
     print_sections(board.sweep, board.question, choose_sections(board_sections(board), wanted), out or sys.stdout)
 
 
 def print_summary(board: Leaderboard, out: TextIO | None = None) -> None:
-    """Print what a sweep's end shows: the answer, the failures and the leaderboard, so that they fit on a screen."""
+    """Print the summary at the end of a sweep: the answer, the failures and the leaderboard, to fit on a screen."""
     stream = out or sys.stdout
     sections = board_sections(board)
     print_sections(board.sweep, board.question, [item for item in sections if item.key in SUMMARY], stream)
@@ -252,9 +285,11 @@ def print_summary(board: Leaderboard, out: TextIO | None = None) -> None:
 
 
 def open_folder(out: Path, sweep: str) -> Path:
-    """The folder of a sweep's reports, made where it is missing.
+    """Return the folder of a sweep's reports, after creating it where it is missing.
 
-    Raises: FolderError where it cannot be written; SpecError for a sweep whose name is no folder's name.
+    Raises:
+        FolderError: if the folder cannot be written.
+        SpecError: if the name of the sweep cannot name a folder.
     """
     if Path(sweep).name != sweep or sweep in {"", ".."}:  # a name from the store must not lead out of the folder
         raise SpecError(f"the sweep '{sweep}' cannot name a folder", remedy="rename its file and run it again")
@@ -263,7 +298,7 @@ def open_folder(out: Path, sweep: str) -> Path:
 
 def _read_report(store: StoreReader, sweep: str, split: Split) -> Report:
     from stnbench.analysis.frames import read_sweep
-    from stnbench.report.finding import find  # pandas, as above
+    from stnbench.report.finding import find  # imports pandas, as above
     from stnbench.report.leaderboard import build_leaderboard
 
     frames = _with_sizes(read_sweep(sweep, store=store))
@@ -278,7 +313,7 @@ def _read_report(store: StoreReader, sweep: str, split: Split) -> Report:
 
 
 def _with_sizes(frames: "SweepFrames") -> "SweepFrames":
-    """The same frames, with labels that name the sizes that ran."""
+    """Return the same frames, with labels that name the sizes that ran."""
     from stnbench.analysis.frames_rows import AXIS_PREFIX
 
     trials = frames.trials
@@ -297,8 +332,12 @@ def _with_sizes(frames: "SweepFrames") -> "SweepFrames":
 
 
 def _names(store: StoreReader, sweeps: Iterable[str] | None) -> list[str]:
-    """These sweeps, or all of them by name. Raises: UnknownNameError for one that is not there."""
-    from stnbench.analysis.frames import read_specs  # pandas, as above
+    """Return the names of these sweeps, or the sorted names of all.
+
+    Raises:
+        UnknownNameError: if the store does not have one of them.
+    """
+    from stnbench.analysis.frames import read_specs  # imports pandas, as above
 
     known = list(read_specs(store))
     names = sorted(known) if sweeps is None else list(sweeps)

@@ -1,4 +1,4 @@
-"""The page under ``reports/`` while its sweep runs: written again every now and then, and never in the way."""
+"""Periodic updates of the report of a sweep while it runs, in a thread that does not delay the sweep."""
 
 import threading
 import time
@@ -17,23 +17,24 @@ from stnbench.store.store import Store
 
 EVERY_S: Final = 60.0
 SHARE: Final = 0.05
-"""The most of the time that writing may take."""
+"""The largest share of the time that writing may take, in [0, 1]."""
 
 CLOSE_S: Final = 30.0
-"""How long the end of a sweep waits for a page that is being written."""
+"""The longest time, in seconds, that the end of a sweep waits for a page that is being written."""
 
 
 class ReportRefresher(Observer):
-    """Writes the report of a sweep in a thread, whole or not at all, when something has changed since the last time.
+    """An observer that writes the report of a sweep in a thread when something has changed since the last time.
 
     Args:
         layout: of the runs folder, whose store is read.
-        sweep: its name.
-        warn: is told once of a report that cannot be written; the sweep goes on, and its end writes it again.
+        sweep: the name of the sweep.
+        warn: called once, with a message, if a report cannot be written; the sweep continues, and its end writes the
+            report again.
         out: the folder of reports.
-        every_s: the least time between two.
-        clock_s: seconds from any origin.
-        write: writes the report; for tests.
+        every_s: the least time between two reports, in seconds.
+        clock_s: returns the time in seconds, from any origin.
+        write: writes the report; replaced in tests.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class ReportRefresher(Observer):
         self._thread.start()
 
     def close(self) -> None:
-        """Wait for the page that is being written."""
+        """Wait for the page that is being written, for ``CLOSE_S`` seconds at most."""
         if self._thread is not None:
             self._thread.join(CLOSE_S)
 
@@ -101,6 +102,9 @@ class ReportRefresher(Observer):
 
 
 def write_now(layout: RunsLayout, sweep: str, out: Path) -> None:
-    """Write the report of a sweep as the store has it. Raises: as ``report.output.write_reports``."""
+    """Write the report of a sweep from the present content of the store.
+
+    Raises: as ``report.output.write_reports``.
+    """
     with Store.open(layout.store, writable=False) as store:
         write_report(read_report(store, sweep), out)

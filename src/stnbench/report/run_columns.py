@@ -1,4 +1,4 @@
-"""The columns of trials and of how a run went."""
+"""The columns of trials and of the summary of a run."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ from stnbench.spec.states import TrialState
 
 
 def _accuracy(row: TrialRow) -> str:
-    """The accuracy; of a trial that is not complete, after which epoch."""
+    """Return the accuracy as text, in percent; for a trial that is not complete, with the epoch."""
     if row.accuracy is None:
         return table.MISSING
     where = "" if row.state is TrialState.COMPLETE else f" (epoch {row.epoch} of {row.epochs})"
@@ -76,7 +76,7 @@ KINDS: Final[Sequence[Column[FailedKind]]] = (
 
 
 def trial_table(rows: Sequence[TrialRow], caption: str, most: int | None = None) -> Table[TrialRow]:
-    """A table with a row a trial."""
+    """Return a table with a row for each trial, of which documents show ``most``."""
     return Table(
         key="trials",
         caption=caption,
@@ -94,10 +94,10 @@ def trial_table(rows: Sequence[TrialRow], caption: str, most: int | None = None)
 
 
 def iso(moment: datetime | None) -> str | None:
-    """A time for programs: ISO 8601 in UTC."""
+    """Return a time for programs: ISO 8601 in UTC."""
     return None if moment is None else moment.isoformat(timespec="seconds")
 
 
 def at(moment: datetime | None) -> str:
-    """A time for people, in UTC."""
+    """Return a time for people, in UTC."""
     return table.MISSING if moment is None else f"{moment:%Y-%m-%d %H:%M}"

@@ -17,7 +17,7 @@ from stnbench.spec.trial import TrialSpec
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import AttemptEpoch, AttemptRecord, Outcome, TrialRecord
 
-# Labels that name the sizes that ran: ``19,19,13 (150,150,100 / 8)`` where a width divided the channel counts.
+# Labels with the sizes that ran, such as ``19,19,13 (150,150,100 / 8)`` where a width divided the channel counts.
 
 
 Sizes = tuple[int, ...]
@@ -25,18 +25,18 @@ Sizes = tuple[int, ...]
 _SIZES: Final = re.compile(r"\d+(?:,\d+)+")
 _PLACE: Final = re.compile(r"locnet(\d)")
 _DIVISORS: Final = (2, 4, 8, 16, 32, 64, *(number for number in range(3, 64) if number & (number - 1)))
-"""What a width may divide by; powers of two first, for small sizes fit several: 20 / 8 and 20 / 7 both round to 3."""
+"""Divisors of a width; powers of two come first, since small sizes fit several: 20 / 8 and 20 / 7 both round to 3."""
 
 _FACTORS: Final = (1.25, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0)
 
 
 def sized_label(label: str, axes: Labels, spec: TrialSpec) -> str:
-    """A configuration's label with the sizes that its networks have, beside those that its sweep names.
+    """Return a configuration's label with the sizes of its networks, beside those that its sweep names.
 
     Args:
-        label: as the sweep has it.
-        axes: the names of its axes with the labels there.
-        spec: what ran.
+        label: the label in the sweep.
+        axes: the names of its axes with its labels on them.
+        spec: the specification that ran.
     """
     names = {own: axis for axis, own in axes}
     parts = [_sized(part, names.get(part, ""), spec) for part in label.split(LABEL_SEPARATOR)]
@@ -55,7 +55,7 @@ def _sized(part: str, axis: str, spec: TrialSpec) -> str:
 
 
 def _sizes_of(axis: str, spec: TrialSpec) -> Iterator[Sizes]:
-    """The sizes that an axis may have set: those of a place it names, or of all networks."""
+    """Yield the sizes that an axis may have set: those at the place that it names, or those of all networks."""
     place = _PLACE.search(axis)
     for placed in spec.transformers:
         sizes = getattr(placed.locnet, "sizes", None)
@@ -66,7 +66,7 @@ def _sizes_of(axis: str, spec: TrialSpec) -> Iterator[Sizes]:
 
 
 def _scaled(named: Sizes, real: Sizes) -> tuple[str, str] | None:
-    """The sizes as text and what made them of the named ones; None where no width did."""
+    """Return the real sizes as text and the factor from the named ones, such as ``/ 8``; None where no width fits."""
     if len(named) != len(real):
         return None
     text = ",".join(map(str, real))
@@ -81,11 +81,11 @@ def _scaled(named: Sizes, real: Sizes) -> tuple[str, str] | None:
 
 
 def _times(sizes: Iterable[int], width: float) -> Sizes:
-    """As a width multiplies channel counts when a trial is composed."""
+    """Multiply sizes by a width, with the rounding of channel counts when a trial is composed."""
     return tuple(max(1, math.floor(size * width + 0.5)) for size in sizes)
 
 
-# The trials of a sweep and how its run went: what the trial table and the summary of a run are made of.
+# The rows of the trial table and the summary of a sweep's run.
 #
 # Everything is read from records of the store, without pandas, so that ``status`` and ``trials`` start at once.
 
@@ -100,9 +100,10 @@ _ID: Final = re.compile(r"[0-9a-fA-F]+")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialRow:
-    """One trial. ``accuracy`` is on the validation split: the result, or of a trial that runs its last epoch's.
+    """A trial of a sweep.
 
-    Times are those of its first attempt's start and its last attempt's end; ``busy_s`` is what all attempts took.
+    ``accuracy`` is on the validation split, in [0, 1]: the result, or that of the last epoch while the trial runs.
+    Times are the start of the first attempt and the end of the last one; ``busy_s`` is the duration of all attempts.
     """
 
     trial_id: str
@@ -127,7 +128,7 @@ class TrialRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlotUse:
-    """What one slot did: ``busy_s`` of the seconds between the first start and the last end of the sweep."""
+    """The use of a slot: ``busy_s`` seconds, and their share of those from the first start to the last end."""
 
     slot: str
     attempts: int
@@ -149,7 +150,11 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailedKind:
-    """Failed trials of one kind; ``shared`` are the choices that all of them have and not every trial has."""
+    """Failed trials of one kind.
+
+    ``shared`` are the choices that most of them have, far more often than all trials do; ``message`` is the most
+    frequent message.
+    """
 
     kind: str
     trials: int
@@ -160,9 +165,10 @@ class FailedKind:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSummary:
-    """How the run of a sweep went, as far as the store knows.
+    """The summary of a sweep's run, as far as the store knows.
 
-    ``ended_at`` is the last time that it knows of. ``reason`` says why it ended, or that it has not.
+    ``ended_at`` is the last recorded time. ``reason`` says why the run ended, or that it has not. ``commands`` are
+    pairs of a purpose and a command to type next.
     """
 
     started_at: datetime | None
@@ -176,14 +182,19 @@ class RunSummary:
 
     @property
     def wall_s(self) -> float | None:
-        """Seconds from the first start to the last end."""
+        """Return the seconds from the first start to the last end; None before the first start."""
         if self.started_at is None or self.ended_at is None:
             return None
         return (self.ended_at - self.started_at).total_seconds()
 
 
 def read_runs(store: StoreReader, spec: SweepSpec) -> tuple[tuple[TrialRow, ...], RunSummary]:
-    """The trials of a sweep and the summary of its run. Raises: UnknownNameError or StoreError."""
+    """Read the trials of a sweep and the summary of its run.
+
+    Raises:
+        UnknownNameError: if the store has no such sweep.
+        StoreError: if the store cannot be read.
+    """
     trials = store.sweep_trials(spec.name)
     attempts = store.attempts_of_sweep(spec.name)
     rows = trial_rows(trials, attempts, store.outcomes(spec.name), store.epochs_of_sweep(spec.name))
@@ -196,7 +207,7 @@ def trial_rows(
     outcomes: Mapping[str, Outcome],
     epochs: Mapping[str, Sequence[AttemptEpoch]],
 ) -> tuple[TrialRow, ...]:
-    """One row a trial, in the order of the sweep."""
+    """Return one row for each trial, in the order of the sweep."""
     of_trial: dict[str, list[AttemptRecord]] = {}
     for attempt in attempts:
         of_trial.setdefault(attempt.trial_id, []).append(attempt)
@@ -246,7 +257,7 @@ def _accuracy(trial: TrialRecord, outcome: Outcome | None, epochs: Sequence[Atte
 
 
 def summarize_run(spec: SweepSpec, rows: Sequence[TrialRow], attempts: Sequence[AttemptRecord]) -> RunSummary:
-    """The summary of a run, from its trials and all their attempts. The same records give the same summary."""
+    """Summarise a run from its trials and all their attempts. The same records give the same summary."""
     started = min((attempt.started_at for attempt in attempts), default=None)
     moments = [moment for item in attempts for moment in (item.started_at, item.finished_at) if moment]
     ended = max(moments, default=None)
@@ -304,7 +315,7 @@ _ENDS: Final = {
 
 
 def failed_kinds(rows: Sequence[TrialRow]) -> Iterator[FailedKind]:
-    """Failed trials by kind, the most frequent first, with the choices that most of them share."""
+    """Yield the failed trials by kind, the most frequent first, with the choices that most of them share."""
     groups: dict[str, list[TrialRow]] = {}
     for row in rows:
         if row.state is TrialState.FAILED:
@@ -322,9 +333,9 @@ def failed_kinds(rows: Sequence[TrialRow]) -> Iterator[FailedKind]:
 
 
 def _shared(failed: Sequence[TrialRow], everyone: Mapping[tuple[str, str], int], trials: int) -> Iterator[str]:
-    """Choices that most of several failed trials have, far more often than all trials do.
+    """Yield the choices that most of several failed trials have, far more often than all trials do.
 
-    ``transformer=tps (15 of 17; 15 of its 60 trials failed so)``
+    A choice reads ``transformer=tps (15 of 17; 15 of its 60 trials failed so)``.
     """
     counts = Counter(choice for row in failed for choice in row.axes) if len(failed) > 1 else Counter()
     for (axis, label), count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
@@ -339,13 +350,13 @@ _FAR_MORE: Final = 1.5
 
 
 def sweep_command(sweep: SweepSpec, *more: str) -> str:
-    """The command that runs this sweep, or this single trial, again."""
+    """Return the command that runs this sweep, or this single trial, again."""
     command = ["sweep", sweep.file] if sweep.file else ["train"]
     return shlex.join(["stnbench", *command, *map(str, sweep.overrides), *more])
 
 
 def next_commands(spec: SweepSpec, rows: Sequence[TrialRow]) -> Iterator[tuple[str, str]]:
-    """What to type next, as pairs of a purpose and a command."""
+    """Yield the commands to type next, as pairs of a purpose and a command."""
     states = Counter(row.state for row in rows)
     if states[TrialState.PLANNED] or states[TrialState.RUNNING]:
         yield "Continue", sweep_command(spec)
@@ -366,17 +377,17 @@ def next_commands(spec: SweepSpec, rows: Sequence[TrialRow]) -> Iterator[tuple[s
 
 
 def find_trial(store: StoreReader, name: str, *, with_transformer: bool = False) -> TrialRecord:
-    """The trial that a name means.
+    """Find the trial that a name means.
 
     Args:
-        store: where it is.
-        name: ``SWEEP:LABEL#SEED``, ``SWEEP:best`` or ``SWEEP:best:2`` (the second best on the validation split); the
+        store: the store with the trial.
+        name: ``SWEEP:LABEL#SEED``, ``SWEEP:best`` or ``SWEEP:best:2`` (the second best on the validation split), in the
             sweep last run where none is named; or an id, or its beginning.
-        with_transformer: whether ``best`` means trials with a spatial transformer alone.
+        with_transformer: whether ``best`` is only among trials with a spatial transformer.
 
     Raises:
-        UnknownNameError: for a trial, configuration or seed that is not there.
-        SpecError: where the name is that of several trials, or so many are not complete.
+        UnknownNameError: if there is no such sweep, trial, configuration or seed.
+        SpecError: if the name matches several trials, or fewer trials are complete than ``best`` counts.
     """
     sweeps = [record.spec.name for record in store.sweeps()]
     sweep, colon, rest = name.partition(":")

@@ -1,4 +1,4 @@
-"""The cells of a sweep's frame as plain values: what the leaderboard and the findings are made from."""
+"""The configurations of a sweep's frame as plain values, from which leaderboards and findings are made."""
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ from stnbench.spec.sweep import SweepSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """One trial of a frame, with None for what is missing; ``images`` and what follows is on the split asked for."""
+    """A trial of a frame, with None for missing values; ``correct``, ``images`` and ``image_set`` are on the split."""
 
     trial_id: str
     seed: int
@@ -34,14 +34,14 @@ class Run:
     epoch_duration_s: float | None
     peak_memory_mib: float | None
     metrics: tuple[tuple[str, float], ...] = ()
-    """Name and value of each metric on the split asked for."""
+    """The name and value of each metric on the split."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """The trials of one cell, by seed, and what they share.
+    """The trials of a configuration, ordered by seed, and their common properties.
 
-    ``scores`` is accuracy by seed, ``score`` their mean, None before a trial is complete.
+    ``scores`` are accuracies by seed, in [0, 1]; ``score`` is their mean, None before a trial is complete.
     """
 
     cell_id: str
@@ -56,7 +56,8 @@ class Cell:
 
 
 def read_cells(trials: pd.DataFrame, split: Split) -> list[Cell]:
-    """The cells of a frame. Columns are taken out once: pandas is slow where thousands of cells ask one by one."""
+    """Read the configurations of a frame, with the scores of their trials on a split."""
+    # Columns are taken out once: pandas is slow where thousands of configurations take values one by one.
     ordered = trials.sort_values("seed", kind="stable")
     of_run = {field.name: field.name for field in fields(Run) if field.name != "metrics"}
     of_run |= {"correct": f"{split}_correct", "images": f"{split}_images", "image_set": f"{split}_image_set"}
@@ -87,7 +88,7 @@ def read_cells(trials: pd.DataFrame, split: Split) -> list[Cell]:
 
 
 def _metrics(trials: pd.DataFrame, split: Split) -> list[tuple[tuple[str, float], ...]]:
-    """The metrics of each trial on a split."""
+    """Return the metrics of each trial on a split, as pairs of name and value."""
     prefix = METRIC_PREFIXES[split]
     names = [str(name) for name in trials if str(name).startswith(prefix)]
     columns = {name.removeprefix(prefix): _values(trials, name) for name in names}
@@ -98,7 +99,7 @@ def _metrics(trials: pd.DataFrame, split: Split) -> list[tuple[tuple[str, float]
 
 
 def metric_estimates(runs: Iterable[Run]) -> dict[str, Estimate]:
-    """The mean of every metric over runs, with a t interval from two on."""
+    """Return the mean of every metric over runs, with a t interval from two runs on."""
     values: dict[str, list[float]] = {}
     for run in runs:
         for name, value in run.metrics:
@@ -110,15 +111,15 @@ def metric_estimates(runs: Iterable[Run]) -> dict[str, Estimate]:
 
 
 def axis_columns(trials: pd.DataFrame) -> list[str]:
-    """The columns that hold labels of axes."""
+    """Return the names of the columns that hold labels of axes."""
     return [name for name in trials.columns if name.startswith(AXIS_PREFIX)]
 
 
 def by_group(sweep: SweepSpec, cells: Iterable[Cell]) -> Iterator[tuple[str, list[Cell]]]:
-    """The cells that are compared with each other, the best first, those without a score last.
+    """Yield each group of configurations that are compared with each other, the best first, those without a score last.
 
-    Groups are in the order in which the axis lists its choices, what it does not list last; where all cells are
-    compared there is one, without a name. Equal means are ordered by label and cell.
+    Groups are in the order in which the axis lists its choices, and then those that it does not list. Where all
+    configurations are compared, there is one group without a name. Equal means are ordered by label and identity.
     """
     groups: dict[str, list[tuple[float, str, str, Cell]]] = {}
     for cell in cells:
@@ -134,23 +135,23 @@ def by_group(sweep: SweepSpec, cells: Iterable[Cell]) -> Iterator[tuple[str, lis
 
 
 def estimate_of(scored: Iterable[tuple[int | None, int | None]]) -> Estimate | None:
-    """The mean accuracy of runs, from (correct, images) of each; None where none is known."""
+    """Return the mean accuracy of runs, from (correct, images) of each; None where none is known."""
     pairs = [(correct, images) for correct, images in scored if correct is not None and images is not None]
     return accuracy_estimate(*zip(*pairs, strict=True)) if pairs else None
 
 
 def first_known(values: Iterable[int | None]) -> int | None:
-    """The first that is known."""
+    """Return the first known value; None without one."""
     return next((value for value in values if value is not None), None)
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
-    """The mean of those that are known."""
+    """Return the mean of the known values; None without one."""
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None
 
 
 def _values(frame: pd.DataFrame, column: str) -> list[Any]:
-    """A column as Python values, None for what is missing."""
+    """Return a column as Python values, None for missing ones."""
     values = frame[column]
     return [None if missing else value for value, missing in zip(values.tolist(), values.isna(), strict=True)]
