@@ -1,1 +1,1 @@
-"""Intervals and comparisons, for whoever ranks cells."""
+"""Statistics: intervals, comparisons, effects and ranks of configurations."""

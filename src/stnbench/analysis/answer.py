@@ -1,4 +1,4 @@
-"""The answer of a sweep in plain sentences, computed from its axes: a pure function of fits and comparisons."""
+"""Plain-sentence answers to a sweep's question, computed from fits and comparisons by pure functions."""
 
 import itertools
 import math
@@ -25,14 +25,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placed:
-    """A configuration in the layout of its sweep.
+    """A configuration and its place in the layout of its sweep.
 
     Attributes:
         configuration: its name in the comparison.
-        label: for people.
+        label: its name for people.
         axes: its label on every axis.
-        baseline: the configuration without a transformer that it is compared with; empty where it has none.
-        has_axes: whether it is a point of the axes; baselines that stand beside them are none.
+        baseline: the configuration without a transformer that it is compared with; empty if it has none.
+        has_axes: whether it is a point of the axes; baselines that stand beside the axes are not.
     """
 
     configuration: str
@@ -44,7 +44,7 @@ class Placed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """The configurations of one task, compared; ``name`` is empty where there is one task only."""
+    """The compared configurations of one task; ``name`` is empty where there is only one task."""
 
     name: str
     comparison: Comparison
@@ -56,8 +56,8 @@ def build_answer(groups: Sequence[Group], *, tasks: TaskSummary | None = None) -
     """Answer a sweep's question in two to five sentences.
 
     Args:
-        groups: one a task; the axis of the tasks is not among the axes of their configurations.
-        tasks: what is said over all tasks, where there are several.
+        groups: one for each task; the axis of the tasks is not among the axes of their configurations.
+        tasks: the summary over all tasks, if there are several.
     """
     cautions = [*_cautions(groups)]
     if len(groups) == 1:
@@ -75,14 +75,14 @@ def build_answer(groups: Sequence[Group], *, tasks: TaskSummary | None = None) -
 
 
 def pp(effect: Effect) -> str:
-    """A difference in percentage points with its interval."""
+    """Format a difference in percentage points, with its interval if it has one."""
     if effect.low is None or effect.high is None:
         return f"{100 * effect.mean:+.2f} pp"
     return f"{100 * effect.mean:+.2f} pp [{100 * effect.low:+.2f}, {100 * effect.high:+.2f}]"
 
 
 def _bound(effects: Sequence[Effect]) -> float:
-    """The largest difference that none of the intervals excludes, in percentage points."""
+    """Return the largest difference that none of the intervals excludes, in percentage points."""
     return 100 * max(max(abs(effect.low or 0.0), abs(effect.high or 0.0)) for effect in effects)
 
 
@@ -114,7 +114,7 @@ def _label(group: Group, configuration: str) -> str:
 
 
 def _transformer(group: Group) -> Iterator[Sentence]:
-    """Whether a transformer helps: the mean gain over baselines, and which configurations gain, each by itself."""
+    """Say whether a transformer helps: the mean gain over baselines, and the number of configurations that gain."""
     gain = mean_gain(group)
     if gain is None:
         return
@@ -150,7 +150,11 @@ def _transformer(group: Group) -> Iterator[Sentence]:
 
 
 def mean_gain(group: Group) -> tuple[Effect, int] | None:
-    """The mean difference of configurations to their baselines, and of how many; None without any or without noise."""
+    """Estimate the mean difference of configurations to their baselines.
+
+    Returns:
+        The effect and the number of configurations in it; None without a pair of both or without an estimate of noise.
+    """
     fitted = group.fitted
     if fitted is None or not fitted.has_variance:
         return None
@@ -202,7 +206,7 @@ def _best(group: Group) -> Iterator[Sentence]:
 
 
 def _axes(group: Group) -> Iterator[Sentence]:
-    """A sentence for every axis whose effect can be told from those of the others."""
+    """Yield a sentence for every axis whose effect can be separated from those of the others."""
     fitted = group.fitted
     if fitted is None or not fitted.has_variance:
         return
@@ -223,7 +227,11 @@ def _axes(group: Group) -> Iterator[Sentence]:
 
 
 def size_of(label: str) -> float | None:
-    """The number that a level stands for: itself, that after ``key=``, or the geometric mean of a list of sizes."""
+    """Return the number that a level stands for.
+
+    This is the level itself, the number after ``key=``, or the geometric mean of a list of sizes; None for other
+    labels.
+    """
     text = label.rpartition("=")[2]
     parts = [part.strip() for part in text.strip("[]()").split(",")]
     if not all(_NUMBER.fullmatch(part) for part in parts):
@@ -286,9 +294,15 @@ def _trend(fitted: Fitted, own: Sequence[Placed], axis: str, sizes: Mapping[str,
 
 
 def _mapped(columns: Floats, own: Sequence[Placed], axis: str) -> Floats | None:
-    """(columns, configurations) how an additive model of all axes makes the coefficients of ``columns`` of the means.
+    """Return the map from means to the coefficients of ``columns`` in an additive model of all axes.
 
-    None where they go along with other axes. Columns that are 0 get no coefficient.
+    Args:
+        columns: (configurations, columns) of the design of this axis; columns that are 0 get no coefficient.
+        own: the configurations that have the axis.
+        axis: its name; all other axes enter the model as labels.
+
+    Returns:
+        An array (columns, configurations); None if the coefficients are not determined because of other axes.
     """
     used = np.abs(columns).max(axis=0) > 0
     others: list[Floats] = [np.ones((len(own), 1))]

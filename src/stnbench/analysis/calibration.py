@@ -1,4 +1,7 @@
-"""Metrics of class probabilities: calibration, likelihood, and the class that fares worst. Pure; numpy alone."""
+"""Metrics of class probabilities: calibration, likelihood and the accuracy of the worst class.
+
+The functions are pure and need numpy only.
+"""
 
 from typing import Final
 
@@ -9,10 +12,10 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 BINS: Final = 15
-"""Of confidence, equally wide (Guo et al. 2017)."""
+"""The number of equally wide bins of confidence (Guo et al. 2017)."""
 
 SMALLEST: Final = 2.0**-24
-"""The smallest number above 0 that 16 bits hold: what a probability that was rounded to 0 may have been at most."""
+"""The smallest positive 16-bit number: an upper bound of a probability that was rounded to 0."""
 
 
 def expected_calibration_error(probabilities: Floats, labels: Labels) -> float:
@@ -22,8 +25,8 @@ def expected_calibration_error(probabilities: Floats, labels: Labels) -> float:
     images of the distance between a bin's accuracy and its mean confidence.
 
     Args:
-        probabilities: (images, classes).
-        labels: (images,).
+        probabilities: of shape (images, classes).
+        labels: true classes, of shape (images,).
     """
     confidence = probabilities.max(axis=1)
     is_right = probabilities.argmax(axis=1) == labels
@@ -33,7 +36,7 @@ def expected_calibration_error(probabilities: Floats, labels: Labels) -> float:
 
 
 def negative_log_likelihood(probabilities: Floats, labels: Labels) -> float:
-    """Compute the mean negative logarithm of the true class's probability, which counts as at least ``SMALLEST``."""
+    """Compute the mean negative logarithm of the true class's probability, clipped to at least ``SMALLEST``."""
     true = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(true, SMALLEST)).mean())
 

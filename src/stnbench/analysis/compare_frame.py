@@ -1,4 +1,4 @@
-"""``stnbench.compare``: a leaderboard of anybody's results, from a pandas frame. No torch here."""
+"""``stnbench.compare``: a leaderboard of results in a pandas frame. This module does not import torch."""
 
 import math
 from collections.abc import Hashable
@@ -37,24 +37,25 @@ GAIN_COLUMNS: Final = {
 
 
 def compare(frame: pd.DataFrame, baseline: str | None = None, margin: float = DEFAULT_MARGIN) -> pd.DataFrame:
-    """Compare configurations by their runs, with simultaneous 95 % intervals that borrow strength across them.
+    """Compare configurations by their runs, with simultaneous 95 % intervals from moderated variances.
 
     Args:
-        frame: one row a run, with the columns ``configuration``, ``seed``, ``correct`` and ``images``: images
-            recognised of those scored. A missing ``correct`` is a run that failed. With a column ``task``, each task is
+        frame: one row for each run, with the columns ``configuration``, ``seed``, ``correct`` (images recognised) and
+            ``images`` (images scored). A missing ``correct`` is a run that failed. With a column ``task``, each task is
             compared by itself; with a column ``track``, the rows of a run are its tracks, and their sums are compared.
-        baseline: the configuration that gains are over.
-        margin: the difference in accuracy (a share) within which two configurations are equivalent.
+        baseline: the configuration over which gains are computed.
+        margin: the difference in accuracy, a share in [0, 1), within which two configurations are equivalent.
 
     Returns:
-        One row a configuration (and task), the best first. Accuracies and differences are shares. ``n`` counts the runs
-        in the mean, failed ones left out; ``mean`` is adjusted to the seeds of all, ``low`` and ``high`` are its
-        interval over seeds; ``delta`` is less the best one (missing for the best itself), simultaneous over all pairs;
-        ``gain`` is over the baseline, simultaneous over all configurations; ``seeds_needed`` is the number of seeds
-        that would probably decide what is ``undecided``. ``attrs["notes"]`` has what must be known besides.
+        One row for each configuration (and task), the best first. Accuracies and differences are shares. ``n`` is the
+        number of runs in the mean, without failed ones; ``mean`` is adjusted to the seeds of all configurations,
+        ``low`` and ``high`` are its interval over seeds; ``delta`` is the difference to the best configuration (missing
+        for the best itself), simultaneous over all pairs; ``gain`` is the difference to the baseline, simultaneous over
+        all configurations; ``seeds_needed`` is the number of seeds that would probably decide an ``undecided`` verdict.
+        ``attrs["notes"]`` holds the notes of the comparison.
 
     Raises:
-        SpecError: for a frame without a needed column, an unknown baseline, and counts or runs that cannot be.
+        SpecError: if a column is missing, the baseline is unknown, or counts or runs are not valid.
     """
     if not isinstance(margin, int | float) or not 0 <= margin < 1:
         raise SpecError(f"the margin is {margin}", remedy="give a share from 0 on and below 1, such as 0.005")
@@ -74,7 +75,7 @@ def compare(frame: pd.DataFrame, baseline: str | None = None, margin: float = DE
 
 
 def _read(frame: pd.DataFrame) -> dict[str, list[ScoredRun]]:
-    """The runs of a frame, by task."""
+    """Return the runs of a frame by task."""
     _check_columns(frame)
     keys = [name for name in ("task", "configuration", "seed") if name in frame.columns]
     table = frame.reset_index(drop=True)
@@ -123,7 +124,7 @@ def _run(row: dict[Hashable, Any]) -> ScoredRun:
 
 
 def _seed(value: Any) -> int | str:  # noqa: ANN401 - whatever the frame holds
-    """Whole numbers as numbers, so that 1 and 1.0 are one seed; all else as text."""
+    """Convert whole numbers to integers, so that 1 and 1.0 are one seed, and everything else to text."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -132,7 +133,7 @@ def _seed(value: Any) -> int | str:  # noqa: ANN401 - whatever the frame holds
 
 
 def _number(row: dict[Hashable, Any], column: str, name: str, seed: int | str) -> float | None:
-    """A count; None where it is missing."""
+    """Return a count, or None if it is missing."""
     value = row[column]
     if pd.isna(value):
         return None

@@ -1,4 +1,4 @@
-"""The comparison of configurations over seeds: fit, families of simultaneous intervals, verdicts, ranks."""
+"""Comparison of configurations over seeds: the fit, families of simultaneous intervals, verdicts and ranks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _UNLIKELY: Final = 1e-3
 
 
 class Question(TypedDict, total=False):
-    """What is asked of a comparison; see ``fit_and_compare``, which says what each key is by default."""
+    """Options of a comparison; see ``fit_and_compare`` for each of them and its default."""
 
     margin: float
     baselines: Mapping[str, str] | None
@@ -52,17 +52,22 @@ def fit_and_compare(
     all_pairs: bool = False,
     level: float = LEVEL,
 ) -> tuple[Comparison, Fitted | None]:
-    """Compare all configurations of one task, and keep the fit for further questions; None where no run has a score.
+    """Compare all configurations of one task, and return the fit for further questions.
 
     Args:
         runs: those that have ended, at most one for a configuration and seed.
-        margin: of equivalence, a share.
-        baselines: by configuration, the one without a transformer that its gain is over.
-        equal_parameter_baselines: likewise, with as many parameters.
+        margin: of equivalence, a share in [0, 1].
+        baselines: by configuration, the configuration without a transformer over which its gain is computed.
+        equal_parameter_baselines: by configuration, the baseline with as many parameters.
         is_provisional: whether more runs are to come.
-        all_pairs: whether the differences of all pairs are wanted.
-        level: the error rate of each family; less than 5 % where the same runs are looked at again and again.
-    Raises: SpecError for two runs of one configuration and seed, and for counts that cannot be.
+        all_pairs: whether to return the differences of all pairs.
+        level: the error rate of each family; below 5 % if the same runs are compared repeatedly.
+
+    Returns:
+        The comparison, and the fit or None if no run has a score.
+
+    Raises:
+        SpecError: if a configuration and seed have two runs, or counts are not valid.
     """
     _check(runs)
     names = sorted(dict.fromkeys(run.configuration for run in runs))
@@ -113,7 +118,7 @@ def _check(runs: Sequence[ScoredRun]) -> None:
 
 
 def _collapsed(runs: Sequence[ScoredRun]) -> set[int]:
-    """The ids of runs that have collapsed."""
+    """Return the ``id()`` of every run that has collapsed."""
     best: dict[str, float] = {}
     for run in runs:
         if run.correct is not None and not run.has_collapsed:
@@ -122,7 +127,7 @@ def _collapsed(runs: Sequence[ScoredRun]) -> set[int]:
 
 
 def _has_collapsed(run: ScoredRun, best: float) -> bool:
-    """Whether a run fell from what the best one of its configuration reached, or was seen to have collapsed."""
+    """Check whether a run is marked as collapsed, or scored far below the best run of its configuration."""
     if run.correct is None or run.has_collapsed is not None:
         return run.correct is not None and bool(run.has_collapsed)
     if run.correct / run.images >= COLLAPSED_SHARE * best:
@@ -157,7 +162,7 @@ def _without_mean(name: str, failures: Failures) -> Decision:
 
 
 def _cautions(comparison: Comparison) -> list[str]:
-    """What must be known before anything else."""
+    """Return the notes that come before all others."""
     found = []
     best = comparison.best
     if best and best.failures and best.failures.failed:

@@ -1,4 +1,4 @@
-"""Main effects and interactions of the axes of a sweep, also where cells are missing."""
+"""Main effects and interactions of the axes of a sweep, also if some configurations are missing."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from stnbench.analysis.inference import Estimate, t_estimate
 
-# Cells in a layout of axes, and which of them can be compared with all else equal.
+# The layout of configurations on axes, and which of them can be compared with all else equal.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlacedCell:
-    """A cell: its label on every axis it is on, and its accuracy by seed."""
+    """A configuration: its label on every axis that it has, and its accuracy by seed."""
 
     labels: Mapping[str, str]
     scores: Mapping[int, float]
@@ -24,10 +24,15 @@ class PlacedCell:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Blocks:
-    """Cells in whole blocks: in each, every combination of the labels of ``axes`` stands with the same other labels.
+    """Configurations in whole blocks.
 
-    ``scores`` is (blocks, labels of the first axis, labels of the second one, ..., seeds), ``labels`` those of each
-    axis, ``seeds`` those that all these cells have.
+    Each block has every combination of the labels of ``axes``, with the same other labels.
+
+    Attributes:
+        axes: the names of the axes.
+        labels: of each axis.
+        seeds: those that all these configurations have.
+        scores: of shape (blocks, labels of the first axis, labels of the second axis, ..., seeds).
     """
 
     axes: tuple[str, ...]
@@ -37,21 +42,21 @@ class Blocks:
 
     @property
     def cells(self) -> int:
-        """How many cells."""
+        """Return the number of configurations."""
         return int(np.prod(self.scores.shape[:-1]))
 
 
 def usual_seeds(cells: Iterable[PlacedCell]) -> tuple[int, ...]:
-    """The seeds that most cells have, in order: of those the most where several sets are as frequent."""
+    """Return the seeds that most configurations have, sorted; of equally frequent sets the largest."""
     sets = Counter(tuple(sorted(cell.scores)) for cell in cells)
     return max(sets, key=lambda seeds: (sets[seeds], len(seeds), seeds), default=())
 
 
 def whole_blocks(cells: Sequence[PlacedCell], *axes: str) -> Blocks | None:
-    """The whole blocks of cells on these axes; None where there is none.
+    """Collect the whole blocks of configurations on these axes; None if there is no whole block.
 
-    Cells without one of the axes, or without a score for one of the usual seeds of the others, are left out, and so are
-    blocks in which a combination is missing. Labels are in the order in which they come.
+    Configurations that lack one of the axes, or a score for one of the usual seeds of the others, are left out, and so
+    are blocks in which a combination is missing. Labels are in the order of appearance.
     """
     there = [cell for cell in cells if all(axis in cell.labels for axis in axes)]
     seeds = usual_seeds(there)
@@ -73,14 +78,15 @@ def whole_blocks(cells: Sequence[PlacedCell], *axes: str) -> Blocks | None:
 BLOCKS_METHOD: Final = "whole blocks"
 LEAST_SQUARES_METHOD: Final = "least squares"
 _ABSENT: Final = "\0"
-"""The label of a cell on an axis that it is not on."""
+"""The label of a configuration on an axis that it does not have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AxisEffects:
-    """The effects of one axis, in the order of ``labels``: differences from the mean of the axis's labels.
+    """The effects of one axis, in the order of ``labels``: differences from the mean over the axis's labels.
 
-    ``means`` are the accuracies that go with them, ``cells`` how many cells they are from.
+    ``means`` are the accuracies that belong to them, ``cells`` the number of configurations that they are computed
+    from.
     """
 
     axis: str
@@ -93,7 +99,10 @@ class AxisEffects:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class InteractionTest:
-    """Two axes: means and residuals (labels of the first, of the second), and an F test where there are seeds."""
+    """The interaction of two axes, with an F test if there are several seeds.
+
+    ``means`` and ``residuals`` have the shape (labels of the first axis, labels of the second axis).
+    """
 
     blocks: Blocks
     means: NDArray[np.float64]
@@ -103,12 +112,16 @@ class InteractionTest:
 
 
 def main_effects(cells: Sequence[PlacedCell], axis: str) -> AxisEffects | None:
-    """The effects of an axis with all else equal; None where it has one label, or what it does cannot be told.
+    """Estimate the effects of an axis with all else equal.
 
-    Where whole blocks hold at least half of the cells on the axis, the effects are their means. Else they are those of
-    an additive model of all axes, fitted to all of these cells by least squares; where that does not determine them,
-    because the axis goes along with another one, nothing is said. Either way there is one number a seed, and the
-    interval is that of t over seeds. Cells without a score for one of the usual seeds are left out.
+    If whole blocks hold at least half of the configurations on the axis, the effects are the means of the blocks.
+    Otherwise they are those of an additive model of all axes, fitted to these configurations by least squares. Either
+    way there is one number for each seed, and the interval is that of t over seeds. Configurations without a score for
+    one of the usual seeds are left out.
+
+    Returns:
+        None if the axis has a single label, or its effects are not determined because it varies together with another
+        axis.
     """
     there = [cell for cell in cells if axis in cell.labels]
     labels = list(dict.fromkeys(cell.labels[axis] for cell in there))
@@ -122,10 +135,10 @@ def main_effects(cells: Sequence[PlacedCell], axis: str) -> AxisEffects | None:
 
 
 def interaction(cells: Sequence[PlacedCell], first: str, second: str) -> InteractionTest | None:
-    """Whether the effect of one axis depends on the other, in whole blocks of both; None where there is none.
+    """Test whether the effect of one axis depends on the other, in whole blocks of both; None if there is none.
 
     The F test is that of a layout with seeds as blocks: the interaction's mean square over that of its interaction with
-    seeds. It takes the deviations of seeds as independent and of one spread.
+    seeds. It assumes that the deviations of seeds are independent and have equal variances.
     """
     blocks = whole_blocks(cells, first, second)
     if blocks is None or min(map(len, blocks.labels)) < 2:
@@ -139,7 +152,7 @@ def interaction(cells: Sequence[PlacedCell], first: str, second: str) -> Interac
     noise = float(((left - residuals[:, :, None]) ** 2).sum())
     statistic = p_value = None
     if seeds > 1 and noise > 0:
-        from scipy import special  # a tenth of a second that only those who ask pay
+        from scipy import special  # the import takes 0.1 s
 
         statistic = seeds * float((residuals**2).sum()) * (seeds - 1) / noise
         p_value = float(special.fdtrc(freedom, freedom * (seeds - 1), statistic))
@@ -149,10 +162,9 @@ def interaction(cells: Sequence[PlacedCell], first: str, second: str) -> Interac
 
 
 def variance_explained(labels: Sequence[str], values: Sequence[float]) -> float | None:
-    """Eta squared: the share of the values' variance that lies between the labels.
+    """Compute eta squared: the share of the values' variance that lies between the labels.
 
-    None where all values are equal, or there are more than half as many labels as values: then it is large for whatever
-    values.
+    None if all values are equal, or if there are more than half as many labels as values, where it is always large.
     """
     kinds = sorted(set(labels))
     numbers = np.asarray(values, dtype=np.float64)
@@ -165,7 +177,7 @@ def variance_explained(labels: Sequence[str], values: Sequence[float]) -> float 
 
 
 def _effects(axis: str, labels: Sequence[str], by_seed: NDArray[np.float64], *, cells: int, method: str) -> AxisEffects:
-    """Effects from an accuracy for each label and seed (labels, seeds)."""
+    """Compute effects from an array (labels, seeds) of accuracies."""
     differences = by_seed - by_seed.mean(axis=0)
     return AxisEffects(
         axis=axis,
@@ -182,7 +194,7 @@ def _least_squares(cells: Sequence[PlacedCell], axis: str, labels: Sequence[str]
     there = [cell for cell in cells if cell.scores.keys() >= set(seeds)]
     others = dict.fromkeys(name for cell in there for name in cell.labels if name != axis)
     columns = [_dummies([cell.labels.get(name, _ABSENT) for cell in there]) for name in others]
-    # An axis of almost as many labels as cells varies freely; it would explain everything and determine nothing.
+    # An axis with almost as many labels as configurations would explain everything and determine nothing.
     columns = [column for column in columns if 2 * (column.shape[1] + 1) <= len(there)]
     own = _dummies([cell.labels[axis] for cell in there], labels)
     rest = np.hstack([np.ones((len(there), 1)), *columns])
@@ -192,12 +204,12 @@ def _least_squares(cells: Sequence[PlacedCell], axis: str, labels: Sequence[str]
         return None
     scores = np.array([[cell.scores[seed] for seed in seeds] for cell in there])
     found = np.linalg.lstsq(design, scores, rcond=None)[0][: own.shape[1]]
-    effects = np.vstack([found, -found.sum(axis=0)])  # they add up to 0
+    effects = np.vstack([found, -found.sum(axis=0)])  # effects add up to 0
     return _effects(axis, labels, effects + scores.mean(axis=0), cells=len(there), method=LEAST_SQUARES_METHOD)
 
 
 def _dummies(labels: Sequence[str], kinds: Sequence[str] = ()) -> NDArray[np.float64]:
-    """One column for each kind of label but the last, which has -1 in all: coefficients add up to 0."""
+    """Return one column for each kind of label but the last, which is -1 in all, so that coefficients add up to 0."""
     kinds = list(kinds or dict.fromkeys(labels))
     places = {kind: place for place, kind in enumerate(kinds)}
     whole = np.eye(len(kinds))[[places[label] for label in labels]]

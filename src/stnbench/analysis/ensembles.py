@@ -1,4 +1,4 @@
-"""A committee of networks: the class of the largest mean probability over its members, and what it gains over them."""
+"""Ensembles of networks: the class of the largest mean probability over the members, and the gain over them."""
 
 import math
 import sys
@@ -23,10 +23,10 @@ from stnbench.analysis.inference import (
 from stnbench.analysis.simultaneous import chance_interval
 from stnbench.core.errors import SpecError
 
-# A difference over seeds and images both: every seed sees the same images, and images come in tracks.
+# A difference over both seeds and images: every seed sees the same images, and images come in tracks.
 #
-# What is estimated is the mean over all seeds and all images (tracks) there might be, of which those at hand were
-# drawn; the interval over seeds alone is about these images only.
+# The estimand is the mean over all possible seeds and all possible images (tracks), of which those at hand were drawn;
+# the interval over seeds alone is about these images only.
 
 
 TRACKS_METHOD: Final = "t over seeds and tracks"
@@ -38,10 +38,10 @@ CHANCE_METHOD: Final = "noncentral t"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Crossed:
-    """A mean difference with its interval over seeds and images, and the chance that a new run is ahead.
+    """A mean difference with its interval over seeds and images, and the probability that a new run is ahead.
 
-    The new run has a new seed and is scored on as many new images. ``improvement`` is None for one seed, and where
-    nothing varies.
+    The new run has a new seed and is scored on as many new images. ``improvement`` is None for one seed, and if nothing
+    varies.
     """
 
     difference: Estimate
@@ -50,7 +50,7 @@ class Crossed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Variances:
-    """Of the mean: between seeds, between tracks, and of what is left (each of the first two has that in it, too)."""
+    """Variances of a mean: between seeds, between tracks, and of the rest, which each of the first two includes."""
 
     seeds: float
     tracks: float
@@ -60,12 +60,15 @@ class _Variances:
 
     @property
     def total(self) -> float:
-        """Between seeds and between tracks, less the rest that was counted twice; not below either of them."""
+        """Return the variance between seeds plus that between tracks, less the rest that was counted twice.
+
+        It is not below either of the two.
+        """
         return max(self.seeds + self.tracks - self.rest, self.seeds, self.tracks)
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom of the total, by Satterthwaite's rule."""
+        """Return the degrees of freedom of the total, by Satterthwaite's rule."""
         parts = [(self.tracks, self.tracks_freedom)]
         if self.seeds_freedom:
             parts += [(self.seeds, self.seeds_freedom), (self.rest, self.seeds_freedom * self.tracks_freedom)]
@@ -75,24 +78,29 @@ class _Variances:
 def crossed_difference(
     cell: NDArray[np.bool_], base: NDArray[np.bool_], tracks: NDArray[np.int64], *, is_tracked: bool
 ) -> Crossed | None:
-    """The difference in accuracy of two cells on common seeds and images; None where there is one track only.
+    """Estimate the difference in accuracy of two configurations on common seeds and images.
 
-    From one seed it is about these two networks on other images, and says nothing of other seeds; the method says so.
+    With one seed, the estimate is about these two networks on other images, and says nothing about other seeds; the
+    method states so.
 
-    The variance of the mean is that of a two-way layout with random seeds and random tracks (as Cameron, Gelbach and
-    Miller 2011 put it together for clusters in two ways), with a t interval of Satterthwaite's degrees of freedom. Few
-    tracks hold most errors of a good network, so tracks count for as many degrees of freedom as the fourth moment of
-    their differences says, which is less. The interval is not narrower than that over seeds alone, nor is the p-value
-    smaller: of three seeds the degrees of freedom promise more than they keep, far out in the tails where corrections
-    for many pairs look.
+    The variance of the mean is that of a two-way layout with random seeds and random tracks (combined as in Cameron,
+    Gelbach and Miller 2011 for clusters in two ways), with a t interval of Satterthwaite's degrees of freedom. Few
+    tracks hold most errors of a good network, so the degrees of freedom of tracks come from the fourth moment of their
+    differences, which gives fewer. The interval is not narrower than that over seeds alone, nor is the p-value smaller:
+    with three seeds the nominal degrees of freedom are too optimistic far out in the tails, where corrections for many
+    pairs look.
 
     A percentile bootstrap that draws seeds and tracks is too narrow for few seeds; ``test_promises.py`` measures both.
 
     Args:
-        cell: (seeds, images) whether it is right.
-        base: likewise, of what it is compared with, in the same order of seeds.
-        tracks: (images,) from 0 on without gaps; every image its own where they are not known.
-        is_tracked: whether they are known, which the method says.
+        cell: whether the configuration is right, of shape (seeds, images).
+        base: the same of the configuration that it is compared with, in the same order of seeds.
+        tracks: of shape (images,), numbered from 0 without gaps; a separate track for every image if they are not
+            known.
+        is_tracked: whether tracks are known, which the method states.
+
+    Returns:
+        The difference; None if there is only one track.
     """
     images, seeds = cell.shape[1], len(cell)
     sizes = np.bincount(tracks)
@@ -109,7 +117,10 @@ def crossed_difference(
 
 
 def improvement_over_seeds(difference: Estimate) -> Estimate | None:
-    """The chance that a new seed is ahead on the same images; None for one seed or a difference that never varies."""
+    """Return the probability that a new seed is ahead on the same images.
+
+    None for one seed, or for a difference that never varies.
+    """
     if difference.spread is None:
         return None
     variance = difference.spread**2 / difference.n
@@ -118,7 +129,7 @@ def improvement_over_seeds(difference: Estimate) -> Estimate | None:
 
 
 def _variances(parts: NDArray[np.float64]) -> _Variances:
-    """Of the mean of ``parts`` (seeds, tracks), which is 0."""
+    """Return the variances of the mean of ``parts`` (seeds, tracks), which is 0."""
     seeds, tracks = parts.shape
     by_track = parts.mean(axis=0)
     squares, fourths = float((by_track**2).sum()), float((by_track**4).sum())
@@ -167,27 +178,27 @@ def _improvement(mean: float, variances: _Variances, *, seeds: int) -> Estimate 
     return Estimate(n=seeds, mean=chance, low=low, high=high, method=CHANCE_METHOD)
 
 
-# McNemar's test for networks scored on the same images, where images come in tracks and networks in seeds.
+# McNemar's test for networks of several seeds that are scored on the same images, which come in tracks.
 
 
 EXACT_METHOD: Final = "McNemar, exact, whole tracks"
 NORMAL_METHOD: Final = "McNemar, normal, whole tracks"
 _EXACT_CLUSTERS_MAX: Final = 200
-"""Up to so many tracks with a difference the distribution is summed out; beyond it is normal to the third digit."""
+"""The largest number of tracks with a difference for the exact distribution; beyond, it is normal to 3 digits."""
 
 
 def mcnemar(cell: NDArray[np.bool_], base: NDArray[np.bool_], tracks: NDArray[np.int64]) -> McNemar:
-    """Compare two cells on the same images.
+    """Compare two configurations on the same images.
 
-    For one seed, and images that are each a track of their own, it is McNemar's exact test. The images of a track are
-    near copies and the seeds of a cell see the same images, so neither are independent: under the null hypothesis the
-    two cells could be exchanged on a whole track, in all seeds at once, and nothing less. So the signs of the tracks'
-    differences are flipped (as Durkalski et al. 2003 do for clustered pairs in the normal limit).
+    For one seed, and images that are each a separate track, this is McNemar's exact test. The images of a track are
+    near copies and the seeds of a configuration see the same images, so neither are independent: under the null
+    hypothesis the two configurations are exchangeable only on a whole track, in all seeds at once. Hence the signs of
+    the tracks' differences are flipped (as Durkalski et al. 2003 do for clustered pairs in the normal limit).
 
     Args:
-        cell: (seeds, images) whether it is right.
-        base: likewise, of what it is compared with, in the same order of seeds.
-        tracks: (images,) from 0 on without gaps.
+        cell: whether the configuration is right, of shape (seeds, images).
+        base: the same of the configuration that it is compared with, in the same order of seeds.
+        tracks: of shape (images,), numbered from 0 without gaps.
     """
     differences = (cell.astype(np.int64) - base).sum(axis=0)
     by_track = np.bincount(tracks, weights=differences).round().astype(np.int64)
@@ -205,14 +216,14 @@ def mcnemar(cell: NDArray[np.bool_], base: NDArray[np.bool_], tracks: NDArray[np
 
 
 def _exact_p(differences: NDArray[np.int64]) -> float:
-    """The chance that signs drawn at random give a sum as far from 0, by summing out all of them."""
+    """Return the probability that random signs give a sum at least as far from 0, by enumerating all of them."""
     sizes = np.abs(differences)
     total = int(sizes.sum())
     chances = np.zeros(2 * total + 1)
     chances[total] = 1.0
     for size in sizes[sizes > 0].tolist():
         halves = chances / 2
-        chances = np.zeros_like(halves)  # what leaves at the ends is 0: the outer places are still empty
+        chances = np.zeros_like(halves)  # only zeros leave at the ends
         chances[size:] += halves[:-size]
         chances[:-size] += halves[size:]
     reached = abs(int(differences.sum()))
@@ -221,7 +232,7 @@ def _exact_p(differences: NDArray[np.int64]) -> float:
 
 
 def _normal_p(differences: NDArray[np.int64]) -> float:
-    from scipy import special  # half a second that only those who ask pay
+    from scipy import special  # the import takes 0.5 s
 
     statistic = abs(float(differences.sum())) / float(np.sqrt((differences.astype(np.float64) ** 2).sum()))
     return float(2 * special.ndtr(-statistic))
@@ -229,14 +240,15 @@ def _normal_p(differences: NDArray[np.int64]) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Votes:
-    """What the members said of the same images.
+    """The outputs of the members for the same images.
 
     Attributes:
-        probabilities: one array (images, classes) a member.
-        predictions: (members, images), the label that each gave by itself.
-        labels: (images,), the true ones.
-        tracks: (images,), from 0 on without gaps; every image its own where they are not known.
-        is_tracked: whether they are known.
+        probabilities: one array (images, classes) for each member.
+        predictions: the label that each member predicts by itself, of shape (members, images).
+        labels: the true labels, of shape (images,).
+        tracks: of shape (images,), numbered from 0 without gaps; a separate track for every image if they are not
+            known.
+        is_tracked: whether tracks are known.
     """
 
     probabilities: Sequence[NDArray[np.float16]]
@@ -248,10 +260,10 @@ class Votes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diversity:
-    """How differently members err: means over all pairs of two, of who is right (Kuncheva and Whitaker 2003).
+    """The diversity of the members' errors: means over all pairs of members (Kuncheva and Whitaker 2003).
 
     ``disagreement`` is the share of images that exactly one of the two classifies correctly, ``double_fault`` the share
-    that both get wrong. A committee gains where the first is large and the second small.
+    that both get wrong. An ensemble gains where the first is large and the second small.
     """
 
     disagreement: float
@@ -260,10 +272,10 @@ class Diversity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommitteeGain:
-    """The committee's accuracy less that of one member, or of the mean of all, on the same images.
+    """The ensemble's accuracy less that of one member, or of the mean of all, on the same images.
 
-    ``test`` takes the networks as they are and asks about other images; ``only_cell`` of it counts where the committee
-    alone is right, ``only_base`` where the member alone is, pooled over members.
+    ``test`` takes the networks as they are and is about other images; its ``only_cell`` counts images on which the
+    ensemble alone is right, ``only_base`` those on which the member alone is, pooled over members.
     """
 
     difference: Estimate
@@ -272,11 +284,11 @@ class CommitteeGain:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommitteeScore:
-    """A committee on one set of images.
+    """The score of an ensemble on one set of images.
 
-    ``accuracy`` has Wilson's interval over images; ``members`` are theirs, in order, and ``mean_member`` is their mean
-    with a t interval over members. ``best`` is the place of the member that is best on these images, the first of
-    equals: picked by the same images, it is a little better than it will be on others.
+    ``accuracy`` has Wilson's interval over images; ``members`` are the members' accuracies, in order, and
+    ``mean_member`` is their mean with a t interval over members. ``best`` is the index of the member that is best on
+    these images, the first of equals: it is picked by the same images, so its accuracy is slightly optimistic.
     """
 
     images: int
@@ -291,9 +303,10 @@ class CommitteeScore:
 
 
 def score_committee(votes: Votes) -> CommitteeScore:
-    """The committee of these members; of classes with equal mean probabilities the first one is taken.
+    """Score the ensemble of these members; of classes with equal mean probabilities the first one is taken.
 
-    Raises: SpecError for fewer than two members, or members that have not the same images and classes.
+    Raises:
+        SpecError: if there are fewer than two members, or the members differ in images or classes.
     """
     _require_same_shape(votes)
     images = len(votes.labels)
@@ -315,7 +328,10 @@ def score_committee(votes: Votes) -> CommitteeScore:
 
 
 def mean_probabilities(members: Sequence[NDArray[np.float16]]) -> NDArray[np.float64]:
-    """The mean over members, (images, classes); exact but for the last division, so their order changes nothing."""
+    """Return the mean over members, of shape (images, classes).
+
+    It is exact but for the last division, so the order of the members changes nothing.
+    """
     total = np.zeros(members[0].shape, np.float64)
     for probabilities in members:
         total += probabilities
@@ -323,7 +339,7 @@ def mean_probabilities(members: Sequence[NDArray[np.float16]]) -> NDArray[np.flo
 
 
 def measure_diversity(is_right: NDArray[np.bool_]) -> Diversity:
-    """From (members, images), of two members or more, who is right."""
+    """Compute the diversity of two members or more from an array (members, images) of who is right."""
     members, images = is_right.shape
     pairs = np.triu_indices(members, k=1)
     right, wrong = is_right.astype(np.float64), (~is_right).astype(np.float64)
@@ -335,7 +351,7 @@ def measure_diversity(is_right: NDArray[np.bool_]) -> Diversity:
 
 
 def _gain(committee: NDArray[np.bool_], members: NDArray[np.bool_], votes: Votes) -> CommitteeGain:
-    """Over the members (n, images) together, of which each is compared with the committee."""
+    """Compute the gain over the members (n, images) together, each of which is compared with the ensemble."""
     repeated = np.broadcast_to(committee, members.shape)
     crossed = crossed_difference(repeated, members, votes.tracks, is_tracked=votes.is_tracked)
     if crossed is None:

@@ -1,4 +1,4 @@
-"""A fit of configuration and seed to runs, of which families of simultaneous comparisons are asked."""
+"""The fit of configuration and seed to runs, with families of simultaneous comparisons."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,10 +40,10 @@ Seed = int | str
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredRun:
-    """One run: images right of those scored. ``correct`` is None for one that ended without a score (diverged).
+    """One run: images right of those scored. ``correct`` is None for a run that ended without a score (diverged).
 
-    ``has_collapsed`` is None where nobody looked; then a run that recognises less than half of what its configuration's
-    best run does, by more than chance, has.
+    ``has_collapsed`` is None if unknown; then a run has collapsed if it recognises less than half of what its
+    configuration's best run does, by more than chance.
     """
 
     configuration: str
@@ -54,13 +54,13 @@ class ScoredRun:
 
 
 def seed_order(seed: Seed) -> tuple[bool, Seed, str]:
-    """Sort key of seeds: numbers before names."""
+    """Return the sort key of a seed: numbers before names."""
     return (True, 0, seed) if isinstance(seed, str) else (False, seed, "")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Family:
-    """Differences of pairs of one family: p-values and limits, and what they were made of."""
+    """Differences of pairs of one family, with their p-values and limits."""
 
     first: Places
     second: Places
@@ -70,10 +70,10 @@ class _Family:
 
 
 class Fitted:
-    """A fit of configuration and seed to sound runs, of which families of comparisons are asked."""
+    """A fit of configuration and seed to runs that did not fail, which answers families of comparisons."""
 
     def __init__(self, runs: Sequence[ScoredRun], *, level: float = LEVEL) -> None:
-        """Fit; ``level`` is the error rate of each family of comparisons."""
+        """Fit the runs; ``level`` is the error rate of each family of comparisons."""
         self._level = level
         self.names = sorted(dict.fromkeys(run.configuration for run in runs))
         self.place = {name: place for place, name in enumerate(self.names)}
@@ -98,21 +98,21 @@ class Fitted:
         self._planned = self._for_a_baseline() if self.has_variance else None
 
     def _for_a_baseline(self) -> Mixture:
-        """Return variances for a family with one member in every comparison, whose variance decides on all of them.
+        """Return variances for a family with one member in every comparison, whose variance affects all of them.
 
-        They are pooled where they scatter little, which tells most; else they are taken as quite unequal.
+        They are pooled if they scatter little, which has the most power; otherwise they are taken as quite unequal.
         """
         return self.model.pooled() if self.model.is_even else self.model.moderated(caution=_CAUTION_WITH_A_BASELINE)
 
     @property
     def means(self) -> Floats:
-        """(configurations,) adjusted mean accuracies, in the order of ``names``."""
+        """Return the adjusted mean accuracies, of shape (configurations,), in the order of ``names``."""
         return self.model.means
 
     def compare(
         self, margin: float, baselines: Mapping[str, str], equal: Mapping[str, str], *, all_pairs: bool
     ) -> Comparison:
-        """All families at once; see ``compare_configurations``."""
+        """Compute all families at once; see ``compare_configurations``."""
         order = sorted(range(len(self.names)), key=lambda place: (-self.means[place], self.names[place]))
         return Comparison(
             decisions=tuple(self._decisions(order, margin, baselines, equal)),
@@ -202,7 +202,7 @@ class Fitted:
         )
 
     def _pairs(self, first: Places, second: Places) -> _Family:
-        """Some of all pairs, simultaneous for all of them, for which of them are looked at is chosen by the data."""
+        """Compare some pairs, simultaneously for all pairs, because the data decide which ones are looked at."""
         if self._picked is None:
             return self._over_images(first, second, tests=len(self.names) * (len(self.names) - 1) // 2)
         tables = self._pairs_tables(self._picked)
@@ -214,7 +214,7 @@ class Fitted:
         return [pairs_table(max(len(self.names), 2), float(freedom)) for freedom in freedoms]
 
     def _gains(self, baselines: Mapping[str, str]) -> dict[int, Effect]:
-        """The effects of configurations over their baselines: a family for each baseline, Bonferroni's among those."""
+        """Estimate the effects over baselines: a family for each baseline, with Bonferroni's correction among them."""
         known = {
             self.place[name]: self.place[base]
             for name, base in baselines.items()
@@ -251,7 +251,7 @@ class Fitted:
         distance = np.abs(centres[first] - centres[second])
 
         def chance(reached: Floats) -> Floats:
-            """(pairs,) that a family reaches so far, averaged over the grid."""
+            """Return the probability (pairs,) that a family reaches this far, averaged over the grid."""
             rows = [
                 weight * exceedance(reached / error, inverse, table)
                 for weight, error, inverse, table in zip(mixture.weights, errors, inverses, tables, strict=True)
@@ -264,7 +264,7 @@ class Fitted:
         return _Family(first, second, chance(distance), *limits)
 
     def _errors(self, first: Places, second: Places, mixture: Mixture) -> tuple[Floats, Floats]:
-        """(grid, pairs): standard errors of differences of centres, and one over their degrees of freedom."""
+        """Return standard errors of differences of centres and reciprocal degrees of freedom, both (grid, pairs)."""
         of_means = self.model.of_means(mixture.variances)
         one, other = of_means[:, first], of_means[:, second]
         extra = np.stack([self.model.seeds_part(first, second, row) for row in mixture.variances])
@@ -273,10 +273,10 @@ class Fitted:
         return np.sqrt(one + other + extra), inverse
 
     def _limits(self, first: Places, second: Places, half: Floats, mixture: Mixture) -> tuple[Floats, Floats]:
-        """Limits of differences of accuracies where those of centres reach ``half`` to either side.
+        """Return limits of differences of accuracies if those of centres reach ``half`` to either side.
 
-        The difference of accuracies is taken to its extremes over the ellipse of the two centres that goes with that
-        interval, so that its interval holds 0 exactly where the other one does.
+        The difference of accuracies is taken to its extremes over the ellipse of the two centres that belongs to that
+        interval, so that its interval holds 0 exactly if the other one does.
         """
         of_means = self.model.of_means(mixture.expected)
         one, other = np.sqrt(of_means[first]), np.sqrt(of_means[second])
@@ -296,9 +296,10 @@ class Fitted:
         return values.min(axis=1), values.max(axis=1)
 
     def _over_images(self, first: Places, second: Places, *, tests: int) -> _Family:
-        """One seed: as if its images were drawn for either side, with Newcombe's interval (1998) at Bonferroni's level.
+        """Compare with one seed, by Newcombe's interval (1998) over images at Bonferroni's level.
 
-        Both sides saw the same images, which makes it wide; it decides nothing (see ``_verdict``).
+        It treats the images of the two sides as independent draws. Both sides saw the same images, which makes it wide;
+        it decides nothing (see ``_verdict``).
         """
         z = float(special.ndtri(1 - self._level / max(tests, 1) / 2))
         low, high = wilson_limits(self.means, self._images, z)
@@ -309,11 +310,10 @@ class Fitted:
         return _Family(first, second, np.full(len(first), np.nan), distance - down, distance + up)
 
     def _ranks(self, gains: Mapping[int, Effect], baselines: Mapping[str, str]) -> tuple[Places, Places]:
-        """Best and worst rank of each configuration that the decided pairs leave open.
+        """Return the best and worst rank of each configuration that the decided pairs leave open.
 
-        Pairs are decided among all pairs, or, of a configuration and its baseline, in the family of that baseline,
-        which was planned before anything was seen. Verdicts count the former alone, so that naming a baseline does not
-        change them.
+        Pairs are decided among all pairs or, for a configuration and its baseline, in the family of that baseline,
+        which was planned in advance. Verdicts use the former only, so that naming a baseline does not change them.
         """
         count = len(self.names)
         better = np.zeros(count, dtype=np.int64)
@@ -337,10 +337,10 @@ class Fitted:
         return 1 + better, count - worse
 
     def _mean_limits(self) -> list[tuple[float | None, float | None, str]]:
-        """Single intervals of the means over all seeds there might be.
+        """Return single intervals of the means over all possible seeds, with their method.
 
-        The mean of a seed's effect and of the configuration's own noise have variances of different degrees of freedom:
-        the interval is that of the sum of two t variables (Behrens and Fisher).
+        The mean of a seed's effect and of the configuration's noise have variances of different degrees of freedom: the
+        interval is that of the sum of two t variables (Behrens and Fisher).
         """
         model, counts = self.model, self.model.counts
         if self._picked is None or (counts == 1).all():
@@ -362,9 +362,10 @@ class Fitted:
         ]
 
     def _seeds_needed(self, place: int, best: int, margin: float) -> int | None:
-        """With how many seeds a configuration would be decided against the best, with a chance of 80 %.
+        """Return the number of seeds that decides a configuration against the best, with a probability of 80 %.
 
-        Exact for the noncentral t distribution, at the level that a pair has within all pairs; variances as estimated.
+        It is exact for the noncentral t distribution, at the level that a pair has within all pairs, with variances as
+        estimated.
         """
         model = self.model
         if self._picked is None:
@@ -391,12 +392,14 @@ class Fitted:
         return Verdict.EQUIVALENT if delta.is_within(margin) else Verdict.UNDECIDED
 
     def contrast_family(self, weights: Floats, table: Floats) -> list[tuple[float, float, float, float]]:
-        """Contrasts of mean accuracies, simultaneous for a family: mean, low, high and adjusted p of each.
+        """Return contrasts of mean accuracies, simultaneous for a family: mean, low, high and adjusted p-value of each.
 
         Args:
-            weights: (contrasts, configurations), each adding up to 0.
+            weights: of shape (contrasts, configurations), each row adding up to 0.
             table: of the family.
-        Raises: SpecError without degrees of freedom for noise.
+
+        Raises:
+            SpecError: if there are no degrees of freedom for noise.
         """
         if self._picked is None:
             raise SpecError("contrasts of one seed were asked for", remedy="run a second seed")

@@ -1,12 +1,12 @@
-"""A sweep as pandas frames: what the report is made of, and what a notebook of yours can start from.
+"""Sweeps as pandas frames, for the report and for notebooks.
 
     from stnbench.analysis.frames import read_sweep
 
     sweep = read_sweep("locnet_sizes")
     sweep.trials.groupby("label")["validation_accuracy"].agg(["mean", "std", "count"])
 
-Columns and their types are in ``frames_columns``, units in their names. Accuracies are shares in [0, 1]. What a row
-does not have is missing (None, NaN or NA).
+The columns and their types are in ``frames_rows``, with units in the names. Accuracies are shares in [0, 1]. Values
+that a row does not have are missing (None, NaN or NA).
 """
 
 import contextlib
@@ -36,22 +36,22 @@ from stnbench.store.store import Store
 
 _SCORED: tuple[Split, ...] = ("validation", "test")
 _TRIALS_AT_ONCE = 256
-"""Of which predicted labels are unpacked at one time: 10,000 trials would need more memory than their frame."""
+"""The number of trials whose predictions are unpacked at once: those of 10,000 need more memory than their frame."""
 
 _Labels = NDArray[np.uint16]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepFrames:
-    """Everything that the store has of one sweep.
+    """The frames of one sweep, with everything that the store holds of it.
 
     Attributes:
         spec: the sweep as it was last run.
-        trials: one row a trial (``frames_columns.TRIAL_COLUMNS``), complete or not.
-        epochs: one row an epoch of an attempt (``EPOCH_COLUMNS``).
-        health: one row a transformer and epoch (``HEALTH_COLUMNS``).
-        attempts: one row an attempt, failed ones with their tracebacks (``ATTEMPT_COLUMNS``).
-        images: one row an image of each set that trials were scored on (``IMAGE_COLUMNS``).
+        trials: one row for each trial (``frames_rows.TRIAL_COLUMNS``), complete or not.
+        epochs: one row for each epoch of an attempt (``EPOCH_COLUMNS``).
+        health: one row for each transformer and epoch (``HEALTH_COLUMNS``).
+        attempts: one row for each attempt, failed ones with their tracebacks (``ATTEMPT_COLUMNS``).
+        images: one row for each image of every set that trials were scored on (``IMAGE_COLUMNS``).
         specs: the whole specification of each trial, by its id.
     """
 
@@ -65,15 +65,19 @@ class SweepFrames:
     _store: StoreReader | None = field(default=None, repr=False, compare=False)
 
     def predictions(self, split: Split = "validation", trial_ids: Iterable[str] | None = None) -> pd.DataFrame:
-        """What every trial said of every image: as ``read_predictions``, which reads the store now."""
+        """Read the predictions of every trial for every image from the store; see ``read_predictions``."""
         return read_predictions(self.spec.name, split, trial_ids, store=self._store)
 
 
 def read_sweep(sweep: str, *, store: StoreReader | None = None) -> SweepFrames:
-    """A sweep as frames, from the store in ``STNBENCH_RUNS`` or ``STNBENCH_STORE``, or from one that is open.
+    """Read a sweep as frames, from an open store or the one in ``STNBENCH_RUNS`` or ``STNBENCH_STORE``.
 
-    The store is opened for reading alone and closed again; a sweep that runs meanwhile is not disturbed.
-    Raises: UnknownNameError when the store has no such sweep; FolderError when there is no store; StoreError.
+    The store is opened for reading only and closed again, so that a running sweep is not disturbed.
+
+    Raises:
+        UnknownNameError: if the store has no such sweep.
+        FolderError: if there is no store.
+        StoreError: if the store cannot be used.
     """
     with _reading(store) as reader:
         trials = reader.sweep_trials(sweep)
@@ -98,11 +102,10 @@ def read_predictions(
     *,
     store: StoreReader | None = None,
 ) -> pd.DataFrame:
-    """What every trial of a sweep said of every image of a split (``frames_columns.PREDICTION_COLUMNS``).
+    """Read the prediction of every trial of a sweep for every image of a split (``frames_rows.PREDICTION_COLUMNS``).
 
-    One row takes about 15 bytes: 10,000 trials on 3,870 images are some 600 MB, so ask for those that you need with
-    ``trial_ids``. ``SweepFrames.images`` says which image of the data set an ``image`` is.
-    Raises: as ``read_sweep``.
+    One row takes about 15 bytes, so 10,000 trials on 3,870 images take some 600 MB: select trials with ``trial_ids``.
+    ``SweepFrames.images`` maps each ``image`` to an image of the data set. The errors are those of ``read_sweep``.
     """
     parts = []
     with _reading(store) as reader:
@@ -122,27 +125,33 @@ def read_predictions(
 
 
 def read_trials(sweep: str, *, store: StoreReader | None = None) -> pd.DataFrame:
-    """The trials of a sweep alone: what a leaderboard needs. Raises: as ``read_sweep``."""
+    """Read the trials of a sweep only, which suffices for a leaderboard. The errors are those of ``read_sweep``."""
     with _reading(store) as reader:
         trials, epochs = reader.sweep_trials(sweep), reader.epochs_of_sweep(sweep)
         return trials_frame(trials, reader.outcomes(sweep), epochs, _image_sets(reader, sweep))
 
 
 def read_images(sweep: str, *, store: StoreReader | None = None) -> pd.DataFrame:
-    """The images that trials of a sweep were scored on (``IMAGE_COLUMNS``). Raises: as ``read_sweep``."""
+    """Read the images that trials of a sweep were scored on (``IMAGE_COLUMNS``).
+
+    The errors are those of ``read_sweep``.
+    """
     with _reading(store) as reader:
         return images_frame(_image_sets(reader, sweep))
 
 
 def read_specs(store: StoreReader | None = None) -> dict[str, SweepSpec]:
-    """Every sweep of the store as it was last run, by name, the one last run first. Raises: as ``read_sweep``."""
+    """Read every sweep of the store as it was last run, by name, the latest first.
+
+    The errors are those of ``read_sweep``.
+    """
     with _reading(store) as reader:
         return {record.spec.name: record.spec for record in reader.sweeps()}
 
 
 @contextlib.contextmanager
 def _reading(store: StoreReader | None) -> Iterator[StoreReader]:
-    """The store given, or the one of the environment, which is closed at the end."""
+    """Yield the given store, or open that of the environment and close it at the end."""
     if store is not None:
         yield store
         return
@@ -155,7 +164,7 @@ def _image_sets(reader: StoreReader, sweep: str) -> dict[Split, ImageSets]:
 
 
 def _predictions_frame(parts: Sequence[tuple[str, _Labels, _Labels | None]]) -> pd.DataFrame:
-    """From (trial id, predicted labels, true labels where known), one after the other."""
+    """Build a frame from (trial id, predicted labels, true labels if known), one trial after the other."""
     counts = [len(predicted) for _, predicted, _ in parts]
     unknown = np.concatenate([np.full(len(predicted), labels is None) for _, predicted, labels in parts])
     predicted = np.concatenate([predicted for _, predicted, _ in parts])

@@ -1,4 +1,4 @@
-"""From records of the store to frames, pure."""
+"""Conversion of records of the store to frames, by pure functions."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -11,7 +11,7 @@ from stnbench.spec.result import SplitScore, judge_attempt
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptEpoch, AttemptRecord, ImageSets, Outcome, TrialRecord
 
-# The columns of a sweep's frames and their types. Units are in their names; what a row does not have is missing.
+# The columns of a sweep's frames and their types. Units are in their names; absent values are missing.
 
 
 TRIAL_COLUMNS: Final = {
@@ -54,20 +54,20 @@ TRIAL_COLUMNS: Final = {
     "versions": "object",
     "dataset_digest": "object",
 }
-"""One row a trial, in the order of the sweep, and one column ``axis:<name>`` for each axis.
+"""One row for each trial, in the order of the sweep, and one column ``axis:<name>`` for each axis.
 
-``twin_cell_id`` is the cell without transformers (its own where there are none), and ``bare_id`` is that of all cells
-which differ from it in nothing but transformers and the sizes of the network. ``epochs`` is how many were asked for,
-``epoch_duration_s`` the mean of their training times, evaluation left out. The failure is that of the last attempt.
-``health`` is the verdict (``spec.verdict.Verdict``) on the worst transformer after the last epoch there is. Trials with
+``twin_cell_id`` is the configuration without transformers (the trial's if it has none), and ``bare_id`` is shared by
+all configurations that differ only in transformers and the sizes of the network. ``epochs`` is the number requested,
+``epoch_duration_s`` the mean of their training times without evaluation. The failure is that of the last attempt.
+``health`` is the verdict (``spec.verdict.Verdict``) on the worst transformer after the last known epoch. Trials with
 equal ``validation_image_set`` were scored on the same images, which the frame of images lists; older scores have none.
-Trials of ``split=all`` have no validation score, for they were trained on those images.
+Trials of ``split=all`` have no validation score, because they were trained on those images.
 """
 
 AXIS_PREFIX: Final = "axis:"
 
 METRIC_PREFIXES: Final = {"validation": "validation_metric:", "test": "test_metric:"}
-"""Begin the names of a frame's columns of metrics (``spec/metrics.py``), one for each that any trial has, by split."""
+"""Prefixes of metric columns (``spec/metrics.py``) by split; a frame has a column for each metric of any trial."""
 
 EPOCH_COLUMNS: Final = {
     "trial_id": "object",
@@ -81,7 +81,7 @@ EPOCH_COLUMNS: Final = {
     "train_duration_s": "float64",
     "evaluate_duration_s": "float64",
 }
-"""One row an epoch of an attempt."""
+"""One row for each epoch of an attempt."""
 
 HEALTH_COLUMNS: Final = {
     "trial_id": "object",
@@ -110,7 +110,7 @@ HEALTH_COLUMNS: Final = {
     "accuracy_all_identity": "float64",
     "accuracy_all_mean": "float64",
 }
-"""One row a transformer and epoch: see ``spec.result.TransformerHealth``."""
+"""One row for each transformer and epoch: see ``spec.result.TransformerHealth``."""
 
 ATTEMPT_COLUMNS: Final = {
     "trial_id": "object",
@@ -127,7 +127,7 @@ ATTEMPT_COLUMNS: Final = {
     "failure_traceback": "object",
     "failure_last_output": "object",
 }
-"""One row an attempt; MLflow's run of it has its ``token`` as a tag."""
+"""One row for each attempt; its run in MLflow has its ``token`` as a tag."""
 
 IMAGE_COLUMNS: Final = {
     "split": "category",
@@ -137,7 +137,7 @@ IMAGE_COLUMNS: Final = {
     "track": "Int64",
     "label": "uint16",
 }
-"""One row an image of a set that trials were scored on.
+"""One row for each image of a set that trials were scored on.
 
 ``image`` is its place in the order of the predictions, from 0, ``row`` its place in its half of the data set (``image``
 where the set is the whole half), ``label`` its true class. Images of a ``track`` are near copies of each other.
@@ -150,9 +150,9 @@ PREDICTION_COLUMNS: Final = {
     "label": "UInt16",
     "correct": "boolean",
 }
-"""One row a trial and image of one split: the class predicted after the last epoch, and the true one.
+"""One row for each trial and image of one split: the class predicted after the last epoch, and the true one.
 
-Label and ``correct`` are missing where an older version scored the trial, which kept no true labels.
+Label and ``correct`` are missing if the trial was scored by an older version, which kept no true labels.
 """
 
 
@@ -165,7 +165,7 @@ def trials_frame(
     epochs: Mapping[str, Sequence[AttemptEpoch]] | None = None,
     images: Mapping[Split, ImageSets] | None = None,
 ) -> pd.DataFrame:
-    """Trials as one frame (``TRIAL_COLUMNS``), with what they left behind.
+    """Build a frame of trials (``TRIAL_COLUMNS``) with their outcomes.
 
     Args:
         trials: in the order of the sweep.
@@ -192,7 +192,7 @@ def trials_frame(
 
 
 def epochs_frame(epochs: Mapping[str, Sequence[AttemptEpoch]]) -> pd.DataFrame:
-    """Epochs by trial id as one frame (``EPOCH_COLUMNS``)."""
+    """Build a frame of epochs (``EPOCH_COLUMNS``) from epochs by trial id."""
     own = [name for name in EPOCH_COLUMNS if name not in {"trial_id", "attempt"}]
     rows = [
         {"trial_id": trial_id, "attempt": item.attempt} | {name: getattr(item.record, name) for name in own}
@@ -202,7 +202,7 @@ def epochs_frame(epochs: Mapping[str, Sequence[AttemptEpoch]]) -> pd.DataFrame:
 
 
 def health_frame(epochs: Mapping[str, Sequence[AttemptEpoch]]) -> pd.DataFrame:
-    """The health of every transformer, by trial id, as one frame (``HEALTH_COLUMNS``)."""
+    """Build a frame of the health of every transformer (``HEALTH_COLUMNS``) from epochs by trial id."""
     own = [name for name in HEALTH_COLUMNS if name not in {"trial_id", "attempt", "epoch"}]
     rows = [
         {"trial_id": trial_id, "attempt": item.attempt, "epoch": item.record.epoch}
@@ -215,7 +215,7 @@ def health_frame(epochs: Mapping[str, Sequence[AttemptEpoch]]) -> pd.DataFrame:
 
 
 def attempts_frame(attempts: Iterable[AttemptRecord]) -> pd.DataFrame:
-    """Attempts as one frame (``ATTEMPT_COLUMNS``)."""
+    """Build a frame of attempts (``ATTEMPT_COLUMNS``)."""
     rows = [
         {
             "trial_id": attempt.trial_id,
@@ -235,7 +235,7 @@ def attempts_frame(attempts: Iterable[AttemptRecord]) -> pd.DataFrame:
 
 
 def images_frame(images: Mapping[Split, ImageSets]) -> pd.DataFrame:
-    """The images of every set that trials were scored on, as one frame (``IMAGE_COLUMNS``)."""
+    """Build a frame of the images of every set that trials were scored on (``IMAGE_COLUMNS``)."""
     rows: list[Fields] = []
     for split, sets in images.items():
         for digest, scored in sorted(sets.sets.items()):
@@ -249,7 +249,7 @@ def images_frame(images: Mapping[Split, ImageSets]) -> pd.DataFrame:
 
 
 def make_frame(rows: Sequence[Fields], dtypes: Mapping[str, str]) -> pd.DataFrame:
-    """Rows with exactly these columns and types; a value that a row does not have is missing."""
+    """Build a frame with exactly these columns and types; absent values are missing."""
     columns = {name: pd.Series([row.get(name) for row in rows], dtype=dtype) for name, dtype in dtypes.items()}
     return pd.DataFrame(columns)
 
@@ -282,7 +282,7 @@ def _trial_row(trial: TrialRecord, outcome: Outcome | None) -> Fields:
 
 
 def _verdict(trial: TrialRecord, epochs: Sequence[AttemptEpoch]) -> str | None:
-    """The last attempt's; one that has no epoch yet goes on from the one before."""
+    """Return the verdict of the last attempt; one without an epoch yet continues from the attempt before."""
     failure = trial.last_attempt.failure if trial.last_attempt else None
     verdict = judge_attempt(trial.spec, [item.record for item in epochs[-1:]], failure)
     return None if verdict is None else verdict.value

@@ -1,7 +1,8 @@
-"""Intervals and comparisons, pure. Every result says its n and its method.
+"""Intervals and comparisons, computed by pure functions. Every result names its n and its method.
 
-Seeds are the unit: a mean over n seeds carries a Student t interval, and two cells are compared by their difference on
-common seeds, because all cells of one seed see the same data order. Accuracies are shares in [0, 1].
+Seeds are the unit: a mean over n seeds has a Student t interval, and two configurations are compared by their
+difference on common seeds, because all configurations of one seed see the same data order. Accuracies are shares in [0,
+1].
 """
 
 import functools
@@ -26,11 +27,11 @@ ENOUGH_SEEDS = 6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """A mean with its 95 % interval; ``low`` and ``high`` are None where n is too small to give one.
+    """A mean with its 95 % interval; ``low`` and ``high`` are None if n is too small for an interval.
 
-    ``clipped`` says that the interval reached beyond what is possible and was cut there. ``spread`` is the standard
+    ``clipped`` is whether the interval reached beyond the possible range and was cut there. ``spread`` is the standard
     deviation between seeds, None for one seed; an interval from a spread of 0 has no width and proves nothing.
-    ``tested_p`` is the p-value of a mean of 0 where the interval is not that of t over seeds.
+    ``tested_p`` is the p-value of a mean of 0 if the interval is not that of t over seeds.
     """
 
     n: int
@@ -44,9 +45,9 @@ class Estimate:
 
     @property
     def p_value(self) -> float:
-        """Of the two-sided t test of a mean of 0; 1 where n is too small for one.
+        """Return the p-value of the two-sided t test of a mean of 0; 1 if n is too small.
 
-        A spread of 0 has p = 0 from enough seeds on, and proves nothing on fewer.
+        A spread of 0 has p = 0 from ``ENOUGH_SEEDS`` on, and p = 1 for fewer.
         """
         if self.tested_p is not None:
             return self.tested_p
@@ -59,10 +60,11 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class McNemar:
-    """How often one of two cells alone is right, pooled over their common seeds, and whether that is chance.
+    """McNemar's test of two configurations, pooled over their common seeds.
 
-    ``only_cell`` and ``only_base`` count pairs of an image and a seed; ``tracks`` are those of all images. ``p_value``
-    is two-sided and says nothing about other seeds: it takes the networks as they are, and asks about other images.
+    ``only_cell`` and ``only_base`` count pairs of an image and a seed on which that configuration alone is right;
+    ``tracks`` is the number of tracks of all images. ``p_value`` is two-sided. It is about these networks on other
+    images, and says nothing about other seeds.
     """
 
     seeds: int
@@ -75,9 +77,10 @@ class McNemar:
 
 
 def t_estimate(values: Sequence[float]) -> Estimate:
-    """The mean with its Student t interval at 95 %, from two values on; one value has no interval.
+    """Return the mean with its Student t interval at 95 %; a single value has no interval.
 
-    Raises: SpecError for no value at all.
+    Raises:
+        SpecError: if there is no value.
     """
     if not values:
         raise SpecError("a mean of no values was asked for", remedy="give at least one")
@@ -92,21 +95,23 @@ def t_estimate(values: Sequence[float]) -> Estimate:
 
 
 def wilson_estimate(correct: int, images: int) -> Estimate:
-    """The accuracy of one run with Wilson's interval over its images (Wilson 1927), at 95 %.
+    """Return the accuracy of one run with Wilson's 95 % interval over its images (Wilson 1927).
 
-    It covers the choice of images only, not that of the seed.
+    The interval covers the choice of images only, not that of the seed.
     """
     low, high = _wilson_interval(correct, images)
     return Estimate(n=1, mean=correct / images, low=low, high=high, method=WILSON_METHOD)
 
 
 def accuracy_estimate(correct: Sequence[int], images: Sequence[int]) -> Estimate:
-    """The mean accuracy of one cell's runs, one a seed: t over seeds from two on, Wilson for one.
+    """Return the mean accuracy of one configuration's runs: t over seeds from two runs on, Wilson for one.
 
     Args:
-        correct: images classified correctly, one number a seed.
-        images: images scored, likewise.
-    Raises: SpecError for no run at all.
+        correct: images classified correctly, one number for each seed.
+        images: images scored, one number for each seed.
+
+    Raises:
+        SpecError: if there is no run.
     """
     if len(correct) == 1:
         return wilson_estimate(correct[0], images[0])
@@ -114,15 +119,16 @@ def accuracy_estimate(correct: Sequence[int], images: Sequence[int]) -> Estimate
 
 
 def share_estimate(values: Sequence[float]) -> Estimate:
-    """The mean of shares in [0, 1], one a seed, with a t interval that ends there.
+    """Return the mean of shares in [0, 1], one for each seed, with a t interval that is cut at 0 and 1.
 
-    Raises: SpecError for no value at all.
+    Raises:
+        SpecError: if there is no value.
     """
     return _clip(t_estimate(values))
 
 
 def paired_difference(of: Mapping[int, float], base: Mapping[int, float]) -> Estimate | None:
-    """The mean of ``of`` less ``base`` over their common seeds; None where they have none.
+    """Return the mean of ``of`` less ``base`` over their common seeds; None if they have none.
 
     One common seed gives a difference without an interval.
     """
@@ -131,12 +137,15 @@ def paired_difference(of: Mapping[int, float], base: Mapping[int, float]) -> Est
 
 
 def pairs_among(cells: int) -> int:
-    """How many pairs so many cells have: the size of the family of a comparison in which the best was picked."""
+    """Return the number of pairs of configurations: the size of the family in which the best was picked."""
     return cells * (cells - 1) // 2
 
 
 def holm_adjusted(p_values: Sequence[float], *, tests: int) -> list[float]:
-    """The p-values corrected by Holm's method: a hypothesis is rejected at every level that is not below its own."""
+    """Correct p-values by Holm's method.
+
+    A hypothesis is rejected at every level that is not below its adjusted p-value.
+    """
     adjusted = [1.0] * len(p_values)
     largest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
@@ -162,15 +171,15 @@ def _clip(estimate: Estimate) -> Estimate:
 
 @functools.lru_cache(maxsize=4096)
 def t_quantile(freedom: float) -> float:
-    """Student's t at the upper end of the interval, for degrees of freedom that need not be whole."""
-    from scipy import special  # a tenth of a second that only those who ask for an interval pay
+    """Return Student's t at the upper end of the interval, for possibly fractional degrees of freedom."""
+    from scipy import special  # the import takes 0.1 s
 
     return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 @functools.lru_cache(maxsize=65536)
 def two_sided_p(statistic: float, freedom: float) -> float:
-    """Of a t statistic, for degrees of freedom that need not be whole."""
+    """Return the two-sided p-value of a t statistic, for possibly fractional degrees of freedom."""
     from scipy import special  # as above
 
     return float(2 * special.stdtr(freedom, -abs(statistic)))
@@ -184,7 +193,7 @@ def _wilson_interval(correct: int, images: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-# What a rank correlation says. No numpy here: who only passes it on stays light.
+# Rank correlations. This module does not import numpy, so that code that only passes results on stays light.
 
 
 KENDALL: Final = "Kendall tau-b"
@@ -196,10 +205,10 @@ NO_INTERVAL_METHOD: Final = "no interval from fewer than 6 cells or 2 seeds"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RankCorrelation:
-    """A rank correlation with its 95 % interval and the p of a permutation test of none.
+    """A rank correlation with its 95 % interval and the p-value of a permutation test of no correlation.
 
-    The interval is None with fewer than six cells or two seeds. ``value`` is that of the means at hand, which noise
-    draws towards 0: it may lie at the lower end of the interval.
+    The interval is None with fewer than six configurations or two seeds. ``value`` is the correlation of the observed
+    means, which noise draws towards 0: it may lie at the lower end of the interval.
     """
 
     measure: str

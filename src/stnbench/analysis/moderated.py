@@ -1,10 +1,10 @@
-"""Configurations and seeds as a randomised block layout, with variances that borrow strength across configurations.
+"""Configurations and seeds as a randomised block layout, with variances moderated across configurations.
 
-A run is the effect of its configuration, plus that of its seed, plus noise whose variance is the configuration's own.
-Each variance is drawn towards that of all configurations, as Smyth (2004) does it for genes: variances are taken as
-draws from a scaled inverse chi-squared distribution whose degrees of freedom say how much alike they are. Few seeds
-say little about that number, so that it is no point estimate here: probabilities are averages over a grid of it,
-weighted by its marginal likelihood and a prior.
+A run is the effect of its configuration, plus that of its seed, plus noise with a variance that depends on the
+configuration. Each variance is drawn towards that of all configurations, as Smyth (2004) does for genes: variances are
+modelled as draws from a scaled inverse chi-squared distribution, whose degrees of freedom say how similar they are. Few
+seeds contain little information about that number, so that it is not a point estimate here: probabilities are averages
+over a grid of it, weighted by its marginal likelihood and a prior.
 """
 
 from abc import ABC, abstractmethod
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from scipy import special
 from typing_extensions import override
 
-# Scales on which the runs of a sweep vary alike: accuracy, its arcsine, its log-odds.
+# Scales on which the runs of a sweep may have equal variances: accuracy, its arcsine, its log-odds.
 
 
 Floats = NDArray[np.float64]
 
 HALF_IMAGE: Final = 0.5
-"""How exactly a count says what a network can: to half an image, as the continuity correction has it."""
+"""The resolution of a count of images, as in the continuity correction."""
 
 
 class Scale(ABC):
@@ -32,19 +32,19 @@ class Scale(ABC):
 
     @abstractmethod
     def shares(self, correct: Floats, images: Floats) -> Floats:
-        """Accuracies, corrected so far that ``of`` is finite."""
+        """Return accuracies, corrected so that ``of`` is finite."""
 
     @abstractmethod
     def of(self, share: Floats) -> Floats:
-        """The value of an accuracy."""
+        """Return the value of an accuracy on the scale."""
 
     @abstractmethod
     def share_of(self, value: Floats) -> Floats:
-        """The accuracy of a value; that of the nearest possible one beyond the ends."""
+        """Return the accuracy of a value; beyond the ends, that of the nearest possible value."""
 
     @abstractmethod
     def slope(self, value: Floats) -> Floats:
-        """The derivative of ``share_of``."""
+        """Return the derivative of ``share_of``."""
 
 
 class Accuracy(Scale):
@@ -70,7 +70,7 @@ class Accuracy(Scale):
 
 
 class Arcsine(Scale):
-    """Twice the arcsine of the root, on which counts of independent images vary alike (Anscombe 1948)."""
+    """Twice the arcsine of the root, which stabilises the variance of counts of independent images (Anscombe 1948)."""
 
     name = "arcsine of the root of accuracy"
 
@@ -119,29 +119,29 @@ SCALES: Final[tuple[Scale, ...]] = (LogOdds(), Arcsine(), Accuracy())
 Places = NDArray[np.int64]
 
 PRIOR_FREEDOMS: Final = np.array([2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 40.0])
-"""Log-normal standard deviations of 0.3 and 0.5 are about 7 and 3."""
+"""The grid; log-normal standard deviations of 0.3 and 0.5 correspond to about 7 and 3."""
 
 POOLED_FREEDOM: Final = 1e9
-"""All variances are equal."""
+"""Prior degrees of freedom at which all variances are equal."""
 
 _LEAST_WEIGHT: Final = 1e-3
-"""Prior degrees of freedom of less weight are left out."""
+"""The smallest weight of prior degrees of freedom that are kept."""
 
 _FREEDOM_FOR_SCALE: Final = 8
-"""With fewer degrees of freedom nothing is said about the scale."""
+"""The smallest number of degrees of freedom for choosing the scale."""
 
 _FREEDOM_FOR_TREND: Final = 20
 _CONFIGURATIONS_FOR_TREND: Final = 10
 _TREND_LEVEL: Final = 0.01
 _EVEN: Final = 0.7
-"""See ``is_even``. Of tenths the largest that keeps the error of a baseline's family within 6 % by simulation, at 17
-configurations and two seeds with log-normal standard deviations of 0.5. Chosen with a recorded sweep at hand, whose
+"""See ``is_even``. The largest multiple of 0.1 that keeps the error of a baseline's family within 6 % by simulation, at
+17 configurations and two seeds with log-normal standard deviations of 0.5. Chosen with a recorded sweep at hand, whose
 scatter is 0.69 (docs/statistics.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Runs:
-    """Scored runs: each a configuration and a seed (numbered from 0 without gaps), images right and images scored."""
+    """Scored runs: a configuration and a seed (numbered from 0 without gaps), images right and images scored."""
 
     configurations: Places
     seeds: Places
@@ -151,17 +151,17 @@ class Runs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mixture:
-    """Moderated variances for each of some prior degrees of freedom.
+    """Moderated variances for each prior degrees of freedom of a grid.
 
     Attributes:
-        weights: (grid,) of the prior degrees of freedom, adding up to 1.
-        freedoms: (grid,) prior degrees of freedom.
-        variances: (grid, configurations) of one run.
-        own_inverse: (grid, configurations) one over the degrees of freedom of what each variance has of its own.
-        shared_inverse: (grid, configurations) what the estimate that all are drawn towards adds to that.
-        kept: (grid, configurations) which share of each variance is that estimate.
-        information: (grid,) about the logarithm of that estimate.
-        least_inverse: one over the residual degrees of freedom of all together: less it cannot be.
+        weights: of the prior degrees of freedom, of shape (grid,), adding up to 1.
+        freedoms: prior degrees of freedom, of shape (grid,).
+        variances: of one run, of shape (grid, configurations).
+        own_inverse: reciprocal degrees of freedom of each variance itself, of shape (grid, configurations).
+        shared_inverse: what the estimate towards which all are drawn adds to that, of shape (grid, configurations).
+        kept: the share of each variance that comes from that estimate, of shape (grid, configurations).
+        information: about the logarithm of that estimate, of shape (grid,).
+        least_inverse: the reciprocal of the residual degrees of freedom of all configurations together, a lower bound.
     """
 
     weights: Floats
@@ -175,27 +175,28 @@ class Mixture:
 
     @property
     def inverse(self) -> Floats:
-        """(grid, configurations) one over the degrees of freedom of these variances."""
+        """Return the reciprocal degrees of freedom of these variances, of shape (grid, configurations)."""
         return np.asarray(np.clip(self.own_inverse + self.shared_inverse, self.least_inverse, 1.0))
 
     @property
     def expected(self) -> Floats:
-        """(configurations,) variances of a run, averaged over the grid."""
+        """Return the variances of a run, averaged over the grid, of shape (configurations,)."""
         return np.asarray(self.weights @ self.variances)
 
 
 class BlockModel:
-    """The fit of configuration and seed to scored runs, of which there may be any in any number.
+    """The fit of configuration and seed to any number of scored runs.
 
-    Where the runs fall into parts that share no seed, effects of seeds cannot be told from those of configurations:
+    If the runs fall into parts that share no seed, effects of seeds cannot be separated from those of configurations:
     then they count as noise (``has_blocks`` is False).
 
     Attributes:
         scale: on which the layout is fitted.
-        counts: (configurations,) runs.
-        means: (configurations,) mean accuracy, adjusted to all seeds.
-        centres: (configurations,) on the scale, such that the model gives each configuration its mean over its seeds.
-        seeds: (seeds,) their effects on the scale, adding up to 0.
+        counts: the number of runs, of shape (configurations,).
+        means: mean accuracy, adjusted to all seeds, of shape (configurations,).
+        centres: values on the scale with which the model gives each configuration its mean over its seeds, of shape
+            (configurations,).
+        seeds: effects of seeds on the scale, of shape (seeds,), adding up to 0.
         freedom: residual degrees of freedom, of all configurations together.
     """
 
@@ -214,7 +215,7 @@ class BlockModel:
         self._trend = self._find_trend()
 
     def _design(self) -> None:
-        """Effects of seeds within configurations: what is left of the seeds' columns without the configurations'."""
+        """Build the design of seeds within configurations: seeds' columns less their projection on configurations."""
         runs, seeds = self._runs, self._count_of_seeds
         cells = np.zeros((len(self.counts), seeds))
         np.add.at(cells, (runs.configurations, runs.seeds), 1.0)
@@ -239,7 +240,10 @@ class BlockModel:
         return values, left - centres[runs.configurations]
 
     def _choose_scale(self) -> Scale:
-        """That on which runs vary most alike, by profile likelihood (Box and Cox 1964); accuracy where few can tell."""
+        """Choose the scale on which runs have the most equal variances, by profile likelihood (Box and Cox 1964).
+
+        With few degrees of freedom it is accuracy.
+        """
         if self.freedom < _FREEDOM_FOR_SCALE:
             return Accuracy()
         best, highest = SCALES[0], -np.inf
@@ -254,7 +258,10 @@ class BlockModel:
         return best
 
     def _adjust(self, values: Floats) -> None:
-        """Centres that give each configuration its own mean accuracy on its own seeds, and from them the means."""
+        """Find the centres and the adjusted means.
+
+        The centres give each configuration its observed mean accuracy on its seeds.
+        """
         runs, scale, counts = self._runs, self.scale, self.counts
         places = runs.configurations
         shares = scale.shares(runs.correct, runs.images)
@@ -279,18 +286,21 @@ class BlockModel:
         self.means = np.clip(np.where(is_whole, raw, raw + whole - own), 0.0, 1.0)
 
     def _plain_share(self, value: Floats) -> Floats:
-        """As the scale has it, without cutting at the ends: means of cut values would be no means."""
+        """Convert values to accuracies without clipping, because means of clipped values would be biased."""
         return value if self.scale.name == "accuracy" else self.scale.share_of(value)
 
     def _coarseness(self) -> Floats:
-        """(configurations,) the variance of a run on the scale that half an image is."""
+        """Return the variance of a run on the scale that corresponds to half an image, of shape (configurations,)."""
         places = self._runs.configurations
         images = np.bincount(places, weights=self._runs.images) / self.counts
         shares = np.clip(self.scale.share_of(self.centres), HALF_IMAGE / images, 1 - HALF_IMAGE / images)
         return np.asarray((HALF_IMAGE / images / self.scale.slope(self.scale.of(shares))) ** 2)
 
     def _find_trend(self) -> Floats:
-        """(configurations,) by which factor variances go with the centre, where the data show that they do; else 1."""
+        """Return the factor by which variances depend on the centre, of shape (configurations,).
+
+        It is 1 unless the data show a dependence.
+        """
         flat = np.ones(len(self.counts))
         with_freedom = self.own_freedom > 0
         if self.freedom < _FREEDOM_FOR_TREND or with_freedom.sum() < _CONFIGURATIONS_FOR_TREND:
@@ -315,9 +325,9 @@ class BlockModel:
 
     @property
     def is_even(self) -> bool:
-        """Whether the variances scatter clearly less than draws of unequal ones would.
+        """Return whether the variances scatter clearly less than draws of unequal ones would.
 
-        Their logarithms have a variance that is known where all are equal (trigamma); theirs is at most 0.7 of it.
+        If all are equal, their logarithms have a known variance (trigamma); here the observed one is at most 0.7 of it.
         """
         freedom = self.own_freedom[self.own_freedom > 0]
         if len(freedom) <= 3:
@@ -327,7 +337,10 @@ class BlockModel:
         return float(logs.var(ddof=1)) <= _EVEN * expected
 
     def _scaled(self) -> Floats:
-        """(configurations,) own variances over the trend, those of coarse scores raised to what half an image is."""
+        """Return each configuration's variance over the trend, of shape (configurations,).
+
+        Variances of coarse scores are raised to what half an image is.
+        """
         own = self._squares / np.maximum(self.own_freedom, 1e-9)
         known = self.own_freedom > 0
         usual = float(self._squares.sum()) / max(self.freedom, 1)
@@ -338,13 +351,13 @@ class BlockModel:
         """Return variances of a run, for each of the prior degrees of freedom.
 
         Args:
-            caution: prior weights go by the degrees of freedom to the power of minus this: 0 is even-handed, more
-                takes variances as more unequal unless the data show otherwise.
+            caution: prior weights are proportional to the degrees of freedom to the power of minus this: 0 is neutral,
+                larger values take variances as more unequal unless the data show otherwise.
         """
         return self._mixture(PRIOR_FREEDOMS, PRIOR_FREEDOMS**-caution)
 
     def pooled(self) -> Mixture:
-        """Return the one variance of a run that all have where variances are equal."""
+        """Return the common variance of a run under equal variances."""
         return self._mixture(np.array([POOLED_FREEDOM]), np.ones(1))
 
     def _mixture(self, freedoms: Floats, prior: Floats) -> Mixture:
@@ -373,11 +386,11 @@ class BlockModel:
         )
 
     def of_means(self, variances: Floats) -> Floats:
-        """Variances of centres (..., configurations) from those of a run; common effects of seeds left out."""
+        """Return variances of centres (..., configurations) from those of a run, without common effects of seeds."""
         return variances * self._inflation / self.counts
 
     def seeds_part(self, first: Places, second: Places, variances: Floats) -> Floats:
-        """What unequal seeds add to the variance of differences of centres (pairs,), from variances of a run."""
+        """Return what unequal seeds add to the variance of differences of centres (pairs,), from variances of a run."""
         apart = self._shares[first] - self._shares[second]
         if not self.has_blocks or not np.abs(apart).max(initial=0.0) > 1e-12:
             return np.zeros(len(first))
@@ -386,27 +399,30 @@ class BlockModel:
         return np.asarray(((apart @ covariance) * apart).sum(axis=1))
 
     def common_seeds(self, first: int, second: int) -> int:
-        """How many seeds both configurations have."""
+        """Return the number of seeds that both configurations have."""
         return int(((self._shares[first] > 0) & (self._shares[second] > 0)).sum())
 
     def means_at(self, centres: Floats) -> Floats:
-        """The mean accuracy over all seeds that goes with centres of any shape."""
+        """Return the mean accuracy over all seeds that belongs to centres of any shape."""
         return np.asarray(self.scale.share_of(centres[..., None] + self.seeds).mean(axis=-1))
 
     def slopes(self) -> Floats:
-        """(configurations,) by how much the mean accuracy changes with the centre."""
+        """Return the derivative of the mean accuracy with respect to the centre, of shape (configurations,)."""
         return np.asarray(self.scale.slope(self.centres[:, None] + self.seeds).mean(axis=-1))
 
     @property
     def seeds_variance(self) -> float:
-        """The variance of the estimated effects of seeds; 0 where they are not told from noise."""
+        """Return the variance of the estimated effects of seeds; 0 if they are not separated from noise."""
         return float(self.seeds.var(ddof=1)) if self.has_blocks else 0.0
 
 
 def _marginal(own: Floats, freedom: Floats, prior: Floats) -> tuple[Floats, Floats, Floats]:
-    """For each prior degrees of freedom: the usual variance, the information about its logarithm, log likelihood.
+    """Compute the marginal likelihood of each prior degrees of freedom.
 
     The likelihood is that of variances over the usual one as draws of F, integrated over the usual one (Laplace).
+
+    Returns:
+        The usual variance, the information about its logarithm, and the log likelihood, each of the shape of ``prior``.
     """
     freedoms, owns, priors = freedom[None], own[None], prior[:, None]
     low = np.full(len(prior), np.log(own.min()) - 3)

@@ -1,9 +1,9 @@
-"""How far two rankings of the same cells agree.
+"""Agreement of two rankings of the same configurations.
 
-One ranking is ours, over seeds; the other one was published, with one run a cell. What is estimated is the rank
-correlation of the published accuracies with the mean accuracies of ours that infinitely many seeds would give, for the
-cells at hand. Which cells those are was a choice and no draw, so cells are not drawn again; and how much one published
-run would change with another seed nobody knows, so it is not in the interval.
+One ranking is measured, over seeds; the other was published, with one run for each configuration. The estimand is the
+rank correlation of the published accuracies with the mean accuracies that infinitely many seeds would give, for the
+configurations at hand. The configurations were chosen and not drawn, so they are not resampled; the variance of a
+published run over seeds is unknown, so it is not in the interval.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from stnbench.analysis.inference import (
 from stnbench.core.identity import derive_seed
 
 CELLS_MIN: Final = 3
-"""Two cells have no ranking to speak of."""
+"""The smallest number of configurations with a meaningful ranking."""
 
 CELLS_FOR_INTERVAL: Final = 6
 
@@ -32,24 +32,24 @@ DRAWS: Final = 2000
 PERMUTATIONS: Final = 4999
 PAIRS_AT_ONCE: Final = 2_000_000
 EXACT_CELLS: Final = 7
-"""Up to so many, all 5,040 orders are gone through."""
+"""The largest number of configurations of which all orders (5,040) are enumerated."""
 
 Floats = NDArray[np.float64]
 
 
 def rank_correlations(scores: Floats, published: Floats) -> tuple[RankCorrelation, RankCorrelation] | None:
-    """Kendall's tau-b and Spearman's rho; None with fewer than three cells, or where one side ranks none.
+    """Compute Kendall's tau-b and Spearman's rho; None with fewer than three configurations or a constant side.
 
-    The interval goes by draws of what the cells' means may be without the noise of seeds. A mean is taken to be a line
-    in the published accuracy and its normal score, plus something of the cell's own, plus noise; noise is as large as
-    the residuals of cells by seeds say, common ups and downs of a seed left out (Gelman et al. 2013, section 5.4, with
-    all variances drawn too). Resampling three seeds, or adding their noise once more, would not do: where noise is as
-    large as the differences between cells, such intervals hold the truth in as few as 2 % of cases, and these in 92 to
-    100 % (``tests/unit/statistics/test_ranks.py``).
+    The interval comes from draws of the configurations' means without the noise of seeds. A mean is modelled as a line
+    in the published accuracy and its normal score, plus an effect of the configuration, plus noise; the noise is as
+    large as the residuals of configurations by seeds, without common effects of a seed (Gelman et al. 2013, section
+    5.4, with all variances drawn too). Resampling three seeds, or adding their noise once more, would not do: if the
+    noise is as large as the differences between configurations, such intervals hold the truth in as few as 2 % of
+    cases, and these in 92 to 100 % (``tests/unit/analysis/test_ranks.py``).
 
     Args:
-        scores: (cells, seeds) ours.
-        published: (cells,) theirs.
+        scores: measured accuracies, of shape (configurations, seeds).
+        published: published accuracies, of shape (configurations,).
     """
     cells, seeds = scores.shape
     means = scores.mean(axis=1)
@@ -78,20 +78,20 @@ def rank_correlations(scores: Floats, published: Floats) -> tuple[RankCorrelatio
 
 
 def kendall_tau(first: Floats, second: Floats) -> Floats:
-    """Kendall's tau-b, which counts pairs and allows for ties, of each row of (rows, cells) with (cells,)."""
+    """Compute Kendall's tau-b, which allows for ties, of each row of (rows, configurations) with (configurations,)."""
     one, other = _signs(first), _signs(second)
     sizes = (one**2).sum(axis=(1, 2)) * (other**2).sum()
     return np.asarray((one * other).sum(axis=(1, 2)) / np.sqrt(sizes))
 
 
 def spearman_rho(first: Floats, second: Floats) -> Floats:
-    """Spearman's rho, the correlation of ranks (ties share theirs), of each row of (rows, cells) with (cells,)."""
+    """Compute Spearman's rho of each row of (rows, configurations) with (configurations,); ties share their rank."""
     one, other = _centred(ranks_of(first)), _centred(ranks_of(second))
     return np.asarray(one @ other / np.sqrt((one**2).sum(axis=1) * (other**2).sum()))
 
 
 def ranks_of(values: Floats) -> Floats:
-    """Ranks along the last axis, from 1 for the smallest; equal values share the mean of theirs."""
+    """Return ranks along the last axis, from 1 for the smallest; equal values share their mean rank."""
     signs = _signs(values)
     return np.asarray((signs > 0).sum(axis=-1) + ((signs == 0).sum(axis=-1) + 1) / 2, dtype=np.float64)
 
@@ -105,12 +105,12 @@ def _centred(ranks: Floats) -> Floats:
 
 
 def _chunks(rows: NDArray[Any], cells: int) -> list[NDArray[Any]]:
-    """Rows a few at a time: pairs of cells take room."""
+    """Split rows into chunks that limit the memory for pairs of configurations."""
     return np.array_split(rows, 1 + len(rows) * cells**2 // PAIRS_AT_ONCE)
 
 
 def noise_free_means(scores: Floats, published: Floats) -> Floats:
-    """Draws (draws, cells) of the cells' means as infinitely many seeds would give them; see ``rank_correlations``."""
+    """Draw means (draws, configurations) as infinitely many seeds would give them; see ``rank_correlations``."""
     cells, seeds = scores.shape
     random = np.random.default_rng(derive_seed(seeds, "ranks", cells))
     means = scores.mean(axis=1)
@@ -120,7 +120,7 @@ def noise_free_means(scores: Floats, published: Floats) -> Floats:
     basis = _line(published)
     fitted = basis @ (basis.T @ means)
     degrees = cells - basis.shape[1]
-    spread = ((means - fitted) ** 2).sum() / random.chisquare(degrees, size=DRAWS)  # of cells about the line, and noise
+    spread = ((means - fitted) ** 2).sum() / random.chisquare(degrees, size=DRAWS)  # about the line, with noise
     own = np.maximum(spread - noise, 0)
     kept = own / np.maximum(own + noise, np.finfo(np.float64).tiny)
     lines = fitted + np.sqrt(spread)[:, None] * (random.normal(size=(DRAWS, basis.shape[1])) @ basis.T)
@@ -129,8 +129,8 @@ def noise_free_means(scores: Floats, published: Floats) -> Floats:
 
 
 def _line(published: Floats) -> Floats:
-    """An orthonormal basis (cells, 3 or less) of a constant, the published accuracies and their normal scores."""
-    from scipy import special  # a tenth of a second that only those who ask pay
+    """Return an orthonormal basis (configurations, at most 3) of a constant, the accuracies and their normal scores."""
+    from scipy import special  # the import takes 0.1 s
 
     normal = special.ndtri((ranks_of(published) - 0.5) / len(published))
     columns = np.stack([np.ones_like(published), (published - published.mean()) / published.std(), normal], axis=1)
@@ -139,9 +139,9 @@ def _line(published: Floats) -> Floats:
 
 
 def _permutation_p(measure: str, first: Floats, second: Floats) -> float:
-    """Two-sided: how often an order drawn at random agrees as far; all orders where there are few.
+    """Return the two-sided p-value of a permutation test; with few configurations, of all orders.
 
-    Either measure goes with a sum of products, of which the other factors do not change with the order.
+    Both measures are monotone in a sum of products, whose other factors do not change with the order.
     """
     cells = len(first)
     is_exact = cells <= EXACT_CELLS
@@ -160,18 +160,18 @@ def _permutation_p(measure: str, first: Floats, second: Floats) -> float:
 
 
 def _share(drawn: Floats, seen: float, *, is_exact: bool = False) -> float:
-    """The p-value: the share that reaches what was seen; what was seen counts as one of those that were drawn."""
+    """Return the p-value: the share of draws that reach the observed value, which counts as one of the draws."""
     reached = int((drawn >= seen - 1e-9 * max(1.0, seen)).sum())
     return reached / len(drawn) if is_exact else (1 + reached) / (1 + len(drawn))
 
 
-# Pareto fronts: what no other beats at the same cost.
+# Pareto fronts of cost and value.
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
-    """The places of those that no other one beats or equals in cost (lower) and value (higher), the cheapest first.
+    """Return the indices of the points that no other one beats or equals in cost (lower) and value (higher).
 
-    Of equal ones the first is kept.
+    The cheapest comes first. Of equal points the first is kept.
     """
     front: list[int] = []
     for place in sorted(range(len(costs)), key=lambda place: (costs[place], -values[place], place)):

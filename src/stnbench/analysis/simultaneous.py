@@ -1,9 +1,9 @@
 """Probabilities of the largest of several studentised differences, for families of comparisons.
 
-A family is described by a *table*: the chance that the largest absolute standardised difference exceeds w, on a grid
-of w. Means are normal where their standard errors are known, and follow t distributions of their own where each has
-its own estimate. What all estimates have in common is averaged over at the end, as for Tukey's and Dunnett's tests
-(Hochberg and Tamhane 1987, Multiple Comparison Procedures, chapters 3 and 5).
+A family is described by a *table*: the probability that the largest absolute standardised difference exceeds w, on a
+grid of w. Means are normal if their standard errors are known, and follow separate t distributions if each has a
+separate estimate. The component that all estimates have in common is integrated out at the end, as for Tukey's and
+Dunnett's tests (Hochberg and Tamhane 1987, Multiple Comparison Procedures, chapters 3 and 5).
 """
 
 import functools
@@ -20,14 +20,14 @@ from stnbench.analysis.inference import LEVEL
 Floats = NDArray[np.float64]
 
 _WIDEST: Final = 7.6
-"""The inverse hyperbolic sine of the largest w, 1000: grids are even in it, as t distributions have long tails."""
+"""The inverse hyperbolic sine of the largest w, 1000; grids are even in it, because t has long tails."""
 
 _GRID: Final = np.sinh(np.linspace(0.0, _WIDEST, 913))
 _COARSE: Final = np.linspace(0.0, _WIDEST, 96)
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 _LOGITS, _LOGIT_WEIGHTS = np.polynomial.legendre.leggauss(64)
 _FARTHEST: Final = 16.0
-"""Integrals over a distribution go over the log-odds of its quantiles, so far to either side."""
+"""The limit, to either side, of integrals over the log-odds of the quantiles of a distribution."""
 
 _AT_ONCE: Final = 50_000
 _FREEDOM_MAX: Final = 1e6
@@ -38,11 +38,11 @@ _STEPS: Final = np.linspace(-30.0, 30.0, 6001)
 
 @functools.lru_cache(maxsize=256)
 def pairs_table(configurations: int, freedom: float = _FREEDOM_MAX) -> Floats:
-    """Return the table of all pairs of so many independent means: of their range over the root of 2 (Tukey's).
+    """Return the table of all pairs of independent means: that of their range over the root of 2 (Tukey's).
 
     Args:
-        configurations: how many.
-        freedom: degrees of freedom of the t distribution that each mean has; normal by default.
+        configurations: the number of means.
+        freedom: degrees of freedom of the t distribution of each mean; normal by default.
     """
     chances, weights = _quantiles()
     places = _inverse_cdf(chances, freedom)
@@ -52,18 +52,18 @@ def pairs_table(configurations: int, freedom: float = _FREEDOM_MAX) -> Floats:
 
 
 def many_to_one_table(variances: Floats, base: float, freedoms: Floats | None = None) -> Floats:
-    """Return the table of several independent means against one (Dunnett's), each with its own variance.
+    """Return the table of several independent means against one (Dunnett's), each with a separate variance.
 
     Differences to a common base are correlated through it alone, which leaves one integral (Dunnett 1964).
 
     Args:
         variances: of the means that are compared.
         base: the variance of the mean that they are compared with.
-        freedoms: degrees of freedom of the t distribution that each mean has, that of the base last; normal by default.
+        freedoms: degrees of freedom of the t distribution of each mean, that of the base last; normal by default.
     """
     if freedoms is None:
         freedoms = np.full(len(variances) + 1, _FREEDOM_MAX)
-    chances, weights = (half[len(_LOGITS) // 2 :] for half in _quantiles())  # what is integrated is even
+    chances, weights = (half[len(_LOGITS) // 2 :] for half in _quantiles())  # the integrand is even
     shared = np.sqrt(base) * _inverse_cdf(chances, float(freedoms[-1]))
     reached = np.sinh(_COARSE)[:, None]
     logs = np.zeros((len(_COARSE), len(chances)))
@@ -76,7 +76,7 @@ def many_to_one_table(variances: Floats, base: float, freedoms: Floats | None = 
 
 
 def _quantiles() -> tuple[Floats, Floats]:
-    """Chances and weights of an integral over a distribution, dense at both of its ends."""
+    """Return nodes and weights of an integral over a distribution, dense at both ends."""
     chances = special.expit(_FARTHEST * _LOGITS)
     weights = _FARTHEST * _LOGIT_WEIGHTS * chances * (1 - chances)
     return chances, weights / weights.sum()
@@ -88,7 +88,7 @@ def _inverse_cdf(chances: Floats, freedom: float) -> Floats:
 
 
 def _cdf(values: Floats, freedom: float) -> Floats:
-    """Student's t; interpolated, as it is needed very often."""
+    """Evaluate Student's t distribution function; interpolated for speed."""
     if freedom >= _FREEDOM_MAX:
         return np.asarray(special.ndtr(values))
     return np.interp(np.arcsinh(values), _STEPS, _cdf_table(round(float(freedom), 9)))
@@ -107,16 +107,17 @@ def _fine(exceeded: Floats) -> Floats:
 
 @functools.lru_cache(maxsize=1)
 def single_table() -> Floats:
-    """The table of one comparison."""
+    """Return the table of a single comparison."""
     return np.asarray(2 * special.ndtr(-_GRID))
 
 
 def exceedance(statistics: Floats, inverse_freedom: Floats, table: Floats) -> Floats:
-    """The chance that the largest of a family is above each statistic.
+    """Return the probability that the largest of a family is above each statistic.
 
     Args:
-        statistics: absolute differences over their standard errors, any shape.
-        inverse_freedom: one over the degrees of freedom of the standard errors, likewise; 0 where they are known.
+        statistics: absolute differences over their standard errors, of any shape.
+        inverse_freedom: the reciprocal degrees of freedom of the standard errors, of the same shape; 0 if they are
+            known.
         table: of the family.
     """
     if statistics.size > _AT_ONCE:
@@ -135,7 +136,7 @@ def exceedance(statistics: Floats, inverse_freedom: Floats, table: Floats) -> Fl
 
 
 def critical_value(freedom: float, table: Floats, level: float) -> float:
-    """The statistic that the largest of a family exceeds with the chance ``level``."""
+    """Return the statistic that the largest of a family exceeds with the probability ``level``."""
     low, high = 0.0, np.log(1e5)
     for _ in range(40):
         middle = (low + high) / 2
@@ -145,7 +146,7 @@ def critical_value(freedom: float, table: Floats, level: float) -> float:
 
 
 def _interpolated(statistics: Floats, inverse_freedom: Floats, table: Floats) -> Floats:
-    """As ``exceedance``, between the values of a grid: for very many at once."""
+    """Compute ``exceedance`` by interpolation on a grid, for many statistics at once."""
     from scipy import ndimage
 
     shape = (len(_STATISTICS), len(_INVERSES))
@@ -160,7 +161,8 @@ def _interpolated(statistics: Floats, inverse_freedom: Floats, table: Floats) ->
     return np.asarray(np.exp(ndimage.map_coordinates(logs, places, order=1)).reshape(statistics.shape))
 
 
-# How many seeds a comparison needs, and how likely one cell is to beat another: the noncentral t distribution.
+# The number of seeds that a comparison needs, and the probability that one configuration beats another, by the
+# noncentral t distribution.
 
 
 if TYPE_CHECKING:
@@ -168,10 +170,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 POWER: Final = 0.8
-"""The chance of telling a difference that is there, by which "enough seeds" is measured."""
+"""The probability of detecting a real difference with enough seeds."""
 
 SEEDS_MAX: Final = 100_000
-"""Where even so many would not do, nothing is said."""
+"""The largest number of seeds that is ever recommended."""
 
 _STATISTIC_MAX: Final = 1e4
 
@@ -179,7 +181,7 @@ _STATISTIC_MAX: Final = 1e4
 def chance_to_tell(
     noncentrality: "NDArray[np.float64]", freedom: "NDArray[np.float64]", limit: "NDArray[np.float64]"
 ) -> "NDArray[np.float64]":
-    """The chance that a t statistic exceeds a limit, from the noncentral t distribution.
+    """Return the probability that a t statistic exceeds a limit, from the noncentral t distribution.
 
     Args:
         noncentrality: the true difference over its standard error, not below 0.
@@ -190,50 +192,52 @@ def chance_to_tell(
     from scipy import special
 
     below = np.asarray(special.nctdtr(freedom, noncentrality, limit))
-    # Where the numbers are too large for SciPy: the normal approximation of Johnson and Welch (1940), then good enough.
+    # For numbers too large for SciPy, the normal approximation of Johnson and Welch (1940) is accurate enough.
     short = limit * (1 - 1 / (4 * freedom)) - noncentrality
     near = special.ndtr(short / np.sqrt(1 + limit**2 / (2 * freedom)))
     return np.asarray(1 - np.where(np.isfinite(below), below, near))
 
 
 def chance_interval(statistic: float, freedom: float, scale: float, *, tail: float) -> tuple[float, float, float]:
-    """The chance that a draw is above 0, from a t statistic of its mean, with its interval.
+    """Return the probability that a new draw is above 0, with its interval, from a t statistic of the mean.
 
-    The chance is that of the predictive distribution, a t distribution with the uncertainty of mean and spread in it:
-    the plain estimate says below 5 or above 95 % for a fifth of all pairs of equals with two seeds.
+    The probability is that of the predictive distribution, a t distribution that includes the uncertainty of mean and
+    spread: the plug-in estimate is below 5 % or above 95 % for a fifth of all pairs of equals with two seeds.
 
-    The draw is normal with the mean that was tested and ``scale`` times the standard error the statistic was made with:
-    for n independent values, of which one more is drawn, ``scale`` is the root of n. The interval is that of the
-    noncentrality, exact: an approximation by the normal distribution says "0 [0, 100]" with two seeds.
+    The draw is normal with the mean that was tested and ``scale`` times the standard error of the statistic: for n
+    independent values, of which one more is drawn, ``scale`` is the root of n. The interval is that of the
+    noncentrality, exact: an approximation by the normal distribution yields "0 [0, 100]" with two seeds.
 
     Args:
         statistic: the mean over its standard error.
         freedom: degrees of freedom of the standard error, at least 1.
         scale: above 0.
-        tail: the chance left out on either side, for example 0.025.
-    Returns: the chance, its lower and its upper bound.
+        tail: the probability left out on either side, for example 0.025.
+
+    Returns:
+        The probability, its lower and its upper bound, in [0, 1].
     """
     from scipy import special  # as above
 
-    size = min(abs(statistic), _STATISTIC_MAX)  # beyond, SciPy's inverse fails, and the chance is 0 or 1
+    size = min(abs(statistic), _STATISTIC_MAX)  # beyond, SciPy's inverse fails, and the probability is 0 or 1
     bounds = [math.copysign(1.0, statistic) * float(special.nctdtrinc(freedom, p, size)) for p in (1 - tail, tail)]
     chance = float(special.stdtr(freedom, statistic / math.hypot(scale, 1.0)))
     low, high = (float(special.ndtr(value / scale)) for value in sorted(bounds))
     return chance, min(chance, low), max(chance, high)
 
 
-# Limits and seeds: how far differences reach, with how many seeds they would be decided.
+# Limits of differences, and the number of seeds that decide them.
 
 
 _HALVINGS: Final = 20
-"""Of the width of an interval, which is then known to a millionth."""
+"""The number of bisections of an interval, which is then known to a millionth of its width."""
 
 _KNOWN: Final = 1e6
-"""Degrees of freedom of a scale that is known: what is not is in the table."""
+"""Degrees of freedom of a known scale; the uncertainty of scales is in the table."""
 
 
 def reach(chance: Callable[[Floats], Floats], usual: Floats, level: float) -> Floats:
-    """How far differences reach with the chance ``level``, in the neighbourhood of some multiples of ``usual``."""
+    """Return the differences that are exceeded with the probability ``level``, searched near multiples of ``usual``."""
     low, high = np.zeros(len(usual)), np.full(len(usual), math.log(1000.0))
     for _ in range(8):
         middle = (low + high) / 2
@@ -253,16 +257,20 @@ def seeds_to_decide(
     at_least: int = 2,
     level: float = LEVEL,
 ) -> int | None:
-    """With how many seeds a pair among all pairs is decided with a chance of 80 %: told apart, or found equivalent.
+    """Return the number of seeds that decides a pair among all pairs with a probability of 80 %.
+
+    A pair is decided if its configurations are told apart or found equivalent.
 
     Args:
         effect: the difference over the standard deviation of a seed's difference.
-        margin: of equivalence, likewise.
-        configurations: how many are compared.
-        prior_freedom: of the moderated variances.
-        at_least: the smallest number that comes into question.
+        margin: of equivalence, over the same standard deviation.
+        configurations: the number of configurations compared.
+        prior_freedom: degrees of freedom of the prior of the moderated variances.
+        at_least: the smallest number of seeds to consider.
         level: the error rate of the family of all pairs.
-    Returns: None above ``SEEDS_MAX``.
+
+    Returns:
+        The number of seeds; None if it is above ``SEEDS_MAX``.
     """
     share = (configurations - 1) / configurations
     inverses, limits = _pair_limits(max(configurations, 2), level)
@@ -271,7 +279,7 @@ def seeds_to_decide(
         freedom = min(prior_freedom, 1e6) + (seeds - 1) * share
         limit = float(np.exp(np.interp(1 / freedom, inverses, limits)))
         root = math.sqrt(seeds)
-        # Either side has a variance with so many degrees of freedom, and their difference that of both.
+        # The degrees of freedom of the variance of either side, and of that of their difference.
         told = float(chance_to_tell(*np.array([[effect * root], [2 * freedom], [limit]]))[0])
         room = (margin - effect) * root - limit
         return told >= POWER or (room > 0 and 1 - 2 * float(special.ndtr(-room)) >= POWER)
@@ -287,21 +295,21 @@ def seeds_to_decide(
 
 @functools.lru_cache(maxsize=64)
 def _pair_limits(configurations: int, level: float) -> tuple[Floats, Floats]:
-    """Return one over degrees of freedom, rising, and logarithms of the limits of a pair among all pairs with these."""
+    """Return reciprocal degrees of freedom, rising, and the logarithms of the limits of a pair among all pairs."""
     inverses = np.array([1e-6, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8, 1.0])
     tables = [pairs_table(configurations, 1 / inverse) for inverse in inverses]
     return inverses, np.log([critical_value(_KNOWN, table, level) for table in tables])
 
 
 def wilson_limits(shares: Floats, images: Floats, z: float) -> tuple[Floats, Floats]:
-    """Wilson's interval (1927) of shares of so many images."""
+    """Return Wilson's interval (1927) of shares of ``images`` images."""
     middle = (shares + z**2 / (2 * images)) / (1 + z**2 / images)
     half = z / (1 + z**2 / images) * np.sqrt(shares * (1 - shares) / images + z**2 / (4 * images**2))
     return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
 
 
 def two_t_reach(first: float, first_freedom: float, second: Floats, second_freedom: Floats) -> Floats:
-    """How far the sum of two independent t variables, each times its scale, reaches with the chance of 95 %."""
+    """Return the 95 % limit of the absolute sum of two independent t variables, each times its scale."""
     if first <= 1e-12 * float(second.max(initial=0.0)):
         return np.asarray(second * special.stdtrit(second_freedom, 1 - LEVEL / 2))
     nodes, weights = np.polynomial.legendre.leggauss(32)

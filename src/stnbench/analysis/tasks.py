@@ -12,7 +12,7 @@ from stnbench.analysis.simultaneous import critical_value, pairs_table
 from stnbench.analysis.verdicts import Comparison, TaskRank, TaskSummary
 
 TASKS_MIN: Final = 5
-"""With fewer, the critical difference of mean ranks is no guide."""
+"""The smallest number of tasks for a critical difference of mean ranks."""
 
 _MANY: Final = 1e6
 
@@ -22,12 +22,12 @@ def summarise_tasks(
 ) -> TaskSummary | None:
     """Rank configurations over tasks; None with fewer than two tasks or two configurations.
 
-    A configuration without a mean on a task that others have one on failed there: it is given the worst rank, which is
+    A configuration without a mean on a task where others have one failed there: it is given the worst rank, which is
     counted. Ties share their mean rank. The interval of a mean rank is that of t over tasks.
 
     Args:
         comparisons: by task, with all pairs.
-        names: by task, what each of its configurations is called over all tasks.
+        names: by task, the name of each of its configurations over all tasks.
     """
     tasks = [task for task, comparison in comparisons.items() if comparison.best is not None]
     all_names = sorted({name for task in tasks for name in names[task].values()})
@@ -71,7 +71,10 @@ def summarise_tasks(
 
 
 def nemenyi(configurations: int, tasks: int) -> float:
-    """Nemenyi's critical difference of mean ranks at 5 %: the studentised range over the root of 2 (Demsar 2006)."""
+    """Return Nemenyi's critical difference of mean ranks at 5 % (Demsar 2006).
+
+    It is the studentised range over the root of 2, times the standard error of a difference of mean ranks.
+    """
     limit = critical_value(_MANY, pairs_table(configurations), LEVEL)
     return limit * math.sqrt(configurations * (configurations + 1) / (6 * tasks))
 
@@ -94,7 +97,7 @@ def _rank(
 
 
 def _friedman(ranks: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> float:
-    """Friedman's test with its correction for ties."""
+    """Return the p-value of Friedman's test, with the correction for ties, of ranks (tasks, configurations)."""
     tasks, count = ranks.shape
     squares = float(((ranks - (count + 1) / 2) ** 2).sum())
     if squares == 0:
@@ -104,7 +107,7 @@ def _friedman(ranks: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> flo
 
 
 def _cliques(rows: list[TaskRank], difference: float) -> tuple[tuple[str, ...], ...]:
-    """Longest runs of neighbours in rank that differ by at most the critical difference."""
+    """Find the longest runs of neighbours in rank that differ by at most the critical difference."""
     found: list[tuple[int, int]] = []
     for first in range(len(rows)):
         last = first

@@ -1,4 +1,4 @@
-"""Results of a comparison of configurations, as plain values. No numpy here: who only passes them on stays light.
+"""Results of a comparison of configurations, as plain values. This module does not import numpy.
 
 Accuracies are shares in [0, 1], and so are their differences. Intervals are at 95 %; *simultaneous* ones hold all
 differences of their family at once with that confidence, and ``p_adjusted`` is adjusted for the same family.
@@ -14,18 +14,18 @@ from stnbench.analysis.inference import Estimate, t_quantile
 from stnbench.core.errors import SpecError
 
 SEEDS_METHOD: Final = "over seeds, moderated"
-"""Of the single interval of a mean."""
+"""The method of the single interval of a mean."""
 
 DEFAULT_MARGIN: Final = 0.005
 """The difference in accuracy, as a share, below which two configurations count as equivalent."""
 
 
 class Verdict(StrEnum):
-    """Where a configuration stands against the best one of its group.
+    """The relation of a configuration to the best one of its group.
 
     ``best``: the highest adjusted mean. ``lower``: the simultaneous interval of its difference to the best lies below
     0. ``equivalent``: that interval holds 0 and lies within plus or minus the margin. ``undecided``: neither;
-    ``seeds_needed`` says how many seeds would decide it.
+    ``seeds_needed`` is the number of seeds that would decide it.
     """
 
     BEST = "best"
@@ -39,12 +39,12 @@ class Effect:
     """A difference in accuracy with its simultaneous 95 % interval.
 
     Attributes:
-        n: common seeds of the two sides that were scored.
+        n: the number of common seeds of the two sides that were scored.
         mean: the difference, adjusted for the seeds that each side has.
-        low: lower end, None where there is no interval.
-        high: upper end, likewise.
-        p_adjusted: two-sided, adjusted for the family; None where there is no test.
-        method: how the interval was made.
+        low: lower end of the interval, None if there is none.
+        high: upper end of the interval, None if there is none.
+        p_adjusted: two-sided p-value, adjusted for the family; None if there is no test.
+        method: how the interval was computed.
     """
 
     n: int
@@ -56,12 +56,12 @@ class Effect:
 
     @property
     def is_told(self) -> bool:
-        """Whether the interval excludes 0."""
+        """Return whether the interval excludes 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
     @property
     def turned(self) -> "Effect":
-        """The same with its sides exchanged."""
+        """Return the effect with its sides exchanged."""
         return replace(
             self,
             mean=-self.mean,
@@ -70,13 +70,13 @@ class Effect:
         )
 
     def is_within(self, margin: float) -> bool:
-        """Whether the interval lies within plus or minus ``margin`` (a share)."""
+        """Check whether the interval lies within plus or minus ``margin`` (a share)."""
         return self.low is not None and self.high is not None and -margin <= self.low and self.high <= margin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failures:
-    """Runs of a configuration that failed: they are no part of its mean, and a quantity of its own.
+    """The number and rate of failed runs of a configuration, which are not part of its mean.
 
     ``diverged`` runs ended without a score, ``collapsed`` ones with that of a network that learnt nothing. ``low`` and
     ``high`` are Wilson's 95 % interval of the rate (Wilson 1927).
@@ -90,35 +90,35 @@ class Failures:
 
     @property
     def failed(self) -> int:
-        """Runs that diverged or collapsed."""
+        """Return the number of runs that diverged or collapsed."""
         return self.diverged + self.collapsed
 
     @property
     def rate(self) -> float:
-        """The share of runs that failed."""
+        """Return the share of runs that failed, in [0, 1]."""
         return self.failed / self.runs if self.runs else 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """One configuration and what is decided about it.
+    """One configuration and the decisions about it.
 
     Attributes:
         configuration: its name or id.
         seeds: those whose runs are in the mean.
         mean: mean accuracy, adjusted to the seeds of the whole group; None without a scored run.
-        low: of the mean over all seeds there might be, a single (not simultaneous) 95 % interval.
-        high: likewise.
+        low: lower end of a single (not simultaneous) 95 % interval of the mean over all possible seeds.
+        high: upper end of that interval.
         method: of that interval.
         rank_low: best rank that the decided pairs leave open, from 1; None without a mean.
-        rank_high: worst rank, likewise.
+        rank_high: worst rank that the decided pairs leave open; None without a mean.
         verdict: None without a mean.
-        delta: less the best of the group; None for the best itself.
-        gain: less the baseline; None for the baseline, or without one.
-        gain_equal_parameters: less the baseline with as many parameters, likewise.
-        seeds_needed: for a verdict that is undecided, how many seeds a configuration would decide it with a chance of
-            80 %, were difference and spread as estimated; None otherwise, and where it cannot be said.
-        failures: None where no run has ended.
+        delta: the difference to the best of the group; None for the best itself.
+        gain: the difference to the baseline; None for the baseline, or without one.
+        gain_equal_parameters: the difference to the baseline with as many parameters; None without one.
+        seeds_needed: for an undecided verdict, the number of seeds that would decide it with a probability of 80 % if
+            difference and spread are as estimated; None otherwise, and if it cannot be computed.
+        failures: None if no run has ended.
     """
 
     configuration: str
@@ -138,12 +138,12 @@ class Decision:
 
     @property
     def n(self) -> int:
-        """How many runs are in the mean."""
+        """Return the number of runs in the mean."""
         return len(self.seeds)
 
     @property
     def rank(self) -> str:
-        """The rank as text, ``3-9`` or ``18``; empty without one."""
+        """Return the rank as text, such as ``3-9`` or ``18``; empty without a rank."""
         if self.rank_low is None:
             return ""
         return str(self.rank_low) if self.rank_low == self.rank_high else f"{self.rank_low}-{self.rank_high}"
@@ -163,16 +163,16 @@ class Comparison:
     """All configurations of a group (a task), the best first, those without a mean last.
 
     Attributes:
-        decisions: one a configuration.
+        decisions: one for each configuration.
         margin: of equivalence, a share.
         seeds: all seeds of the group, in order.
-        is_provisional: whether runs are missing, so that the verdicts may change when they come.
-        run_deviation: the usual standard deviation of a run about its configuration and seed, a share; None where
-            it cannot be estimated.
-        prior_freedom: with how many degrees of freedom a configuration's variance is drawn towards that of all;
-            infinite where all are taken as equal, None where there are no degrees of freedom.
-        notes: what a reader must know, in sentences.
-        pairs: all pairs, where they were asked for.
+        is_provisional: whether runs are missing, so that the verdicts may change.
+        run_deviation: the median standard deviation of a run about its configuration and seed, a share; None if it
+            cannot be estimated.
+        prior_freedom: the degrees of freedom of the prior towards which a configuration's variance is drawn; infinite
+            if all variances are taken as equal, None without degrees of freedom.
+        notes: sentences for the reader.
+        pairs: all pairs, if they were requested.
     """
 
     decisions: tuple[Decision, ...]
@@ -186,17 +186,17 @@ class Comparison:
 
     @property
     def best(self) -> Decision | None:
-        """The best one; None where none has a mean."""
+        """Return the decision about the best configuration; None if no configuration has a mean."""
         return self.decisions[0] if self.decisions and self.decisions[0].verdict is Verdict.BEST else None
 
     @property
     def decided(self) -> int:
-        """How many configurations have a verdict other than undecided, the best left out."""
+        """Return the number of configurations with a verdict other than undecided, without the best."""
         return sum(item.verdict in {Verdict.LOWER, Verdict.EQUIVALENT} for item in self.decisions)
 
 
 class Topic(StrEnum):
-    """What a sentence of an answer is about."""
+    """The subject of a sentence of an answer."""
 
     CAUTION = "caution"
     TRANSFORMER = "transformer"
@@ -208,14 +208,14 @@ class Topic(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sentence:
-    """One plain sentence of an answer, with the numbers that it is made of.
+    """One plain sentence of an answer, with the numbers in it.
 
     Attributes:
-        topic: what it is about.
+        topic: its subject.
         text: the sentence, with percentage points as ``pp``.
-        axis: the axis it is about; empty for none.
-        is_decided: whether it says that something is there (or is smaller than the margin), not only a bound.
-        effects: the differences in it, each named.
+        axis: the axis that it is about; empty for none.
+        is_decided: whether it states an effect (or that it is smaller than the margin), not only a bound.
+        effects: the differences in it, each with a name.
     """
 
     topic: Topic
@@ -227,13 +227,13 @@ class Sentence:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What a sweep answers to its question: two to five sentences, the most important first."""
+    """The answer of a sweep to its question: two to five sentences, the most important first."""
 
     sentences: tuple[Sentence, ...]
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The sentences as texts."""
+        """Return the sentences as texts."""
         return tuple(sentence.text for sentence in self.sentences)
 
 
@@ -241,8 +241,8 @@ class Answer:
 class TaskRank:
     """A configuration over several tasks: its mean rank (1 is the best), with wins, ties and losses against the others.
 
-    A win is a pair and task in which it is decidedly better. ``imputed`` counts tasks on which it has no mean and was
-    given the worst rank.
+    A win is a pair and task in which it is decidedly better. ``imputed`` is the number of tasks on which it has no mean
+    and was given the worst rank.
     """
 
     configuration: str
@@ -260,12 +260,12 @@ class TaskSummary:
     """Configurations over the tasks of a sweep, the best mean rank first.
 
     Attributes:
-        ranks: one a configuration.
+        ranks: one for each configuration.
         tasks: names of the tasks.
         critical_difference: of mean ranks (Nemenyi: the studentised range over the root of 2); None with too few tasks.
-        cliques: groups of configurations that the critical difference does not tell apart, each of two or more.
+        cliques: groups of configurations that the critical difference does not separate, each of two or more.
         friedman_p: of the test that all have the same mean rank; None with too few tasks.
-        note: why there is no critical difference; empty where there is one.
+        note: why there is no critical difference; empty if there is one.
     """
 
     ranks: tuple[TaskRank, ...]
@@ -276,25 +276,27 @@ class TaskSummary:
     note: str
 
 
-# Cross-validation: the accuracy of a recipe from networks that each saw all but one part of the images.
+# Cross-validation: the accuracy of a recipe from networks that were each trained on all but one part of the images.
 
 
 FOLDS_METHOD: Final = "t over folds"
 
 
 def folds_accuracy(errors: Sequence[float], images: Sequence[int]) -> Estimate:
-    """The share of all images that is read right, with its 95 % interval over folds, of which n is the number.
+    """Return the share of all images that is classified correctly, with its 95 % interval over folds.
 
-    Each fold is one draw of tracks and of a network together, so that both are in the interval: that of Student's t for
-    a ratio of sums, on the logarithm of the share of errors, which few tracks make skew. One fold, and folds without
-    any error, have no interval. That all networks share images to learn from is not in it, nor can be: no estimate of
-    the variance of cross-validation is unbiased (Bengio and Grandvalet 2004). ``test_promises.py`` measures how often
-    it holds.
+    The n of the estimate is the number of folds. Each fold is one draw of tracks and of a network together, so that
+    both are in the interval: that of Student's t for a ratio of sums, on the logarithm of the share of errors, which is
+    skewed with few tracks. One fold, and folds without any error, have no interval. The interval does not cover that
+    the networks share training images, nor can it: no estimate of the variance of cross-validation is unbiased (Bengio
+    and Grandvalet 2004). ``test_promises.py`` measures its coverage.
 
     Args:
-        errors: images read wrongly in each fold, a mean where it has several networks.
-        images: how many images each fold has.
-    Raises: SpecError for no fold at all.
+        errors: images classified wrongly in each fold, a mean if it has several networks.
+        images: the number of images of each fold.
+
+    Raises:
+        SpecError: if there is no fold.
     """
     folds, total = len(images), sum(images)
     if not total:

@@ -15,7 +15,9 @@ KINDS: Final = ("transformer",)
 def main(arguments: Sequence[str]) -> int:
     """Run the command: 0 where every check passes, 1 where one fails.
 
-    Raises: UnknownNameError for a part that is not registered; SpecError for a key that it has not.
+    Raises:
+        UnknownNameError: for a part that is not registered.
+        SpecError: for a key that it has not.
     """
     options = _parser().parse_args(arguments)
     from stnbench.testing.transformers import TRANSFORMER_CHECKS, specification

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str]) -> int:
     """Run the command.
 
-    Raises: SpecError for a file that cannot be read or compared.
+    Raises:
+        SpecError: for a file that cannot be read or compared.
     """
     options = _parser().parse_args(arguments)
     import pandas as pd  # a third of a second that --help does not pay

@@ -21,7 +21,8 @@ from stnbench.store.store import Store
 def main(arguments: Sequence[str]) -> int:
     """Ask something of a sweep; the exit code: 0 carried out or left for the next run, 1 refused or not answered.
 
-    Raises: StnbenchError for a sweep, configuration or trial that is not there.
+    Raises:
+        StnbenchError: for a sweep, configuration or trial that is not there.
     """
     options = _parser().parse_args(arguments)
     layout = RunsLayout.from_environment()

@@ -42,7 +42,8 @@ WITHOUT_SOURCE = {"signs": "is drawn and not read", "digits": "comes with scikit
 def main(arguments: Sequence[str]) -> int:
     """Run ``prepare`` or ``check``; the exit code, 1 where ``check`` finds data that are wrong.
 
-    Raises: StnbenchError if the data cannot be found, read or made.
+    Raises:
+        StnbenchError: if the data cannot be found, read or made.
     """
     options = _parser().parse_args(arguments)
     if options.dataset in WITHOUT_SOURCE and (options.root is not None or options.download):
@@ -119,7 +120,9 @@ def _spec(options: argparse.Namespace) -> DatasetSpec:
 def _folder_spec(root: Path | None, image_size: int) -> FolderSpec:
     """What is in the folder that ``--root`` names.
 
-    Raises: SpecError without one; DataError for what is in it.
+    Raises:
+        SpecError: without one.
+        DataError: for what is in it.
     """
     if root is None:
         raise SpecError("the data set folder needs --root", remedy="name the folder, tar or zip of images")

@@ -32,7 +32,8 @@ _OVERRIDE: Final = re.compile(r"[\w.@+~]+=")
 def main(arguments: Sequence[str]) -> int:
     """Score trained networks; the store is only read.
 
-    Raises: StnbenchError where a network or the data are not there.
+    Raises:
+        StnbenchError: if a network or the data are not there.
     """
     options = _parser().parse_intermixed_args(arguments)
     layout = RunsLayout.from_environment()
@@ -82,7 +83,8 @@ def _print_ensemble(
 ) -> None:
     """Print the score of the averaged probabilities, and how each network does alone.
 
-    Raises: SpecError where the networks have other classes, or their images are not the same.
+    Raises:
+        SpecError: if the networks have other classes, or their images are not the same.
     """
     from stnbench.trials.export import require_same_classes
 

@@ -14,7 +14,8 @@ from stnbench.store.store import Store
 def main(arguments: Sequence[str]) -> int:
     """Export a complete trial; the store is only read.
 
-    Raises: StnbenchError where the trial or its checkpoint is not there, or it cannot be exported.
+    Raises:
+        StnbenchError: if the trial or its checkpoint is not there, or it cannot be exported.
     """
     options = _parser().parse_args(arguments)
     layout = RunsLayout.from_environment()

@@ -26,7 +26,8 @@ _REMOTE: Final = ("http://", "https://")
 def main(arguments: Sequence[str]) -> int:
     """Replay or serve; 1 where MLflow could not be shown everything.
 
-    Raises: StnbenchError where there is no store, or another sweep is at work on it.
+    Raises:
+        StnbenchError: if there is no store, or another sweep is at work on it.
     """
     options = _parser().parse_args(arguments)
     layout = RunsLayout.from_environment()
@@ -77,7 +78,8 @@ def _show_pictures(store: Store, layout: RunsLayout, uri: str, sweeps: Sequence[
 def _serve(layout: RunsLayout, uri: str, port: int) -> int:
     """MLflow's own server on this machine alone, until Ctrl-C; its exit code.
 
-    Raises: SpecError where a server shows the runs already.
+    Raises:
+        SpecError: if a server shows the runs already.
     """
     if uri.startswith(_REMOTE):
         raise SpecError(f"MLflow is served at {hide_passwords(uri)} already", remedy="open it there")

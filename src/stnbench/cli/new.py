@@ -77,7 +77,9 @@ seeds: 3
 def main(arguments: Sequence[str]) -> int:
     """Run the command.
 
-    Raises: SpecError for a name that cannot be one; FolderError where a file is there already.
+    Raises:
+        SpecError: for a name that cannot be one.
+        FolderError: if a file is there already.
     """
     options = _parser().parse_args(arguments)
     name = str(options.name)

@@ -15,7 +15,8 @@ from stnbench.store.store import Store
 def main(arguments: Sequence[str]) -> int:
     """Serve until it is asked to end; the exit code.
 
-    Raises: StnbenchError for a sweep that is not there, or a port that is taken.
+    Raises:
+        StnbenchError: for a sweep that is not there, or a port that is taken.
     """
     options = _parser().parse_args(arguments)
     layout = RunsLayout.from_environment()

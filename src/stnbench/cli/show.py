@@ -32,8 +32,9 @@ class _Trial:
 def main(arguments: Sequence[str]) -> int:
     """Draw or measure a complete trial; the store is only read.
 
-    Raises: StnbenchError where the trial, its network, its snapshots or the data are not there, or it has no spatial
-    transformer.
+    Raises:
+        StnbenchError: if the trial, its network, its snapshots or the data are not there, or it has no spatial
+            transformer.
     """
     options = _parser().parse_args(arguments)
     trial = _find(options.trial)

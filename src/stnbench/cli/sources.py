@@ -18,7 +18,8 @@ from stnbench.store.store import Store
 def main(arguments: Sequence[str]) -> int:
     """Print or write the code of a trial; 1 where what is written is not all that ran.
 
-    Raises: StnbenchError where there is no such trial, or its code was not kept.
+    Raises:
+        StnbenchError: if there is no such trial, or its code was not kept.
     """
     options = _parser().parse_args(arguments)
     layout = RunsLayout.from_environment()

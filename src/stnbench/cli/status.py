@@ -106,7 +106,9 @@ def read_status(
 ) -> tuple[SweepStatus, ...]:
     """Where one sweep stands, or each of them, the one last run first.
 
-    Raises: UnknownNameError when the store has no such sweep; StoreError.
+    Raises:
+        UnknownNameError: if the store has no such sweep.
+        StoreError: if the store cannot be read.
     """
     records = store.sweeps()
     names = [record.spec.name for record in records]

@@ -23,7 +23,8 @@ from stnbench.store.store import Store
 def main(arguments: Sequence[str]) -> int:
     """Run the sub-command; its exit code.
 
-    Raises: StnbenchError where there is nothing to do it with.
+    Raises:
+        StnbenchError: if there is nothing to do it with.
     """
     options = _parser().parse_args(arguments)
     layout = RunsLayout.from_environment()

@@ -91,7 +91,8 @@ class _Question:
 def main(arguments: Sequence[str]) -> int:
     """Run the command: 0 where every trial is complete, 1 where some are not, 2 where none could be built.
 
-    Raises: StnbenchError where the sweep cannot start.
+    Raises:
+        StnbenchError: if the sweep cannot start.
     """
     options = _parser().parse_intermixed_args(arguments)
     question = _ask(options)

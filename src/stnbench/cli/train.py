@@ -55,7 +55,8 @@ class OneTrial(Planner):
 def main(arguments: Sequence[str]) -> int:
     """Run the command; 0 for a complete trial, 1 for a failed one.
 
-    Raises: StnbenchError where the trial cannot start.
+    Raises:
+        StnbenchError: if the trial cannot start.
     """
     composer = Composer(conf_folder())
     options = _parser(composer).parse_intermixed_args(arguments)

@@ -80,7 +80,8 @@ class Planner(ABC):
     def ask(self) -> Sequence[PlannedTrial]:
         """Trials to run now, in the order wanted; empty where the planner waits for answers, or is exhausted.
 
-        Raises: SpecError for a sweep that cannot be meant.
+        Raises:
+            SpecError: for a sweep that cannot be meant.
         """
 
     @abstractmethod

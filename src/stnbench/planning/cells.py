@@ -25,7 +25,10 @@ def grid_cells(sweep: SweepSpec, compose: ComposePoint) -> list[PlannedTrial]:
 
     Points that mean the same trial (a localisation network's size without a transformer) are one cell.
     Those beyond the limits of the sweep are left out.
-    Raises: SpecError for a point that cannot be meant; BeyondLimitsError where no cell keeps the limits.
+
+    Raises:
+        SpecError: for a point that cannot be meant.
+        BeyondLimitsError: if no cell keeps the limits.
     """
     cells: dict[str, tuple[Point, TrialSpec]] = {}
     beyond: BeyondLimitsError | None = None
@@ -66,7 +69,8 @@ def scored_run(cell_id: str, seed: int, accuracy: float) -> ScoredRun:
 def survey(sweep: SweepSpec, compose: ComposePoint) -> Iterator[TrialSpec]:
     """Trials that stand for all that the sweep may ask: of a sampled range the lowest value, and not every point.
 
-    Raises: SpecError for a point that cannot be meant.
+    Raises:
+        SpecError: for a point that cannot be meant.
     """
     if sweep.planner.kind not in SAMPLERS:
         yield from (cell.spec for cell in grid_cells(sweep, compose))

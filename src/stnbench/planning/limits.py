@@ -46,7 +46,8 @@ class LimitedCompose:
 def measure_trial(spec: TrialSpec) -> dict[str, float]:
     """Return what a trial's network costs, exact and before it runs, and the memory it should take of a GPU.
 
-    Raises: InfeasibleError where no network can be built.
+    Raises:
+        InfeasibleError: if no network can be built.
     """
     from stnbench.trials.assess import assess_cost, estimate_gpu_mib  # torch, which only sweeps with limits pay
 

@@ -58,7 +58,9 @@ def quiet() -> Iterator[None]:
 def sampler_maker(spec: SearchPlannerSpec) -> MakeSampler:
     """How the samplers of a planner are made.
 
-    Raises: UnknownNameError for a sampler or an option that does not exist; SpecError for one that cannot be used.
+    Raises:
+        UnknownNameError: for a sampler or an option that does not exist.
+        SpecError: for one that cannot be used.
     """
     name, options = _named(spec)
     kind = _find(name)

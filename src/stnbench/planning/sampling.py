@@ -56,7 +56,9 @@ class CellStudy:
 
     So what is proposed depends on the seed, the number of the proposal and the answers before it, whether the study was
     rebuilt meanwhile or not; CMA-ES with a margin alone also depends on what it drew and did not get answered.
-    Raises: SpecError for a sampler that cannot be used.
+
+    Raises:
+        SpecError: for a sampler that cannot be used.
     """
 
     def __init__(self, sweep: SweepSpec, spec: SearchPlannerSpec) -> None:
