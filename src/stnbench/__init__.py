@@ -1,7 +1,7 @@
 """Mass benchmarking of spatial transformer networks.
 
-The program ``stnbench`` runs sweeps of trials and reports them; this package is the same from Python. The names below
-are imported when they are first asked for: ``import stnbench`` loads neither torch nor any other library.
+The program ``stnbench`` runs sweeps of trials and reports them; this package offers the same to Python. The names below
+are imported on first use: ``import stnbench`` loads neither torch nor any other library.
 """
 
 from typing import TYPE_CHECKING

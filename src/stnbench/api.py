@@ -1,4 +1,4 @@
-"""What the package offers to programs, beside layers and frames; ``import stnbench`` finds these names when asked."""
+"""The Python API: functions to plan, run, load and export, which ``import stnbench`` imports on first use."""
 
 import os
 from collections.abc import Sequence
@@ -28,20 +28,20 @@ def load_trial(
 ) -> "TrainedClassifier":
     """Load a trained network, ready for use.
 
-    Nothing that is stored is executed, and an export is read only after its digests were compared.
+    Nothing that is stored is executed, and an export is read only after its digests have been compared.
 
     Args:
-        trial: of the store, as every command takes it (``SWEEP:LABEL#SEED``, ``SWEEP:best``, an id or its beginning);
-            or the folder of an export; or ``pretrained:NAME``.
-        device: where it computes.
-        runs: the runs folder; ``$STNBENCH_RUNS``, or ``runs/`` here, where it is None.
+        trial: a trial of the store, as in every command (``SWEEP:LABEL#SEED``, ``SWEEP:best``, an id or its beginning),
+            the folder of an export, or ``pretrained:NAME``.
+        device: the device of the network.
+        runs: the runs folder; if None, ``$STNBENCH_RUNS``, or ``runs/`` in the working directory.
 
     Returns:
-        A ``torch.nn.Module`` in evaluation mode, preprocessing included: from images in [0, 255] to logits.
-        ``predict`` gives names and probabilities, ``class_names`` the classes, ``spec`` the trial.
+        A ``torch.nn.Module`` in evaluation mode that includes preprocessing, from images in [0, 255] to logits.
+        ``predict`` returns names and probabilities; ``class_names`` are the classes and ``spec`` is the trial.
 
     Raises:
-        StnbenchError: where there is no such trial, it is not complete, or what was stored cannot be used.
+        StnbenchError: if there is no such trial, it is not complete, or its files cannot be used.
 
     Example:
         >>> network = stnbench.load_trial("locnet_sizes:best")  # doctest: +SKIP
@@ -63,19 +63,19 @@ def export(
     with_onnx: bool = True,
     runs: str | os.PathLike[str] | None = None,
 ) -> Exported:
-    """Export a complete trial: its weights (safetensors), an ONNX file and a card that says what it is.
+    """Export a complete trial: its weights (safetensors), an ONNX file and a model card.
 
     Args:
-        trial: of the store, as every command takes it.
-        folder: to write; ``exports/<trial id>`` where it is None. An export that is there is replaced.
-        with_onnx: whether an ONNX file is written, which is compared with torch first.
-        runs: the runs folder; ``$STNBENCH_RUNS``, or ``runs/`` here, where it is None.
+        trial: a trial of the store, as in every command.
+        folder: the folder to write; ``exports/<trial id>`` if None. An existing export is replaced.
+        with_onnx: whether to write an ONNX file, whose outputs are first compared with torch.
+        runs: the runs folder; if None, ``$STNBENCH_RUNS``, or ``runs/`` in the working directory.
 
     Returns:
-        Where it lies, its accuracy, and the files.
+        The folder, the accuracy, and the files.
 
     Raises:
-        StnbenchError: where the trial is not complete or cannot be exported; nothing is written then.
+        StnbenchError: if the trial is not complete or cannot be exported; nothing is written then.
     """
     layout = _layout(runs)
     with Store.open(layout.store, writable=False) as store:
@@ -83,14 +83,14 @@ def export(
 
 
 def load_sweep(sweep: str, *overrides: str) -> "SweepSpec":
-    """Read a sweep file: its question, axes and seeds, as ``stnbench sweep`` reads them.
+    """Read a sweep file: its question, axes and seeds, as in ``stnbench sweep``.
 
     Args:
         sweep: a name, or the path of a file.
         overrides: as on the command line: ``"scale=smoke"``, ``"seeds=[1,2]"``.
 
     Raises:
-        SpecError: for what cannot be meant, naming the file and the key.
+        SpecError: if the sweep is not valid, with the file and the key.
 
     Example:
         >>> sweep = stnbench.load_sweep("locnet_sizes", "scale=smoke")
@@ -101,15 +101,15 @@ def load_sweep(sweep: str, *overrides: str) -> "SweepSpec":
 
 
 def plan(sweep: str, *overrides: str, runs: str | os.PathLike[str] | None = None) -> "SweepPlan":
-    """Plan a sweep: its configurations with cost, what is complete, what cannot be built; nothing is trained.
+    """Plan a sweep without training: its configurations and their costs, what is complete, what cannot be built.
 
     Args:
         sweep: a name, or the path of a file.
         overrides: as on the command line.
-        runs: the runs folder; ``$STNBENCH_RUNS``, or ``runs/`` here, where it is None.
+        runs: the runs folder; if None, ``$STNBENCH_RUNS``, or ``runs/`` in the working directory.
 
     Raises:
-        SpecError: for what cannot be meant.
+        SpecError: if the sweep is not valid.
     """
     from stnbench.config.sweeps import require_same_sweep
     from stnbench.core.process import available_cores
@@ -150,23 +150,23 @@ def run_sweep(
     mlflow: bool = False,
     runs: str | os.PathLike[str] | None = None,
 ) -> "RunSummary":
-    """Run every trial of a sweep that is not complete; ``read_results`` reads what came of it.
+    """Run every trial of a sweep that is not complete; ``read_results`` reads the results.
 
-    It may be stopped at any moment, and goes on where it was; no report is written.
+    It may be stopped at any moment, and continues from there when it is called again; no report is written.
 
     Args:
         sweep: a name, or the path of a file.
         overrides: as on the command line.
-        engine: where attempts run: ``local`` (worker processes) or ``inline`` (this process), for example.
-        slots: how many trials run at once; one a GPU, or one a core, where it is None.
-        mlflow: whether MLflow is shown what happens.
-        runs: the runs folder; ``$STNBENCH_RUNS``, or ``runs/`` here, where it is None.
+        engine: where attempts run, such as ``local`` (worker processes) or ``inline`` (this process).
+        slots: the number of trials that run at once; if None, one for each GPU, or one for each core.
+        mlflow: whether to log to MLflow.
+        runs: the runs folder; if None, ``$STNBENCH_RUNS``, or ``runs/`` in the working directory.
 
     Returns:
-        How many trials are complete, failed and pruned.
+        The numbers of trials that are complete, failed and pruned.
 
     Raises:
-        StnbenchError: where the sweep cannot start.
+        StnbenchError: if the sweep cannot start.
     """
     from stnbench.config.sweeps import require_same_sweep
     from stnbench.core.paths import data_root
@@ -190,7 +190,7 @@ def run_sweep(
 
 
 def _ask(sweep: str, overrides: Sequence[str]) -> "tuple[SweepSpec, PointComposer, Path | None]":
-    """Return a sweep as overrides change it, what composes its points, and the folder that ``dataset.root`` names."""
+    """Return a sweep with its overrides, the composer of its points, and the folder that ``dataset.root`` names."""
     from stnbench.config.axes import PointComposer, require_effects
     from stnbench.config.compose import Composer
     from stnbench.config.locate import conf_folder, find_sweep, sweep_files, take_dataset_root

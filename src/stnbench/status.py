@@ -1,4 +1,4 @@
-"""``python -m stnbench.status``: see :mod:`stnbench.cli.status`, whose names are found here as well."""
+"""``python -m stnbench.status``: see :mod:`stnbench.cli.status`, whose main names this module exports too."""
 
 from stnbench.cli.main import script
 from stnbench.core.lazy import lazy_names

@@ -1,1 +1,1 @@
-"""The commands, one module each: parse arguments, wire, print."""
+"""The commands, one module each, which parse arguments, call the package and print."""

@@ -1,4 +1,4 @@
-"""``stnbench check-part``: a part against the contract of its kind, one line a check."""
+"""``stnbench check-part``: check a part against the contract of its kind, with one line for each check."""
 
 import json
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ KINDS: Final = ("transformer",)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command: 0 where every check passes, 1 where one fails.
+    """Run the command and return the exit code: 0 if every check passes, 1 if one fails.
 
     Raises:
         UnknownNameError: for a part that is not registered.
-        SpecError: for a key that it has not.
+        SpecError: for a key that the part does not have.
     """
     options = _parser().parse_args(arguments)
     from stnbench.testing.transformers import TRANSFORMER_CHECKS, specification

@@ -1,4 +1,4 @@
-"""``stnbench compare``: a leaderboard of anybody's results, from a CSV file."""
+"""``stnbench compare``: a leaderboard of results in a CSV file."""
 
 import json
 import math
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command.
+    """Run the command and return the exit code.
 
     Raises:
         SpecError: for a file that cannot be read or compared.
     """
     options = _parser().parse_args(arguments)
-    import pandas as pd  # a third of a second that --help does not pay
+    import pandas as pd  # the import takes 0.3 s, too long for --help
 
     from stnbench.analysis.compare_frame import compare
 
@@ -55,7 +55,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a frame holds
 
 
 def _lines(table: "pd.DataFrame") -> list[str]:
-    """A table for people, in percent and percentage points."""
+    """Format the comparison as a table in percent and percentage points."""
     rows = _rows(table)
     has_gain, has_task = "gain_mean" in table.columns, "task" in table.columns
     heads = [*(["task"] if has_task else []), "rank", "configuration", "n", "mean % [95 %]", "verdict"]

@@ -1,4 +1,4 @@
-"""``stnbench control``: pause, resume, stop, retry, slots and seeds of a sweep while it runs."""
+"""``stnbench control``: pause, resume and stop a sweep while it runs, retry trials, and change slots and seeds."""
 
 import argparse
 import sys
@@ -19,10 +19,12 @@ from stnbench.store.store import Store
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Ask something of a sweep; the exit code: 0 carried out or left for the next run, 1 refused or not answered.
+    """Send a command to a sweep and return the exit code.
+
+    The code is 0 if the command is carried out or left for the next run, 1 if it is refused or not answered.
 
     Raises:
-        StnbenchError: for a sweep, configuration or trial that is not there.
+        StnbenchError: for a sweep, configuration or trial that does not exist.
     """
     options = _parser().parse_args(arguments)
     layout = RunsLayout.from_environment()
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def control_lines(records: Sequence[ControlRecord]) -> list[str]:
-    """Return what was asked of a sweep and what became of it, a line each."""
+    """Return the commands sent to a sweep and their outcomes, one line each."""
     if not records:
         return ["nothing was asked of this sweep while it ran"]
     return [

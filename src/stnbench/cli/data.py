@@ -1,4 +1,4 @@
-"""``python -m stnbench.data``: make the caches of a data set, and say what is in them."""
+"""``python -m stnbench.data``: make the caches of a data set, and describe and check their contents."""
 
 import argparse
 import time
@@ -40,7 +40,7 @@ WITHOUT_SOURCE = {"signs": "is drawn and not read", "digits": "comes with scikit
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run ``prepare`` or ``check``; the exit code, 1 where ``check`` finds data that are wrong.
+    """Run ``prepare`` or ``check`` and return the exit code, 1 if ``check`` finds data that are wrong.
 
     Raises:
         StnbenchError: if the data cannot be found, read or made.
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def prepare(dataset: Dataset) -> int:
-    """Make or open the caches, one line a half; a test half that is not there is said and is no failure."""
+    """Make or open the caches, and print one line for each half; a missing test half is reported and is no failure."""
     started = time.perf_counter()
     print(f"train: {_counts(dataset.train())}, ready after {time.perf_counter() - started:.1f} s")
     started = time.perf_counter()
@@ -70,7 +70,7 @@ def prepare(dataset: Dataset) -> int:
 
 
 def check(dataset: Dataset, name: str, source: Path) -> int:
-    """Read every byte and say what is there; 1 if something is wrong with it."""
+    """Read and describe all data; return 1 if something is wrong with them, else 0."""
     train, test = dataset.train(), _test_or_none(dataset)
     wrong = _check_half("train", train)
     if test is not None:
@@ -112,17 +112,17 @@ def _spec(options: argparse.Namespace) -> DatasetSpec:
     sizes = {} if options.image_size is None else {"image_size": options.image_size}
     if options.dataset == FOLDER:
         return _folder_spec(options.root, options.image_size or 48)
-    copies = {"copies": 1} if options.dataset == "digits" else {}  # undistorted, they would be equal
+    copies = {"copies": 1} if options.dataset == "digits" else {}  # undistorted copies would be equal
     spec: DatasetSpec = SPECS[options.dataset](**sizes, **copies)
     return spec
 
 
 def _folder_spec(root: Path | None, image_size: int) -> FolderSpec:
-    """What is in the folder that ``--root`` names.
+    """Return the specification of the data set in the folder that ``--root`` names.
 
     Raises:
-        SpecError: without one.
-        DataError: for what is in it.
+        SpecError: if ``--root`` is missing.
+        DataError: if the contents of the folder cannot be used.
     """
     if root is None:
         raise SpecError("the data set folder needs --root", remedy="name the folder, tar or zip of images")
@@ -153,7 +153,7 @@ def _counts(images: ImageSet) -> str:
 
 
 def _check_half(half: str, images: ImageSet) -> int:
-    """Print what is there; how many things are wrong."""
+    """Print the facts of a half, and return the number of failed checks."""
     print(f"{half}: {_counts(images)}")
     per_class = np.bincount(images.labels)
     sizes = ", ".join(f"{low}-{high}" for low, high in np.quantile(images.original_size, [0, 1], axis=0).T.astype(int))
@@ -192,7 +192,7 @@ def _say_official(half: str, found: tuple[int, ...], official: tuple[int, ...]) 
 
 
 def _check_files(train: ImageSet, source: Path, *, with_test: bool) -> None:
-    """What only the official files can tell: repeated files, and whether they are the known ones."""
+    """Check the official files: whether files are repeated, and whether they are the known ones."""
     half = find_half(source, "train")
     if half is None:
         print(f"train: the files are not below {source}; only the cache was checked")

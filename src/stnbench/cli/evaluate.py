@@ -1,4 +1,4 @@
-"""``stnbench evaluate``: trained networks, of the store or of exports, on a split: one alone, or several averaged."""
+"""``stnbench evaluate``: score trained networks from the store or from exports on a split, alone or as an ensemble."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ from stnbench.spec.data import NO_SCORE
 from stnbench.spec.result import SplitScore
 from stnbench.spec.sweep import Override
 
-if TYPE_CHECKING:  # torch
+if TYPE_CHECKING:  # imports torch
     from stnbench.trials.export import StoredNetwork
     from stnbench.trials.score import Rescored
 
@@ -30,10 +30,10 @@ _OVERRIDE: Final = re.compile(r"[\w.@+~]+=")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Score trained networks; the store is only read.
+    """Score trained networks and return the exit code; the store is only read.
 
     Raises:
-        StnbenchError: if a network or the data are not there.
+        StnbenchError: if a network or the data are missing.
     """
     options = _parser().parse_intermixed_args(arguments)
     layout = RunsLayout.from_environment()
@@ -81,10 +81,10 @@ def _print_ensemble(
     found: Sequence["Rescored"],
     options: argparse.Namespace,
 ) -> None:
-    """Print the score of the averaged probabilities, and how each network does alone.
+    """Print the score of the averaged probabilities, and that of each network alone.
 
     Raises:
-        SpecError: if the networks have other classes, or their images are not the same.
+        SpecError: if the networks differ in classes or images.
     """
     from stnbench.trials.export import require_same_classes
 
@@ -119,13 +119,17 @@ def _print_ensemble(
 
 
 def _names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Tell names of networks from overrides (``key=value``); the first word is always a name."""
+    """Separate names of networks from overrides (``key=value``); the first word is always a name."""
     overrides = [word for word in words[1:] if _OVERRIDE.match(word) and "#" not in word]
     return [words[0], *(word for word in words[1:] if word not in overrides)], overrides
 
 
 def _source(overrides: Sequence[str]) -> Path | None:
-    """The folder that ``dataset.root=...`` names. Raises: SpecError for any other key."""
+    """Return the folder that ``dataset.root=...`` names.
+
+    Raises:
+        SpecError: for any other key.
+    """
     from stnbench.config.locate import take_dataset_root
     from stnbench.config.overrides import parse_overrides
 
@@ -136,7 +140,11 @@ def _source(overrides: Sequence[str]) -> Path | None:
 
 
 def _views(choice: str) -> ViewsSpec:
-    """The views of a choice in conf/views. Raises: UnknownNameError."""
+    """Return the views of a choice in conf/views.
+
+    Raises:
+        UnknownNameError: if there is no such choice.
+    """
     from stnbench.config.compose import Composer
     from stnbench.config.locate import conf_folder
     from stnbench.config.resolve import resolve_trial

@@ -1,4 +1,4 @@
-"""``stnbench export``: a trained network as a folder for anybody: weights, ONNX, and a card that says what it is."""
+"""``stnbench export``: write a trained network as a folder with weights, an ONNX file and a model card."""
 
 import json
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from stnbench.store.store import Store
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Export a complete trial; the store is only read.
+    """Export a complete trial and return the exit code; the store is only read.
 
     Raises:
-        StnbenchError: if the trial or its checkpoint is not there, or it cannot be exported.
+        StnbenchError: if the trial or its checkpoint is missing, or it cannot be exported.
     """
     options = _parser().parse_args(arguments)
     layout = RunsLayout.from_environment()

@@ -1,4 +1,4 @@
-"""``stnbench list``: the sweeps there are, what they ask, where they stand and what they cost."""
+"""``stnbench list``: all sweeps, with their questions, states and costs."""
 
 import argparse
 import json
@@ -26,17 +26,18 @@ from stnbench.store.store import Store
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListedSweep:
-    """A sweep as ``list`` shows it.
+    """A sweep in the output of ``list``.
 
     Attributes:
-        sweep: its name; a variant of a file (``locnet_sizes-gtsrb``) has a name of its own.
-        file: where it is described; empty for one that only the store knows.
-        question: what it asks.
-        configurations: how many a planner asks for at first, baselines included; None where it was not planned.
-        trials: those with their seeds; of a sweep of the store alone, its trials there.
-        states: how many of its trials the store has in which state.
-        device_s: what its trials take in all at the pace of this store, with ``--cost``; None where it is not known.
-        error: why it cannot be asked; empty where it can.
+        sweep: its name; a variant of a file (``locnet_sizes-gtsrb``) has a separate name.
+        file: the file that describes it; empty for one that only the store has.
+        question: its question.
+        configurations: the number that a planner proposes at first, baselines included; None if it was not planned.
+        trials: the number of those with their seeds; for a sweep that only the store has, its trials there.
+        states: the number of its trials in the store, by state.
+        device_s: the device time in seconds of all its trials at the pace of this store, with ``--cost``; None if
+            unknown.
+        error: why it cannot be planned; empty if it can.
     """
 
     sweep: str
@@ -50,7 +51,7 @@ class ListedSweep:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """List sweeps; the store is only read, and a store that is not there has none.
+    """List sweeps and return the exit code; the store is only read, and a missing store counts as empty.
 
     Raises:
         UnknownNameError: for a sweep that neither a file nor the store has.
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def list_sweeps(folder: Path, layout: RunsLayout, options: argparse.Namespace) -> Iterator[ListedSweep]:
-    """Read the sweeps of the files first, by name, then those that the store alone knows."""
+    """Yield the sweeps of the files first, by name, then those that only the store has."""
     files = sweep_files(folder)
     states: dict[str, dict[str, int]] = {}
     questions: dict[str, str] = {}
@@ -90,7 +91,7 @@ def list_sweeps(folder: Path, layout: RunsLayout, options: argparse.Namespace) -
 
 
 def sweep_lines(sweeps: Sequence[ListedSweep]) -> Iterator[str]:
-    """Write each sweep as two lines: its name and size, and its question."""
+    """Yield two lines for each sweep: its name and size, and its question."""
     width = max((len(sweep.sweep) for sweep in sweeps), default=0)
     for sweep in sweeps:
         parts = [_size(sweep), ", ".join(f"{count} {state}" for state, count in sweep.states.items())]
@@ -127,10 +128,13 @@ def _of_file(
 
 
 def _device_s(sweep: SweepSpec, composer: Composer, experience: Sequence[Experience]) -> float | None:
-    """What all trials take, one after another, at the median pace of those that are complete; None without any."""
+    """Return the sequential device time of all trials, in seconds, at the median pace of complete ones.
+
+    None if no trial is complete.
+    """
     from statistics import median
 
-    from stnbench.trials.assess import assess_cost  # torch, which builds networks without memory
+    from stnbench.trials.assess import assess_cost  # imports torch, to build networks without memory
 
     if not experience:
         return None

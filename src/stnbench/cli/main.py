@@ -1,7 +1,7 @@
 """``stnbench COMMAND``: one program with a sub-command for each module of this package.
 
-A module joins by one line in :data:`COMMANDS`. It offers ``main(arguments) -> exit code`` and is imported only when its
-command is asked for, so that ``stnbench --help`` imports nothing heavy.
+A module is registered by one line in :data:`COMMANDS`. It defines ``main(arguments) -> exit code`` and is imported only
+for its command, so that ``stnbench --help`` imports nothing heavy.
 """
 
 import importlib
@@ -20,7 +20,7 @@ class Command:
     """A sub-command.
 
     Attributes:
-        module: where its ``main(arguments) -> int`` is.
+        module: the module of its ``main(arguments) -> int``.
         summary: one line for ``stnbench --help``.
     """
 
@@ -56,11 +56,11 @@ SLOW_TO_BEGIN: Final = frozenset({"sweep", "train"})
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the sub-command that the first argument names; its exit code.
+    """Run the sub-command that the first argument names, and return its exit code.
 
     Raises:
         UnknownNameError: for a sub-command that does not exist.
-        StnbenchError: as the sub-command raises it.
+        StnbenchError: if the sub-command raises it.
     """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(help_text())
@@ -77,13 +77,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def load_main(name: str) -> Callable[[Sequence[str]], int]:
-    """The ``main`` of a sub-command, its module imported."""
+    """Import the module of a sub-command and return its ``main``."""
     with handling(leave_at_once):
         return cast("Callable[[Sequence[str]], int]", importlib.import_module(COMMANDS[name].module).main)
 
 
 def help_text() -> str:
-    """The usage and every sub-command with its summary."""
+    """Return the usage and every sub-command with its summary."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
     head = ["usage: stnbench COMMAND [arguments]", "", "Mass benchmarking of spatial transformer networks.", ""]
@@ -96,5 +96,5 @@ def help_text() -> str:
 
 
 def script(*first: str) -> None:
-    """Run as the console script ``stnbench``, its ``first`` arguments given, and leave with the exit code."""
+    """Run as the console script ``stnbench`` with the ``first`` arguments prepended, and exit with its code."""
     run_command(lambda arguments: main([*first, *arguments]))

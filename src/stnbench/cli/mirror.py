@@ -18,16 +18,16 @@ from stnbench.store.records import SweepRecord
 from stnbench.store.store import Store
 
 _TIMEOUT_S: Final = 24 * 3600.0
-"""A person who asks for a replay waits for it: some 10 runs a second."""
+"""The timeout of a replay in seconds; it writes some 10 runs per second."""
 
 _REMOTE: Final = ("http://", "https://")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Replay or serve; 1 where MLflow could not be shown everything.
+    """Replay or serve, and return the exit code: 1 if MLflow did not receive everything.
 
     Raises:
-        StnbenchError: if there is no store, or another sweep is at work on it.
+        StnbenchError: if there is no store, or another process is running sweeps on it.
     """
     options = _parser().parse_args(arguments)
     layout = RunsLayout.from_environment()
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.serve:
         return _serve(layout, uri, options.port)
     if not Store.exists(layout.store):
-        Store.open(layout.store, writable=False).close()  # which says what is missing, and makes nothing
+        Store.open(layout.store, writable=False).close()  # raises an error if it is missing, without making it
     with open_session(layout, SessionOptions(tracking_uri=uri)) as session:
         sweeps = _chosen(session.store.sweeps(), options.sweep)
         session.store.forget_mirrored(hide_passwords(uri))
@@ -76,10 +76,10 @@ def _show_pictures(store: Store, layout: RunsLayout, uri: str, sweeps: Sequence[
 
 
 def _serve(layout: RunsLayout, uri: str, port: int) -> int:
-    """MLflow's own server on this machine alone, until Ctrl-C; its exit code.
+    """Run MLflow's server on the loopback interface until Ctrl-C, and return its exit code.
 
     Raises:
-        SpecError: if a server shows the runs already.
+        SpecError: if the runs are on a remote server, which shows them already.
     """
     if uri.startswith(_REMOTE):
         raise SpecError(f"MLflow is served at {hide_passwords(uri)} already", remedy="open it there")
@@ -96,7 +96,7 @@ def _serve(layout: RunsLayout, uri: str, port: int) -> int:
 
 
 def address(port: int) -> str:
-    """Where MLflow's pages are on this machine: those for training, which are not what they show by themselves."""
+    """Return the URL of MLflow's pages for training on this machine, which MLflow does not open by default."""
     return f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
 
 

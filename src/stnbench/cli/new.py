@@ -1,4 +1,4 @@
-"""``stnbench new``: a commented skeleton of a part or a sweep, which works at once."""
+"""``stnbench new``: write a commented skeleton of a part or a sweep, which works without changes."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -75,11 +75,11 @@ seeds: 3
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command.
+    """Run the command and return the exit code.
 
     Raises:
-        SpecError: for a name that cannot be one.
-        FolderError: if a file is there already.
+        SpecError: for an invalid name.
+        FolderError: if a file exists already.
     """
     options = _parser().parse_args(arguments)
     name = str(options.name)

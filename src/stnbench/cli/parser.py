@@ -1,4 +1,4 @@
-"""The parser of every command: one line for what cannot be meant, and values that are checked where they stand."""
+"""The argument parser of every command, with one-line errors and types that check their values."""
 
 import argparse
 import math
@@ -21,9 +21,9 @@ _UNRECOGNIZED = "unrecognized arguments: "
 
 
 class CommandParser(argparse.ArgumentParser):
-    """As argparse's, with ``--debug``; what cannot be parsed is a SpecError, and so one line and exit code 2.
+    """An ``argparse.ArgumentParser`` with ``--debug``; errors are a SpecError, and so one line and exit code 2.
 
-    An option must be written out: an abbreviation that is clear today is another option's tomorrow.
+    Options must be written out, because an abbreviation that is unambiguous today may be ambiguous with a later option.
     """
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - argparse's own
@@ -48,7 +48,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def whole(minimum: int = 1, maximum: int = NUMBER_MAX) -> Callable[[str], int]:
-    """Return the type of an option that is a whole number of a range, both ends included."""
+    """Return a parser of whole numbers from ``minimum`` to ``maximum``, both included."""
 
     def parse(text: str) -> int:
         number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
@@ -72,7 +72,7 @@ def above_zero(text: str) -> float:
 
 
 def duration_s(text: str) -> float:
-    """Parse an option that is a duration with its unit, in seconds."""
+    """Parse an option that is a duration with its unit, and return seconds."""
     try:
         return parse_duration_s(text)
     except SpecError as error:
@@ -80,7 +80,7 @@ def duration_s(text: str) -> float:
 
 
 def path(text: str) -> Path:
-    """Parse an option that is a path; ``~`` is the home folder, also where the shell left it."""
+    """Parse an option that is a path; ``~`` is expanded to the home folder, also if the shell did not expand it."""
     try:
         return user_path(text, "the path")
     except SpecError as error:

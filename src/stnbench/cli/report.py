@@ -30,9 +30,14 @@ from stnbench.store.store import Store
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print and write reports, or an ensemble; the exit code.
+    """Print and write reports or an ensemble, and return the exit code.
 
-    Raises: UnknownNameError, StoreError or FolderError; for an ensemble, as ``ensemble.read_ensemble``.
+    The errors for an ensemble are those of ``ensemble.read_ensemble``.
+
+    Raises:
+        UnknownNameError: for a sweep or another name that does not exist.
+        StoreError: if the store cannot be used.
+        FolderError: if there is no store or a folder cannot be used.
     """
     options = _parser().parse_intermixed_args(arguments)
     if options.ensemble is not None:
@@ -61,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _ensemble(options: argparse.Namespace) -> int:
-    from stnbench.report import ensemble, ensemble_sections  # numpy and pandas, for this option alone
+    from stnbench.report import ensemble, ensemble_sections  # imports numpy and pandas, which only this option needs
 
     if len(options.sweeps) != 1:
         problem = f"an ensemble of {len(options.sweeps)} sweeps was requested"
@@ -130,7 +135,7 @@ def _parser() -> CommandParser:
 
 
 class _Deprecated(argparse.Action):
-    """Stores the value of an option and prints that it has another name now."""
+    """An option with a new name: it stores the value and prints the new name."""
 
     @override
     def __call__(

@@ -13,10 +13,10 @@ from stnbench.store.store import Store
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve until it is asked to end; the exit code.
+    """Serve until stopped, and return the exit code.
 
     Raises:
-        StnbenchError: for a sweep that is not there, or a port that is taken.
+        StnbenchError: for a sweep that does not exist, or a port that is taken.
     """
     options = _parser().parse_args(arguments)
     layout = RunsLayout.from_environment()

@@ -1,4 +1,4 @@
-"""``python -m stnbench.show``: pictures of what a stored trial's spatial transformers do, and how still they are."""
+"""``python -m stnbench.show``: pictures of a stored trial's spatial transformers, and measures of their stability."""
 
 import argparse
 import json
@@ -30,10 +30,10 @@ class _Trial:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Draw or measure a complete trial; the store is only read.
+    """Draw or measure a complete trial and return the exit code; the store is only read.
 
     Raises:
-        StnbenchError: if the trial, its network, its snapshots or the data are not there, or it has no spatial
+        StnbenchError: if the trial, its network, its snapshots or the data are missing, or it has no spatial
             transformer.
     """
     options = _parser().parse_args(arguments)

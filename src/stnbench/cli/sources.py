@@ -1,4 +1,4 @@
-"""``stnbench sources``: the code that trained a trial."""
+"""``stnbench sources``: print or write the code that trained a trial."""
 
 import sys
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from stnbench.store.store import Store
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print or write the code of a trial; 1 where what is written is not all that ran.
+    """Print or write the code of a trial and return the exit code: 1 if the written code is not all that ran.
 
     Raises:
         StnbenchError: if there is no such trial, or its code was not kept.

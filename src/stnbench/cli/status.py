@@ -1,4 +1,4 @@
-"""``python -m stnbench.status``: where every sweep stands, what runs, and what failed."""
+"""``python -m stnbench.status``: the progress of every sweep, its running trials and its failures."""
 
 import functools
 import json
@@ -30,7 +30,7 @@ FAILURES_SHOWN = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunningTrial:
-    """A trial at work. ``epoch`` is the last one it has reported, 0 before the first."""
+    """A running trial. ``epoch`` is the last one that it has reported, 0 before the first."""
 
     trial_id: str
     label: str
@@ -45,7 +45,7 @@ class RunningTrial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailedTrial:
-    """A trial that failed, by its last attempt; ``last_lines`` end its traceback, or else its log."""
+    """A trial that failed, by its last attempt; ``last_lines`` are the end of its traceback, or else of its log."""
 
     trial_id: str
     label: str
@@ -58,9 +58,10 @@ class FailedTrial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepStatus:
-    """Where a sweep stands: every trial is counted once.
+    """The progress of a sweep, in which every trial is counted once.
 
-    ``lost`` are trials that the store believes to run and whose orchestrator is gone; the next run settles them.
+    ``lost`` is the number of trials that are running in the store but whose orchestrator is gone; the next run settles
+    them.
     """
 
     sweep: str
@@ -77,9 +78,11 @@ class SweepStatus:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the status; the exit code, 1 where trials failed.
+    """Print the status and return the exit code, 1 if trials failed.
 
-    Raises: UnknownNameError or StoreError.
+    Raises:
+        UnknownNameError: if the store has no such sweep.
+        StoreError: if the store cannot be used.
     """
     options = _parser().parse_args(arguments)
     layout = RunsLayout.from_environment()
@@ -104,7 +107,7 @@ def read_status(
     here: ProcessIdentity,
     holder: ProcessIdentity | None = None,
 ) -> tuple[SweepStatus, ...]:
-    """Where one sweep stands, or each of them, the one last run first.
+    """Read the status of one sweep, or of each of them, the latest first.
 
     Raises:
         UnknownNameError: if the store has no such sweep.
@@ -121,13 +124,14 @@ def read_status(
 
 
 def is_gone(attempt: AttemptRecord, here: ProcessIdentity, holder: ProcessIdentity | None = None) -> bool:
-    """Whether the orchestrator of a running attempt is known to be gone; on another host nothing is known.
+    """Check whether the orchestrator of a running attempt is known to be gone; on another host it is unknown.
 
     Args:
-        attempt: one that the store believes to run.
+        attempt: one that is running according to the store.
         here: this process.
-        holder: who says to hold the runs folder. One of this host that began the attempt lives or not; where it is
-            another one, whoever began the attempt is gone. Without it, any process of the number is taken for alive.
+        holder: the process that claims to hold the runs folder. If it is on this host and began the attempt, it decides
+            by being alive; if it is another one, whoever began the attempt is gone. Without it, any process with the
+            recorded number is taken to be the orchestrator.
     """
     if attempt.host != here.host:
         return False
@@ -139,7 +143,7 @@ def is_gone(attempt: AttemptRecord, here: ProcessIdentity, holder: ProcessIdenti
 
 
 def status_lines(statuses: Sequence[SweepStatus]) -> Iterator[str]:
-    """The status as plain lines."""
+    """Format the status as plain lines."""
     if not statuses:
         yield "the store has no sweeps yet"
     for index, status in enumerate(statuses):
@@ -154,7 +158,7 @@ def status_lines(statuses: Sequence[SweepStatus]) -> Iterator[str]:
 
 
 def run_lines(run: RunSummary) -> Iterator[str]:
-    """How a run went, as plain lines: when, why it ended, the use of slots, what failures share, what to type next."""
+    """Format a run as plain lines: its times, why it ended, the use of slots, common failures, and the next command."""
     yield f"  {run.reason}"
     if run.started_at is not None and run.ended_at is not None:
         when = f"started {run.started_at:%Y-%m-%d %H:%M} UTC, last event {run.ended_at:%Y-%m-%d %H:%M} UTC"
@@ -279,7 +283,7 @@ def _elapsed(seconds: float) -> str:
 
 
 def _failure_lines(failures: Sequence[FailedTrial]) -> Iterator[str]:
-    """One block for trials that failed alike, the largest first."""
+    """Yield one block for each group of trials with the same failure, the largest first."""
     groups: dict[tuple[str, str], list[FailedTrial]] = {}
     for trial in failures:
         groups.setdefault((trial.kind, trial.message), []).append(trial)

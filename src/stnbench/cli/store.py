@@ -1,4 +1,4 @@
-"""``stnbench store``: make a store again, copy it, and bring stores together."""
+"""``stnbench store``: rebuild, back up, export, import and merge stores, and compute missing metrics."""
 
 import argparse
 import contextlib
@@ -21,10 +21,10 @@ from stnbench.store.store import Store
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the sub-command; its exit code.
+    """Run the sub-command and return its exit code.
 
     Raises:
-        StnbenchError: if there is nothing to do it with.
+        StnbenchError: if the store or the source is missing or cannot be used.
     """
     options = _parser().parse_args(arguments)
     layout = RunsLayout.from_environment()
@@ -44,7 +44,7 @@ def _rebuild(layout: RunsLayout, options: argparse.Namespace) -> int:
 
 
 def _refuse_whole(layout: RunsLayout) -> None:
-    """Raise StoreError where the store is there and nothing is wrong with it."""
+    """Raise StoreError if the store exists and is intact."""
     if not isinstance(layout.store, Path):
         raise StoreError("the store is on a server", remedy=SERVER_REMEDY)
     if not layout.store.exists():
@@ -106,7 +106,7 @@ def _merge(layout: RunsLayout, options: argparse.Namespace) -> int:
 
 
 def _bring(layout: RunsLayout, source: Source) -> int:
-    """Bring a source in; 1 where a trial has another result there than here."""
+    """Import a source, and return 1 if a trial has different results there and here."""
     with open_session(layout, SessionOptions()) as session:
         merged = merge_source(session.store, layout, source)
     counts = f"{merged.taken} trials are new, {merged.replaced} replace ours, {merged.known} were here already"
@@ -122,7 +122,7 @@ def _bring(layout: RunsLayout, source: Source) -> int:
 
 
 def _metrics(layout: RunsLayout, options: argparse.Namespace) -> int:
-    """Compute what is missing; 1 where a score kept no probabilities, so that its metrics cannot be computed."""
+    """Compute missing metrics, and return 1 if a score has no stored probabilities to compute them from."""
     with open_session(layout, SessionOptions()) as session:
         done = fill_metrics(session.store, layout, options.sweep, warn=lambda line: print(line, file=sys.stderr))
     print(f"{done.written} scores have new metrics, {done.complete} had all, {done.without} kept no probabilities")

@@ -1,4 +1,4 @@
-"""``python -m stnbench.sweep``: run a sweep, or say what it would do."""
+"""``python -m stnbench.sweep``: run a sweep, or print its plan."""
 
 import argparse
 import dataclasses
@@ -72,7 +72,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A sweep as the command line asks it."""
+    """A sweep as given on the command line."""
 
     sweep: SweepSpec
     compose: PointComposer
@@ -84,12 +84,14 @@ class _Question:
 
     @property
     def composer(self) -> ComposePoint:
-        """What makes trials of points: within the limits, where the sweep has some."""
+        """Return the composer of trials from points, within the limits if the sweep has some."""
         return self.limited or self.compose
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command: 0 where every trial is complete, 1 where some are not, 2 where none could be built.
+    """Run the command and return the exit code.
+
+    The code is 0 if every trial is complete, 1 if some are not, 2 if no configuration can be built.
 
     Raises:
         StnbenchError: if the sweep cannot start.
@@ -124,7 +126,7 @@ def _ask(options: argparse.Namespace) -> _Question:
 
 
 def _slots_of(options: argparse.Namespace, slurm: SlurmOptions) -> int:
-    """Return how many trials should run at once."""
+    """Return the number of trials to run at once."""
     if options.engine == SLURM:
         return len(plan_slurm_slots(slurm, slots=_number(options.slots), slots_per_gpu=options.slots_per_gpu))
     count = remembered_slots(RunsLayout.from_environment()) if options.slots == AUTO else _number(options.slots)
@@ -132,7 +134,7 @@ def _slots_of(options: argparse.Namespace, slurm: SlurmOptions) -> int:
 
 
 def _plan(question: _Question, options: argparse.Namespace) -> int:
-    from stnbench.trials.assess import assess_cost  # torch, which builds networks without memory
+    from stnbench.trials.assess import assess_cost  # imports torch, to build networks without memory
 
     planned = question.planner.ask()
     states: dict[str, TrialState] = {}
@@ -167,7 +169,7 @@ def _plan(question: _Question, options: argparse.Namespace) -> int:
 
 
 def _verify(question: _Question, options: argparse.Namespace) -> int:
-    """Train complete trials again and compare; the store is read alone."""
+    """Train complete trials again and compare the results; the store is only read."""
     layout, name = RunsLayout.from_environment(), question.sweep.name
     if options.engine not in ("local", "inline"):
         raise SpecError(f"--verify with --engine {options.engine}", remedy="it runs on this machine: local or inline")
@@ -202,14 +204,14 @@ def _verify(question: _Question, options: argparse.Namespace) -> int:
 
 
 def _points(sweep: SweepSpec, planned: Sequence[PlannedTrial]) -> int:
-    """How many points the axes span; of a space that is sampled, those that were drawn."""
+    """Return the number of points that the axes span; of a sampled space, the number of points drawn."""
     if sweep.planner.kind in SAMPLERS:
         return len({trial.spec.cell_id for trial in planned if not trial.is_twin})
     return sum(1 for _ in sweep.points())
 
 
 def _further(sweep: SweepSpec) -> list[str]:
-    """What the plan does not show, because answers decide it."""
+    """Return lines on what the plan does not show because it depends on answers."""
     match sweep.planner:
         case GridPlannerSpec():
             return []
@@ -241,13 +243,13 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
         patience=options.hang_timeout,
     )
     tell_doing("composing configurations")
-    # Composed before anything is written: a sweep that cannot be meant leaves no trace.
+    # Composed before anything is written, so that an invalid sweep leaves no trace.
     specs = list(survey(question.sweep, question.composer))
     datasets = dict.fromkeys(spec.dataset for spec in specs)
     session_options = SessionOptions(
         engine=options.engine,
         slots=_number(options.slots),
-        measure_slots_with=specs[-1] if options.slots == AUTO and specs else None,  # the first are twins
+        measure_slots_with=specs[-1] if options.slots == AUTO and specs else None,  # the first ones are baselines
         slots_per_gpu=options.slots_per_gpu,
         mps=options.mps,
         slurm=question.slurm,
@@ -272,10 +274,10 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
 
 
 def _served(sweep: str, port: int | None) -> AbstractContextManager[None]:
-    """Return what serves the live page of a sweep for a block; nothing where no port was given, 0 is for any."""
+    """Return a context that serves the live page of a sweep; it does nothing without a port, and 0 is any free port."""
     if port is None:
         return nullcontext()
-    from stnbench.serve.server import beside  # a web server, which only who asks for it pays
+    from stnbench.serve.server import beside  # imports a web server
 
     return beside(sweep, port or None)
 
@@ -297,12 +299,12 @@ def _patience(text: str) -> Patience:
 
 
 def _number(slots: int | str | None) -> int | None:
-    """``--slots`` as a number; None for the default and for ``auto``."""
+    """Return ``--slots`` as a number; None for the default and for ``auto``."""
     return slots if isinstance(slots, int) else None
 
 
 def _report(session: Session, sweep: SweepSpec, *, as_json: bool) -> tuple[Leaderboard, bool]:
-    """Print and write the leaderboard; with it, whether MLflow shows everything."""
+    """Print and write the leaderboard, and return it with whether MLflow received everything."""
     report = read_report(session.store, sweep.name)
     board = report.board
     if as_json:
@@ -314,14 +316,14 @@ def _report(session: Session, sweep: SweepSpec, *, as_json: bool) -> tuple[Leade
 
 
 def _infeasible(store: Store, sweep: str) -> list[str]:
-    """Why trials of the sweep could not be built."""
+    """Return why trials of the sweep could not be built."""
     ends = (trial.last_attempt for trial in store.sweep_trials(sweep) if trial.state is TrialState.FAILED)
     failures = (attempt.failure for attempt in ends if attempt is not None)
     return [failure.message for failure in failures if failure and failure.kind is FailureKind.INVALID]
 
 
 def _say_end(summary: RunSummary, board: Leaderboard, layout: RunsLayout, uri: str | None) -> None:
-    """Where to look next, on standard error so that standard output holds the leaderboard alone."""
+    """Print the next steps to standard error, so that standard output holds the leaderboard only."""
     lines = []
     if summary.adopted or summary.lost:
         lines.append(f"after the last run ended early: {summary.adopted} results adopted, {summary.lost} attempts lost")
@@ -385,7 +387,7 @@ def _parser() -> CommandParser:
 
 
 def _add_verification(parser: CommandParser) -> None:
-    """Options of training complete trials again."""
+    """Add the options for training complete trials again."""
     parser.add_argument(
         "--verify",
         type=whole(),
@@ -405,7 +407,7 @@ def _add_verification(parser: CommandParser) -> None:
 
 
 def _add_limits(parser: CommandParser) -> None:
-    """Options that end a sweep or a trial early, or free room."""
+    """Add the options that end a sweep or a trial early, or free disk space."""
     parser.add_argument("--budget", type=duration_s, metavar="2h", help="stop after this long (90s, 30m, 2h, 1h30m)")
     parser.add_argument("--device-hours", type=above_zero, help="stop when all slots together have worked so long")
     parser.add_argument("--max-trials", type=whole(0), help="stop when so many trials have ended in this run")

@@ -1,4 +1,4 @@
-"""``python -m stnbench.train``: one trial, described by Hydra overrides."""
+"""``python -m stnbench.train``: run one trial, described by Hydra overrides."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ from stnbench.store.store import Store
 
 
 class OneTrial(Planner):
-    """Asks for one trial."""
+    """A planner that proposes one trial."""
 
     def __init__(self, spec: TrialSpec, label: str) -> None:
         self._trial = PlannedTrial(spec=spec, point=Point(labels=()), label=label)
@@ -53,7 +53,7 @@ class OneTrial(Planner):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; 0 for a complete trial, 1 for a failed one.
+    """Run the command and return the exit code: 0 for a complete trial, 1 for a failed one.
 
     Raises:
         StnbenchError: if the trial cannot start.
@@ -123,7 +123,7 @@ def _print_outcome(store: Store, layout: RunsLayout, spec: TrialSpec, summary: R
 
 
 def _require_feasible(spec: TrialSpec) -> None:
-    """Raise InfeasibleError where no network can be built, before anything is prepared or written."""
+    """Raise InfeasibleError if no network can be built, before anything is prepared or written."""
     from stnbench.trials.assess import assess_cost
 
     assess_cost(spec)

@@ -22,9 +22,11 @@ SORTS: Final = ("plan", "accuracy", "started", "duration")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the trials of a sweep; the exit code.
+    """Print the trials of a sweep and return the exit code.
 
-    Raises: UnknownNameError or StoreError.
+    Raises:
+        UnknownNameError: if the store has no such sweep.
+        StoreError: if the store cannot be used.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -72,7 +74,7 @@ def _print_difference(options: argparse.Namespace) -> int:
 
 
 def sorted_rows(rows: Sequence[TrialRow], order: str) -> list[TrialRow]:
-    """The rows in one of the orders of ``SORTS``; what has no value comes last."""
+    """Sort the rows in one of the orders of ``SORTS``; rows without a value come last."""
     match order:
         case "accuracy":
             return sorted(rows, key=lambda row: (row.accuracy is None, -(row.accuracy or 0.0)))

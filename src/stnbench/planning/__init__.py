@@ -1,1 +1,1 @@
-"""Planners propose trials."""
+"""Planners, which propose the trials of sweeps."""

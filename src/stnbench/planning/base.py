@@ -1,4 +1,4 @@
-"""The contract of a planner."""
+"""The interface of planners."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,10 +13,10 @@ from stnbench.store.records import PlannedTrial
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observation:
-    """What a planner may know of a trial that ended, never a test score.
+    """The outcome of a trial as a planner may know it, without a test score.
 
-    ``validation_accuracy`` is in [0, 1]; that of a pruned trial is of its last epoch. ``flops`` are those of one
-    image's forward pass, known of complete trials.
+    ``validation_accuracy`` is in [0, 1]; that of a pruned trial is of its last epoch. ``flops`` are those of the
+    forward pass of one image, known for complete trials.
     """
 
     trial_id: str
@@ -27,7 +27,7 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """A running trial after the ``epoch``-th of its ``epochs`` epochs: validation only."""
+    """The validation scores of a running trial after epoch ``epoch`` of ``epochs``."""
 
     trial_id: str
     epoch: int
@@ -38,7 +38,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Known:
-    """What the store has of one trial of the sweep, from earlier runs: as ``Observation``.
+    """A trial of the sweep from earlier runs, as it is in the store; see ``Observation``.
 
     ``epochs`` are the validation accuracies of its last attempt, the first epoch first.
     """
@@ -51,49 +51,50 @@ class Known:
 
 
 ComposePoint = Callable[[Point], TrialSpec]
-"""The trial of a point, with some seed; raises SpecError for a point that cannot be meant."""
+"""A function that returns the trial of a point, with some seed; it raises SpecError for an invalid point."""
 
 
 class Planner(ABC):
-    """Proposes trials until it has no more to ask.
+    """A source of trials, which proposes them until it is exhausted.
 
-    Not thread safe. Everything random comes from a seed given at construction, so the same answers give the same
-    questions.
+    Not thread safe. All randomness comes from a seed given at construction, so the same answers give the same
+    proposals.
     """
 
     def resume(self, known: Sequence[Known]) -> None:
-        """Go on from what earlier runs of the sweep left, in the order in which it was planned; before the first ask.
+        """Continue from earlier runs of the sweep, given in the planned order; before the first ``ask``.
 
-        What the sweep still wants of it is asked again, final trials too, so that the runner keeps them in the sweep
-        and tells their results: it never runs a trial that is final. Does nothing where all is asked in any case.
+        Trials that the sweep still includes are proposed again, final trials too, so that the runner keeps them in the
+        sweep and reports their results: it never runs a final trial again. Does nothing if all trials are proposed in
+        any case.
         """
         del known
 
     def learn(self, known: Sequence[Known]) -> None:
-        """Learn from complete trials of another sweep; before ``resume`` and the first ask.
+        """Learn from complete trials of another sweep; before ``resume`` and the first ``ask``.
 
-        Only a planner whose answers decide what it asks has a use for them.
+        Only planners whose proposals depend on answers use them.
         """
         del known
 
     @abstractmethod
     def ask(self) -> Sequence[PlannedTrial]:
-        """Trials to run now, in the order wanted; empty where the planner waits for answers, or is exhausted.
+        """Return trials to run now, in the wanted order; empty if the planner waits for answers or is exhausted.
 
         Raises:
-            SpecError: for a sweep that cannot be meant.
+            SpecError: if the sweep is not valid.
         """
 
     @abstractmethod
     def tell(self, observation: Observation) -> None:
-        """Learn how a proposed trial ended; telling it twice is the same as once."""
+        """Learn how a proposed trial ended; repeated calls have no further effect."""
 
     def should_prune(self, progress: Progress) -> bool:
-        """Whether a running trial should end now, because others show that it will not be among the best."""
+        """Check whether a running trial should end now, because others show that it will not be among the best."""
         del progress
         return False
 
     @property
     @abstractmethod
     def is_exhausted(self) -> bool:
-        """Whether ``ask`` will never again return anything."""
+        """Return whether ``ask`` will never again return a trial."""

@@ -1,4 +1,4 @@
-"""From the specification of a sweep to its planner."""
+"""Construction of planners from the specification of a sweep."""
 
 from collections.abc import Sequence
 
@@ -25,14 +25,14 @@ from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial
 
-# The grids: every point of their axes, less the excluded ones, with every seed.
+# The planner of grids: every point of their axes that is not excluded, with every seed.
 
 
 class GridPlanner(Planner):
-    """Asks for everything at once; answers change nothing.
+    """A planner that proposes everything at once; answers change nothing.
 
-    Seeds run in rounds, all cells with the first seed before any with the second, so that a sweep that is stopped early
-    has seen every cell.
+    Seeds run in rounds, all configurations with the first seed before any with the second, so that a sweep that is
+    stopped early has run every configuration.
     """
 
     def __init__(self, sweep: SweepSpec, compose: ComposePoint) -> None:
@@ -58,11 +58,13 @@ class GridPlanner(Planner):
 
 
 def build_planner(sweep: SweepSpec, compose: ComposePoint, *, slots: int = 1) -> Planner:
-    """The planner that a sweep asks for, and its pruner; ``slots`` is how many trials run at once.
+    """Build the planner of a sweep, with its pruner; ``slots`` is the number of trials that run at once.
 
-    Optuna is imported only where one of them needs it.
-    Raises: SpecError for a sampler that does not exist or cannot be used; composing raises it for trials that hold out
-        nothing where validation scores decide.
+    Optuna is imported only if one of them needs it.
+
+    Raises:
+        SpecError: if the sampler does not exist or cannot be used; also raised on composing a trial without held-out
+            images if validation scores decide.
     """
     decides = sweep.pruner is not None or not isinstance(sweep.planner, GridPlannerSpec)
     planner = _build(sweep, _holding_out(compose) if decides else compose, slots)
@@ -122,7 +124,7 @@ def _judge(spec: PrunerSpec, sweep: str) -> Judge:
 
 
 def threshold(spec: ThresholdPrunerSpec, sweep: str) -> Judge:
-    """Return the judge that looks at each trial by itself."""
+    """Return the judge that compares each trial with fixed limits."""
     del sweep
     return ThresholdJudge(spec)
 

@@ -1,4 +1,4 @@
-"""The cells of a grid, and twins: what a point means, without its seeds."""
+"""The configurations of a grid and their baselines, without seeds."""
 
 import dataclasses
 import itertools
@@ -14,21 +14,22 @@ from stnbench.store.records import PlannedTrial
 
 TWIN_LABEL = "no ST"
 NOMINAL_IMAGES = 10_000
-"""Of a split whose size a planner does not know."""
+"""The assumed number of images of a split whose size a planner does not know."""
 
 SURVEYED_MAX = 1000
-"""Points of a sampled space that are looked at before it is searched."""
+"""The largest number of points of a sampled space that are checked before it is searched."""
 
 
 def grid_cells(sweep: SweepSpec, compose: ComposePoint) -> list[PlannedTrial]:
-    """The twins and the cells of every grid, each once, with some seed; twins of equal size come after the plain ones.
+    """Return the baselines and the configurations of every grid, each once, with some seed.
 
-    Points that mean the same trial (a localisation network's size without a transformer) are one cell.
-    Those beyond the limits of the sweep are left out.
+    Baselines without transformers come first, then those with equal parameters, then the configurations. Points that
+    give the same trial (such as a localisation network's size without a transformer) are one configuration. Those
+    beyond the limits of the sweep are left out.
 
     Raises:
-        SpecError: for a point that cannot be meant.
-        BeyondLimitsError: if no cell keeps the limits.
+        SpecError: if a point is not valid.
+        BeyondLimitsError: if no configuration keeps the limits.
     """
     cells: dict[str, tuple[Point, TrialSpec]] = {}
     beyond: BeyondLimitsError | None = None
@@ -48,29 +49,31 @@ def grid_cells(sweep: SweepSpec, compose: ComposePoint) -> list[PlannedTrial]:
 
 
 def with_seeds(cells: Iterable[PlannedTrial], seeds: Iterable[int]) -> list[PlannedTrial]:
-    """Every cell with every seed: all with the first before any with the second."""
+    """Return every configuration with every seed: all with the first before any with the second."""
     seeded = itertools.product(seeds, list(cells))
     return [dataclasses.replace(cell, spec=cell.spec.with_seed(seed)) for seed, cell in seeded]
 
 
 def scored_run(cell_id: str, seed: int, accuracy: float) -> ScoredRun:
-    """Return what a comparison needs of a trial that a planner was told of.
+    """Return the run for a comparison of a trial that a planner was told of.
 
     Planners are told shares and not counts: a share counts as known to half of one of ``NOMINAL_IMAGES`` images.
 
     Args:
         cell_id: of the configuration.
         seed: of the trial.
-        accuracy: its validation accuracy, a share.
+        accuracy: its validation accuracy, a share in [0, 1].
     """
     return ScoredRun(configuration=cell_id, seed=seed, correct=accuracy * NOMINAL_IMAGES, images=NOMINAL_IMAGES)
 
 
 def survey(sweep: SweepSpec, compose: ComposePoint) -> Iterator[TrialSpec]:
-    """Trials that stand for all that the sweep may ask: of a sampled range the lowest value, and not every point.
+    """Yield trials that represent everything that the sweep may propose.
+
+    Of a sampled range only the lowest value is used, and at most ``SURVEYED_MAX`` points of a sampled space.
 
     Raises:
-        SpecError: for a point that cannot be meant.
+        SpecError: if a point is not valid.
     """
     if sweep.planner.kind not in SAMPLERS:
         yield from (cell.spec for cell in grid_cells(sweep, compose))
@@ -85,7 +88,7 @@ def survey(sweep: SweepSpec, compose: ComposePoint) -> Iterator[TrialSpec]:
 
 
 def axes_of_transformers(sweep: SweepSpec) -> frozenset[str]:
-    """The axes that change nothing but transformers and their localisation networks."""
+    """Return the names of the axes that change only transformers and their localisation networks."""
     keys: dict[str, set[str]] = {}
     for axis in (axis for grid in sweep.grids for axis in grid):
         keys.setdefault(axis.name, set()).update(axis.keys)
@@ -96,7 +99,7 @@ def axes_of_transformers(sweep: SweepSpec) -> frozenset[str]:
 
 
 def twin_of(point: Point, spec: TrialSpec, left_out: frozenset[str]) -> PlannedTrial:
-    """The twin of a proposed cell, called after what is not on the axes ``left_out``."""
+    """Return the baseline without transformers of a proposed configuration, labelled without the axes ``left_out``."""
     labels = tuple((name, label) for name, label in point.labels if name not in left_out)
     label = LABEL_SEPARATOR.join([*(label for _, label in labels), TWIN_LABEL])
     return PlannedTrial(spec=spec.twin(), point=Point(labels=labels), label=label, is_twin=True)
@@ -107,16 +110,17 @@ def _pinned(axis: Axis) -> Axis:
 
 
 def _twins(cells: dict[str, tuple[Point, TrialSpec]], left_out: frozenset[str]) -> Iterator[PlannedTrial]:
-    """The twins that are not cells themselves; each keeps the labels that all of its cells share.
+    """Yield the baselines without transformers that are not configurations of the grid themselves.
 
-    It keeps none on the axes ``left_out``: what they change, it has not.
+    Each keeps the labels that all of its configurations share, except those on the axes ``left_out``, which change only
+    what a baseline does not have.
     """
     groups: dict[str, list[tuple[Point, TrialSpec]]] = {}
     for point, spec in cells.values():
         twin = spec.twin()
         if twin.cell_id not in cells:
             groups.setdefault(twin.cell_id, []).append((point, twin))
-    # A label that every cell of the sweep has says nothing; one that only these cells have does.
+    # A label that every configuration of the sweep has is not informative; one that only these have is.
     everywhere = _shared(point for point, _ in cells.values())
     for group in groups.values():
         shared = _shared(point for point, _ in group)
@@ -131,17 +135,18 @@ def _twins(cells: dict[str, tuple[Point, TrialSpec]], left_out: frozenset[str]) 
 
 
 def _equal_size_twins(cells: dict[str, tuple[Point, TrialSpec]]) -> Iterator[PlannedTrial]:
-    """Of each cell with transformers one that is wider instead; cells that are the same size share theirs.
+    """Yield, for each configuration with transformers, a wider baseline with as many parameters.
 
-    It keeps the labels that all of its cells share, and is called after its sizes.
+    Configurations of the same size share a baseline. It keeps the labels that all of its configurations share, and is
+    labelled with its sizes.
     """
-    from stnbench.trials.assess import equal_size_twin  # torch, which only such sweeps pay
+    from stnbench.trials.assess import equal_size_twin  # imports torch
 
     groups: dict[str, list[tuple[Point, TrialSpec]]] = {}
     for point, spec in cells.values():
         try:
             twin = equal_size_twin(spec)
-        except InfeasibleError:  # the cell itself will say so
+        except InfeasibleError:  # reported for the configuration itself
             continue
         if spec.transformers and twin.cell_id not in cells and twin != spec.twin():
             groups.setdefault(twin.cell_id, []).append((point, twin))

@@ -1,4 +1,4 @@
-"""How important each axis of a sweep is, as Optuna's evaluators see it."""
+"""Importances of the axes of a sweep, by Optuna's evaluators."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     import optuna
 
 FEWEST_CELLS: Final = 10
-"""With fewer there are not five good cells to tell from as many others, which PED-ANOVA wants."""
+"""The smallest number of configurations: PED-ANOVA compares five good ones with as many others."""
 
 _GOOD_CELLS: Final = 5
 _GOOD_SHARE: Final = 0.1
 _FANOVA_TREES: Final = 32
 _FANOVA_CELLS_MAX: Final = 100
-"""Of more cells fANOVA is not asked: its time grows with the square of their number, to minutes for 1,000."""
+"""The largest number of configurations for fANOVA, whose time grows with its square, to minutes for 1,000."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AxisImportance:
-    """Of one axis; each number is normalised so that those of all axes add up to 1.
+    """The importance of one axis; each number is normalised so that those of all axes add up to 1.
 
-    ``ped_anova`` asks what the best tenth of cells (five of them at least) have in common, ``fanova`` what explains the
-    variance of all; None for an axis that is not there in every cell, of which fANOVA can say nothing, and where there
-    are so many cells that it would take minutes.
+    ``ped_anova`` measures what the best tenth of configurations (at least five of them) have in common, ``fanova`` what
+    explains the variance of all. ``fanova`` is None for an axis that some configurations lack, which fANOVA cannot
+    handle, and if there are so many configurations that it would take minutes.
     """
 
     ped_anova: float
@@ -36,13 +36,17 @@ class AxisImportance:
 
 
 def axis_importances(sweep: SweepSpec, cells: Sequence[tuple[Labels, float]]) -> dict[str, AxisImportance]:
-    """The importance of every axis on which cells differ, by name; the same cells give the same numbers.
+    """Compute the importance of every axis on which configurations differ, by name.
+
+    The same configurations give the same numbers. The methods are PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255)
+    and fANOVA (Hutter et al. 2014).
 
     Args:
-        sweep: whose axes they are.
-        cells: labels and value of each, the higher the better.
-    Returns: nothing for fewer than ``FEWEST_CELLS``, or where all are equally good.
-    References: PED-ANOVA, Watanabe et al. 2023 (arXiv 2304.10255); fANOVA, Hutter et al. 2014.
+        sweep: the sweep of the axes.
+        cells: labels and value of each configuration; higher values are better.
+
+    Returns:
+        The importances; empty for fewer than ``FEWEST_CELLS`` configurations, or if all are equally good.
     """
     if len(cells) < FEWEST_CELLS or len({value for _, value in cells}) == 1:
         return {}
@@ -51,14 +55,14 @@ def axis_importances(sweep: SweepSpec, cells: Sequence[tuple[Labels, float]]) ->
     if not places:
         return {}
     with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks on axes that are not in every cell
+        warnings.simplefilter("ignore")  # about axes that some configurations lack
         ped_anova = _ped_anova(_study(places, cells), list(places), cells=len(cells))
         fanova = _fanova(sweep, places, cells, everywhere)
     return {name: AxisImportance(ped_anova=ped_anova[name], fanova=fanova.get(name)) for name in places}
 
 
 def _places(sweep: SweepSpec, cells: Sequence[tuple[Labels, float]]) -> dict[str, tuple[bool, dict[str, int]]]:
-    """Of every axis with two labels or more: whether they are numbers in order, and the place of each label."""
+    """Return, for every axis with two labels or more, whether they are ordered numbers, and the index of each label."""
     found = dict.fromkeys(item for labels, _ in cells for item in labels)
     places: dict[str, tuple[bool, dict[str, int]]] = {}
     for axis in (axis for grid in sweep.grids for axis in grid if axis.name not in places):
@@ -72,7 +76,7 @@ def _places(sweep: SweepSpec, cells: Sequence[tuple[Labels, float]]) -> dict[str
 
 
 def _study(places: Mapping[str, tuple[bool, dict[str, int]]], cells: Sequence[tuple[Labels, float]]) -> "optuna.Study":
-    """The cells as a study that minimises, in which evaluators agree on what is better."""
+    """Build a study that minimises from configurations, because the evaluators agree on that direction."""
     import optuna
 
     kinds: dict[str, optuna.distributions.BaseDistribution] = {

@@ -1,4 +1,4 @@
-"""Configurations that cost more than a sweep allows: left out when they are planned, each with its reason."""
+"""Limits of cost: configurations beyond them are left out when they are planned, each with its reason."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,14 +9,14 @@ from stnbench.spec.sweep import LimitsSpec, Point
 from stnbench.spec.trial import TrialSpec
 
 Measure = Callable[[TrialSpec], dict[str, float]]
-"""What a configuration costs, by the names of ``LimitsSpec``; raises InfeasibleError where no network can be built."""
+"""A function that returns costs by the names of ``LimitsSpec``; raises InfeasibleError if no network can be built."""
 
 
 @dataclass(kw_only=True, slots=True)
 class LimitedCompose:
-    """Composes points, and refuses those that cost more than the limits; ``refused`` holds their labels and reasons.
+    """A composer of points that refuses those beyond the limits; ``refused`` holds their labels and reasons.
 
-    What cannot be built at all is let through: that is told of where it is planned.
+    Configurations that cannot be built pass, because they are reported when they are planned.
     """
 
     compose: ComposePoint
@@ -26,9 +26,10 @@ class LimitedCompose:
     _reasons: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, point: Point) -> TrialSpec:
-        """Return the trial of a point.
+        """Return the trial of a point. Errors of composing are passed on.
 
-        Raises: BeyondLimitsError where it costs too much; whatever composing raises.
+        Raises:
+            BeyondLimitsError: if the configuration costs too much.
         """
         spec = self.compose(point)
         if spec.cell_id not in self._reasons:
@@ -44,12 +45,12 @@ class LimitedCompose:
 
 
 def measure_trial(spec: TrialSpec) -> dict[str, float]:
-    """Return what a trial's network costs, exact and before it runs, and the memory it should take of a GPU.
+    """Return the exact costs of a trial's network, computed before it runs, and its estimated GPU memory in MiB.
 
     Raises:
         InfeasibleError: if no network can be built.
     """
-    from stnbench.trials.assess import assess_cost, estimate_gpu_mib  # torch, which only sweeps with limits pay
+    from stnbench.trials.assess import assess_cost, estimate_gpu_mib  # imports torch
 
     cost = assess_cost(spec)
     return {"parameters": cost.parameters, "flops": cost.flops, "memory_mib": estimate_gpu_mib(spec)}

@@ -1,4 +1,4 @@
-"""Ending trials early: any planner with a judge of running trials."""
+"""Pruning: any planner together with a judge of running trials."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 
 class Judge(ABC):
-    """Decides which running trials go on. Trials of one group are compared with one another."""
+    """A rule that decides which running trials go on. Trials of one group are compared with one another."""
 
     @abstractmethod
     def expect(self, trial_id: str, group: str, epochs: int) -> None:
-        """A trial will run, for so many epochs at most."""
+        """Register a trial that will run for at most ``epochs`` epochs."""
 
     @abstractmethod
     def is_hopeless(self, progress: Progress) -> bool:
-        """Whether an expected trial should end after this epoch."""
+        """Check whether an expected trial should end after this epoch."""
 
     def end(self, observation: Observation) -> None:
-        """An expected trial has ended."""
+        """Record that an expected trial has ended."""
         del observation
 
 
 class ThresholdJudge(Judge):
-    """Looks at each trial by itself."""
+    """A judge that compares each trial with fixed limits."""
 
     def __init__(self, spec: ThresholdPrunerSpec) -> None:
         self._spec = spec
@@ -62,7 +62,7 @@ class ThresholdJudge(Judge):
 
 
 class OptunaJudge(Judge):
-    """One of Optuna's pruners, with a study in memory for each group, where one trial is one of ours."""
+    """One of Optuna's pruners, with an in-memory study for each group and one trial of Optuna for each trial."""
 
     def __init__(self, spec: OptunaPrunerSpec, sweep: str) -> None:
         self._spec = spec
@@ -82,7 +82,7 @@ class OptunaJudge(Judge):
     def is_hopeless(self, progress: Progress) -> bool:
         trial_id = progress.trial_id
         if trial_id not in self._trials or progress.epoch <= self._epochs.get(trial_id, 0):
-            return False  # an attempt that begins again says nothing new at first
+            return False  # an attempt that begins again repeats epochs
         self._epochs[trial_id] = progress.epoch
         _, trial = self._trials[trial_id]
         with quiet():
@@ -108,8 +108,8 @@ class OptunaJudge(Judge):
     def _open_study(self, group: str, epochs: int) -> "optuna.Study":
         import optuna
 
-        sampler = optuna.samplers.RandomSampler(seed=0)  # asked for nothing
-        name = f"{self._sweep}/{group}"  # Hyperband's brackets come from the name and the number of a trial
+        sampler = optuna.samplers.RandomSampler(seed=0)  # never asked
+        name = f"{self._sweep}/{group}"  # Hyperband's brackets depend on the name and the number of a trial
         return optuna.create_study(direction="maximize", sampler=sampler, pruner=self._pruner(epochs), study_name=name)
 
     def _pruner(self, epochs: int) -> "BasePruner":
@@ -130,8 +130,8 @@ class OptunaJudge(Judge):
 class PruningPlanner(Planner):
     """A planner whose trials may end early.
 
-    Twins always finish, since gains are measured against them, and nothing ends after its last epoch. With ``within``,
-    trials are compared with those of the same task only.
+    Baselines always finish, since gains are measured against them, and nothing ends after its last epoch. With
+    ``within``, trials are compared only with those of the same task.
     """
 
     def __init__(self, planner: Planner, judge: Judge, sweep: SweepSpec) -> None:
@@ -207,11 +207,11 @@ class PruningPlanner(Planner):
         return self._judge.is_hopeless(progress)
 
 
-# Ending trials whose spatial transformer has gone wrong.
+# Pruning of trials whose spatial transformer has collapsed.
 
 
 class HealthJudge(Judge):
-    """Looks at the verdicts on each trial's transformers, by itself."""
+    """A judge of the verdicts on each trial's transformers."""
 
     def __init__(self, spec: HealthPrunerSpec) -> None:
         self._spec = spec

@@ -1,4 +1,4 @@
-"""Optuna's samplers by name, without its noise."""
+"""Optuna's samplers by name, with its messages and warnings silenced."""
 
 import contextlib
 import importlib.util
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SEED_LIMIT = 2**32
 _PLAIN = {"int": int, "float": (int, float), "str": str, "bool": bool, "None": type(None)}
 _QUIET = {name: {"warn_independent_sampling": False} for name in ("CmaEsSampler", "GPSampler", "QMCSampler")}
-"""Options that keep a sampler from remarks on axes that it leaves to another one."""
+"""Options that silence warnings about axes that a sampler leaves to another one."""
 
 _OUT_OF_PLACE = {
     "GridSampler": "planner: grid visits every point",
@@ -31,18 +31,18 @@ _OUT_OF_PLACE = {
     "PartialFixedSampler": "fix a value in base:",
 }
 _NEEDS_ITS_SEED = ("QMCSampler",)
-"""Samplers that walk along one sequence, which the seed names."""
+"""Samplers that follow one sequence, which the seed determines."""
 
 _PACKAGES = {"CmaEsSampler": "cmaes"}
-"""What a sampler imports when it is in the middle of a search, and may lack."""
+"""Optional packages that a sampler imports only in the middle of a search."""
 
 MakeSampler = Callable[[int], "BaseSampler"]
-"""A fresh sampler with a seed."""
+"""A function that returns a new sampler with a seed."""
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No messages of Optuna below errors, and no warnings that a feature is experimental, for the block."""
+    """Silence Optuna's messages below errors and its warnings about experimental features, for the block."""
     import optuna
 
     verbosity = optuna.logging.get_verbosity()
@@ -56,11 +56,11 @@ def quiet() -> Iterator[None]:
 
 
 def sampler_maker(spec: SearchPlannerSpec) -> MakeSampler:
-    """How the samplers of a planner are made.
+    """Return the function that makes the samplers of a planner.
 
     Raises:
         UnknownNameError: for a sampler or an option that does not exist.
-        SpecError: for one that cannot be used.
+        SpecError: for a sampler or an option that cannot be used.
     """
     name, options = _named(spec)
     kind = _find(name)
@@ -78,14 +78,14 @@ def sampler_maker(spec: SearchPlannerSpec) -> MakeSampler:
         except ValueError as error:
             raise SpecError(f"planner.options of {name}: {error}", remedy="change the option that it names") from error
 
-    make(spec.seed)  # what cannot be made is said before anything runs
+    make(spec.seed)  # errors are raised before anything runs
     return make
 
 
 def _named(spec: SearchPlannerSpec) -> tuple[str, Mapping[str, Any]]:
     match spec:
         case TpePlannerSpec():
-            # Cells that are under way count as poor ones, so that several at once do not crowd in one place.
+            # Running configurations count as poor ones, so that several at once do not cluster in one place.
             return "TPESampler", {"constant_liar": True}
         case Nsga2PlannerSpec(population=population):
             return "NSGAIISampler", {"population_size": population}
@@ -113,7 +113,10 @@ def _find(name: str) -> Callable[..., "BaseSampler"]:
 
 
 def _check_options(name: str, kind: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Only plain values pass, each of the type that the sampler says: nothing is looked up or executed."""
+    """Raise an error unless every option is a plain value of the type in the sampler's signature.
+
+    No value is looked up or executed.
+    """
     known = {key: _annotation(parameter) for key, parameter in inspect.signature(kind).parameters.items()}
     plain = {key: types for key, types in known.items() if key != "seed" and _types(types)}
     for key, value in options.items():
@@ -133,7 +136,7 @@ def _annotation(parameter: inspect.Parameter) -> str:
 
 
 def _types(annotation: str) -> tuple[type, ...]:
-    """The plain types of an annotation such as ``int | None``; none where it has any other."""
+    """Return the plain types of an annotation such as ``int | None``; none if it has any other type."""
     types: list[type] = []
     for part in annotation.replace("'", "").replace('"', "").split("|"):
         found = _PLAIN.get(part.strip())

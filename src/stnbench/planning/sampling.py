@@ -1,4 +1,4 @@
-"""Planners that propose points one by one, from the answers so far: random, TPE, NSGA-II, any sampler of Optuna."""
+"""Planners that propose points one by one, depending on the answers: random, TPE, NSGA-II, any sampler of Optuna."""
 
 import itertools
 import math
@@ -21,10 +21,10 @@ from stnbench.spec.sweep import Axis, Labels, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial
 
-# An Optuna study of cells, in memory: points come out, answers go in.
+# An in-memory Optuna study of configurations, which proposes points and is told answers.
 #
-# Only this module, ``samplers`` and ``pruning`` know Optuna. The study is no record: our store is, and the study is
-# rebuilt from it, each known point asked as if it had been proposed now.
+# Of the planners, only this module, ``samplers`` and ``pruning`` use Optuna. The record is the store, from which the
+# study is rebuilt: each known point is asked as if it had been proposed now.
 
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _GRID = "grid"
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A point, and the trial of Optuna that proposes it: one proposal is one cell."""
+    """A point, and the trial of Optuna that proposes it: one proposal is one configuration."""
 
     point: Point
     trial: "optuna.Trial"
@@ -43,7 +43,7 @@ class Proposal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellAnswer:
-    """How a cell ended: the means over its seeds. ``epochs`` is how far its least far trial got."""
+    """The outcome of a configuration: means over its seeds. ``epochs`` is the smallest number of any trial."""
 
     state: TrialState
     accuracy: float = 0.0
@@ -52,10 +52,10 @@ class CellAnswer:
 
 
 class CellStudy:
-    """Proposes points of a sweep's axes. Each proposal is drawn by a sampler with a seed of its own.
+    """A study that proposes points of a sweep's axes. Each proposal is drawn by a new sampler with a separate seed.
 
-    So what is proposed depends on the seed, the number of the proposal and the answers before it, whether the study was
-    rebuilt meanwhile or not; CMA-ES with a margin alone also depends on what it drew and did not get answered.
+    Hence a proposal depends on the seed, the number of the proposal and the answers before it, and not on whether the
+    study was rebuilt; only CMA-ES with a margin also depends on its earlier draws without an answer.
 
     Raises:
         SpecError: for a sampler that cannot be used.
@@ -74,25 +74,25 @@ class CellStudy:
             self._study = optuna.create_study(directions=self._aims, sampler=self._make_sampler(spec.seed))
 
     def propose(self, *number: int) -> Proposal:
-        """The sampler's next point; the number decides what is random in it."""
+        """Return the sampler's next point; the number determines its random draws."""
         with quiet():
             self._study.sampler = self._make_sampler(derive_seed(self._spec.seed, "proposal", *number))
             trial = self._study.ask()
             return Proposal(point=self._draw(trial), trial=trial)
 
     def repeat(self, point: Point) -> Proposal | None:
-        """A given point as a proposal; None for one that the axes do not have, or that is left out."""
+        """Return a given point as a proposal; None if the axes do not have it, or it is excluded."""
         parameters = self._parameters(point)
         if parameters is None or self._sweep.excludes(point.labels):
             return None
         with quiet():
             self._study.enqueue_trial(dict(parameters))
             trial = self._study.ask()
-            _ = trial.relative_params  # some samplers keep their books here, for points of others too
+            _ = trial.relative_params  # some samplers update their state here, also for given points
             return Proposal(point=self._draw(trial), trial=trial)
 
     def tell(self, proposal: Proposal, answer: CellAnswer) -> None:
-        """Answer a proposal."""
+        """Tell Optuna the answer to a proposal."""
         import optuna
 
         states = optuna.trial.TrialState
@@ -122,7 +122,7 @@ class CellStudy:
         return Point(labels=labels)
 
     def _parameters(self, point: Point) -> dict[str, str | int] | None:
-        """What Optuna calls the values of a point, in the first grid that has it."""
+        """Return Optuna's parameters of a point, in the first grid that has it; None if no grid does."""
         for index, grid in enumerate(self._sweep.grids):
             there = [axis for axis in grid if axis.applies(point.labels)]
             if [axis.name for axis in there] != [name for name, _ in point.labels]:
@@ -135,7 +135,7 @@ class CellStudy:
 
 
 def _name(index: int, axis: Axis) -> str:
-    """Grids have axes of the same name with other values, which Optuna keeps apart."""
+    """Return Optuna's name of an axis, which differs between grids because their axes may have other values."""
     return f"{index}/{axis.name}"
 
 
@@ -153,7 +153,7 @@ def _draw_label(trial: "optuna.Trial", name: str, axis: Axis) -> str:
 
 
 def _place(axis: Axis, label: str) -> str | int | None:
-    """The value of Optuna that ``_draw_label`` turns into this label; None where it is not on the axis."""
+    """Return the value of Optuna that ``_draw_label`` maps to this label; None if the axis does not have it."""
     index = next((index for index, choice in enumerate(axis.values) if choice.label == label), None)
     if index is None or axis.span is None:
         return None if index is None else label
@@ -161,15 +161,15 @@ def _place(axis: Axis, label: str) -> str | int | None:
 
 
 REJECTED_MAX = 20
-"""Proposals in a row that say nothing new, before one is drawn from what is left."""
+"""The number of successive proposals of known configurations before one is drawn from the remaining points."""
 
 LISTED_MAX = 4096
-"""Points up to which what is left is known; of more, so many are drawn in the hope of a new one."""
+"""The largest number of points that are enumerated; of larger spaces this many are drawn to find a new one."""
 
 
 @dataclass(slots=True)
 class _Cell:
-    """A cell that was asked: its trials, those answered, and the proposals that wait for its answer."""
+    """A proposed configuration: its trials, those answered, and the proposals that wait for its answer."""
 
     trial_ids: tuple[str, ...]
     answers: dict[str, Observation] = field(default_factory=dict)
@@ -181,11 +181,12 @@ class _Cell:
 
 
 class SamplingPlanner(Planner):
-    """Asks for a few cells at once, each with every seed of the sweep, and for the next when one of them is answered.
+    """A planner that keeps a few configurations running, each with every seed of the sweep.
 
-    The value of a cell is the mean over its seeds. A proposal of a cell that was asked before is given its value and
-    asked for no second time; one that is excluded or cannot be built counts as failed. With nothing left to propose, or
-    as many trials as wanted, the planner is exhausted.
+    The next configuration is proposed when one of them is answered. The value of a configuration is the mean over its
+    seeds. A proposal of a known configuration is given its value and does not run again; one that is excluded or cannot
+    be built counts as failed. The planner is exhausted if nothing is left to propose, or after the wanted number of
+    trials.
     """
 
     def __init__(self, sweep: SweepSpec, spec: SearchPlannerSpec, compose: ComposePoint, *, slots: int = 1) -> None:
@@ -215,7 +216,7 @@ class SamplingPlanner(Planner):
         for trials in cells.values():
             accuracies = [item.validation_accuracy for item in trials if item.validation_accuracy is not None]
             proposal = self._study.repeat(trials[0].planned.point) if accuracies else None
-            if proposal is not None:  # None: a point that the axes here do not have
+            if proposal is not None:  # None if these axes do not have the point
                 answer = CellAnswer(
                     state=TrialState.COMPLETE, accuracy=statistics.fmean(accuracies), flops=trials[0].flops
                 )
@@ -232,7 +233,7 @@ class SamplingPlanner(Planner):
             proposal = self._study.repeat(point)
             spec = self._spec_of(point) if proposal is not None else None
             if proposal is None or spec is None or spec.cell_id != cell_id:
-                continue  # the sweep was edited, and this is no point of it any more
+                continue  # no longer a point of the edited sweep
             self._resumed.extend(self._admit(proposal) or ())
             for trial in trials:
                 self._remember(trial)
@@ -275,7 +276,7 @@ class SamplingPlanner(Planner):
         return not self._resumed and (self._is_spent or len(self._proposed) >= self._limit)
 
     def _next(self) -> list[PlannedTrial]:
-        """The trials of the next new cell; none where there is none, which ends the search."""
+        """Return the trials of the next new configuration; an empty list, if there is none, ends the search."""
         for rejected in range(REJECTED_MAX):
             asked = self._admit(self._study.propose(len(self._proposed), rejected))
             if asked is not None:
@@ -290,7 +291,10 @@ class SamplingPlanner(Planner):
         return asked or []
 
     def _admit(self, proposal: Proposal) -> list[PlannedTrial] | None:
-        """The trials of a proposal, twins too; None where it says nothing new, and is then answered at once."""
+        """Return the trials of a proposal and its baseline.
+
+        None if it is not a new valid configuration; it is then answered at once, or with the known configuration.
+        """
         spec = None if self._sweep.excludes(proposal.point.labels) else self._spec_of(proposal.point)
         if spec is None:
             self._study.tell(proposal, CellAnswer(state=TrialState.FAILED))
@@ -316,7 +320,7 @@ class SamplingPlanner(Planner):
         return trials
 
     def _spec_of(self, point: Point) -> TrialSpec | None:
-        """The trial of a point; None where it cannot be meant."""
+        """Return the trial of a point; None if the point is not valid."""
         if point not in self._specs:
             try:
                 self._specs[point] = self._compose(point)
@@ -326,7 +330,7 @@ class SamplingPlanner(Planner):
         return self._specs[point]
 
     def _settle(self, cell: _Cell) -> None:
-        """Tell the proposals of a cell that is answered."""
+        """Tell the waiting proposals of a configuration if it is answered."""
         if cell.is_answered:
             waiting, cell.proposals = cell.proposals, []
             for proposal in waiting:
@@ -346,7 +350,7 @@ class SamplingPlanner(Planner):
         )
 
     def _unseen(self) -> Point | None:
-        """A point whose cell was not asked yet, drawn evenly from what is left; None where none is found."""
+        """Return a point of a new configuration, drawn uniformly from the remaining points; None if none is found."""
         rng = random.Random(derive_seed(self._spec.seed, "unseen", len(self._proposed)))
         listed = list(itertools.islice(self._sweep.points(), LISTED_MAX + 1))
         if len(listed) <= LISTED_MAX:

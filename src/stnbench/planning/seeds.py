@@ -17,24 +17,25 @@ from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import PlannedTrial
 
-# Racing: seeds are added only to cells that may still be the best.
+# Racing: seeds are added only to configurations that may still be the best.
 
 
 class RacingPlanner(Planner):
-    """Asks for every cell with the sweep's seeds, then round by round for one seed more of the cells in the race.
+    """A planner that adds a seed in each round to the configurations that may still be the best.
 
-    After each round every cell is compared with the best as the leaderboard does it (seeds as blocks, simultaneous for
-    all pairs of cells, within each choice of ``within``); a cell that is ``lower`` leaves the race for good, and so
-    does one that fails or is pruned. A twin stays as long as one of its cells, whose gain it is the base of. The race
-    is over where one cell is left.
+    It begins with every configuration and the sweep's seeds. After each round every configuration is compared with the
+    best as in the leaderboard (seeds as blocks, simultaneous for all pairs of configurations, within each choice of
+    ``within``); a configuration that is ``lower`` leaves the race for good, and so does one that fails or is pruned. A
+    baseline stays as long as one of the configurations whose gain is measured against it. The race is over when one
+    configuration is left.
 
-    The sweep is looked at again and again, at most as often as there are rounds after which seeds may be added. Each
-    look is made at 5 % over their number (Bonferroni), so that all of them together keep the error rate of one
-    comparison, however they depend on one another. Boundaries that use this dependence (Pocock 1977; O'Brien and
-    Fleming 1979) would decide a little earlier, but are made for two arms and known variances.
+    There are at most as many comparisons as rounds after which seeds may be added. Each is made at 5 % over that number
+    (Bonferroni), so that all of them together keep the error rate of one comparison, whatever their dependence.
+    Boundaries that use this dependence (Pocock 1977; O'Brien and Fleming 1979) would decide slightly earlier, but are
+    made for two arms and known variances.
 
-    A round begins when the one before is answered, because cells are compared on common seeds. All that decides is in
-    the answers, so a race that is told them again goes on where it was.
+    A round begins when the one before is answered, because configurations are compared on common seeds. The state
+    depends only on the answers, so a race that is told them again continues from where it was.
     """
 
     def __init__(self, sweep: SweepSpec, spec: RacingPlannerSpec, compose: ComposePoint) -> None:
@@ -87,14 +88,14 @@ class RacingPlanner(Planner):
         return self._is_over
 
     def _seeds(self) -> Iterator[tuple[int, ...]]:
-        """The seeds of each round: the sweep's, then one at a time."""
+        """Yield the seeds of each round: the sweep's, then one at a time."""
         yield self._sweep.seeds
         first = max(self._sweep.seeds) + 1
         for seed in range(first, first + self._spec.max_seeds - len(self._sweep.seeds)):
             yield (seed,)
 
     def _drop_lower(self) -> None:
-        """Leave in the race what may be best, and its twins; nothing where one cell is left in every group."""
+        """Drop the configurations that cannot be best, with their baselines, and groups with one configuration left."""
         groups: dict[str, dict[str, Mapping[int, float]]] = {}
         for cell_id, scores in self._scores.items():
             groups.setdefault(self._group(cell_id), {})[cell_id] = scores
@@ -112,18 +113,18 @@ class RacingPlanner(Planner):
 
 
 def _may_be_best(cells: Mapping[str, Mapping[int, float]], *, level: float) -> set[str]:
-    """The cells that are not lower than the best one, by tests of this level for all pairs together."""
+    """Return the configurations that are not lower than the best, by tests at this level for all pairs together."""
     runs = [scored_run(cell_id, seed, share) for cell_id, scores in cells.items() for seed, share in scores.items()]
     decisions = compare_configurations(runs, level=level).decisions
     return {item.configuration for item in decisions if item.verdict is not Verdict.LOWER}
 
 
-# Until it is decided: seeds are added where a verdict is missing, the cheapest verdicts first.
+# Until decided: seeds are added to configurations without a verdict, the cheapest verdicts first.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """A configuration that gets further seeds; ``cost`` is what its verdict is expected to take (inf: out of reach)."""
+    """A configuration that gets further seeds; ``cost`` is the expected cost of its verdict (inf if out of reach)."""
 
     configuration: str
     cost: float
@@ -131,7 +132,7 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """Who gets further seeds, the cheapest verdict first; where nobody does, ``reason`` says why."""
+    """The configurations that get further seeds, the cheapest verdict first; if there are none, ``reason`` says why."""
 
     wanted: tuple[Wanted, ...] = ()
     reason: str = ""
@@ -140,16 +141,17 @@ class Choice:
 def choose(
     comparison: Comparison, *, seeds_run: Mapping[str, int], trial_cost: Mapping[str, float], max_seeds: int
 ) -> Choice:
-    """Decide who gets further seeds after a look. The same look gives the same choice.
+    """Choose the configurations that get further seeds after a comparison. The choice is deterministic.
 
-    A configuration is decided against the best one, so both need seeds: a verdict costs the trials that either lacks
-    to the seeds that decide it with a chance of 80 % (``seeds_needed``). Those out of reach of ``max_seeds`` come last.
+    A configuration is decided against the best one, so both need seeds: the cost of a verdict is that of the trials
+    that either lacks to the number of seeds that decides it with a probability of 80 % (``seeds_needed``). Verdicts out
+    of reach of ``max_seeds`` come last.
 
     Args:
         comparison: at the level of one look.
-        seeds_run: by configuration, with how many seeds it has run.
-        trial_cost: by configuration, what one trial takes of a device, in any unit.
-        max_seeds: most seeds of a configuration.
+        seeds_run: the number of seeds that each configuration has run.
+        trial_cost: the device time or other cost of one trial of each configuration, in any unit.
+        max_seeds: the largest number of seeds of a configuration.
     """
     best = comparison.best
     undecided = [item for item in comparison.decisions if item.verdict is Verdict.UNDECIDED]
@@ -170,7 +172,7 @@ def choose(
 
     costs = {item.configuration: cost(item) for item in undecided}
     costs[best.configuration] = min(costs.values())
-    # At one cost (out of reach, say) the best goes first, whom all need, and then the cheaper trial.
+    # At equal cost (such as out of reach) the best goes first, which all need, and then the cheaper trial.
     order = sorted(costs, key=lambda name: (costs[name], name != best.configuration, trial_cost[name], name))
     wanted = tuple(Wanted(configuration=name, cost=costs[name]) for name in order if lacks(name))
     if not wanted:
@@ -179,16 +181,17 @@ def choose(
 
 
 class UntilDecidedPlanner(Planner):
-    """Asks for every configuration with the first seeds, then look by look for seeds of those without a verdict.
+    """A planner that adds seeds, look by look, to the configurations without a verdict.
 
-    The looks are planned before the first trial: each has its number of seeds (``UntilDecidedPlannerSpec.look_seeds``).
-    At each, all configurations are compared as the leaderboard does it, at 5 % over the number of planned looks, so
-    that all looks together keep the error rate of one comparison, however they depend on one another (Bonferroni).
-    Pocock (1977) has equal levels as well, and spends less on them where there are two arms and equal steps.
-    Those that are undecided, and the best one, run with the seeds of the next look.
+    It begins with every configuration and the first seeds. The looks are planned before the first trial: each has its
+    number of seeds (``UntilDecidedPlannerSpec.look_seeds``). At each, all configurations are compared as in the
+    leaderboard, at 5 % over the number of planned looks, so that all looks together keep the error rate of one
+    comparison, whatever their dependence (Bonferroni). Pocock (1977) has equal levels as well, and spends less on them
+    for two arms and equal steps. The undecided configurations, and the best one, run with the seeds of the next look.
 
-    A look begins when all trials before it are answered. All that decides is in the answers, so a planner that is told
-    them again goes on where it was. What a trial costs is its FLOPs: durations would change from run to run.
+    A look begins when all trials before it are answered. The state depends only on the answers, so a planner that is
+    told them again continues from where it was. The cost of a trial is its FLOPs, because durations would change from
+    run to run.
     """
 
     def __init__(self, sweep: SweepSpec, spec: UntilDecidedPlannerSpec, compose: ComposePoint) -> None:
@@ -208,7 +211,7 @@ class UntilDecidedPlanner(Planner):
         self._unanswered: set[str] = set()
         self._is_over = False
         self.reason = ""
-        """Why it ended; empty before."""
+        """Why the planner ended; empty before."""
 
     @override
     def ask(self) -> Sequence[PlannedTrial]:
@@ -217,7 +220,7 @@ class UntilDecidedPlanner(Planner):
         if not self._cells:
             self._cells = {cell.spec.cell_id: cell for cell in grid_cells(self._sweep, self._compose)}
             self._run = dict.fromkeys(self._cells, self._looks[0])
-            # Seed by seed: a sweep that is stopped early has seen every configuration.
+            # Seed by seed, so that a sweep that is stopped early has run every configuration.
             return self._asked([(name, seed) for seed in self._seeds[: self._looks[0]] for name in self._cells])
         asked = self._asked(self._further())
         self._is_over = not asked
@@ -234,7 +237,7 @@ class UntilDecidedPlanner(Planner):
             self._pruned.add(cell_id)
         if observation.state is not TrialState.COMPLETE or accuracy is None:
             return
-        # Whether it has collapsed is for the comparison to find, as it does for the leaderboard.
+        # The comparison detects collapsed runs, as for the leaderboard.
         self._runs.setdefault(cell_id, []).append(scored_run(cell_id, seed, accuracy))
         self._cost[cell_id] = float((observation.flops or 1) * self._cells[cell_id].spec.training.epochs)
 
@@ -253,7 +256,7 @@ class UntilDecidedPlanner(Planner):
         return asked
 
     def _further(self) -> list[tuple[str, int]]:
-        """What is to run before the next look: configurations with their seeds, the cheapest verdict first."""
+        """Return the configurations and seeds to run before the next look, the cheapest verdict first."""
         choices = [self._look(names) for names in self._groups()]
         wanted = sorted((item for choice in choices for item in choice.wanted), key=lambda item: item.cost)
         self._looked += 1
