@@ -114,7 +114,7 @@ def _label(group: Group, configuration: str) -> str:
 
 
 def _transformer(group: Group) -> Iterator[Sentence]:
-    """Say whether a transformer helps: the mean gain over baselines, and the number of configurations that gain."""
+    """Yield the sentence on whether a transformer helps: the mean gain, and the number of configurations that gain."""
     gain = mean_gain(group)
     if gain is None:
         return

@@ -141,7 +141,7 @@ def read_images(sweep: str, *, store: StoreReader | None = None) -> pd.DataFrame
 
 
 def read_specs(store: StoreReader | None = None) -> dict[str, SweepSpec]:
-    """Read every sweep of the store as it was last run, by name, the latest first.
+    """Read every sweep of the store as it was last run, by name, the most recently run first.
 
     The errors are those of ``read_sweep``.
     """

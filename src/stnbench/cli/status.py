@@ -107,7 +107,7 @@ def read_status(
     here: ProcessIdentity,
     holder: ProcessIdentity | None = None,
 ) -> tuple[SweepStatus, ...]:
-    """Read the status of one sweep, or of each of them, the latest first.
+    """Read the status of one sweep, or of each of them, the most recently run first.
 
     Raises:
         UnknownNameError: if the store has no such sweep.

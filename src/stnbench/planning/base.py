@@ -27,7 +27,7 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """The validation scores of a running trial after epoch ``epoch`` of ``epochs``."""
+    """The state of a running trial after epoch ``epoch`` of ``epochs``, with validation scores only."""
 
     trial_id: str
     epoch: int

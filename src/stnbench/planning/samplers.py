@@ -1,4 +1,4 @@
-"""Optuna's samplers by name, with its messages and warnings silenced."""
+"""Optuna's samplers by name, with Optuna's messages and warnings silenced."""
 
 import contextlib
 import importlib.util

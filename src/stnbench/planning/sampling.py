@@ -43,7 +43,7 @@ class Proposal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellAnswer:
-    """The outcome of a configuration: means over its seeds. ``epochs`` is the smallest number of any trial."""
+    """The outcome of a configuration: means over its seeds. ``epochs`` is the minimum over its trials."""
 
     state: TrialState
     accuracy: float = 0.0
