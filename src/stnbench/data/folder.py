@@ -1,4 +1,4 @@
-"""Images of one's own in class sub-folders, as a data set."""
+"""The user's own images in class sub-folders, as a data set."""
 
 import io
 import warnings
@@ -18,21 +18,21 @@ from stnbench.data.gtsrb.resize import RESIZE_VERSION, normalized_position, resi
 from stnbench.spec.data import FolderSpec
 
 READER_VERSION = 1
-"""Raised when the arrays of a cache change meaning: caches are then made again."""
+"""Increased when the arrays of a cache change meaning, so that caches are made again."""
 
 
 class Folder(Dataset):
-    """Images in class sub-folders, of any size and number of classes, resized to squares as GTSRB's are.
+    """A data set of images in class sub-folders, of any size and number of classes, resized to squares as in GTSRB.
 
-    A half is cached in ``cache / folder-<half>-<digest>``. The digest covers what was found in the folder (path and
-    content of every image, and the table) and how it is read, not where it lies; once there is a cache, the folder is
-    not needed. Where files have changed since the trial was planned, nothing is made.
+    A half is cached in ``cache / folder-<half>-<digest>``. The digest covers the content of the folder (path and bytes
+    of every image, and the table) and the way it is read, not its location; once there is a cache, the folder is not
+    needed. If files have changed since the trial was planned, no cache is made.
 
     Args:
-        spec: what was found in the folder, and the size.
-        roots: where a folder of this name may lie, if this process has not seen it.
+        spec: the content of the folder as it was found, and the size.
+        roots: the folders in which a folder of this name may lie, if this process has not seen it.
         cache: the folder of caches.
-        builds: whether a cache that is missing is made.
+        builds: whether a missing cache is made.
     """
 
     def __init__(self, spec: FolderSpec, *, roots: Sequence[Path], cache: Path, builds: bool = True) -> None:
@@ -43,15 +43,24 @@ class Folder(Dataset):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """The names of the sub-folders."""
+        """Return the names of the classes (of the sub-folders, or from the table), in label order."""
         return self._spec.class_names
 
     def train(self) -> ImageSet:
-        """The training half, validation included."""
+        """Return the training half, validation included.
+
+        Raises:
+            DataMissingError: if neither the images nor their cache are there.
+            DataCorruptError: if images have changed or cannot be read, or the cache is wrong.
+            FolderError: if the cache cannot be written.
+        """
         return self._half("train")
 
     def test(self) -> ImageSet:
-        """The test half, where ``test/`` or the table says that there is one."""
+        """Return the test half, which exists if there is a folder ``test/`` or the table marks test images.
+
+        It raises the same errors as ``train``, and DataMissingError if there are no test images.
+        """
         return self._half("test")
 
     def _half(self, half: str) -> ImageSet:
@@ -92,7 +101,11 @@ class Folder(Dataset):
 
 
 def _fill(arrays: CacheArrays, place: Path, entries: Sequence[Entry]) -> None:
-    """Decode and resize every image; those that cannot be read are named together."""
+    """Decode and resize every image into the arrays.
+
+    Raises:
+        DataCorruptError: if images cannot be read; the message names up to five of them.
+    """
     channels, size = arrays.images.shape[1], arrays.images.shape[-1]
     unreadable: list[str] = []
     for row, (name, data) in enumerate(read_members(place, [entry.path for entry in entries])):
@@ -115,7 +128,7 @@ def _fill(arrays: CacheArrays, place: Path, entries: Sequence[Entry]) -> None:
 
 
 def _decoded(data: bytes, channels: int) -> NDArray[np.uint8] | None:
-    """An image as uint8 (height, width, channels), turned as its camera says; None where it cannot be read."""
+    """Decode an image to uint8 (height, width, channels), rotated by its EXIF tag; return None if it is unreadable."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -127,7 +140,7 @@ def _decoded(data: bytes, channels: int) -> NDArray[np.uint8] | None:
 
 
 def _boxes(sizes: NDArray[np.int64], entries: Sequence[Entry], size: int) -> NDArray[np.float64]:
-    """The boxes in normalised coordinates of the resized images; the whole image where none is known."""
+    """Return the boxes (n, 4) in normalised coordinates of the resized images; the whole image if a box is unknown."""
     known = np.array([entry.box is not None for entry in entries])
     pixels = np.array([entry.box or (0.0, 0.0, 1.0, 1.0) for entry in entries], np.float64)
     placed = normalized_position(pixels, np.tile(sizes, (1, 2)), size)

@@ -1,4 +1,4 @@
-"""Homographies of the plane: points through them, and those that augmentation draws."""
+"""Homographies of the plane: the mapping of points, and the homographies of augmentation."""
 
 import math
 
@@ -11,64 +11,65 @@ from torch import Tensor
 from stnbench.nn.transforms.affine import matrix_of_rows
 from stnbench.nn.transforms.homography import Corners
 
-# Points through a homography.
+# The mapping of points by one homography, in NumPy.
 
 
 def apply_homography(homography: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points (n, 2) taken through a (3, 3) homography: (n, 2)."""
+    """Map points (n, 2) by a homography (3, 3), and return them as (n, 2)."""
     moved = points @ homography[:, :2].T + homography[:, 2]
     projected: NDArray[np.float64] = moved[:, :2] / moved[:, 2:]
     return projected
 
 
-# Homographies for augmentation: the movements that make them up, and what they do to points and boxes.
+# Homographies for augmentation: the elementary movements, and the mapping of points and boxes.
 #
 # Convention: normalised (x, y), x to the right and y down, -1 and 1 at the outer edges of the image; matrices act on
-# (x, y, 1). For points of the image the third coordinate of the result is positive, and so it is for the moved points
+# (x, y, 1). For points of the image the third coordinate of the result is positive; the same holds for the moved points
 # under the inverse.
 
 
 _NEAREST = 1e-2
-"""The smallest third coordinate, which is about 1 in the image; it is 0 on the vanishing line, negative beyond."""
+"""The lower limit of the third coordinate, which is about 1 in the image, 0 on the vanishing line, negative beyond."""
 
 
 def moving_corners(offsets: Float[Tensor, "batch 8"]) -> Float[Tensor, "batch 3 3"]:
-    """Move the corners of the image by x, y each: (-1, -1), (1, -1), (1, 1) and (-1, 1), in this order.
+    """Return the homographies that move the corners of the image by x, y each.
 
-    The moved ones must be a convex quadrilateral.
+    The corners are (-1, -1), (1, -1), (1, 1) and (-1, 1), in this order. The moved corners must form a convex
+    quadrilateral.
     """
     return Corners().homography_out_to_in(offsets)
 
 
 def scaling(x: Float[Tensor, " batch"], y: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 3"]:
-    """Multiply x and y."""
+    """Return matrices that multiply x and y by factors."""
     return _affine((x, 0.0, 0.0), (0.0, y, 0.0))
 
 
 def shearing(angle_rad: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 3"]:
-    """Lean vertical lines by the angle, to the left at the top where it is positive."""
+    """Return matrices that lean vertical lines by an angle in radians, to the left at the top if it is positive."""
     return _affine((1.0, angle_rad.tan(), 0.0), (0.0, 1.0, 0.0))
 
 
 def rotation(angle_rad: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 3"]:
-    """Turn about the centre, from x to y: clockwise as seen, where the angle is positive."""
+    """Return rotations about the centre by an angle in radians, from x to y: clockwise as seen if it is positive."""
     cosine, sine = angle_rad.cos(), angle_rad.sin()
     return _affine((cosine, -sine, 0.0), (sine, cosine, 0.0))
 
 
 def translation(x: Float[Tensor, " batch"], y: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 3"]:
-    """Move by x and y."""
+    """Return translations by x and y, in normalised coordinates."""
     return _affine((1.0, 0.0, x), (0.0, 1.0, y))
 
 
 def map_points(
     homographies: Float[Tensor, "batch 3 3"], points: Float[Tensor, "#batch points 2"]
 ) -> Float[Tensor, "batch points 2"]:
-    """The points under every homography, by products and sums, which TF32 does not round.
+    """Map the points by every homography, with products and sums, which TF32 does not round.
 
     Unlike ``stnbench.nn.transforms.homography.map_homography``, which shows the plane mirrored beyond the vanishing
-    line, this reads far outside the image there, on the side where the line was crossed: its border goes on to the
-    horizon.
+    line, the result there lies far outside the image, on the side where the line was crossed, so that the image's
+    border extends to the horizon.
     """
     x, y = points.unbind(-1)
     rows = [row[..., None].unbind(1) for row in homographies.unbind(1)]
@@ -77,7 +78,7 @@ def map_points(
 
 
 def map_boxes(homographies: Float[Tensor, "batch 3 3"], boxes: Float[Tensor, "batch 4"]) -> Float[Tensor, "batch 4"]:
-    """The smallest upright boxes x1, y1, x2, y2 round the mapped ones, as far as they lie in the image."""
+    """Return the smallest upright boxes x1, y1, x2, y2 around the mapped boxes, clipped to the image."""
     x1, y1, x2, y2 = boxes.unbind(1)
     corners = torch.stack([x1, y1, x2, y1, x2, y2, x1, y2], dim=1).reshape(-1, 4, 2)
     mapped = map_points(homographies, corners)
@@ -85,12 +86,12 @@ def map_boxes(homographies: Float[Tensor, "batch 3 3"], boxes: Float[Tensor, "ba
 
 
 def radians(degrees: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Degrees as radians."""
+    """Convert degrees to radians."""
     return degrees * (math.pi / 180)
 
 
 def _affine(*rows: tuple[Tensor | float, Tensor | float, Tensor | float]) -> Float[Tensor, "batch 3 3"]:
-    """The matrix of every image from its first two rows, in which plain numbers hold for all images."""
+    """Return the matrix of every image from its first two rows, in which plain numbers apply to all images."""
     like = next(entry for row in rows for entry in row if isinstance(entry, Tensor))
     whole = (*rows, (0.0, 0.0, 1.0))
     return matrix_of_rows(

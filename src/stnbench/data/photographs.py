@@ -1,4 +1,4 @@
-"""Another set's photographs, each warped at random in a known way."""
+"""Photographs of another data set, each warped at random with known parameters."""
 
 import dataclasses
 import hashlib
@@ -16,22 +16,22 @@ from stnbench.data.distort import box_pose, draw_warp, make_picture, render, tra
 from stnbench.spec.data import DistortionSpec
 
 WARP_VERSION: Final = 1
-"""Raised when drawing or rendering changes the images or what is said of them: caches are then made again."""
+"""Increased when drawing or rendering changes the images or their annotations, so that caches are made again."""
 
 
 class DistortedPhotographs(Dataset):
-    """A set of photographs warped image by image; beyond their edges what is round the sign is mirrored.
+    """A set of photographs warped image by image; beyond their edges the surroundings of the sign are mirrored.
 
-    Tracks, frames, classes and sizes are those of the set beneath. An image's warp depends on the distortion, the half,
-    and its track and frame (its row, where these are unknown), so that more tracks leave the others as they were. The
-    cache belongs to just these images: ``cache / distorted-<name>-<half>-<digest>``.
+    Tracks, frames, classes and sizes are those of the base set. An image's warp depends on the distortion, the half,
+    and its track and frame (its row, where these are unknown), so that additional tracks do not change the others. The
+    cache belongs to exactly these images: ``cache / distorted-<name>-<half>-<digest>``.
 
     Args:
-        base: the set beneath, undistorted, square images.
-        name: of that set, for the folder.
-        distortion: what is done.
+        base: the undistorted set of square images.
+        name: the name of that set, for the folder.
+        distortion: the distribution of the warps.
         cache: the folder of caches.
-        builds: whether a cache that is missing is made.
+        builds: whether a missing cache is made.
     """
 
     def __init__(
@@ -45,15 +45,22 @@ class DistortedPhotographs(Dataset):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Those of the set beneath."""
+        """Return the class names of the base set."""
         return self._base.class_names
 
     def train(self) -> ImageSet:
-        """The training half, warped on first use. Raises: as the set beneath; FolderError if it cannot be written."""
+        """Return the training half, warped on first use.
+
+        Raises:
+            DataError: if the base set cannot be read or made.
+            DataMissingError: if the cache is missing and may not be made.
+            DataCorruptError: if the cache is wrong.
+            FolderError: if the cache cannot be written.
+        """
         return self._half("train", self._base.train())
 
     def test(self) -> ImageSet:
-        """The test half, warped likewise. Raises: as ``train``."""
+        """Return the test half, warped on first use; it raises the same errors as ``train``."""
         return self._half("test", self._base.test())
 
     def _half(self, half: Literal["train", "test"], base: ImageSet) -> ImageSet:
@@ -81,7 +88,7 @@ class DistortedPhotographs(Dataset):
 
 
 def fill(arrays: CacheArrays, base: ImageSet, half: str, distortion: DistortionSpec) -> None:
-    """Warp every image of a half into the arrays, in the same order; ``arrays`` have a pose."""
+    """Warp every image of a half into the arrays, in the same order; the arrays include the pose."""
     for name in ("labels", "tracks", "frames", "original_size"):
         getattr(arrays, name)[:] = getattr(base, name)
     size = base.images.shape[-1]
@@ -102,7 +109,7 @@ def fill(arrays: CacheArrays, base: ImageSet, half: str, distortion: DistortionS
 
 
 def _annotations_digest(base: ImageSet) -> str:
-    """What decides the result beside pixels and classes."""
+    """Return the SHA-256 of the annotations that determine the result, besides pixels and classes."""
     sha = hashlib.sha256()
     for array in (base.tracks, base.frames, base.roi, base.pose):
         sha.update(b"" if array is None else np.ascontiguousarray(array).data)

@@ -19,39 +19,39 @@ from stnbench.nn.layers import ContrastiveNorm, gaussian_kernel
 from stnbench.nn.precision import exact_convolutions, full_precision
 from stnbench.spec.data import Contrast, PreprocessSpec
 
-# The contrast of images, adjusted in the four ways of the committee of 2011.
+# The four contrast adjustments of the committee of 2011.
 #
 # Cireşan, Meier, Masci and Schmidhuber 2012 ("Multi-column deep neural network for traffic sign classification",
 # Neural Networks 32) trained their columns on the original images and on four versions of them, made with MATLAB's
-# imadjust, histeq and adapthisteq and with a difference of Gaussians. All four change the lightness alone. The paper
-# works in Lab; here it is the luma, whose way back keeps the hue exactly and leaves no pixel outside the colours that
-# exist, at less than a tenth of the cost; the images look alike.
+# imadjust, histeq and adapthisteq and with a difference of Gaussians. All four change only the lightness. The paper
+# works in Lab; here the luma is used, whose inverse keeps the hue exactly and leaves no pixel outside the valid
+# colours, at less than a tenth of the cost; the images look the same.
 #
-# All functions take and give levels in [0, 255], batch by batch; images are independent of each other. Counts are whole
-# numbers, so that a GPU gives the same ones each time.
+# All functions take and return levels in [0, 255], batch by batch; images are independent of each other. Counts are
+# integers, so that a GPU gives the same ones each time.
 
 
 _LEVELS = 256
 
 _SATURATED = 0.01
-"""The share of the pixels that image adjustment may make black, and white (MATLAB's stretchlim)."""
+"""The share of the pixels that image adjustment may saturate to black, and to white (MATLAB's stretchlim)."""
 
 _TILES = 8
-"""Tiles a side for CLAHE: of 6x6 pixels in the paper's images of 48x48 (MATLAB's adapthisteq)."""
+"""Tiles per side for CLAHE: of 6x6 pixels in the paper's images of 48x48 (MATLAB's adapthisteq)."""
 
 _CLIP = 0.01
-"""How much of a tile's pixels may share one level for CLAHE before they are spread (MATLAB's adapthisteq)."""
+"""The share of a tile's pixels that may have one level in CLAHE before they are spread (MATLAB's adapthisteq)."""
 
 _EDGE_DEVIATIONS = 3.0
-"""Contrast normalisation shows the filter's response up to so many standard deviations as black and white."""
+"""The number of standard deviations of the filter's response that contrast normalisation maps to black and white."""
 
 
 def adjust_contrast(
     images: Float[Tensor, "batch channels height width"], contrast: Contrast
 ) -> Float[Tensor, "batch channels height width"]:
-    """The images with their contrast adjusted; themselves for ``none``.
+    """Adjust the contrast of images with levels in [0, 255]; return them unchanged for ``none``.
 
-    RGB images are adjusted in their luma and keep their hue; of other images, every channel is adjusted alone.
+    RGB images are adjusted in their luma and keep their hue; in other images, every channel is adjusted separately.
     """
     if contrast == "none":
         return images
@@ -63,10 +63,10 @@ def adjust_contrast(
 
 
 def adjust_image(planes: Float[Tensor, "planes height width"]) -> Float[Tensor, "planes height width"]:
-    """Image adjustment: the levels are stretched until 1 % of the pixels are black and 1 % white.
+    """Apply image adjustment: stretch the levels until 1 % of the pixels are black and 1 % white.
 
-    As MATLAB's imadjust: the limits are the first levels at which the cumulative histogram exceeds 1 % and reaches
-    99 %. A plane whose limits coincide stays as it is.
+    As in MATLAB's imadjust, the limits are the first levels at which the cumulative histogram exceeds 1 % and reaches
+    99 %. A plane whose limits coincide is not changed.
     """
     shares = _cumulative(_rounded(planes)) / planes[0].numel()
     low = (shares <= _SATURATED).sum(1).to(planes.dtype)[:, None, None]
@@ -76,10 +76,10 @@ def adjust_image(planes: Float[Tensor, "planes height width"]) -> Float[Tensor, 
 
 
 def equalise_histogram(planes: Float[Tensor, "planes height width"]) -> Float[Tensor, "planes height width"]:
-    """Histogram equalisation: every level becomes the share of pixels at or below it, the lowest one black.
+    """Apply histogram equalisation: map every level to the share of pixels at or below it, the lowest one to black.
 
-    A plane of one level stays as it is. (kornia's and PIL's ``equalize`` divide counts by a whole number of pixels a
-    level, which saturates up to a third of a small image.)
+    A plane of one level is not changed. (kornia's and PIL's ``equalize`` divide counts by an integer number of pixels
+    per level, which saturates up to a third of a small image.)
     """
     levels = _rounded(planes)
     cumulative = _cumulative(levels)
@@ -91,12 +91,13 @@ def equalise_histogram(planes: Float[Tensor, "planes height width"]) -> Float[Te
 
 
 def equalise_tiles(planes: Float[Tensor, "planes height width"]) -> Float[Tensor, "planes height width"]:
-    """CLAHE: contrast-limited adaptive histogram equalisation of 8x8 tiles (Zuiderveld 1994).
+    """Apply CLAHE: contrast-limited adaptive histogram equalisation of 8x8 tiles (Zuiderveld 1994).
 
-    Every tile has a curve of its own, a pixel takes the bilinear mean of its four nearest tiles' curves. The clip limit
-    is MATLAB's default of 0.01, one pixel a level for tiles of 6x6; what is clipped is spread over all levels, the rest
-    of it evenly, as in OpenCV. Sides that 8 does not divide are extended by reflection. (kornia's ``equalize_clahe``
-    gives the same and takes ten times as long: it copies four curves for every quarter of a tile.)
+    Every tile has a separate curve; a pixel gets the bilinear mean of its four nearest tiles' curves. The clip limit is
+    MATLAB's default of 0.01, one pixel per level for tiles of 6x6; clipped counts are spread over all levels, and the
+    remainder at equal distances, as in OpenCV. Sides that 8 does not divide are extended by reflection. (kornia's
+    ``equalize_clahe`` gives the same result and takes ten times as long: it copies four curves for every quarter of a
+    tile.)
     """
     height, width = planes.shape[-2:]
     rows, columns = (math.ceil(side / _TILES) for side in (height, width))
@@ -117,12 +118,12 @@ def equalise_tiles(planes: Float[Tensor, "planes height width"]) -> Float[Tensor
 
 
 def enhance_edges(planes: Float[Tensor, "planes height width"]) -> Float[Tensor, "planes height width"]:
-    """Contrast normalisation: the planes' response to a difference of Gaussians of 5x5 pixels.
+    """Apply contrast normalisation: return the planes' response to a difference of Gaussians of 5x5 pixels.
 
-    The paper gives neither the widths nor the way back to levels. Here the centre's standard deviation is 0.625 pixels
-    and the surround's 1.25, both with a sum of 1, so that what is flat has no response; the border is continued
-    outwards. No response becomes middle grey, three standard deviations of the plane's responses black and white. A
-    deviation below one level counts as one, so that noise is not blown up.
+    The paper gives neither the widths nor the mapping back to levels. Here the centre's standard deviation is 0.625
+    pixels and the surround's 1.25, both with a sum of 1, so that flat areas have no response; the border is replicated
+    outwards. A response of 0 becomes middle grey, three standard deviations of the plane's responses black and white.
+    A deviation below one level counts as one, so that noise is not amplified.
     """
     kernel = (_gaussian(5, 0.625, planes.device) - _gaussian(5, 1.25, planes.device)).to(planes.dtype)
     extended = functional.pad(planes[:, None], (2, 2, 2, 2), mode="replicate")
@@ -145,7 +146,7 @@ def _rounded(planes: Float[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
 
 
 def _histogram(levels: Int[Tensor, "planes *pixels"]) -> Int[Tensor, "planes 256"]:
-    """How many pixels of every plane have each level."""
+    """Count the pixels of every plane at each level."""
     flat = levels.flatten(1)
     counts = flat.new_zeros(len(flat), _LEVELS)
     return counts.scatter_add_(1, flat, torch.ones_like(flat))  # bincount would make the host wait for the largest
@@ -156,7 +157,7 @@ def _cumulative(levels: Int[Tensor, "planes *pixels"]) -> Int[Tensor, "planes 25
 
 
 def _clipped(counts: Int[Tensor, "planes 256"], *, limit: int) -> Int[Tensor, "planes 256"]:
-    """Counts of at most the limit, and what spreading the rest over all levels adds to them."""
+    """Clip the counts to the limit, and spread the excess over all levels, which may exceed the limit again."""
     clipped = counts.to(torch.int32).clamp_(max=limit)
     excess = counts.sum(1) - clipped.sum(1)
     everywhere = (excess // _LEVELS).to(torch.int32)[:, None]
@@ -164,7 +165,10 @@ def _clipped(counts: Int[Tensor, "planes 256"], *, limit: int) -> Int[Tensor, "p
 
 
 def _spread(device: torch.device) -> Int[Tensor, "256 256"]:
-    """Row n: the levels that get one pixel more where n of them are left, from black up at equal distances."""
+    """Return a matrix whose row n marks the n levels that get one of n remaining pixels each.
+
+    The levels are counted from black up, at equal distances.
+    """
     level = torch.arange(_LEVELS, device=device)
     left = level[:, None]
     step = _LEVELS // left.clamp(min=1)
@@ -172,7 +176,10 @@ def _spread(device: torch.device) -> Int[Tensor, "256 256"]:
 
 
 def _neighbours(side: int, tile: int, like: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The tiles before and after every pixel along a side, and their weights; the outermost ones count twice."""
+    """Return the tiles before and after every pixel along a side, and their weights.
+
+    Beyond the centres of the outermost tiles both are the same tile.
+    """
     position = (torch.arange(side, dtype=like.dtype, device=like.device) + 0.5) / tile - 0.5
     before = position.floor()
     weight = position - before
@@ -181,25 +188,26 @@ def _neighbours(side: int, tile: int, like: Tensor) -> list[tuple[Tensor, Tensor
 
 
 def _gaussian(size: int, deviation: float, device: torch.device) -> Float[Tensor, "size size"]:
-    """A gaussian of size x size pixels with a sum of 1."""
+    """Return a Gaussian kernel of size x size pixels with a sum of 1, float64."""
     offsets = torch.arange(size, dtype=torch.float64, device=device) - size // 2
     along = torch.exp(-(offsets**2) / (2 * deviation**2))
     along = along / along.sum()
     return along[:, None] * along
 
 
-# What is done to images before the network, and the statistics it needs.
+# The processing of images before the network, and the statistics that it needs.
 
 
 _BRIGHTEST = 255
 
 _FEW_IMAGES = 32
-"""Adjusted at a time where statistics are measured: with hundreds CLAHE leaves the cache and takes twice as long."""
+"""Images adjusted at a time when statistics are measured: with hundreds CLAHE exceeds the cache and takes twice as
+long."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GlobalStatistics:
-    """One mean and one standard deviation over all pixels and channels of the training images, which lie in [0, 1]."""
+    """One mean and one standard deviation over all pixels and channels of the training images, scaled to [0, 1]."""
 
     mean: float
     std: float
@@ -212,15 +220,17 @@ def measure_statistics(
     contrast: Contrast = "none",
     chunk_images: int = 256,
 ) -> GlobalStatistics:
-    """The statistics of uint8 images, exact to the last bit whatever the chunks.
+    """Measure the statistics of uint8 images, exact to the last bit for any size of the chunks.
 
     Args:
-        images: (n, channels, height, width), may be a memory map; ``chunk_images`` of them are read at a time.
-        rows: which of them to measure; all of them where it is None.
-        contrast: what is measured are the images after this adjustment, rounded to 8 bits.
-        chunk_images: how many.
-    Raises: DataMissingError without images; DataCorruptError where all pixels are equal, so that nothing can be
-        divided by their deviation.
+        images: (n, channels, height, width), may be a memory map.
+        rows: the rows to measure; all of them if it is None.
+        contrast: the adjustment of the images before they are measured, rounded to 8 bits.
+        chunk_images: the number of images that are read at a time.
+
+    Raises:
+        DataMissingError: if there are no images.
+        DataCorruptError: if all pixels are equal, so that nothing can be divided by their deviation.
     """
     measured = len(images) if rows is None else len(rows)
     counts = np.zeros(_LEVELS, dtype=np.int64)
@@ -248,11 +258,14 @@ def _adjusted(images: NDArray[np.uint8], contrast: Contrast) -> NDArray[np.uint8
 
 
 class Preprocess(nn.Module):
-    """Images to what the network sees: contrast, [0, 1], global normalisation, contrastive normalisation, as specified.
+    """The processing of images before the network, in four steps, as specified.
+
+    The steps are the contrast adjustment, the scaling to [0, 1], the global normalisation, and the contrastive
+    normalisation.
 
     Args:
-        spec: which of them.
-        statistics: of the training images after ``spec.contrast``, whatever set is processed.
+        spec: the steps that are applied.
+        statistics: the statistics of the training images after ``spec.contrast``, for any set that is processed.
         image_size: height and width of the images in pixels.
     """
 
@@ -269,9 +282,10 @@ class Preprocess(nn.Module):
     def forward(
         self, images: UInt8[Tensor, "batch channels height width"] | Float32[Tensor, "batch channels height width"]
     ) -> Float32[Tensor, "batch channels height width"]:
-        """The processed images, of uint8 ones or of float32 ones in [0, 255], as augmentation gives them.
+        """Process images, either uint8 or float32 in [0, 255], as augmentation returns them.
 
-        Raises: ShapeError where they are not ``image_size`` high and wide and a contrastive norm is asked for.
+        Raises:
+            ShapeError: if contrastive normalisation is specified and the images are not ``image_size`` high and wide.
         """
         levels = adjust_contrast(images.to(torch.float32), self.contrast)
         processed: Tensor = self.norm(levels.mul(self.scale).add_(self.shift))

@@ -1,4 +1,4 @@
-"""What can be said of a half by looking at it: repeated images, and boxes that cannot be."""
+"""Quality checks of one half of a data set: repeated images, and impossible boxes."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -11,19 +11,20 @@ from numpy.typing import NDArray
 from stnbench.data.base import ImageSet
 
 Keys = Sequence[bytes]
-"""One digest an image; equal digests are equal images."""
+"""One digest per image; equal digests mean equal images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Repeats:
-    """Images that are there more than once.
+    """The counts of images that occur more than once.
 
     Attributes:
-        groups: sets of equal images.
-        images: images in these sets.
-        across_classes: sets with more than one class.
-        across_tracks: sets with more than one track.
-        across_split: sets with images on both sides of a split, so that an image held out is also trained on.
+        groups: the number of sets of equal images.
+        images: the number of images in these sets.
+        across_classes: the number of sets with more than one class.
+        across_tracks: the number of sets with more than one track.
+        across_split: the number of sets with images on both sides of a split, so that a held-out image is also trained
+            on.
     """
 
     groups: int
@@ -35,10 +36,10 @@ class Repeats:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BoxFacts:
-    """The signs' boxes of a half.
+    """The statistics of the signs' boxes of a half.
 
     Attributes:
-        wrong: boxes that leave the image, are empty, or are not numbers.
+        wrong: the number of boxes that leave the image, are empty, or are not numbers.
         width_share: 5, 50 and 95 % quantiles of the box's width over the image's.
         centre_sd: standard deviation of the box's centre, x and y, in normalised coordinates.
     """
@@ -49,25 +50,25 @@ class BoxFacts:
 
 
 def pixel_keys(images: NDArray[np.uint8]) -> list[bytes]:
-    """A digest of the pixels of each image, uint8 (n, 3, height, width)."""
+    """Return a digest of the pixels of each image, uint8 (n, 3, height, width)."""
     return [content_key(np.ascontiguousarray(image).tobytes()) for image in images]
 
 
 def content_key(data: bytes) -> bytes:
-    """A digest of some bytes."""
+    """Return a digest (BLAKE2b, 16 bytes) of some bytes."""
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def find_repeats(
     keys: Keys, labels: NDArray[np.int64], tracks: NDArray[np.int64], held_out: NDArray[np.int64]
 ) -> Repeats:
-    """The images of one half that are there more than once.
+    """Count the images of one half that occur more than once.
 
     Args:
-        keys: one an image.
-        labels: (n,) the classes.
-        tracks: (n,) the tracks.
-        held_out: rows on the other side of a split; may be empty.
+        keys: one digest per image.
+        labels: (n,), the classes.
+        tracks: (n,), the tracks.
+        held_out: the rows on the other side of a split; may be empty.
     """
     rows: defaultdict[bytes, list[int]] = defaultdict(list)
     for row, key in enumerate(keys):
@@ -85,13 +86,13 @@ def find_repeats(
 
 
 def count_shared(train: Keys, test: Keys) -> int:
-    """How many of the test images are also among the training images."""
+    """Count the test images that are also among the training images."""
     known = set(train)
     return sum(count for key, count in Counter(test).items() if key in known)
 
 
 def box_facts(images: ImageSet) -> BoxFacts:
-    """Whether the boxes can be, and how large and central the signs are."""
+    """Count impossible boxes, and measure the size and the position of the signs."""
     x1, y1, x2, y2 = images.roi.T.astype(np.float64)
     fine = (x1 >= -1) & (x1 < x2) & (x2 <= 1) & (y1 >= -1) & (y1 < y2) & (y2 <= 1)
     low, middle, high = np.quantile((x2 - x1) / 2, [0.05, 0.5, 0.95])

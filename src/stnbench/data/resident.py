@@ -12,27 +12,30 @@ from stnbench.core.identity import derive_seed
 from stnbench.data.base import ImageSet
 from stnbench.spec.trial import DropLast
 
-# Images as preprocessing leaves them, kept so that no epoch computes them again.
+# Preprocessed images, kept so that no epoch computes them again.
 
 
 LIMIT_BYTES: Final = 512 << 20
-"""Memory for one data set: 19,400 RGB images of 48x48 pixels, 43,690 of 32x32; the others are computed each time."""
+"""Memory for one data set: 19,400 RGB images of 48x48 pixels, 43,690 of 32x32; others are computed each time."""
 
 
 _AT_ONCE: Final = 1000
-"""Images that a GPU prepares at once."""
+"""The number of images that a GPU prepares at once."""
 
 _GPU_SHARE: Final = 1 / 16
-"""Of a GPU's memory, for one data set: 5 GB of 80, for the 1.1 GB of GTSRB's training half."""
+"""The share of a GPU's memory for one data set: 5 GB of 80, for the 1.1 GB of GTSRB's training half."""
 
 
 def prepared_bytes(images: Tensor) -> int:
-    """The memory of all images of a set after preprocessing."""
+    """Return the memory in bytes of all images of a set after preprocessing, as float32."""
     return images.numel() * torch.float32.itemsize
 
 
 def fits_beside_training(images: Tensor) -> bool:
-    """Whether all prepared images of a set are kept where the set lies; on a CPU as many as fit always are."""
+    """Return whether the prepared images of a set fit on its device beside training.
+
+    On a CPU it is always true, since only as many images as fit are kept.
+    """
     if images.device.type != "cuda":
         return True
     total: int = torch.cuda.get_device_properties(images.device).total_memory
@@ -40,17 +43,18 @@ def fits_beside_training(images: Tensor) -> bool:
 
 
 class PreparedImages:
-    """A set's images after preprocessing: each is computed when it is first asked for, and then kept.
+    """A set's images after preprocessing: each is computed on first use, and then kept.
 
-    Preprocessing is independent of what else is in the batch, so the numbers are those of computing every batch anew,
-    bit for bit. They are float32, four times the memory of the images themselves; only what is asked for is kept, and
-    memory is taken as it fills. On a GPU all of them are computed in the beginning: to look which are missing would
-    make every step wait, and a step is one graph, of which contrastive normalisation is a tenth of the kernels.
+    Preprocessing does not depend on the other images of the batch, so the numbers equal those of preprocessing every
+    batch again, bit for bit. They are float32, four times the memory of the images themselves; only images that are
+    used are kept, and memory is taken as it fills. On a GPU all of them are computed in the beginning: checking for
+    missing ones would make every step wait, and a step is one graph, of which contrastive normalisation is a tenth of
+    the kernels.
 
     Args:
         images: uint8 (n, channels, height, width).
-        preprocess: what is done to them; to float32 of the same shape.
-        limit_bytes: of what is kept.
+        preprocess: the module that maps them to float32 of the same shape.
+        limit_bytes: the limit of the kept images' memory on a CPU.
     """
 
     def __init__(self, images: Tensor, preprocess: nn.Module, *, limit_bytes: int = LIMIT_BYTES) -> None:
@@ -70,11 +74,11 @@ class PreparedImages:
 
     @property
     def count(self) -> int:
-        """How many images are kept."""
+        """Return the number of images that are kept."""
         return self._used
 
     def rows(self, rows: Tensor) -> Tensor:
-        """The prepared images (batch, channels, height, width) at some rows, channels last in memory."""
+        """Return the prepared images (batch, channels, height, width) at some rows, channels last in memory."""
         if self._is_complete:
             return self._kept[rows]
         slots = self._slot[rows]
@@ -92,12 +96,12 @@ class PreparedImages:
         return prepared
 
     def _compute_all(self) -> Tensor:
-        """Every image, prepared where it lies."""
+        """Return all images, prepared on their own device."""
         with torch.no_grad():
             return torch.cat([self._preprocess(part) for part in torch.split(self._images, _AT_ONCE)])
 
     def _keep(self, rows: Tensor, computed: Tensor) -> None:
-        """Take what there is room for; a row that is there twice is kept twice, and found once."""
+        """Keep as many images as there is room for; a row that occurs twice is kept twice, and found once."""
         count = min(len(rows), len(self._kept) - self._used)
         self._kept[self._used : self._used + count] = computed[:count]
         self._slot[rows[:count]] = torch.arange(self._used, self._used + count)
@@ -112,9 +116,9 @@ class DeviceImages:
         images: uint8 (n, channels, height, width).
         labels: int64 (n,).
         boxes: float32 (n, 4), as ``ImageSet.roi``.
-        poses: float32 (n, 3, 3), as ``ImageSet.pose``; None where they are not known.
-        digest: as of the ``ImageSet``.
-        prepared: the images as preprocessing leaves them, where they are kept.
+        poses: float32 (n, 3, 3), as ``ImageSet.pose``; None if they are not known.
+        digest: the digest of the ``ImageSet``.
+        prepared: the preprocessed images; None if they are not kept.
     """
 
     images: Tensor
@@ -126,10 +130,10 @@ class DeviceImages:
 
     @classmethod
     def from_image_set(cls, half: ImageSet, device: torch.device) -> "DeviceImages":
-        """Bring a half of a data set to the device.
+        """Move a half of a data set to the device.
 
-        A GPU gets a copy, uint8 and once, so that no step moves an image; pinned memory would serve that one transfer
-        and cost another copy. On the CPU the tensors are the set's own memory, usually a map of the cache that all
+        A GPU gets one uint8 copy, so that no step moves an image; pinned memory would only help this one transfer, and
+        cost another copy. On the CPU the tensors share the set's memory, usually a memory map of the cache that all
         workers of a machine share; they must not be written to.
         """
         with warnings.catch_warnings():
@@ -145,28 +149,29 @@ class DeviceImages:
         )
 
     def __len__(self) -> int:
-        """How many images."""
+        """Return the number of images."""
         return len(self.labels)
 
     def all_rows(self) -> Tensor:
-        """The index (n,) of every image, on the device."""
+        """Return the index (n,) of every image, on the device."""
         return torch.arange(len(self), device=self.labels.device)
 
 
 def epoch_order(indices: Tensor, *, seed: int, epoch: int) -> Tensor:
-    """The indices (n,) in the random order of one epoch, on their own device.
+    """Return the indices (n,) in the random order of one epoch, on the device of the input.
 
-    It depends on the trial's seed and the epoch alone: all cells of one seed see the same order on any device, and a
-    run that goes on from a checkpoint needs no state of a generator.
+    The order depends on the trial's seed and the epoch alone: all configurations with one seed get the same order on
+    any device, and a run that resumes from a checkpoint needs no state of a generator.
     """
     generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
     return indices[torch.randperm(len(indices), generator=generator).to(indices.device)]
 
 
 def steps_per_epoch(images: int, batch_size: int, drop_last: DropLast = "incomplete") -> int:
-    """How many batches an epoch has without its last one, which is dropped if incomplete, or always.
+    """Return the number of batches of an epoch without its last one, which is dropped if incomplete, or always.
 
-    Raises: SpecError where none is left.
+    Raises:
+        SpecError: if no batch is left.
     """
     match drop_last:
         case "incomplete":

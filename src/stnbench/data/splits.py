@@ -1,4 +1,4 @@
-"""What is held out of a training half: whole tracks, never single frames, for frames of one track are near copies."""
+"""Splits of a training half by whole tracks, never by single frames, since frames of one track are near copies."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Split:
-    """Two sorted sets of rows, int64, that together are all of a half; disjoint, unless all of it is trained on."""
+    """Two sorted sets of rows, int64, that together cover a half; disjoint, unless all of it is trained on."""
 
     train: Indices
     validation: Indices
 
 
 def split_tracks(spec: SplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Split:
-    """The rows to train on and the rows to validate on; the same arguments give the same split.
+    """Split rows into those to train on and those to validate on; the same arguments give the same split.
 
-    No track is in both, except in the split ``all``, which trains on everything.
-
-    What is drawn for one class does not depend on the other classes, except for folds, which are dealt class after
-    class so that they are of one size.
+    No track is in both, except in the split ``all``, which trains on everything. The draw of one class does not depend
+    on the other classes, except for folds, to which tracks are dealt class after class so that they have equal sizes.
 
     Args:
-        spec: how many tracks are held out, and the seed that draws them.
-        labels: (n,) the classes.
-        tracks: (n,) one number a track, unique in the half.
-    Raises: SpecError if tracks are unknown, if a class would have no image left to train on, or if nothing would be
-    held out.
+        spec: the number of tracks that are held out, and the seed of the draw.
+        labels: (n,), the classes.
+        tracks: (n,), one number per track, unique in the half.
+
+    Raises:
+        SpecError: if tracks are unknown, if a class would have no image left to train on, or if nothing would be held
+            out.
     """
     if not len(tracks) or tracks.min() < 0:
         raise SpecError("the tracks of these images are unknown", remedy="split the training half of a set with tracks")
@@ -48,9 +48,10 @@ def split_tracks(spec: SplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.
 
 
 def subset(indices: Indices, n: int, seed: int) -> Indices:
-    """``n`` of the rows drawn at random, sorted; a smaller draw of the same seed lies inside a larger one.
+    """Draw ``n`` of the rows at random, sorted; a smaller draw with the same seed is contained in a larger one.
 
-    Raises: SpecError if there are fewer than ``n``, or ``n`` is less than 1.
+    Raises:
+        SpecError: if there are fewer than ``n`` rows, or ``n`` is less than 1.
     """
     if not 1 <= n <= len(indices):
         problem = f"{n} training images are asked for, and there are {len(indices)}"
@@ -60,7 +61,7 @@ def subset(indices: Indices, n: int, seed: int) -> Indices:
 
 
 def _draw_some(spec: TrackSplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Indices:
-    """So many tracks of every class, at most half of them."""
+    """Draw ``spec.tracks_per_class`` tracks of every class, at most half of them."""
     drawn = [
         _generator(spec.seed, label).permutation(own)[: min(spec.tracks_per_class, len(own) // 2)]
         for label, own in _tracks_by_class(labels, tracks)
@@ -69,7 +70,11 @@ def _draw_some(spec: TrackSplitSpec, labels: NDArray[np.int64], tracks: NDArray[
 
 
 def _draw_one(spec: OneTrackSplitSpec | AllSplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Indices:
-    """One track of every class, never its first, as the code of 2015 drew them."""
+    """Draw one track of every class, never its first, as the code of 2015 did.
+
+    Raises:
+        SpecError: if a class has only one track.
+    """
     drawn = []
     for label, own in _tracks_by_class(labels, tracks):
         if len(own) < 2:
@@ -79,7 +84,11 @@ def _draw_one(spec: OneTrackSplitSpec | AllSplitSpec, labels: NDArray[np.int64],
 
 
 def _draw_fold(spec: FoldSplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Indices:
-    """The tracks of every class in random order, dealt to the folds in turn; the next class goes on where one ended."""
+    """Return the tracks of one fold.
+
+    The tracks of every class, in random order, are dealt to the folds in turn; the next class continues where the
+    previous one ended.
+    """
     order = np.concatenate(
         [_generator(spec.seed, label).permutation(own) for label, own in _tracks_by_class(labels, tracks)]
     )
@@ -99,7 +108,7 @@ def _draw(spec: SplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64])
 
 
 def _tracks_by_class(labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Iterator[tuple[int, Indices]]:
-    """Each class with its tracks in ascending order."""
+    """Yield each class with its tracks in ascending order."""
     for label in np.unique(labels):
         yield int(label), np.unique(tracks[labels == label])
 
