@@ -1,7 +1,8 @@
-"""Spatial transformers: transformations, sampling, localisation networks, and the module of all three.
+"""Spatial transformers: transformations, samplers, localisation networks, and the layer that combines them.
 
-Usable alone, in anybody's model: :class:`SpatialTransformer` is the layer, :class:`Transformation` the contract of a
-family. The names below are imported when they are first asked for.
+The package can be used alone, in any PyTorch model: :class:`SpatialTransformer` is the layer, and
+:class:`Transformation` is the base class of a family of transformations. The names below are imported lazily, when they
+are first used.
 """
 
 from typing import TYPE_CHECKING

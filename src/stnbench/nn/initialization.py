@@ -1,4 +1,4 @@
-"""Layers that start at zero, and weights drawn from a generator that is passed in."""
+"""Layers whose weights start at zero, and the drawing of weights from a given random generator."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
@@ -13,29 +13,33 @@ from stnbench.core.errors import InfeasibleError, StnbenchError
 from stnbench.core.identity import derive_seed
 from stnbench.nn.maps import MapSize
 
-# A convolution of few input channels whose gradient with respect to its input is quick on a CPU.
+# Convolutions of few input channels, with a fast gradient with respect to the input on a CPU.
 #
-# Where a spatial transformer stands before the first stage, that gradient is what it learns from. oneDNN computes it
-# with the input's channels across a vector of sixteen numbers: of RGB, three are used, and this one gradient takes a
-# sixth of a step of lecun 38,64,100. Here four neighbouring pixels are computed as channels of one, which is a
-# convolution of stride 2 with a kernel larger by 1: 2.3 times as quick for 5x5, the same products in the same order,
-# and zeros.
+# A spatial transformer before the first stage learns from that gradient. oneDNN computes it with the input's channels
+# across a vector of sixteen numbers: of RGB, three are used, and this one gradient takes a sixth of a step of
+# lecun 38,64,100. Here four neighbouring pixels are computed as channels of one, which is a convolution of stride 2
+# with a kernel larger by 1: 2.3 times as fast for 5x5, with the same products in the same order, and zeros.
 
 
 MOST_CHANNELS: Final = 4
-"""Beyond, the vectors fill by themselves."""
+"""Largest number of input channels for this path: with more, the vectors are full without it."""
 
 
 class FewChannelConv2d(nn.Conv2d):
-    """``torch.nn.Conv2d``, square, of stride 1 and padding below the kernel's side, for images of up to four channels.
+    """Square ``torch.nn.Conv2d`` of stride 1 with padding below the kernel size, for images of up to four channels.
 
-    The ordinary one's path is taken off the CPU, where no gradient is asked for, and for maps of odd sides.
+    It has a faster gradient with respect to the input on a CPU. On other devices, if no gradient with respect to the
+    images is required, for images of odd height or width, and under ``torch.compile``, it runs as ``torch.nn.Conv2d``
+    does.
     """
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch out_channels out_height out_width"]:
-        """The maps. Gradients of gradients do not pass to the images."""
+        """Return the feature maps of images.
+
+        Gradients of gradients do not pass to the images.
+        """
         height, width = images.shape[-2:]
         is_plain = not (images.requires_grad and torch.is_grad_enabled()) or images.device.type != "cpu"
         if is_plain or height % 2 or width % 2 or torch.compiler.is_compiling():
@@ -46,7 +50,7 @@ class FewChannelConv2d(nn.Conv2d):
 
 
 class _InputGradient(torch.autograd.Function):
-    """The maps as they are, with the way back to the images that they were computed from without one."""
+    """Identity on maps that were computed without a gradient, with a backward pass to the images they came from."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, images: Tensor, weight: Tensor, padding: int) -> Tensor:  # noqa: ANN401 - torch's
@@ -69,11 +73,16 @@ def input_gradient(
     *,
     padding: int,
 ) -> Float[Tensor, "batch channels height width"]:
-    """The gradient of a convolution with respect to its input, whose sides are even.
+    """Return the gradient of a convolution of stride 1 with respect to its input, whose height and width are even.
 
     With pixel (2 Y + v, 2 X + u) of the input, v and u in {0, 1}: row ``2 Y + v + padding - k`` of the maps reaches it
     by row k of the kernel. The four (v, u) are channels of one convolution, whose kernels are the flipped one, moved by
     (v, u), and ``pixel_shuffle`` puts them into place.
+
+    Args:
+        gradient: the gradient with respect to the output of the convolution.
+        weight: the weights of the convolution, with a square kernel.
+        padding: the padding of the convolution, in pixels.
     """
     outputs, channels, kernel, _ = weight.shape
     flipped = weight.flip(2, 3).transpose(0, 1)
@@ -92,14 +101,14 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 MakeModule = Callable[[bool], nn.Module]
-"""Makes a module on the default device; told True, with the weights that training starts from."""
+"""Function that makes a module on the default device; called with True, with the weights that training starts from."""
 
 
 class OwnModule(nn.Module):
-    """A module that somebody else has written, which draws its weights itself.
+    """Wrapper of a third-party module, which draws its weights itself.
 
     Args:
-        make: makes it.
+        make: makes the module.
     """
 
     def __init__(self, make: MakeModule) -> None:
@@ -109,12 +118,12 @@ class OwnModule(nn.Module):
             self.made = make(False)  # noqa: FBT003 - as MakeModule says
 
     def forward(self, maps: Float[Tensor, "batch channels height width"]) -> Tensor:
-        """Return its maps; features of an image, (batch, numbers), are maps of one pixel."""
+        """Return the maps of the wrapped module; features (batch, numbers) become maps of 1 x 1 pixels."""
         out: Tensor = self.made(maps)
         return out[:, :, None, None] if out.ndim == _FEATURES else out
 
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Take the weights that another instance starts with, whose random numbers derive from the generator alone."""
+        """Load the weights of a newly made instance, whose random numbers derive from ``generator`` alone."""
         seed = int(torch.randint(2**62, (), generator=generator, device=_CPU))
         with torch.random.fork_rng([]), _CPU:
             torch.manual_seed(seed)
@@ -123,18 +132,20 @@ class OwnModule(nn.Module):
 
 
 _FEATURES, _MAPS = 2, 4
-"""How many dimensions a batch of features and one of maps has."""
+"""Number of dimensions of a batch of features, and of a batch of maps."""
 
 
 def own_module(make: MakeModule, size: MapSize, name: str) -> tuple[OwnModule, MapSize]:
-    """Return a module of somebody else's, and the size of its output, found by running it without memory.
+    """Wrap a third-party module, and return it with the size of its output, found by a run on the meta device.
 
     Args:
-        make: makes it.
-        size: of the maps that go in.
-        name: of the module, for messages.
+        make: makes the module.
+        size: the size of the input maps.
+        name: the module's name, for error messages.
 
-    Raises: InfeasibleError where it cannot be made for such maps, or its output is neither maps nor features.
+    Raises:
+        InfeasibleError: where the module cannot be made for such maps, or its output is neither maps (batch, channels,
+            height, width) nor features (batch, numbers).
     """
     try:
         with torch.device("meta"), torch.no_grad():
@@ -154,7 +165,7 @@ def own_module(make: MakeModule, size: MapSize, name: str) -> tuple[OwnModule, M
 
 
 def _layers(part: nn.Module) -> Iterator[nn.Module]:
-    """The modules of a part, itself first, but not those inside a module of somebody else's."""
+    """Yield the modules of a part, itself first, without those inside third-party modules."""
     yield part
     if not isinstance(part, OwnModule):
         for child in part.children():
@@ -162,40 +173,59 @@ def _layers(part: nn.Module) -> Iterator[nn.Module]:
 
 
 def allocated(layer: Layer) -> Layer:
-    """A layer of the meta device, on the default device with zeros as weights; no random state is touched."""
+    """Allocate a layer of the meta device on the default device, and return it with zeros as weights.
+
+    No random state is touched.
+    """
     layer.to_empty(device=torch.get_default_device())
     clear_weights(layer)
     return layer
 
 
 def conv(inputs: int, outputs: int, *, kernel: int, padding: int, bias: bool = True) -> nn.Conv2d:
-    """A square convolution of stride 1, its weights zero until they are drawn."""
+    """Return a square convolution of stride 1, whose weights are zero until they are drawn.
+
+    Args:
+        inputs: the number of input channels.
+        outputs: the number of output channels.
+        kernel: the kernel size in pixels.
+        padding: the zero padding at each side in pixels.
+        bias: whether there is a bias.
+    """
     kind = FewChannelConv2d if inputs <= MOST_CHANNELS and padding < kernel else nn.Conv2d
     return allocated(kind(inputs, outputs, kernel, padding=padding, bias=bias, device="meta"))
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer with a bias, its weights zero until they are drawn."""
+    """Return a linear layer with a bias, whose weights are zero until they are drawn."""
     return allocated(nn.Linear(inputs, outputs, device="meta"))
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Batch normalisation of maps that has seen no batch, its weights zero until they are drawn."""
+    """Return a batch normalisation of maps that has seen no batch; its weights are zero until they are drawn."""
     return allocated(nn.BatchNorm2d(channels, device="meta"))
 
 
 def part_generator(seed: int, part: str) -> torch.Generator:
-    """The generator of one part's weights: what stands beside the part in the network does not change its weights."""
+    """Return the random generator (CPU) of the weights of one part of a network.
+
+    Its seed derives from ``seed`` and the name of the part, so that the other parts of a network do not change its
+    weights.
+    """
     return torch.Generator(_CPU).manual_seed(derive_seed(seed, "init", part))
 
 
 def draw_weights(part: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Draw every convolution and linear layer of the part, in the order of its modules, and reset its batch norms.
+    """Draw the weights of all convolutions and linear layers of a part in module order, and reset its batch norms.
 
     Weights and biases are uniform in +-1 / sqrt(fan in), the default of torch7, which the networks of 2015 used, and of
-    PyTorch. Without a generator they come from torch's own, which ``torch.manual_seed`` sets. They are drawn on the
-    CPU, so that every device starts with the same ones. A batch norm scales by 1, shifts
-    by 0 and has seen no batch (mean 0, variance 1); it takes the scale of the weights before it out of the function.
+    PyTorch. They are drawn on the CPU, so that every device starts with the same ones. A batch norm scales by 1, shifts
+    by 0 and has seen no batch (mean 0, variance 1); it makes the function independent of the scale of the weights
+    before it.
+
+    Args:
+        part: the module whose weights are drawn.
+        generator: a CPU generator; None uses torch's global one, which ``torch.manual_seed`` seeds.
     """
     with torch.no_grad():
         for layer in _layers(part):
@@ -211,9 +241,9 @@ def draw_weights(part: nn.Module, generator: torch.Generator | None = None) -> N
 
 
 def clear_weights(part: nn.Module) -> None:
-    """Set every parameter to zero: a state that is the same everywhere, for weights that will be loaded.
+    """Set every parameter of a part to zero, and reset the running statistics of its batch norms.
 
-    Batch norms have seen no batch then.
+    The state is then the same everywhere, for weights that will be loaded.
     """
     with torch.no_grad():
         for parameter in part.parameters():

@@ -15,28 +15,28 @@ from stnbench.nn.initialization import allocated
 from stnbench.nn.precision import at_least_float32, full_precision
 
 THRESHOLD: Final = 1e-4
-"""Local deviations at or below it count as it: flat regions are not blown up."""
+"""Lower bound of the local deviation, so that flat regions are not amplified."""
 
 BOX_SIZE: Final = 9
-"""Side of the box that torch/nn takes where it is given no kernel, as happened in the networks of 2015."""
+"""Side of the box in pixels that torch/nn takes where it is given no kernel, as happened in the networks of 2015."""
 
 GAUSSIAN_SIZE: Final = 7
-"""Side of the gaussian that the networks of 2015 meant to use, and that Arcos-Garcia et al. 2018 did use."""
+"""Side in pixels of the gaussian that the networks of 2015 meant to use, and that Arcos-Garcia et al. 2018 did use."""
 
 _CPU: Final = torch.device("cpu")
 
 _RAREST: Final = 1e-12
-"""Probability at either end of Student's t that is not drawn: the wildest draw is 700,000 scales away."""
+"""Probability at either end of Student's t that is not drawn: the most extreme draw is 700,000 scales away."""
 
 
 def gaussian_kernel(size: int) -> tuple[float, ...]:
-    """A gaussian of ``size`` weights and a standard deviation of ``size / 4`` pixels, its highest weight 1."""
+    """Return a gaussian of ``size`` weights with a standard deviation of ``size / 4`` pixels and a maximum of 1."""
     centre, deviation = (size - 1) / 2, size / 4
     return tuple(math.exp(-(((i - centre) / deviation) ** 2) / 2) for i in range(size))
 
 
 def box_kernel(size: int) -> tuple[float, ...]:
-    """``size`` equal weights."""
+    """Return ``size`` equal weights of 1."""
     return (1.0,) * size
 
 
@@ -44,7 +44,7 @@ CONTRASTIVE_KERNELS: Final[Mapping[str, tuple[float, ...]]] = {
     "box": box_kernel(BOX_SIZE),
     "gaussian": gaussian_kernel(GAUSSIAN_SIZE),
 }
-"""The kernels that a contrastive norm inside a network may have, by name."""
+"""Kernels that a contrastive norm inside a network may have, by name."""
 
 
 class ContrastiveNorm(nn.Module):
@@ -52,18 +52,23 @@ class ContrastiveNorm(nn.Module):
 
     torch/nn's SpatialContrastiveNormalization: Jarrett et al. 2009 with a constant threshold. With mean(x) = the
     kernel's weighted mean over window and channels, zero outside the image, and coef = the share of the kernel's weight
-    inside the image: ``v = x - mean(x) / coef``, ``s = sqrt(mean(v^2)) / coef``, and the result is
-    ``v / max(s, 1e-4)``. The deviation is divided by coef and not by its root, so borders come out smaller than in the
-    textbook.
+    inside the image: ``v = x - mean(x) / coef``, ``s = sqrt(mean(v^2)) / coef``, and the result is ``v / max(s,
+    1e-4)``. The deviation is divided by coef and not by its root, so borders come out smaller than in the textbook.
 
-    The channels are averaged first; the window's mean is then one product with a band matrix a side of the map. Where s
-    is below the threshold its gradient is zero, so that flat images have a finite one.
+    The channels are averaged first; the mean over the window is then one product with a band matrix for each side of
+    the map. Where s is below the threshold its gradient is zero, so that flat images have a finite one.
 
     Args:
         kernel: an odd number of weights, used along x and along y.
-        height: of the maps, in pixels.
-        width: of the maps, in pixels.
-    Raises: SpecError for an even kernel.
+        height: the height of the maps in pixels.
+        width: the width of the maps in pixels.
+
+    Raises:
+        SpecError: for a kernel with an even number of weights.
+
+    Shape:
+        - Input: (batch, channels, height, width).
+        - Output: (batch, channels, height, width), in the input's type; computed in float32 at least.
     """
 
     rows: Tensor
@@ -83,9 +88,10 @@ class ContrastiveNorm(nn.Module):
     def forward(
         self, maps: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """The maps, normalised.
+        """Return the normalised maps.
 
-        Raises: ShapeError where they have not the height and width that the module was made for.
+        Raises:
+            ShapeError: where the maps do not have the height and width that the module was made for.
         """
         if maps.shape[-2:] != self.coef.shape:
             raise ShapeError("the input of a contrastive norm", maps.shape, f"(batch, channels, {_size(self.coef)})")
@@ -99,29 +105,38 @@ class ContrastiveNorm(nn.Module):
             return (centred * deviation.reciprocal()).to(maps.dtype)
 
     def _window_mean(self, values: Tensor) -> Tensor:
-        """The kernel's weighted mean over window and channels, (batch, 1, height, width)."""
+        """Return the kernel's weighted mean over window and channels, (batch, 1, height, width)."""
         mean = values.mean(dim=1, keepdim=True)
         return self.rows.to(mean.dtype) @ mean @ self.columns.to(mean.dtype)
 
 
 class Dense(nn.Linear):
-    """A linear layer of every number of a map, whose output is a map of 1 x 1 pixels; its weights zero until drawn."""
+    """Linear layer over all numbers of a map; its weights are zero until they are drawn.
+
+    Args:
+        inputs: channels times height times width of the input.
+        units: the number of output channels.
+
+    Shape:
+        - Input: (batch, channels, height, width).
+        - Output: (batch, units, 1, 1).
+    """
 
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__(inputs, units, device="meta")
         allocated(self)
 
     def forward(self, maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch units 1 1"]:
-        """The units, one a channel."""
+        """Return the units as channels of a map of 1 x 1 pixels."""
         return super().forward(maps.flatten(1))[:, :, None, None]
 
 
 class RandomLayer(nn.Module, ABC):
-    """A layer that draws random numbers while training.
+    """Base class of layers that draw random numbers while training.
 
-    They come from a generator of its own on the CPU, so that every device draws the same; ``seed_dropout`` sets it.
-    Training draws for many steps at once and serves what was drawn step by step; a layer that is served nothing draws
-    as it goes, the same.
+    The numbers come from a CPU generator that the layer owns, so that every device draws the same ones;
+    ``seed_dropout`` seeds it. Training draws the numbers of many steps at once, and serves them step by step; a layer
+    that has been served nothing draws the same numbers as it runs.
     """
 
     def __init__(self) -> None:
@@ -132,14 +147,14 @@ class RandomLayer(nn.Module, ABC):
 
     @abstractmethod
     def draw(self, numbers: int) -> Tensor:
-        """Return the next so many, on the CPU."""
+        """Return the next ``numbers`` random numbers, on the CPU."""
 
     def serve(self, drawn: Tensor | None) -> None:
-        """Let the next numbers be those drawn before, in order, on the device of the maps; None: as they are drawn."""
+        """Use numbers drawn before, in order, on the device of the maps; None makes the layer draw as it runs."""
         self._served, self._used = drawn, 0
 
     def _take(self, numbers: int, device: torch.device) -> Tensor:
-        """Return the next so many, served or drawn."""
+        """Return the next ``numbers`` random numbers, served or drawn, on the device."""
         if self._served is None:
             return self.draw(numbers).to(device)
         taken = self._served[self._used : self._used + numbers]
@@ -148,12 +163,17 @@ class RandomLayer(nn.Module, ABC):
 
 
 class ChannelDropout(RandomLayer):
-    """While training, every channel of every image becomes zero with a probability, and the others grow to match.
+    """Dropout of channels: in training each channel of each image is zero with probability ``share``.
 
-    Tompson et al. 2015; on maps of 1 x 1 pixels it is the dropout of Srivastava et al. 2014.
+    The other channels are multiplied by 1 / (1 - share). Outside training the maps pass unchanged. Tompson et al. 2015;
+    on maps of 1 x 1 pixels it is the dropout of Srivastava et al. 2014.
 
     Args:
         share: the probability, at least 0 and below 1.
+
+    Shape:
+        - Input: (batch, channels, height, width).
+        - Output: (batch, channels, height, width).
     """
 
     def __init__(self, share: float) -> None:
@@ -161,14 +181,14 @@ class ChannelDropout(RandomLayer):
         self.share = share
 
     def draw(self, numbers: int) -> Bool[Tensor, " numbers"]:
-        """What is kept of the next so many channels of images, on the CPU."""
+        """Return whether each of the next ``numbers`` channels of images is kept, on the CPU."""
         drawn = torch.rand(numbers, generator=self.generator, dtype=torch.float32, device=_CPU)
         return drawn >= self.share
 
     def forward(
         self, maps: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
-        """The maps with channels dropped while training, the maps themselves otherwise."""
+        """Return the maps, with channels dropped in training."""
         if not self.training:
             return maps
         kept = self._take(maps.shape[0] * maps.shape[1], maps.device)
@@ -176,14 +196,19 @@ class ChannelDropout(RandomLayer):
         return maps * factor.to(maps.dtype)[:, :, None, None]
 
     def extra_repr(self) -> str:
-        """What torch prints about it."""
+        """Return the options for the printed form of the module."""
         return f"share={self.share}"
 
 
 class StudentNoise(RandomLayer):
-    """Means moved by Student's t with 2 degrees of freedom times scales: while training, and where a draw is fixed.
+    """Noise of Student's t with 2 degrees of freedom, times scales, added to means.
 
-    Otherwise the means come back: a network at rest says the same of an image every time.
+    It is added in training and where a draw is fixed (``fix``); otherwise the means are returned unchanged, so that a
+    network in evaluation gives the same result for an image every time.
+
+    Shape:
+        - Input: means and scales (batch, parameters).
+        - Output: (batch, parameters).
     """
 
     def __init__(self) -> None:
@@ -191,17 +216,17 @@ class StudentNoise(RandomLayer):
         self._fixed: int | None = None
 
     def draw(self, numbers: int) -> Float[Tensor, " numbers"]:
-        """Return so many numbers of Student's t with 2 degrees of freedom."""
+        """Return ``numbers`` numbers of Student's t with 2 degrees of freedom, on the CPU."""
         return _student(numbers, self.generator)
 
     def fix(self, sample: int | None) -> None:
-        """Let every image be moved by the draw of a number, always the same; None: not at all."""
+        """Use draw number ``sample`` for every image, the same every time; None ends this."""
         self._fixed = sample
 
     def forward(
         self, means: Float[Tensor, "batch parameters"], scales: Float[Tensor, "batch parameters"]
     ) -> Float[Tensor, "batch parameters"]:
-        """Return the means, moved where they are to be."""
+        """Return the means plus noise in training or with a fixed draw, else the means."""
         if self._fixed is not None:
             seeded = torch.Generator(_CPU).manual_seed(derive_seed(self._fixed, "posterior"))
             drawn = _student(means.shape[1], seeded).to(means.device)
@@ -213,27 +238,28 @@ class StudentNoise(RandomLayer):
 
 
 def _student(numbers: int, generator: torch.Generator) -> Float[Tensor, " numbers"]:
-    """Return numbers of Student's t with 2 degrees of freedom, by its quantile function."""
+    """Return random numbers of Student's t with 2 degrees of freedom, by its quantile function, float32."""
     drawn = torch.rand(numbers, generator=generator, dtype=torch.float64, device=_CPU).clamp(_RAREST, 1 - _RAREST)
     return ((2 * drawn - 1) / (2 * drawn * (1 - drawn)).sqrt()).to(torch.float32)
 
 
 def seed_dropout(network: nn.Module, seed: int) -> None:
-    """Let every dropout layer of the network start anew from a seed, each with a stream of its own.
+    """Seed every layer of the network that draws random numbers, each with a different stream.
 
-    Called with a seed of the epoch, an epoch drops the same whether or not the run was interrupted before it.
+    If the seed derives from the epoch, an epoch drops the same channels whether or not the run was interrupted before
+    it.
     """
     for index, layer in enumerate(dropout_layers(network)):
         layer.generator.manual_seed(derive_seed(seed, "dropout", index))
 
 
 def dropout_layers(network: nn.Module) -> list[RandomLayer]:
-    """Return the layers of a network that draw random numbers, in its order."""
+    """Return the layers of a network that draw random numbers, in module order."""
     return [layer for layer in network.modules() if isinstance(layer, RandomLayer)]
 
 
 def _band(kernel: Sequence[float], size: int) -> Float[Tensor, "size size"]:
-    """The matrix that filters ``size`` pixels with the kernel, scaled to a sum of 1, zero outside them; float64."""
+    """Return the float64 matrix that filters ``size`` pixels with the kernel, scaled to a sum of 1 and zero outside."""
     half = len(kernel) // 2
     weights = torch.tensor(kernel, dtype=torch.float64, device="cpu") / math.fsum(kernel)
     offset = torch.arange(size, device="cpu") - torch.arange(size, device="cpu")[:, None] + half

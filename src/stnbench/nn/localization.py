@@ -18,15 +18,20 @@ KERNEL, _PADDING = 5, 2
 
 
 class Localization(nn.Module):
-    """Features, hidden layers with ReLU, and a last linear layer that starts at the identity.
+    """Localisation network: features, hidden layers with ReLU, and a last linear layer that emits the parameters.
 
-    The last layer's weights start at zero and its bias at the identity (Jaderberg et al. 2015, A.3).
+    The weights of the last layer start at zero and its bias at the parameters of the identity (Jaderberg et al. 2015,
+    A.3).
 
     Args:
-        features: from what is looked at to maps of any size.
-        sizes: of the layers from the flattened maps to the last hidden layer, at least one.
+        features: a module from the input maps to maps of any size.
+        sizes: the sizes of the linear layers, from the flattened features to the last hidden layer; at least one.
         identity: the parameters emitted at the start.
-        looked_at: the size of the maps it was made for.
+        looked_at: the size of the input maps.
+
+    Shape:
+        - Input: (batch * copies, channels, height, width).
+        - Output: (batch, parameters), with parameters = copies * len(identity).
     """
 
     def __init__(
@@ -35,7 +40,7 @@ class Localization(nn.Module):
         super().__init__()
         self._identity = identity
         self.copies = 1
-        """How many copies of every image it looks at, one after the other; they give the image's parameters in turn."""
+        """Number of copies of each image in the input, one after the other; their outputs are joined in this order."""
         self._looked_at = looked_at
         self.features = features
         self.hidden = nn.Sequential()
@@ -45,9 +50,10 @@ class Localization(nn.Module):
         self._emit_identity()
 
     def forward(self, looked_at: Float[Tensor, "rows channels height width"]) -> Float[Tensor, "batch parameters"]:
-        """The parameters of every image; the last layer keeps the precision of its weights under autocast.
+        """Return the parameters of every image; the last layer keeps the precision of its weights under autocast.
 
-        Raises: ShapeError for maps of another size than it was made for.
+        Raises:
+            ShapeError: for maps of another size than the network was made for.
         """
         expected = self._looked_at
         if tuple(looked_at.shape[1:]) != (expected.channels, expected.height, expected.width):
@@ -64,7 +70,7 @@ class Localization(nn.Module):
         return parameters.reshape(looked_at.shape[0] // self.copies, self.copies * len(self._identity))
 
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights, and let the last layer emit the identity."""
+        """Draw the weights, and reset the last layer so that it emits the identity."""
         draw_weights(self.features, generator)
         draw_weights(self.hidden, generator)
         clear_weights(self.parameters_layer)
@@ -76,15 +82,15 @@ class Localization(nn.Module):
 
 
 def build_localization(spec: LocnetSpec, looked_at: MapSize, *, identity: tuple[float, ...]) -> Localization:
-    """The localisation network of a specification, which emits the identity; its weights are zero until drawn.
+    """Return the localisation network of a specification, which emits the identity; its weights are zero until drawn.
 
     Args:
-        spec: which network.
-        looked_at: the size of the maps it sees: the transformer's input, or what shared stages make of it.
-        identity: the parameters it emits at the start.
+        spec: the specification of the network.
+        looked_at: the size of its input maps: the transformer's input, or the output of the shared stages.
+        identity: the parameters emitted at the start.
 
     Raises:
-        UnknownNameError: for one that is not registered.
+        UnknownNameError: for a network that is not registered.
         InfeasibleError: where the maps are too small for it.
     """
     made = LOCNETS.implementation(spec.kind)(spec)
@@ -102,18 +108,19 @@ def build_localization(spec: LocnetSpec, looked_at: MapSize, *, identity: tuple[
 
 
 class LocalizationLayers(ABC):
-    """The layers of a localisation network of ours before the one that emits parameters; built from a specification."""
+    """Layers of a built-in localisation network before the last one, built from its specification."""
 
     @abstractmethod
     def layers(self, looked_at: MapSize) -> tuple[nn.Module, tuple[int, ...]]:
-        """Return the features of maps, and the sizes of the linear layers: the flattened features, then hidden layers.
+        """Return the features module, and the sizes of the linear layers: the flattened features, then hidden layers.
 
-        Raises: InfeasibleError where the maps are too small.
+        Raises:
+            InfeasibleError: where the maps are too small.
         """
 
 
 class ConvLayers(LocalizationLayers):
-    """2015's a-b-c."""
+    """Layers of the localisation networks a-b-c of 2015: two convolutions with a and b channels, c hidden units."""
 
     def __init__(self, spec: ConvLocnetSpec) -> None:
         self._spec = spec
@@ -136,7 +143,10 @@ class DenseLayers(LocalizationLayers):
 
 
 def _conv_features(spec: ConvLocnetSpec, channels: int) -> nn.Sequential:
-    """2015's a-b-c (Moodstocks/gtsrb.torch); pooling before ReLU gives the same numbers with a quarter of the work."""
+    """Return the convolutions of a network a-b-c of 2015 (Moodstocks/gtsrb.torch).
+
+    Pooling stands before ReLU, which gives the same numbers with a quarter of the work.
+    """
     first, second, _ = spec.sizes
     return nn.Sequential(
         nn.MaxPool2d(2),
@@ -150,9 +160,10 @@ def _conv_features(spec: ConvLocnetSpec, channels: int) -> nn.Sequential:
 
 
 def last_map(spec: ConvLocnetSpec, looked_at: MapSize) -> MapSize:
-    """The map before the linear layers of a convolutional localisation network.
+    """Return the size of the map before the linear layers of a convolutional localisation network.
 
-    Raises: InfeasibleError where nothing is left of it.
+    Raises:
+        InfeasibleError: where nothing is left of the map.
     """
     maps = [looked_at, looked_at.pooled()]
     for channels in spec.sizes[:2]:

@@ -1,11 +1,11 @@
-"""The size of a feature map, and what convolution and pooling make of it."""
+"""Size of a feature map, and its change by convolution and pooling."""
 
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
 class MapSize:
-    """Channels, height and width of one image or feature map; a height or width below 1 is a map that is gone."""
+    """Channels, height and width of one image or feature map; with a height or width below 1 nothing is left of it."""
 
     channels: int
     height: int
@@ -13,21 +13,21 @@ class MapSize:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is left of the map."""
+        """Return whether nothing is left of the map."""
         return self.height < 1 or self.width < 1
 
     @property
     def numbers(self) -> int:
-        """How many numbers the map holds."""
+        """Return the number of values in the map: channels times height times width."""
         return self.channels * self.height * self.width
 
     def convolved(self, channels: int, *, kernel: int, padding: int) -> "MapSize":
-        """After a square convolution of stride 1."""
+        """Return the size after a square convolution of stride 1 with ``padding`` pixels at each side."""
         change = 2 * padding - kernel + 1
         return MapSize(channels, self.height + change, self.width + change)
 
     def pooled(self) -> "MapSize":
-        """After pooling 2 x 2 with stride 2; an odd last row or column is dropped, as in 2015."""
+        """Return the size after pooling 2 x 2 with stride 2; an odd last row or column is dropped, as in 2015."""
         return replace(self, height=self.height // 2, width=self.width // 2)
 
     def __str__(self) -> str:

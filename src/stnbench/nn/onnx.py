@@ -1,4 +1,4 @@
-"""ONNX files of modules that read images, compared with torch before they are written."""
+"""Export of modules that read images to ONNX files, compared with torch before they are written."""
 
 import importlib.util
 import os
@@ -14,32 +14,32 @@ from torch import Tensor, nn
 from stnbench.core.errors import ExportError
 
 TOLERANCE: Final = 1e-4
-"""The largest difference between torch and onnxruntime that an export may have."""
+"""Largest absolute difference between torch and onnxruntime that an export may have."""
 
 _BATCHES: Final = (1, 3)
-"""Batch sizes with which an export is compared, besides the example's own."""
+"""Batch sizes with which an export is compared, besides that of the example."""
 
 _NEEDED: Final = ("onnx", "onnxscript", "onnxruntime")
 
 
 def export_onnx(module: nn.Module, images: Tensor, path: Path, *, tolerance: float = TOLERANCE) -> float:
-    """Write a module to an ONNX file with the input ``images``, the output ``output`` and any batch size.
+    """Export a module to an ONNX file with the input ``images``, the output ``output`` and any batch size.
 
-    The module is exported as it scores (``eval``). What onnxruntime computes from the file is compared with torch on
-    the images given and on random ones of the same range, and nothing is written unless they agree.
+    The module is exported in evaluation mode. The outputs of onnxruntime are compared with those of torch on the given
+    images and on random ones of the same range, and nothing is written unless they agree.
 
     Args:
-        module: from images alone to one tensor.
+        module: a module from images alone to one tensor.
         images: an example, (batch, channels, height, width), float32.
-        path: of the file; one that is there is replaced at once, at the end.
+        path: the path of the file; an existing file is replaced at once, at the end.
         tolerance: the largest absolute difference allowed.
 
     Returns:
-        The largest difference that was found.
+        The largest absolute difference that was found.
 
     Raises:
-        ExportError: where an operation has no counterpart in ONNX, or the results differ by more than the tolerance, or
-            a library for it is not installed.
+        ExportError: where an operation has no counterpart in ONNX, the results differ by more than the tolerance, or a
+            library for the export is not installed.
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -65,7 +65,7 @@ def _convert(module: nn.Module, images: Tensor, path: Path) -> None:
     example = images if images.shape[0] > 1 else images.expand(2, -1, -1, -1)  # one image would fix the batch to one
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about torch's own way, which nobody here can change
+            warnings.simplefilter("ignore")  # about the internals of torch.onnx, which cannot be changed here
             torch.onnx.export(
                 module,
                 (example.contiguous(),),
@@ -84,7 +84,7 @@ def _convert(module: nn.Module, images: Tensor, path: Path) -> None:
 
 
 def _batches(images: Tensor) -> list[Tensor]:
-    """The example, and random images of its range."""
+    """Return the example, and random images of its range in other batch sizes."""
     generator = torch.Generator().manual_seed(0)
     low, high = float(images.min()), float(images.max())
     drawn = [torch.rand(count, *images.shape[1:], generator=generator) * (high - low) + low for count in _BATCHES]

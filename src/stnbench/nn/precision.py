@@ -1,4 +1,4 @@
-"""Geometry and statistics keep full precision, whatever precision the network around them runs in."""
+"""Full precision for geometry and statistics, whatever precision the network around them runs in."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 _WITHOUT_AUTOCAST = frozenset({"meta"})
-"""Kinds of device that torch.autocast does not know."""
+"""Device types that torch.autocast does not know."""
 
 
 def full_precision(kind_of_device: str) -> AbstractContextManager[object]:
-    """A block without autocast, for results that float16 and bfloat16 would spoil."""
+    """Return a context without autocast, for results that float16 and bfloat16 would spoil."""
     if kind_of_device in _WITHOUT_AUTOCAST or not torch.is_autocast_enabled(kind_of_device):
         return nullcontext()
     return torch.autocast(kind_of_device, enabled=False)
@@ -19,7 +19,7 @@ def full_precision(kind_of_device: str) -> AbstractContextManager[object]:
 
 @contextmanager
 def exact_convolutions() -> Iterator[None]:
-    """A block whose convolutions are float32 on a GPU that rounds those of the network to TF32."""
+    """Compute convolutions in float32 within the context, on a GPU that rounds those of the network to TF32."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -29,5 +29,5 @@ def exact_convolutions() -> Iterator[None]:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """The values in float32; float64 stays, so that gradients can be checked."""
+    """Return the values in float32; float64 stays, so that gradients can be checked."""
     return values if values.dtype == torch.float64 else values.to(torch.float32)

@@ -1,4 +1,4 @@
-"""Samplers: bilinear, mipmap and linearised reading between pixels, by name."""
+"""Samplers by name: bilinear, bicubic, nearest, mipmap and linearised reading of images at sampling points."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -13,14 +13,14 @@ from stnbench.core.errors import ShapeError
 from stnbench.nn.transforms.base import Size
 from stnbench.spec.transformer import Padding, Sampler
 
-# Reading between pixels: the one place that calls torch's sampler.
+# Reading between pixels: the only call of torch's sampler.
 
 
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
 
 _MODES: Final[dict[Interpolation, int]] = {"bilinear": 0, "nearest": 1, "bicubic": 2}
 _PADDINGS: Final[dict[Padding, int]] = {"zeros": 0, "border": 1, "reflection": 2}
-"""As torch.nn.functional.grid_sample numbers them."""
+"""Numbers of the modes as in torch.nn.functional.grid_sample."""
 
 
 def interpolate(
@@ -31,30 +31,38 @@ def interpolate(
     padding: Padding,
     align_corners: bool,
 ) -> Float[Tensor, "batch channels out_height out_width"]:
-    """The images at normalised points (x, y) of one type with them, as ``torch.nn.functional.grid_sample`` reads.
+    """Read images at normalised points (x, y) of the input, as ``torch.nn.functional.grid_sample`` does.
 
-    The operator is called by its name: on CUDA ``grid_sample`` takes cuDNN's for what most transformers here ask for
-    (bilinear, zeros, corners aligned, float32), whose gradient to the grid is not repeatable (pytorch#180417) and which
-    always computes the gradient to the images as well. That of torch's own has one writer a point of the grid.
+    Images and grid have one type. The operator is called by its name: on CUDA ``grid_sample`` takes cuDNN's for what
+    most transformers here ask for (bilinear, zeros, corners aligned, float32), whose gradient to the grid is not
+    repeatable (pytorch#180417) and which always computes the gradient to the images as well. That of torch itself has
+    one writer for each point of the grid.
+
+    Args:
+        images: the images.
+        grid: (x, y) of the input for every output pixel, in [-1, 1] inside the image.
+        mode: the interpolation.
+        padding: what is read outside the image: 0, the nearest border pixel, or a reflection.
+        align_corners: whether -1 and 1 are the centres of the border pixels, or their outer edges.
     """
     sampled: Tensor = torch.ops.aten.grid_sampler_2d(images, grid, _MODES[mode], _PADDINGS[padding], align_corners)
     return sampled
 
 
-# How densely a grid reads the input, in pixels.
+# Density of a grid's sampling points in the input, in pixels.
 
 
 def half_sides(size: Size, *, align_corners: bool, like: Tensor) -> Float[Tensor, "2"]:
-    """Pixels a unit of the normalised coordinates x and y, with the type and device of ``like``."""
+    """Return the pixels per unit of the normalised coordinates x and y, with the type and device of ``like``."""
     height, width = size
     return fill_numbers(*((side - align_corners) / 2 for side in (width, height)), like=like)
 
 
 def fill_numbers(*numbers: float, like: Tensor) -> Float[Tensor, " numbers"]:
-    """A few numbers as a tensor, with the type and device of ``like``.
+    """Return a few numbers as a tensor, with the type and device of ``like``.
 
-    They are filled in on the device: numbers that are brought there from the host make it wait, and could be no part of
-    a CUDA graph.
+    They are filled in on the device: numbers that are copied from the host make it wait, and could not be part of a
+    CUDA graph.
     """
     return torch.stack([like.new_full((), number) for number in numbers])
 
@@ -62,14 +70,14 @@ def fill_numbers(*numbers: float, like: Tensor) -> Float[Tensor, " numbers"]:
 def pixel_jacobian(
     grid: Float[Tensor, "batch out_height out_width 2"], size: Size, *, align_corners: bool
 ) -> Float[Tensor, "batch out_height out_width 2 2"]:
-    """By how many input pixels the sampling point moves from one output pixel to the next.
+    """Return the movement of the sampling point, in input pixels, from one output pixel to the next.
 
     Element [i, j]: along x (i = 0) or y (i = 1) in the input, from one pixel to its right (j = 0) or lower (j = 1)
     neighbour in the output. Central differences inside, one-sided ones at the border, and 0 along a side of one pixel.
 
     Args:
-        grid: normalised (x, y) of every output pixel.
-        size: height and width of the input.
+        grid: normalised (x, y) of the input for every output pixel.
+        size: height and width of the input in pixels.
         align_corners: whether -1 and 1 are the centres of the border pixels, or their outer edges.
     """
     pixels = grid * half_sides(size, align_corners=align_corners, like=grid)
@@ -77,9 +85,9 @@ def pixel_jacobian(
 
 
 def _slope(values: Tensor, *, dim: int) -> Tensor:
-    """Differences of neighbours along a dimension, of the same shape as the values.
+    """Return differences of neighbours along a dimension, in the shape of the values.
 
-    Those of ``torch.gradient``, which an exported program ties to one batch size.
+    They are those of ``torch.gradient``, which an exported program ties to one batch size.
     """
     count = values.shape[dim]
     if count == 1:
@@ -90,23 +98,23 @@ def _slope(values: Tensor, *, dim: int) -> Tensor:
     return torch.cat([first, inner, last], dim=dim)
 
 
-# Linearised multi-sampling: the values of bilinear reading, with gradients that see further than two pixels.
+# Linearised multi-sampling: the values of bilinear reading, with gradients from more than two pixels along an axis.
 
 
 _OFFSETS: Final = (
     *((0.5, 0.0), (0.0, 0.5), (-0.5, 0.0), (0.0, -0.5)),
     *((0.25, 0.25), (-0.25, 0.25), (-0.25, -0.25), (0.25, -0.25)),
 )
-"""The auxiliary points about the sampling point, in output pixels: with it, nine points of a quincunx lattice.
+"""Auxiliary points about the sampling point, in output pixels: with it, nine points of a quincunx lattice.
 
 They mirror into one another, and their sum is 0, as is that of x y.
 """
 
 _VARIANCE: Final = sum(x**2 for x, _ in _OFFSETS)
-"""The sum of x^2 over the offsets, and of y^2."""
+"""Sum of x^2 over the offsets, and of y^2."""
 
 _SMALLEST_SPREAD: Final = 2.0
-"""Input pixels an output pixel: the outer auxiliary points are at least one input pixel away."""
+"""Lower bound of the input pixels per output pixel: the outer auxiliary points are at least one input pixel away."""
 
 
 def sample_linearized(
@@ -116,17 +124,19 @@ def sample_linearized(
     padding: Padding,
     align_corners: bool,
 ) -> Float[Tensor, "batch channels out_height out_width"]:
-    """The images read bilinearly; the gradient to the grid is that of a plane (Jiang et al., ICCV 2019).
+    """Read images bilinearly, with the gradient of a fitted plane to the grid (Jiang et al., ICCV 2019).
 
     The plane of an output pixel is fitted by least squares to the image at eight points around the sampling point,
-    spread over the input as far as the output pixel is (half of it to each side, at least one input pixel). Its
-    slope alone reaches the grid, and no gradient passes through the eight readings: values, and gradients to the
-    images, are those of ``bilinear``.
+    spread over the input as far as the output pixel is (half of it to each side, at least one input pixel). Only its
+    slope reaches the grid, and no gradient passes through the eight readings: values, and gradients to the images, are
+    those of ``bilinear``.
 
     The paper draws the points from a normal distribution at every call. Here they are always the same ones, so that
     runs can be repeated, and spread evenly in all directions, so that the plane needs no system to be solved. They are
     drawn out as the circle of an output pixel becomes an ellipse in the input, but not turned or mirrored with it.
-    Where no gradient to the grid is wanted, they are not read.
+    Where no gradient to the grid is required, they are not read.
+
+    Arguments and conventions are those of :func:`sample`.
     """
     fixed = grid.detach()
     sampled = interpolate(images, fixed, mode="bilinear", padding=padding, align_corners=align_corners)
@@ -139,25 +149,25 @@ def sample_linearized(
 
 
 class _Symmetric(NamedTuple):
-    """Matrices [[xx, xy], [xy, yy]], one an output pixel."""
+    """Matrices [[xx, xy], [xy, yy]], one for each output pixel."""
 
     xx: Tensor
     xy: Tensor
     yy: Tensor
 
     def times(self, x: Tensor | float, y: Tensor | float) -> tuple[Tensor, Tensor]:
-        """The products with (x, y)."""
+        """Return the products with the vectors (x, y)."""
         return self.xx * x + self.xy * y, self.xy * x + self.yy * y
 
 
 def _plane_slopes(
     images: Tensor, grid: Tensor, *, padding: Padding, align_corners: bool
 ) -> tuple[Float[Tensor, "batch channels out_height out_width"], ...]:
-    """The slope of every output pixel's plane along x, and along y, in values a unit of the normalised coordinates."""
+    """Return the slopes of every output pixel's plane along x and along y, per unit of the normalised coordinates."""
     size = (images.shape[-2], images.shape[-1])
     spread, inverse = _spread(pixel_jacobian(grid, size, align_corners=align_corners))
     per_unit = half_sides(size, align_corners=align_corners, like=grid)
-    # Along a side of one pixel there is nowhere to go: any step will do, and its slope becomes 0 below.
+    # Along a side of one pixel any step will do: its slope becomes 0 below.
     units = 1 / per_unit.clamp(min=0.5)
     by_x = by_y = images.new_zeros(())
     for x, y in _OFFSETS:  # one by one, which is faster than all at once: less memory is touched
@@ -171,7 +181,7 @@ def _plane_slopes(
 
 
 def _spread(jacobian: Float[Tensor, "batch height width 2 2"]) -> tuple[_Symmetric, _Symmetric]:
-    """From offsets in output pixels to input pixels, and back.
+    """Return the matrices from offsets in output pixels to input pixels, and their inverses.
 
     The first is the square root of J J^T with its eigenvalues raised to the smallest spread: J without its rotation.
     """
@@ -191,11 +201,11 @@ def _spread(jacobian: Float[Tensor, "batch height width 2 2"]) -> tuple[_Symmetr
     return along(major, minor), along(1 / major, 1 / minor)
 
 
-# Anti-aliased reading: the wider apart the points, the coarser the image that is read.
+# Anti-aliased reading: a coarser image where the points are further apart.
 
 
 _LEVELS: Final = 3
-"""Halvings of the image at most; points further apart than 8 pixels alias. Each costs one more reading."""
+"""Largest number of halvings of the image; points further apart than 8 pixels alias. Each costs one more reading."""
 
 
 def sample_mipmap(
@@ -205,7 +215,7 @@ def sample_mipmap(
     padding: Padding,
     align_corners: bool,
 ) -> Float[Tensor, "batch channels out_height out_width"]:
-    """The images read by trilinear interpolation in a pyramid (Williams, SIGGRAPH 1983).
+    """Read images by trilinear interpolation in a pyramid, which is anti-aliased (Williams, SIGGRAPH 1983).
 
     The level of an output pixel is ``log2 sqrt |det J|``, with J the movement of the sampling point in input pixels
     from one output pixel to the next: 0 where the image is enlarged, moved or turned, 1 where it is shown at half its
@@ -213,7 +223,9 @@ def sample_mipmap(
     before (of an odd last row or column only what is there, as if it were doubled). Its pixels are larger than the
     image's, so a coarse level fades into ``zeros`` over half of a larger pixel on either side of the edge. One level
     holds for both directions: what is squeezed along one axis only is blurred less along it, and more along the other,
-    than it should be. The level has a gradient: theta also learns from what blurring does.
+    than it should be. The level has a gradient: theta also learns from the change in blur.
+
+    Arguments and conventions are those of :func:`sample`.
     """
     size = (images.shape[-2], images.shape[-1])
     level = _level(grid, size, align_corners=align_corners)
@@ -227,14 +239,14 @@ def sample_mipmap(
 
 
 def _level(grid: Tensor, size: Size, *, align_corners: bool) -> Float[Tensor, "batch 1 out_height out_width"]:
-    """The level of every output pixel; 0 is the lowest, and there is no highest."""
+    """Return the level of every output pixel, at least 0 and without an upper bound."""
     (a, b), (c, d) = (row.unbind(-1) for row in pixel_jacobian(grid, size, align_corners=align_corners).unbind(-2))
     determinant: Tensor = (a * d - b * c).abs()
     return determinant.clamp(min=1).log2()[:, None] / 2
 
 
 def _coarse_grid(grid: Tensor, size: Size, coarse_size: Size, level: int, *, align_corners: bool) -> Tensor:
-    """The grid in coordinates of a level whose -1 and 1 are the outer edges of its border pixels.
+    """Return the grid in coordinates of a level whose -1 and 1 are the outer edges of its border pixels.
 
     A level whose sides are rounded up reaches beyond the right and lower edge of the image.
     """
@@ -246,7 +258,7 @@ def _coarse_grid(grid: Tensor, size: Size, coarse_size: Size, level: int, *, ali
     return torch.addcmul(share - 1, grid, to_edges * share)
 
 
-# Reading images at sampling points: the registry of samplers, one line each.
+# Samplers by name.
 
 
 class _Sample(Protocol):
@@ -270,19 +282,27 @@ def sample(
     padding: Padding,
     align_corners: bool,
 ) -> Float[Tensor, "batch channels out_height out_width"]:
-    """The images at the grid's points, in the precision of the images; coordinates keep the grid's.
+    """Read images at the points of a grid with a sampler.
 
-    Convention: grid holds normalised (x, y) of the input in [-1, 1]; what lies outside is 0, the nearest border pixel
-    or a reflection, as ``padding`` says.
+    Convention: the grid maps output to input. It holds, for every output pixel, the normalised (x, y) of the input in
+    [-1, 1], x to the right and y down.
 
-    Samplers: ``bilinear``; ``bicubic`` (16 pixels, overshoots at edges); ``nearest`` (no gradient to the grid: theta
-    does not learn from it); ``mipmap`` (anti-aliased, see ``sample_mipmap``); ``linearized`` (bilinear with wider
-    gradients, see ``sample_linearized``).
+    The result has the type of the images; coordinates keep the precision of the grid. The grid of the identity gives
+    the images back to within (height + width) 2^-24 times the largest difference between neighbours (3e-6 for 48 x 48
+    pixels in [0, 1]): coordinates near -1 and 1 are rounded to 2^-24, which is at most (width - 1) 2^-25 pixels.
+    ``bicubic`` and ``mipmap`` need up to four times as much, ``nearest`` nothing.
 
-    The grid of the identity gives the images back to within (height + width) 2^-24 times the largest difference
-    between neighbours (3e-6 for 48 x 48 pixels in [0, 1]): coordinates near -1 and 1 are rounded to 2^-24, which is at
-    most (width - 1) 2^-25 pixels. ``bicubic`` and ``mipmap`` need up to four times as much, ``nearest`` nothing.
-    Raises: ShapeError where the batches differ.
+    Args:
+        images: the images.
+        grid: the sampling points, one grid for each image.
+        sampler: ``bilinear``; ``bicubic`` (16 pixels, overshoots at edges); ``nearest`` (no gradient to the grid: theta
+            does not learn from it); ``mipmap`` (anti-aliased, see ``sample_mipmap``); ``linearized`` (bilinear with
+            wider gradients, see ``sample_linearized``).
+        padding: what is read outside [-1, 1]: 0, the nearest border pixel or a reflection.
+        align_corners: whether -1 and 1 are the centres of the border pixels, or their outer edges.
+
+    Raises:
+        ShapeError: where the batch sizes of images and grid differ.
     """
     if images.shape[0] != grid.shape[0]:
         raise ShapeError("the sampling grid", grid.shape, f"({images.shape[0]}, height, width, 2), one grid an image")
@@ -292,5 +312,5 @@ def sample(
 
 
 def outside_share(grid: Float[Tensor, "batch height width 2"]) -> Float[Tensor, " batch"]:
-    """The share of every image's sampling points that lie outside [-1, 1] in x or in y."""
+    """Return the share, in [0, 1], of every image's sampling points that lie outside [-1, 1] in x or in y."""
     return (grid.detach().abs() > 1).any(dim=-1).to(grid.dtype).mean(dim=(1, 2))

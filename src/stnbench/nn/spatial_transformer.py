@@ -1,4 +1,4 @@
-"""The spatial transformer: a localisation network, a transformation and a sampler in one module."""
+"""The spatial transformer layer: a localisation network, a transformation and a sampler in one module."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,16 +23,16 @@ from stnbench.spec.check import require
 from stnbench.spec.codec import from_plain
 from stnbench.spec.transformer import AnyTransformer, ConvLocnetSpec, LocnetSpec, PlacedTransformerSpec, TransformerSpec
 
-# A guard on the scale of a transformation of any family.
+# Bounds on the scale of a transformation of any family.
 
 
 _SMALLEST_SPREAD = 1e-6
-"""Sampling points closer together than this have no scale that could be corrected."""
+"""Lower bound of the spread of sampling points: closer points have no scale that could be corrected."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ScaleGuard:
-    """Draws every image's sampling points apart or together about their mean.
+    """Bounds on the scale of a transformation of any family, applied to the sampling points of each image.
 
     The scale of an image is the root mean square distance of its sampling points from their mean over that of the
     output's points: 1 for a movement, 2 where twice as wide a region is read, for affine maps a mean of the singular
@@ -41,7 +41,7 @@ class ScaleGuard:
 
     Attributes:
         centre: (batch, 1, 2), the mean of the sampling points.
-        factor: (batch, 1, 1), how far they are drawn apart; 1 where the scale is within its bounds.
+        factor: (batch, 1, 1), the factor of the distances from the mean; 1 where the scale is within its bounds.
     """
 
     centre: Tensor
@@ -56,46 +56,53 @@ class ScaleGuard:
         low: float | None,
         high: float | None,
     ) -> "ScaleGuard":
-        """The guard for sampling points, with bounds on their scale; None is no bound."""
+        """Return the guard for sampling points.
+
+        Args:
+            points: the sampling points of every image, in input coordinates.
+            output_points: the output's points that they belong to.
+            low: the smallest scale allowed; None for no bound.
+            high: the largest scale allowed; None for no bound.
+        """
         centre = points.mean(dim=1, keepdim=True)
         scale = (_spread(points) / _spread(output_points)).clamp(min=_SMALLEST_SPREAD)
         return cls(centre=centre, factor=torch.clamp(scale, min=low, max=high) / scale)
 
     def on_cpu(self) -> "ScaleGuard":
-        """The same guard, detached, in the memory of the CPU."""
+        """Return the same guard, detached and on the CPU."""
         return ScaleGuard(centre=self.centre.detach().cpu(), factor=self.factor.detach().cpu())
 
     def apply(self, points: Float[Tensor, "batch points 2"]) -> Float[Tensor, "batch points 2"]:
-        """Sampling points under the guard; bitwise the same where the factor is 1."""
+        """Return the sampling points under the guard, bitwise unchanged where the factor is 1."""
         moved = self.centre + self.factor * (points - self.centre)
         return torch.where(self.factor == 1, points, moved)
 
 
 def _spread(points: Tensor) -> Tensor:
-    """The root mean square distance from the mean, (batch, 1, 1)."""
+    """Return the root mean square distance of the points from their mean, (batch, 1, 1)."""
     variance = points.var(dim=1, correction=0, keepdim=True).sum(dim=-1, keepdim=True)
     return variance.clamp(min=_SMALLEST_SPREAD**2).sqrt()
 
 
 _ROUNDING = 1e-6
-"""Of the squared distance of a pixel's centre from that of the image."""
+"""Tolerance of the squared distance of a pixel's centre from that of the image."""
 
 Look = Callable[[Tensor], Tensor]
-"""What a localisation network sees of images: they themselves, or what the stages it shares make of them."""
+"""Function from images to the input of a localisation network, such as the output of the stages that it shares."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Transformed:
-    """Images after a spatial transformer, and what it did to them.
+    """Output of a spatial transformer: the images, and the transformation that was applied to them.
 
     Attributes:
-        images: (batch, channels, height, width), of the output.
-        parameters: (batch, parameters) of each iteration, as the localisation network emitted them.
-        grid: (batch, height, width, 2), where the input was read.
-        penalty: the weighted distance from the identity and what the family adds, for the loss; None where neither is
-            asked for.
-        transformation: what the parameters mean.
-        guard: what was done to the scale, None where there is no guard.
+        images: (batch, channels, height, width), the output.
+        parameters: (batch, parameters) for each iteration, as the localisation network emitted them.
+        grid: (batch, height, width, 2), the (x, y) of the input that every output pixel was read at.
+        penalty: a scalar for the loss, the weighted distance from the identity plus the family's penalty; None where
+            there is neither.
+        transformation: the family, which maps points by the parameters.
+        guard: the guard on the scale, None where there is none.
         align_corners: whether -1 and 1 in coordinates are the centres of the border pixels, or their outer edges.
     """
 
@@ -108,48 +115,61 @@ class Transformed:
     align_corners: bool
 
     def map_points(self, points: Float[Tensor, "#batch points 2"]) -> Float[Tensor, "batch points 2"]:
-        """Where in the input the output's points were read, detached; iterations composed, guard included."""
+        """Return the points of the input at which points (x, y) of the output were read, detached.
+
+        Iterations are composed, and the guard is included.
+        """
         return compose(self.transformation, tuple(step.detach() for step in self.parameters), points, self.guard)
 
     @property
     def theta_out_to_in(self) -> Float[Tensor, "batch 2 3"]:
-        """The matrix of every image, at least float32, detached.
+        """Return the matrix of every image from output to input coordinates, at least float32, detached.
 
-        Exact where one affine transformation is all there is, otherwise the first-order approximation at the centre.
+        It is exact for a single affine transformation, otherwise the first-order approximation at the centre of the
+        output.
         """
         return theta_out_to_in(self.transformation, tuple(step.detach() for step in self.parameters), self.guard)
 
     @property
     def outside_share(self) -> Float[Tensor, " batch"]:
-        """The share of every image's sampling points outside the image, detached."""
+        """Return the share, in [0, 1], of every image's sampling points outside the image, detached."""
         return outside_share(self.grid)
 
 
 class SpatialTransformer(nn.Module):
-    """Looks at images, decides on a transformation of each, and reads them accordingly (Jaderberg et al. 2015).
+    """Layer that predicts a transformation of each image, and resamples the image by it (Jaderberg et al. 2015).
 
-    With iterations it looks again at what it has made of the images (Lin & Lucey 2017); the transformations are
-    composed, the latest one applied to the output's points first, and the images themselves are read. The output is as
-    large as the input, or ``output_size`` pixels a side; what is looked at again is always as large as the input.
+    With more than one iteration, the localisation network sees its own output again (Lin & Lucey 2017); the
+    transformations are composed, the latest one applied to the output's points first, and the original images are read
+    with the result. The output is as large as the input, or ``output_size`` pixels a side; the images of later
+    iterations are always as large as the input.
 
     A new transformer is the identity: its last layer has zero weights. The other weights are drawn from torch's
     generator, which ``torch.manual_seed`` sets.
 
+    Convention: theta maps output to input coordinates: ``(x_in, y_in) = theta (x_out, y_out, 1)``, normalised to [-1,
+    1], x to the right and y down, as in ``torch.nn.functional.affine_grid``. An absolute determinant below 1 enlarges.
+    ``align_corners`` says whether -1 and 1 are the centres of the border pixels or their outer edges.
+
     Args:
         family: a family of transformations by name (``"affine"``, ``"tps"``, ...), or its whole specification.
-        in_channels: channels of the images.
-        size: their height and width, or the side of square ones.
+        in_channels: the number of channels of the images.
+        size: the height and width of the images in pixels, or the side of square ones.
         locnet: the localisation network: three sizes ``a, b, c`` for two convolutions of 5 x 5 and a hidden layer, or a
-            specification. A control (``fixed_zoom``, ``roi``) has none, whatever is said.
-        draw: draw the weights now; False leaves them zero, for weights that are loaded or drawn later.
-        **options: keys of the transformer's specification, for a family given by name: how the image is read
-            (``sampler``, ``padding``, ``align_corners``, ``output_size``), how often (``iterations``), what holds it
-            back (``scale_min``, ``scale_max``, ``identity_penalty``), and the family's own (``control_points``).
+            specification. A control (``fixed_zoom``, ``roi``) has none, and the argument is ignored.
+        draw: whether to draw the weights now; False leaves them zero, for weights that are loaded or drawn later.
+        **options: keys of the transformer's specification, for a family given by name: the sampling (``sampler``,
+            ``padding``, ``align_corners``, ``output_size``), the number of iterations (``iterations``), limits
+            (``scale_min``, ``scale_max``, ``identity_penalty``), and the family's options (``control_points``).
 
     Raises:
         UnknownNameError: for an option or family that does not exist.
-        SpecError: for one whose value cannot be meant.
+        SpecError: for an option with an invalid value.
         InfeasibleError: where the images are too small for the localisation network.
+
+    Shape:
+        - Input: (batch, in_channels, height, width).
+        - Output: (batch, in_channels, out_height, out_width); theta (batch, 2, 3).
 
     Example:
         >>> import torch
@@ -191,7 +211,7 @@ class SpatialTransformer(nn.Module):
         self.transformation.prepare(self.place_of_work.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SpatialTransformer":  # noqa: FBT001, FBT002 - torch's
-        """As torch's, which brings a module to a device; the transformation's constants follow."""
+        """Apply a function to all tensors, as torch does, and move the transformation's constants to their device."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call] # torch leaves it untyped
         self.transformation.prepare(self.place_of_work.device)
         return self
@@ -206,14 +226,16 @@ class SpatialTransformer(nn.Module):
         Float[Tensor, "batch channels out_height out_width"]
         | tuple[Float[Tensor, "batch channels out_height out_width"], Float[Tensor, "batch 2 3"]]
     ):
-        """The transformed images, and the matrices that did it where they are asked for.
+        """Return the transformed images, with the matrices of the transformations if ``return_theta`` is True.
 
         Args:
-            images: what is transformed.
-            boxes: as of ``explain``.
-            return_theta: also return (batch, 2, 3), from output to input coordinates; exact for affine families, the
-                first-order approximation at the centre for others. Gradients pass.
-        Raises: ShapeError where the images are not those that the localisation network was made for.
+            images: the images.
+            boxes: as in ``explain``.
+            return_theta: also return theta (batch, 2, 3), from output to input coordinates; exact for affine families,
+                the first-order approximation at the centre of the output for others. Gradients pass.
+
+        Raises:
+            ShapeError: where the localisation network was made for images of another size, or ``roi`` has no boxes.
         """
         done = self.explain(images, boxes)
         if not return_theta:
@@ -226,13 +248,16 @@ class SpatialTransformer(nn.Module):
         boxes: Float[Tensor, "batch 4"] | None = None,
         look: Look | None = None,
     ) -> Transformed:
-        """The transformed images with what was done to them, in one pass.
+        """Return the transformed images with the transformations that were applied, in one pass.
 
         Args:
-            images: what is transformed.
-            boxes: x1, y1, x2, y2 of the sign, normalised, -1 and 1 at the outer edges of the image; for ``roi`` alone.
-            look: what the localisation network sees of images, the images themselves where it is None.
-        Raises: ShapeError where ``roi`` has no boxes.
+            images: the images.
+            boxes: x1, y1, x2, y2 of the sign in every image, normalised, -1 and 1 at the outer edges of the image; used
+                by the control ``roi`` alone.
+            look: a function from images to the input of the localisation network; None for the images themselves.
+
+        Raises:
+            ShapeError: where the localisation network was made for images of another size, or ``roi`` has no boxes.
         """
         parameters: tuple[Tensor, ...] = (self._locate(images, boxes, look),)
         while len(parameters) < self.spec.iterations:
@@ -243,7 +268,7 @@ class SpatialTransformer(nn.Module):
     def locate(
         self, images: Float[Tensor, "batch channels height width"], look: Look | None = None
     ) -> Float[Tensor, "batch parameters"]:
-        """The parameters that the localisation network chooses for every image at its first look."""
+        """Return the parameters that the localisation network chooses for every image in the first iteration."""
         return self._locate(images, None, look)
 
     def transform(
@@ -251,19 +276,28 @@ class SpatialTransformer(nn.Module):
         images: Float[Tensor, "batch channels height width"],
         parameters: Float[Tensor, "rows parameters"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """The images under given parameters.
+        """Return the images transformed by given parameters.
 
-        Raises: ShapeError where the number of parameters is not the family's, or not one row an image.
+        Args:
+            images: the images.
+            parameters: the parameters of the family, one row for each image.
+
+        Raises:
+            ShapeError: where the number of parameters is not the family's, or that of rows not that of images.
         """
         return self._read(images, (parameters,), size=self.output_size(_size(images))).images
 
     def output_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the output for an input of a height and a width."""
+        """Return the height and width of the output in pixels for an input of a height and a width."""
         side = self.spec.output_size
         return input_size if side is None else (side, side)
 
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights, by torch's own generator where none is given; one that learns is the identity then."""
+        """Draw the weights so that the transformer is the identity; a control has none.
+
+        Args:
+            generator: a CPU generator; None uses torch's global one.
+        """
         if self.localization is not None:
             self.localization.initialize(generator)
 
@@ -280,13 +314,13 @@ class SpatialTransformer(nn.Module):
         return box_parameters(boxes, (height, width), align_corners=self.spec.align_corners)
 
     def _drawn(self, parameters: Tensor) -> Tensor:
-        """Return parameters drawn from what was emitted, where that is a distribution; else what was emitted."""
+        """Return parameters drawn from the emitted ones where these are a distribution, else the emitted ones."""
         if self.noise is None or not isinstance(self.transformation, StudentT):
             return parameters
         return self.transformation.moved(parameters, self.noise(*self.transformation.split(parameters)))
 
     def _copies(self, images: Tensor) -> Tensor:
-        """Return what is looked at: the images, or the copies of each, one after the other, without their corners."""
+        """Return the images, or for families with an orbit the copies of each, one after the other, without corners."""
         orbit = self.transformation.orbit(images.device)
         if orbit is None:
             return images
@@ -342,7 +376,14 @@ def compose(
     points: Float[Tensor, "#batch points 2"],
     guard: ScaleGuard | None = None,
 ) -> Float[Tensor, "batch points 2"]:
-    """Points under the transformations of all iterations, the latest first, then under the guard."""
+    """Return points of the output mapped to the input by all iterations, the latest first, then by the guard.
+
+    Args:
+        transformation: the family.
+        parameters: (batch, parameters) for each iteration, the earliest first.
+        points: normalised (x, y) in the output.
+        guard: the guard on the scale, None where there is none.
+    """
     for step in reversed(parameters):
         points = transformation.map_points(step, points)
     return points if guard is None else guard.apply(points)
@@ -351,9 +392,10 @@ def compose(
 def theta_out_to_in(
     transformation: Transformation, parameters: tuple[Tensor, ...], guard: ScaleGuard | None
 ) -> Float[Tensor, "batch 2 3"]:
-    """The matrix of every image, at least float32.
+    """Return the matrix of every image from output to input coordinates, at least float32.
 
-    Exact where one affine transformation is all there is, otherwise the first-order approximation at the centre.
+    It is exact for a single affine transformation without a guard, otherwise the first-order approximation at the
+    centre of the output. Gradients pass.
     """
     if len(parameters) == 1 and guard is None and isinstance(transformation, AffineTransformation):
         return transformation.theta_out_to_in(parameters[0])
@@ -361,13 +403,15 @@ def theta_out_to_in(
 
 
 def build_spatial_transformer(spec: PlacedTransformerSpec, looked_at: MapSize) -> SpatialTransformer:
-    """The spatial transformer of a specification: the identity, its weights zero until they are drawn.
+    """Return the spatial transformer of a specification, with weights that are zero until they are drawn.
 
     Args:
-        spec: which transformer, and where it stands.
+        spec: the transformer and its place.
         looked_at: the size of the maps that its localisation network sees.
-    Raises: InfeasibleError where they are too small for it, or where ``roi`` stands behind the image; the message
-        names the place.
+
+    Raises:
+        InfeasibleError: where the maps are too small for it, or ``roi`` stands behind the image; the message names the
+            place.
     """
     if spec.transformer.family == "roi" and spec.place > 1:
         problem = f"the control roi stands at place {spec.place}"
@@ -401,25 +445,38 @@ def _locnet_spec(locnet: Sequence[int] | LocnetSpec | None) -> LocnetSpec:
     return locnet
 
 
-# All spatial transformers at one place: side by side, their outputs joined by channel.
+# All spatial transformers at one place, side by side, with outputs joined by channel.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PlaceOutput:
-    """What stands behind a place: the maps (batch, out_channels, out_height, out_width), and each branch's doing."""
+    """Output of all spatial transformers at one place.
+
+    Attributes:
+        maps: (batch, out_channels, out_height, out_width), the outputs joined by channel and pooled.
+        branches: the output of each spatial transformer, in order.
+    """
 
     maps: Tensor
     branches: tuple[Transformed, ...]
 
 
 class ParallelTransformers(nn.Module):
-    """The branches of one place (Jaderberg et al. 2015, MNIST addition), then average pooling where it is asked for.
+    """Spatial transformers side by side at one place, then average pooling if the specification asks for it.
+
+    Their outputs are joined by channel (Jaderberg et al. 2015, MNIST addition).
 
     Args:
-        spec: the place, and what stands there.
-        input_size: of the maps that are transformed.
-        looked_at: of the maps that the localisation networks see.
-    Raises: InfeasibleError where these maps are too small.
+        spec: the place and the transformer.
+        input_size: the size of the maps that are transformed.
+        looked_at: the size of the maps that the localisation networks see.
+
+    Raises:
+        InfeasibleError: where these maps are too small.
+
+    Shape:
+        - Input: (batch, channels, height, width).
+        - Output: (batch, branches * channels, out_height, out_width), in ``PlaceOutput.maps``.
     """
 
     def __init__(self, spec: PlacedTransformerSpec, input_size: MapSize, looked_at: MapSize) -> None:
@@ -446,18 +503,18 @@ class ParallelTransformers(nn.Module):
         boxes: Float[Tensor, "batch 4"] | None = None,
         look: Look | None = None,
     ) -> PlaceOutput:
-        """The maps of all branches. Arguments and errors as of ``SpatialTransformer.explain``."""
+        """Return the maps of all branches; arguments and errors are those of ``SpatialTransformer.explain``."""
         branches = tuple(transformer.explain(maps, boxes, look) for transformer in self.transformers())
         joined = branches[0].images if len(branches) == 1 else torch.cat([done.images for done in branches], dim=1)
         pooled = joined if self.pooling == 1 else functional.avg_pool2d(joined, self.pooling)
         return PlaceOutput(maps=pooled, branches=branches)
 
     def transformers(self) -> list[SpatialTransformer]:
-        """The branches, in order."""
+        """Return the spatial transformers of the branches, in order."""
         return [branch for branch in self.branches if isinstance(branch, SpatialTransformer)]
 
     def initialize(self, seed: int) -> None:
-        """Draw the weights; no two branches share their random numbers."""
+        """Draw the weights from random numbers that derive from the seed and differ between branches."""
         for number, transformer in enumerate(self.transformers(), start=1):
             part = f"localization{self.place}" if number == 1 else f"localization{self.place}.{number}"
             transformer.initialize(part_generator(seed, part))

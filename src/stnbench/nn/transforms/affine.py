@@ -1,4 +1,4 @@
-"""Affine transformations: everything that a 2 x 3 matrix can do."""
+"""Affine transformations: maps of the plane that a 2 x 3 matrix describes."""
 
 from abc import abstractmethod
 from typing import Final
@@ -14,54 +14,62 @@ from stnbench.nn.transforms.base import Size, Transformation
 
 
 class AffineTransformation(Transformation):
-    """A family whose members are affine: a subclass says how its parameters make the matrix."""
+    """Base class of families whose members are affine: a subclass makes the matrix from its parameters."""
 
     @abstractmethod
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
-        """The matrix [[a, b, tx], [c, d, ty]] of every image; exact."""
+        """Return the matrix [[a, b, tx], [c, d, ty]] of every image from output to input coordinates; it is exact.
+
+        Raises:
+            ShapeError: where the number of parameters is not the family's.
+        """
 
     def map_points(
         self, parameters: Float[Tensor, "batch parameters"], points: Float[Tensor, "#batch points 2"]
     ) -> Float[Tensor, "batch points 2"]:
-        """The matrix times (x, y, 1)."""
+        """Return the input points ``theta (x, y, 1)`` at which the output's points (x, y) are read."""
         return map_affine(self.theta_out_to_in(parameters), points)
 
 
 class Affine(AffineTransformation):
-    """The six numbers of the matrix, row by row (Jaderberg et al. 2015, equation 1).
+    """Any affine map; its parameters are the six numbers of the matrix, row by row (Jaderberg et al. 2015, eq. 1).
 
-    Convention: ``x_in = a x + b y + tx``, ``y_in = c x + d y + ty``.
+    Convention: ``x_in = a x + b y + tx``, ``y_in = c x + d y + ty``, with (x, y) in the output.
     """
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """The six numbers, row by row."""
+        """Return the names of the six numbers, row by row."""
         return ("a", "b", "tx", "c", "d", "ty")
 
     def identity_parameters(self) -> tuple[float, ...]:
-        """The unit matrix without translation."""
+        """Return the unit matrix without translation."""
         return (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
-        """The parameters as a matrix."""
+        """Return the parameters as a matrix."""
         return self.checked(parameters).reshape(parameters.shape[0], 2, 3)
 
 
 def map_affine(
     theta: Float[Tensor, "batch 2 3"], points: Float[Tensor, "#batch points 2"]
 ) -> Float[Tensor, "batch points 2"]:
-    """The points, shared by all images or each image's own, under every matrix.
+    """Return the points under the matrix of every image.
 
     Written as products and sums rather than a matrix product, which autocast and TF32 would round to 8 or 11 bits: up
     to a tenth of a pixel. The identity gives the points back bit by bit, and ``torch.vmap`` can batch it, which it
     cannot do with ``torch.nn.functional.affine_grid``.
+
+    Args:
+        theta: the matrices, from the coordinates of the points to those of the result.
+        points: (x, y), shared by all images where their batch is 1, or different for each image.
     """
     a_c, b_d, offset = theta[:, None].unbind(-1)
     return a_c * points[..., :1] + (b_d * points[..., 1:] + offset)
 
 
 def invert_affine(theta: Float[Tensor, "batch 2 3"]) -> Float[Tensor, "batch 2 3"]:
-    """The matrices of the opposite direction: input to output for theta, which goes from output to input.
+    """Return the inverse maps: from input to output for theta, which maps output to input.
 
     A matrix of determinant zero has no inverse, and gives numbers that are not finite.
     """
@@ -72,15 +80,15 @@ def invert_affine(theta: Float[Tensor, "batch 2 3"]) -> Float[Tensor, "batch 2 3
 
 
 def matrix_of_rows(*rows: tuple[Float[Tensor, " batch"], ...]) -> Float[Tensor, "batch rows columns"]:
-    """A matrix for every image, from its numbers row by row."""
+    """Return a matrix for every image, from its entries (batch,) row by row."""
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
-# Controls: transformations that learn nothing, to tell what learning adds.
+# Controls: transformations that learn nothing, as a baseline for those that do.
 
 
 class FixedZoom(AffineTransformation):
-    """The same zoom about the centre for every image, without parameters: [[zoom, 0, 0], [0, zoom, 0]].
+    """Control: the same zoom about the centre for every image, without parameters: [[zoom, 0, 0], [0, zoom, 0]].
 
     It has no identity: the empty parameters, the only ones, give the zoom.
 
@@ -93,15 +101,15 @@ class FixedZoom(AffineTransformation):
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """None."""
+        """Return no names."""
         return ()
 
     def identity_parameters(self) -> tuple[float, ...]:
-        """The empty parameters, which do not stand for the identity here."""
+        """Return the empty parameters, which do not stand for the identity here."""
         return ()
 
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
-        """The zoom, for every row of no parameters."""
+        """Return the matrix of the zoom for every row of the empty parameters (batch, 0)."""
         parameters = self.checked(parameters)
         zoom = parameters.new_full((parameters.shape[0],), self._zoom)
         zero = torch.zeros_like(zoom)
@@ -111,19 +119,24 @@ class FixedZoom(AffineTransformation):
 def box_parameters(
     boxes: Float[Tensor, "batch corners"], size: Size, *, align_corners: bool
 ) -> Float[Tensor, "batch parameters"]:
-    """The parameters of the family ``crop`` that fill the output with a box of each image.
+    """Return the parameters of the family ``crop`` that fill the output with a box of each image.
 
     The outer edges of the output's border pixels are read at the edges of the box, and its pixels' centres at even
-    distances between, so that the same places are read whatever ``align_corners`` is. Where -1 and 1 are the centres
-    of border pixels, a coordinate is smaller by the factor (side - 1) / side than where they are outer edges, in input
-    and output alike (both have the same size): the scales stay, and the centre of the box is divided by the factor.
+    distances between, so that the same places are read whatever ``align_corners`` is. Where -1 and 1 are the centres of
+    border pixels, a coordinate is smaller by the factor (side - 1) / side than where they are outer edges, in both
+    input and output (they have the same size): the scales stay, and the centre of the box is divided by the factor.
 
     Args:
         boxes: x1, y1, x2, y2 of each image (left, top, right, bottom), with -1 and 1 at the outer edges of the image's
             border pixels; (-1, -1, 1, 1) is the whole image, and gives the identity.
         size: height and width in pixels, of the images and of the output.
         align_corners: whether the parameters are for coordinates whose -1 and 1 are the centres of border pixels.
-    Raises: ShapeError where a box has not four numbers.
+
+    Returns:
+        scale_x, scale_y, tx and ty of each image, (batch, 4), at least float32.
+
+    Raises:
+        ShapeError: where a box does not have four numbers.
     """
     if boxes.shape[1:] != (4,):
         raise ShapeError("the boxes of the images", boxes.shape, "(batch, 4): x1, y1, x2, y2")
@@ -133,27 +146,27 @@ def box_parameters(
     return torch.stack([(x2 - x1) / 2, (y2 - y1) / 2, (x1 + x2) / 2 * width, (y1 + y2) / 2 * height], dim=1)
 
 
-# Affine families of few parameters that enter the matrix as they are.
+# Affine families of few parameters, which are entries of the matrix.
 
 
 class Attention(AffineTransformation):
     """One scale and a translation (Jaderberg et al. 2015, equation 2): [[scale, 0, tx], [0, scale, ty]].
 
-    The translation is in units of the input, whatever the scale: (tx, ty) is the centre of what is read. In the family
-    ``scale_translation`` of 2015 it is in units of the output, and scaled.
+    The translation is in units of the input, whatever the scale: (tx, ty) is the centre of the region that is read. In
+    the family ``scale_translation`` of 2015 it is in units of the output, and scaled.
     """
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """The scale, then the centre."""
+        """Return the names of the scale and of the centre's coordinates."""
         return ("scale", "tx", "ty")
 
     def identity_parameters(self) -> tuple[float, ...]:
-        """Scale 1, translation 0."""
+        """Return scale 1 and translation 0."""
         return (1.0, 0.0, 0.0)
 
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
-        """The matrix, with the scale twice."""
+        """Return the matrix, with the scale twice on its diagonal."""
         scale, tx, ty = self.checked(parameters).unbind(1)
         zero = torch.zeros_like(scale)
         return matrix_of_rows((scale, zero, tx), (zero, scale, ty))
@@ -162,20 +175,20 @@ class Attention(AffineTransformation):
 class Crop(AffineTransformation):
     """A scale for each axis and a translation: [[scale_x, 0, tx], [0, scale_y, ty]], any upright box.
 
-    The translation is in units of the input: (tx, ty) is the centre of the box and the scales are its half sides.
+    The translation is in units of the input: (tx, ty) is the centre of the box, and the scales are its half sides.
     """
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """The half sides of the box, then its centre."""
+        """Return the names of the half sides of the box, then of its centre's coordinates."""
         return ("scale_x", "scale_y", "tx", "ty")
 
     def identity_parameters(self) -> tuple[float, ...]:
-        """Scales 1, translation 0: the whole image."""
+        """Return scales 1 and translation 0: the whole image."""
         return (1.0, 1.0, 0.0, 0.0)
 
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
-        """The matrix, with the scales on its diagonal."""
+        """Return the matrix, with the scales on its diagonal."""
         scale_x, scale_y, tx, ty = self.checked(parameters).unbind(1)
         zero = torch.zeros_like(tx)
         return matrix_of_rows((scale_x, zero, tx), (zero, scale_y, ty))
@@ -184,21 +197,22 @@ class Crop(AffineTransformation):
 class Shear(AffineTransformation):
     """A shear along each axis: [[1, shear_x, 0], [shear_y, 1, 0]].
 
-    Convention: ``x_in = x + shear_x y``. The determinant is ``1 - shear_x shear_y``; both together are no product of
-    two shears, and with opposite signs they turn and enlarge what is read.
+    Convention: ``x_in = x + shear_x y``, with (x, y) in the output. The determinant is ``1 - shear_x shear_y``; both
+    shears together are not a product of two shears, and with opposite signs they rotate and enlarge the region that is
+    read.
     """
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """The shear along x, then the one along y."""
+        """Return the names of the shear along x and of that along y."""
         return ("shear_x", "shear_y")
 
     def identity_parameters(self) -> tuple[float, ...]:
-        """No shear."""
+        """Return shears 0."""
         return (0.0, 0.0)
 
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
-        """The matrix, with the shears off its diagonal."""
+        """Return the matrix, with the shears off its diagonal."""
         shear_x, shear_y = self.checked(parameters).unbind(1)
         zero, one = torch.zeros_like(shear_x), torch.ones_like(shear_x)
         return matrix_of_rows((one, shear_x, zero), (shear_y, one, zero))
@@ -208,23 +222,23 @@ class Shear(AffineTransformation):
 
 
 _SHORTEST: Final = 1e-6
-"""Vectors whose larger number is smaller than this have no direction that could be relied on."""
+"""Lower bound of the larger coordinate of a vector: shorter vectors have no direction that could be relied on."""
 
 
 class Similarity(AffineTransformation):
-    """Those of rotation (1 parameter), scale (1) and translation (2) that are asked for, in this order.
+    """Any of rotation (1 parameter, or 2 as a vector), scale (1) and translation (2), in this order.
 
     The matrix is M = R S T: ``input = R(angle) scale (output + t)``, so that the translation comes first, in units of
     the output, and is scaled and rotated with it (qassemoquab/stnbhwd, AffineTransformMatrixGenerator).
 
-    Convention: (x, y), y down, R = [[cos, -sin], [sin, cos]], so that a positive angle turns what is read clockwise
-    on the screen, and what is shown anticlockwise. stnbhwd builds the same matrix in (y, x) order: its angle is ours
-    with the other sign, and its first translation moves y.
+    Convention: (x, y), y down, R = [[cos, -sin], [sin, cos]], so that a positive angle rotates the region that is read
+    clockwise on the screen, and the image shown anticlockwise. stnbhwd builds the same matrix in (y, x) order: its
+    angle has the opposite sign, and its first translation moves y.
 
     Args:
-        rotation: whether there is one.
-        scale: likewise.
-        translation: likewise.
+        rotation: whether there is a rotation.
+        scale: whether there is a scale.
+        translation: whether there is a translation.
         as_vector: emit the rotation as a vector of two numbers, see ``unit_vector``, instead of an angle.
     """
 
@@ -238,17 +252,20 @@ class Similarity(AffineTransformation):
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """Those of angle (radians) or (cosine, sine) up to a common factor, scale, tx and ty that the family has."""
+        """Return the names that the family has: angle (radians) or (cosine, sine), scale, tx and ty.
+
+        Cosine and sine are up to a common factor.
+        """
         rotation = ("cosine", "sine") if self._as_vector else ("angle",)
         return rotation * self._rotation + ("scale",) * self._scale + ("tx", "ty") * self._translation
 
     def identity_parameters(self) -> tuple[float, ...]:
-        """Angle 0, scale 1, translation 0."""
+        """Return angle 0 (or the vector (1, 0)), scale 1 and translation 0, as far as the family has them."""
         rotation = (1.0, 0.0) if self._as_vector else (0.0,)
         return rotation * self._rotation + (1.0,) * self._scale + (0.0, 0.0) * self._translation
 
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
-        """The matrix of R S T."""
+        """Return the matrix of R S T."""
         parameters = self.checked(parameters)
         zero, one = parameters.new_zeros(parameters.shape[0]), parameters.new_ones(parameters.shape[0])
         numbers = iter(parameters.unbind(1))
@@ -266,10 +283,10 @@ class Similarity(AffineTransformation):
 def unit_vector(x: Float[Tensor, " batch"], y: Float[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
     """Return the cosine and the sine of the angle of every vector (x, y).
 
-    A rotation as a vector has no jump at half a turn, where an angle would have to leap by a whole one (Zhou et al.
-    2019, arXiv 1812.07035; Kaba et al. 2023, arXiv 2211.06489, normalise likewise). A vector shorter than 1e-6 counts
-    as (1, 0) and has no gradient, so that every matrix is a rotation. Lengths beyond the root of the largest number do
-    not overflow: the vector is divided by its larger number first, which changes neither result nor gradient.
+    A rotation as a vector has no jump at half a turn, where an angle would have to jump by a whole one (Zhou et al.
+    2019, arXiv 1812.07035; Kaba et al. 2023, arXiv 2211.06489, normalise in the same way). A vector shorter than 1e-6
+    counts as (1, 0) and has no gradient, so that every matrix is a rotation. Lengths beyond the root of the largest
+    number do not overflow: the vector is divided by its larger number first, which changes neither result nor gradient.
     """
     larger = torch.maximum(x.abs(), y.abs()).detach()
     is_short = larger < _SHORTEST
@@ -284,28 +301,28 @@ def unit_vector(x: Float[Tensor, " batch"], y: Float[Tensor, " batch"]) -> tuple
 
 _SQUARINGS: Final = 6
 _TERMS: Final = 12
-"""Of the exponential's series; the norm of what enters it is below 0.5 for velocities up to 32."""
+"""Terms of the exponential's series; the norm of its argument is below 0.5 for velocities up to 32."""
 
 
 class LieAffine(AffineTransformation):
     """The exponential of an affine velocity: the first two rows of exp([[a, b, tx], [c, d, ty], [0, 0, 0]]).
 
-    Every point flows for a unit of time with the velocity ``(a x + b y + tx, c x + d y + ty)``. The map can always be
-    inverted, by the opposite parameters; its determinant is exp(a + d), so that no parameters mirror or flatten the
-    image (the "affine diffeomorphic" family of Skafte Detlefsen et al., CVPR 2018).
+    Every point flows for a unit of time with the velocity ``(a x + b y + tx, c x + d y + ty)``, from output to input.
+    The map can always be inverted, by the opposite parameters; its determinant is exp(a + d), so that no parameters
+    mirror or flatten the image (the "affine diffeomorphic" family of Skafte Detlefsen et al., CVPR 2018).
     """
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """The six numbers of the velocity, row by row."""
+        """Return the names of the six numbers of the velocity, row by row."""
         return ("log_a", "log_b", "log_tx", "log_c", "log_d", "log_ty")
 
     def identity_parameters(self) -> tuple[float, ...]:
-        """No velocity."""
+        """Return velocity 0."""
         return (0.0,) * 6
 
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
-        """The exponential, without its constant last row."""
+        """Return the exponential, without its constant last row."""
         parameters = self.checked(parameters)
         velocity = functional.pad(parameters.double().reshape(-1, 2, 3), (0, 0, 0, 1))
         with full_precision(parameters.device.type):  # it is made of matrix products
@@ -313,11 +330,12 @@ class LieAffine(AffineTransformation):
 
 
 def matrix_exponential(matrices: Float[Tensor, "batch side side"]) -> Float[Tensor, "batch side side"]:
-    """The exponential of every matrix, by scaling and squaring: exp(A) = exp(A / 2^s)^(2^s), by Taylor inside.
+    """Return the exponential of every matrix, by scaling and squaring.
 
-    In float64 the relative error is below 1e-12 for norms up to 30, beyond which a transformation is lost anyway. It is
-    always the same products: unlike ``torch.linalg.matrix_exp`` it waits for no device, has a counterpart in ONNX and
-    can be batched by ``torch.func.vmap``.
+    exp(A) = exp(A / 2^s)^(2^s), with the inner exponential by its Taylor series. In float64 the relative error is below
+    1e-12 for norms up to 30, beyond which a transformation is lost anyway. It is always the same products: unlike
+    ``torch.linalg.matrix_exp`` it waits for no device, has a counterpart in ONNX and can be batched by
+    ``torch.func.vmap``.
     """
     scaled = matrices * 2.0**-_SQUARINGS
     identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)

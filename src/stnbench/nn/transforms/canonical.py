@@ -14,21 +14,21 @@ from stnbench.spec.transformer import CanonicalRotationSpec
 class CanonicalRotation(AffineTransformation):
     """One of ``n`` rotations about the centre, the one that a localisation network scores highest (the group C_n).
 
-    The localisation network looks at every image n times, rotated by k / n of a turn, and gives each copy one score;
-    the parameters are the scores, and the output is the copy with the highest score, the first one of equals. Rotating
-    an image by a member of the group permutes its copies and changes nothing else: the output is the same, whatever the
-    weights are (Kaba et al. 2023, arXiv 2211.06489; Mondal et al. 2023, arXiv 2310.19019). It is exact for
-    quarter turns of square images, and true up to interpolation for others. So that no copy can be told by its
-    empty corners, the network sees the disc that fits into the image.
+    The localisation network sees every image n times, rotated by k / n of a turn, and gives each copy one score; the
+    parameters are the scores, and the output is the copy with the highest score, the first one of equals. Rotating an
+    image by a member of the group permutes its copies and changes nothing else: the output is the same, whatever the
+    weights are (Kaba et al. 2023, arXiv 2211.06489; Mondal et al. 2023, arXiv 2310.19019). It is exact for quarter
+    turns of square images, and true up to interpolation for others. So that no copy can be told by its empty corners,
+    the network sees the disc that fits into the image.
 
     The choice has no slope: backwards, the matrix is the mean of all rotations by the softmax of the scores (straight
-    through). The prior, ``prior_weight`` times the cross-entropy of the scores with k = 0, asks for images as they are.
+    through). The prior, ``prior_weight`` times the cross-entropy of the scores with k = 0, favours images as they are.
 
-    Convention: ``R = [[cos, -sin], [sin, cos]]`` of 2 pi k / n, as of the family ``rotation``.
+    Convention: ``R = [[cos, -sin], [sin, cos]]`` of 2 pi k / n, from output to input, as in the family ``rotation``.
 
     Args:
-        rotations: how many there are, the identity included.
-        prior_weight: of the cross-entropy with k = 0 in the loss.
+        rotations: the number of rotations, the identity included.
+        prior_weight: the weight in the loss of the cross-entropy with k = 0.
     """
 
     is_discrete = True
@@ -44,19 +44,19 @@ class CanonicalRotation(AffineTransformation):
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """``score_k`` of every rotation."""
+        """Return ``score_k`` for every rotation."""
         return tuple(f"score_{k}" for k in range(self._rotations))
 
     def identity_parameters(self) -> tuple[float, ...]:
-        """Equal scores, of which the first counts."""
+        """Return equal scores, of which the first counts."""
         return (0.0,) * self._rotations
 
     def orbit(self, device: torch.device) -> Float[Tensor, "rotations parameters"]:
-        """Return the parameters that choose each rotation."""
+        """Return the parameters that choose each rotation: the rows of the unit matrix."""
         return torch.eye(self._rotations, device=device)
 
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
-        """Return the rotation with the highest score, and backwards the mean of all."""
+        """Return the rotation with the highest score, with the gradient of the mean of all rotations."""
         scores = self.checked(parameters)
         shares = scores.softmax(dim=1)
         first = torch.arange(self._rotations, device=scores.device) == scores.argmax(dim=1, keepdim=True)
@@ -69,7 +69,7 @@ class CanonicalRotation(AffineTransformation):
         return matrix_of_rows((cosine, -sine, zero), (sine, cosine, zero))
 
     def penalty(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, ""] | None:
-        """Return the weighted cross-entropy of the scores with the rotation that changes nothing."""
+        """Return the weighted cross-entropy of the scores with the identity; None where its weight is 0."""
         if not self._prior_weight:
             return None
         scores = self.checked(parameters)

@@ -1,4 +1,4 @@
-"""From the specification of a transformer to its transformation: one function for each of our families."""
+"""Functions from the specification of a transformer to its transformation, one for each built-in family."""
 
 from stnbench.nn.transforms.affine import Affine, Attention, Crop, FixedZoom, LieAffine, Shear, Similarity
 from stnbench.nn.transforms.base import Transformation
@@ -9,16 +9,17 @@ from stnbench.spec.transformer import TRANSFORMERS, TransformerSpec
 
 
 def build_transformation(spec: TransformerSpec) -> Transformation:
-    """The transformation that a specification names.
+    """Return the transformation of a specification.
 
-    Raises: UnknownNameError where its family is not here.
+    Raises:
+        UnknownNameError: for a family that is not registered.
     """
     built: Transformation = TRANSFORMERS.implementation(spec.family)(spec)
     return built if spec.posterior is None else StudentT(built, weight=spec.posterior_weight)
 
 
 def similarity(spec: TransformerSpec) -> Transformation:
-    """Those of rotation, scale and translation that the name of the family joins; ``vector`` is of the rotation."""
+    """Return the rotation, scale and translation that the family's name joins; ``vector`` refers to the rotation."""
     parts = spec.family.split("_")
     return Similarity(
         rotation="rotation" in parts,
@@ -29,45 +30,45 @@ def similarity(spec: TransformerSpec) -> Transformation:
 
 
 def affine(_spec: TransformerSpec) -> Transformation:
-    """Any affine map."""
+    """Return any affine map."""
     return Affine()
 
 
 def attention(_spec: TransformerSpec) -> Transformation:
-    """One scale and a translation."""
+    """Return one scale and a translation."""
     return Attention()
 
 
 def crop(_spec: TransformerSpec) -> Transformation:
-    """An upright box."""
+    """Return an upright box."""
     return Crop()
 
 
 def shear(_spec: TransformerSpec) -> Transformation:
-    """A shear along each axis."""
+    """Return a shear along each axis."""
     return Shear()
 
 
 def lie_affine(_spec: TransformerSpec) -> Transformation:
-    """The exponential of an affine velocity."""
+    """Return the exponential of an affine velocity."""
     return LieAffine()
 
 
 def projective(_spec: TransformerSpec) -> Transformation:
-    """The unit matrix plus eight parameters."""
+    """Return the unit matrix plus eight parameters."""
     return Projective()
 
 
 def corners(_spec: TransformerSpec) -> Transformation:
-    """The homography of four corners."""
+    """Return the homography of four corners."""
     return Corners()
 
 
 def tps(spec: TransformerSpec) -> Transformation:
-    """A thin plate spline."""
+    """Return a thin plate spline."""
     return ThinPlateSpline(spec.control_points)
 
 
 def fixed_zoom(spec: TransformerSpec) -> Transformation:
-    """A constant zoom."""
+    """Return a constant zoom."""
     return FixedZoom(spec.zoom)

@@ -1,4 +1,4 @@
-"""Sampling that is drawn towards what is salient."""
+"""Sampling that is denser at salient places."""
 
 import math
 from typing import Final
@@ -15,24 +15,24 @@ KERNEL_WIDTH: Final = 13 / 31
 """Full width at half maximum of the kernel, over the side of the lattice (the code of Recasens et al.: 13 of 31)."""
 
 _FAINTEST: Final = -60.0
-"""Logarithm of the smallest saliency over the largest: fainter points count as this faint, and nothing is lost to 0."""
+"""Lower bound of the logarithm of a saliency over the largest, so that none is rounded to 0."""
 
 
 class Saliency(Transformation):
     """Sampling points drawn towards salient places (Recasens et al., ECCV 2018, arXiv 1809.03355).
 
     The parameters are logits of the saliency S at ``side`` x ``side`` places evenly from -1 to 1, row by row. Every
-    place draws a sampling point p with the weight ``S k(q - p)``, k a Gaussian whose width at half maximum is 13/31
-    of the lattice, so that the drawn mean is ``m(p) = sum of S k (q - p) / sum of S k``. Beyond the border the saliency
-    of the nearest place counts. ``u(p) = p + m(p) - m_uniform(p)`` is read: equal logits, whatever their value, are the
-    identity bit by bit.
+    place draws a sampling point p with the weight ``S k(q - p)``, k a Gaussian whose width at half maximum is 13/31 of
+    the lattice, so that the drawn mean is ``m(p) = sum of S k (q - p) / sum of S k``. Beyond the border the saliency of
+    the nearest place counts. For p in the output, ``u(p) = p + m(p) - m_uniform(p)`` is read in the input: equal
+    logits, whatever their value, are the identity bit by bit.
 
-    ``separable`` has one row of logits for x and one for y, and S is their product (Thavamani et al., CVPR 2023):
-    ``2 side`` parameters in place of ``side`` squared, and each coordinate moves by itself and keeps its order, so that
-    the map folds nowhere.
+    ``separable`` has one row of logits for x and one for y, and S is their product (Thavamani et al., CVPR 2023): ``2
+    side`` parameters in place of ``side`` squared, and each coordinate moves by itself and keeps its order, so that the
+    map folds nowhere.
 
     Args:
-        side: places a side, at least 2.
+        side: the number of places a side, at least 2.
         separable: whether the saliency is a product of marginals.
     """
 
@@ -52,17 +52,17 @@ class Saliency(Transformation):
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """``s_r_c`` of row r and column c; separable, ``sx_c`` of the columns and then ``sy_r`` of the rows."""
+        """Return ``s_r_c`` of row r and column c; separable, ``sx_c`` of the columns and then ``sy_r`` of the rows."""
         return self._names
 
     def identity_parameters(self) -> tuple[float, ...]:
-        """Equal saliency everywhere."""
+        """Return equal saliency everywhere."""
         return (0.0,) * len(self._names)
 
     def map_points(
         self, parameters: Float[Tensor, "batch parameters"], points: Float[Tensor, "#batch points 2"]
     ) -> Float[Tensor, "batch points 2"]:
-        """Return the points, each moved by the mean that draws it."""
+        """Return the input points at which the output's points are read: each point moved by the mean that draws it."""
         parameters = self.checked(parameters)
         points = points.to(torch.promote_types(parameters.dtype, points.dtype))
         (weight_x, drawn_x), (weight_y, drawn_y) = (self._kernel(points[..., axis]) for axis in (0, 1))
@@ -89,7 +89,7 @@ class Saliency(Transformation):
     def _kernel(
         self, coordinates: Float[Tensor, "#batch points"]
     ) -> tuple[Float[Tensor, "#batch points places"], Float[Tensor, "#batch points places"]]:
-        """Return, along one axis, the kernel at every place, and that times how far beyond the uniform mean it is.
+        """Return the kernel at every place along one axis, and the kernel times the distance beyond the uniform mean.
 
         The places repeat those at the border, ``side - 1`` of them beyond each end; their terms are added to those of
         the border. The kernel's terms sum to 1, which changes no mean, and is never 0 / 0 however far a point is.
@@ -103,22 +103,22 @@ class Saliency(Transformation):
         return self._fold(weight), self._fold(weight * (away - uniform))
 
     def _fold(self, terms: Tensor) -> Tensor:
-        """Return terms of all places with those beyond the border added to the border's."""
+        """Return the terms of all places with those beyond the border added to the border's."""
         side = self._side
         first, last = (terms[..., part].sum(dim=-1, keepdim=True) for part in (slice(side), slice(2 * side - 2, None)))
         return torch.cat([first, terms[..., side : 2 * side - 2], last], dim=-1)
 
 
 def _saliency(logits: Tensor, *, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Return how much more salient places are than the faintest, and how salient they are; the largest is 1.
+    """Return the excess of saliency over the faintest place, and the saliency; its largest value is 1.
 
-    Only ratios of saliency matter, and the uniform part moves nothing: so what moves is the excess over the faintest,
-    which is exactly 0 where all are equal, and loses no digit where they differ.
+    Only ratios of saliency matter, and the uniform part moves nothing: the movement therefore comes from the excess
+    over the faintest, which is exactly 0 where all are equal, and loses no digit where they differ.
     """
     saliency = (logits - logits.amax(dim=dims, keepdim=True).detach()).clamp(min=_FAINTEST).exp()
     return saliency - saliency.amin(dim=dims, keepdim=True).detach(), saliency
 
 
 def _rows(kernel: Float[Tensor, "#batch points places"], values: Float[Tensor, "batch places"]) -> Tensor:
-    """Return the sum over places for every point."""
+    """Return the sum over places for every point, (batch, points)."""
     return (kernel * values[:, None]).sum(dim=-1)

@@ -13,19 +13,19 @@ from stnbench.nn.transforms.base import Transformation
 
 
 class ThinPlateSpline(Transformation):
-    """The smoothest map that moves the points of a lattice as asked (Bookstein 1989; Jaderberg et al. 2015).
+    """The smoothest map with given movements of the points of a lattice (Bookstein 1989; Jaderberg et al. 2015).
 
     The control points lie in the output, ``side`` times ``side`` of them, evenly from -1 to 1 in x and in y; the
-    parameters are how far from there each is read in the input, (dx, dy) row by row. The movement of any other point is
-    ``sum of w U(distance) + affine part`` with ``U(r) = r^2 log r^2``, exact at the control points. Movements that are
-    those of an affine map give this affine map everywhere.
+    parameters are the distances (dx, dy) from there to the place in the input where each is read, row by row. The
+    movement of any other point is ``sum of w U(distance) + affine part`` with ``U(r) = r^2 log r^2``, exact at the
+    control points. Movements that are those of an affine map give this affine map everywhere.
 
     The movement is linear in the parameters, so no system is solved here: a constant matrix is. It is kept on the
-    devices that the spline was prepared for, and brought to others at every call. The movements are worked out in
-    float64, because splines of many points are small differences of large numbers.
+    devices that the spline was prepared for, and moved to others at every call. The movements are computed in float64,
+    because splines of many points are small differences of large numbers.
 
     Args:
-        side: control points a side, at least 2.
+        side: the number of control points a side, at least 2.
     """
 
     def __init__(self, side: int) -> None:
@@ -36,22 +36,22 @@ class ThinPlateSpline(Transformation):
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """``dx_r_c`` and ``dy_r_c`` of the control point in row r and column c."""
+        """Return ``dx_r_c`` and ``dy_r_c`` of the control point in row r and column c."""
         return self._names
 
     def identity_parameters(self) -> tuple[float, ...]:
-        """No control point moves."""
+        """Return no movement of any control point."""
         return (0.0,) * len(self._names)
 
     def prepare(self, device: torch.device) -> None:
         """Keep the constant matrix and the control points on the device."""
-        with torch.inference_mode(mode=False):  # else no later gradient could pass by them
+        with torch.inference_mode(mode=False):  # otherwise no later gradient could pass through them
             self._prepared[device] = self._constants(device)
 
     def map_points(
         self, parameters: Float[Tensor, "batch parameters"], points: Float[Tensor, "#batch points 2"]
     ) -> Float[Tensor, "batch points 2"]:
-        """The points, each moved by the spline's value there."""
+        """Return the input points at which the output's points are read: each is moved by the spline's value there."""
         parameters = self.checked(parameters)
         precision = torch.promote_types(parameters.dtype, points.dtype)
         kept = None if torch.compiler.is_compiling() else self._prepared.get(parameters.device)  # a program has its own
@@ -66,7 +66,7 @@ class ThinPlateSpline(Transformation):
         return points + moved.to(precision)
 
     def _constants(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The matrix from movements to coefficients, and the control points, float64 on a device."""
+        """Return the matrix from movements to coefficients, and the control points, float64 on a device."""
         influence, lattice = (
             torch.tensor(numbers, dtype=torch.float64, device=device)
             for numbers in (_influence(self._side), _lattice(self._side))
@@ -77,31 +77,31 @@ class ThinPlateSpline(Transformation):
 def _terms(
     points: Float[Tensor, "#batch points 2"], lattice: Float[Tensor, "controls 2"]
 ) -> Float[Tensor, "#batch points terms"]:
-    """U of the distance to every control point, 1, x and y."""
+    """Return U of the distance to every control point, 1, x and y."""
     x, y = points[..., :1], points[..., 1:]
     squared = (x - lattice[:, 0]).square() + (y - lattice[:, 1]).square()
-    # The logarithm's argument is held off 0, where the product and its slope vanish all the same. Not by the
-    # smallest float64: an exporter that keeps constants as float32 makes it 0.
+    # The logarithm's argument is kept from 0, where the product and its slope are 0 anyway. Not by the smallest
+    # float64: an exporter that keeps constants as float32 makes it 0.
     kernel = squared * torch.where(squared > 0, squared, 1.0).log()
     return torch.cat([kernel, torch.ones_like(x), x, y], dim=-1)
 
 
 def _by_image(columns: Float[Tensor, "rows columns"]) -> Float[Tensor, "batch rows 2"]:
-    """From one column an image and axis to one matrix an image."""
+    """Return one matrix for each image from a matrix with one column for each image and axis."""
     return columns.reshape(columns.shape[0], -1, 2).permute(1, 0, 2)
 
 
 def _lattice(side: int) -> NDArray[np.float64]:
-    """The control points (x, y), row by row."""
+    """Return the control points (x, y), row by row, (side * side, 2)."""
     axis = np.linspace(-1, 1, side)
     return np.stack([np.tile(axis, side), np.repeat(axis, side)], axis=1)
 
 
 @cache
 def _influence(side: int) -> NDArray[np.float64]:
-    """From unit movements of the control points to the coefficients of (U of each, 1, x, y).
+    """Return the matrix from movements of the control points to the coefficients of (U of each, 1, x, y).
 
-    The inverse of Bookstein's matrix L, less its last three columns: they belong to conditions whose value is 0.
+    It is the inverse of Bookstein's matrix L, less its last three columns: they belong to conditions whose value is 0.
     """
     lattice = _lattice(side)
     points = len(lattice)
