@@ -86,7 +86,8 @@ class AxisReader:
     def grid(self, value: object) -> tuple[Axis, ...]:
         """The axes of one grid, in the order of the file.
 
-        Raises: SpecError or UnknownNameError naming the file, the axis and the remedy.
+        Raises:
+            SpecError, UnknownNameError: naming the file, the axis and the remedy.
         """
         axes: list[Axis] = []
         for name, item in self.mapping(value, "axes").items():
@@ -210,7 +211,8 @@ class PointComposer:
     def __call__(self, point: Point) -> TrialSpec:
         """The trial of a point.
 
-        Raises: SpecError (or a kind of it) that names the command line, or the sweep and the point.
+        Raises:
+            SpecError: (or a kind of it) that names the command line, or the sweep and the point.
         """
         resolved = self.resolve(point)
         for note in resolved.notes:
@@ -298,7 +300,8 @@ NO_PRUNER = "none"
 def read_planner(value: object, where: str) -> PlannerSpec:
     """The planner that a kind, or a mapping with one, describes.
 
-    Raises: UnknownNameError or SpecError naming the file, the key and the nearest valid names.
+    Raises:
+        UnknownNameError, SpecError: naming the file, the key and the nearest valid names.
     """
     planner: PlannerSpec = _read(AnyPlanner, value, where, "planner")
     return planner
@@ -307,7 +310,8 @@ def read_planner(value: object, where: str) -> PlannerSpec:
 def read_pruner(value: object, where: str) -> PrunerSpec | None:
     """The pruner that a kind, or a mapping with one, describes; None for ``none`` and where nothing is said.
 
-    Raises: UnknownNameError or SpecError naming the file, the key and the nearest valid names.
+    Raises:
+        UnknownNameError, SpecError: naming the file, the key and the nearest valid names.
     """
     return None if value is None or value == NO_PRUNER else _read(AnyPruner, value, where, "pruner")
 
@@ -322,7 +326,8 @@ def is_planned(spec: SweepSpec, override: Override) -> bool:
 def until_decided(planner: PlannerSpec, where: str) -> PlannerSpec:
     """The planner that adds seeds until every configuration has a verdict, in the place of a grid.
 
-    Raises: SpecError for a planner that adds or chooses trials itself.
+    Raises:
+        SpecError: for a planner that adds or chooses trials itself.
     """
     match planner:
         case UntilDecidedPlannerSpec():
@@ -342,7 +347,9 @@ def change_planner(spec: SweepSpec, override: Override) -> SweepSpec:
     """The sweep with another planner or pruner, or with another value of its own (``planner.trials=100``).
 
     Another planner keeps what it has in common with the one before.
-    Raises: UnknownNameError or SpecError naming the key.
+
+    Raises:
+        UnknownNameError, SpecError: naming the key.
     """
     where = "the command line"
     part, _, key = override.key.partition(".")

@@ -136,7 +136,9 @@ class Composer:
     def compose(self, overrides: Iterable[Override]) -> Node:
         """The composed configuration; a later override of a key replaces an earlier one.
 
-        Raises: UnknownNameError for a key or choice that does not exist; SpecError for one that cannot be set.
+        Raises:
+            UnknownNameError: for a key or choice that does not exist.
+            SpecError: for one that cannot be set.
         """
         last = {override.key: override for override in overrides}
         node = self._compose_groups({key: last[key] for key in self.defaults if key in last})

@@ -22,7 +22,8 @@ ROOT_KEY = "dataset.root"
 def take_dataset_root(overrides: Iterable[Override]) -> tuple[Path | None, tuple[Override, ...]]:
     """The folder that ``dataset.root=...`` names, if any, and the other overrides.
 
-    Raises: SpecError for a value that is no path.
+    Raises:
+        SpecError: for a value that is no path.
     """
     root: Path | None = None
     others = []
@@ -51,7 +52,9 @@ def conf_folder() -> Path:
 
     A user's file hides a shipped one of the same name. Other files of that folder are left alone, and where there are
     none, the folder is the shipped one.
-    Raises: FolderError for a broken installation.
+
+    Raises:
+        FolderError: for a broken installation.
     """
     shipped = _shipped("conf")
     own = Path.cwd() / "conf"
@@ -86,7 +89,8 @@ _ORIGINALS: dict[Path, Path] = {}
 def published_folder() -> Path:
     """The folder of the results that were published elsewhere.
 
-    Raises: FolderError for a broken installation.
+    Raises:
+        FolderError: for a broken installation.
     """
     return _shipped("reports/published")
 
@@ -121,7 +125,8 @@ def yaml_files(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]
 def find_sweep(name: str, working_folder: Path) -> Path:
     """The file of one sweep, by its name, or by the path of its file as a shell completes it.
 
-    Raises: UnknownNameError with the nearest names.
+    Raises:
+        UnknownNameError: with the nearest names.
     """
     files = sweep_files(working_folder)
     if name in files:
@@ -138,7 +143,8 @@ def find_sweep(name: str, working_folder: Path) -> Path:
 def find_pretrained(name: str, working_folder: Path) -> Path:
     """Find an export by its name in ``pretrained/`` of the working folder, or of stnbench's own checkout.
 
-    Raises: UnknownNameError with the nearest names.
+    Raises:
+        UnknownNameError: with the nearest names.
     """
     found = {
         path.name: path

@@ -40,7 +40,9 @@ _SPLITS = {"test": "test", "val": "validation"}
 def read_published(name: str) -> list[PublishedResult]:
     """The published results of a table in ``reports/published/``, in its order.
 
-    Raises: UnknownNameError for a table that is not there; SpecError naming the line for one that cannot be read.
+    Raises:
+        UnknownNameError: for a table that is not there.
+        SpecError: naming the line for one that cannot be read.
     """
     folder = published_folder()
     path = folder / f"{name}.csv"
@@ -82,7 +84,10 @@ def match_published(sweep: SweepSpec, composer: Composer, name: str) -> Publishe
 
     What the base and the command line say of size and data (``scale``, ``width``, ``training.*``, ``dataset``,
     ``split``) does not count: it is what makes these runs small. Everything else does, and all that axes say.
-    Raises: SpecError for a sweep whose cells are not known before it runs; UnknownNameError for an unknown table.
+
+    Raises:
+        SpecError: for a sweep whose cells are not known before it runs.
+        UnknownNameError: for an unknown table.
     """
     if sweep.planner.kind in SAMPLERS:
         raise SpecError(

@@ -209,7 +209,8 @@ class _Resolver:
     def _fill_folder(self) -> int:
         """What is in a folder of images takes the place of where it lies; tracks of its rarest class, 0 for other sets.
 
-        Raises: DataMissingError or DataCorruptError for the folder.
+        Raises:
+            DataMissingError, DataCorruptError: for the folder.
         """
         dataset = self._section("dataset")
         if dataset.get("kind") != "folder" or "path" not in dataset:

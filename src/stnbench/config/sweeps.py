@@ -77,7 +77,9 @@ def read_sweep(
     ``twins`` replace the file's, as do ``planner``, ``planner.trials`` and the like; everything else joins the base.
     Unless it says aloud what holds anyway, it makes a variant with a name of its own (``locnet_sizes-gtsrb``), so that
     its trials and reports stand beside the sweep's as it is shipped.
-    Raises: UnknownNameError or SpecError naming the file, the key and the remedy.
+
+    Raises:
+        UnknownNameError, SpecError: naming the file, the key and the remedy.
     """
     reader = _Reader(path)
     content: dict[str, Any] = read_yaml(path)
@@ -105,7 +107,8 @@ def read_sweep(
 def _load_parts(value: object, path: Path, reader: "_Reader") -> None:
     """Load the parts that the sweep names, where it is one of the working folder.
 
-    Raises: SpecError where a sweep from elsewhere names some: its code is not run for the asking.
+    Raises:
+        SpecError: where a sweep from elsewhere names some: its code is not run for the asking.
     """
     if value is None:
         return
@@ -236,7 +239,8 @@ def _with_plan_key(spec: SweepSpec, override: Override) -> SweepSpec:
 def read_limits(value: object, where: str) -> LimitsSpec | None:
     """Return the limits that a mapping describes; None where nothing is said.
 
-    Raises: UnknownNameError or SpecError naming the key.
+    Raises:
+        UnknownNameError, SpecError: naming the key.
     """
     if value is None:
         return None

@@ -1,1 +1,1 @@
-"""Errors, identity, seeds and files. Standard library only."""
+"""Errors, identity, seeds, paths and files; standard library only."""

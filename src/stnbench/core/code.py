@@ -1,4 +1,4 @@
-"""Which code runs: its commit, and what differs from it, as git tells."""
+"""Version of the running code: its commit, and the differences from it as reported by git."""
 
 import functools
 import importlib.metadata
@@ -12,10 +12,12 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CodeVersion:
-    """The commit of the running code; dirty where files of the package differ from it.
+    """Commit of the running code.
 
-    ``wheel X`` stands for an installed package outside a checkout, ``unknown`` for neither; ``problem`` says what kept
-    git from telling.
+    Attributes:
+        commit: the hash; ``wheel X`` for an installed package outside a checkout, ``unknown`` for neither.
+        dirty: whether files of the package or its configuration differ from the commit.
+        problem: why git could not report one of them; empty where it could.
     """
 
     commit: str
@@ -24,15 +26,15 @@ class CodeVersion:
 
 
 CONFIGURATION = (":/conf", ":/sweeps")
-"""What decides a result beside the package, from the root of its checkout."""
+"""Folders that decide a result in addition to the package, relative to the root of its checkout."""
 
 
 @functools.cache
 def code_version(package: Path) -> CodeVersion:
-    """The version of the code in a package's folder; asked once a process, since what runs was read at its start.
+    """Return the version of the code in a package's folder.
 
-    Where git cannot be asked about a package that lies in a checkout, the commit is ``unknown``, and dirty: nobody has
-    seen that it is not.
+    The result is cached for the process, since the running code was read when it started. Where git reports nothing
+    about a package that lies in a checkout, the commit is ``unknown`` and counts as dirty.
     """
     tracked = run_git(package, "ls-files", "--", "__init__.py")
     if tracked is None and _is_in_checkout(package):
@@ -46,14 +48,14 @@ def code_version(package: Path) -> CodeVersion:
 
 
 def _is_in_checkout(package: Path) -> bool:
-    """Whether a package lies in the source of a checkout, and was not installed into some environment there."""
+    """Check whether a package lies in the source of a checkout and was not installed into an environment there."""
     if {"site-packages", "dist-packages"} & set(package.parts):
         return False
     return any((folder / ".git").exists() for folder in package.parents)
 
 
 def run_git(folder: Path, *arguments: str) -> str | None:
-    """Return what git prints as text, without its last line end; None as for ``git_bytes``, or where it is no text."""
+    """Return git's output as text without its last line end; None as for ``git_bytes``, or if it is not UTF-8."""
     printed = git_bytes(folder, *arguments)
     try:
         return None if printed is None else printed.decode().removesuffix("\n")
@@ -62,10 +64,10 @@ def run_git(folder: Path, *arguments: str) -> str | None:
 
 
 def git_bytes(folder: Path, *arguments: str) -> bytes | None:
-    """Return what git prints; None where there is no git, no checkout, or no answer in time.
+    """Return git's output; None if git is missing, the folder is in no checkout, or git exceeds ``GIT_TIMEOUT_S``.
 
-    A checkout that belongs to another user, as on a shared disk or in a container, is read all the same: nothing of its
-    configuration is executed by these commands, for the monitor of the file system is switched off.
+    A checkout that belongs to another user, as on a shared disk or in a container, is read as well: these commands
+    execute nothing of its configuration, because the file system monitor is switched off.
     """
     allowed = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
     command = ["git", *allowed, "-C", str(folder), *arguments]
@@ -92,12 +94,12 @@ def library_version(library: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Changes:
-    """What differs from the commit in the files that decide results and that git tracks.
+    """Differences from the commit in the tracked files that decide results.
 
     Attributes:
-        diff: as ``git apply`` takes it; of text alone.
-        left_out: files that differ and are not in the diff: binary ones, or all where it would be too large.
-        untracked: files beside them that git does not track, whose contents are read by nobody.
+        diff: text differences in the format of ``git apply``.
+        left_out: files that differ and are not in the diff: binary files, or all files where it would be too large.
+        untracked: files in the same folders that git does not track; their contents are not read.
     """
 
     diff: str
@@ -106,7 +108,12 @@ class Changes:
 
 
 def read_changes(package: Path, *, max_bytes: int) -> Changes | None:
-    """Return what differs from the commit; None where git does not tell."""
+    """Return the differences from the commit; None where git does not report them.
+
+    Args:
+        package: the folder of the package.
+        max_bytes: the largest diff that is kept; a larger one is left out and its files are listed.
+    """
     places = (".", *CONFIGURATION)
     counted = run_git(
         package, "diff", "--no-ext-diff", "--no-textconv", "--numstat", "-z", "--no-renames", "HEAD", "--", *places

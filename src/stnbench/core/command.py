@@ -1,4 +1,4 @@
-"""The frame of every command: streams, logs, exit codes, and one clear line for what was foreseen."""
+"""Common frame of all commands: streams, logs, exit codes, and one-line messages for expected errors."""
 
 import codecs
 import contextlib
@@ -23,11 +23,11 @@ from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
 from stnbench.core.process import Interrupted, handling, ignore_further, raise_interrupted
 from stnbench.core.text import hide_passwords, printable
 
-# Standard output and standard error, whatever the locale: a character that it lacks ends no command.
+# Standard output and standard error under any locale: a character that the encoding lacks does not end a command.
 
 
 HANDLER: Final = "stnbench.plain"
-"""The name of our handler of encoding errors."""
+"""Name of the handler of encoding errors."""
 
 _PLAIN: Final = {
     "\u2010": "-",
@@ -57,13 +57,13 @@ _PLAIN: Final = {
     "\u2502": "|",
     "\u2503": "|",
 }
-"""What people write for a character where they do not have it."""
+"""ASCII substitutes of characters."""
 
 
 def forgive_encoding() -> None:
-    """Let standard output and standard error replace what their encoding lacks: a dash by a hyphen, others by ``?``.
+    """Make standard output and error replace characters that their encoding lacks: dashes by ``-``, others by ``?``.
 
-    Lone surrogates, which no encoding has, are written as escapes.
+    Lone surrogates, which no encoding contains, are written as escapes.
     """
     codecs.register_error(HANDLER, _replace)
     for stream in (sys.stdout, sys.stderr):
@@ -90,21 +90,21 @@ def _plain(letter: str, encoding: str) -> str:
     return plain
 
 
-# Standard streams that outlast their reader: a command whose terminal or pipe is gone goes on with its work.
+# Standard streams that outlast their reader: a command continues its work after its terminal or pipe has gone.
 
 
 _READER_IS_GONE: Final = frozenset({errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF, errno.ECONNRESET, errno.ESTALE})
-"""``| head`` has seen enough, the terminal was closed, or the file behind a redirection is away for good."""
+"""Error codes after ``| head`` has exited, the terminal was closed, or a redirection's file is no longer reachable."""
 
 
 class LastingStream(io.TextIOBase):
-    """A text stream that drops what cannot be written.
+    """A text stream that drops text that cannot be written.
 
-    Once its reader is gone it writes to nowhere, and so does whatever else writes to its descriptor. On a full disk the
-    text is lost and the next one is tried.
+    Once its reader has gone, its descriptor leads to the null device, also for other writers. On a full disk the text
+    is lost and the next write is tried.
 
     Args:
-        stream: what is written to.
+        stream: the stream to write to.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -162,7 +162,7 @@ class LastingStream(io.TextIOBase):
 
 @contextlib.contextmanager
 def lasting_output() -> Iterator[None]:
-    """Standard output and error outlast their readers for the block; those that were closed before lead to nowhere."""
+    """Make standard output and error outlast their readers within the block; closed streams lead to the null device."""
     _open_closed()
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast("TextIO", LastingStream(stream)) for stream in before)
@@ -175,7 +175,7 @@ def lasting_output() -> Iterator[None]:
 
 
 def _open_closed() -> None:
-    """Open the standard descriptors that the caller has closed (``>&-``): the next file would take their place."""
+    """Open the standard descriptors that the caller has closed (``>&-``), so that no other file takes their place."""
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         with contextlib.suppress(OSError):
             os.fstat(descriptor)
@@ -190,9 +190,9 @@ def _open_closed() -> None:
 
 # The log of commands: standard logging to ``runs/logs/stnbench.log``.
 #
-# One file for all commands, a line a record with the time in UTC, the process and the module, so that what ran at once
-# can be told apart. ``STNBENCH_LOG`` sets the level. Nothing is created for the log's sake: while there is no runs
-# folder, records are kept in memory and written once a command makes it.
+# All commands share one file. Each record is a line with the time in UTC, the process and the module, which tells
+# concurrent commands apart. ``STNBENCH_LOG`` sets the level. The log never creates the runs folder: until a command
+# creates it, records are kept in memory.
 
 
 LEVEL_VARIABLE: Final = "STNBENCH_LOG"
@@ -209,17 +209,17 @@ LOGGER: Final = logging.getLogger("stnbench")
 """The parent of every module's logger (``logging.getLogger(__name__)``)."""
 
 BYTES_MAX: Final = 8 * 2**20
-"""A log beyond this size becomes ``stnbench.log.1`` when a command begins."""
+"""Size in bytes above which the log is renamed to ``stnbench.log.1`` when a command begins."""
 
 _KEPT: Final = 1000
-"""Records that wait for a runs folder at most."""
+"""Largest number of records kept in memory until there is a runs folder."""
 
 
 def log_level(*, debug: bool = False) -> int:
-    """Return the level that ``STNBENCH_LOG`` names, ``info`` where it is empty; ``--debug`` logs everything.
+    """Return the level named by ``STNBENCH_LOG``, ``info`` if it is empty; with ``debug``, the level that logs all.
 
     Raises:
-        SpecError: for a level that does not exist.
+        SpecError: if the level does not exist.
     """
     name = os.environ.get(LEVEL_VARIABLE, "").strip().lower() or "info"
     if name not in LEVELS:
@@ -231,7 +231,7 @@ def open_log(*, debug: bool = False) -> None:
     """Send the records of this process to the log of the runs folder.
 
     Raises:
-        SpecError: for a level that does not exist.
+        SpecError: if the level does not exist.
     """
     level = log_level(debug=debug)
     close_log()
@@ -250,13 +250,13 @@ def close_log() -> None:
 
 
 class RunsFolderHandler(logging.Handler):
-    """Writes to a file of the runs folder, from the moment that folder exists.
+    """A logging handler that writes to a file of the runs folder once that folder exists.
 
-    A log that cannot be written ends no command: the record is dropped.
+    A record that cannot be written is dropped; the command continues.
 
     Args:
-        root: the runs folder, which is never created here.
-        path: the file.
+        root: the runs folder, which the handler never creates.
+        path: the log file.
     """
 
     def __init__(self, root: Path, path: Path) -> None:
@@ -300,18 +300,19 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
 
 
-# How every command ends: exit code 0, 1, 2 or 3, and one clear line instead of a traceback for what was foreseen.
+# The end of every command: exit code 0, 1, 2 or 3, and one line instead of a traceback for expected errors.
 
 
 DONE, SOME_FAILED, CANNOT_START, BUG = 0, 1, 2, 3
 INTERRUPTED = 130
-"""128 + SIGINT, as shells report it."""
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells report it."""
 
 DEBUG_FLAG = "--debug"
-"""Shows the traceback of every error, also of those that are one line otherwise, and logs everything."""
+"""Option that prints the traceback of every error, also of expected ones, and logs everything."""
 
 GARBAGE_THRESHOLDS = (50_000, 20, 20)
-"""Hardly anything here is cyclic garbage: looking for it less often takes a tenth off large reports and plans."""
+"""Thresholds of ``gc``. There is little cyclic garbage; collecting less often makes large reports and plans 10 %
+faster."""
 
 _OF_THE_MACHINE = {
     errno.ENOSPC: "free some space",
@@ -329,17 +330,21 @@ _OF_THE_MACHINE = {
     errno.EAGAIN: "raise the limit of processes (ulimit -u)",
     errno.ENAMETOOLONG: "use shorter names, or a folder nearer to the root",
 }
-"""What the machine may refuse at any call, and the remedy: no bug of ours."""
+"""Errors of the machine that any call may meet, with their remedies; they are no bugs of stnbench."""
 
 
 def run_command(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> NoReturn:
     """Run ``main`` with the arguments of the command line and leave the process with its exit code.
 
-    A StnbenchError, and what the machine refuses (a full disk, a missing permission), becomes ``error: ...`` on
-    standard error and exit code 2; with ``--debug`` its traceback comes first. Any other exception, and an
-    InternalError, is a bug: its traceback, a line that says how to report it, and exit code 3. Ctrl-C, SIGTERM and
-    SIGHUP end it with a line and 130, 143 or 129. A reader that has gone away (``| head``, a closed terminal) changes
-    nothing but that nobody reads on: the work is done, and the exit code says how. The log of the runs folder has all.
+    A StnbenchError and an error of the machine (a full disk, a missing permission) print ``error: ...`` on standard
+    error and give exit code 2; with ``--debug`` the traceback is printed first. Any other exception and an
+    InternalError are bugs: they print the traceback and a line about how to report it, and give exit code 3. Ctrl-C,
+    SIGTERM and SIGHUP print a line and give 130, 143 or 129. If the reader has gone (``| head``, a closed terminal),
+    the work is still completed and the exit code reports its outcome. The log of the runs folder records everything.
+
+    Args:
+        main: the command; it takes the arguments without ``--debug`` and returns the exit code.
+        arguments: the arguments; None for those of the process.
     """
     with lasting_output(), handling(raise_interrupted):
         code = _run(main, arguments)
@@ -373,12 +378,12 @@ def _run(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) 
 
 
 def one_line(text: str) -> str:
-    """Return the text without line breaks and without what steers a terminal."""
+    """Return the text on one line, with control characters shown as escapes (see ``printable``)."""
     return printable(text)
 
 
 def _say(error: Exception, *, debug: bool) -> int:
-    """Print an error; the exit code."""
+    """Print and log an error, and return the exit code."""
     line = _foreseen(error)
     shown = hide_passwords("".join(traceback.format_exception(error)))
     if line is None:
@@ -393,7 +398,7 @@ def _say(error: Exception, *, debug: bool) -> int:
 
 
 def _foreseen(error: Exception) -> str | None:
-    """What to tell of an error that is no bug of stnbench; None for one that is."""
+    """Return the message for an error that is no bug of stnbench; None for a bug."""
     if isinstance(error, InternalError):
         return None
     if isinstance(error, StnbenchError):
@@ -405,7 +410,7 @@ def _foreseen(error: Exception) -> str | None:
 
 
 def _bug_line(error: Exception) -> str:
-    """What follows the traceback of a bug."""
+    """Return the line that is printed after the traceback of a bug."""
     from stnbench import __version__
 
     with_log = ""
@@ -420,7 +425,7 @@ def _bug_line(error: Exception) -> str:
 
 
 def tell_doing(what: str) -> None:
-    """Tell a person at a terminal what takes the next seconds; a log has lines for what has happened alone."""
+    """Print what is in progress if standard error is a terminal; logs only record completed work."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr.isatty():
             print(f"{what} ...", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Every error that stnbench raises on purpose, as one tree.
+"""Errors that stnbench raises deliberately, as one class hierarchy.
 
 ::
 
@@ -26,8 +26,8 @@
     └── InternalError                  an invariant of stnbench is broken: a bug of ours
         └── TransitionError            the orchestrator was told something impossible
 
-A command turns any of them into one line and exit code 2, but for InternalError: that and every exception that is not
-of the tree is a bug of stnbench, keeps its traceback and ends the command with exit code 3.
+A command prints any of them as one line and exits with code 2, except InternalError: it and every exception outside
+the hierarchy is a bug of stnbench, keeps its traceback and ends the command with exit code 3.
 """
 
 import difflib
@@ -35,15 +35,15 @@ from collections.abc import Iterable
 from typing import Final
 
 _SHOWN_MAX: Final = 200
-"""Characters of an unknown name in a message, at most."""
+"""Largest number of characters of an unknown name in a message."""
 
 
 class StnbenchError(Exception):
-    """Base of the tree: names the problem (the thing and its value) and the remedy.
+    """Base class of all errors of stnbench.
 
     Attributes:
-        problem: what is wrong, naming the thing and the value found.
-        remedy: what the reader can do about it; empty where there is nothing to do.
+        problem: the problem, with the name of the thing and the value found.
+        remedy: what the reader can do about it; empty if nothing can be done.
     """
 
     def __init__(self, problem: str, *, remedy: str = "") -> None:
@@ -56,11 +56,11 @@ class StnbenchError(Exception):
 
 
 class SpecError(StnbenchError, ValueError):
-    """A configuration says something that cannot be meant."""
+    """An invalid configuration."""
 
 
 class UnknownNameError(SpecError):
-    """A name that does not exist; the message offers the nearest ones that do.
+    """A name that does not exist; the message suggests the most similar existing names.
 
     Attributes:
         name: the unknown name.
@@ -80,19 +80,19 @@ class UnknownNameError(SpecError):
 
 
 class InfeasibleError(SpecError):
-    """Each value is fine, but no network can be built from them together."""
+    """A combination of valid values from which no network can be built."""
 
 
 class BeyondLimitsError(InfeasibleError):
-    """A network can be built, and is larger than the limits of its sweep."""
+    """A configuration whose network can be built but exceeds the limits of its sweep."""
 
 
 class ShapeError(StnbenchError, ValueError):
-    """A tensor has the wrong shape.
+    """A tensor of the wrong shape.
 
     Attributes:
         actual: the shape found.
-        expected: the shape wanted, as text, for example ``(batch, 2, 3)``.
+        expected: the expected shape as text, for example ``(batch, 2, 3)``.
     """
 
     def __init__(self, thing: str, actual: Iterable[int], expected: str) -> None:
@@ -102,26 +102,26 @@ class ShapeError(StnbenchError, ValueError):
 
 
 class DataError(StnbenchError):
-    """A data set cannot be used."""
+    """A data set that cannot be used."""
 
 
 class DataMissingError(DataError):
-    """A data set, or the part of it asked for, is not there."""
+    """A data set, or the requested part of it, that does not exist."""
 
 
 class DataCorruptError(DataError):
-    """A data set is there, and wrong."""
+    """A data set that exists and is invalid."""
 
 
 class FolderError(StnbenchError):
-    """A folder cannot be read or written."""
+    """A folder that cannot be read or written."""
 
 
 class StoreError(StnbenchError):
-    """The database cannot be used.
+    """A database that cannot be used.
 
     Attributes:
-        is_transient: whether waiting may help: a writer that is busy, a server that restarts, a full disk.
+        is_transient: whether waiting may help, as for a busy writer, a restarting server or a full disk.
     """
 
     def __init__(self, problem: str, *, remedy: str = "", is_transient: bool = False) -> None:
@@ -130,48 +130,48 @@ class StoreError(StnbenchError):
 
 
 class StoreVersionError(StoreError):
-    """The database was written by another version of stnbench."""
+    """A database that another version of stnbench has written."""
 
 
 class StoreBusyError(StoreError):
-    """Another orchestrator is at work on the database."""
+    """A database that another orchestrator is using."""
 
 
 class InternalError(StnbenchError):
-    """An invariant of stnbench is broken: no input and no machine should be able to do that."""
+    """A broken invariant of stnbench, which no input and no machine should be able to cause."""
 
 
 class TransitionError(InternalError):
-    """The orchestrator was told something impossible; the message carries the trial's history."""
+    """An impossible transition reported to the orchestrator; the message contains the trial's history."""
 
 
 class TrainingError(StnbenchError):
-    """A training run cannot go on."""
+    """A training run that cannot continue."""
 
 
 class DivergedError(TrainingError):
-    """The loss, or a weight, is no longer a finite number."""
+    """A training run whose loss or weights are no longer finite."""
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint cannot be read, or belongs to another trial."""
+    """A checkpoint that cannot be read or belongs to another trial."""
 
 
 class ExportError(StnbenchError):
-    """A network cannot be exported, or what was exported disagrees with it."""
+    """A network that cannot be exported, or whose export disagrees with it."""
 
 
 class EngineError(StnbenchError):
-    """Attempts cannot be executed."""
+    """An engine that cannot execute attempts."""
 
 
 class DeviceError(EngineError):
-    """A GPU is not there, or no longer answers."""
+    """A GPU that does not exist or no longer responds."""
 
 
 class NoDeviceError(DeviceError):
-    """Torch sees no GPU at all in this process, so that waiting does not help."""
+    """A process in which torch finds no GPU at all, so that waiting does not help."""
 
 
 class ProtocolError(InternalError, EngineError):
-    """Parts of an engine misunderstood each other."""
+    """A message between parts of an engine that violates their protocol."""

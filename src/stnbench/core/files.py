@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and folders that can be written."""
+"""Atomic writes, checks that folders can be written, and small file helpers."""
 
 import contextlib
 import errno
@@ -12,18 +12,21 @@ from typing import Final
 from stnbench.core.errors import FolderError
 
 _MAY_NOT_LOCK = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EMFILE})
-"""Refusals of a lock that say nothing of the file system."""
+"""Error codes of a refused lock that do not mean that the file system has no locks."""
 
 
 ARRAY_ERRORS: Final = (OSError, ValueError, EOFError, TypeError, SyntaxError, MemoryError, TokenError)
-"""What numpy raises for a file of arrays that cannot be read: a damaged header is parsed as Python's text."""
+"""Exceptions of NumPy for a file of arrays that cannot be read; a damaged header is parsed as Python source."""
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write so that a reader sees the old file or the new one, and a power cut leaves one of them.
+    """Write a file atomically: a reader, also after a power cut, finds the old file or the new one.
 
     A temporary file in the same folder is written, synced and renamed; the folder is synced as well.
-    Raises: OSError, for example when the disk is full; the old file then stands and the temporary one is gone.
+
+    Raises:
+        OSError: if the file cannot be written, for example on a full disk; the old file is kept and the temporary
+            one removed.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -40,7 +43,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in the folder survive a power cut, where the system can."""
+    """Sync a folder so that renames in it survive a power cut; does nothing outside POSIX systems."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -51,9 +54,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def writable_folder(folder: Path, purpose: str, *, remedy: str) -> Path:
-    """The folder, made if it is missing, after a file was written and removed in it.
+    """Return the folder after checking that a file can be written in it; a missing folder is created.
 
-    Raises: FolderError naming the folder, its purpose and the remedy.
+    Args:
+        folder: the folder.
+        purpose: what the folder is for, for the message.
+        remedy: what the reader can do, for the message.
+
+    Raises:
+        FolderError: if no file can be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +74,13 @@ def writable_folder(folder: Path, purpose: str, *, remedy: str) -> Path:
 
 
 def lock_error(folder: Path, error: OSError | NotImplementedError, variable: str) -> FolderError:
-    """What to raise where a lock in a folder is refused; ``variable`` moves the folder."""
+    """Return the error to raise if a lock in a folder is refused.
+
+    Args:
+        folder: the folder of the lock.
+        error: the refusal.
+        variable: the environment variable that moves the folder.
+    """
     said = getattr(error, "strerror", None) or error
     if getattr(error, "errno", None) in _MAY_NOT_LOCK:
         return FolderError(f"no lock can be taken in {folder} ({said})", remedy=f"set {variable} to one you can write")
@@ -74,9 +89,10 @@ def lock_error(folder: Path, error: OSError | NotImplementedError, variable: str
 
 
 def write_all(handle: int, data: bytes) -> None:
-    """Write every byte to a file descriptor, however the system cuts them up.
+    """Write all bytes to a file descriptor, in as many calls as the system needs.
 
-    Raises: OSError, for example BrokenPipeError when the reader is gone.
+    Raises:
+        OSError: if a write fails, for example BrokenPipeError if the reader has gone.
     """
     view = memoryview(data)
     while view:
@@ -84,9 +100,12 @@ def write_all(handle: int, data: bytes) -> None:
 
 
 def tail(path: Path, limit: int = 2000, *, start: int = 0) -> str:
-    """The last ``limit`` bytes of a text file, from a line's start where possible; empty where there is no file.
+    """Return the last ``limit`` bytes of a text file, from the start of a line where possible.
 
-    What lies before the byte ``start`` is left out.
+    Args:
+        path: the file; the result is empty if it cannot be read.
+        limit: number of bytes.
+        start: offset in bytes before which nothing is read.
     """
     try:
         with path.open("rb") as file:
@@ -99,7 +118,7 @@ def tail(path: Path, limit: int = 2000, *, start: int = 0) -> str:
 
 
 def size_of(path: Path) -> int:
-    """The size of a file in bytes; 0 where there is none."""
+    """Return the size of a file in bytes; 0 if it cannot be read."""
     try:
         return path.stat().st_size
     except OSError:

@@ -1,14 +1,14 @@
-"""Images in class sub-folders, in a folder or a tar or zip of it: what is there, by names and contents.
+"""Survey of images in class sub-folders of a folder, tar or zip, by names and contents.
 
 ::
 
     images/cat/1.png            images/train/cat/1.png      images/images.csv, with the columns
     images/dog/a.jpg      or    images/test/dog/a.jpg       path,class,track,frame,x1,y1,x2,y2,split
 
-Of the table, which is optional, only ``path`` is needed.
+The table is optional; only its column ``path`` is required.
 
-Nothing is unpacked and no image is decoded here; :mod:`stnbench.data.folder` does. The digests of the files of a large
-folder are kept in the data folder, so that it is read once.
+Nothing is unpacked and no image is decoded here; :mod:`stnbench.data.folder` does that. The digests of the files of a
+large folder are cached in the data folder, so that the folder is read once.
 """
 
 import contextlib
@@ -32,35 +32,35 @@ from stnbench.core.identity import DIGEST_LENGTH
 from stnbench.core.paths import data_root
 
 ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-"""Of files that are taken for images."""
+"""Suffixes of files that count as images."""
 
 TABLE: Final = "images.csv"
-"""The table that may lie beside the class folders."""
+"""Name of the optional table beside the class folders."""
 
 COLUMNS: Final = ("path", "class", "track", "frame", "x1", "y1", "x2", "y2", "split")
 
 BOX: Final = ("x1", "y1", "x2", "y2")
 
 REMEMBERED_MIN_BYTES: Final = 32 << 20
-"""The digests of a smaller folder are not kept: to read it takes less than a tenth of a second."""
+"""Digests of a smaller folder are not cached: it is read in less than a tenth of a second."""
 
 SETTLED_NS: Final = 2_000_000_000
-"""A file that was changed just before it was read may change once more with the same time, and is read again."""
+"""Age in nanoseconds below which a digest is not cached: a file may change again within the resolution of its time."""
 
 _REMEDY: Final = "put images into one sub-folder a class, or name the class of each in images.csv"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """An image.
+    """An image of a folder.
 
     Attributes:
-        path: inside the folder or archive.
-        label: its class, counted from 0 in the order of names.
-        track: images of one thing share it, and are never divided between training and validation.
-        frame: its position in the track.
-        box: x1, y1, x2, y2 of the thing in pixels; None for the whole image.
-        is_test: whether it belongs to the test half.
+        path: path inside the folder or archive.
+        label: class, counted from 0 in the order of names.
+        track: number shared by the images of one object, which are never divided between training and validation.
+        frame: position in the track.
+        box: x1, y1, x2, y2 of the object in pixels; None for the whole image.
+        is_test: whether the image belongs to the test half.
     """
 
     path: str
@@ -73,14 +73,14 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Survey:
-    """What is in a folder of images.
+    """Contents of a folder of images.
 
     Attributes:
         place: the folder or archive.
-        digest: over the path and content of every image and over the table: 16 hexadecimal digits.
-        class_names: sorted.
-        entries: every image, sorted by path.
-        tracks: how many tracks the rarest class has in the training half.
+        digest: 16 hexadecimal digits over the path and content of every image and over the table.
+        class_names: names of the classes, sorted.
+        entries: all images, sorted by path.
+        tracks: number of tracks of the rarest class in the training half.
     """
 
     place: Path
@@ -90,15 +90,16 @@ class Survey:
     tracks: int
 
     def half(self, *, is_test: bool) -> tuple[Entry, ...]:
-        """The images of one half."""
+        """Return the images of the training half or of the test half."""
         return tuple(entry for entry in self.entries if entry.is_test == is_test)
 
 
 def survey(place: Path) -> Survey:
-    """What is in a folder, or in a tar or zip of one.
+    """Return the contents of a folder of images, or of a tar or zip of one.
 
-    Raises: DataMissingError where it is not there, or holds no images; DataCorruptError where its table is wrong, or
-        the archive cannot be read.
+    Raises:
+        DataMissingError: if it does not exist, or holds no images or only one class.
+        DataCorruptError: if its table is invalid, a class has no training image, or a file cannot be read.
     """
     place = place.expanduser().resolve()
     if not place.exists():
@@ -130,9 +131,10 @@ def survey(place: Path) -> Survey:
 
 
 def read_members(place: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """The bytes of files of a folder or archive, in the order asked for.
+    """Yield names and bytes of files of a folder or archive, in the given order.
 
-    Raises: DataCorruptError where one cannot be read.
+    Raises:
+        DataCorruptError: if a file cannot be read.
     """
     try:
         if place.is_dir():
@@ -155,17 +157,23 @@ def read_members(place: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes
 
 @functools.cache
 def _remembered() -> dict[str, Path]:
-    """Where the folders of digests lie, as far as this process has looked at them."""
+    """Return the folders that this process has surveyed, by digest."""
     return {}
 
 
 def remember(found: Survey) -> None:
-    """Keep in mind where a folder lies, for whoever makes its cache: paths are never part of a trial."""
+    """Record the place of a folder for later calls of ``recall``; paths are never part of a trial."""
     _remembered()[found.digest] = found.place
 
 
 def recall(digest: str, name: str, roots: Sequence[Path]) -> Path | None:
-    """Where the folder of a digest lies: where it was last seen, or by its name below one of the roots."""
+    """Return the folder of a digest; None if it is not found.
+
+    Args:
+        digest: digest of the folder's contents.
+        name: name of the folder or archive without suffixes.
+        roots: folders in which it is looked up by name if this process has not surveyed it.
+    """
     if digest in _remembered():
         return _remembered()[digest]
     for root in roots:
@@ -177,7 +185,7 @@ def recall(digest: str, name: str, roots: Sequence[Path]) -> Path | None:
 
 
 class _Reader:
-    """From paths, and a table where there is one, to entries."""
+    """Reader that makes entries of the paths of images and an optional table."""
 
     def __init__(self, place: Path, images: Sequence[str], table: bytes) -> None:
         self.place = place
@@ -263,7 +271,7 @@ class _Reader:
 
 
 def _sizes(place: Path) -> dict[str, int]:
-    """The size of every file, by its path inside the folder or archive; hidden ones are left out."""
+    """Return the size in bytes of every file by its path inside the folder or archive, without hidden files."""
     try:
         if place.is_dir():
             files = {
@@ -285,9 +293,10 @@ def _sizes(place: Path) -> dict[str, int]:
 
 
 def _contents(place: Path, images: Sequence[str], *, total: int) -> dict[str, str]:
-    """Return the SHA-256 of every image by its name; those of a large folder as they were kept, where they hold.
+    """Return the SHA-256 of every image by name, from the cache where it is still valid.
 
-    A digest holds as long as size, times and number of the file (the archive, for its members) are what they were.
+    A cached digest is valid while size, times and inode of the file (for members, of the archive) are unchanged.
+    Folders below ``REMEMBERED_MIN_BYTES`` are not cached.
     """
     marks = {name: _mark(place / name) for name in images} if place.is_dir() else dict.fromkeys(images, _mark(place))
     if total < REMEMBERED_MIN_BYTES:
@@ -310,7 +319,7 @@ def _contents(place: Path, images: Sequence[str], *, total: int) -> dict[str, st
 
 
 def _mark(path: Path) -> list[int]:
-    """Return what changes when a file is written or replaced."""
+    """Return size, modification and change time and inode of a file, which change when it is written or replaced."""
     try:
         found = path.stat()
     except OSError as error:
@@ -319,7 +328,7 @@ def _mark(path: Path) -> list[int]:
 
 
 def _recall_contents(memory: Path) -> dict[str, tuple[list[int], str]]:
-    """Return the marks and digests of a folder's files as they were kept; nothing where that cannot be read."""
+    """Return the cached marks and digests of a folder's files; empty if the cache cannot be read."""
     try:
         kept = json.loads(memory.read_bytes())
         return {str(name): (list(mark), str(digest)) for name, (mark, digest) in kept.items()}
@@ -328,7 +337,7 @@ def _recall_contents(memory: Path) -> dict[str, tuple[list[int], str]]:
 
 
 def _stripped(members: Iterator[str] | Mapping[str, int]) -> dict[str, str]:
-    """Members of an archive by their path below the one folder that holds all of them, if there is one."""
+    """Return the members of an archive by their path, relative to the one folder that holds all images, if any."""
     names = [name for name in members if ".." not in PurePosixPath(name).parts and not name.startswith("/")]
     plain = {PurePosixPath(name).as_posix(): name for name in names}
     images = [

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first asked for."""
+"""Names of a package that are imported on first access."""
 
 import importlib
 import sys
@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` for a package whose names lie in modules that are slow to import.
+    """Return ``__getattr__`` and ``__dir__`` for a package whose names lie in modules that are slow to import.
 
     Args:
-        package: its ``__name__``.
-        modules: the module of every name, ``module:other`` where the name is another there.
+        package: ``__name__`` of the package.
+        modules: the module of each name, or ``module:other`` if the name is another one there.
     """
 
     def get(name: str) -> object:

@@ -1,4 +1,4 @@
-"""Where things lie: the one place that knows the names of folders and files of a run."""
+"""Names of the folders and files of a run, and paths that users write."""
 
 import os
 from dataclasses import dataclass, field
@@ -14,9 +14,11 @@ DATA_VARIABLE = "STNBENCH_DATA"
 
 @dataclass(frozen=True, slots=True)
 class RunsLayout:
-    """Every path below the runs folder, and the store, which may be elsewhere.
+    """Paths below the runs folder, and the place of the store.
 
-    ``store_url`` is the URL of a database server that holds the store instead of a file; it may contain a password.
+    Attributes:
+        root: the runs folder.
+        store_url: URL of a database server that holds the store instead of a file; it may contain a password.
     """
 
     root: Path
@@ -24,9 +26,11 @@ class RunsLayout:
 
     @classmethod
     def from_environment(cls) -> "RunsLayout":
-        """``$STNBENCH_RUNS``, or ``runs/`` in the working directory, with the store at ``$STNBENCH_STORE``.
+        """Return the layout of ``$STNBENCH_RUNS``, by default ``runs/``, with the store at ``$STNBENCH_STORE``.
 
-        Raises: StoreError when the latter is no URL of PostgreSQL; SpecError for a home folder that is not known.
+        Raises:
+            StoreError: if ``$STNBENCH_STORE`` is no URL of PostgreSQL.
+            SpecError: if a home folder is unknown.
         """
         url = os.environ.get(STORE_VARIABLE, "")
         if url and not url.startswith("postgres"):
@@ -37,117 +41,118 @@ class RunsLayout:
 
     @property
     def store(self) -> Path | str:
-        """The only truth about trials: a SQLite file, or the URL of a server."""
+        """Return the path of the store's SQLite file, or the URL of its server."""
         return self.store_url or self.root / "stnbench.db"
 
     @property
     def trials(self) -> Path:
-        """One folder a trial, and the history of the store."""
+        """Return the folder that holds one folder per trial and the history of the store."""
         return self.root / "trials"
 
     @property
     def history(self) -> Path:
-        """Every row of a store that is a file, but for those that come from results: to make it again."""
+        """Return the file from which, with the results, a store that is a file can be rebuilt."""
         return self.trials / "history.jsonl"
 
     @property
     def sources(self) -> Path:
-        """Which code trained what: one record a run of a sweep, and what differed from its commit, each once."""
+        """Return the folder of code records: one per run of a sweep, and each difference from its commit once."""
         return self.root / "sources"
 
     @property
     def backups(self) -> Path:
-        """Copies of a store that is a file: before its revision was raised, and of the last hours."""
+        """Return the folder of copies of a store that is a file: before upgrades, and of the last hours."""
         return self.root / "backups"
 
     @property
     def orchestrator_lock(self) -> Path:
-        """Held by the one process that writes this folder, and its store."""
+        """Return the lock that the one process writing this folder and its store holds."""
         return self.root / "orchestrator.lock"
 
     @property
     def control(self) -> Path:
-        """Requests that people have for the orchestrator, one file each (``orchestration/control.py``)."""
+        """Return the folder of requests to the orchestrator, one file each (``orchestration/control.py``)."""
         return self.root / "control"
 
     @property
     def mlflow_store(self) -> Path:
-        """MLflow's database, a view of the store."""
+        """Return the path of MLflow's database, a view of the store."""
         return self.root / "mlflow.db"
 
     @property
     def mlflow_artifacts(self) -> Path:
-        """MLflow's artifacts."""
+        """Return the folder of MLflow's artifacts."""
         return self.root / "mlartifacts"
 
     @property
     def logs(self) -> Path:
-        """Output of the workers while they run no attempt, one file a slot."""
+        """Return the folder of logs: of commands, and of workers while they run no attempt, one file per slot."""
         return self.root / "logs"
 
     @property
     def command_log(self) -> Path:
-        """What commands log (``core/command.py``)."""
+        """Return the log file of commands (``core/command.py``)."""
         return self.logs / "stnbench.log"
 
     @property
     def slurm_spool(self) -> Path:
-        """Where the slurm engine and its jobs work together; on a disk that all nodes share."""
+        """Return the folder shared by the Slurm engine and its jobs, on a disk that all nodes can reach."""
         return self.root / "slurm"
 
     def slot_choice(self, host: str) -> Path:
-        """How many slots a machine works fastest with, as it was measured."""
+        """Return the file with the measured best number of slots of a machine."""
         return self.root / "machines" / f"{host}.json"
 
     def attempt(self, trial: str, number: int) -> Path:
-        """The folder of one attempt of one trial."""
+        """Return the folder of one attempt of a trial."""
         return self.root / "trials" / trial / f"{number:03d}"
 
     def trial(self, trial: str) -> Path:
-        """The folder of a trial: one folder an attempt inside."""
+        """Return the folder of a trial, which holds one folder per attempt."""
         return self.root / "trials" / trial
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptLayout:
-    """Every file of one attempt's folder."""
+    """Paths of the files in one attempt's folder."""
 
     folder: Path
 
     @property
     def result(self) -> Path:
-        """The finished result, complete or absent."""
+        """Return the path of the result, which is written atomically when the attempt finishes."""
         return self.folder / "result.json"
 
     @property
     def checkpoint(self) -> Path:
-        """The last state of training, from which the trial can go on."""
+        """Return the path of the last checkpoint, from which training can be resumed."""
         return self.folder / "checkpoint.pt"
 
     @property
     def spec(self) -> Path:
-        """The trial's specification, for a reader without the store."""
+        """Return the path of the trial's specification, for readers without the store."""
         return self.folder / "spec.json"
 
     @property
     def log(self) -> Path:
-        """What the attempt's process wrote to standard output and error while it ran."""
+        """Return the path of the standard output and error of the attempt's process."""
         return self.folder / "output.log"
 
     @property
     def snapshots(self) -> Path:
-        """What the transformers did to a few images while the network learnt; absent where it has none."""
+        """Return the path of the transformers' effect on a few images during training; absent without transformers."""
         return self.folder / "snapshots.npy"
 
     def probabilities(self, split: str) -> Path:
-        """The class probabilities of every image of a split that the finished network was scored on."""
+        """Return the path of the finished network's class probabilities for every image of a scored split."""
         return self.folder / f"probabilities_{split}.npy"
 
 
 def data_root() -> Path:
-    """``$STNBENCH_DATA``, or ``data/`` in the working directory.
+    """Return the folder ``$STNBENCH_DATA``, by default ``data/`` in the working directory.
 
-    Raises: SpecError for a home folder that is not known.
+    Raises:
+        SpecError: if a home folder is unknown.
     """
     return _folder(DATA_VARIABLE, "data")
 
@@ -156,14 +161,15 @@ SQLITE_PREFIX = "sqlite:///"
 
 
 def sqlite_uri(path: Path) -> str:
-    """Return the address of a SQLite file, in which what an address gives a meaning to is quoted."""
+    """Return the URL of a SQLite file; characters with a meaning in URLs are quoted."""
     return SQLITE_PREFIX + "".join(_QUOTED.get(letter, letter) for letter in str(path))
 
 
 def sqlite_path(uri: str) -> Path:
-    """Return the file of a SQLite address, as ``sqlite_uri`` wrote it.
+    """Return the file of a SQLite URL made by ``sqlite_uri``.
 
-    Raises: ValueError for another address.
+    Raises:
+        ValueError: if it is another URL.
     """
     if not uri.startswith(SQLITE_PREFIX):
         raise ValueError(f"no address of a SQLite file: {uri}")
@@ -174,17 +180,17 @@ _QUOTED = {letter: quote(letter, safe="") for letter in "%?#"}
 
 
 def user_path(text: str, name: str) -> Path:
-    """Return a path that a person wrote, absolute; ``~`` and ``~user`` are home folders.
+    """Return a path written by a user as an absolute path; ``~`` and ``~user`` are home folders.
 
-    A shell expands ``~`` only where it sees it: not in env files, services, job scripts or behind ``--option=``.
-    Taken literally, it would make a folder that is called ``~``.
+    Shells do not expand ``~`` in env files, services, job scripts or after ``--option=``; taken literally, it would
+    create a folder named ``~``.
 
     Args:
         text: the path.
-        name: of the variable or key that holds it, for messages.
+        name: the variable or key that holds it, for messages.
 
     Raises:
-        SpecError: for a home folder that is not known, and for a path with a null byte.
+        SpecError: if a home folder is unknown, or the path contains a null byte.
     """
     if "\0" in text:
         raise SpecError(f"{name} has a null byte", remedy="give a path without it")

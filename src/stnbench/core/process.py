@@ -1,4 +1,4 @@
-"""The process itself: usable cores, signs of life, and signals."""
+"""Usable cores, progress reports and signals of the process."""
 
 import contextlib
 import os
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final, TypeVar
 
-# How many CPU cores this process may use.
+# Number of CPU cores that this process may use.
 
 
 def available_cores() -> int:
-    """Cores this process may run on, which containers and ``taskset`` make fewer than the machine has."""
+    """Return the number of cores this process may run on, as limited by containers and ``taskset``."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-# Signs of life of long work: loops say how far they have come, and whoever is responsible for them listens.
+# Progress of long work: loops report it, and whoever is responsible for them listens.
 #
-# A loop calls :func:`advance` after each part of its work, which costs next to nothing where nobody listens. A worker
-# tells its engine, so that a process that hangs can be told from one that works; the preparation of data sets tells a
-# person.
+# A loop calls :func:`advance` after each part of its work, which costs almost nothing without a listener. Workers
+# forward the reports to their engine, which detects hanging processes; the preparation of data sets shows them to the
+# user.
 
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Advance:
-    """Part ``done`` of ``total`` of some work is done; ``total`` is 0 where it is not known."""
+    """A progress report: ``done`` of ``total`` parts of ``work`` are done; ``total`` is 0 if it is unknown."""
 
     work: str
     done: int
@@ -44,14 +44,20 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 def advance(work: str, done: int, total: int = 0) -> None:
-    """Say that some work has come further."""
+    """Report progress to the listener, if there is one.
+
+    Args:
+        work: name of the work.
+        done: number of parts that are done.
+        total: number of parts; 0 if it is unknown.
+    """
     listener = _listener.get()
     if listener is not None:
         listener(Advance(work=work, done=done, total=total))
 
 
 def advancing(parts: Iterable[T], work: str, total: int = 0) -> Iterator[T]:
-    """The parts one after the other; each that is asked for says that the one before is done."""
+    """Yield the parts; each request for the next part reports the number of parts already done."""
     for index, part in enumerate(parts):
         advance(work, index, total)
         yield part
@@ -59,7 +65,7 @@ def advancing(parts: Iterable[T], work: str, total: int = 0) -> Iterator[T]:
 
 @contextlib.contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Hear of the work that is done in the block, in its thread."""
+    """Pass the progress reports of the block, in its thread, to a listener."""
     token = _listener.set(listener)
     try:
         yield
@@ -67,20 +73,20 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-# Ctrl-C, SIGTERM and SIGHUP: what they do to a command, said in one line and never as a traceback.
+# Ctrl-C, SIGTERM and SIGHUP end a command with one line, never with a traceback.
 
 
 Handler = Callable[[int, FrameType | None], object]
 
 EXIT_CODE_BASE: Final = 128
-"""Shells report a command that a signal has ended as 128 and the signal's number."""
+"""Shells report a command ended by a signal as 128 plus the signal's number."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asks the command to end at once.
+    """Exception raised by a signal that asks the command to end.
 
     Args:
-        number: of the signal.
+        number: number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -89,12 +95,12 @@ class Interrupted(KeyboardInterrupt):
 
     @property
     def exit_code(self) -> int:
-        """What a shell would report."""
+        """Return the exit code that a shell would report."""
         return EXIT_CODE_BASE + self.number
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
-    """The signals that end a command: SIGINT, SIGTERM, and SIGHUP unless it is ignored, as under ``nohup``."""
+    """Return the signals that end a command: SIGINT, SIGTERM, and SIGHUP unless it is ignored, as under ``nohup``."""
     asked = [signal.SIGINT, signal.SIGTERM]
     hangup = getattr(signal, "SIGHUP", None)
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
@@ -103,14 +109,14 @@ def ending_signals() -> tuple[signal.Signals, ...]:
 
 
 SAME_PRESS_S: Final = 1.0
-"""Signals that follow the first one so soon are taken for the same wish."""
+"""Interval in seconds within which further signals count as the same request."""
 
 
 def raise_interrupted(number: int, _frame: FrameType | None) -> None:
-    """Raise Interrupted where the program is, once.
+    """Raise Interrupted once, at the current point of the program.
 
-    A second signal would otherwise be raised inside whatever handles the first, and end the process with its traceback.
-    Within a second it changes nothing; after that it leaves the process at once.
+    A second exception would be raised while the first is handled and end the process with a traceback. Therefore
+    further signals are ignored for ``SAME_PRESS_S``; after that, a signal leaves the process immediately.
     """
     on_the_way_out = _OnTheWayOut(time.monotonic())
     for other in ending_signals():
@@ -119,7 +125,7 @@ def raise_interrupted(number: int, _frame: FrameType | None) -> None:
 
 
 class _OnTheWayOut:
-    """The handler of signals after the first one, which came at ``began_s``."""
+    """Handler of signals after the first one, which arrived at ``began_s``."""
 
     def __init__(self, began_s: float) -> None:
         self._began_s = began_s
@@ -130,10 +136,10 @@ class _OnTheWayOut:
 
 
 def ignore_further() -> None:
-    """Ignore ending signals from here on, where one has ended the command: nothing is left but to leave the process.
+    """Ignore further ending signals if one has already ended the command.
 
-    Python gives signals back to the system while it ends, unless they are ignored; one that came then would end the
-    process by itself, and its exit code would be another one.
+    While Python exits, it restores the system's handling of signals that are not ignored; a signal at that time would
+    end the process with another exit code.
     """
     for number in ending_signals():
         if isinstance(signal.getsignal(number), _OnTheWayOut):
@@ -141,7 +147,7 @@ def ignore_further() -> None:
 
 
 def leave_at_once(number: int, _frame: FrameType | None) -> None:
-    """Leave the process with a line: where no exception may be raised, as while modules are imported."""
+    """Print a line and leave the process immediately, for places where no exception may be raised, such as imports."""
     with contextlib.suppress(OSError):
         os.write(2, f"interrupted by {signal.Signals(number).name}, at once\n".encode())
     os._exit(EXIT_CODE_BASE + number)
@@ -149,9 +155,9 @@ def leave_at_once(number: int, _frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def handling(handler: Handler) -> Iterator[None]:
-    """Let ending signals go to a handler for the block; nothing in a thread, where signals never arrive.
+    """Send ending signals to a handler within the block; do nothing outside the main thread, where none arrive.
 
-    A handler that has put another one in its place, as ``raise_interrupted`` does, decides for good.
+    A handler that has installed another one, as ``raise_interrupted`` does, is not undone.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""Text made safe to print, to name files with and to log; durations as people write them."""
+"""Text that is safe to print, to use in file names and to log; durations with units."""
 
 import hashlib
 import re
@@ -7,16 +7,16 @@ from typing import Final
 
 from stnbench.core.errors import SpecError
 
-# Text from outside (labels, messages, questions) made safe to print on one line.
+# Text from outside (labels, messages, questions), made safe to print on one line.
 
 
 _MEANINGFUL = re.compile(r"[&<>\[\]*_`~|\\#!@$]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 _LINE_START = re.compile(r"^(\d*)([-+=.):])")
-"""What makes a list, a rule or a heading of a line that begins with it."""
+"""Beginning of a line that Markdown reads as a list, a rule or a heading."""
 
 
 def printable(text: str) -> str:
-    r"""Return the text on one line, with every character that could steer a terminal shown as an escape.
+    r"""Return the text on one line, with every character that could control a terminal as an escape.
 
     Line breaks and tabs become single spaces. Control characters, direction marks, lone surrogates and other
     invisible characters (Unicode categories C) are written as Python writes them: ``\x1b``, ``\u202e``, ``\udc80``.
@@ -38,7 +38,7 @@ def _shown(letter: str) -> str:
 
 
 def plain_markdown(text: str) -> str:
-    """Return text from outside so that Markdown shows it as it is, on one line: no heading, link, picture or tag.
+    """Return text escaped for Markdown on one line, so that it contains no heading, link, picture or tag.
 
     Characters with a meaning become numeric entities, which every dialect of Markdown and HTML reads as text.
     """
@@ -47,21 +47,21 @@ def plain_markdown(text: str) -> str:
 
 
 def counted(count: int, thing: str) -> str:
-    """Return ``1 trial``, ``2 trials``."""
+    """Return a count with its noun: ``1 trial``, ``2 trials``."""
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
-# Names that a file system takes.
+# Names that file systems accept.
 
 
 NAME_MAX: Final = 120
-"""Bytes of a name: file systems take 255, encrypted ones 143, and endings are still to come."""
+"""Largest number of bytes of a name without suffixes: file systems accept 255, encrypted ones 143."""
 
 _DIGITS: Final = 8
 
 
 def short_name(name: str, limit: int = NAME_MAX) -> str:
-    """Return the name, or its beginning with a digest of the whole where it is longer than so many bytes in UTF-8."""
+    """Return the name; if it has more than ``limit`` bytes in UTF-8, its beginning and a digest of the whole."""
     data = name.encode(errors="surrogatepass")
     if len(data) <= limit:
         return name
@@ -69,27 +69,27 @@ def short_name(name: str, limit: int = NAME_MAX) -> str:
     return f"{data[: limit - _DIGITS - 1].decode(errors='ignore').rstrip('-._ ')}-{digest}"
 
 
-# Passwords in addresses, which no message, report or stored name may show.
+# Passwords in URLs, which no message, report or stored name may show.
 
 
 HIDDEN = "***"
 _OF_USER = re.compile(
     rf"(://[^:/?#@\s]*):(?!{re.escape(HIDDEN)}@[^@\s]*(?:\s|$))(?:(?!\d{{1,5}}(?:[/?#]|$))[^\n]*|\S*)@"
 )
-"""The password goes up to the last ``@`` of the line, spaces included, but where a port stands in its place."""
+"""The password extends to the last ``@`` of the line, including spaces, unless a port stands in its place."""
 
 _AS_PARAMETER = re.compile(rf"((?:ssl)?password)=(?!{re.escape(HIDDEN)})[^&\n]*", re.IGNORECASE)
 
 
 def hide_passwords(text: str) -> str:
-    """The text with every password of a URL in it (``//user:password@`` or ``?password=``) as ``***``.
+    """Return the text with every password in a URL (``//user:password@`` or ``?password=``) replaced by ``***``.
 
-    Of a password with an unquoted ``@`` nothing is left; rather too much is hidden than too little.
+    A password with an unquoted ``@`` is hidden completely, even if more than the password is hidden with it.
     """
     return _AS_PARAMETER.sub(rf"\1={HIDDEN}", _OF_USER.sub(rf"\1:{HIDDEN}@", text))
 
 
-# Durations as people write them.
+# Durations with units.
 
 
 _UNITS_S: Final = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -97,10 +97,10 @@ _PART: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(min|[smhd])\s*", re.ASCII
 
 
 def parse_duration_s(text: str) -> float:
-    """Return the seconds of ``90s``, ``30m``, ``2h``, ``1d`` or ``1h30m``.
+    """Return the number of seconds of a duration such as ``90s``, ``30m``, ``2h``, ``1d`` or ``1h30m``.
 
     Raises:
-        SpecError: for anything else; a number without a unit is refused, since 2 may mean hours or seconds.
+        SpecError: for any other text; a number without a unit is refused because its unit is ambiguous.
     """
     seconds, position = 0.0, 0
     plain = text.strip()

@@ -40,7 +40,8 @@ class Strict:
         become tuples. JSON decodes to these types already; Python callers may pass others. Called first in
         ``__post_init__``.
 
-        Raises: SpecError for a number that is not whole in an int field.
+        Raises:
+            SpecError: for a number that is not whole in an int field.
         """
         for name, convert in _converters(cast("Any", type(self))):
             object.__setattr__(self, name, convert(name, getattr(self, name)))
@@ -65,7 +66,10 @@ def from_plain(kind: type[T], plain: Json, *, where: Where, prefix: str = "") ->
         plain: its fields as JSON values.
         where: the file or table the values are from, for messages; or a function that names that of a key.
         prefix: the key below which the values stand there, for messages.
-    Raises: UnknownNameError for a key or choice that does not exist; SpecError for any other value that is not valid.
+
+    Raises:
+        UnknownNameError: for a key or choice that does not exist.
+        SpecError: for any other value that is not valid.
     """
     return from_json(kind, json.dumps(plain), where=where, prefix=prefix)
 

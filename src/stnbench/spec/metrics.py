@@ -70,7 +70,8 @@ _METRICS: Final[dict[str, Metric]] = {}
 def add_metric(metric: Metric) -> None:
     """Register a metric; the same one again takes the place of the first.
 
-    Raises: SpecError where the name is one of ours.
+    Raises:
+        SpecError: where the name is one of ours.
     """
     known = _METRICS.get(metric.name)
     if known is not None and not known.digest:
@@ -91,7 +92,8 @@ def metrics() -> Mapping[str, Metric]:
 def metric(name: str) -> Metric:
     """Return the metric of a name.
 
-    Raises: UnknownNameError where there is none.
+    Raises:
+        UnknownNameError: where there is none.
     """
     known = _METRICS if name in _METRICS else metrics()
     if name not in known:

@@ -128,7 +128,8 @@ def add_places(places: Iterable[str], *, base: Path) -> None:
         places: folders or files, relative to ``base``, or names of modules.
         base: the folder of the sweep that names them.
 
-    Raises: SpecError where a place cannot be loaded.
+    Raises:
+        SpecError: where a place cannot be loaded.
     """
     known = [place for place in os.environ.get(VARIABLE, "").split(os.pathsep) if place]
     for place in places:
@@ -143,7 +144,8 @@ def add_places(places: Iterable[str], *, base: Path) -> None:
 def load_parts() -> None:
     """Load what the variable names and what is installed; what is loaded already is left alone.
 
-    Raises: SpecError where one cannot be loaded.
+    Raises:
+        SpecError: where one cannot be loaded.
     """
     for place in os.environ.get(VARIABLE, "").split(os.pathsep):
         if place:
@@ -158,7 +160,8 @@ def load_parts() -> None:
 def require_same_parts(sources: Iterable[PartSource]) -> None:
     """Check that the parts of a trial are those that it was planned with.
 
-    Raises: SpecError naming the part that is absent or has changed.
+    Raises:
+        SpecError: naming the part that is absent or has changed.
     """
     for source in sources:
         registry = _registry(source.kind)

@@ -92,7 +92,8 @@ class Registry:
     def add(self, part: Part) -> None:
         """Register a part.
 
-        Raises: SpecError where the name is taken by a part of another origin.
+        Raises:
+            SpecError: where the name is taken by a part of another origin.
         """
         global _generation  # noqa: PLW0603 - registries are the process's own
         known = self._parts.get(part.name)
@@ -135,7 +136,8 @@ class Registry:
     def part(self, name: str) -> Part:
         """The part of a name, also one that is absent.
 
-        Raises: UnknownNameError where there is none.
+        Raises:
+            UnknownNameError: where there is none.
         """
         if name not in self._parts:
             raise UnknownNameError(self.kind, name, self.names())
@@ -154,7 +156,8 @@ class Registry:
     def implementation(self, name: str) -> Any:  # noqa: ANN401 - what it is depends on the kind
         """What builds the part, imported.
 
-        Raises: UnknownNameError for a part that is not here.
+        Raises:
+            UnknownNameError: for a part that is not here.
         """
         part = self._parts.get(name)
         if part is None or part.is_absent:

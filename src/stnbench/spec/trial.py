@@ -51,7 +51,8 @@ class ComputeOptions:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "ComputeOptions":
         """What ``STNBENCH_COMPUTE`` names; nothing where it is not set.
 
-        Raises: UnknownNameError for a name that is none of the options.
+        Raises:
+            UnknownNameError: for a name that is none of the options.
         """
         known = [option.name for option in fields(cls)]
         named = [name.strip() for name in environment.get(COMPUTE_VARIABLE, "").split(",") if name.strip()]

@@ -26,7 +26,9 @@ FOLDER_REMEDY = "give a folder that can be written, for example with STNBENCH_RU
 def open_sqlite(url: URL, *, writable: bool, busy_timeout_s: float) -> Backend:
     """A file; to write, it and its folder are made where they are missing.
 
-    Raises: FolderError when they cannot be; StoreError where the URL names no file, or one to read that is not there.
+    Raises:
+        FolderError: when they cannot be.
+        StoreError: where the URL names no file, or one to read that is not there.
     """
     if not url.database:
         raise StoreError(f"the store '{url.render_as_string()}' names no file", remedy="give the path of a file")
@@ -116,8 +118,11 @@ class Database:
         A writable file and its folder are made where they are missing; the database of a server must be there.
         With a ``holder``, the name of a process, nobody else writes the database of a server until it is closed. (A
         file has the lock of its runs folder instead.)
-        Raises: FolderError when a file or folder cannot be made; StoreBusyError when the server's database is held by
-            somebody else; StoreError for a URL that says nothing, a missing file to read, or a server out of reach.
+
+        Raises:
+            FolderError: when a file or folder cannot be made.
+            StoreBusyError: when the server's database is held by somebody else.
+            StoreError: for a URL that says nothing, a missing file to read, or a server out of reach.
         """
         url = _url(where)
         if url.get_backend_name() == "sqlite":
@@ -141,7 +146,10 @@ class Database:
 
         The block holds the right to write from its first statement on. An error inside the block goes on as it is,
         but those of the database become one of ours.
-        Raises: StoreBusyError when another process keeps writing; StoreError when the database cannot be used.
+
+        Raises:
+            StoreBusyError: when another process keeps writing.
+            StoreError: when the database cannot be used.
         """
         if not self.writable:
             raise StoreError(f"the store {self.name} is open for reading only", remedy="open it with writable=True")
@@ -163,7 +171,8 @@ class Database:
     def check(self) -> None:
         """See that a file that is written is still the one that was opened.
 
-        Raises: StoreError where it was removed, replaced, cut short or overwritten.
+        Raises:
+            StoreError: where it was removed, replaced, cut short or overwritten.
         """
         if self.backend.file is not None and self.writable:
             self.backend.file.check()
@@ -227,8 +236,10 @@ def prepare(database: Database, *, backups: Path | None = None) -> None:
     """Bring the database to the revision of this program, or check that it is there.
 
     Only a database opened to write is changed; in one transaction, after a file was copied to ``backups``.
-    Raises: StoreVersionError when it is newer than this program, or older and open for reading only; StoreError when it
-        is no store at all.
+
+    Raises:
+        StoreVersionError: when it is newer than this program, or older and open for reading only.
+        StoreError: when it is no store at all.
     """
     with database.reading() as connection:
         revision = check(database.name, find_revision(database.name, connection), writable=database.writable)
@@ -243,7 +254,8 @@ def prepare(database: Database, *, backups: Path | None = None) -> None:
 def is_made(url: str) -> bool:
     """Whether the database at a URL has the tables of a store, of whatever revision.
 
-    Raises: StoreError when it cannot be read, or is another program's.
+    Raises:
+        StoreError: when it cannot be read, or is another program's.
     """
     database = Database.open(url, writable=False)
     try:
@@ -256,7 +268,8 @@ def is_made(url: str) -> bool:
 def find_revision(name: str, connection: Connection) -> str | None:
     """The revision of a database; None where it is empty.
 
-    Raises: StoreError when its tables are another program's.
+    Raises:
+        StoreError: when its tables are another program's.
     """
     tables = inspect(connection).get_table_names()
     if not tables:
@@ -270,7 +283,8 @@ def find_revision(name: str, connection: Connection) -> str | None:
 def check(name: str, revision: str | None, *, writable: bool) -> str | None:
     """The revision, if this program can work with it.
 
-    Raises: StoreVersionError naming the store, its revision, ours and the remedy.
+    Raises:
+        StoreVersionError: naming the store, its revision, ours and the remedy.
     """
     ours = REVISIONS[-1]
     if revision is not None and revision not in REVISIONS:

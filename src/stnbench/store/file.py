@@ -49,7 +49,8 @@ class StoreFile:
     def check(self) -> None:
         """See that the files are those that this process has open, and now and then that the content is a store's.
 
-        Raises: StoreError where one was removed, replaced, cut short or overwritten.
+        Raises:
+            StoreError: where one was removed, replaced, cut short or overwritten.
         """
         for part in PARTS:
             self._check_part(part)
@@ -64,7 +65,8 @@ class StoreFile:
     def check_whole(self, attempts: Mapping[str, int]) -> None:
         """Read every page as another process does, and count the attempts by state.
 
-        Raises: StoreError where the file is damaged, or holds other attempts.
+        Raises:
+            StoreError: where the file is damaged, or holds other attempts.
         """
         with self._read() as connection:
             self._require_whole(connection, "integrity_check(1)")
@@ -75,7 +77,9 @@ class StoreFile:
     def back_up(self, folder: Path, *, note: str = "") -> Path:
         """Copy the store into a folder, whole or not at all, and remove the oldest copies of the same kind.
 
-        Raises: FolderError where the folder cannot be written; StoreError where the store cannot be read.
+        Raises:
+            FolderError: where the folder cannot be written.
+            StoreError: where the store cannot be read.
         """
         writable_folder(folder, "copies of the store", remedy="make room, or move STNBENCH_RUNS")
         stem = f"{self.path.stem}-{note or 'hourly'}-"

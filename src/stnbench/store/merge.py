@@ -104,7 +104,8 @@ def without_running(rows: Rows, at: str) -> Rows:
 def plan_merge(ours: Rows, theirs: Rows) -> MergePlan:
     """What to do to have the rows of both.
 
-    Raises: StoreError where both mean something else by the name of a sweep, or by the identity of a trial.
+    Raises:
+        StoreError: where both mean something else by the name of a sweep, or by the identity of a trial.
     """
     plan = MergePlan()
     _merge_trials(plan, ours, theirs)

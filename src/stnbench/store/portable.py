@@ -102,7 +102,8 @@ def encode(table: str, fields: Mapping[str, Any]) -> Row:
 def decode(table: str, row: Mapping[str, Json], *, where: str) -> dict[str, Any]:
     """The values of a row as the database takes them.
 
-    Raises: StoreError naming the table and the column for an unknown column or a value of another type.
+    Raises:
+        StoreError: naming the table and the column for an unknown column or a value of another type.
     """
     columns = columns_of(table)
     fields: dict[str, Any] = {}
@@ -137,7 +138,8 @@ def read_rows(
 def insert_rows(connection: Connection, table: str, rows: Iterable[Mapping[str, Json]], *, where: str) -> int:
     """Insert rows whose parents are there; how many.
 
-    Raises: StoreError for a row that the table cannot have.
+    Raises:
+        StoreError: for a row that the table cannot have.
     """
     count = 0
     for chunk in _chunks(rows):
@@ -156,7 +158,8 @@ def insert_rows(connection: Connection, table: str, rows: Iterable[Mapping[str, 
 def require_insertable(rows: Rows, *, where: str) -> None:
     """Insert rows into an empty database in memory, whose tables promise what those of a store do.
 
-    Raises: StoreError for rows that break a promise.
+    Raises:
+        StoreError: for rows that break a promise.
     """
     engine = create_engine("sqlite://")
     try:
@@ -346,7 +349,8 @@ class History:
 def read_history(path: Path) -> ReadHistory:
     """What a history says; nothing where there is none.
 
-    Raises: OSError where it is there and cannot be read.
+    Raises:
+        OSError: where it is there and cannot be read.
     """
     rows: Rows = {table: {} for table in TABLES}
     damaged = 0

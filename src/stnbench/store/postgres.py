@@ -71,7 +71,8 @@ AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()
 def open_postgres(url: URL, *, writable: bool, busy_timeout_s: float, holder: str) -> Backend:
     """A database of a server; nothing is connected yet.
 
-    Raises: StoreError for a URL of another kind of server, or where the driver is not installed.
+    Raises:
+        StoreError: for a URL of another kind of server, or where the driver is not installed.
     """
     name = hide_passwords(url.render_as_string(hide_password=True))
     if url.drivername in {"postgres", "postgresql"}:
@@ -183,7 +184,8 @@ class _Connector:
     def _hold(self, connection: "psycopg.Connection[Any]", *, may_wait: bool) -> bool:
         """Take the lock for as long as the connection lives; False where an earlier connection of ours still has it.
 
-        Raises: StoreBusyError naming the process that has it.
+        Raises:
+            StoreBusyError: naming the process that has it.
         """
         found = None
         for _ in range(LEAVING_TRIES):

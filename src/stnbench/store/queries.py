@@ -29,7 +29,8 @@ SEEN_STATE = case(
 class StoreReader:
     """Reads the store. Safe to use beside a process that writes it, and from several threads.
 
-    Raises: StoreError from every method when the database cannot be used.
+    Raises:
+        StoreError: from every method when the database cannot be used.
     """
 
     def __init__(self, database: Database) -> None:
@@ -53,7 +54,8 @@ class StoreReader:
     def sweep_trials(self, sweep: str) -> list[TrialRecord]:
         """The trials that a sweep is made of, in the order in which it planned them.
 
-        Raises: UnknownNameError when the store has no such sweep.
+        Raises:
+            UnknownNameError: when the store has no such sweep.
         """
         wanted = and_(links.c.sweep == sweep, links.c.wanted)
         with self._database.reading() as connection:
@@ -71,7 +73,8 @@ class StoreReader:
     def unsettled(self, sweep: str) -> tuple[dict[TrialState, int], list[TrialRecord]]:
         """How many trials of a sweep are in each state, and those of them that run or have failed, in one view.
 
-        Raises: UnknownNameError when the store has no such sweep.
+        Raises:
+            UnknownNameError: when the store has no such sweep.
         """
         of_sweep = and_(links.c.sweep == sweep, links.c.wanted)
         shown = SEEN_STATE.in_([TrialState.RUNNING.value, TrialState.FAILED.value])
@@ -96,7 +99,9 @@ class StoreReader:
     def find_trial(self, prefix: str) -> TrialRecord:
         """The trial whose identity begins with this text, as the sweep sees it that wants it and was last run.
 
-        Raises: UnknownNameError when there is none, offering the nearest; SpecError when there are several.
+        Raises:
+            UnknownNameError: when there is none, offering the nearest.
+            SpecError: when there are several.
         """
         begins = trials.c.id.startswith(prefix.lower(), autoescape=True)  # SQLite alone would not mind capitals
         with self._database.reading() as connection:
@@ -132,7 +137,8 @@ class StoreReader:
     def attempts_of_sweep(self, sweep: str) -> list[AttemptRecord]:
         """Every attempt of every trial of a sweep, trials in its order, attempts in theirs.
 
-        Raises: UnknownNameError when the store has no such sweep.
+        Raises:
+            UnknownNameError: when the store has no such sweep.
         """
         query = select(attempts).join(links, links.c.trial_id == attempts.c.trial_id)
         wanted = query.where(links.c.sweep == sweep, links.c.wanted).order_by(links.c.position, attempts.c.number)
@@ -161,7 +167,8 @@ class StoreReader:
     def epochs_of_sweep(self, sweep: str) -> dict[str, list[AttemptEpoch]]:
         """Every epoch of every attempt of each trial of a sweep; trials without one are left out.
 
-        Raises: UnknownNameError when the store has no such sweep.
+        Raises:
+            UnknownNameError: when the store has no such sweep.
         """
         query = _epochs().join(links, links.c.trial_id == attempts.c.trial_id)
         with self._database.reading() as connection:
@@ -175,7 +182,8 @@ class StoreReader:
     def outcomes(self, sweep: str, *, predictions: bool = False) -> dict[str, Outcome]:
         """What each complete trial of a sweep scored; scores have no predictions unless they are asked for.
 
-        Raises: UnknownNameError when the store has no such sweep.
+        Raises:
+            UnknownNameError: when the store has no such sweep.
         """
         wanted = select(links.c.trial_id).where(links.c.sweep == sweep, links.c.wanted)
         with self._database.reading() as connection:
@@ -213,7 +221,9 @@ class StoreReader:
         """The predicted labels of every trial of a sweep that was scored on a split, by trial id, in file order.
 
         With ``trial_ids`` only these are looked at.
-        Raises: UnknownNameError when the store has no such sweep.
+
+        Raises:
+            UnknownNameError: when the store has no such sweep.
         """
         table = tables.predictions
         wanted = select(links.c.trial_id).where(links.c.sweep == sweep, links.c.wanted)
@@ -227,7 +237,8 @@ class StoreReader:
     def image_sets(self, sweep: str, split: Split) -> ImageSets:
         """On which images of a split the trials of a sweep were scored; older scores do not say so and are left out.
 
-        Raises: UnknownNameError when the store has no such sweep.
+        Raises:
+            UnknownNameError: when the store has no such sweep.
         """
         table, sets = tables.scored_images, tables.image_sets
         wanted = select(links.c.trial_id).where(links.c.sweep == sweep, links.c.wanted)

@@ -46,7 +46,8 @@ class PackedLabels:
 def pack_labels(labels: Sequence[int]) -> PackedLabels:
     """Labels as bytes.
 
-    Raises: StoreError for a label outside 0 to 65535.
+    Raises:
+        StoreError: for a label outside 0 to 65535.
     """
     largest = max(labels, default=0)
     if largest > 0xFFFF or min(labels, default=0) < 0:
@@ -168,7 +169,8 @@ def failure_fields(failure: Failure | None) -> Fields:
 def epoch_fields(attempt_id: int, record: EpochRecord) -> Fields:
     """A row of ``epochs``.
 
-    Raises: StoreError for a number that is not finite: a diverged attempt fails, it has no such epoch.
+    Raises:
+        StoreError: for a number that is not finite: a diverged attempt fails, it has no such epoch.
     """
     numbers = {name: float(getattr(record, name)) for name in EPOCH_NUMBERS}
     for name, number in numbers.items():
@@ -194,7 +196,8 @@ def outcome_fields(attempt_id: int, result: TrialResult) -> Fields:
 def score_fields(trial_id: str, score: SplitScore) -> Fields:
     """A row of ``scores``.
 
-    Raises: StoreError for a loss that is not finite.
+    Raises:
+        StoreError: for a loss that is not finite.
     """
     _require_finite(f"the {score.split} loss", score.loss)
     counts = {"images": score.images, "correct": score.correct}
@@ -205,7 +208,8 @@ def score_fields(trial_id: str, score: SplitScore) -> Fields:
 def prediction_fields(trial_id: str, score: SplitScore) -> Fields:
     """A row of ``predictions``.
 
-    Raises: StoreError where there is not one label an image.
+    Raises:
+        StoreError: where there is not one label an image.
     """
     if len(score.predictions) != score.images:
         problem = f"the {score.split} score of trial {trial_id} has {len(score.predictions)} predictions"
@@ -223,7 +227,8 @@ def prediction_fields(trial_id: str, score: SplitScore) -> Fields:
 def image_set_fields(scored: ScoredImages) -> Fields:
     """A row of ``image_sets``.
 
-    Raises: StoreError where it has tracks or rows and not one an image, or a number that cannot be stored.
+    Raises:
+        StoreError: where it has tracks or rows and not one an image, or a number that cannot be stored.
     """
     packed = pack_labels(scored.labels)
     for name, places in (("tracks", scored.tracks), ("rows", scored.rows)):

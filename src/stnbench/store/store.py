@@ -33,8 +33,11 @@ class Store(StoreReader):
 
     Trials and attempts that have ended are never changed, but ``replan`` gives a failed trial another chance, and an
     attempt that was given up may still deliver its result.
-    Raises: StoreBusyError when another process keeps the right to write; StoreError when the database cannot be used or
-        is open for reading only. A method that raises has written nothing.
+
+    Raises:
+        StoreBusyError: when another process keeps the right to write.
+        StoreError: when the database cannot be used or is open for reading only. A method that raises has written
+            nothing.
     """
 
     def __init__(self, database: Database, history: History | None = None) -> None:
@@ -58,7 +61,9 @@ class Store(StoreReader):
         ``holder``, the name of a process, nobody else may write a store on a server until this one is closed. What is
         written is also appended to the file ``history``, from which the store can be made again; a store that is a file
         is copied to the folder ``backups`` before its revision is raised.
-        Raises: FolderError, StoreError, StoreBusyError or StoreVersionError, each in one line with its remedy.
+
+        Raises:
+            FolderError, StoreError, StoreBusyError, StoreVersionError: each in one line with its remedy.
         """
         database = Database.open(where, writable=writable, busy_timeout_s=busy_timeout_s, holder=holder)
         try:
@@ -74,7 +79,8 @@ class Store(StoreReader):
     def exists(where: Path | str) -> bool:
         """Whether there is a store at a path, or at the URL of a server's database.
 
-        Raises: StoreError when the server cannot be reached, or holds another program's tables.
+        Raises:
+            StoreError: when the server cannot be reached, or holds another program's tables.
         """
         return where.exists() if isinstance(where, Path) else engine.is_made(where)
 
@@ -100,7 +106,9 @@ class Store(StoreReader):
         Trials that the sweep asked for before and does not now are kept, and no longer shown by it. Those that its
         pruner gave up stay pruned as long as it has one; those that a person has ``given_up`` are pruned.
         Returns: how many trials are new to the store.
-        Raises: SpecError when the same trial is planned twice.
+
+        Raises:
+            SpecError: when the same trial is planned twice.
         """
         by_id = {trial.spec.trial_id: trial for trial in planned}
         if len(by_id) != len(planned):
@@ -133,7 +141,9 @@ class Store(StoreReader):
             take_back: trials that failed, or were given up, and are planned again.
 
         Returns: whether it is new.
-        Raises: UnknownNameError for a request for a sweep that is not there.
+
+        Raises:
+            UnknownNameError: for a request for a sweep that is not there.
         """
         sweep = record.request.sweep
         fields = rows.control_fields(record)
@@ -161,8 +171,9 @@ class Store(StoreReader):
     def start_attempt(self, start: AttemptStart) -> AttemptRecord:
         """Begin the next attempt of a planned trial, or of one that another sweep pruned.
 
-        Raises: UnknownNameError for an unknown trial; TransitionError when it is running, complete or failed, or the
-            token was used.
+        Raises:
+            UnknownNameError: for an unknown trial.
+            TransitionError: when it is running, complete or failed, or the token was used.
         """
         with self._database.transaction() as connection:
             state = connection.execute(select(trials.c.state).where(trials.c.id == start.trial_id)).scalar()
@@ -185,8 +196,10 @@ class Store(StoreReader):
     def add_epoch(self, token: str, record: EpochRecord) -> None:
         """Write one epoch of a running attempt; an epoch that is already there stays as it is.
 
-        Raises: UnknownNameError for an unknown token; TransitionError when the attempt has ended; StoreError for a
-            number that is not finite.
+        Raises:
+            UnknownNameError: for an unknown token.
+            TransitionError: when the attempt has ended.
+            StoreError: for a number that is not finite.
         """
         with self._database.transaction() as connection:
             attempt = statements.require_attempt(connection, token)
@@ -202,8 +215,11 @@ class Store(StoreReader):
         """Write a result: the attempt and its trial are complete from now on.
 
         An attempt that was given up (lost or stopped) may still deliver, unless another one has or is at work.
-        Raises: UnknownNameError for an unknown token; StoreError for a result of another attempt, or with a number that
-            is not finite; TransitionError when the trial is complete or another attempt of it is running.
+
+        Raises:
+            UnknownNameError: for an unknown token.
+            StoreError: for a result of another attempt, or with a number that is not finite.
+            TransitionError: when the trial is complete or another attempt of it is running.
         """
         with self._database.transaction() as connection:
             attempt = statements.require_attempt(connection, token)
@@ -233,8 +249,11 @@ class Store(StoreReader):
         """End a running attempt that has no result, and say where its trial stands now.
 
         A trial is pruned in the ``sweep`` whose pruner gave it up; others may train it on.
-        Raises: UnknownNameError for an unknown token; TransitionError when the attempt is not running, when a failed
-            one does not say why or a pruned one for whom, and for states that need a result or an attempt at work.
+
+        Raises:
+            UnknownNameError: for an unknown token.
+            TransitionError: when the attempt is not running, when a failed one does not say why or a pruned one for
+                whom, and for states that need a result or an attempt at work.
         """
         with self._database.transaction() as connection:
             attempt = statements.require_attempt(connection, token)
@@ -257,7 +276,9 @@ class Store(StoreReader):
     def replan(self, trial_ids: Iterable[str]) -> int:
         """Plan failed trials again; their attempts stay. Returns: how many.
 
-        Raises: UnknownNameError for an unknown trial; TransitionError for one that has not failed.
+        Raises:
+            UnknownNameError: for an unknown trial.
+            TransitionError: for one that has not failed.
         """
         asked = list(dict.fromkeys(trial_ids))
         with self._database.transaction() as connection:
@@ -274,7 +295,9 @@ class Store(StoreReader):
     def set_metrics(self, trial_id: str, split: Split, metrics: Mapping[str, float]) -> None:
         """Write the metrics of a score, in place of those that are there.
 
-        Raises: UnknownNameError for a trial without such a score; SpecError for a number that is not finite.
+        Raises:
+            UnknownNameError: for a trial without such a score.
+            SpecError: for a number that is not finite.
         """
         scores = tables.scores
         text = canonical_json(dict(metrics))
@@ -296,14 +319,16 @@ class Store(StoreReader):
     def check(self) -> None:
         """See that the file is still the one that was opened; nothing for a server. Cheap: called every few seconds.
 
-        Raises: StoreError where it was removed, replaced, cut short or overwritten.
+        Raises:
+            StoreError: where it was removed, replaced, cut short or overwritten.
         """
         self._database.check()
 
     def check_whole(self) -> None:
         """Read the file again as another process does, every page of it, after ``check``; nothing for a server.
 
-        Raises: StoreError where it is damaged, or does not hold what was committed.
+        Raises:
+            StoreError: where it is damaged, or does not hold what was committed.
         """
         with self._database.reading() as connection:
             seen = statements.count_attempts(connection)
@@ -312,7 +337,9 @@ class Store(StoreReader):
     def back_up(self, folder: Path) -> Path | None:
         """Copy the store into a folder while it is used, the newest few are kept; the copy, None for a server.
 
-        Raises: StoreError where it cannot be read; FolderError where the folder cannot be written.
+        Raises:
+            StoreError: where it cannot be read.
+            FolderError: where the folder cannot be written.
         """
         return self._database.back_up(folder)
 
@@ -333,7 +360,8 @@ class Store(StoreReader):
     def fill(self, stored: Rows, results: Mapping[str, tuple[int, TrialResult]]) -> None:
         """Write rows of a history, and the results of trials by the number of the attempt that made them.
 
-        Raises: StoreError for rows that no store can have.
+        Raises:
+            StoreError: for rows that no store can have.
         """
         with self._database.transaction() as connection:
             for table, own in stored.items():

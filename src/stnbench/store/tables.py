@@ -38,7 +38,8 @@ from stnbench.core.errors import StoreError
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware UTC time. SQLite has no zones: it holds the UTC time without one.
 
-    Raises: StoreError when a time without a zone is written.
+    Raises:
+        StoreError: when a time without a zone is written.
     """
 
     impl = DateTime(timezone=True)
