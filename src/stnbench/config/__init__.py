@@ -1,1 +1,1 @@
-"""YAML to specifications. Hydra composes here and ends here."""
+"""Conversion of YAML to specifications; the only package that uses Hydra."""

@@ -1,4 +1,6 @@
-"""The axes of a sweep file: YAML to Axis.
+"""Reader of the axes, planner and pruner of a sweep file.
+
+The axes: YAML to Axis.
 
 ::
 
@@ -13,20 +15,20 @@
         zip:
           network.sizes: [[10, 20, 30], [20, 40, 60]]
           locnet1.sizes: [[5, 5, 5], [10, 10, 10]]
-      transformer@transformer2: {values: [affine, scale], when: {st: two}}   # there at some points only
+      transformer@transformer2: {values: [affine, scale], when: {st: two}}   # present at some points only
 
-``when`` goes with every kind: ``{float: [...], when: ...}``, ``{zip: {...}, when: ...}``, and with named choices as
-``{choices: {...}, when: ...}``. It names axes that stand above, each with the label or the list of labels with which
-the axis is there.
+``when`` may be added to every kind: ``{float: [...], when: ...}``, ``{zip: {...}, when: ...}``, and to named choices as
+``{choices: {...}, when: ...}``. It names axes that stand above, each with the label or the list of labels at which
+the axis is present.
 
-The planner and the pruner of a sweep: YAML and overrides of the command line to their specifications.
+The planner and the pruner: YAML and overrides of the command line to their specifications.
 
 ::
 
     planner: grid                                      # the default
     planner: {kind: racing, max_seeds: 10}
     planner: {kind: until_decided, max_seeds: 20, looks: 6}
-    planner: {kind: random, trials: 50}                # likewise tpe, and nsga2 for accuracy and FLOPs
+    planner: {kind: random, trials: 50}                # or tpe, or nsga2 for accuracy and FLOPs
     planner: {kind: optuna, sampler: CmaEsSampler, trials: 50, options: {n_startup_trials: 5}}
     pruner: asha                                       # or hyperband, median, {kind: threshold, accuracy: 0.1}
     pruner: health                                     # ends a trial whose transformer has collapsed
@@ -79,15 +81,16 @@ _WAYS = "a list of values, named choices, {float: [low, high]}, {int: [low, high
 
 @dataclass(frozen=True, slots=True)
 class AxisReader:
-    """Reads axes; ``where`` names their file in messages."""
+    """Reader of axes; ``where`` names their file in messages."""
 
     where: str
 
     def grid(self, value: object) -> tuple[Axis, ...]:
-        """The axes of one grid, in the order of the file.
+        """Return the axes of one grid, in the order of the file.
 
         Raises:
-            SpecError, UnknownNameError: naming the file, the axis and the remedy.
+            SpecError: if an axis is invalid; the message names the file and the axis.
+            UnknownNameError: if an axis has an unknown key or condition.
         """
         axes: list[Axis] = []
         for name, item in self.mapping(value, "axes").items():
@@ -95,7 +98,7 @@ class AxisReader:
         return tuple(axes)
 
     def mapping(self, value: object, key: str) -> dict[str, Any]:
-        """Keys and values; none where nothing is said."""
+        """Return a mapping with text keys; empty for None."""
         if value is None:
             return {}
         if not isinstance(value, dict):
@@ -103,7 +106,7 @@ class AxisReader:
         return {str(name): item for name, item in value.items()}
 
     def overrides(self, value: object, key: str) -> tuple[Override, ...]:
-        """Keys of the configuration with their values."""
+        """Return the overrides that a mapping of configuration keys to values describes."""
         items = self.mapping(value, key).items()
         return tuple(Override(key=name, value=as_value(item, f"{key}.{name}", self.where)) for name, item in items)
 
@@ -133,18 +136,18 @@ class AxisReader:
         return self._named(name, items) if kind == "choices" else self._zipped(name, items)
 
     def _listed(self, name: str, items: list[object]) -> Iterator[Choice]:
-        """Values of the key that the axis is called after."""
+        """Yield the choices of a list of values of the key that names the axis."""
         for item in items:
             value = as_value(item, f"axes.{name}", self.where)
             yield Choice(label=label_of(name, value), overrides=(Override(key=name, value=value),))
 
     def _named(self, name: str, items: Mapping[str, object]) -> Iterator[Choice]:
-        """Labels, and the keys that change together with each."""
+        """Yield the choices of labels, each with the keys that it changes."""
         for label, item in items.items():
             yield Choice(label=label, overrides=self.overrides(item, f"axes.{name}.{label}"))
 
     def _zipped(self, name: str, items: Mapping[str, object]) -> Iterator[Choice]:
-        """The first values of all keys, then their second ones, and so on."""
+        """Yield one choice for the first values of all keys, one for the second values, and so on."""
         where = f"{self.where}: axes.{name}.zip"
         columns: list[list[Override]] = []
         for key, values in items.items():
@@ -165,7 +168,7 @@ class AxisReader:
         return from_plain(_SPANS[kind], plain, where=self.where, prefix=f"axes.{name}")
 
     def _when(self, name: str, value: object, above: list[Axis]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """The conditions of an axis; a misspelt one would leave it out without a word."""
+        """Return the conditions of an axis; unknown names are refused, since they would drop the axis silently."""
         known = {axis.name: [choice.label for choice in axis.choices] for axis in above if axis.choices}
         conditions: list[tuple[str, tuple[str, ...]]] = []
         for other, wanted in self.mapping(value, f"axes.{name}.when").items():
@@ -183,18 +186,18 @@ class AxisReader:
 
 
 def _alternatives(wanted: object, known: list[str]) -> list[object]:
-    """One value or a list of them; a list may itself be the value of an axis of lists."""
+    """Return the values of a condition as a list; a list may itself be one value of an axis of lists."""
     if not isinstance(wanted, list):
         return [wanted]
     is_value = ",".join(str(item) for item in wanted) in known
     return [wanted] if is_value else wanted
 
 
-# From a point of a sweep to its trial.
+# Composition of the points of a sweep to trials.
 
 
 class PointComposer:
-    """Composes the points of one sweep, and keeps the notes on what had no effect."""
+    """A composer of the points of one sweep, which counts the notes on values without an effect."""
 
     def __init__(self, sweep: SweepSpec, composer: Composer) -> None:
         self._sweep = sweep
@@ -204,15 +207,15 @@ class PointComposer:
         self.notes: dict[str, int] = {}
 
     def overrides(self, point: Point) -> tuple[Override, ...]:
-        """The base of the sweep, then what each label of the point stands for."""
+        """Return the overrides of the sweep's base, then those of each label of the point."""
         chosen = [override for pair in point.labels for override in self._choices[pair].overrides]
         return (*self._sweep.base, *chosen)
 
     def __call__(self, point: Point) -> TrialSpec:
-        """The trial of a point.
+        """Return the trial of a point, and count its notes.
 
         Raises:
-            SpecError: (or a kind of it) that names the command line, or the sweep and the point.
+            SpecError: if the point has no valid trial; the message names the command line, or the sweep and the point.
         """
         resolved = self.resolve(point)
         for note in resolved.notes:
@@ -220,7 +223,7 @@ class PointComposer:
         return resolved.spec
 
     def resolve(self, point: Point) -> Resolved:
-        """As calling it, with the notes on what had no effect at the point."""
+        """Return the trial of a point with its notes on values without an effect; raises as ``__call__`` does."""
         try:
             return resolve_trial(self._composer, self.overrides(point), said_in="")
         except SpecError as error:
@@ -228,7 +231,7 @@ class PointComposer:
             raise
 
     def _blamed(self, point: Point) -> str:
-        """Where to look for what is wrong with a point: the command line, if the point is fine without it."""
+        """Return the source of an error at a point: the command line if the point is valid without it."""
         said = [override for override in self._sweep.overrides if override in self._sweep.base]
         if said:
             base = tuple(override for override in self._sweep.base if override not in said)
@@ -240,12 +243,12 @@ class PointComposer:
 
 
 def require_effects(sweep: SweepSpec, composer: Composer) -> None:
-    """Refuse overrides of the command line that change no configuration.
+    """Check that every override of the command line changes a configuration.
 
-    A value that holds without being given changes nothing either, and is none of them: it asks for what is there.
+    An override with the value that holds without it is accepted.
 
     Raises:
-        SpecError: naming the override and, where it is known, why it has no effect.
+        SpecError: if an override has no effect; the message names it and, if known, the reason.
     """
     for override in sweep.overrides:
         if override in sweep.base:
@@ -255,7 +258,7 @@ def require_effects(sweep: SweepSpec, composer: Composer) -> None:
 
 
 def require_effect(override: Override, overrides: Sequence[Override], composer: Composer) -> None:
-    """As ``require_effects``, of one override of a trial."""
+    """Check one override of a trial as ``require_effects`` does."""
     sweep = SweepSpec(name="", question="", base=tuple(overrides), overrides=tuple(overrides))
     without = dataclasses.replace(sweep, base=tuple(said for said in overrides if said != override))
     points = PointComposer(sweep, composer), PointComposer(without, composer)
@@ -281,7 +284,7 @@ def _require_effect(
 
 
 def _points(sweep: SweepSpec) -> Iterator[Point]:
-    """The points of a sweep, of a range that a search draws from its first value alone."""
+    """Yield the points of a sweep; of ranges that a search draws from, only the first value."""
     if sweep.planner.kind not in SAMPLERS:
         yield from sweep.points()
         return
@@ -298,36 +301,38 @@ NO_PRUNER = "none"
 
 
 def read_planner(value: object, where: str) -> PlannerSpec:
-    """The planner that a kind, or a mapping with one, describes.
+    """Return the planner that a kind, or a mapping with a kind, describes.
 
     Raises:
-        UnknownNameError, SpecError: naming the file, the key and the nearest valid names.
+        UnknownNameError: if the kind or a key does not exist.
+        SpecError: if a value is invalid; the message names the file and the key.
     """
     planner: PlannerSpec = _read(AnyPlanner, value, where, "planner")
     return planner
 
 
 def read_pruner(value: object, where: str) -> PrunerSpec | None:
-    """The pruner that a kind, or a mapping with one, describes; None for ``none`` and where nothing is said.
+    """Return the pruner that a kind, or a mapping with a kind, describes; None for ``none`` and for None.
 
     Raises:
-        UnknownNameError, SpecError: naming the file, the key and the nearest valid names.
+        UnknownNameError: if the kind or a key does not exist.
+        SpecError: if a value is invalid; the message names the file and the key.
     """
     return None if value is None or value == NO_PRUNER else _read(AnyPruner, value, where, "pruner")
 
 
 def is_planned(spec: SweepSpec, override: Override) -> bool:
-    """Whether ``planner=tpe`` or ``pruner=asha`` says only what the sweep says itself."""
+    """Check whether ``planner=tpe`` or ``pruner=asha`` names the kind that the sweep already has."""
     if override.key == "planner":
         return spec.planner.kind == override.value
     return (spec.pruner.kind if spec.pruner else NO_PRUNER) == override.value
 
 
 def until_decided(planner: PlannerSpec, where: str) -> PlannerSpec:
-    """The planner that adds seeds until every configuration has a verdict, in the place of a grid.
+    """Return the planner that replaces a grid and adds seeds until every configuration has a verdict.
 
     Raises:
-        SpecError: for a planner that adds or chooses trials itself.
+        SpecError: if the planner adds or chooses trials itself.
     """
     match planner:
         case UntilDecidedPlannerSpec():
@@ -344,12 +349,13 @@ def until_decided(planner: PlannerSpec, where: str) -> PlannerSpec:
 
 
 def change_planner(spec: SweepSpec, override: Override) -> SweepSpec:
-    """The sweep with another planner or pruner, or with another value of its own (``planner.trials=100``).
+    """Return the sweep with another planner or pruner, or with another value of a key of it (``planner.trials=100``).
 
-    Another planner keeps what it has in common with the one before.
+    Another planner keeps the values of the keys that it shares with the previous one.
 
     Raises:
-        UnknownNameError, SpecError: naming the key.
+        UnknownNameError: if a kind or key does not exist.
+        SpecError: if a value is invalid, or a key is set and there is no pruner.
     """
     where = "the command line"
     part, _, key = override.key.partition(".")

@@ -1,13 +1,13 @@
-"""Hydra: from overrides to one composed configuration as plain values.
+"""Composition of overrides to one configuration of plain values, with Hydra.
 
-Composing takes Hydra a tenth of a second, and a sweep has thousands of combinations of group choices. So Hydra composes
-the whole once for each choice of the *wide* groups, whose files choose from other groups and set keys of any section
-(scale, experiment), and the section of every other choice once; sections are then put in place on a copy, and values
-set. A test compares the outcome with Hydra's own for whole combinations.
+Hydra takes a tenth of a second for a composition, and a sweep has thousands of combinations of group choices.
+Therefore Hydra composes the whole configuration once for each choice of the *wide* groups, whose files choose from
+other groups and set keys of any section (scale, experiment), and the section of every other choice once; sections are
+then replaced on a copy, and values set. A test compares the outcome with Hydra's for whole combinations.
 
-In one thing it says more than Hydra, which lays the keys of a wide file over whatever section is chosen: who chooses
-another file of a group than an experiment does, or than a scale that chooses from that group, gets that file as it
-stands, and a scale of the user's own is laid over the experiment's keys.
+One rule differs from Hydra, which applies the keys of a wide file to whichever section is chosen: a choice that differs
+from that of an experiment, or of a scale that chooses from the group, gives the file unchanged, and an explicitly
+chosen scale is applied over the experiment's keys.
 """
 
 import contextlib
@@ -33,15 +33,15 @@ from stnbench.spec.codec import to_plain
 from stnbench.spec.registry import Registry, registry_of
 from stnbench.spec.sweep import Override, Value, show_value
 
-# What a choice in ``conf/`` does not say: the defaults of the specification that it fills.
+# Keys that a choice in ``conf/`` leaves out take the defaults of its specification.
 
 
 Node = dict[str, Json]
-"""A section of the configuration, or the whole of it."""
+"""A section of the configuration, or the whole configuration."""
 
 
 def fill_defaults(node: Node) -> None:
-    """Add the keys that sections leave out, with the defaults of their specification."""
+    """Add the keys that sections leave out, with the defaults of their specifications."""
     for key, section in node.items():
         registry = registry_of(key)
         if registry is None or not isinstance(section, dict):
@@ -53,12 +53,12 @@ def fill_defaults(node: Node) -> None:
 
 
 _UNFILLED = frozenset({"same", "none"})
-"""Choices that stand for no specification of their own."""
+"""Choices that stand for no specification."""
 
 
 @functools.cache
 def _defaults(registry: Registry, name: str, spec: Any) -> Node:  # noqa: ANN401 - a dataclass
-    """The defaults of a specification, but for parts of it that are groups of their own."""
+    """Return the defaults of a specification, without those of its parts that are separate groups."""
     given = {field.name for field in dataclasses.fields(spec) if _has_no_default(field)}
     if given:  # what a composed configuration cannot leave out
         return {}
@@ -71,7 +71,7 @@ def _has_no_default(field: "dataclasses.Field[Any]") -> bool:
 
 
 _GROUPS = frozenset({"distortion"})
-"""Keys that a group of its own fills."""
+"""Keys that a separate group fills."""
 
 
 ROOT = "trial"
@@ -84,7 +84,7 @@ C = TypeVar("C")
 
 
 class Composer:
-    """Composes configurations from one folder of groups."""
+    """A composer of configurations from one folder of groups."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -97,7 +97,7 @@ class Composer:
 
     @functools.cached_property
     def defaults(self) -> dict[str, str]:
-        """Every group that can be chosen (``network``, ``locnet@locnet1``), with its default choice."""
+        """Return the groups that can be chosen (``network``, ``locnet@locnet1``) with their default choices."""
         path = self.folder / f"{ROOT}.yaml"
         entries = read_yaml(path).get("defaults")
         if not isinstance(entries, list):
@@ -105,23 +105,23 @@ class Composer:
         return {str(key): str(value) for entry in entries if isinstance(entry, dict) for key, value in entry.items()}
 
     def choices(self, group: str) -> list[str]:
-        """The choices of a group, sorted."""
+        """Return the choices of a group, sorted."""
         return sorted(path.stem for path in yaml_files(self.folder / group.partition("@")[0], HYDRA_SUFFIXES))
 
     @functools.cached_property
     def wide_groups(self) -> tuple[str, ...]:
-        """The groups whose files choose from other groups and set keys of any section, in ascending precedence."""
+        """Return the groups whose files choose from others and set keys of any section, in ascending precedence."""
         return tuple(key for key in self.defaults if _is_global(self.folder / key.partition("@")[0]))
 
     def usual(self, choices: Iterable[Override] = ()) -> Mapping[str, str]:
-        """Return the choice of every group where nothing but wide groups is chosen.
+        """Return the choice of every group if only wide groups are chosen.
 
         Args:
-            choices: overrides, of which those of wide groups count.
+            choices: overrides; only those of wide groups count.
 
         Raises:
-            UnknownNameError: for a choice that does not exist.
-            SpecError: for one that cannot be composed.
+            UnknownNameError: if a choice does not exist.
+            SpecError: if a choice cannot be composed.
         """
         said = {choice.key: choice for choice in choices}
         wide = tuple(said[key] for key in self.wide_groups if key in said)
@@ -130,15 +130,15 @@ class Composer:
         return self._whole(wide)[1]
 
     def is_default(self, override: Override, others: Iterable[Override] = ()) -> bool:
-        """Return whether the override chooses what is chosen without it, beside the other overrides."""
+        """Check whether the override makes the same choice as the other overrides do without it."""
         return self.usual(other for other in others if other.key != override.key).get(override.key) == override.value
 
     def compose(self, overrides: Iterable[Override]) -> Node:
-        """The composed configuration; a later override of a key replaces an earlier one.
+        """Compose the configuration; a later override of a key replaces an earlier one.
 
         Raises:
-            UnknownNameError: for a key or choice that does not exist.
-            SpecError: for one that cannot be set.
+            UnknownNameError: if a key or choice does not exist.
+            SpecError: if a key cannot be set.
         """
         last = {override.key: override for override in overrides}
         node = self._compose_groups({key: last[key] for key in self.defaults if key in last})
@@ -149,7 +149,7 @@ class Composer:
         return node
 
     def file_of(self, key: str, choices: Mapping[str, Override]) -> str:
-        """The file that a top-level key of the configuration comes from, for messages."""
+        """Return the file that a top-level key of the configuration comes from, for messages."""
         group = next((name for name in self.defaults if name.split("@")[-1] == key), None)
         if group is None:
             return shown(self.folder / f"{ROOT}.yaml")
@@ -169,7 +169,7 @@ class Composer:
         return said.get(EXPERIMENT, Override(key=EXPERIMENT, value=self.defaults.get(EXPERIMENT)))
 
     def _compose_groups(self, said: Mapping[str, Override]) -> Node:
-        """Return the configuration under the group choices that somebody said."""
+        """Return the configuration with the given choices of groups."""
         for choice in said.values():
             self._check(choice)
         wide = tuple(said[key] for key in self.wide_groups if key in said)
@@ -189,7 +189,7 @@ class Composer:
         return node
 
     def _whole(self, choices: tuple[Override, ...]) -> tuple[Node, Mapping[str, str]]:
-        """Return what Hydra makes of choices of wide groups, and its choice of every group."""
+        """Return Hydra's configuration for choices of wide groups, and its choice of every group."""
         if choices not in self._wholes:
             self._wholes[choices] = self._ask_hydra_for_all(choices)
         return self._wholes[choices]
@@ -197,7 +197,7 @@ class Composer:
     def _own_keys(self, group: str, name: Value) -> tuple[Node, frozenset[str]]:
         """Return the keys that a file of a wide group sets, and the sections that it chooses files for.
 
-        Those of the files that it builds on are among them.
+        Both include those of the files that it builds on.
         """
         choice = Override(key=group, value=name)
         if choice not in self._own:
@@ -223,7 +223,7 @@ class Composer:
         return package or group
 
     def _part(self, choice: Override) -> Node:
-        """What a choice says by itself."""
+        """Return the section of a choice alone."""
         if choice not in self._parts:
             self._parts[choice] = self._ask_hydra(f"{choice.key.partition('@')[0]}/{choice.value}", ())
         return self._parts[choice]
@@ -258,9 +258,9 @@ class Composer:
             return compose(config_name=name, overrides=said, return_hydra_config=return_hydra_config)
 
     def _require_plain(self) -> None:
-        """Read every file with our own loader, once, before Hydra does.
+        """Read every file with the loader of this package once, before Hydra does.
 
-        So a scalar that Hydra's loader takes for another value, or a key that stands twice, is refused with its line.
+        Scalars that Hydra's loader would interpret differently, and repeated keys, are thus refused with their line.
         """
         if not self._is_plain:
             for path in sorted(self.folder.rglob("*.yaml")):
@@ -282,7 +282,7 @@ class Composer:
         node[leaf] = list(override.value) if isinstance(override.value, tuple) else override.value
 
     def _group(self, override: Override, names: list[str]) -> SpecError:
-        """A section is set as if it were a value: how to choose its file, and how to set its keys."""
+        """Return the error for a section that is set like a value: how to choose its file and set its keys."""
         group = next((name for name in self.defaults if name.split("@")[-1] == override.key), None)
         ways = [f"set {', '.join(f'{override.key}.{name}' for name in names)}"] if names else []
         if group is not None:
@@ -304,7 +304,7 @@ class Composer:
 
 @contextlib.contextmanager
 def _blaming(folder: Path, asked: str) -> Iterator[None]:
-    """Raises what Hydra has to say as SpecError."""
+    """Convert errors of Hydra, OmegaConf and PyYAML in the block to SpecError."""
     try:
         yield
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
@@ -314,19 +314,19 @@ def _blaming(folder: Path, asked: str) -> Iterator[None]:
 
 @functools.cache
 def _is_global(group: Path) -> bool:
-    """Whether the files of a group set keys at the root, as Hydra's directive in their first line says."""
+    """Check whether a file of a group sets keys at the root, by Hydra's directive in its first line."""
     return any(path.read_bytes().startswith(b"# @package _global_") for path in yaml_files(group, HYDRA_SUFFIXES))
 
 
 def _copied(value: C) -> C:
-    """A copy of JSON values, several times as fast as ``copy.deepcopy``: a sweep needs thousands."""
+    """Copy JSON values, several times faster than ``copy.deepcopy``, since a sweep needs thousands of copies."""
     if isinstance(value, dict):
         return cast("C", {key: _copied(item) for key, item in value.items()})
     return cast("C", [_copied(item) for item in value]) if isinstance(value, list) else value
 
 
 def _keys_like(key: str, node: Node) -> list[str]:
-    """The keys below sections that were nearly written, or whose last part was, without its section: ``epochs``."""
+    """Return the keys below sections that resemble a key, or whose last part does (``epochs``)."""
     below = {f"{section}.{name}": name for section, keys in node.items() if isinstance(keys, dict) for name in keys}
     below = {full: name for full, name in below.items() if name != "kind"}
     if "." in key:
@@ -336,7 +336,7 @@ def _keys_like(key: str, node: Node) -> list[str]:
 
 
 def _merge(node: Node, part: Node) -> None:
-    """Set the values of a part; sections are merged key by key, lists replaced."""
+    """Set the values of a part in a node; sections are merged key by key, lists are replaced."""
     for key, value in part.items():
         below = node.get(key)
         if isinstance(below, dict) and isinstance(value, dict):

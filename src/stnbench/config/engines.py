@@ -1,4 +1,4 @@
-"""What an engine is told: ``conf/engine/NAME.yaml`` and ``engine.KEY=VALUE``, which are never part of a trial."""
+"""Options of engines from ``conf/engine/NAME.yaml`` and ``engine.KEY=VALUE``, which are never part of a trial."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -21,15 +21,15 @@ SLURM: Final = "slurm"
 def take_engine_options(
     overrides: Iterable[Override], engine: str, folder: Path
 ) -> tuple[SlurmOptions, tuple[Override, ...]]:
-    """Return what ``conf/engine/slurm.yaml`` and the overrides ask of Slurm, and the overrides of trials.
+    """Return the Slurm options of ``conf/engine/slurm.yaml`` and the overrides, and the overrides of trials.
 
     Args:
-        overrides: of the command line.
-        engine: the engine that was chosen.
-        folder: the folder of the groups.
+        overrides: overrides of the command line.
+        engine: name of the chosen engine.
+        folder: folder of the configuration groups.
 
     Raises:
-        SpecError: for a value that cannot be meant, a key that does not exist, and a key of an engine not chosen.
+        SpecError: if a value is invalid, a key does not exist, or a key belongs to an engine that is not chosen.
     """
     others, ours = [], dict[str, Json]()
     for override in overrides:
@@ -56,7 +56,7 @@ def take_engine_options(
 
 
 def _as_declared(key: str, value: Json) -> Json:
-    """Take a number as text where one is declared (``memory: 16000``), and one value as a list of it."""
+    """Convert a number to text where text is declared (``memory: 16000``), and a single text to a list of one."""
     declared = {field.name: field.type for field in dataclasses.fields(SlurmOptions)}.get(key)
     if declared is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)

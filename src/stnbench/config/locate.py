@@ -1,4 +1,4 @@
-"""Where configuration groups and sweeps lie: in a checkout, inside an installed wheel, and in the user's folder."""
+"""Lookup of configuration groups and sweeps in a checkout, an installed wheel, and the working folder."""
 
 import atexit
 import functools
@@ -13,17 +13,17 @@ from stnbench.core.errors import FolderError, SpecError, UnknownNameError
 from stnbench.core.paths import user_path
 from stnbench.spec.sweep import Override
 
-# The one override that is a path: where GTSRB lies. Paths are never part of a trial.
+# The only override that is a path: the folder of GTSRB. Paths are never part of a trial.
 
 
 ROOT_KEY = "dataset.root"
 
 
 def take_dataset_root(overrides: Iterable[Override]) -> tuple[Path | None, tuple[Override, ...]]:
-    """The folder that ``dataset.root=...`` names, if any, and the other overrides.
+    """Return the folder named by ``dataset.root=...`` (None without it) and the other overrides.
 
     Raises:
-        SpecError: for a value that is no path.
+        SpecError: if the value is no path.
     """
     root: Path | None = None
     others = []
@@ -41,20 +41,20 @@ _PACKAGE = Path(stnbench.__file__).parent
 _CHECKOUT = _PACKAGE.parent.parent
 
 SUFFIXES: Final = (".yaml", ".yml")
-"""How sweep files end."""
+"""Suffixes of sweep files."""
 
 HYDRA_SUFFIXES: Final = (".yaml",)
-"""How the files of ``conf/`` end: Hydra finds no other."""
+"""Suffixes of the files of ``conf/``; Hydra finds no others."""
 
 
 def conf_folder() -> Path:
-    """The folder of the Hydra groups: those of stnbench, with the choices of ``conf/`` in the working folder over them.
+    """Return the folder of the Hydra groups: those of stnbench, overlaid by ``conf/`` of the working folder.
 
-    A user's file hides a shipped one of the same name. Other files of that folder are left alone, and where there are
-    none, the folder is the shipped one.
+    A user's file hides a shipped one of the same name. Files outside the known groups are ignored. If there are no
+    user's files, the result is the shipped folder, otherwise a temporary one.
 
     Raises:
-        FolderError: for a broken installation.
+        FolderError: if the installation is broken.
     """
     shipped = _shipped("conf")
     own = Path.cwd() / "conf"
@@ -67,7 +67,7 @@ def conf_folder() -> Path:
 
 @functools.cache
 def _merged(shipped: Path, added: tuple[Path, ...], _changed_ns: tuple[int, ...]) -> Path:
-    """A folder for this process alone with both; Hydra reads one."""
+    """Make a temporary folder with the shipped and the added files, since Hydra reads a single folder."""
     temporary = tempfile.TemporaryDirectory(prefix="stnbench-conf-")
     atexit.register(temporary.cleanup)
     folder = Path(temporary.name)
@@ -83,22 +83,25 @@ def _merged(shipped: Path, added: tuple[Path, ...], _changed_ns: tuple[int, ...]
 
 
 _ORIGINALS: dict[Path, Path] = {}
-"""Where the files of merged folders, and the folders themselves, come from, for messages."""
+"""Originals of merged folders and of their files, for messages."""
 
 
 def published_folder() -> Path:
-    """The folder of the results that were published elsewhere.
+    """Return the folder of published results.
 
     Raises:
-        FolderError: for a broken installation.
+        FolderError: if the installation is broken.
     """
     return _shipped("reports/published")
 
 
 def sweep_files(working_folder: Path) -> dict[str, Path]:
-    """Every sweep by name: those that ship with stnbench, and the user's own in ``sweeps/`` of the working folder.
+    """Return the files of all sweeps by name: the shipped ones and those in ``sweeps/`` of the working folder.
 
     A user's sweep hides a shipped one of the same name.
+
+    Raises:
+        SpecError: if two files of one folder have the same name.
     """
     files: dict[str, Path] = {}
     for folder in (_shipped("sweeps"), working_folder / "sweeps"):
@@ -113,20 +116,19 @@ def sweep_files(working_folder: Path) -> dict[str, Path]:
 
 
 def yaml_files(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
-    """Return the YAML files of a folder, sorted, without what editors and file systems leave beside them.
+    """Return the YAML files of a folder, sorted, without leftovers of editors and file systems.
 
-    Names that begin with a dot (Emacs' ``.#sgd.yaml``, macOS' ``._sgd.yaml``), links that lead nowhere and folders are
-    no choices.
+    Names that begin with a dot (Emacs' ``.#sgd.yaml``, macOS' ``._sgd.yaml``), dangling links and folders are left out.
     """
     found = (path for path in folder.glob("*") if path.suffix in suffixes and not path.name.startswith("."))
     return sorted(path for path in found if path.is_file())
 
 
 def find_sweep(name: str, working_folder: Path) -> Path:
-    """The file of one sweep, by its name, or by the path of its file as a shell completes it.
+    """Return the file of a sweep, given its name or the path of its file.
 
     Raises:
-        UnknownNameError: with the nearest names.
+        UnknownNameError: if there is none; the message suggests the most similar names.
     """
     files = sweep_files(working_folder)
     if name in files:
@@ -141,10 +143,10 @@ def find_sweep(name: str, working_folder: Path) -> Path:
 
 
 def find_pretrained(name: str, working_folder: Path) -> Path:
-    """Find an export by its name in ``pretrained/`` of the working folder, or of stnbench's own checkout.
+    """Return the folder of an export, by its name in ``pretrained/`` of the working folder or of stnbench's checkout.
 
     Raises:
-        UnknownNameError: with the nearest names.
+        UnknownNameError: if there is none; the message suggests the most similar names.
     """
     found = {
         path.name: path
@@ -158,7 +160,7 @@ def find_pretrained(name: str, working_folder: Path) -> Path:
 
 
 def shown(path: Path) -> str:
-    """A path as messages show it: relative to the checkout, the package or the working folder where it lies in one."""
+    """Return a path for messages: relative to the checkout, the package or the working folder if it lies in one."""
     path = _ORIGINALS.get(path, path)
     for merged, shipped in _ORIGINALS.items():
         if path.is_relative_to(merged):

@@ -1,9 +1,9 @@
-"""``key=value`` arguments of the command line.
+"""Parser of ``key=value`` arguments of the command line.
 
-Hydra's grammar reads values: ``3``, ``1e-3``, ``true``, ``null``, names, ``[1,2,3]``, and text in quotes. What is plain
-text to everybody else but not to that grammar (umlauts, ``~``, ``#``, parentheses, a second ``=``) is text here too.
-Scalars are read as in a file (:mod:`stnbench.config.values`), so that a value means the same in both. The value
-of a key that is a path is taken as it stands.
+Hydra's grammar reads values: ``3``, ``1e-3``, ``true``, ``null``, names, ``[1,2,3]``, and text in quotes. Plain text
+that this grammar does not accept (umlauts, ``~``, ``#``, parentheses, a second ``=``) is text here as well. Scalars are
+read as in a file (:mod:`stnbench.config.values`), so that a value means the same in both. The value of a key that is a
+path is taken verbatim.
 """
 
 import functools
@@ -26,14 +26,14 @@ _OPENING: Final = tuple("'\"[{")
 _FUNCTION: Final = re.compile(
     r"(choice|range|interval|glob|sort|shuffle|tag|int|float|str|bool|json_str|extend_list)\s*\("
 )
-"""Functions of Hydra's grammar: for its sweeps, or to convert values."""
+"""Functions of Hydra's grammar, for its sweeps or to convert values; they are refused."""
 
 
 def parse_overrides(arguments: Iterable[str]) -> tuple[Override, ...]:
-    """Return the overrides that ``key=value`` arguments describe.
+    """Return the overrides of ``key=value`` arguments.
 
     Raises:
-        SpecError: for one that cannot be read, that adds, deletes or sweeps, and for a key that is given twice.
+        SpecError: if an argument cannot be read, or adds, deletes or sweeps, or if a key is given twice.
     """
     overrides: dict[str, Override] = {}
     for argument in arguments:
@@ -46,13 +46,13 @@ def parse_overrides(arguments: Iterable[str]) -> tuple[Override, ...]:
 
 
 def parse_only(texts: Iterable[str]) -> tuple[Override, ...]:
-    """Return the overrides that narrow axes as ``--only AXIS=VALUE[,VALUE...]`` says.
+    """Return the overrides of ``--only AXIS=VALUE[,VALUE...]``, which narrow axes.
 
     A value is written as in a file, a list in brackets (``locnet1.sizes=[20,20,20],[30,60,30]``). An axis that is named
     again gets further values.
 
     Raises:
-        SpecError: for one that cannot be read.
+        SpecError: if an argument cannot be read.
     """
     values: dict[str, list[Scalar]] = {}
     for text in texts:
@@ -96,7 +96,7 @@ def _value(key: str, text: str, where: str) -> Value:
 
 
 def _hydra_value(text: str, where: str) -> Any:  # noqa: ANN401 - as Hydra's grammar gives it
-    """What Hydra's grammar makes of a value that begins with a quote or a bracket."""
+    """Return a value that begins with a quote or a bracket, as Hydra's grammar reads it."""
     levels = 0
     for letter in text:
         levels += (letter in "[{(") - (letter in "]})")
@@ -122,7 +122,7 @@ def _items(value: Any, text: str) -> list[Any]:  # noqa: ANN401 - as Hydra's gra
 
 
 def _axis_value(axis: str, item: Any) -> Scalar:  # noqa: ANN401 - as Hydra's grammar gives it
-    """A value of an axis; a list as tables name it."""
+    """Return a value of an axis; a list becomes its label in tables."""
     if isinstance(item, list):
         return label_of(axis, as_value(tuple(_item(one) for one in item), axis, "--only"))
     return _scalar(item)
@@ -133,7 +133,7 @@ def _item(value: Any) -> Any:  # noqa: ANN401 - an item of a list, which may be 
 
 
 def _scalar(value: Any) -> Scalar:  # noqa: ANN401 - as Hydra's grammar gives it
-    """A scalar of Hydra's grammar: quoted text as it stands, what is plain as everywhere."""
+    """Return a scalar of Hydra's grammar: quoted text verbatim, plain text as ``plain_value`` reads it."""
     if isinstance(value, QuotedString):
         return checked_text(str(value.text))
     if isinstance(value, str):
@@ -144,7 +144,7 @@ def _scalar(value: Any) -> Scalar:  # noqa: ANN401 - as Hydra's grammar gives it
 
 
 def _unquoted(text: str) -> str:
-    """A path as it stands, but for quotes that a shell has left around the whole of it."""
+    """Return a path verbatim, without quotes that a shell has left around all of it."""
     if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
         return text[1:-1]
     return text

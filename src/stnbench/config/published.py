@@ -1,7 +1,7 @@
-"""Published results, and which cells of a sweep they belong to.
+"""Published results, and the configurations of a sweep that they belong to.
 
-A sweep names them with ``published: moodstocks_2015``. Its cells may be of any size: a cell is matched by what its axes
-say of it, composed at the scale of the published runs.
+A sweep names them with ``published: moodstocks_2015``. Its configurations may have any size: each is matched by the
+values of its axes, composed at the scale of the published runs.
 """
 
 import csv
@@ -24,25 +24,25 @@ from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, Tra
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 
 TEST_IMAGES = 12_630
-"""The official test images of GTSRB, which the accuracies are shares of."""
+"""Number of official test images of GTSRB, to which the accuracies refer."""
 
 ALL_IMAGES = 39_209
-"""The official training images of GTSRB."""
+"""Number of official training images of GTSRB."""
 
 _AS_PUBLISHED = (Override(key="scale", value="paper"), Override(key="dataset", value="gtsrb"))
 
 _OF_SIZE = ("scale", "width", "seed", "dataset", "distortion", "split", "training", "synthetic_train_images")
-"""Groups and keys with which a sweep's base or the command line make its trials larger or smaller, on other data."""
+"""Groups and keys with which a sweep's base or the command line changes the size or the data of its trials."""
 
 _SPLITS = {"test": "test", "val": "validation"}
 
 
 def read_published(name: str) -> list[PublishedResult]:
-    """The published results of a table in ``reports/published/``, in its order.
+    """Read the published results of a table in ``reports/published/``, in its order.
 
     Raises:
-        UnknownNameError: for a table that is not there.
-        SpecError: naming the line for one that cannot be read.
+        UnknownNameError: if the table does not exist.
+        SpecError: if a line cannot be read; the message names it.
     """
     folder = published_folder()
     path = folder / f"{name}.csv"
@@ -53,9 +53,9 @@ def read_published(name: str) -> list[PublishedResult]:
 
 
 def published_trial(result: PublishedResult) -> TrialSpec:
-    """The trial that a published result means.
+    """Return the trial of a published result.
 
-    Those with all 39,209 images become all images that the split does not hold out.
+    Training on all 39,209 images becomes training on all images that the split does not hold out.
     """
     placed = tuple(
         PlacedTransformerSpec(
@@ -80,14 +80,19 @@ def published_trial(result: PublishedResult) -> TrialSpec:
 
 
 def match_published(sweep: SweepSpec, composer: Composer, name: str) -> PublishedTable:
-    """The cells of a sweep, and their twins, whose configuration has a result on the test images in the table.
+    """Return the configurations of a sweep, and their baselines, that have a test result in the table.
 
-    What the base and the command line say of size and data (``scale``, ``width``, ``training.*``, ``dataset``,
-    ``split``) does not count: it is what makes these runs small. Everything else does, and all that axes say.
+    Values of the base and the command line for size and data (``scale``, ``width``, ``training.*``, ``dataset``,
+    ``split``) are ignored, since they only make the runs smaller. Everything else must agree, and all values of axes.
+
+    Args:
+        sweep: the sweep.
+        composer: composer of its configurations.
+        name: name of the table of published results.
 
     Raises:
-        SpecError: for a sweep whose cells are not known before it runs.
-        UnknownNameError: for an unknown table.
+        SpecError: if the configurations of the sweep are not known before it runs.
+        UnknownNameError: if the table does not exist.
     """
     if sweep.planner.kind in SAMPLERS:
         raise SpecError(
@@ -103,7 +108,7 @@ def match_published(sweep: SweepSpec, composer: Composer, name: str) -> Publishe
 
 
 def _cells(sweep: SweepSpec, composer: Composer) -> Iterator[tuple[str, str]]:
-    """Every cell and twin, and what it is at the size of the published runs."""
+    """Yield the identity of every configuration and baseline, and its identity at the size of the published runs."""
     base = tuple(said for said in sweep.base if said.key.partition(".")[0] not in _OF_SIZE)
     full_size = dataclasses.replace(sweep, base=(*_AS_PUBLISHED, *base))
     compose, compose_full_size = PointComposer(sweep, composer), PointComposer(full_size, composer)

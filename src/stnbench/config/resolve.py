@@ -1,4 +1,4 @@
-"""From a composed configuration to a trial: widths multiplied, inactive branches dropped, everything checked."""
+"""Conversion of a composed configuration to a trial: applies widths, drops inactive parts and checks all values."""
 
 import dataclasses
 import functools
@@ -29,14 +29,14 @@ from stnbench.spec.transformer import (
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 
 PLACES = (1, 2, 3, 4)
-"""Where conf/trial.yaml offers transformers."""
+"""Places at which ``conf/trial.yaml`` offers transformers."""
 
 SIGNS_TRACKS_PER_CLASS_MIN = 5
 
 DIGITS_COPIES_MIN = 8
 
 DIGITS_TO_TRAIN_ON = 1100
-"""Digits that are left for training at least, once tracks are held out."""
+"""Smallest number of digits left for training once tracks are held out."""
 
 HELD_OUT_TRACKS = {
     ("digits", "classify"): 28,
@@ -44,12 +44,12 @@ HELD_OUT_TRACKS = {
     ("mnist", "classify"): 500,
     ("mnist", "addition"): 150,
 }
-"""Tracks a class that are held out where nobody said how many, by kind and task of the data set, 3 where nothing stands
-here: a track of ``digits`` and ``mnist`` is one digit, or one pair of them."""
+"""Default number of held-out tracks per class, by kind and task of the data set; 3 for others. A track of ``digits``
+and ``mnist`` is one digit, or one pair of them."""
 
 FOLDER_HELD_OUT = 5
-"""One of so many tracks of the rarest class of a folder is held out where nobody said how many; an image is a track
-where no table says otherwise."""
+"""By default, one in this number of tracks of a folder's rarest class is held out; an image is a track unless the
+table says otherwise."""
 
 _PARTS = (
     "dataset",
@@ -72,12 +72,12 @@ _PARTS = (
 T = TypeVar("T")
 
 COMMAND_LINE: Final = "the command line"
-"""Where overrides stand, for messages."""
+"""Name of the source of overrides, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolved:
-    """A trial, and what was left out of it because it has no effect."""
+    """A trial, with notes on the values that were left out because they have no effect."""
 
     spec: TrialSpec
     notes: tuple[str, ...]
@@ -85,20 +85,24 @@ class Resolved:
 
 @functools.cache
 def surveyed(place: Path) -> Survey:
-    """What is in a folder of images, looked at once in a process: a sweep resolves thousands of trials."""
+    """Survey a folder of images, once per process, since a sweep resolves thousands of trials."""
     found = survey(place)
     remember(found)
     return found
 
 
 def resolve_trial(composer: Composer, overrides: Iterable[Override], *, said_in: str = COMMAND_LINE) -> Resolved:
-    """The trial that the overrides describe.
+    """Return the trial that the overrides describe.
 
     Args:
-        composer: of the groups.
-        overrides: in ascending precedence.
-        said_in: where the overrides stand, for messages; empty where the caller says so.
-    Raises: UnknownNameError or SpecError naming the key, the file and the nearest valid names; InfeasibleError.
+        composer: composer of the configuration groups.
+        overrides: overrides in ascending precedence.
+        said_in: where the overrides stand, for messages; empty if the caller adds it.
+
+    Raises:
+        UnknownNameError: if a key or choice does not exist; the message suggests the most similar names.
+        SpecError: if a value is invalid; the message names the key and the file.
+        InfeasibleError: if no network can be built from the values together.
     """
     overrides = tuple(overrides)
     return _Resolver(composer, overrides, said_in).resolve()
@@ -139,7 +143,7 @@ class _Resolver:
         return Resolved(spec=spec, notes=tuple(self.notes))
 
     def _note_idle_keys(self, spec: TrialSpec) -> None:
-        """Say which values the trial does not have, since they change nothing in it."""
+        """Add a note for each given value that has no effect and is therefore not part of the trial."""
         for key in ("preprocess", "optimizer", "training"):
             settled = to_plain(getattr(spec, key))
             said = [name for name in settled if f"{key}.{name}" in self.choices]
@@ -168,7 +172,7 @@ class _Resolver:
         return from_plain(kind, self.node[key], where=where, prefix=key)
 
     def _decode_optional(self, kind: Any, key: str) -> Any:  # noqa: ANN401 - a dataclass
-        """The dataclass of a group whose choice ``none`` means that there is none."""
+        """Decode a group, or return None for its choice ``none``."""
         return None if self._section(key).get("kind") == "none" else self._decode(kind, key)
 
     def _section(self, key: str) -> Node:
@@ -191,14 +195,14 @@ class _Resolver:
         return float(width)
 
     def _widen(self, key: str, width: float) -> None:
-        """Multiply the sizes below a key; a size that is not a number is left for the decoder to refuse."""
+        """Multiply the sizes below a key by the width; invalid sizes are left for the decoder to refuse."""
         section = self._section(key)
         sizes = section.get("sizes")
         if isinstance(sizes, list) and all(isinstance(size, int) and size > 0 for size in sizes):
             section["sizes"] = [max(1, math.floor(cast("int", size) * width + 0.5)) for size in sizes]
 
     def _fill_split(self) -> None:
-        """So many held-out tracks a class as suit the data set, where nobody said how many."""
+        """Set the number of held-out tracks per class by the data set if it is not given."""
         split, tracks = self._section("split"), self._fill_folder()
         if tracks and split.get("kind") == "tracks" and split.get("tracks_per_class", 0) is None:
             split["tracks_per_class"] = max(1, tracks // FOLDER_HELD_OUT)
@@ -207,10 +211,15 @@ class _Resolver:
             split["tracks_per_class"] = HELD_OUT_TRACKS.get((str(dataset.get("kind")), str(dataset.get("task"))), 3)
 
     def _fill_folder(self) -> int:
-        """What is in a folder of images takes the place of where it lies; tracks of its rarest class, 0 for other sets.
+        """Replace the path of a folder of images by its contents.
+
+        Returns:
+            The number of tracks of its rarest class; 0 for other data sets.
 
         Raises:
-            DataMissingError, DataCorruptError: for the folder.
+            SpecError: if the path is no text.
+            DataMissingError: if the folder does not exist or holds no images.
+            DataCorruptError: if the folder cannot be used.
         """
         dataset = self._section("dataset")
         if dataset.get("kind") != "folder" or "path" not in dataset:
@@ -227,7 +236,7 @@ class _Resolver:
         return found.tracks
 
     def _fill_dataset(self, split: SplitSpec, training: TrainingSpec) -> None:
-        """Synthetic sets draw as many images as the trial needs, framed as the scale says, unless somebody said so."""
+        """Set the size and framing of synthetic data sets if they are not given: as many images as the trial needs."""
         dataset = self._section("dataset")
         if dataset.get("kind") == "signs" and dataset.get("framing", "") is None:
             is_distorted = self._section("distortion").get("kind") != "none"
@@ -265,12 +274,12 @@ class _Resolver:
         return tuple(placed)
 
     def _transformer_key(self, place: int) -> str:
-        """The section that says which transformer stands at a place."""
+        """Return the section of the transformer at a place."""
         key = f"transformer{place}"
         return "transformer" if self._section(key).get("family") == "same" else key
 
     def _transformer(self, key: str) -> TransformerSpec:
-        """The transformer of a place, without repetitions of a control, which does the same each time."""
+        """Decode a transformer, without repetitions of a control, which does the same each time."""
         section, family = self._section(key), self._section(key).get("family")
         for name in ("iterations", "branches") if TRANSFORMERS.has_trait(str(family), CONTROL) else ():
             usual = getattr(TransformerSpec(), name)

@@ -1,4 +1,4 @@
-"""Sweep files: YAML to SweepSpec."""
+"""Reader of sweep files: YAML to SweepSpec."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping
@@ -70,16 +70,22 @@ _SWEEP_OVERRIDES = ("seeds", "twins", UNTIL)
 def read_sweep(
     path: Path, composer: Composer, overrides: Iterable[Override] = (), *, only: Iterable[Override] = ()
 ) -> SweepSpec:
-    """The sweep that a file describes, with overrides of the command line for all its cells.
+    """Read a sweep from its file, with overrides of the command line for all its configurations.
 
     An override of an axis (``transformer=affine``, or several values ``transformer=[affine,scale]``) narrows the sweep
-    to the points with that value, as one of ``only`` does, which may be nothing else; ``seeds`` and
-    ``twins`` replace the file's, as do ``planner``, ``planner.trials`` and the like; everything else joins the base.
-    Unless it says aloud what holds anyway, it makes a variant with a name of its own (``locnet_sizes-gtsrb``), so that
-    its trials and reports stand beside the sweep's as it is shipped.
+    to the points with these values; ``seeds``, ``twins``, ``planner``, ``planner.trials`` and the like replace the
+    file's; all others join the base. Overrides that change the sweep make a variant with a separate name
+    (``locnet_sizes-gtsrb``), whose trials and reports are kept apart from those of the shipped sweep.
+
+    Args:
+        path: the sweep file.
+        composer: composer of the configuration groups.
+        overrides: overrides of the command line.
+        only: overrides that narrow axes, as ``--only`` does; they may do nothing else.
 
     Raises:
-        UnknownNameError, SpecError: naming the file, the key and the remedy.
+        UnknownNameError: if a key, axis or value does not exist.
+        SpecError: if a value is invalid; the message names the file and the key.
     """
     reader = _Reader(path)
     content: dict[str, Any] = read_yaml(path)
@@ -105,10 +111,10 @@ def read_sweep(
 
 
 def _load_parts(value: object, path: Path, reader: "_Reader") -> None:
-    """Load the parts that the sweep names, where it is one of the working folder.
+    """Load the parts that a sweep of the working folder names.
 
     Raises:
-        SpecError: where a sweep from elsewhere names some: its code is not run for the asking.
+        SpecError: if the sweep or a part lies outside the working folder; its code is not run.
     """
     if value is None:
         return
@@ -126,7 +132,11 @@ def _load_parts(value: object, path: Path, reader: "_Reader") -> None:
 def with_own_name(spec: SweepSpec, files: Collection[str]) -> SweepSpec:
     """Return the sweep under a name that no other sweep's file has.
 
-    ``mine scale=smoke`` is called mine-smoke, unless there is a file mine-smoke.yaml: then a digest follows.
+    ``mine scale=smoke`` is named mine-smoke, unless there is a file mine-smoke.yaml: then a digest is appended.
+
+    Args:
+        spec: the sweep.
+        files: names of all sweep files.
     """
     if spec.name == spec.file or spec.name not in files:
         return spec
@@ -135,10 +145,10 @@ def with_own_name(spec: SweepSpec, files: Collection[str]) -> SweepSpec:
 
 
 def require_same_sweep(spec: SweepSpec, stored: Iterable[SweepSpec]) -> None:
-    """Refuse a sweep whose name another one has in the store, which would take that one's place.
+    """Check that a sweep does not have the name of another sweep in the store, which it would replace.
 
     Raises:
-        SpecError: naming both, where the name is that of another file, or of other overrides.
+        SpecError: if the stored sweep of this name has another file or other overrides; the message names both.
     """
     known = next((other for other in stored if other.name == spec.name and other.file), None)
     if known is None or not spec.file:
@@ -150,18 +160,18 @@ def require_same_sweep(spec: SweepSpec, stored: Iterable[SweepSpec]) -> None:
 
 
 def _asked(spec: SweepSpec) -> str:
-    """The file and the overrides that make a sweep, as one types them."""
+    """Return the file and the overrides of a sweep, as typed on a command line."""
     return " ".join([spec.file, *sorted(str(override) for override in spec.overrides if _varies(override))])
 
 
 def _changes(override: Override, spec: SweepSpec, composer: Composer, said: Iterable[Override]) -> bool:
-    """Return whether the override is more than what the sweep's file or, where that is silent, the defaults say.
+    """Check whether an override differs from the sweep's file or, for keys that it leaves out, from the defaults.
 
     Args:
-        override: one of those of the command line.
-        spec: the sweep as its file says.
-        composer: of the groups.
-        said: all overrides of the command line; a scale or an experiment among them moves the defaults.
+        override: an override of the command line.
+        spec: the sweep of the file.
+        composer: composer of the configuration groups.
+        said: all overrides of the command line; a scale or an experiment among them changes the defaults.
     """
     if any(axis.name == override.key for grid in spec.grids for axis in grid):
         return True
@@ -176,7 +186,7 @@ def _changes(override: Override, spec: SweepSpec, composer: Composer, said: Iter
 
 
 def _wide_choices(spec: SweepSpec, composer: Composer, said: Iterable[Override]) -> list[list[Override]]:
-    """Return the choices of wide groups (scale, experiment) that its configurations build on."""
+    """Return the choices of wide groups (scale, experiment) that the sweep's configurations build on."""
     base = [override for override in (*spec.base, *said) if override.key in composer.wide_groups]
     axes = [choice.overrides for grid in spec.grids for axis in grid for choice in axis.values]
     chosen = [item for overrides in axes for item in overrides if item.key in composer.wide_groups]
@@ -184,7 +194,7 @@ def _wide_choices(spec: SweepSpec, composer: Composer, said: Iterable[Override])
 
 
 def _require_axis(override: Override, spec: SweepSpec, changes: Iterable[Override]) -> None:
-    """Raise for ``--only`` of what is no axis, or is narrowed by an override as well."""
+    """Raise an error if ``--only`` names no axis, or one that an override narrows as well."""
     names = dict.fromkeys(axis.name for grid in spec.grids for axis in grid)
     if override.key not in names:
         raise UnknownNameError("axis", override.key, names, where="--only")
@@ -194,7 +204,7 @@ def _require_axis(override: Override, spec: SweepSpec, changes: Iterable[Overrid
 
 
 def _varies(override: Override) -> bool:
-    """More trials of the same search are the same sweep; another planner is another."""
+    """Check whether an override makes another sweep; another planner does, more trials of the same search do not."""
     return override.key not in _SWEEP_OVERRIDES and not override.key.startswith(("planner.", "pruner."))
 
 
@@ -226,7 +236,7 @@ def _apply(spec: SweepSpec, override: Override, where: str) -> SweepSpec:
 
 
 def _with_plan_key(spec: SweepSpec, override: Override) -> SweepSpec:
-    """Return the sweep with other limits (``limits.flops=5e7``), or starting from another sweep's answers."""
+    """Return the sweep with other limits (``limits.flops=5e7``), or starting from another sweep's results."""
     if override.key == "start_from":
         return replace(spec, start_from=_name_of_sweep(override.value, COMMAND_LINE))
     name = override.key.partition(".")[2]
@@ -237,10 +247,11 @@ def _with_plan_key(spec: SweepSpec, override: Override) -> SweepSpec:
 
 
 def read_limits(value: object, where: str) -> LimitsSpec | None:
-    """Return the limits that a mapping describes; None where nothing is said.
+    """Return the limits that a mapping describes; None if it has none.
 
     Raises:
-        UnknownNameError, SpecError: naming the key.
+        UnknownNameError: if a key does not exist.
+        SpecError: if a value is invalid.
     """
     if value is None:
         return None
@@ -259,7 +270,7 @@ def _name_of_sweep(value: object, where: str) -> str:
 
 
 def _with_seeds(spec: SweepSpec, override: Override) -> SweepSpec:
-    """The sweep with other seeds, or with as many as it takes (``until=decided``, ``seeds=until_decided``)."""
+    """Return the sweep with other seeds, or with as many as needed (``until=decided``, ``seeds=until_decided``)."""
     if override.key == "seeds" and override.value != UNTIL_DECIDED:
         return replace(spec, seeds=_seeds(override.value, COMMAND_LINE))
     if override.key == UNTIL and override.value != DECIDED:
@@ -269,9 +280,9 @@ def _with_seeds(spec: SweepSpec, override: Override) -> SweepSpec:
 
 
 def _narrow(spec: SweepSpec, name: str, value: Value, where: str) -> SweepSpec:
-    """Only the points with this value, or one of these, and those where the axis is not.
+    """Return the sweep with the given value or values of an axis alone.
 
-    A grid that has none of them goes.
+    Points without the axis are kept. A grid that has none of the values is dropped.
     """
     axes = [axis for grid in spec.grids for axis in grid if axis.name == name]
     is_one = not isinstance(value, tuple) or any(_kept(axis, value) for axis in axes)
@@ -290,14 +301,14 @@ def _narrow(spec: SweepSpec, name: str, value: Value, where: str) -> SweepSpec:
 
 
 def _kept_of(axis: Axis, wanted: Iterable[Value]) -> tuple[Choice, ...]:
-    """What an axis has of some values, in its own order."""
+    """Return the choices of an axis with the wanted values, in the order of the axis."""
     kept = {choice.label: choice for value in wanted for choice in _kept(axis, value)}
     order = [choice.label for choice in axis.choices] or list(kept)
     return tuple(kept[label] for label in order if label in kept)
 
 
 def _kept(axis: Axis, value: Value) -> tuple[Choice, ...]:
-    """What an axis has of a value: a range has every number between its ends."""
+    """Return the choices of an axis with a value; a range contains every number between its ends."""
     if axis.span is None:
         labels = {label_of(axis.name, value), show_value(value)}
         return tuple(choice for choice in axis.choices if choice.label in labels)
@@ -354,7 +365,7 @@ class _Reader:
             raise type(error)(f"{self.where}: {error.problem}", remedy=error.remedy) from error
 
     def _grids(self, value: object) -> list[tuple[Axis, ...]]:
-        """A mapping of axes spans one grid, a list of mappings one grid each."""
+        """Return the grids: a mapping of axes spans one grid, a list of mappings one grid each."""
         items = value if isinstance(value, list) and value else [value]
         return [self.axes.grid(item) for item in items]
 
@@ -388,7 +399,7 @@ class _Reader:
         return tuple(self._excluded(item, labels) for item in value)
 
     def _excluded(self, value: object, labels: Mapping[str, Collection[str]]) -> Labels:
-        """One point to leave out; a misspelt one would leave out nothing without a word."""
+        """Return one point to leave out; unknown names are refused, since they would exclude nothing silently."""
         pairs = tuple((pair.key, label_of(pair.key, pair.value)) for pair in self.axes.overrides(value, "exclude"))
         for name, label in pairs:
             if name not in labels:
@@ -399,7 +410,7 @@ class _Reader:
 
 
 def _seeds(value: object, where: str) -> tuple[int, ...]:
-    """A list of seeds, or how many: 3 means 1, 2, 3."""
+    """Return the seeds of a list, or of their number: 3 means 1, 2, 3."""
     count = len(value) if isinstance(value, list | tuple) else value
     if isinstance(count, int) and count > SEEDS_MAX:  # before so many are made
         raise SpecError(f"{where}: seeds asks for {count:,} seeds", remedy=f"use at most {SEEDS_MAX:,}")

@@ -1,4 +1,4 @@
-"""Values: the one reading of YAML files and of scalars, for sweeps, ``conf/`` and the command line."""
+"""Reader of scalars and YAML files, shared by sweeps, ``conf/`` and the command line."""
 
 import math
 import re
@@ -14,24 +14,24 @@ from stnbench.core.errors import SpecError
 from stnbench.spec.check import INTEGER_MAX
 from stnbench.spec.sweep import Scalar, Value
 
-# What a value is: the one reading of scalars, for sweep files, ``conf/`` and the command line.
+# Scalars of sweep files, ``conf/`` and the command line.
 #
 # A plain (unquoted) scalar is read as YAML 1.2's core schema and Hydra's grammar of overrides agree to read it:
 # ``null``, ``true`` and ``false`` in any case, whole numbers, decimal numbers with or without an exponent (``1e-3`` is
-# 0.001), underscores between digits (``20_000``), and everything else is text, ``on``, ``off``, ``yes`` and ``no`` as
-# well.
+# 0.001), underscores between digits (``20_000``); everything else is text, including ``on``, ``off``, ``yes`` and
+# ``no``.
 #
-# What readers of YAML do not agree on is refused, and never guessed: leading zeros (``016`` is 14 to YAML 1.1), other
-# bases (``0x10``), sexagesimal numbers (``1:30`` is 90 to YAML 1.1), and numbers that are not finite.
+# Scalars that readers of YAML interpret differently are refused: leading zeros (``016`` is 14 in YAML 1.1), other
+# bases (``0x10``), sexagesimal numbers (``1:30`` is 90 in YAML 1.1), and numbers that are not finite.
 
 
 TEXT_MAX: Final = 10_000
-"""Characters of a text, at most."""
+"""Largest number of characters of a text."""
 
 _WORDS: Final[dict[str, Scalar]] = {"null": None, "true": True, "false": False}
 
 _NOT_TO_HYDRA: Final = frozenset({"on", "off", "yes", "no", "=", "<<"})
-"""Text here, and something else to YAML 1.1, which reads ``conf/``."""
+"""Scalars that are text here and something else in YAML 1.1, which reads ``conf/``."""
 
 _DIGITS: Final = r"[0-9](?:_?[0-9])*"
 _WHOLE: Final = r"(?:0|[1-9](?:_?[0-9])*)"
@@ -44,15 +44,15 @@ _DISPUTED: Final = (
     (re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?"), "write the number of seconds"),
     (re.compile(r"[-+]?\.?(?:inf|nan)", re.IGNORECASE), "write a finite number"),
 )
-"""What is a number to some readers and another one, or text, to others; and what to write for the number."""
+"""Patterns of scalars that readers interpret as different numbers or as text, each with what to write instead."""
 
 
 def plain_value(text: str) -> Scalar:
-    """Return what a plain scalar means.
+    """Return the value of a plain scalar.
 
     Raises:
-        SpecError: for a number that readers of YAML do not agree on, one that is too large or not finite, and text that
-            cannot be stored.
+        SpecError: if readers of YAML interpret it differently, a number is too large or not finite, or a text cannot
+            be stored.
     """
     if text in ("", "~") or text.lower() in _WORDS:
         return _WORDS.get(text.lower())
@@ -68,16 +68,16 @@ def plain_value(text: str) -> Scalar:
 
 
 def require_plain_to_hydra(text: str) -> None:
-    """Raise SpecError for what is text here and not to Hydra's reader of files, as ``on``, which is true to it."""
+    """Raise SpecError for a plain scalar that is text here and not to Hydra's reader, such as ``on``."""
     if text.lower() in _NOT_TO_HYDRA:
         raise SpecError(f"'{text}' is not the same to all readers", remedy="write true or false, or put it in quotes")
 
 
 def checked_scalar(value: Scalar) -> Scalar:
-    """Return a scalar after it was checked: numbers are finite and fit a database, text can be stored.
+    """Return a scalar after checking it.
 
     Raises:
-        SpecError: for any other.
+        SpecError: if a number is not finite or its magnitude exceeds ``INTEGER_MAX``, or a text cannot be stored.
     """
     if isinstance(value, str):
         return checked_text(value)
@@ -89,10 +89,10 @@ def checked_scalar(value: Scalar) -> Scalar:
 
 
 def checked_text(text: str) -> str:
-    """Return text that can be stored, shown and written to a file.
+    """Return a text after checking that it can be stored, shown and written to a file.
 
     Raises:
-        SpecError: for text that is too long or holds a null byte or half of a surrogate pair.
+        SpecError: if it is longer than ``TEXT_MAX`` or contains a null byte or half of a surrogate pair.
     """
     if len(text) > TEXT_MAX:
         raise SpecError(f"a text has {len(text):,} characters ('{cut(text)}')", remedy=f"use at most {TEXT_MAX:,}")
@@ -102,10 +102,15 @@ def checked_text(text: str) -> str:
 
 
 def as_value(value: object, key: str, where: str) -> Value:
-    """Return a value that was read as an override's value: a scalar or a list of scalars.
+    """Return the value of an override: a scalar, or a tuple of scalars for a list.
+
+    Args:
+        value: the value as it was read.
+        key: its key, for messages.
+        where: where it stands, for messages.
 
     Raises:
-        SpecError: for anything else, naming where it stands and its key.
+        SpecError: if it is anything else.
     """
     if isinstance(value, list | tuple):
         if any(isinstance(item, list | tuple) for item in value):
@@ -120,7 +125,7 @@ def as_value(value: object, key: str, where: str) -> Value:
 
 
 def cut(text: str, limit: int = 40) -> str:
-    """Return the beginning of a text, for messages."""
+    """Return the first ``limit`` characters of a text, with dots where it was cut, for messages."""
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
@@ -135,27 +140,26 @@ def _too_large(text: str) -> str:
     return f"the number {cut(text, 24)} is too large"
 
 
-# Reading a YAML file: the one loader for sweeps and ``conf/``.
+# YAML files: the loader of sweeps and ``conf/``.
 #
-# PyYAML's parser gives the events of a file, and this module makes values of them, so that nothing is built before its
-# size is known: files, depth, aliases and the number of values are bounded, a key that stands twice is refused, tags
-# are refused (nothing that is read is executed). Keys are always text, as they are written. ``<<`` merges mappings as
-# usual.
+# PyYAML's parser gives the events of a file, and this module builds the values, so that nothing is built before its
+# size is known: file size, depth, aliases and the number of values are bounded. Repeated keys and tags are refused, so
+# that nothing in a file is executed. Keys are always text, as they are written. ``<<`` merges mappings as usual.
 
 
 BYTES_MAX: Final = 2**18
-"""Bytes of a file, at most; the largest that ships has 5 kB."""
+"""Largest size of a file in bytes; the largest shipped file has 5 kB."""
 
 DEPTH_MAX: Final = 20
 VALUES_MAX: Final = 100_000
-"""Values of a file, those that aliases repeat included."""
+"""Largest number of values of a file, including those repeated by aliases."""
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Gives events; libyaml's parser, where PyYAML was built with it, is ten times as fast."""
+"""Parser of events; libyaml's parser, if PyYAML was built with it, is ten times faster."""
 
 _Begin = yaml.ScalarEvent | yaml.SequenceStartEvent | yaml.MappingStartEvent
 _BEGIN: Final = (yaml.ScalarEvent, yaml.SequenceStartEvent, yaml.MappingStartEvent)
-"""The events with which a value begins."""
+"""Events that begin a value."""
 
 _MERGE: Final = "<<"
 _PLAIN_TAGS: Final = (None, "!")
@@ -166,16 +170,16 @@ def read_yaml(path: Path, *, for_hydra: bool = False) -> dict[str, Any]:
 
     Args:
         path: the file.
-        for_hydra: whether Hydra reads it as well, so that what its reader takes for something else is refused.
+        for_hydra: whether Hydra reads the file as well; scalars that it interprets differently are then refused.
 
     Raises:
-        SpecError: naming the file, the line and the remedy.
+        SpecError: if the file cannot be read or is invalid; the message names the file and the line.
     """
     return parse_yaml(_text(path), where=shown(path), for_hydra=for_hydra)
 
 
 def parse_yaml(text: str, *, where: str, for_hydra: bool = False) -> dict[str, Any]:
-    """As ``read_yaml``, from the text of a file that messages call ``where``."""
+    """Read the mapping in YAML text as ``read_yaml`` does; messages call the file ``where``."""
     try:
         events = yaml.parse(text, Loader=_LOADER)
         content = _Builder(where, for_hydra, iter(events)).document()
@@ -207,7 +211,7 @@ def _text(path: Path) -> str:
 
 @dataclass(slots=True)
 class _Node:
-    """What was built, how many values it has, and where it begins."""
+    """A value with the number of values in it and the line where it begins."""
 
     value: Any
     size: int
@@ -216,7 +220,7 @@ class _Node:
 
 @dataclass(slots=True)
 class _Builder:
-    """Makes values of the events of one file."""
+    """Builder of values from the events of one file."""
 
     where: str
     for_hydra: bool
