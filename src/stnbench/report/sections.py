@@ -1,4 +1,4 @@
-"""What a report says, as sections: the one list that every format renders."""
+"""The sections of a report, which every format renders."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from stnbench.report.runs import RunSummary
 from stnbench.report.table import Section, Table
 
 MOST_ROWS: Final = 20
-"""Of a table of findings, for each group."""
+"""The largest number of rows of a table that documents show, for each group."""
 
 MOST_ON_FRONT: Final = 8
 
@@ -24,7 +24,7 @@ Sections = tuple[Section, ...]
 
 
 def board_sections(board: Leaderboard) -> Sections:
-    """Every section of a sweep's report, in order; those with nothing to say are left out.
+    """Return the sections of a sweep's report, in order, without those that are empty.
 
     The same leaderboard gives the same sections.
     """
@@ -46,7 +46,7 @@ def board_sections(board: Leaderboard) -> Sections:
 
 
 def leaderboard_section(board: Leaderboard) -> Section:
-    """The ranking, with what its words mean."""
+    """Return the section with the ranking and the meaning of its words."""
     images = f", {board.images:,} images" if board.images else ""
     tables = (columns.leaderboard_table(board),) if board.rows else ()
     lines = [f"Accuracy on the {board.split} split{images}."]
@@ -63,7 +63,7 @@ def leaderboard_section(board: Leaderboard) -> Section:
 
 
 def tasks_section(tasks: TaskSummary) -> Section:
-    """Configurations over the tasks of a sweep."""
+    """Return the section with mean ranks of configurations over the tasks of a sweep."""
     lines = [f"Over {text.counted(len(tasks.tasks), 'task')}: {', '.join(tasks.tasks)}. Rank 1 is the best."]
     if tasks.critical_difference is not None:
         lines.append(
@@ -81,7 +81,7 @@ def tasks_section(tasks: TaskSummary) -> Section:
 
 
 def answer_section(board: Leaderboard) -> Section:
-    """The answer to the sweep's question in a few sentences."""
+    """Return the section that answers the sweep's question in a few sentences."""
     lines = board.answer.lines if board.answer else tuple(_answer(board))
     return Section(key="answer", heading="Answer", text=lines)
 
@@ -109,7 +109,7 @@ def _n(row: Row) -> int:
 
 
 def run_section(run: RunSummary, states: StateCounts, comparisons: Sequence[Comparison] = ()) -> Section:
-    """When it ran, why it ended, what its slots did, and what to type next."""
+    """Return the section about the run: its times, why it ended, the use of slots, and the commands to type next."""
     started, ended = run_columns.at(run.started_at), run_columns.at(run.ended_at)
     others = f" ({states.unfinished})" if states.unfinished else ""
     facts = [
@@ -138,7 +138,7 @@ def run_section(run: RunSummary, states: StateCounts, comparisons: Sequence[Comp
 
 
 def trials_section(board: Leaderboard) -> Section:
-    """Every trial, the configurations in the order of the leaderboard."""
+    """Return the section with every trial, in the order of the leaderboard, then of seeds."""
     order = {row.cell_id: place for place, row in enumerate(board.rows)}
     rows = sorted(board.trials, key=lambda row: (order.get(row.cell_id, len(order)), row.seed))
     name = f"{board.sweep}:{rows[0].label}#{rows[0].seed}"
@@ -151,7 +151,7 @@ def trials_section(board: Leaderboard) -> Section:
 
 
 def failures_section(board: Leaderboard) -> Section | None:
-    """What failed, by kind and message."""
+    """Return the section with the failed trials by kind and message; None without a failure."""
     if not board.failures:
         return None
     failed, reasons = board.states.failed, len(board.failures)
@@ -166,7 +166,7 @@ def failures_section(board: Leaderboard) -> Section | None:
 
 
 def provenance_section(board: Leaderboard) -> Section:
-    """What the numbers were made with."""
+    """Return the section with the provenance of the numbers."""
     known = board.provenance
     data: dict[str, Json] = {
         name: [asdict(item) for item in getattr(known, name)]
@@ -181,7 +181,7 @@ def provenance_section(board: Leaderboard) -> Section:
 
 
 def findings_sections(board: Leaderboard, findings: Findings) -> Iterator[Section]:
-    """What the trials say beyond the ranking, kind by kind."""
+    """Yield a section for each kind of findings that there is."""
     decimals, grouped = text.decimals_for(board.images), bool(board.within)
     parts: tuple[tuple[Sequence[Any], Callable[[], Section]], ...] = (
         (findings.folds, lambda: _folds(findings.folds)),
@@ -311,7 +311,7 @@ def _effects(findings: Findings, decimals: int) -> Section:
 
 
 def _interactions(findings: Findings, decimals: int) -> Section:
-    """Those that are significant first."""
+    """Return the section with the interactions, the significant ones first."""
     ordered = sorted(
         findings.interactions,
         key=lambda pair: (pair.corrected_p is None or pair.corrected_p > LEVEL, -pair.largest, pair.first, pair.second),
@@ -355,7 +355,7 @@ def _fronts(findings: Findings, decimals: int) -> Section:
 
 
 def published_sections(agreement: Agreement) -> Iterator[Section]:
-    """The published results of the same configurations, and the claims that were made of them."""
+    """Yield the sections with the published results of the same configurations, and with the published claims."""
     if agreement.rows:
         table = _table(
             "published", f"Ranks here and in {agreement.published}", columns.published_columns(agreement.split),

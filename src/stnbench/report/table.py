@@ -1,4 +1,4 @@
-"""Tables and sections of a report, which every renderer shows, and the texts of their values."""
+"""Tables and sections of a report, which every renderer shows, and the text form of their values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from stnbench.core.text import printable
 from stnbench.report.board import Counted, Provenance
 from stnbench.spec.sweep import LABEL_SEPARATOR
 
-# Numbers and names as people read them, the same in every format.
+# Numbers and names as text for people, the same in every format.
 
 
 class Interval(Protocol):
@@ -19,48 +19,48 @@ class Interval(Protocol):
 
     @property
     def mean(self) -> float:
-        """The estimate."""
+        """Return the estimate."""
 
     @property
     def low(self) -> float | None:
-        """The lower end."""
+        """Return the lower end; None where there is no interval."""
 
     @property
     def high(self) -> float | None:
-        """The upper end."""
+        """Return the upper end; None where there is no interval."""
 
 
 MISSING = "\u2013"
-"""Stands where there is no value."""
+"""The text of a missing value."""
 
 METHOD_LETTERS = {T_METHOD: "t", WILSON_METHOD: "W", SEEDS_METHOD: "m"}
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def decimals_for(images: int | None) -> int:
-    """Decimals of a percentage that so many images justify: one image in 1,000 weighs 0.1 points."""
+    """Return the decimals of a percentage that a number of images justifies: one image in 1,000 weighs 0.1 points."""
     return 2 if images is None or images >= 1000 else 1
 
 
 def percent(share: float | None, decimals: int) -> str:
-    """A share in [0, 1] in percent, without the sign."""
+    """Return a share in [0, 1] in percent, without the percent sign."""
     return MISSING if share is None else f"{100 * share:.{decimals}f}"
 
 
 def interval(estimate: Interval | None, decimals: int) -> str:
-    """``[97.12, 99.78]`` in percent; missing where there is no interval."""
+    """Return an interval of shares in percent, such as ``[97.12, 99.78]``; ``MISSING`` without one."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return MISSING
     return f"[{percent(estimate.low, decimals)}, {percent(estimate.high, decimals)}]"
 
 
 def score(estimate: Interval | None, decimals: int) -> str:
-    """``98.45 [97.12, 99.78]`` in percent."""
+    """Return a share with its interval in percent, such as ``98.45 [97.12, 99.78]``."""
     return MISSING if estimate is None else f"{percent(estimate.mean, decimals)} {interval(estimate, decimals)}"
 
 
 def points(difference: Interval | None, decimals: int) -> str:
-    """A difference of shares in percentage points, with signs: ``+1.23 [-0.51, +2.97]``."""
+    """Return a difference of shares in percentage points, with signs, such as ``+1.23 [-0.51, +2.97]``."""
     if difference is None:
         return MISSING
     mean = signed(difference.mean, decimals)
@@ -70,31 +70,31 @@ def points(difference: Interval | None, decimals: int) -> str:
 
 
 def signed(share: float, decimals: int) -> str:
-    """A difference of shares in percentage points with its sign; 0 has none."""
+    """Return a difference of shares in percentage points with its sign; 0 has none."""
     written = f"{100 * share:+.{decimals}f}"
     return f"{0:.{decimals}f}" if float(written) == 0 else written
 
 
 def method(estimate: Estimate | None) -> str:
-    """The method of an interval in one letter, which the notes of a leaderboard explain."""
+    """Return the method of an interval as a letter, which the notes of a leaderboard explain, or else its name."""
     return MISSING if estimate is None else METHOD_LETTERS.get(estimate.method, estimate.method)
 
 
 def p_value(value: float | None) -> str:
-    """A p-value to three decimals: ``0.012`` or ``< 0.001``."""
+    """Return a p-value to three decimals: ``0.012`` or ``< 0.001``."""
     if value is None:
         return MISSING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def equals_p(value: float | None) -> str:
-    """``= 0.012`` or ``< 0.001``, to stand behind a p."""
+    """Return a p-value to follow the letter p: ``= 0.012`` or ``< 0.001``."""
     said = p_value(value)
     return said if said.startswith("<") else f"= {said}"
 
 
 def count(number: float | None) -> str:
-    """A large number to three digits: ``1.24 M``."""
+    """Return a number to three digits with the prefix of its size, such as ``1.24 M``."""
     if number is None:
         return MISSING
     rounded = float(f"{number:.3g}")
@@ -106,7 +106,7 @@ def count(number: float | None) -> str:
 
 
 def seconds(duration_s: float | None) -> str:
-    """Seconds to three digits."""
+    """Return a duration in seconds to three digits, without the unit."""
     if duration_s is None:
         return MISSING
     rounded = float(f"{duration_s:.3g}")
@@ -114,7 +114,7 @@ def seconds(duration_s: float | None) -> str:
 
 
 def duration(seconds_s: float | None) -> str:
-    """A duration as people say it: ``8 s``, ``3 min 05 s``, ``2 h 07 min``, ``3 d 4 h``."""
+    """Return a duration, given in seconds, for people: ``8 s``, ``3 min 05 s``, ``2 h 07 min``, ``3 d 4 h``."""
     if seconds_s is None:
         return MISSING
     minutes, rest = divmod(round(seconds_s), 60)
@@ -127,17 +127,17 @@ def duration(seconds_s: float | None) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 trial``, ``2 trials``."""
+    """Return a number with its noun: ``1 trial``, ``2 trials``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def some(names: Sequence[str], most: int) -> str:
-    """The first names, and how many more there are."""
+    """Return the first names, ``most`` of them, and the number of the others."""
     return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")
 
 
 def without_group(label: str, group: str) -> str:
-    """A configuration's label without that of its group, where something is left."""
+    """Return a configuration's label without that of its group, unless nothing would be left."""
     parts = label.split(LABEL_SEPARATOR)
     if group in parts and len(parts) > 1:
         parts.remove(group)
@@ -145,12 +145,12 @@ def without_group(label: str, group: str) -> str:
 
 
 def with_group(label: str, group: str) -> str:
-    """A label that names its group as well, once."""
+    """Return a label that also names its group, once."""
     return f"{group}: {label}" if group and group not in label else label
 
 
 def provenance_lines(known: Provenance) -> list[tuple[str, str]]:
-    """What the numbers were made with, as pairs of a heading and a text."""
+    """Return the provenance of the numbers, as pairs of a heading and a text."""
     return [
         ("Command", known.command),
         ("Seeds", ", ".join(map(str, known.seeds)) or MISSING),
@@ -163,7 +163,7 @@ def provenance_lines(known: Provenance) -> list[tuple[str, str]]:
 
 
 def shown(value: object) -> str:
-    """Any plain value as text: missing for None, thousands separated, text on one printable line."""
+    """Return a plain value as text: ``MISSING`` for None, thousands separated, text on one printable line."""
     if value is None or value == "":
         return MISSING
     if isinstance(value, bool):
@@ -178,19 +178,19 @@ def _values(values: tuple[Counted, ...]) -> str:
 
 
 def _digits_before(number: float) -> int:
-    """Digits before the decimal point beyond the first; none below ten."""
+    """Return the number of digits before the decimal point beyond the first; 0 below ten."""
     return len(str(int(number))) - 1
 
 
-# What renderers know of a report: columns, tables and sections.
+# The parts of a report that renderers know: columns, tables and sections.
 #
-# A column says what it is for programs (``key``, ``value``) and for people (``heading``, ``text``). Accuracies are
+# A column has one form for programs (``key``, ``value``) and one for people (``heading``, ``text``). Accuracies are
 # shares in [0, 1] as values, percent or percentage points (pp) as text.
 
 
 Item = TypeVar("Item")
 Value = Any
-"""What programs read: a scalar, an ``Estimate``, or lists and mappings of scalars."""
+"""A value for programs: a scalar, an ``Estimate`` or ``Effect``, or lists and mappings of scalars."""
 
 Tone = Literal["", "best", "good", "open", "bad", "faint"]
 
@@ -200,17 +200,17 @@ ESSENTIAL: Final = 9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column(Generic[Item]):
-    """One column of a table.
+    """A column of a table.
 
     Attributes:
         key: its name for programs; an ``Estimate`` under the key "" becomes the keys n, mean, low, high and method.
-        value: for programs.
+        value: returns the value of an item for programs.
         heading: its name for people; empty for a column that only programs get.
-        text: for people; by default the value.
-        importance: the columns with the least are left out first where there is no room.
+        text: returns the text of an item for people; by default that of the value.
+        importance: up to ``ESSENTIAL``; the least important columns are left out first where there is no room.
         is_number: whether it is aligned to the right.
-        tone: how a cell stands out.
-        sort: what a page sorts by; by default the value.
+        tone: returns the emphasis of an item's cell.
+        sort: returns the value that a page sorts by; by default the value for programs.
         prefix: of the names of CSV columns that a mapping or an estimate becomes; by default the key and "_".
         is_estimate: whether its values are estimates, or None.
         in_data: whether programs get it.
@@ -231,11 +231,11 @@ class Column(Generic[Item]):
     has_whisker: bool = False
 
     def show(self, item: Item) -> str:
-        """The cell of an item for people, on one line."""
+        """Return the text of an item's cell for people, on one line."""
         return printable(self.text(item)) if self.text else shown(self.value(item))
 
     def order(self, item: Item) -> float | str | None:
-        """What the cell is sorted by: a number, a text, or None for what is missing."""
+        """Return the value that an item's cell is sorted by: a number, a text, or None for a missing value."""
         value = self.sort(item) if self.sort else self.value(item)
         if isinstance(value, Estimate | Effect):
             return value.mean
@@ -254,18 +254,18 @@ class Facet(Generic[Item]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table(Generic[Item]):
-    """Rows of one kind under columns.
+    """A table of items of one kind, with a row for each.
 
     Attributes:
         key: its name for programs.
-        caption: what it is, for people.
+        caption: its name for people.
         columns: in order.
-        items: what the rows are of, the most important first.
+        items: the subjects of the rows, the most important first.
         label: the key of the column that names a row.
-        most: how many rows of a group documents show; all where it is None. Data have all.
-        group: of which group a row is; lines of groups stand apart.
-        tone: of a whole row.
-        facets: what a page filters by.
+        most: the number of rows of a group that documents show; None for all. Data have all rows.
+        group: returns the group of an item; the rows of groups are set apart.
+        tone: returns the emphasis of a whole row.
+        facets: the properties that a page filters by.
     """
 
     key: str
@@ -279,7 +279,7 @@ class Table(Generic[Item]):
     facets: Sequence[Facet[Item]] = ()
 
     def first_items(self) -> list[Item]:
-        """The rows that documents show."""
+        """Return the items of the rows that documents show."""
         if self.most is None:
             return list(self.items)
         seen: dict[str, int] = {}
@@ -292,12 +292,16 @@ class Table(Generic[Item]):
         return kept
 
     def left_out(self) -> str:
-        """A sentence about the rows that documents leave out; empty where there are none."""
+        """Return a sentence about the rows that documents leave out; empty where there are none."""
         more = len(self.items) - len(self.first_items())
         return f"{counted(more, 'more row')}: --format json and csv have all." if more else ""
 
     def people_columns(self, most: int | None = None) -> list[Column[Item]]:
-        """The columns that people get: essential ones and those that some row has a value for, at most so many."""
+        """Return the columns that people get: essential ones and those with a value in some row.
+
+        Args:
+            most: the largest number of columns, of which the most important are kept; None for all.
+        """
         told = [
             column
             for column in self.columns
@@ -314,8 +318,8 @@ class Table(Generic[Item]):
 class Section:
     """A part of a report: a heading, sentences, tables, and notes below them.
 
-    ``facts`` are names with values that can be copied; ``is_detail`` says that a page may close the section at first;
-    ``data`` are further values for programs.
+    ``facts`` are names with values that can be copied; ``is_detail`` is whether a page may show the section closed at
+    first; ``data`` are further values for programs.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""The difference of two trials: what they are, how they ended, how they got there, and what they were made with."""
+"""The difference of two trials: specification, results, learning curves and environment."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class Side:
 
     Attributes:
         record: the trial.
-        outcome: what it scored; None where it is not complete.
-        epochs: of the attempt that completed it, else of its last one.
-        images: that it was validated on; None where that is not known.
+        outcome: its outcome; None where it is not complete.
+        epochs: those of the attempt that completed it, else of its last attempt.
+        images: the images that it was validated on; None where they are not known.
     """
 
     record: TrialRecord
@@ -35,13 +35,13 @@ class Side:
 
     @property
     def name(self) -> str:
-        """Its sweep, label and seed."""
+        """Return the sweep, label and seed of the trial, in the form that commands take."""
         return f"{self.record.sweep}:{self.record.label}#{self.record.seed}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """One thing that both have: its name, and either value; a difference where both are numbers."""
+    """A property of both trials: its name and both values, with their difference where both are numbers."""
 
     name: str
     first: Json
@@ -51,7 +51,11 @@ class Line:
 
 
 def read_side(store: StoreReader, record: TrialRecord, *, split: Split = "validation") -> Side:
-    """Read what there is of a trial. Raises: StoreError."""
+    """Read a trial with its outcome, epochs and images, as far as the store has them.
+
+    Raises:
+        StoreError: if the store cannot be read.
+    """
     outcome = store.outcome(record.trial_id, predictions=True)
     seen = store.epochs_of_trial(record.trial_id)
     attempt = outcome.attempt if outcome else max((item.attempt for item in seen), default=0)
@@ -142,7 +146,7 @@ def _signed(line: Line) -> str:
 
 
 def _flat(spec: TrialSpec) -> dict[str, Json]:
-    """The specification as dotted keys."""
+    """Return the values of a specification by dotted keys."""
     return dict(_leaves(to_plain(spec), ""))
 
 
@@ -193,10 +197,13 @@ def _line(name: str, *values: Any, unit: str = "") -> Line:  # noqa: ANN401 - nu
 
 
 def _image_lines(first: Side, second: Side) -> Section | None:
-    """How many images each of them alone gets right, where both were validated on the same."""
+    """Return the section that counts the images that only one of the two trials classifies correctly.
+
+    It is None unless both are complete and were validated on the same images.
+    """
     if first.outcome is None or second.outcome is None or first.images is None or first.images != second.images:
         return None
-    import numpy as np  # which only this section needs
+    import numpy as np  # only this section needs it
 
     from stnbench.analysis.ensembles import mcnemar
 

@@ -1,1 +1,1 @@
-"""Reports as pages: one self-contained file each, whose script and style are its own and whose text is all escaped."""
+"""Reports as pages: self-contained files that include their script and style, with all text escaped."""

@@ -1,4 +1,4 @@
-"""What trials answered: the classes confused most, and the images that most of them get wrong."""
+"""Errors of trials: the classes confused most, and the images that most trials get wrong."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,17 +20,19 @@ MOST_HARD: Final = 24
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Answers:
-    """What trials answered to the images of one split of one data set.
+    """The predictions of trials for the images of one split of one data set.
 
     Attributes:
-        split: which one.
-        task: what the images are, where a sweep has several sets; empty where it has one.
+        split: the split.
+        task: the name of the set of images, where a sweep has several; empty where it has one.
         class_names: in label order.
         labels: int64 (images,), the true classes.
-        tracks: int64 (images,), one number a track; of images whose tracks are unknown, one an image.
-        rows: int64 (images,), where the images are in their half of the data set.
+        tracks: int64 (images,), one number for each track, or for each image where tracks are unknown.
+        rows: int64 (images,), the rows of the images in their half of the data set.
         predictions: int64 (images,) by trial id.
-        best: the trials of the best configuration, whose label is ``best_label``.
+        best: the ids of the trials of the best configuration.
+        best_label: the label of that configuration.
+        trials: the number of trials that were scored on the images, those without predictions here included.
         pictures: uint8 (channels, height, width) by place among the images, for the hardest ones; None where the data
             are not on this machine.
     """
@@ -48,13 +50,22 @@ class Answers:
     pictures: Mapping[int, NDArray[np.uint8]] | None
 
     def name_of(self, label: int) -> str:
-        """The class's name; its number where it has none."""
+        """Return the name of a class; its number where it has none."""
         return self.class_names[label] if 0 <= label < len(self.class_names) else f"class {label}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hard:
-    """An image that many trials get wrong: its place among the images, and what they take it for most often."""
+    """An image that many trials get wrong.
+
+    Attributes:
+        place: its place among the images.
+        label: its true class.
+        wrong: the number of trials that get it wrong.
+        trials: the number of trials with a prediction.
+        answer: the most frequent wrong prediction.
+        answered: the number of trials with that prediction.
+    """
 
     place: int
     label: int
@@ -70,7 +81,16 @@ def hardest(
     predictions: Sequence[NDArray[np.int64]],
     most: int = MOST_HARD,
 ) -> list[Hard]:
-    """The images that most trials get wrong, one of each track, the hardest first; none that every trial gets right."""
+    """Return the images that most trials get wrong, one of each track, the hardest first.
+
+    Images that every trial gets right are left out.
+
+    Args:
+        labels: int64 (images,), the true classes.
+        tracks: int64 (images,).
+        predictions: int64 (images,) of each trial.
+        most: the largest number of images returned.
+    """
     answers = np.stack(list(predictions))
     wrong = (answers != labels).sum(axis=0)
     order = np.lexsort((np.arange(len(labels)), -wrong))
@@ -87,7 +107,7 @@ def hardest(
 
 
 def hardest_lines(answers: Answers) -> Iterator[str]:
-    """The hardest images with their pictures, or why there are none."""
+    """Yield the hardest images as HTML with their pictures, or the reason why there are none."""
     found = hardest(answers.labels, answers.tracks, list(answers.predictions.values()))
     of_task = f" of {answers.task}" if answers.task else ""
     if not found:
@@ -117,7 +137,10 @@ def hardest_lines(answers: Answers) -> Iterator[str]:
 
 
 def picture_png(image: NDArray[np.uint8], least_px: int = 96) -> bytes:
-    """An image (channels, height, width) as PNG, a small one enlarged; two channels are red and green."""
+    """Return an image, uint8 (channels, height, width), as PNG; two channels are red and green.
+
+    An image whose shorter side is below half of ``least_px`` pixels is enlarged to at least that.
+    """
     import io
 
     from PIL import Image
@@ -154,13 +177,13 @@ def _trials(count: int) -> str:
 
 
 MOST_CLASSES: Final = 14
-"""In a matrix: those most often confused."""
+"""The largest number of classes in a matrix, those most often confused."""
 
 _MOST_CONFUSIONS: Final = 10
 
 
 def confusion_lines(known: Sequence[Answers], prefix: str) -> Iterator[str]:
-    """The confusions of the best configuration: a matrix of the classes confused most, and a table."""
+    """Yield the confusions of the best configuration as HTML: a matrix of the classes confused most, and a table."""
     shown = [(answers, _confusions(answers)) for answers in known if answers.best]
     views = [_matrix_view(answers, counts) for answers, counts in shown if counts]
     if not views:
@@ -187,7 +210,7 @@ def confusion_lines(known: Sequence[Answers], prefix: str) -> Iterator[str]:
 
 
 def _confusions(answers: Answers) -> dict[tuple[int, int], int]:
-    """How often which class is taken for which other one, by the trials of the best configuration."""
+    """Count the wrong predictions of the best configuration's trials by (true class, predicted class)."""
     counts: Counter[tuple[int, int]] = Counter()
     for trial_id in answers.best:
         said = answers.predictions[trial_id]
@@ -231,7 +254,10 @@ def _matrix_view(answers: Answers, counts: Mapping[tuple[int, int], int]) -> Vie
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Cell:
-    """How often one class is taken for another, of how many images; ``percent`` is None where they are the same."""
+    """A cell of the matrix: the number of times that one class is taken for another, of a number of images.
+
+    ``percent`` is None where the two classes are the same.
+    """
 
     count: int
     images: int
@@ -239,14 +265,14 @@ class _Cell:
 
     @property
     def text(self) -> str:
-        """Whole percent; empty where there are none."""
+        """Return whole percent; empty where there are none."""
         if not self.percent:
             return ""
-        return f"{self.percent:.0f}" if self.percent >= 1 else "&lt;1"  # as Plotly wants it
+        return f"{self.percent:.0f}" if self.percent >= 1 else "&lt;1"  # Plotly needs it escaped
 
     @classmethod
     def of(cls, answers: Answers, counts: Mapping[tuple[int, int], int], label: int, said: int) -> "_Cell":
-        """Of the trials of the best configuration together."""
+        """Return the cell of two classes, over all trials of the best configuration."""
         images = len(answers.best) * int((answers.labels == label).sum())
         count = counts.get((label, said), 0)
         percent = None if label == said or not images else round(100 * count / images, 2)
@@ -254,7 +280,7 @@ class _Cell:
 
 
 def _most_confused(counts: Mapping[tuple[int, int], int]) -> list[int]:
-    """The classes that are in most confusions, in the order of their labels."""
+    """Return the classes that are in most confusions, in the order of their labels."""
     weights: Counter[int] = Counter()
     for (label, said), count in counts.items():
         weights[label] += count
@@ -264,7 +290,7 @@ def _most_confused(counts: Mapping[tuple[int, int], int]) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Confusion:
-    """How often one class is taken for another one, of how many images of the class."""
+    """A row of the table: the number of times that a class is taken for another, of the images of the class."""
 
     label: str
     said: str

@@ -1,4 +1,4 @@
-"""The page around the sections, its colours, and text made safe for HTML and JSON."""
+"""The frame of a page, its colours, its figures, and the escaping of text for HTML and JSON."""
 
 import base64
 import hashlib
@@ -19,17 +19,17 @@ _UNSAFE_IN_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
 def escape(raw: str) -> str:
-    """Text that HTML shows as it is, on one line; safe in attributes as well."""
+    """Return text escaped for HTML and its attributes, on one line."""
     return escape_html(printable(raw), quote=True)
 
 
 def escape_lines(lines: Iterable[str]) -> str:
-    """Several lines of text, as a ``pre`` shows them: indented as they are."""
+    """Return lines of text escaped for a ``pre`` element, with their indentation."""
     return "\n".join(" " * (len(line) - len(line.lstrip())) + escape(line) for line in lines)
 
 
 def figure_text(raw: str, most: int | None = None) -> str:
-    """Text for a figure, which would take markup in it for markup; cut after so many characters."""
+    """Return text escaped for a figure, where markup would be interpreted, cut to ``most`` characters."""
     plain = printable(raw)
     if most is not None and len(plain) > most:
         plain = f"{plain[: most - 1].rstrip()}\u2026"
@@ -37,9 +37,10 @@ def figure_text(raw: str, most: int | None = None) -> str:
 
 
 def json_block(element_id: str, value: Json) -> str:
-    """JSON that a script of the page reads, and that no text in it can end.
+    """Return an element with JSON for a script of the page, which no text in the JSON can end.
 
-    Raises: ValueError for a float that is not finite.
+    Raises:
+        ValueError: for a float that is not finite.
     """
     written = json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     for letter, escaped in _UNSAFE_IN_SCRIPT.items():
@@ -48,34 +49,34 @@ def json_block(element_id: str, value: Json) -> str:
 
 
 def bullets(items: Iterable[str], kind: str = "") -> Iterator[str]:
-    """A list of texts; nothing where there are none."""
+    """Yield a list of texts as HTML; nothing where there are none."""
     lines = [f"<li>{escape(item)}</li>" for item in items]
     if lines:
         yield from (f'<ul class="{escape(kind)}">' if kind else "<ul>", *lines, "</ul>")
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """A picture that is part of the page; ``kind`` as in ``image/png``."""
+    """Return the address of a picture that is part of the page; ``kind`` is such as ``png`` in ``image/png``."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Theme:
-    """Colours as ``#rrggbb``.
+    """The colours of a page, as ``#rrggbb``.
 
     Attributes:
-        page: behind everything.
-        panel: behind figures and boxes.
-        ink: of text.
-        faint: of text beside the point.
-        line: of rules and grids.
-        accent: of links, focus and what is best.
-        good: of what is as it should be.
-        bad: of what is wrong.
-        lines: of the cells of a figure, the first cell's first.
-        low: where a scale of one hue begins.
-        high: where it ends.
-        verdicts: of each verdict on a transformer.
+        page: the background.
+        panel: the background of figures and boxes.
+        ink: text.
+        faint: text of less importance.
+        line: rules and grids.
+        accent: links, focus and the best values.
+        good: good values.
+        bad: bad values.
+        lines: the configurations of a figure, in order.
+        low: the start of a scale of one hue.
+        high: the end of a scale of one hue.
+        verdicts: each verdict on a transformer.
     """
 
     page: str
@@ -140,12 +141,12 @@ _WORDS: Final = ("page", "panel", "ink", "faint", "line", "accent", "good", "bad
 
 
 def css_variables(theme: Theme) -> str:
-    """The theme as custom properties of CSS, without the braces."""
+    """Return a theme as custom properties of CSS, without the braces."""
     return " ".join(f"--{word}: {getattr(theme, word)};" for word in _WORDS)
 
 
 def theme_data(theme: Theme) -> dict[str, Json]:
-    """The theme as the page's script reads it: verdicts as a list, from healthy to diverged."""
+    """Return a theme as JSON values for the page's script, with verdicts as a list from healthy to diverged."""
     words: dict[str, Json] = {word: getattr(theme, word) for word in _WORDS}
     return {**words, "lines": list(theme.lines), "verdicts": [theme.verdicts[verdict] for verdict in Verdict]}
 
@@ -159,9 +160,9 @@ The npm package plotly.js-cartesian-dist-min, version 4.1.1, packed by ``gzip -9
 
 
 def document_lines(title: str, body: Sequence[str], *, has_figures: bool) -> Iterator[str]:
-    """The whole page; Plotly is part of it where there are figures to draw.
+    """Yield the whole page, which includes Plotly if it has figures.
 
-    Scripts are allowed by their SHA-256 alone, which also holds where the page is opened as a file.
+    Scripts are allowed only by their SHA-256, which also works where the page is opened as a file.
     """
     scripts = [_asset("page.js")]
     yield "<!doctype html>"
@@ -196,7 +197,7 @@ def _policy(scripts: Iterable[str]) -> str:
 
 
 def style_sheet() -> str:
-    """Return the style of pages, in light and dark."""
+    """Return the style sheet of pages, for light and dark schemes."""
     light, dark = css_variables(LIGHT), css_variables(DARK)
     schemes = f":root {{ {light} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
     return schemes + _asset("page.css")
@@ -207,27 +208,27 @@ def _asset(name: str) -> str:
 
 
 def _plotly() -> str:
-    """Plotly's partial bundle, compressed, as text; the page's script unpacks it."""
+    """Return Plotly's partial bundle, compressed and in base64; the page's script unpacks it."""
     packed = resources.files(__package__).joinpath(PLOTLY).read_bytes()
     return base64.b64encode(packed).decode()
 
 
-# A figure: one or more views that Plotly draws in the browser, as data; colours are the page's own.
+# Figures: one or more views, as data that Plotly draws in the browser with the colours of the page.
 #
-# A trace says by ``meta`` what it is, and the script gives it the colour that the theme has for that: ``{"colour":
-# 0}`` to ``7`` for configurations in order, ``"accent"``, ``"faint"``, ``"good"`` or ``"bad"``; ``{"scale": "one
-# hue"}`` or ``"verdicts"`` for a heat map.
+# The ``meta`` of a trace names its colour, and the script takes that colour from the theme: ``{"colour": 0}`` to ``7``
+# for configurations in order, ``"accent"``, ``"faint"``, ``"good"`` or ``"bad"``; ``{"scale": "one hue"}`` or
+# ``"verdicts"`` for a heat map.
 
 
 Trace = dict[str, Json]
 
 MOST_LINES: Final = 16
-"""Of the text that stands for a view."""
+"""The largest number of lines of the text that describes a view."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """One of a figure's ways to look at its subject: traces and layout as Plotly has them."""
+    """A view of a figure, with Plotly's traces and layout."""
 
     label: str
     traces: Sequence[Trace]
@@ -250,7 +251,7 @@ class Figure:
 
 
 def whiskers(estimates: Sequence[Estimate]) -> dict[str, Json]:
-    """Their 95 % intervals as error bars of Plotly, in percent; none where there is no interval."""
+    """Return the 95 % intervals of estimates as error bars of Plotly, in percent; 0 where there is no interval."""
     return {
         "type": "data",
         "symmetric": False,
@@ -262,9 +263,9 @@ def whiskers(estimates: Sequence[Estimate]) -> dict[str, Json]:
 
 
 def figure_lines(figure: Figure, prefix: str) -> Iterator[str]:
-    """The figure as HTML; ``prefix`` tells the pages of several sweeps apart.
+    """Yield a figure as HTML; ``prefix`` keeps the ids of several sweeps on one page distinct.
 
-    The numbers of the first view stand below it as text, for readers without a script or without sight of it.
+    The numbers of the first view are repeated below it as text, for readers without scripts or with a screen reader.
     """
     name = f"{prefix}-{figure.key}"
     yield f'<figure class="figure" id="{escape(name)}" aria-labelledby="{escape(name)}-title">'
@@ -288,7 +289,10 @@ def figure_lines(figure: Figure, prefix: str) -> Iterator[str]:
 
 
 def describe(view: View) -> list[str]:
-    """What a view shows, a line a trace: its ends and its range, or the rows of a heat map."""
+    """Return the content of a view as text, with a line for each trace or for each row of a heat map.
+
+    A line has the texts or values of the trace, or the first and the last point of a curve.
+    """
     lines = [line for trace in view.traces if trace.get("hoverinfo") != "skip" for line in _described(trace)]
     more = len(lines) - MOST_LINES
     return [*lines[:MOST_LINES], f"and {more} more"] if more > 0 else lines
@@ -328,7 +332,7 @@ def _number(value: Json) -> str:
 
 
 def _switch(figure: Figure, name: str) -> Iterator[str]:
-    """Buttons, one a view."""
+    """Yield buttons, one for each view."""
     yield f'<div class="switch" role="group" aria-label="Show" data-switch="{escape(name)}-data" hidden>'
     for index, view in enumerate(figure.views):
         pressed = "true" if index == 0 else "false"

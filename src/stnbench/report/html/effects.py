@@ -1,4 +1,4 @@
-"""Figures of effects of the axes, and of what transformers did while they learnt."""
+"""Figures of the effects of axes, and of the health of transformers during training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -13,21 +13,21 @@ from stnbench.report.findings import Findings, Importance, Interaction, MainEffe
 from stnbench.report.html.document import Figure, Trace, View, figure_text, whiskers
 from stnbench.spec.states import Verdict
 
-# What each axis does by itself, two together, and how much of the differences goes with each.
+# Main effects of axes, interactions of two axes, and importances.
 
 
 MOST_LABELS: Final = 30
-"""Of one axis; those with the largest effects."""
+"""The largest number of labels of one axis, those with the largest effects."""
 
 _MOST_AXES: Final = 8
 _MOST_PAIRS: Final = 6
 _ROW_PX: Final = 26
 _NAME_PX: Final = 34
-"""Above the labels of an axis, for its name."""
+"""The height above the labels of an axis for its name, in pixels."""
 
 
 def effect_figure(findings: Findings) -> Figure | None:
-    """Main effects as points with intervals, one block of rows an axis; None where there are none."""
+    """Return main effects as points with intervals, with a block of rows for each axis; None where there are none."""
     axes: dict[str, list[MainEffect]] = {}
     for effect in findings.main_effects:
         axes.setdefault(effect.axis, []).append(effect)
@@ -46,7 +46,10 @@ def effect_figure(findings: Findings) -> Figure | None:
 
 
 def interaction_figure(findings: Findings) -> Figure | None:
-    """Mean accuracy by the labels of two axes, a view a pair, the surest first; None where there are none."""
+    """Return mean accuracies by the labels of two axes, a view for each pair, the lowest p-value first.
+
+    It is None where there are none.
+    """
     pairs = sorted(findings.interactions, key=lambda pair: (_p(pair), -pair.largest))
     shown = [pair for pair in pairs if len(pair.first_labels) <= MOST_LABELS and len(pair.second_labels) <= MOST_LABELS]
     shown = shown[:_MOST_PAIRS]
@@ -66,7 +69,7 @@ def interaction_figure(findings: Findings) -> Figure | None:
 
 
 def importance_figure(findings: Findings) -> Figure | None:
-    """Bars a measure, the axis that matters most on top; None where fewer than two axes can be weighed."""
+    """Return bars of each measure of importance, the most important axis on top; None for fewer than two axes."""
     measures = (
         ("variance_explained", "variance explained (eta squared)"),
         ("ped_anova", "PED-ANOVA"),
@@ -111,7 +114,7 @@ def _largest(effects: Sequence[MainEffect]) -> list[MainEffect]:
 
 
 def _effects_view(blocks: Mapping[str, Sequence[MainEffect]]) -> View:
-    """Axes below each other over one common x axis; rows have the same height in all of them."""
+    """Return axes below each other over one common x axis; rows have the same height in all of them."""
     height = sum(_NAME_PX + _ROW_PX * len(effects) for effects in blocks.values())
     reach = _reach([effect.effect for effects in blocks.values() for effect in effects])
     layout: dict[str, Json] = {
@@ -150,7 +153,10 @@ def _effects_view(blocks: Mapping[str, Sequence[MainEffect]]) -> View:
 
 
 def _reach(effects: Sequence[Estimate]) -> float:
-    """How far the axis goes on either side, in points: to the ends of intervals, but not so far that means merge."""
+    """Return the reach of the x axis on either side, in percentage points.
+
+    It extends to the ends of intervals, but to three times the largest effect at most, so that means stay distinct.
+    """
     ends = [abs(end) for effect in effects for end in (effect.low, effect.high) if end is not None]
     farthest = max(abs(effect.mean) for effect in effects)
     return round(105 * min(max([farthest, *ends]), max(3 * farthest, 0.001)), 3)
@@ -217,11 +223,11 @@ def _share(item: Importance, name: str) -> float | None:
     return share
 
 
-# What the transformers did while they learnt: verdict, movement and reading outside, by configuration and epoch.
+# Health of transformers during training: verdict, movement and the share read outside, by configuration and epoch.
 
 
 MOST_CELLS: Final = 40
-"""Rows; configurations with a bad verdict first, then the best ones."""
+"""The largest number of rows: configurations with a bad verdict first, then the best ones."""
 
 _MOST_EPOCHS: Final = 60
 _VERDICTS: Final = tuple(Verdict)
@@ -231,9 +237,16 @@ Grid = Mapping[tuple[str, int], float]
 
 
 def health_figure(board: Leaderboard, trials: pd.DataFrame, health: pd.DataFrame) -> Figure | None:
-    """Heat maps with a row a configuration and a column an epoch; None where no transformer that learns was judged.
+    """Return heat maps with a row for each configuration and a column for each epoch.
 
-    Of several seeds and transformers the worst verdict is shown, and the mean of the numbers.
+    Of several seeds and transformers, the worst verdict is shown, and the mean of the numbers.
+
+    Args:
+        board: the leaderboard, which orders the configurations.
+        trials: ``frames_rows.TRIAL_COLUMNS``.
+        health: ``frames_rows.HEALTH_COLUMNS``.
+
+    Returns: None where no transformer that learns was judged.
     """
     judged = health[health["verdict"].notna()]
     if judged.empty:
@@ -300,12 +313,12 @@ def _verdict_view(shown: Mapping[str, str], epochs: Sequence[int], grid: Grid) -
     }
     seen = {round(value) for (cell, epoch), value in grid.items() if cell in shown and epoch in set(epochs)}
     legend = [_legend_entry(verdict) for verdict in _VERDICTS if verdict.severity in seen]
-    layout = {**_layout(shown), "showlegend": True}  # also where one verdict is all there is
+    layout = {**_layout(shown), "showlegend": True}  # also with a single verdict
     return View(label="Verdict", traces=[trace, *legend], layout=layout, height_px=_height(shown))
 
 
 def _legend_entry(verdict: Verdict) -> Trace:
-    """A trace without points, for the legend."""
+    """Return a trace without points, for the legend."""
     return {
         "type": "scatter",
         "mode": "markers",

@@ -1,6 +1,6 @@
-"""What a page shows beside the sections: read from the store, the runs, the data cache and the report's folder.
+"""Content of a page beside the sections, read from the store, the runs, the data cache and the report's folder.
 
-Nothing is made or trained for a page: what is not on this machine is left out, and the page says so.
+Nothing is made or trained for a page: content that is not on this machine is left out, and the page says so.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,23 +25,23 @@ from stnbench.report.html.document import data_uri, escape, json_block
 from stnbench.spec.result import read_digests
 from stnbench.trials.files import read_snapshots
 
-# Pictures beside the report, and what transformers did while they learned as a film.
+# Pictures beside the report, and a film of transformers during training.
 
 
 MOST_BYTES: Final = 4_500_000
-"""Of all pictures together, so that a page stays small enough to be sent."""
+"""The largest size of all pictures together, in bytes, so that a page stays small enough to be sent."""
 
 _KINDS: Final = {
     "transform.png": "What the transformer does to validation images: the region it reads, and what it makes of it",
     "training.gif": "The transformer while the network learns",
     "tracks.gif": "Approaches to a sign: input above, what the classifier sees below",
 }
-"""What ``stnbench.show`` writes, by how the name of the file ends."""
+"""The captions of the files that ``stnbench.show`` writes, by the end of their names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
-    """A picture as it is in its file; ``content`` is None for one that is too large for the page."""
+    """A picture with the bytes of its file; ``content`` is None for one that is too large for the page."""
 
     name: str
     caption: str
@@ -49,7 +49,7 @@ class Picture:
 
 
 def read_pictures(reports: Path, sweep: str) -> list[Picture]:
-    """The pictures beside a sweep's report, by kind and name; those beyond ``MOST_BYTES`` without their content."""
+    """Read the pictures beside a sweep's report, by kind and name; those beyond ``MOST_BYTES`` have no content."""
     if Path(sweep).name != sweep:  # a name from the store must not lead out of the folder
         return []
     folder = reports / sweep
@@ -64,7 +64,7 @@ def read_pictures(reports: Path, sweep: str) -> list[Picture]:
 
 
 def gallery_lines(pictures: Sequence[Picture]) -> Iterator[str]:
-    """The pictures, one below the other."""
+    """Yield the pictures as HTML, one below the other."""
     for picture in pictures:
         yield '<figure class="box gallery">'
         yield f"<h3>{escape(picture.caption)}</h3>"
@@ -78,23 +78,23 @@ def gallery_lines(pictures: Sequence[Picture]) -> Iterator[str]:
 
 MOST_MOMENTS: Final = 40
 _UNIT: Final = 1000
-"""Coordinates are whole thousandths of half an image."""
+"""The number of units in half an image; coordinates are whole units, that is thousandths."""
 
 _FARTHEST: Final = 20.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Watched:
-    """The snapshots of one trial, as ``trials.snapshots.Snapshots`` has them.
+    """The snapshots of one trial, from ``trials.files.Snapshots``.
 
     Attributes:
-        trial_id: of which trial.
-        title: what to call it.
+        trial_id: the identity of the trial.
+        title: the title of the film.
         images: uint8 (probes, channels, height, width).
         steps: int64 (snapshots,), optimiser steps taken.
-        epochs: int64 (snapshots,), the epoch that it was; 0 before the first step.
-        fill: the colour in [0, 255] of what is outside the image.
-        names: of each transformer.
+        epochs: int64 (snapshots,), the epoch of each snapshot; 0 before the first step.
+        fill: the colour outside the image, in [0, 255].
+        names: the name of each transformer.
         points: float32 (snapshots, transformers, probes, lattice points, 2), -1 and 1 at the image's outer edges.
     """
 
@@ -109,7 +109,7 @@ class Watched:
 
 
 def watch_lines(watched: Watched, prefix: str) -> Iterator[str]:
-    """The film, with a slider and a button to play it; at first it shows the end of training."""
+    """Yield the film as HTML, with a slider and a button to play it; at first it shows the end of training."""
     name = f"{prefix}-watch"
     kept = _moments(watched)
     last = len(kept) - 1
@@ -155,17 +155,18 @@ def _data(watched: Watched, kept: list[int]) -> dict[str, Json]:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Material:
-    """Empty where nothing is known: the page then shows the leaderboard alone.
+    """The content of a page beside the sections. By default it is empty, and the page shows only the sections.
 
     Attributes:
-        trials: of ``frames_columns.TRIAL_COLUMNS``.
-        epochs: of ``frames_columns.EPOCH_COLUMNS``.
-        health: of ``frames_columns.HEALTH_COLUMNS``.
-        answers: of each set of images that trials were scored on, the one of the best configuration first.
-        no_answers: why there are none, in a sentence.
-        pictures: that lie beside the report.
-        watched: the training of the best trial that has a transformer.
-        last_lines: what failed trials said last, by trial id.
+        trials: ``frames_rows.TRIAL_COLUMNS``.
+        epochs: ``frames_rows.EPOCH_COLUMNS``.
+        health: ``frames_rows.HEALTH_COLUMNS``.
+        answers: the predictions for each set of images that trials were scored on, that of the best configuration
+            first.
+        no_answers: the reason why there are none, in a sentence.
+        pictures: the pictures beside the report.
+        watched: the snapshots of the best configuration with a transformer.
+        last_lines: the last lines of output of failed trials, by trial id.
     """
 
     trials: pd.DataFrame | None = None
@@ -179,11 +180,14 @@ class Material:
 
 
 MOST_TRIALS: Final = 400
-"""Whose answers are looked at, of one set of images: all seeds of the best configuration, others evenly."""
+"""The number of trials whose predictions are read for one set of images: all of the best configuration, others evenly.
+
+The trials of the best configuration are read even where they are more.
+"""
 
 MOST_SETS: Final = 8
 MOST_GROUPS: Final = 30
-"""Of failures whose last output is shown."""
+"""The largest number of groups of failures whose last output is shown."""
 
 LAST_LINES: Final = 14
 NO_LABELS: Final = (
@@ -194,12 +198,12 @@ NO_LABELS: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
-    """Where things may lie that are not in the store.
+    """The folders of content that is not in the store.
 
     Attributes:
-        layout: of the runs, with snapshots.
+        layout: the runs folder, with snapshots.
         data_root: the data folder, with images in its ``cache/``.
-        reports: with one folder a sweep, and pictures in it.
+        reports: the folder of reports, with one folder for each sweep, and pictures in it.
     """
 
     layout: RunsLayout
@@ -208,7 +212,11 @@ class Places:
 
 
 def read_material(board: Leaderboard, frames: SweepFrames, places: Places) -> Material:
-    """Everything for the page of one sweep. Raises: StoreError where its answers cannot be read."""
+    """Read the content of the page of one sweep.
+
+    Raises:
+        StoreError: if the predictions of its trials cannot be read.
+    """
     answers = tuple(_read_answers(board, frames, places.data_root / "cache"))
     has_answers = answers or not board.states.complete
     return Material(
@@ -224,7 +232,7 @@ def read_material(board: Leaderboard, frames: SweepFrames, places: Places) -> Ma
 
 
 def find_images(cache: Path, digest: str) -> ImageSet | None:
-    """The images with this digest, mapped from whichever cache holds them; None where none does, or it is broken."""
+    """Map the images with this digest from the cache that has them; None where none has, or it is broken."""
     for manifest in sorted(cache.glob(f"*/{MANIFEST}")):
         try:
             found = read_manifest(manifest.parent)
@@ -236,7 +244,7 @@ def find_images(cache: Path, digest: str) -> ImageSet | None:
 
 
 def _read_answers(board: Leaderboard, frames: SweepFrames, cache: Path) -> Iterator[Answers]:
-    """The answers to each set of images, that of the best configuration first."""
+    """Yield the predictions for each set of images, that of the best configuration first."""
     column = f"{board.split}_image_set"
     order = {row.cell_id: index for index, row in enumerate(board.rows)}
     done = frames.trials[frames.trials[column].notna()]
@@ -291,7 +299,7 @@ def _answers_to(board: Leaderboard, frames: SweepFrames, scored: _Scored, data: 
 
 
 def _thinned(trial_ids: Sequence[str], most: int) -> Sequence[str]:
-    """So many of them, evenly."""
+    """Return at most ``most`` of the trials, evenly spaced."""
     if len(trial_ids) <= most:
         return trial_ids
     kept: NDArray[np.int64] = np.linspace(0, len(trial_ids) - 1, most).round().astype(np.int64)
@@ -299,7 +307,7 @@ def _thinned(trial_ids: Sequence[str], most: int) -> Sequence[str]:
 
 
 def _find_half(cache: Path, recorded: str, split: str) -> ImageSet | None:
-    """The images that a trial saw, by the digests that it recorded."""
+    """Find the half of the data set of a split, by the digests that a trial recorded; None where it is not here."""
     digest = read_digests(recorded).get("test" if split == "test" else "train")
     return None if digest is None else find_images(cache, digest)
 
@@ -307,14 +315,17 @@ def _find_half(cache: Path, recorded: str, split: str) -> ImageSet | None:
 def _pictures(
     images: ImageSet, labels: NDArray[np.int64], rows: NDArray[np.int64], wanted: Sequence[int]
 ) -> Mapping[int, NDArray[np.uint8]] | None:
-    """The pixels of the wanted images; None where the set's classes are not those that were scored."""
+    """Return the pixels of the wanted images, uint8 (channels, height, width) by place.
+
+    It is None where the set's classes are not those that were scored.
+    """
     if not len(rows) or rows.max() >= len(images) or not np.array_equal(images.labels[rows], labels):
         return None
     return {place: np.asarray(images.images[rows[place]]) for place in wanted}
 
 
 def _read_watched(board: Leaderboard, frames: SweepFrames, layout: RunsLayout) -> Watched | None:
-    """The snapshots of the best configuration with a transformer, its first seed; None where they are elsewhere."""
+    """Read the snapshots of the first seed of the best configuration with a transformer; None where there are none."""
     row = next((row for row in board.rows if row.score and not row.is_twin and row.health.verdicts), None)
     if row is None:
         return None
@@ -342,7 +353,10 @@ def _read_watched(board: Leaderboard, frames: SweepFrames, layout: RunsLayout) -
 
 
 def _last_lines(board: Leaderboard, frames: SweepFrames) -> dict[str, list[str]]:
-    """What the first trial of each group of failures said last: its traceback, or the end of its log."""
+    """Return the last lines of the first trial of each group of failures, by trial id.
+
+    They are from its traceback, or else from its last output or its message.
+    """
     wanted = {group.trial_ids[0] for group in board.failures[:MOST_GROUPS]}
     attempts = frames.attempts
     failed = attempts[attempts["trial_id"].isin(wanted) & attempts["failure_kind"].notna()]

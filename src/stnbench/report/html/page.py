@@ -1,4 +1,4 @@
-"""A page from sections: one article a sweep, with figures beside the sections that they belong to."""
+"""Pages made of sections, with an article for each sweep and figures beside the sections that they belong to."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -21,11 +21,11 @@ Parts = dict[str, tuple[str, list[str]]]
 
 
 def to_page(boards: Sequence[Leaderboard], material: Mapping[str, Material] | None = None) -> str:
-    """One page with an article for each sweep. The same input gives the same bytes.
+    """Return one page with an article for each sweep. The same input gives the same bytes.
 
     Args:
         boards: the leaderboards.
-        material: what is shown beside them, by sweep.
+        material: the content beside the sections, by sweep.
     """
     title = ", ".join(board.sweep for board in boards) or "no sweeps"
     body = ["<main>"]
@@ -37,7 +37,7 @@ def to_page(boards: Sequence[Leaderboard], material: Mapping[str, Material] | No
 
 
 def to_index(entries: Sequence[tuple[Leaderboard, str]]) -> str:
-    """A page that lists sweeps with their questions and answers, the one that ran last first.
+    """Return a page that lists sweeps with their questions and answers, the one that ran last first.
 
     Args:
         entries: the leaderboards, each with the address of its page.
@@ -87,7 +87,7 @@ def _article(board: Leaderboard, material: Material, prefix: str) -> Iterator[st
 
 
 def _parts(board: Leaderboard, sections: Mapping[str, Section], material: Material, prefix: str) -> Parts:
-    """Sections and the parts that only a page has; figures stand before a leaderboard that is long."""
+    """Return the sections and the parts that only a page has; figures precede a long leaderboard."""
     figures = ("Learning and cost", list(_score_figures(board, material, prefix)))
     own: Parts = {}
     for key, section in sections.items():
@@ -132,7 +132,7 @@ def _section_lines(board: Leaderboard, section: Section, material: Material, pre
 
 
 def _run_lines(board: Leaderboard, section: Section, material: Material, prefix: str) -> Iterator[str]:
-    """Why it ended in a line, and when it ran, what its slots did and what to type next behind it."""
+    """Yield why the run ended in one line, with times, use of slots and next commands in a closed part."""
     took = "So far" if board.states.running else "It took"
     when = "" if board.run is None or board.run.wall_s is None else f" {took} {text.duration(board.run.wall_s)}."
     said = escape(" ".join(section.text) + when)
@@ -205,7 +205,7 @@ def _fact_lines(section: Section) -> Iterator[str]:
 
 
 def _last_lines(board: Leaderboard, material: Material) -> Iterator[str]:
-    """The last output of one trial of each kind of failure."""
+    """Yield the last output of one trial of each group of failures."""
     found = [(group, lines) for group in board.failures if (lines := material.last_lines.get(group.trial_ids[0], ()))]
     if found:
         yield "<details><summary>The last output of one trial of each</summary>"

@@ -1,4 +1,4 @@
-"""Figures of scores: learning curves, accuracy against cost, published results."""
+"""Figures of scores: learning curves, accuracy against cost, published results, and the timeline of a run."""
 
 import math
 import statistics
@@ -20,7 +20,7 @@ from stnbench.report.runs import RunSummary, Span
 from stnbench.spec.states import AttemptState
 
 MOST_POINTS: Final = 400
-"""Points in a group; the best ones."""
+"""The largest number of points in a group, the best ones."""
 
 _COSTS: Final = (
     ("parameters", "Parameters", "parameters"),
@@ -30,13 +30,13 @@ _COSTS: Final = (
 
 
 _ROOM: Final = 1.25
-"""Of a cost, to either side of the axis."""
+"""The factor from the least and the greatest cost to the ends of the axis."""
 
 _MOST_TICKS: Final = 9
 
 
 def cost_figure(board: Leaderboard) -> Figure | None:
-    """Accuracy against parameters, FLOPs and time; None where fewer than two configurations have both."""
+    """Return accuracy against parameters, FLOPs and time; None where fewer than two configurations have both."""
     fronts = board.findings.pareto if board.findings else ()
     views = [view for cost in _COSTS if (view := _cost_view(board, cost, fronts)) is not None]
     if not views:
@@ -81,7 +81,7 @@ def _cost_view(board: Leaderboard, cost: tuple[str, str, str], fronts: Sequence[
 
 
 def _logarithmic(costs: Sequence[float]) -> dict[str, Json]:
-    """An axis that ends a little beyond the costs, however much alike they are, with ticks that never overlap."""
+    """Return a logarithmic axis that ends a little beyond the costs, however similar, with ticks that never overlap."""
     low, high = min(costs) / _ROOM, max(costs) * _ROOM
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
     steps = [float(f"{step}e{power}") for power in powers for step in (1, 2, 5) if low <= step * 10.0**power <= high]
@@ -98,7 +98,7 @@ def _logarithmic(costs: Sequence[float]) -> dict[str, Json]:
 
 
 def _cost_group(rows: Sequence[Row], field: str, front: ParetoFront | None, index: int | None) -> list[Trace]:
-    """The points of a group, and its front behind them; ``index`` is that of its colour where there are several."""
+    """Return the points of a group with its front behind them; ``index`` is its colour's, None for a single group."""
     name = figure_text(rows[0].group or "configurations", 32)
     traces: list[Trace] = []
     if front is not None and len(front.costs) > 1:
@@ -148,17 +148,17 @@ def _cost_hover(row: Row, field: str) -> str:
 
 
 SHOWN_CELLS: Final = 8
-"""Lines that are there at once; as many as there are colours."""
+"""The number of lines shown at first, which is the number of colours."""
 
 MOST_LINES: Final = 14
-"""Lines that the legend offers."""
+"""The largest number of lines that the legend offers."""
 
 _MOST_EPOCHS: Final = 120
 _MOST_GROUPS: Final = 8
 _DASHES: Final = ("solid", "dash", "dot", "dashdot")
 
 Curve = Mapping[int, Sequence[float]]
-"""What each seed has, by epoch."""
+"""The values of all seeds, by epoch."""
 
 _METRICS: Final = (
     ("validation_accuracy", "Validation accuracy", "validation accuracy, %", 100.0),
@@ -168,12 +168,14 @@ _METRICS: Final = (
 
 
 def learning_curves(board: Leaderboard, trials: pd.DataFrame, epochs: pd.DataFrame) -> Figure | None:
-    """The curves of the best configurations and the best baseline; None where no complete trial has any.
+    """Return the learning curves of the best configurations and the best baseline.
 
     Args:
-        board: says which cells are best.
-        trials: of ``frames_columns.TRIAL_COLUMNS``.
-        epochs: of ``frames_columns.EPOCH_COLUMNS``; of an epoch that two attempts have, the later one counts.
+        board: the leaderboard, which orders the configurations.
+        trials: ``frames_rows.TRIAL_COLUMNS``.
+        epochs: ``frames_rows.EPOCH_COLUMNS``; of an epoch that two attempts have, the later one counts.
+
+    Returns: None where no complete trial has a curve.
     """
     groups = _chosen(board)
     wanted = {row.cell_id for rows in groups.values() for row in rows}
@@ -190,7 +192,7 @@ def learning_curves(board: Leaderboard, trials: pd.DataFrame, epochs: pd.DataFra
 
 
 def _chosen(board: Leaderboard) -> dict[str, list[Row]]:
-    """The configurations with lines, by group: the best ones, the best one without transformers among the first."""
+    """Return the configurations with lines, by group: the best ones, with the best baseline among the first."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in board.rows:
         if row.score is not None:
@@ -207,7 +209,7 @@ def _with_twin(rows: list[Row]) -> list[Row]:
 
 
 def _read(trials: pd.DataFrame, epochs: pd.DataFrame, wanted: set[str]) -> dict[str, dict[str, Curve]]:
-    """By configuration and column, what each complete trial has, by epoch."""
+    """Return the values of the complete trials by epoch, for each configuration and column."""
     done = trials[(trials["state"] == "complete") & trials["cell_id"].isin(wanted)]
     cells = dict(zip(done["trial_id"], done["cell_id"], strict=True))
     own = epochs[epochs["trial_id"].isin(cells)].sort_values(["trial_id", "epoch", "attempt"], kind="stable")
@@ -216,7 +218,7 @@ def _read(trials: pd.DataFrame, epochs: pd.DataFrame, wanted: set[str]) -> dict[
     columns = [name for name, *_ in _METRICS]
     for trial_id, epoch, *values in last[["trial_id", "epoch", *columns]].itertuples(index=False):
         for column, value in zip(columns, values, strict=True):
-            if abs(value) < float("inf"):  # not of a loss that is no number
+            if abs(value) < float("inf"):  # leaves out losses that are not finite
                 curves[cells[trial_id]][column][int(epoch)].append(float(value))
     return curves
 
@@ -241,7 +243,7 @@ def _curve_view(
 
 
 def _line(row: Row, index: int, curve: Curve, factor: float, *, widest: float) -> Iterator[Trace]:
-    """A configuration's line, and its band unless most of it is wider than ``widest``."""
+    """Yield a configuration's line, and its band unless the median width of it is above ``widest``."""
     epochs = _thinned(sorted(curve))
     estimates = [t_estimate(curve[epoch]) for epoch in epochs]
     name = figure_text(row.label, 48)
@@ -270,13 +272,13 @@ def _line(row: Row, index: int, curve: Curve, factor: float, *, widest: float) -
 
 
 def _ticks(rows: Sequence[Row], known: Mapping[str, Mapping[str, Curve]], column: str) -> dict[str, Json]:
-    """A tick an epoch where there are few."""
+    """Return the ticks of the axis of epochs, one for each epoch where there are few."""
     last = max((epoch for row in rows for epoch in known[row.cell_id][column]), default=1)
     return {"dtick": 1} if last <= 12 else {"nticks": 8, "tickformat": "d"}
 
 
 def _frame(means: Sequence[float], factor: float) -> tuple[float, float]:
-    """The range of an axis: that of the lines; wide bands of few seeds may reach beyond it."""
+    """Return the range of the y axis, that of the lines; wide bands of few seeds may extend beyond it."""
     if not means:
         return 0.0, 1.0
     low, high = min(means), max(means)
@@ -308,7 +310,7 @@ def _caption(board: Leaderboard, groups: Mapping[str, Sequence[Row]]) -> str:
 
 
 def published_figure(agreement: Agreement) -> Figure | None:
-    """Published accuracies against ours; None for fewer than two."""
+    """Return published accuracies against ours; None for fewer than two configurations."""
     if len(agreement.rows) < 2:
         return None
     rows = agreement.rows
@@ -360,7 +362,7 @@ _STATE_COLOURS: Final = {
 
 
 def timeline_figure(run: RunSummary) -> Figure | None:
-    """Attempts over time, a row a slot; None before anything has run."""
+    """Return attempts over time, with a row for each slot; None before any attempt."""
     spans = run.spans[:_MOST_SPANS]
     if not spans:
         return None

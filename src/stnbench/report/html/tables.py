@@ -1,4 +1,4 @@
-"""Tables of a page: sorted by value, filtered by words and facets, readable without a script."""
+"""Tables of a page, which can be sorted by value and filtered by words and facets, and read without a script."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -8,25 +8,26 @@ from stnbench.report.html.document import escape
 from stnbench.report.table import ESSENTIAL, Column, Facet, Table
 
 MOST_ROWS: Final = 2000
-"""Rows of a page; CSV and JSON have all."""
+"""The largest number of rows on a page; CSV and JSON have all."""
 
 FIRST_ROWS: Final = 25
-"""Rows that the script shows at first, of tables with filters."""
+"""The number of rows that the script shows at first, of tables with filters."""
 
 _MOST_CHOICES: Final = 60
-"""Of a select; a facet with more is found by words."""
+"""The largest number of choices of a select; a facet with more has none and is searched by words."""
 
 _FEWEST_FILTERED: Final = 4
 _WHISKER_PX: Final = (92, 14)
 
 
 def table_lines(table: Table[Any], name: str, *, link: Callable[[Any], str] | None = None) -> Iterator[str]:
-    """Filters and table.
+    """Yield a table as HTML, with filters unless it is short.
 
     Args:
-        table: with its rows and columns.
+        table: the table.
         name: the id of the table on the page.
-        link: where the cell that names a row leads: the name of another table, filtered by that cell.
+        link: returns the target of the cell that names a row: the id of another table, which is then filtered by the
+            cell.
     """
     if len(table.items) > MOST_ROWS:
         yield f'<p class="note">The first {MOST_ROWS:,} of {len(table.items):,} rows; CSV and JSON have all.</p>'
@@ -39,7 +40,7 @@ def table_lines(table: Table[Any], name: str, *, link: Callable[[Any], str] | No
 
 
 def _labels(facet: Facet[Any], items: Sequence[Any]) -> list[str]:
-    """The values of a facet in the order of the rows; none where they are too many for a select."""
+    """Return the values of a facet in the order of the rows; empty where they are too many for a select."""
     found = dict.fromkeys(value for item in items if (value := facet.value(item)))
     return [*found] if len(found) <= _MOST_CHOICES else []
 
@@ -92,7 +93,10 @@ def _table(
 
 
 def _page_order(table: Table[Any]) -> list[Column[Any]]:
-    """The column that names a row goes first and stays in sight; the score is next, to be seen on a phone."""
+    """Return the columns in the order of the page.
+
+    The column that names a row is first and stays visible; the score is next, to be visible on a phone.
+    """
     return sorted(table.people_columns(), key=lambda column: (column.key != table.label, not column.has_whisker))
 
 
@@ -137,7 +141,7 @@ def _order(column: Column[Any], item: object) -> str:
 
 
 def _frames(table: Table[Any], items: Sequence[Any], columns: Sequence[Column[Any]]) -> dict[str, tuple[float, float]]:
-    """The range of the drawn intervals, by group: that of the means and a little more; wider intervals are cut."""
+    """Return the range of the drawn intervals by group, a little more than that of the means; wider ones are cut."""
     drawn = next((column for column in columns if column.has_whisker), None)
     means: dict[str, list[float]] = {}
     for item in items if drawn else ():
@@ -149,7 +153,7 @@ def _frames(table: Table[Any], items: Sequence[Any], columns: Sequence[Column[An
 
 
 def _whisker(estimate: Estimate | None, frame: tuple[float, float]) -> str:
-    """The interval as a line with a dot at the mean."""
+    """Return an interval as a line with a dot at the mean, as SVG; empty without an estimate."""
     width, height = _WHISKER_PX
     if estimate is None:
         return ""

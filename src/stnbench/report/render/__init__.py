@@ -1,1 +1,1 @@
-"""Renderers: each writes sections in one format and knows nothing of what they are about."""
+"""Renderers, each of which writes sections in one format, whatever their content."""

@@ -1,4 +1,4 @@
-"""Sections for programs: JSON and CSV. Accuracies are shares in [0, 1]."""
+"""Sections as JSON and CSV, for programs. Accuracies are shares in [0, 1]."""
 
 import csv
 import io
@@ -14,17 +14,17 @@ from stnbench.core.text import printable
 from stnbench.report.table import Column, Section, Table
 
 DIGITS: Final = 9
-"""Decimals: the same store gives the same bytes, and p-values keep their size."""
+"""Decimals of numbers, so that the same store gives the same bytes and small p-values stay above 0."""
 
 _SHARE_DIGITS: Final = 6
 _FORMULA: Final = re.compile("(^|;)(\\s*)(?=[-=+@\uff0d\uff1d\uff0b\uff20])")
-"""Where a spreadsheet would begin a formula: at the start of a cell, or behind what some locales separate cells by."""
+"""The places where a spreadsheet begins a formula: the start of a cell, or behind the separator of some locales."""
 
 Scalar = None | bool | int | float | str
 
 
 def estimate_json(estimate: Estimate | None) -> dict[str, Json]:
-    """An estimate as JSON values, null where there is none."""
+    """Return an estimate as JSON values, null where there is none."""
     return {
         "n": estimate.n if estimate else 0,
         "mean": _rounded(estimate.mean) if estimate else None,
@@ -36,7 +36,7 @@ def estimate_json(estimate: Estimate | None) -> dict[str, Json]:
 
 
 def effect_json(effect: Effect | None) -> dict[str, Json]:
-    """A difference with its simultaneous interval as JSON values, null where there is none."""
+    """Return a difference with its simultaneous interval as JSON values, null where there is none."""
     return {
         "n": effect.n if effect else 0,
         "mean": _rounded(effect.mean) if effect else None,
@@ -48,7 +48,7 @@ def effect_json(effect: Effect | None) -> dict[str, Json]:
 
 
 def section_json(section: Section) -> dict[str, Json]:
-    """A section: heading, sentences, notes, the records of its tables by key, and further values."""
+    """Return a section as JSON values: heading, sentences, notes, the records of its tables by key, and its data."""
     return {
         "key": section.key,
         "heading": section.heading,
@@ -61,7 +61,7 @@ def section_json(section: Section) -> dict[str, Json]:
 
 
 def records(table: Table[Any]) -> Iterator[dict[str, Json]]:
-    """Every row as JSON values by the keys of columns."""
+    """Yield every row as JSON values by the keys of columns."""
     for item in table.items:
         record: dict[str, Json] = {}
         for column in table.columns:
@@ -76,7 +76,11 @@ def records(table: Table[Any]) -> Iterator[dict[str, Json]]:
 
 
 def plain(value: Any) -> Json:  # noqa: ANN401 (columns have values of any kind)
-    """A column's value as JSON values."""
+    """Return a column's value as JSON values.
+
+    Raises:
+        TypeError: for a value of another type.
+    """
     if isinstance(value, Estimate):
         return estimate_json(value)
     if isinstance(value, Effect):
@@ -93,18 +97,22 @@ def plain(value: Any) -> Json:  # noqa: ANN401 (columns have values of any kind)
 
 
 def to_json(value: Json) -> str:
-    """JSON text, indented, ending in a line break."""
+    """Return JSON text, indented and with a line break at the end.
+
+    Raises:
+        ValueError: for a float that is not finite.
+    """
     return json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def to_csv(tables: Sequence[Table[Any]], prefixes: Sequence[Mapping[str, Scalar]]) -> str:
-    """Tables of one kind below each other, one line a row.
+    """Return tables of one kind as CSV, one below the other, with a line for each row.
 
     Texts that a spreadsheet would take for a formula begin with an apostrophe, also where they are items of a list.
 
     Args:
-        tables: with columns of the same kind.
-        prefixes: values that each line of a table begins with, such as the sweep.
+        tables: tables with the same kind of columns.
+        prefixes: for each table, the values that its lines begin with, such as the sweep.
     """
     lines = [
         {**own, **_flat(table, item)}
@@ -120,7 +128,7 @@ def to_csv(tables: Sequence[Table[Any]], prefixes: Sequence[Mapping[str, Scalar]
 
 
 def _flat(table: Table[Any], item: object) -> dict[str, Scalar]:
-    """A row as scalars: estimates and mappings become several, lists are joined."""
+    """Return a row as scalars: estimates and mappings become several, lists are joined."""
     flat: dict[str, Scalar] = {}
     for column in table.columns:
         if column.in_data:
@@ -150,7 +158,7 @@ def _safe_value(value: Scalar) -> Scalar:
 
 
 def _safe(raw: str) -> str:
-    """Text that no spreadsheet takes for a formula: an apostrophe stands before what would begin one."""
+    """Return text that no spreadsheet takes for a formula, with an apostrophe before each start of one."""
     text = _FORMULA.sub(r"\1\2'", printable(raw))
     return f"'{text}" if raw[:1] in {"\t", "\r", "\n"} and not text.startswith("'") else text
 

@@ -39,16 +39,16 @@ _RANGE = re.compile(r"(?<=\d)-(?=\d)")
 _SIGN = re.compile(r"(?<!-)-(?=\d)")
 
 _SHORT: Final = 30
-"""Rows of a table that may float: more might not find room on a page."""
+"""The largest number of rows of a table that floats: more may not fit on a page."""
 
 _WIDE: Final = 90
-"""Characters of a row from which on the letters are smaller, and from half as many more on smaller still."""
+"""The width of a row in characters from which on the letters are smaller; from 1.5 times that, smaller still."""
 
 
 def to_latex(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """Tables with their sentences below them, and sections without a table as paragraphs.
+    """Return sections as LaTeX: tables with their sentences and notes, and sections without a table as paragraphs.
 
-    Load booktabs and longtable. Very wide tables need a page in landscape.
+    The text needs the packages booktabs and longtable. Very wide tables need a page in landscape.
     """
     lines = [f"% {printable(title)}: {printable(subtitle)}"]
     for section in sections:
@@ -57,7 +57,7 @@ def to_latex(title: str, subtitle: str, sections: Sequence[Section]) -> str:
 
 
 def escape(raw: str) -> str:
-    """Text that LaTeX sets as it is, on one line."""
+    """Return text escaped for LaTeX, on one line."""
     return printable(raw).translate(_SPECIAL)
 
 
@@ -73,7 +73,7 @@ def _section(title: str, section: Section) -> Iterator[str]:
 
 
 def _table(table: Table[Any], *, caption: str, label: str, notes: Iterable[str]) -> Iterator[str]:
-    """One that floats where it is short, or else goes on over pages; a little space between groups of rows."""
+    """Yield a table that floats if it is short, or else continues over pages, with space between groups of rows."""
     columns, items = table.people_columns(MOST_COLUMNS), table.first_items()
     headings = (r"\toprule", _row(escape(column.heading) for column in columns), r"\midrule")
     title = rf"\caption{{{escape(caption)}}}\label{{tab:{label}}}"
@@ -107,7 +107,7 @@ def _size(columns: Sequence[Column[Any]], items: Sequence[Any]) -> str:
 
 
 def _cell(column: Column[Any], item: object) -> str:
-    """A cell; in numbers a hyphen is a minus sign, or between two of them a dash; what is wrong is bold."""
+    """Return a cell; in numbers a hyphen becomes a minus sign, or a dash between digits; bad values are bold."""
     said = escape(column.show(item))
     if column.is_number:
         return _SIGN.sub("$-$", _RANGE.sub("--", said))

@@ -1,4 +1,4 @@
-"""Sections in Markdown, as GitHub reads it."""
+"""Sections in GitHub's Markdown."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,14 +8,14 @@ from stnbench.core.text import printable
 from stnbench.report.table import Column, Section, Table
 
 MOST_COLUMNS: Final = 7
-"""Of a table; GitHub cuts wider ones."""
+"""The largest number of columns of a table; GitHub cuts wider ones."""
 
 _SPECIAL = re.compile(r"[\\`*{}|~$#]|\](?=[(\[:])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-"""Brackets only where they would make a link, underscores only where they would make emphasis."""
+"""The characters to escape: brackets only where they would make a link, underscores only where they emphasise."""
 
 
 def to_markdown(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """A document with a heading for each section."""
+    """Return a document with a heading for each section."""
     lines = [f"# {escape(title)}", ""]
     if subtitle:
         lines += [escape(subtitle), ""]
@@ -25,13 +25,13 @@ def to_markdown(title: str, subtitle: str, sections: Sequence[Section]) -> str:
 
 
 def escape(raw: str) -> str:
-    """Text that Markdown and HTML leave as it is, on one line."""
+    """Return text escaped for Markdown and HTML, on one line."""
     plain = printable(raw).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _SPECIAL.sub(r"\\\g<0>", plain)
 
 
 def code(value: str) -> str:
-    """Text as code, which nothing in it can end."""
+    """Return text as code, in a fence that is longer than any in the text."""
     plain = printable(value)
     fence = "`" * (max((len(run) for run in re.findall(r"`+", plain)), default=0) + 1)
     pad = " " if plain.startswith("`") or plain.endswith("`") else ""
@@ -52,7 +52,7 @@ def _section(section: Section) -> Iterator[str]:
 
 
 def _paragraphs(sentences: Sequence[str]) -> Iterable[str]:
-    """One sentence as a paragraph, several as a list."""
+    """Return one sentence as a paragraph, several as a list."""
     return [escape(sentences[0])] if len(sentences) == 1 else [f"- {escape(line)}" for line in sentences]
 
 
@@ -64,7 +64,7 @@ def _table(table: Table[Any]) -> Iterator[str]:
 
 
 def _cell(column: Column[Any], item: object) -> str:
-    """A cell; what tells of something wrong is bold."""
+    """Return a cell; bad values are bold."""
     said = escape(column.show(item))
     is_bad = column.tone is not None and column.tone(item) == "bad"
     return f"**{said}**" if is_bad and said else said

@@ -1,4 +1,4 @@
-"""Sections on a terminal, or as plain lines where there is none."""
+"""Sections on a terminal, or as plain lines elsewhere."""
 
 import io
 import shutil
@@ -26,14 +26,14 @@ _STYLES: Final[dict[Tone, str]] = {
 def to_terminal(
     title: str, subtitle: str, sections: Sequence[Section], *, width: int | None = None, color: bool = False
 ) -> str:
-    """The sections as lines; tables are never wrapped.
+    """Return sections as lines of text; the rows of tables are never wrapped.
 
     Args:
-        title: of the whole.
-        subtitle: behind the title.
+        title: the title of the report.
+        subtitle: the text behind the title.
         sections: in order.
-        width: of the terminal in characters; the least important columns that do not fit are left out and named. None
-            for as wide as it is.
+        width: the width of the terminal in characters; the least important columns that do not fit are left out and
+            named. None for no limit.
         color: whether to write colours, as ANSI codes.
     """
     written = io.StringIO()
@@ -55,14 +55,21 @@ def to_terminal(
 
 
 def print_sections(title: str, subtitle: str, sections: Sequence[Section], out: TextIO) -> None:
-    """Print sections, as wide and as coloured as the stream is."""
+    """Print sections, with the width and the colours of the stream."""
     width = shutil.get_terminal_size().columns if out.isatty() else None
     color = out.isatty() and Console(file=out).color_system is not None
     out.write(to_terminal(title, subtitle, sections, width=width, color=color))
 
 
 def fitting_columns(table: Table[Any], width: int) -> list[Column[Any]]:
-    """The columns that fit, in order: the least important ones are left out, down to the most important ones."""
+    """Return the columns that fit, in order.
+
+    The least important ones are left out; the most important ones are kept even where they do not fit.
+
+    Args:
+        table: the table.
+        width: the width of the terminal in characters.
+    """
     kept = table.people_columns()
     widths = {id(column): _column_width(column, table.first_items()) for column in kept}
     while sum(widths[id(column)] + GAP for column in kept) - GAP > width and len({c.importance for c in kept}) > 1:
@@ -85,7 +92,7 @@ def _column_width(column: Column[Any], items: Sequence[Any]) -> int:
 
 
 def _section(section: Section, width: int | None) -> Iterator[tuple[Text, bool]]:
-    """The lines of a section, and whether each is a row of a table."""
+    """Yield the lines of a section, and whether each is a row of a table."""
     if section.key != "answer":
         yield Text(""), False
         yield Text(printable(section.heading), style="bold underline"), False
@@ -104,7 +111,7 @@ def _section(section: Section, width: int | None) -> Iterator[tuple[Text, bool]]
 
 
 def _table(table: Table[Any], columns: Sequence[Column[Any]]) -> Iterator[Text]:
-    """The heading and one line a row, aligned by what a terminal shows, in which some letters are wide."""
+    """Yield the heading and a line for each row, aligned by the width on a terminal, where some letters are wide."""
     items = table.first_items()
     widths = [_column_width(column, items) for column in columns]
     yield _joined(
