@@ -319,7 +319,7 @@ def _row(
 
 
 def _claims(items: Sequence[PublishedCell], cells: Mapping[str, _Cell], seeds: Sequence[int]) -> list[Claim]:
-    """Test the claims, with strength borrowed from all cells of the sweep, published or not."""
+    """Test the claims, with strength borrowed from all configurations of the sweep, published or not."""
     baselines = {name: cell.twin_cell_id for name, cell in cells.items() if cell.twin_cell_id != name}
     runs = [
         ScoredRun(configuration=name, seed=seed, correct=right, images=images)

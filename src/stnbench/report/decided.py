@@ -82,7 +82,7 @@ class Decided:
 
 
 def decide(sweep: SweepSpec, cells: Sequence[Cell]) -> Decided:
-    """Compare the configurations of each group. The same cells give the same decisions."""
+    """Compare the configurations of each group. The same configurations give the same decisions."""
     bases = Baselines(sweep, cells)
     answered, groups = [], []
     decisions: dict[str, Decision] = {}

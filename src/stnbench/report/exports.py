@@ -111,7 +111,7 @@ def _fill(store: Store, one: _Scored, *, warn: Callable[[str], None]) -> Literal
 # Exports of trials from the store, and their cards, which describe the network, its accuracy and its training.
 
 
-if TYPE_CHECKING:  # torch
+if TYPE_CHECKING:  # imports torch
     from stnbench.trials.export import ExportRecord, StoredNetwork
 
 PRETRAINED: Final = "pretrained:"

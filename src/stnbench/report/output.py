@@ -65,7 +65,7 @@ def read_report(store: StoreReader, sweep: str, *, split: Split = "validation") 
 def read_reports(
     store: StoreReader, sweeps: Iterable[str] | None = None, *, split: Split = "validation"
 ) -> list[Report]:
-    """Read the reports of these sweeps, or of all sweeps in the order of their names.
+    """Read the reports of these sweeps; by default of all, in the order of their names.
 
     Raises: as ``read_report``.
     """
@@ -85,7 +85,7 @@ def read_leaderboard(
 def read_leaderboards(
     store: StoreReader, sweeps: Iterable[str] | None = None, *, split: Split = "validation", findings: bool = True
 ) -> list[Leaderboard]:
-    """Read the leaderboards of these sweeps, or of all sweeps in the order of their names.
+    """Read the leaderboards of these sweeps; by default of all, in the order of their names.
 
     Raises: as ``read_report``.
     """
@@ -332,7 +332,7 @@ def _with_sizes(frames: "SweepFrames") -> "SweepFrames":
 
 
 def _names(store: StoreReader, sweeps: Iterable[str] | None) -> list[str]:
-    """Return the names of these sweeps, or the sorted names of all.
+    """Return the names of these sweeps; by default of all, sorted.
 
     Raises:
         UnknownNameError: if the store does not have one of them.

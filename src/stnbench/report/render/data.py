@@ -14,7 +14,7 @@ from stnbench.core.text import printable
 from stnbench.report.table import Column, Section, Table
 
 DIGITS: Final = 9
-"""Decimals of numbers, so that the same store gives the same bytes and small p-values stay above 0."""
+"""Decimals of numbers, with which the same store gives the same bytes and p-values keep their magnitude."""
 
 _SHARE_DIGITS: Final = 6
 _FORMULA: Final = re.compile("(^|;)(\\s*)(?=[-=+@\uff0d\uff1d\uff0b\uff20])")
