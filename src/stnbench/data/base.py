@@ -21,7 +21,7 @@ class ImageSet:
         frames: int64 (n,), position within the track from 0, the farthest first; -1 where unknown.
         roi: float32 (n, 4), the box of the sign or digit, x1, y1, x2, y2, in normalised coordinates of the image
             ([-1, 1], x to the right, y down, -1 and 1 at the outer edges of the border pixels). In a distorted set it
-            is the box round the warped box, clipped to the image.
+            is the box around the warped box, clipped to the image.
         original_size: int64 (n, 2), width and height in pixels before resizing.
         pose: float32 (n, 3, 3) or None: the homography that takes points of the object's own square ([-1, 1]^2: of the
             sign, its box in GTSRB, or the undistorted image of a digit) to normalised image coordinates (edges as for
@@ -72,8 +72,8 @@ class DataPlaces:
 class Dataset(ABC):
     """A data set with a train and a test half.
 
-    Opening is lazy: a half is read or made when it is first asked for. Instances may be used by one thread at a time;
-    several processes may open the same set at once.
+    Opening is lazy: a half is read or made on first use. Instances may be used by one thread at a time; several
+    processes may open the same set at once.
     """
 
     @property

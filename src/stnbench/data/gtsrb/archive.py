@@ -1,4 +1,4 @@
-"""The official archive of GTSRB: names, counts, checksums, classes; its files in a folder or a zip, never extracted."""
+"""The official archives of GTSRB: names, counts, checksums, classes; and files in a folder or a zip, not extracted."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from typing import Final
 
 from stnbench.core.errors import DataCorruptError, DataMissingError
 
-# The 43 classes of GTSRB in label order, which ``signs`` draws as well.
+# The 43 classes of GTSRB in label order, which ``signs`` also uses.
 
 
 GTSRB_CLASSES: Final[tuple[str, ...]] = (
@@ -63,11 +63,11 @@ GTSRB_CLASSES: Final[tuple[str, ...]] = (
 """English names; the label of a class is its position."""
 
 
-# What the official files are: names, counts and checksums.
+# The official files: names, counts and checksums.
 #
-# Counts: the benchmark's own page and Readme, and Stallkamp et al., "Man vs. computer", Neural Networks 32, 2012. The
-# checksums of the test archives are those torchvision ships; that of the training archive is the one that public
-# downloaders agree on. torchvision's own training archive is another set, of 26,640 images.
+# Counts: the benchmark's page and Readme, and Stallkamp et al., "Man vs. computer", Neural Networks 32, 2012. The
+# checksums of the test archives are those that torchvision contains; that of the training archive is the one on which
+# public download scripts agree. torchvision's own training archive is another set, of 26,640 images.
 
 
 BASE_URL = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370/"
@@ -78,8 +78,8 @@ TEST_IMAGES = 12_630
 TORCHVISION_TRAIN_IMAGES = 26_640
 
 TRAIN_CONTENT_DIGEST = "d8a3eaf0d50169e55a1ee0d5ad56e0fb1591d10828441719d126cbd5a03e1ee0"
-"""``content_digest`` of the training half: annotations and bytes of every image; the copy it was computed from has the
-official counts, but was itself a folder and not the archive."""
+"""``content_digest`` of the training half: annotations and bytes of every image; it was computed from a copy with the
+official counts, which was a folder and not the archive."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,8 +87,8 @@ class Archive:
     """One official archive.
 
     Attributes:
-        name: file name, also the last part of its address.
-        md5: of the whole file, 32 hexadecimal digits.
+        name: file name, also the last part of its URL.
+        md5: MD5 of the whole file, 32 hexadecimal digits.
         prefix: folder of the images inside it, with a slash at the end; empty for the archive of annotations.
     """
 
@@ -117,36 +117,41 @@ ARCHIVES = (TRAIN_ARCHIVE, TEST_ARCHIVE, TEST_TRUTH_ARCHIVE)
 
 REMEDY = "download it again, or extract it again"
 MAX_MEMBER_BYTES = 1 << 26
-"""64 MiB; the largest official image has 0.2. Larger members are not unpacked."""
+"""The limit of 64 MiB for a member; the largest official image has 0.2 MiB. Larger members are not unpacked."""
 
 
 class Files(ABC):
-    """Files below one place, named by their path from there with slashes."""
+    """The files below a folder or inside an archive, named by their relative path with slashes."""
 
     @abstractmethod
     def names(self) -> list[str]:
-        """Every name at most one folder deep, sorted, but for hidden ones.
+        """Return every name at most one folder deep, sorted, without hidden ones.
 
-        Raises: DataCorruptError if the place cannot be read.
+        Raises:
+            DataCorruptError: if the folder or the archive cannot be read.
         """
 
     @abstractmethod
     def read(self, names: Iterable[str]) -> Iterator[bytes]:
-        """The content of each file in turn. Raises: DataCorruptError naming a file that cannot be read."""
+        """Yield the content of each file in turn.
+
+        Raises:
+            DataCorruptError: if a file cannot be read; the message names it.
+        """
 
     @abstractmethod
     def full_name(self, name: str) -> str:
-        """The name with the place, for messages."""
+        """Return the name with the path of the folder or the archive, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class FolderFiles(Files):
-    """Files in a folder and its folders."""
+    """The files in a folder and its sub-folders."""
 
     folder: Path
 
     def names(self) -> list[str]:
-        """As the contract says."""
+        """Return every name at most one folder deep, sorted, without hidden ones."""
         try:
             inner = sorted(entry.name for entry in os.scandir(self.folder) if entry.is_dir())
             found = [entry.name for entry in os.scandir(self.folder) if entry.is_file()]
@@ -159,7 +164,7 @@ class FolderFiles(Files):
         return sorted(name for name in found if not is_hidden(name))
 
     def read(self, names: Iterable[str]) -> Iterator[bytes]:
-        """As the contract says."""
+        """Yield the content of each file in turn."""
         for name in names:
             try:
                 data = (self.folder / name).read_bytes()
@@ -168,19 +173,23 @@ class FolderFiles(Files):
             yield data
 
     def full_name(self, name: str) -> str:
-        """As the contract says."""
+        """Return the path of a file."""
         return str(self.folder / name)
 
 
 @dataclass(frozen=True, slots=True)
 class ZipFiles(Files):
-    """Members of a zip archive below one of its folders (``prefix`` ends with a slash, or is empty)."""
+    """The members of a zip archive below one of its folders (``prefix`` ends with a slash, or is empty)."""
 
     archive: Path
     prefix: str
 
     def names(self) -> list[str]:
-        """As the contract says; raises DataCorruptError also for a member whose path leaves the archive's folder."""
+        """Return every name at most one folder deep, sorted, without hidden ones.
+
+        Raises:
+            DataCorruptError: if the archive cannot be read, or a member's path leaves the archive's folder.
+        """
         with self._open() as archive:
             members = archive.namelist()
         for member in members:
@@ -192,13 +201,17 @@ class ZipFiles(Files):
         return sorted(name for name in files if not is_hidden(name))
 
     def read(self, names: Iterable[str]) -> Iterator[bytes]:
-        """As the contract says."""
+        """Yield the content of each member in turn.
+
+        Raises:
+            DataCorruptError: if a member cannot be read, or is larger than ``MAX_MEMBER_BYTES``.
+        """
         with self._open() as archive:
             for name in names:
                 yield self._read_one(archive, name)
 
     def full_name(self, name: str) -> str:
-        """As the contract says."""
+        """Return the path of the archive and of the member inside it."""
         return f"{self.archive}:{self.prefix}{name}"
 
     def _open(self) -> zipfile.ZipFile:
@@ -221,21 +234,21 @@ class ZipFiles(Files):
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file system, an editor or a packer left it beside the files that are meant.
+    """Return whether a name is that of a file which a file system, an editor or an archiver added.
 
-    macOS puts ``._name`` beside every file on drives that are not its own, and ``__MACOSX/`` into archives.
+    macOS adds ``._name`` beside every file on foreign drives, and ``__MACOSX/`` to archives.
     """
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def leaves_folder(member: str) -> bool:
-    """Whether a member's path could lead outside the folder it would be extracted to, on any system."""
+    """Return whether a member's path could lead outside the folder that it would be extracted to, on any system."""
     has_drive = member[1:2] == ":"
     climbs = ".." in member and ".." in member.split("/")
     return member.startswith("/") or "\\" in member or has_drive or climbs
 
 
-# Where the two halves lie below a folder: the extracted tree first, then the official archives.
+# The search for the two halves below a folder: the extracted tree first, then the official archives.
 
 
 PREPARE = "python -m stnbench.data prepare gtsrb"
@@ -246,7 +259,7 @@ CLASS_FOLDER = re.compile(r"\d{5}")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelledImages:
-    """The test half's images and the one table with their classes."""
+    """The test half's images and the table with their classes."""
 
     images: Files
     truth: Files
@@ -254,7 +267,7 @@ class LabelledImages:
 
 
 def find_train(root: Path) -> Files | None:
-    """The training images below ``root``: a folder or an archive with one folder a class; None if there are none.
+    """Find the training images below ``root``: a folder or an archive with one folder per class; None if absent.
 
     ``root`` may be the folder that holds ``GTSRB/``, ``GTSRB`` itself, ``Final_Training``, the folder that holds the
     class folders, or the folder with the archives.
@@ -266,7 +279,7 @@ def find_train(root: Path) -> Files | None:
 
 
 def missing_train(root: Path) -> DataMissingError:
-    """The error for a folder without training images; it says so if torchvision's other set is there instead."""
+    """Return the error for a folder without training images; it mentions torchvision's other set if that is there."""
     other = next((place / "Training" for place in _places(root) if _has_classes(place / "Training")), None)
     problem = f"the GTSRB training images (GTSRB/Final_Training/Images) are not below {root}"
     if other is not None:
@@ -275,10 +288,12 @@ def missing_train(root: Path) -> DataMissingError:
 
 
 def find_test(root: Path) -> LabelledImages | None:
-    """The test images below ``root`` with their classes; None if there are no images.
+    """Find the test images below ``root`` with their classes; return None if there are no images.
 
-    The table may lie beside the images, in ``GTSRB/``, in ``root`` or its parent, or in its own archive.
-    Raises: DataMissingError if there are images, and no table with their classes.
+    The table may lie beside the images, in ``GTSRB/``, in ``root`` or its parent, or in a separate archive.
+
+    Raises:
+        DataMissingError: if there are images, but no table with their classes.
     """
     images = _find_test_images(root)
     if images is None:
@@ -299,13 +314,13 @@ def find_test(root: Path) -> LabelledImages | None:
 
 
 def missing_test(root: Path) -> DataMissingError:
-    """The error for a folder without test images."""
+    """Return the error for a folder without test images."""
     problem = f"the GTSRB test images (GTSRB/Final_Test/Images) are not below {root}"
     return DataMissingError(problem, remedy=f"run '{PREPARE} --root DIR' with the folder they are in, or --download")
 
 
 def _places(root: Path) -> tuple[Path, ...]:
-    """Folders that may hold ``Final_Training`` and ``Final_Test``; torchvision puts them below ``gtsrb/GTSRB``."""
+    """Return the folders that may hold ``Final_Training`` and ``Final_Test``; torchvision uses ``gtsrb/GTSRB``."""
     inside = (root.parent,) if root.name in {"Final_Training", "Final_Test"} else ()
     return (root / "GTSRB", root / "gtsrb" / "GTSRB", root, *inside)
 

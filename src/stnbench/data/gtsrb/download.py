@@ -1,6 +1,6 @@
-"""The official archives over HTTP: resumed where they stopped, checked by MD5, never extracted.
+"""Download of the official archives over HTTP: resumed after interruptions, checked by MD5, never extracted.
 
-MD5 is what is published for these files. It finds broken downloads; that nobody swapped the file rests on HTTPS.
+MD5 is the checksum that is published for these files. It detects broken downloads; HTTPS protects from replaced files.
 """
 
 import hashlib
@@ -25,14 +25,14 @@ _RANGE_NOT_SATISFIABLE = 416
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Connection:
-    """How to reach the server.
+    """The settings of the connection to the server.
 
     Attributes:
-        base_url: address of the folder of archives, with a slash at the end.
-        timeout_s: longest silence of the server in seconds.
-        attempts: connections for one archive without any progress before giving up.
-        pause_s: pause before connecting again in seconds.
-        sleep: waits for so many seconds.
+        base_url: URL of the folder of archives, with a slash at the end.
+        timeout_s: the longest time without data from the server, in seconds.
+        attempts: the number of connections without any progress after which an archive is given up.
+        pause_s: pause before connecting again, in seconds.
+        sleep: the function that waits for a number of seconds.
     """
 
     base_url: str = BASE_URL
@@ -49,11 +49,18 @@ def download_archives(
     archives: Sequence[Archive] = ARCHIVES,
     connection: Connection | None = None,
 ) -> None:
-    """Fetch the archives that ``folder`` does not hold yet; one that was cut off goes on from its ``.part`` file.
+    """Download the archives that ``folder`` does not hold yet; interrupted ones resume from their ``.part`` file.
 
-    ``say`` is told one line an archive.
-    Raises: DataMissingError if the server cannot be reached or does not have an archive; DataCorruptError if what was
-    fetched, or was there already, has another MD5; FolderError if the folder cannot be written.
+    Args:
+        folder: the folder of the archives.
+        say: called with one line per archive, and one per reconnection.
+        archives: the archives to download.
+        connection: the settings of the connection; the defaults if it is None.
+
+    Raises:
+        DataMissingError: if the server cannot be reached or does not have an archive.
+        DataCorruptError: if a file that was downloaded, or was there already, has another MD5.
+        FolderError: if the folder cannot be written.
     """
     connection = connection or Connection()
     writable_folder(folder, "the archives", remedy="name another with --root or STNBENCH_DATA")
@@ -86,7 +93,12 @@ def _download_one(target: Path, archive: Archive, connection: Connection, say: C
 
 
 def _fetch_all(part: Path, url: str, connection: Connection, say: Callable[[str], None]) -> None:
-    """Connect until the file is whole; connections that bring nothing are counted."""
+    """Connect until the file is complete.
+
+    Raises:
+        DataMissingError: if the server answers with a client error, or ``connection.attempts`` connections in a row
+            bring no data.
+    """
     fruitless = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
@@ -112,7 +124,7 @@ def _fetch_all(part: Path, url: str, connection: Connection, say: Callable[[str]
 
 
 def _fetch_some(part: Path, url: str, timeout_s: float) -> bool:
-    """Append what one connection brings; whether the file is now whole."""
+    """Append the data of one connection to the file, and return whether the file is complete."""
     start = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})  # noqa: S310 - http(s)
     try:

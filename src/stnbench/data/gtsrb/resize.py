@@ -1,8 +1,8 @@
-"""Resizing as torch's image package did it in 2015: area averages when shrinking, linear when enlarging.
+"""Resizing as in torch's image package of 2015: area averages when shrinking, linear interpolation when enlarging.
 
-Everything is counted in whole numbers over a common denominator, so the sums are exact: the pixels, and with them the
-digest of a data set, are the same on every machine. Each target pixel costs two source rows (of a running sum when
-shrinking), which beats multiplying with weight matrices: matrices as small as these make BLAS spin on all cores.
+All arithmetic uses integers over a common denominator, so the sums are exact: the pixels, and with them the digest of a
+data set, are the same on every machine. Each target pixel costs two source rows (of a running sum when shrinking),
+which is faster than multiplying by weight matrices: with such small matrices BLAS busy-waits on all cores.
 """
 
 import functools
@@ -11,21 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESIZE_VERSION = 1
-"""Raised when resizing changes meaning: caches are then made again."""
+"""Increased when resizing changes its results, so that caches are made again."""
 
 Whole = NDArray[np.int64]
 
 
 def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The image as uint8 (3, size, size), halves rounded up.
+    """Resize an image to a square, halves rounded up.
 
-    Shrinking averages the stretch of source / target pixels that a target pixel covers, with fractions at both ends.
+    Shrinking averages the interval of source / target pixels that a target pixel covers, with fractions at both ends.
     Enlarging is linear between pixel centres with the corners aligned: target pixel i lies at
-    i (source - 1) / (target - 1). Rows and columns are treated apart. Source: torch/image, ``scale`` in bilinear mode.
+    i (source - 1) / (target - 1). Rows and columns are resized separately. Source: torch/image, ``scale`` in bilinear
+    mode.
 
     Args:
-        image: uint8 (height, width, 3).
+        image: uint8 (height, width, channels).
         size: side of the result in pixels.
+
+    Returns:
+        The resized image, uint8 (channels, size, size).
     """
     rows, rows_denominator = _resample(image.astype(np.int64), size)
     both, columns_denominator = _resample(rows.transpose(1, 0, 2), size)  # (column, row, channel)
@@ -35,7 +39,7 @@ def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def _resample(lines: Whole, target: int) -> tuple[Whole, int]:
-    """The first axis at another length, as whole numbers over the denominator returned beside them."""
+    """Resample the first axis to another length; return integer numerators and their common denominator."""
     source = len(lines)
     left, share = _taps(source, target)
     if target < source:
@@ -49,10 +53,10 @@ def _resample(lines: Whole, target: int) -> tuple[Whole, int]:
 
 @functools.lru_cache(maxsize=1024)
 def _taps(source: int, target: int) -> tuple[Whole, Whole]:
-    """Where each target pixel lies: whole source pixels (n,), and the rest (n, 1, 1) in parts of the denominator.
+    """Return the positions of the target pixels: whole source pixels (n,), and the remainders (n, 1, 1).
 
-    Shrinking: the target + 1 borders of target pixels, in parts of ``target``. Enlarging: the target centres, in parts
-    of ``target - 1``.
+    When shrinking, the positions are the target + 1 borders of target pixels, and remainders are multiples of
+    1 / ``target``. When enlarging, they are the target centres, and remainders are multiples of 1 / (``target`` - 1).
     """
     if target < source:
         left, share = np.divmod(np.arange(target + 1) * source, target)
@@ -64,15 +68,18 @@ def _taps(source: int, target: int) -> tuple[Whole, Whole]:
 
 
 def normalized_position(position: NDArray[np.float64], source: Whole, target: int) -> NDArray[np.float64]:
-    """Where a position along one side lies after resizing, clipped to the image.
+    """Return the normalised position after resizing of a position along one side, clipped to the image.
 
     Convention: -1 and 1 are the outer edges of the border pixels of the resized image. Enlarging aligns the centres of
-    the corner pixels, so that edges do not go to edges: a position of 0 ends up a little outside and is clipped.
+    the corner pixels, so that edges are not mapped to edges: a position of 0 lies slightly outside and is clipped.
 
     Args:
-        position: in source pixels from the outer edge of the first pixel.
-        source: length of the side before resizing in pixels.
-        target: length after resizing in pixels.
+        position: position in source pixels from the outer edge of the first pixel.
+        source: length of the side before resizing, in pixels.
+        target: length of the side after resizing, in pixels.
+
+    Returns:
+        Positions in [-1, 1], in the shape of ``position``.
     """
     stretched = (position - 0.5) * (target - 1) / np.maximum(source - 1, 1) + 0.5
     pixels = np.where((target > source) & (source > 1), stretched, position * target / source)

@@ -1,4 +1,4 @@
-"""GTSRB as a data set: found, cached once, opened by every process."""
+"""GTSRB as a data set: its tables and images, and the cache that every process opens."""
 
 import csv
 import hashlib
@@ -29,19 +29,19 @@ from stnbench.data.gtsrb.archive import (
 from stnbench.data.gtsrb.resize import RESIZE_VERSION, normalized_position, resize
 from stnbench.spec.data import CLASSES, GtsrbSpec
 
-# The tables beside the images: one row an image with its size, the sign's box and its class.
+# The tables beside the images: one row per image with its size, the sign's box and its class.
 
 
 COLUMNS = ("Filename", "Width", "Height", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2", "ClassId")
 TABLE_MAX_BYTES = 8 << 20
-"""Of a table that is read at all; the largest official one has half a megabyte."""
+"""The limit for a table, in bytes; the largest official one has half a megabyte."""
 
 REMEDY = "extract or download the archive again"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Annotation:
-    """One row: the file's name, its size in pixels, the sign's box in pixels from the outer edges, and the class."""
+    """One row of a table: file name, size in pixels, the sign's box in pixels from the outer edges, and class."""
 
     file: str
     width: int
@@ -54,12 +54,16 @@ class Annotation:
 
 
 def parse_annotations(data: bytes, name: str) -> list[Annotation]:
-    """The rows of a table, separated by semicolons, in its order.
+    """Parse the rows of a table, with columns separated by semicolons, in its order.
 
-    ``name`` is the table's file, for messages.
-    Raises: DataCorruptError naming the file, the line and the value for a missing column, a value that is not a whole
-    number, a box that leaves the image or is empty, a class outside 0..42, a file named twice, and a table that is
-    larger than any of GTSRB's.
+    Args:
+        data: the bytes of the table.
+        name: the table's file, for messages.
+
+    Raises:
+        DataCorruptError: for a missing column, a value that is not an integer, a box that leaves the image or is empty,
+            a class outside 0..42, a file named twice, and a table of more than ``TABLE_MAX_BYTES``. The message names
+            the file, the line and the value.
     """
     if len(data) > TABLE_MAX_BYTES:
         size = f"{len(data) / (1 << 20):.0f} MiB"
@@ -108,10 +112,16 @@ _HEADER = re.compile(rb"P6" + _GAP + rb"(\d{1,5})" + _GAP + rb"(\d{1,5})" + _GAP
 
 
 def parse_ppm(data: bytes, name: str) -> NDArray[np.uint8]:
-    """The pixels of a P6 file of 8 bits a channel, uint8 (height, width, 3), RGB; a read-only view of ``data``.
+    """Parse a P6 file of 8 bits per channel; return its pixels, uint8 (height, width, 3), RGB.
 
-    Source: the netpbm project's format description. ``name`` is the file, for messages.
-    Raises: DataCorruptError if it is no such file, or has too few or too many bytes.
+    The result is a read-only view of ``data``. Source: the netpbm project's format description.
+
+    Args:
+        data: the bytes of the file.
+        name: the file, for messages.
+
+    Raises:
+        DataCorruptError: if it is no such file, or has too few or too many bytes.
     """
     header = _HEADER.match(data)
     if header is None:
@@ -127,13 +137,13 @@ def parse_ppm(data: bytes, name: str) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8, size, header.end()).reshape(height, width, 3)
 
 
-# One half as it lies on the disk: which images there are, what the tables say of them, and their pixels.
+# One half on the disk: the list of images, their annotations, and their pixels.
 
 
 HalfName = Literal["train", "test"]
 
 TRACKS_PER_CLASS = 100_000
-"""Track numbers are class times this plus the five digits in the file's name, and so unique in the half."""
+"""A track number is the class times this plus the five digits in the file's name, and therefore unique in the half."""
 
 _FRAME_FILE = re.compile(r"(\d{5})_(\d{5})\.ppm")
 
@@ -149,7 +159,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Half:
-    """One half: where its images are, their names in order, and the tables about them."""
+    """One half: the place of its images, their names in order, and their tables."""
 
     half: HalfName
     files: Files
@@ -157,11 +167,11 @@ class Half:
     tables: tuple[Table, ...]
 
     def __len__(self) -> int:
-        """How many images."""
+        """Return the number of images."""
         return len(self.names)
 
     def fingerprint(self) -> dict[str, Json]:
-        """What tells this half from another at little cost: how many images, and the digest of all tables."""
+        """Return values that identify the half at little cost: the number of images, and the SHA-256 of all tables."""
         sha = hashlib.sha256()
         for table in self.tables:
             sha.update(table.folder.encode() + b"\0" + table.data)
@@ -170,7 +180,7 @@ class Half:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One image: its name, what its table says, its track and its frame (both -1 where unknown)."""
+    """One image: its name, its row of the table, its track and its frame (both -1 where unknown)."""
 
     name: str
     annotation: Annotation
@@ -179,18 +189,21 @@ class Entry:
 
 
 def find_half(root: Path, half: HalfName) -> Half | None:
-    """The half below ``root``, or None if its images are not there.
+    """Find the half below ``root``; return None if its images are not there.
 
-    Raises: DataMissingError if test images have no table with classes; DataCorruptError if what is there is unreadable.
+    Raises:
+        DataMissingError: if test images have no table with classes.
+        DataCorruptError: if the files that are there cannot be read, or the images or the table of a class are missing.
     """
     return _find_train(root) if half == "train" else _find_test(root)
 
 
 def read_entries(half: Half) -> list[Entry]:
-    """Every image with its row, in the order of the names.
+    """Return every image with its row, in the order of the names.
 
-    Raises: DataCorruptError for a row without its image, an image without its row, a row of another class than its
-    folder, and a training image whose name does not tell its track.
+    Raises:
+        DataCorruptError: for a row without its image, an image without its row, a row of another class than its folder,
+            a training image whose name does not contain its track, and the errors of ``parse_annotations``.
     """
     rows: dict[str, Annotation] = {}
     for table in half.tables:
@@ -210,9 +223,10 @@ def read_entries(half: Half) -> list[Entry]:
 
 
 def read_images(half: Half, entries: list[Entry]) -> Iterator[tuple[Entry, bytes, NDArray[np.uint8]]]:
-    """Each image with the bytes of its file and its pixels, uint8 (height, width, 3).
+    """Yield each image with the bytes of its file and its pixels, uint8 (height, width, 3).
 
-    Raises: DataCorruptError for a file that is no PPM image of the size that its table says.
+    Raises:
+        DataCorruptError: for a file that is no PPM image of the size in its table.
     """
     for entry, data in zip(entries, half.files.read(entry.name for entry in entries), strict=True):
         name = half.files.full_name(entry.name)
@@ -225,7 +239,11 @@ def read_images(half: Half, entries: list[Entry]) -> Iterator[tuple[Entry, bytes
 
 
 def fill_arrays(half: Half, arrays: CacheArrays) -> None:
-    """Write the half into a cache. Raises: as ``read_entries`` and ``read_images``."""
+    """Resize the images of a half into the arrays of a cache, with their annotations.
+
+    Raises:
+        DataCorruptError: as ``read_entries`` and ``read_images``.
+    """
     entries = read_entries(half)
     size = arrays.images.shape[-1]
     read = advancing(read_images(half, entries), f"resizing {half.half} images", len(entries))
@@ -242,9 +260,12 @@ def fill_arrays(half: Half, arrays: CacheArrays) -> None:
 
 
 def content_digest(half: Half) -> str:
-    """SHA-256 over every image's name, row and file, 64 hexadecimal digits; line ends of the tables do not matter.
+    """Return the SHA-256 over every image's name, row and file, 64 hexadecimal digits.
 
-    Raises: as ``read_entries`` and ``read_images``.
+    Line ends of the tables do not matter.
+
+    Raises:
+        DataCorruptError: as ``read_entries`` and ``read_images``.
     """
     sha = hashlib.sha256()
     entries = read_entries(half)
@@ -304,7 +325,7 @@ def _entry(half: Half, name: str, row: Annotation) -> Entry:
 
 
 READER_VERSION = 1
-"""Raised when the arrays of a cache change meaning: caches are then made again."""
+"""Increased when the arrays of a cache change meaning, so that caches are made again."""
 
 VERSIONS: Mapping[str, Json] = {"set": "gtsrb", "reader": READER_VERSION, "resize": RESIZE_VERSION}
 
@@ -313,15 +334,15 @@ class Gtsrb(Dataset):
     """The German Traffic Sign Recognition Benchmark, resized to squares.
 
     A half is cached in ``cache / gtsrb-<half>-<size>-<digest>``; the digest covers the size, the versions of reader and
-    resizing, the number of images and the tables, not where they lie. Where the source is there, it decides which
-    cache is meant. Where it is not (deleted after preparing, or prepared with ``--root``), the one cache of the half
-    and size is opened; with several, none is guessed. Changed pixels under an unchanged table are not noticed.
+    resizing, the number of images and the tables, not their location. If the source is there, it determines the cache.
+    If it is not (deleted after preparing, or prepared with ``--root``), the one cache of the half and size is opened;
+    several caches are an error. Changed pixels under an unchanged table are not detected.
 
     Args:
-        spec: the size.
+        spec: the specification, which has the size.
         source: the folder with the official tree or archives.
         cache: the folder of caches.
-        builds: whether a cache that is missing is made.
+        builds: whether a missing cache is made.
     """
 
     def __init__(self, spec: GtsrbSpec, *, source: Path, cache: Path, builds: bool = True) -> None:
@@ -333,15 +354,25 @@ class Gtsrb(Dataset):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """The 43 signs."""
+        """Return the names of the 43 classes of signs, in label order."""
         return GTSRB_CLASSES
 
     def train(self) -> ImageSet:
-        """The training half, 39,209 images if it is the official one; tracks are class * 100000 + track."""
+        """Return the training half, 39,209 images if it is the official one; tracks are class * 100000 + track.
+
+        Raises:
+            DataMissingError: if neither the source nor a cache is there.
+            DataCorruptError: if the source or the cache is wrong.
+            DataError: if the source is not there, and there are several caches.
+            FolderError: if the cache cannot be written.
+        """
         return self._half("train")
 
     def test(self) -> ImageSet:
-        """The test half, 12,630 images if it is the official one; tracks and frames are -1."""
+        """Return the test half, 12,630 images if it is the official one; tracks and frames are -1.
+
+        It raises the same errors as ``train``.
+        """
         return self._half("test")
 
     def _half(self, half: HalfName) -> ImageSet:
@@ -363,7 +394,12 @@ class Gtsrb(Dataset):
         )
 
     def _open_prepared(self, half: HalfName) -> ImageSet:
-        """The one cache of this half and size, for a source that is not there."""
+        """Open the one cache of this half and size, for a source that is not there.
+
+        Raises:
+            DataError: if there are several caches.
+            DataMissingError: if there is none.
+        """
         folders = sorted(self._cache.glob(f"gtsrb-{half}-{self._image_size}-*"))
         prepared = [folder for folder in folders if _is_current(folder)]
         if len(prepared) > 1:
@@ -378,6 +414,10 @@ class Gtsrb(Dataset):
 
 
 def _is_current(folder: Path) -> bool:
-    """Whether a cache was made by this version. Raises: DataCorruptError if its manifest is not whole."""
+    """Return whether a cache was made by this version.
+
+    Raises:
+        DataCorruptError: if its manifest is missing or damaged.
+    """
     manifest = read_manifest(folder)
     return manifest is not None and manifest.identity.items() >= VERSIONS.items()

@@ -1,4 +1,4 @@
-"""Drawing on the sign's own square with flat colours; smooth edges come from drawing large and shrinking."""
+"""Drawing in the sign's coordinates with flat colours, and the placement of signs; supersampling smooths edges."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ Point = tuple[float, float]
 Path = Sequence[Point] | NDArray[np.float64]
 
 SUPERSAMPLING: Final = 4
-"""Faces are drawn this many times larger than they are kept."""
+"""The factor by which faces are drawn larger than they are kept."""
 
 _TURN_STEPS: Final = 72
 
 
 def arc(centre: Point, radii: Point, start: float, end: float) -> list[Point]:
-    """Points on an axis-parallel ellipse, ends included.
+    """Return points on an axis-parallel ellipse, ends included.
 
     Convention: angles in degrees from +x towards +y (y down, so clockwise); ``end`` below ``start`` goes the other way.
     """
@@ -32,7 +32,7 @@ def arc(centre: Point, radii: Point, start: float, end: float) -> list[Point]:
 
 
 def rounded_polygon(corners: Sequence[Point], radius: float) -> list[Point]:
-    """The outline of a convex polygon (corners clockwise, y down) whose corners are arcs of the given radius."""
+    """Return the outline of a convex polygon (corners clockwise, y down) with corners rounded by arcs of a radius."""
     count = len(corners)
     outline: list[Point] = []
     for index, corner in enumerate(corners):
@@ -53,7 +53,7 @@ def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Canvas:
-    """A drawing surface with its own coordinates: [-1, 1]^2 is the sign's square, x to the right, y down.
+    """A drawing surface in the sign's coordinates: [-1, 1]^2 is the sign's square, x to the right, y down.
 
     ``to_pixels`` is a float64 (3, 3) similarity (perhaps mirrored) from these coordinates to pixels.
     """
@@ -63,27 +63,30 @@ class Canvas:
 
     @classmethod
     def on(cls, image: Image.Image) -> "Canvas":
-        """A canvas whose square fills a square image."""
+        """Return a canvas whose square fills a square image."""
         half = image.width / 2
         return cls(ImageDraw.Draw(image), np.array([[half, 0, half - 0.5], [0, half, half - 0.5], [0, 0, 1]]))
 
     def inset(self, centre: Point, scale: float, *, mirror: bool = False, degrees: float = 0.0) -> "Canvas":
-        """A canvas on the same image, moved, scaled, turned clockwise, and mirrored left to right first."""
+        """Return a canvas on the same image, mirrored left to right first, then rotated clockwise, scaled, and moved.
+
+        ``centre`` is its new origin and ``scale`` its new unit, both in the coordinates of this canvas.
+        """
         cos, sin = scale * np.cos(np.radians(degrees)), scale * np.sin(np.radians(degrees))
         sign = -1 if mirror else 1
         placed = np.array([[sign * cos, -sin, centre[0]], [sign * sin, cos, centre[1]], [0, 0, 1]])
         return Canvas(self.draw, self.to_pixels @ placed)
 
     def polygon(self, points: Path, colour: Colour) -> None:
-        """A filled polygon."""
+        """Draw a filled polygon."""
         self.draw.polygon(self._pixels(points), fill=colour)
 
     def disc(self, centre: Point, radius: float, colour: Colour) -> None:
-        """A filled circle."""
+        """Draw a filled circle."""
         self.polygon(arc(centre, (radius, radius), 0, 360), colour)
 
     def stroke(self, points: Path, width: float, colour: Colour, *, round_ends: bool = False) -> None:
-        """A line through the points with round joints; its ends are flat unless they are asked round."""
+        """Draw a line through the points with round joints; its ends are flat unless ``round_ends`` is true."""
         path = np.asarray(points, dtype=np.float64)
         for start, end in itertools.pairwise(path):
             ahead = _unit(end - start)
@@ -93,7 +96,7 @@ class Canvas:
             self.disc((float(x), float(y)), width / 2, colour)
 
     def arrow(self, points: Path, width: float, colour: Colour, *, head: Point) -> None:
-        """A stroke whose last point is the tip of a triangular head; ``head`` is its width and length."""
+        """Draw a stroke whose last point is the tip of a triangular head; ``head`` is the head's width and length."""
         path = np.asarray(points, dtype=np.float64)
         ahead = _unit(path[-1] - path[-2])
         across = np.array([-ahead[1], ahead[0]])
@@ -118,23 +121,25 @@ GREEN: Final[Colour] = (28, 142, 84)
 GREY: Final[Colour] = (112, 114, 118)
 
 
-# Where a sign appears: the homography of a plane seen by a camera, and the crop around it.
+# The position of a sign in the image: the homography of a plane seen by a camera, and the crop around it.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """How the camera sees the sign in one frame, and how the frame is cropped.
+    """The pose of the sign relative to the camera in one frame, and the crop of the frame.
 
     Attributes:
         size_px: the longer side of the sign's box in camera pixels.
-        roll_deg: turn in the image plane, clockwise.
-        yaw_deg: turn about the vertical axis; pitch_deg: about the horizontal one.
-        pitch_deg: turn about the horizontal axis.
-        distance: from the camera to the sign's centre, in half sides of the sign; small is strong perspective.
-        fill: share of the image's sides that the sign's box takes.
+        roll_deg: rotation in the image plane, clockwise.
+        yaw_deg: rotation about the vertical axis.
+        pitch_deg: rotation about the horizontal axis.
+        distance: distance from the camera to the sign's centre, in half sides of the sign; a small one gives a strong
+            perspective.
+        fill: share of the image's sides that the sign's box covers.
         aspect: the share of the width over the share of the height.
-        offset_x: where the box stands in the room that is left: -1 touches the left edge, 0 the centre, 1 the right.
-        offset_y: likewise, -1 the top edge and 1 the bottom one.
+        offset_x: position of the box in the remaining width: -1 touches the left edge, 0 is centred, 1 touches the
+            right edge.
+        offset_y: position of the box in the remaining height: -1 touches the top edge, 1 the bottom edge.
     """
 
     size_px: float
@@ -150,10 +155,13 @@ class View:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Placement:
-    """What a view comes to.
+    """The position of the sign in the crop that a view gives.
 
-    ``pose`` float64 (3, 3): sign square to normalised image coordinates; ``roi`` float64 (4,): x1, y1, x2, y2 of the
-    outline, normalised; ``width`` and ``height``: the crop in camera pixels.
+    Attributes:
+        pose: float64 (3, 3), from the sign's square to normalised image coordinates.
+        roi: float64 (4,), x1, y1, x2, y2 of the outline, normalised.
+        width: width of the crop in camera pixels.
+        height: height of the crop in camera pixels.
     """
 
     pose: NDArray[np.float64]
@@ -163,7 +171,9 @@ class Placement:
 
 
 def view_homography(view: View) -> NDArray[np.float64]:
-    """The plane of the sign through a pinhole camera: (3, 3), the sign's centre at the origin, its last element 1.
+    """Return the homography (3, 3) of the sign's plane in a pinhole camera, with its last element 1.
+
+    The sign's centre is mapped to the origin.
 
     Hartley and Zisserman, Multiple View Geometry, 8.1: K [r1 r2 t], with the scale of the centre set to 1.
     Convention: sign square to camera plane; x to the right, y down, z away from the camera; roll after pitch after yaw.
@@ -178,9 +188,14 @@ def view_homography(view: View) -> NDArray[np.float64]:
 
 
 def place(view: View, outline: NDArray[np.float64], min_border_px: int) -> Placement:
-    """The crop round the sign's outline (n, 2 points of the sign square), and where the sign stands in it.
+    """Return the crop around the sign's outline, and the position of the sign in it.
 
     The crop leaves at least ``min_border_px`` camera pixels on either side before the offset moves the box.
+
+    Args:
+        view: the pose of the sign and the crop.
+        outline: (n, 2), points of the sign's square.
+        min_border_px: the smallest border in camera pixels.
     """
     seen = view_homography(view)
     points = apply_homography(seen, outline)
@@ -202,5 +217,5 @@ def place(view: View, outline: NDArray[np.float64], min_border_px: int) -> Place
 
 
 def pixels_to_normalised(width: int, height: int) -> NDArray[np.float64]:
-    """(3, 3) from pixel coordinates to [-1, 1]^2, both counted from the outer edges of the border pixels."""
+    """Return the map (3, 3) from pixel coordinates to [-1, 1]^2, both from the outer edges of the border pixels."""
     return np.array([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])

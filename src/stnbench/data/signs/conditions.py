@@ -1,4 +1,4 @@
-"""What a track is like and how it goes on from frame to frame: drawn once per track, then smooth in time."""
+"""The conditions of a track (pose, light, camera): drawn once per track, and smooth in time from frame to frame."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,70 +10,70 @@ from numpy.typing import NDArray
 from stnbench.data.signs.canvas import View
 from stnbench.spec.data import FRAMES_PER_TRACK, Framing
 
-# How hard the data set is: every range that poses, light and the camera are drawn from, in one place.
+# The difficulty of the data set: the ranges from which poses, light and the camera are drawn.
 #
-# Each pair is the lower and upper end of a range; unless a line says otherwise, it is drawn from evenly. A change here
-# is a change of the images: raise ``DRAWING_VERSION`` in ``source`` with it.
+# Each pair is the lower and upper end of a range; unless stated otherwise, the distribution is uniform. A change here
+# changes the images: increase ``DRAWING_VERSION`` in ``source`` with it.
 
 
 Range = tuple[float, float]
 
-# The approach. GTSRB: 25 to 266 pixels, of which the sign takes about three quarters; the last frame is 2.9 times the
-# first in the median and 5.3 times at the 95th percentile.
+# The approach. GTSRB: 25 to 266 pixels, of which the sign covers about three quarters; the last frame is 2.9 times as
+# large as the first in the median and 5.3 times at the 95th percentile.
 LAST_SIZE_PX: Final[Range] = (48.0, 250.0)
-"""Longer side of the sign's box in the last frame; its logarithm is drawn evenly."""
+"""Longer side of the sign's box in the last frame; its logarithm is uniform."""
 GROWTH: Final[Range] = (1.7, 5.5)
-"""Size in the last frame over size in the first; its logarithm is drawn evenly."""
+"""Size in the last frame over size in the first; its logarithm is uniform."""
 MIN_SIZE_PX: Final = 15.0
-"""No sign is smaller, as in GTSRB."""
+"""The smallest size of a sign, as in GTSRB."""
 MIN_BORDER_PX: Final = 5
-"""Camera pixels left round the sign's box at least, as in GTSRB."""
+"""The smallest border around the sign's box in camera pixels, as in GTSRB."""
 
-# The pose: what a spatial transformer has to undo.
+# The pose, which a spatial transformer has to undo.
 ROLL_DEG: Final[Range] = (-10.0, 10.0)
-"""Turn in the image; far below 45 degrees, as turned arrows must stay apart."""
+"""Rotation in the image; far below 45 degrees, since rotated arrows must remain distinguishable."""
 YAW_DEG: Final[Range] = (-20.0, 20.0)
-"""Turn about the vertical axis."""
+"""Rotation about the vertical axis."""
 PITCH_DEG: Final[Range] = (-10.0, 10.0)
-"""Turn about the horizontal axis."""
+"""Rotation about the horizontal axis."""
 DISTANCE: Final[Range] = (3.0, 9.0)
-"""Distance of the camera in half sides of the sign: small is strong perspective."""
+"""Distance of the camera in half sides of the sign, its logarithm uniform; a small one gives a strong perspective."""
 FILL: Final[Mapping[Framing, Range]] = {"tight": (0.64, 0.84), "loose": (0.4, 0.6)}
-"""Share of the image's sides that the sign's box takes; GTSRB's 5 and 95 percentiles are 0.625 and 0.833."""
+"""Share of the image's sides that the sign's box covers; GTSRB's 5th and 95th percentiles are 0.625 and 0.833."""
 ASPECT: Final[Range] = (0.92, 1.08)
 """Share of the width over that of the height."""
 OFFSET: Final[Mapping[Framing, Range]] = {"tight": (-0.34, 0.34), "loose": (-1.0, 1.0)}
-"""Where a track's box stands in the room that is left, in x and in y; GTSRB's boxes are centred."""
+"""Position of a track's box in the remaining space, in x and in y; GTSRB's boxes are centred."""
 WANDER: Final = 0.6
-"""Share of each range that a single track wanders through (pose, light, camera); the rest is between tracks."""
+"""Share of each range that varies within a single track (pose, light, camera); the rest varies between tracks."""
 WANDER_CYCLES: Final[Range] = (0.4, 2.5)
-"""How often what wanders comes back within a track."""
+"""The number of periods of a varying value within a track."""
 
-# What is behind the sign. Tracks of all classes share the places of their half, so that no place tells the class.
+# The backdrop. Tracks of all classes share the places of their half, so that no place reveals the class.
 PLACES: Final = 64
-"""Backdrops of one half."""
+"""The number of backdrops of one half."""
 PLACES_PER_TRACK: Final = 6
-"""Backdrops that pass behind one sign, each fading into the next."""
+"""The number of backdrops that pass behind one sign, each fading into the next."""
 
 # The sign.
 FADING: Final[Range] = (0.0, 0.25)
-"""How far paint has gone towards its own grey."""
+"""Share by which paint is faded towards its grey."""
 DIRT: Final[Range] = (0.0, 0.2)
-"""How much the darkest spots of dirt take."""
+"""Share of the lightness that the darkest spots of dirt remove."""
 COVER_SHARE: Final = 0.12
 """Share of tracks in which leaves or stickers cover a part of the sign."""
 COVER_RADIUS: Final[Range] = (0.12, 0.3)
-"""Radius of what covers, in half sides of the sign."""
+"""Radius of the cover, in half sides of the sign."""
 NEIGHBOUR_SHARE: Final = 0.25
 """Share of tracks with another sign on the same pole."""
 
 # The light.
 NIGHT_SHARE: Final = 0.15
-"""Share of tracks by night or deep dusk."""
+"""Share of tracks at night or in deep dusk."""
 DAY_STOPS: Final[Range] = (-1.0, 0.5)
-"""Exposure by day, in stops; above about 0.1 white paint burns out."""
+"""Exposure by day, in stops; above about 0.1 white paint is overexposed."""
 NIGHT_STOPS: Final[Range] = (-2.5, -1.2)
-"""Exposure by night."""
+"""Exposure by night, in stops."""
 CAST: Final = 0.05
 """Standard deviation of the logarithm of the red and the blue gain."""
 GRADIENT_STOPS: Final[Range] = (0.0, 0.6)
@@ -81,23 +81,23 @@ GRADIENT_STOPS: Final[Range] = (0.0, 0.6)
 SHADOW_SHARE: Final = 0.25
 """Share of tracks in which the edge of a shadow lies across the sign."""
 SHADOW_STOPS: Final[Range] = (0.5, 1.5)
-"""How much darker the shadow is."""
+"""Difference of exposure between light and shadow, in stops."""
 HAZE: Final[Range] = (0.0, 0.2)
-"""Share of the contrast that haze and glare take."""
+"""Share of the contrast that haze and glare remove."""
 
 # The camera.
 DEFOCUS_PX: Final[Range] = (0.3, 1.0)
 """Standard deviation of the blur in camera pixels."""
 MOTION_PX: Final[Range] = (0.0, 2.2)
-"""Length of the smear in camera pixels of a sign of ``MOTION_SIZE_PX``; smaller signs smear less, in proportion."""
+"""Length of the motion blur in camera pixels of a sign of ``MOTION_SIZE_PX``; it is proportional to the size."""
 MOTION_SIZE_PX: Final = 64.0
-"""See ``MOTION_PX``."""
+"""The size of a sign to which ``MOTION_PX`` refers."""
 NOISE: Final[Range] = (0.006, 0.035)
-"""Standard deviation of the noise by day, of a full scale of 1."""
+"""Standard deviation of the noise by day, relative to a full scale of 1."""
 NIGHT_NOISE: Final = 1.5
-"""By night there is this many times more noise."""
+"""The factor of the noise by night."""
 JPEG_QUALITY: Final[Range] = (30.0, 92.0)
-"""Quality of the compression."""
+"""Quality of the JPEG compression."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,10 +105,11 @@ class Light:
     """The light in one frame.
 
     Attributes:
-        gains: exposure of red, green and blue.
-        gradient_stops: difference of exposure along ``direction`` (a unit vector, y down) from edge to edge.
-        shadow_stops: how much darker it is beyond the shadow's edge; 0 where there is no shadow.
-        shadow_at: where along ``direction`` the edge lies, normalised.
+        gains: exposure factors of red, green and blue.
+        direction: unit vector of the gradient and of the shadow, y down.
+        gradient_stops: difference of exposure along ``direction`` from edge to edge, in stops.
+        shadow_stops: difference of exposure beyond the shadow's edge, in stops; 0 without a shadow.
+        shadow_at: position of the edge along ``direction``, normalised.
         haze: share of the contrast that is lost to grey.
     """
 
@@ -122,7 +123,14 @@ class Light:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Camera:
-    """The camera in one frame: blur and smear in camera pixels, noise of a full scale of 1, JPEG quality 1 to 95."""
+    """The camera in one frame.
+
+    Attributes:
+        defocus_px: standard deviation of the blur in camera pixels.
+        motion_px: motion blur in x and y, in camera pixels.
+        noise: standard deviation of the noise, relative to a full scale of 1.
+        jpeg_quality: quality of the compression, 1 to 95.
+    """
 
     defocus_px: float
     motion_px: tuple[float, float]
@@ -132,11 +140,16 @@ class Camera:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Frame:
-    """Everything about one frame but the sign and what is behind it.
+    """The conditions of one frame, except for the sign and the images of the backdrops.
 
-    ``places`` are two backdrops by number, and ``passed`` is the share of the second one in what is seen.
-    ``backdrop_at`` is the centre of the part of the backdrop that is seen, and ``backdrop_share`` its side, both as
-    shares of the backdrop's side.
+    Attributes:
+        view: the pose of the sign and the crop.
+        light: the light.
+        camera: the camera.
+        places: the numbers of two backdrops.
+        passed: the share of the second backdrop in the visible mixture.
+        backdrop_at: centre of the visible part of the backdrop, as shares of the backdrop's side.
+        backdrop_share: side of the visible part, as a share of the backdrop's side.
     """
 
     view: View
@@ -149,7 +162,7 @@ class Frame:
 
 
 def draw_frames(rng: np.random.Generator, framing: Framing = "tight") -> tuple[Frame, ...]:
-    """The 30 frames of a track, the farthest first; all but the crop is the same in every framing."""
+    """Draw the 30 frames of a track, the farthest first; everything but the crop is the same in every framing."""
     sizes = _approach(rng)
     views = _draw_views(rng, sizes, framing)
     night = bool(rng.random() < NIGHT_SHARE)
@@ -174,7 +187,10 @@ def draw_frames(rng: np.random.Generator, framing: Framing = "tight") -> tuple[F
 
 
 def _approach(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Longer side of the sign in camera pixels: the distance falls evenly, and size is one over distance."""
+    """Draw the longer side of the sign in camera pixels, (frames,).
+
+    The distance falls linearly, and the size is proportional to its inverse.
+    """
     last = _even_in_log(rng, LAST_SIZE_PX)
     first = max(MIN_SIZE_PX, last / _even_in_log(rng, GROWTH))
     sizes: NDArray[np.float64] = 1 / np.linspace(1 / first, 1 / last, FRAMES_PER_TRACK)
@@ -249,14 +265,14 @@ def _even_in_log(rng: np.random.Generator, between: Range) -> float:
 
 
 def _wandering(rng: np.random.Generator, between: Range) -> NDArray[np.float64]:
-    """A smooth path (frames,) within the range: a share of it is the track's own, the rest is the track's centre."""
+    """Draw a smooth path (frames,) within the range, which varies by the share ``WANDER`` around a random centre."""
     middle, reach = sum(between) / 2, (between[1] - between[0]) / 2
     centre = middle + rng.uniform(-1, 1) * reach * (1 - WANDER)
     return centre + _wander(rng, WANDER * reach)
 
 
 def _wander(rng: np.random.Generator, reach: float) -> NDArray[np.float64]:
-    """A smooth path (frames,) about 0 within ``reach``: two slow waves."""
+    """Draw a smooth path (frames,) around 0, from -``reach`` to ``reach``: the mean of two slow waves."""
     times = np.linspace(0, 1, FRAMES_PER_TRACK)
     waves = rng.uniform(*WANDER_CYCLES, 2)
     phases = rng.uniform(0, 2 * np.pi, 2)

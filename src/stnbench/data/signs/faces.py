@@ -26,11 +26,11 @@ from stnbench.data.signs.canvas import (
     rounded_polygon,
 )
 
-# The figures and letters of signs as strokes, in the manner of DIN 1451; no font file is needed.
+# The figures and letters of signs as strokes, similar to DIN 1451; no font file is needed.
 
 
 _GAP: Final = 0.14
-"""Between neighbouring glyphs, beside the stroke itself; the height of a glyph is 1."""
+"""The gap between neighbouring glyphs, in addition to the stroke itself; the height of a glyph is 1."""
 
 _ROUND: Final = [*arc((0.28, 0.27), (0.25, 0.27), 180, 360), *arc((0.28, 0.73), (0.25, 0.27), 0, 180), (0.03, 0.27)]
 
@@ -48,14 +48,14 @@ _STROKES: Final[dict[str, tuple[float, list[list[Point]]]]] = {
     "O": (0.56, [_ROUND]),
     "P": (0.52, [[(0.04, 1.0), (0.04, 0.0), *arc((0.26, 0.27), (0.23, 0.27), 270, 450), (0.04, 0.54)]]),
 }
-"""Each glyph's width, and the centre lines of its strokes."""
+"""The width of each glyph, and the centre lines of its strokes."""
 
 
 def write(canvas: Canvas, text: str, *, height: float, weight: float, colour: Colour, squeeze: float = 1.0) -> None:
     """Write the text centred on the canvas.
 
-    ``height`` is that of the centre lines in canvas units, ``weight`` the width of the strokes over the height, and
-    ``squeeze`` multiplies widths.
+    ``height`` is the height of the centre lines in canvas units, ``weight`` the width of the strokes over the height,
+    and ``squeeze`` multiplies widths.
     """
     gap = (_GAP + weight) * height
     widths = [_STROKES[glyph][0] * height * squeeze for glyph in text]
@@ -71,7 +71,7 @@ def write(canvas: Canvas, text: str, *, height: float, weight: float, colour: Co
 
 
 def car_behind(canvas: Canvas, colour: Colour, window: Colour = WHITE) -> None:
-    """A car seen from behind."""
+    """Draw a car seen from behind."""
     canvas.polygon([(-0.58, -0.62), (0.58, -0.62), (0.82, -0.02), (0.95, 0.1), (0.95, 0.5), (-0.95, 0.5)], colour)
     canvas.polygon([(-0.95, 0.5), (-0.95, 0.1), (-0.82, -0.02), (-0.58, -0.62), (0, -0.62), (0, 0.5)], colour)
     canvas.polygon([(-0.44, -0.46), (0.44, -0.46), (0.6, -0.06), (-0.6, -0.06)], window)
@@ -80,14 +80,14 @@ def car_behind(canvas: Canvas, colour: Colour, window: Colour = WHITE) -> None:
 
 
 def truck_behind(canvas: Canvas, colour: Colour) -> None:
-    """A truck seen from behind: a tall box."""
+    """Draw a truck seen from behind: a tall box."""
     canvas.polygon([(-0.8, -1.0), (0.8, -1.0), (0.8, 0.5), (-0.8, 0.5)], colour)
     for side in (-1, 1):
         canvas.polygon([(side * 0.78, 0.45), (side * 0.78, 0.82), (side * 0.4, 0.82), (side * 0.4, 0.45)], colour)
 
 
 def truck_aside(canvas: Canvas, colour: Colour) -> None:
-    """A truck seen from the side, driving to the left."""
+    """Draw a truck seen from the side, driving to the left."""
     canvas.polygon([(-0.28, -0.6), (1.0, -0.6), (1.0, 0.32), (-0.28, 0.32)], colour)
     cab = [(-0.34, -0.3), (-0.72, -0.3), (-0.88, 0.02), (-1.0, 0.08), (-1.0, 0.32), (-0.34, 0.32)]
     canvas.polygon(cab, colour)
@@ -98,7 +98,7 @@ def truck_aside(canvas: Canvas, colour: Colour) -> None:
 
 
 def crossing(canvas: Canvas) -> None:
-    """Right of way at the next crossing: a thick arrow over a thin road."""
+    """Draw the right of way at the next crossing: a thick arrow over a thin road."""
     canvas.polygon(
         [(-0.17, 1.0), (-0.17, -0.35), (-0.4, -0.35), (0, -1.05), (0.4, -0.35), (0.17, -0.35), (0.17, 1.0)], BLACK
     )
@@ -106,32 +106,32 @@ def crossing(canvas: Canvas) -> None:
 
 
 def exclamation(canvas: Canvas) -> None:
-    """An exclamation mark."""
+    """Draw an exclamation mark."""
     canvas.polygon([*arc((0, -0.85), (0.22, 0.2), 180, 360), (0.1, 0.45), (-0.1, 0.45)], BLACK)
     canvas.disc((0, 0.78), 0.2, BLACK)
 
 
 def curve(canvas: Canvas) -> None:
-    """A road that bends to the left."""
+    """Draw a road that bends to the left."""
     road = [(0.36, 1.0), (0.36, 0.3), *arc((-0.04, 0.1), (0.4, 0.42), 10, -85), (-0.86, -0.34)]
     canvas.arrow(road, 0.3, BLACK, head=(0.8, 0.52))
 
 
 def double_curve(canvas: Canvas) -> None:
-    """A road that bends to the left, then to the right."""
+    """Draw a road that bends to the left, then to the right."""
     road = [(0.3, 1.05), (0.3, 0.42), (-0.3, 0.06), (-0.3, -0.2), (0.16, -0.6), (0.16, -1.1)]
     canvas.stroke(road[:5], 0.26, BLACK)
     canvas.arrow([(0.12, -0.42), (0.16, -1.15)], 0.26, BLACK, head=(0.62, 0.5))
 
 
 def bumps(canvas: Canvas) -> None:
-    """Two humps on the road."""
+    """Draw two humps on the road."""
     humps = [*arc((-0.48, 0.42), (0.42, 0.5), 180, 345), *arc((0.48, 0.42), (0.42, 0.5), 195, 360)]
     canvas.polygon([(-1.0, 0.72), (-1.0, 0.42), *humps, (1.0, 0.42), (1.0, 0.72)], BLACK)
 
 
 def skid(canvas: Canvas) -> None:
-    """A car that slides, over its winding tracks."""
+    """Draw a car that slides, over its winding tracks."""
     car_behind(canvas.inset((0.02, -0.5), 0.56, degrees=14), BLACK)
     for x in (-0.42, 0.3):
         track = [*arc((x, 0.22), (0.2, 0.2), -60, -270), *arc((x, 0.68), (0.24, 0.26), -90, 110)]
@@ -139,7 +139,7 @@ def skid(canvas: Canvas) -> None:
 
 
 def narrowing(canvas: Canvas) -> None:
-    """A road whose right edge comes in."""
+    """Draw a road whose right edge moves inwards."""
     canvas.polygon([(-0.5, 1.0), (-0.5, -1.0), (-0.24, -1.0), (-0.24, 1.0)], BLACK)
     canvas.polygon(
         [(0.5, 1.0), (0.5, 0.25), (0.2, -0.2), (0.2, -1.0), (-0.02, -1.0), (-0.02, -0.1), (0.26, 0.35), (0.26, 1.0)],
@@ -148,7 +148,7 @@ def narrowing(canvas: Canvas) -> None:
 
 
 def roadworks(canvas: Canvas) -> None:
-    """A man with a shovel before a heap."""
+    """Draw a man with a shovel in front of a heap."""
     canvas.disc((-0.12, -0.86), 0.2, BLACK)
     canvas.stroke([(-0.2, -0.6), (-0.46, 0.08)], 0.36, BLACK, round_ends=True)
     canvas.stroke([(-0.46, 0.1), (-0.2, 0.45), (-0.3, 0.98)], 0.2, BLACK, round_ends=True)
@@ -159,13 +159,13 @@ def roadworks(canvas: Canvas) -> None:
 
 
 def traffic_lights(canvas: Canvas) -> None:
-    """Red over yellow over green."""
+    """Draw traffic lights: red over yellow over green."""
     for y, colour in ((-0.72, RED), (0.0, YELLOW), (0.72, GREEN)):
         canvas.disc((0, y), 0.31, colour)
 
 
 def walker(canvas: Canvas) -> None:
-    """A person who walks to the left."""
+    """Draw a person who walks to the left."""
     canvas.disc((0.0, -0.84), 0.17, BLACK)
     canvas.stroke([(0.0, -0.52), (0.04, 0.1)], 0.32, BLACK, round_ends=True)
     canvas.stroke([(0.02, 0.1), (-0.2, 0.48), (-0.36, 0.98)], 0.17, BLACK, round_ends=True)
@@ -175,14 +175,14 @@ def walker(canvas: Canvas) -> None:
 
 
 def pedestrian(canvas: Canvas) -> None:
-    """A person on a striped crossing."""
+    """Draw a person on a striped crossing."""
     walker(canvas.inset((0, -0.12), 0.9))
     for x in (-0.92, -0.52, -0.12, 0.28, 0.68):
         canvas.polygon([(x, 0.86), (x + 0.24, 0.86), (x + 0.3, 1.06), (x + 0.06, 1.06)], BLACK)
 
 
 def children(canvas: Canvas) -> None:
-    """Two children, the larger one ahead, running hand in hand to the left."""
+    """Draw two children, the larger one ahead, running hand in hand to the left."""
     for centre, scale in (((-0.42, -0.06), 0.92), ((0.58, 0.26), 0.66)):
         child = canvas.inset(centre, scale, degrees=-14)
         child.disc((0.0, -0.78), 0.21, BLACK)
@@ -194,7 +194,7 @@ def children(canvas: Canvas) -> None:
 
 
 def bicycle(canvas: Canvas) -> None:
-    """A bicycle."""
+    """Draw a bicycle."""
     for x in (-0.56, 0.56):
         canvas.stroke(arc((x, 0.3), (0.4, 0.4), 0, 360), 0.11, BLACK)
     frame = [(-0.56, 0.3), (-0.24, -0.28), (0.34, -0.28), (-0.04, 0.3), (-0.56, 0.3)]
@@ -205,7 +205,7 @@ def bicycle(canvas: Canvas) -> None:
 
 
 def snowflake(canvas: Canvas) -> None:
-    """A crystal of snow with six arms."""
+    """Draw a snow crystal with six arms."""
     for degrees in range(0, 360, 60):
         arm = canvas.inset((0, 0), 1.0, degrees=degrees)
         arm.stroke([(0, 0), (0, -0.95)], 0.15, BLACK, round_ends=True)
@@ -213,7 +213,7 @@ def snowflake(canvas: Canvas) -> None:
 
 
 def deer(canvas: Canvas) -> None:
-    """A deer that leaps to the left."""
+    """Draw a deer that leaps to the left."""
     body = [
         (-0.5, -0.3),
         (-0.1, -0.22),
@@ -236,7 +236,7 @@ def deer(canvas: Canvas) -> None:
     canvas.stroke([(0.7, 0.12), (0.86, 0.0)], 0.1, BLACK, round_ends=True)
 
 
-# The blanks of signs: their outlines in the sign's square, and what is painted on them before the pictogram.
+# The blanks of signs: their outlines in the sign's square, and the paint below the pictogram.
 
 
 _TRIANGLE: Final[tuple[Point, ...]] = ((-1.0, 0.87), (0.0, -0.87), (1.0, 0.87))
@@ -260,14 +260,14 @@ def _circle() -> NDArray[np.float64]:
 
 
 def _polygon(corners: tuple[Point, ...], radius: float) -> NDArray[np.float64]:
-    """The rounded polygon, stretched so that its box keeps the width of the square."""
+    """Return the outline (n, 2) of the rounded polygon, scaled so that its box keeps the width of the square."""
     outline = np.array(rounded_polygon(corners, radius))
     stretched: NDArray[np.float64] = outline / np.abs(outline[:, 0]).max()
     return stretched
 
 
 def _inner(corners: tuple[Point, ...], share: float, radius: float, centre: Point = (0.0, 0.0)) -> list[Point]:
-    """The polygon shrunk towards a centre, with rounded corners."""
+    """Return the outline of the polygon, shrunk by the factor ``share`` towards a centre, with rounded corners."""
     x0, y0 = centre
     return rounded_polygon([(x0 + (x - x0) * share, y0 + (y - y0) * share) for x, y in corners], radius)
 
@@ -327,18 +327,18 @@ ENDED: Final = Blank(_circle(), _ended)
 MANDATORY: Final = Blank(_circle(), _blue)
 
 
-# The faces of the 43 signs: a blank and what is drawn on it.
+# The faces of the 43 signs: a blank and the drawing on it.
 
 
 Drawing = Callable[[Canvas], None]
 
 FACE_SIZE: Final = 256
-"""Pixels on a side of a face: about the largest sign of a track."""
+"""Side of a face in pixels: about the largest sign of a track."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Face:
-    """A sign seen head on.
+    """A sign seen from the front.
 
     ``pixels`` uint8 (FACE_SIZE, FACE_SIZE, 4), RGBA with straight alpha, covers the sign's square; ``outline`` float64
     (n, 2) is the edge of the sign in that square.
@@ -350,7 +350,7 @@ class Face:
 
 @functools.cache
 def face(label: int) -> Face:
-    """The face of a class, 0 to 42, drawn once a process."""
+    """Return the face of a class, 0 to 42, drawn once per process."""
     blank, drawing = _FACES[label]
     return draw_face(blank, drawing)
 
@@ -377,7 +377,7 @@ def _limit(text: str) -> Drawing:
 
 
 def _stripes(canvas: Canvas) -> None:
-    """The five lines across a sign that ends something, from the lower left to the upper right."""
+    """Draw the five lines across an end-of-restriction sign, from the lower left to the upper right."""
     for offset in np.linspace(-0.2, 0.2, 5):
         along, across = np.array([0.68, -0.68]), np.array([offset, offset])
         canvas.stroke(np.stack([across - along, across + along]), 0.062, BLACK)

@@ -1,4 +1,4 @@
-"""One photograph of a sign: backdrop, panel, camera, and the frames of a track."""
+"""Photographs of a sign: backdrop, panel, camera, and the frames of a track."""
 
 import functools
 import io
@@ -17,17 +17,17 @@ from stnbench.data.signs.conditions import MIN_BORDER_PX, PLACES, Camera, Frame,
 from stnbench.data.signs.faces import FACE_SIZE, Face, face
 from stnbench.spec.data import CLASSES, FRAMES_PER_TRACK, Framing
 
-# What is behind a sign: sky and trees, leaves, house fronts, trunks and streets, with coloured clutter.
+# Backdrops: sky and trees, leaves, facades, trunks and streets, with coloured clutter.
 
 
 BACKDROP_SIZE: Final = 192
-"""Pixels on a side of a backdrop; a frame shows a part of it."""
+"""Side of a backdrop in pixels; a frame shows a part of it."""
 
 _Texture = NDArray[np.float32]
 
 
 def draw_backdrop(rng: np.random.Generator) -> Image.Image:
-    """One backdrop, RGB, BACKDROP_SIZE on a side."""
+    """Draw one backdrop, RGB, BACKDROP_SIZE pixels on a side."""
     scene = _SCENES[rng.integers(len(_SCENES))](rng)
     image = Image.fromarray(np.clip(scene, 0, 255).astype(np.uint8))
     _scatter(rng, image)
@@ -35,7 +35,11 @@ def draw_backdrop(rng: np.random.Generator) -> Image.Image:
 
 
 def texture(rng: np.random.Generator, size: int, coarsest: int) -> _Texture:
-    """Smooth noise (size, size) of mean 0 and a reach of about 1: octaves from ``coarsest`` cells on a side."""
+    """Draw smooth noise (size, size) of mean 0 and amplitude of about 1.
+
+    It is a sum of grids of random numbers, the coarsest with ``coarsest`` numbers on a side, each of the next ones
+    three times finer, with 0.6 of the weight.
+    """
     total = np.zeros((size, size), np.float32)
     weight = 1.0
     while coarsest < size:
@@ -46,7 +50,7 @@ def texture(rng: np.random.Generator, size: int, coarsest: int) -> _Texture:
 
 
 def _colour(rng: np.random.Generator, low: tuple[int, int, int], high: tuple[int, int, int]) -> _Texture:
-    """A colour between two: mostly one brightness, with a little hue of its own."""
+    """Draw a colour between two: mostly a common brightness, with a small independent share per channel."""
     share = 0.75 * rng.uniform() + 0.25 * rng.uniform(size=3)
     return (low + share * (np.asarray(high) - low)).astype(np.float32)
 
@@ -57,7 +61,7 @@ def _speckled(rng: np.random.Generator, colour: _Texture, contrast: float, coars
 
 
 def _sky(rng: np.random.Generator) -> _Texture:
-    """A sky over a line of trees."""
+    """Draw a sky over a line of trees."""
     top, low = _colour(rng, (90, 130, 170), (240, 245, 255)), _colour(rng, (170, 180, 190), (255, 255, 255))
     share = np.linspace(0, 1, BACKDROP_SIZE, dtype=np.float32)[:, None, None]
     sky = np.broadcast_to(top * (1 - share) + low * share, (BACKDROP_SIZE, BACKDROP_SIZE, 3))
@@ -68,14 +72,14 @@ def _sky(rng: np.random.Generator) -> _Texture:
 
 
 def _leaves(rng: np.random.Generator) -> _Texture:
-    """Bushes with the light between the leaves."""
+    """Draw bushes with light between the leaves."""
     leaves = _speckled(rng, _colour(rng, (30, 45, 15), (110, 130, 70)), 0.7, 10)
     gaps = texture(rng, BACKDROP_SIZE, 24) > rng.uniform(0.7, 1.2)
     return np.where(gaps[..., None], _colour(rng, (150, 160, 120), (255, 255, 240)), leaves)
 
 
 def _front(rng: np.random.Generator) -> _Texture:
-    """The front of a house with rows of windows."""
+    """Draw a facade with rows of windows."""
     wall = _speckled(rng, _colour(rng, (90, 70, 60), (235, 225, 215)), 0.08, 6)
     pane = _colour(rng, (20, 25, 35), (90, 100, 120))
     pitch_x, pitch_y = rng.integers(24, 60, 2)
@@ -86,7 +90,7 @@ def _front(rng: np.random.Generator) -> _Texture:
 
 
 def _trunks(rng: np.random.Generator) -> _Texture:
-    """Bare trees before a bright or a green ground."""
+    """Draw bare trees in front of a bright or green ground."""
     ground = _speckled(rng, _colour(rng, (100, 110, 90), (240, 240, 240)), 0.25, 5)
     bars = texture(rng, BACKDROP_SIZE, 16)[0][None, :] + 0.5 * texture(rng, BACKDROP_SIZE, 5)
     bark = _speckled(rng, _colour(rng, (25, 22, 18), (80, 70, 60)), 0.3, 20)
@@ -94,7 +98,7 @@ def _trunks(rng: np.random.Generator) -> _Texture:
 
 
 def _street(rng: np.random.Generator) -> _Texture:
-    """Asphalt, kerbs and walls: bands of grey."""
+    """Draw asphalt, kerbs and walls: bands of grey."""
     levels = rng.uniform(50, 200, 7).astype(np.float32)
     edges = np.sort(rng.uniform(0, BACKDROP_SIZE, 6))
     bands = levels[np.searchsorted(edges, np.arange(BACKDROP_SIZE))]
@@ -106,7 +110,7 @@ _SCENES: Final[tuple[Callable[[np.random.Generator], _Texture], ...]] = (_sky, _
 
 
 def _scatter(rng: np.random.Generator, image: Image.Image) -> None:
-    """Strew cars, posters, posts and wires over the scene."""
+    """Draw clutter over the scene, as of cars, posters, posts and wires: boxes, ellipses and lines."""
     draw = ImageDraw.Draw(image)
     for _ in range(rng.integers(0, 9)):
         x, y = rng.uniform(0, BACKDROP_SIZE, 2)
@@ -124,7 +128,7 @@ def _scatter(rng: np.random.Generator, image: Image.Image) -> None:
         draw.line([float(end) for end in ends], fill=(grey, grey, grey), width=int(rng.integers(1, 5)))
 
 
-# The sign as it hangs: worn paint, pole and neighbours, at several sizes so that it shrinks without aliasing.
+# The panel of a sign: worn paint, pole and neighbours, at several sizes so that it shrinks without aliasing.
 
 
 PANEL_REACH: Final = 2.5
@@ -134,7 +138,7 @@ _LEVELS: Final = 5
 
 
 class Panel:
-    """A panel and its halvings, RGBA with premultiplied alpha, and the outline of the sign.
+    """A panel as an image pyramid, RGBA with premultiplied alpha, and the outline of the sign.
 
     Convention: texture pixels are counted from the outer edges of the border pixels; x to the right, y down.
     """
@@ -146,7 +150,16 @@ class Panel:
             self._levels.append(self._levels[-1].reduce(2))
 
     def seen(self, pose: NDArray[np.float64], width: int, height: int) -> NDArray[np.float32]:
-        """The panel through the homography ``pose`` (sign square to normalised image), float32 (height, width, 4)."""
+        """Render the panel as seen under a pose.
+
+        Args:
+            pose: (3, 3), the homography from the sign's square to normalised image coordinates.
+            width: width of the result in pixels.
+            height: height of the result in pixels.
+
+        Returns:
+            The image, float32 (height, width, 4), RGBA in [0, 255] with premultiplied alpha.
+        """
         scale = self._pixels_per_unit(pose, width, height)
         level = self._levels[self._level_for(scale)]
         half = level.width / 2
@@ -158,13 +171,13 @@ class Panel:
         return np.asarray(warped, dtype=np.float32)
 
     def _level_for(self, pixels_per_unit: float) -> int:
-        """The smallest level that still has about a texel for each pixel."""
+        """Return the smallest level that still has about one texel per pixel."""
         finest = self._levels[0].width / (2 * PANEL_REACH)
         return int(np.clip(np.rint(np.log2(finest / pixels_per_unit)), 0, _LEVELS - 1))
 
     @staticmethod
     def _pixels_per_unit(pose: NDArray[np.float64], width: int, height: int) -> float:
-        """Square root of how much a unit square at the sign's centre is magnified."""
+        """Return the square root of the magnification of the area at the sign's centre, in pixels per unit."""
         step = 0.05
         seen = apply_homography(pose, np.array([[0, 0], [step, 0], [0, step]])) * np.array([width, height]) / 2
         area = np.linalg.det(seen[1:] - seen[0]) / step**2
@@ -172,7 +185,7 @@ class Panel:
 
 
 def draw_panel(label: int, rng: np.random.Generator) -> Panel:
-    """The panel of one track of a class."""
+    """Draw the panel of one track of a class."""
     sign = face(label)
     side = round(FACE_SIZE * PANEL_REACH)
     image = Image.new("RGBA", (side, side))
@@ -200,14 +213,14 @@ def _put_pole(rng: np.random.Generator, image: Image.Image) -> None:
 
 
 def _put_neighbour(rng: np.random.Generator, image: Image.Image) -> None:
-    """Another sign below or above, of any class."""
+    """Draw another sign below or above, of any class."""
     above = rng.random() < 0.35
     y = float(rng.uniform(2.0, 2.3)) * (-1 if above else 1)
     _put(image, face(int(rng.integers(CLASSES))).pixels, (0.0, y))
 
 
 def _wear(rng: np.random.Generator, sign: Face) -> NDArray[np.uint8]:
-    """The face with faded paint, dirt, and perhaps a part covered; alpha stays."""
+    """Return the pixels of the face with faded paint, dirt, and sometimes a covered part; alpha is not changed."""
     rgb = sign.pixels[..., :3].astype(np.float32)
     grey = rgb.mean(axis=2, keepdims=True)
     rgb += rng.uniform(*difficulty.FADING) * (grey - rgb)
@@ -244,7 +257,10 @@ _HAZE_LEVEL = 150.0
 
 
 def expose(scene: Scene, light: Light) -> Scene:
-    """The scene under a light; values may leave [0, 255]. Convention: light positions are normalised, y down."""
+    """Return the scene under a light; values may leave [0, 255].
+
+    Convention: light positions are normalised, y down.
+    """
     height, width = scene.shape[:2]
     x = (2 * np.arange(width, dtype=np.float32) + 1) / width - 1
     y = (2 * np.arange(height, dtype=np.float32) + 1) / height - 1
@@ -261,10 +277,10 @@ def expose(scene: Scene, light: Light) -> Scene:
 
 
 def photograph(scene: Scene, camera: Camera, shrunk: float, rng: np.random.Generator) -> Image.Image:
-    """The scene through a camera, RGB.
+    """Photograph the scene with a camera, and return the RGB image.
 
-    ``shrunk`` is the side of a camera pixel in the scene's pixels: 1, or less where a large frame was rendered small.
-    Blur shrinks with it, and noise as it does when pixels are averaged.
+    ``shrunk`` is the side of a camera pixel in the scene's pixels: 1, or less if a large frame was rendered smaller.
+    Blur shrinks with it, and noise decreases as it does when pixels are averaged.
     """
     smeared = smear(np.clip(scene, 0, 255), camera.motion_px[0] * shrunk, camera.motion_px[1] * shrunk)
     sharp = Image.fromarray(smeared.astype(np.uint8))
@@ -275,7 +291,7 @@ def photograph(scene: Scene, camera: Camera, shrunk: float, rng: np.random.Gener
 
 
 def smear(scene: Scene, motion_x: float, motion_y: float) -> Scene:
-    """The mean of the scene moved along a straight line, centred, whose whole length is the motion in pixels."""
+    """Average the scene along a centred straight line whose whole length is the motion in pixels."""
     taps = motion_kernel(motion_x, motion_y)
     if len(taps) == 1:
         return scene
@@ -290,7 +306,7 @@ def smear(scene: Scene, motion_x: float, motion_y: float) -> Scene:
 
 
 def motion_kernel(motion_x: float, motion_y: float) -> dict[tuple[int, int], float]:
-    """Weights by whole offsets (x, y) of a line of that length through the origin; they add up to 1."""
+    """Return the weights by integer offsets (x, y) of a line of that length through the origin; they add up to 1."""
     steps = int(np.ceil(max(abs(motion_x), abs(motion_y)))) + 1
     taps: dict[tuple[int, int], float] = {}
     for share in (np.arange(steps) + 0.5) / steps - 0.5:
@@ -304,7 +320,7 @@ def motion_kernel(motion_x: float, motion_y: float) -> dict[tuple[int, int], flo
 
 
 def compress(image: Image.Image, quality: int) -> Image.Image:
-    """The image after JPEG compression with chroma at half resolution."""
+    """Return the image after JPEG compression with chroma at half resolution."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return Image.open(buffer).convert("RGB")
@@ -314,11 +330,11 @@ def compress(image: Image.Image, quality: int) -> Image.Image:
 
 
 OVERSAMPLING: Final = 2
-"""Frames larger than this many times the image wanted are rendered no larger: what is finer is averaged away anyway."""
+"""The largest size of a rendered frame over that of the final image; finer details would be averaged away anyway."""
 
 
 def frame_dtype(image_size: int) -> np.dtype[np.void]:
-    """One frame as a record; fields as in ``ImageSet``."""
+    """Return the type of a frame as a record; its fields are as in ``ImageSet``."""
     return np.dtype(
         [
             ("image", np.uint8, (3, image_size, image_size)),
@@ -332,7 +348,7 @@ def frame_dtype(image_size: int) -> np.dtype[np.void]:
 def draw_track(
     drawing_seed: int, half: str, label: int, track: int, image_size: int, framing: Framing = "tight"
 ) -> NDArray[np.void]:
-    """The frames of one track, (30,) of ``frame_dtype``; a function of its arguments alone.
+    """Draw the frames of one track, (30,) of ``frame_dtype``; they depend on the arguments alone.
 
     Poses, light and backdrop are the same at every image size.
     """
@@ -362,7 +378,7 @@ def draw_frame(
     image_size: int,
     rng: np.random.Generator,
 ) -> Image.Image:
-    """One photograph, resized to the square image: averaged when it shrinks, bilinear when it grows."""
+    """Render one photograph, resized to the square image: averaged if it shrinks, bilinear if it grows."""
     shrunk = min(1.0, OVERSAMPLING * image_size / max(placement.width, placement.height))
     width, height = round(placement.width * shrunk), round(placement.height * shrunk)
     sign = panel.seen(placement.pose, width, height)
@@ -374,12 +390,12 @@ def draw_frame(
 
 @functools.lru_cache(maxsize=2 * PLACES)
 def place_backdrop(drawing_seed: int, half: str, number: int) -> Image.Image:
-    """One of the places of a half, drawn once a process."""
+    """Return one of the backdrops of a half, drawn once per process while the cache holds it."""
     return draw_backdrop(np.random.default_rng(derive_seed(drawing_seed, "signs", half, "place", number)))
 
 
 def _seen_backdrop(behind: Sequence[Image.Image], frame: Frame, width: int, height: int) -> Image.Image:
-    """The part of the two backdrops that the frame shows, one fading into the other."""
+    """Return the visible part of the two backdrops of a frame, one fading into the other."""
     side = behind[0].width
     half = frame.backdrop_share / 2 * side
     x, y = (float(np.clip(at * side, half, side - half)) for at in frame.backdrop_at)

@@ -1,4 +1,4 @@
-"""The data set ``signs``: drawn when it is first asked for, then kept in a cache."""
+"""The data set ``signs``: drawn on first use, then kept in a cache."""
 
 import contextlib
 import dataclasses
@@ -33,7 +33,7 @@ WORKER_MODULE = "stnbench.data.signs.worker"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HalfPlan:
-    """What to draw: ``tracks_per_class`` tracks of every class for one half, images of ``image_size`` pixels."""
+    """The plan of one half: ``tracks_per_class`` tracks of every class, images of ``image_size`` pixels on a side."""
 
     drawing_seed: int
     half: Half
@@ -43,19 +43,22 @@ class HalfPlan:
 
     @property
     def keys(self) -> list[tuple[int, int]]:
-        """Label and track of every track, by label and then by track."""
+        """Return the label and the number of every track, sorted by label and then by number."""
         return [(label, track) for label in range(CLASSES) for track in range(self.tracks_per_class)]
 
     def draw(self, key: tuple[int, int]) -> NDArray[np.void]:
-        """The frames of one track, (30,) of ``frame_dtype``."""
+        """Draw the frames of one track, (30,) of ``frame_dtype``."""
         return draw_track(self.drawing_seed, self.half, *key, self.image_size, self.framing)
 
 
 def draw_half(plan: HalfPlan, workers: int) -> Iterator[NDArray[np.void]]:
-    """The frames of every track in the order of ``plan.keys``; the same for any number of workers.
+    """Yield the frames of every track in the order of ``plan.keys``; they are the same for any number of workers.
 
-    With more than one worker the tracks are drawn by processes of their own, which need nothing of the caller: it may
-    be a script without a main guard, or a daemon. Raises: DataError if one of them ends early.
+    With more than one worker the tracks are drawn by separate processes, which require nothing of the caller: it may be
+    a script without a main guard, or a daemon.
+
+    Raises:
+        DataError: if one of the processes ends early.
     """
     if workers <= 1:
         yield from map(plan.draw, plan.keys)
@@ -67,13 +70,16 @@ def draw_half(plan: HalfPlan, workers: int) -> Iterator[NDArray[np.void]]:
 
 
 def share_of(plan: HalfPlan, share: int, workers: int) -> Iterator[NDArray[np.void]]:
-    """What one of several workers draws: every ``workers``-th track from the ``share``-th on."""
+    """Return an iterator that draws the tracks of one worker: every ``workers``-th one, beginning with ``share``."""
     return map(plan.draw, plan.keys[share::workers])
 
 
 @contextlib.contextmanager
 def _worker(plan: HalfPlan, share: int, workers: int) -> Iterator[tuple["subprocess.Popen[bytes]", IO[bytes]]]:
-    """A process that writes its share of tracks to a pipe, and the file of its complaints; it ends with the block."""
+    """Start a process that writes its share of tracks to a pipe, and yield it with the file of its standard error.
+
+    The process is terminated at the end of the block.
+    """
     command = [sys.executable, "-m", WORKER_MODULE, json.dumps(asdict(plan)), str(share), str(workers)]
     with (
         tempfile.TemporaryFile() as complaints,
@@ -99,21 +105,24 @@ def _receive(plan: HalfPlan, process: "subprocess.Popen[bytes]", complaints: IO[
 
 
 DRAWING_VERSION: Final = 1
-"""Raised when the drawing code changes the images: caches are then made again, and digests differ."""
+"""Increased when the drawing code changes the images: caches are then made again, and digests differ."""
 
 
 class Signs(Dataset):
-    """Synthetic signs of GTSRB's 43 classes in tracks of 30 frames, a function of the specification alone.
+    """Synthetic signs of GTSRB's 43 classes in tracks of 30 frames, determined by the specification alone.
 
     Images are the same for any number of workers; another version of Pillow or of its JPEG library may change single
-    pixels, which the digest then shows. Track numbers do not depend on how many tracks there are.
+    pixels, which changes the digest. Track numbers do not depend on the number of tracks.
+
+    Args:
+        spec: the specification of the set.
+        folder: the folder of caches.
+        workers: the number of processes that draw missing images.
+        builds: whether a missing cache is made.
     """
 
     def __init__(self, spec: SignsSpec, folder: Path, workers: int, *, builds: bool = True) -> None:
-        """Describe the set; nothing is drawn yet.
-
-        ``folder`` holds the caches, ``workers`` draw what is missing, where ``builds`` allows it.
-        """
+        """Store the settings; nothing is drawn yet."""
         self._spec = spec
         self._folder = folder
         self._workers = workers
@@ -121,18 +130,22 @@ class Signs(Dataset):
 
     @property
     def class_names(self) -> Sequence[str]:
-        """GTSRB's class names."""
+        """Return GTSRB's class names, in label order."""
         return GTSRB_CLASSES
 
     def train(self) -> ImageSet:
-        """The training half, validation included; drawn on first use.
+        """Return the training half, validation included; it is drawn on first use.
 
-        Raises: DataError if drawing fails; DataCorruptError if the cache is wrong; FolderError if it cannot be written.
+        Raises:
+            DataError: if drawing fails.
+            DataMissingError: if the cache is missing and may not be made.
+            DataCorruptError: if the cache is wrong.
+            FolderError: if the cache cannot be written.
         """
         return self._half("train", self._spec.tracks_per_class)
 
     def test(self) -> ImageSet:
-        """The test half: other tracks from the same distributions. Raises: as ``train``."""
+        """Return the test half: other tracks from the same distributions; it raises the same errors as ``train``."""
         return self._half("test", self._spec.test_tracks_per_class)
 
     def _half(self, half: Half, tracks_per_class: int) -> ImageSet:

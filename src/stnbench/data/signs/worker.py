@@ -1,6 +1,6 @@
 """``python -m stnbench.data.signs.worker PLAN SHARE WORKERS``: draws a share of a half to standard output.
 
-The tracks are written as the bytes of their records, one after the other; ``drawing`` starts it and reads them.
+The tracks are written as the bytes of their records, one after the other; ``source`` starts it and reads them.
 """
 
 import json
@@ -10,7 +10,7 @@ from stnbench.data.signs.source import HalfPlan, share_of
 
 
 def main(arguments: list[str]) -> None:
-    """Draw the share and write it."""
+    """Draw the share of tracks and write it to standard output."""
     plan, share, workers = arguments
     for records in share_of(HalfPlan(**json.loads(plan)), int(share), int(workers)):
         sys.stdout.buffer.write(records.tobytes())
