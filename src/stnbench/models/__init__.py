@@ -1,1 +1,1 @@
-"""Preprocessing, classifiers with spatial transformers, and what they cost."""
+"""Classifiers with spatial transformers, their preprocessing, and their cost."""

@@ -11,19 +11,19 @@ from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
 from stnbench.spec.network import TimmSpec, TorchvisionSpec
 
 _LAST_LAYERS: Final = ("fc", "classifier", "heads", "head")
-"""What torchvision's networks call their classifier."""
+"""Names of the classifier layer in torchvision's networks."""
 
 _COLOURS: Final = 3
 
 
 class Timm:
-    """A model of timm without its classifier: features of an image."""
+    """Backbone of timm without its classifier; it returns features of an image."""
 
     def __init__(self, spec: TimmSpec) -> None:
         self._spec = spec
 
     def stage(self, number: int, channels: int, height: int, width: int) -> nn.Module:
-        """Return the backbone for images of a size, its weights drawn.
+        """Return the backbone for images of a size in pixels, with drawn weights.
 
         Raises:
             SpecError: where timm is not installed.
@@ -33,7 +33,12 @@ class Timm:
         return self._made(channels, height, width, pretrained=False)
 
     def initial_stage(self, number: int, channels: int, height: int, width: int) -> nn.Module:
-        """Return the backbone with the weights that training starts from."""
+        """Return the backbone with the weights that training starts from.
+
+        Raises:
+            SpecError: where timm is not installed.
+            UnknownNameError: for a name that timm does not have.
+        """
         del number
         return self._made(channels, height, width, pretrained=self._spec.pretrained)
 
@@ -55,23 +60,28 @@ def _timm() -> ModuleType:
 
 
 class Torchvision:
-    """A classifier of torchvision without its last layers."""
+    """Classifier of torchvision without its last layers."""
 
     def __init__(self, spec: TorchvisionSpec) -> None:
         self._spec = spec
 
     def stage(self, number: int, channels: int, height: int, width: int) -> nn.Module:
-        """Return the backbone for images of a size, its weights drawn.
+        """Return the backbone for images of a size in pixels, with drawn weights.
 
         Raises:
             UnknownNameError: for a name that torchvision does not have.
-            InfeasibleError: for images that are not of three colours.
+            InfeasibleError: for images that do not have three channels.
         """
         del number, width
         return self._made(channels, height, pretrained=False)
 
     def initial_stage(self, number: int, channels: int, height: int, width: int) -> nn.Module:
-        """Return the backbone with the weights that training starts from."""
+        """Return the backbone with the weights that training starts from.
+
+        Raises:
+            UnknownNameError: for a name that torchvision does not have.
+            InfeasibleError: for images that do not have three channels.
+        """
         del number, width
         return self._made(channels, height, pretrained=self._spec.pretrained)
 

@@ -32,7 +32,7 @@ from stnbench.spec.parts import require_same_parts
 from stnbench.spec.transformer import LocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
 
-# The parts of a classifier, built from its design: stages, and the head behind them.
+# Parts of a classifier, built from its design: stages, and the head behind them.
 
 
 _REMEDY: Final = "use larger images or a network of fewer stages"
@@ -41,11 +41,16 @@ _REMEDY: Final = "use larger images or a network of fewer stages"
 class Stage(nn.Module):
     """Layers before which a spatial transformer may stand, and a pooled copy of their input if the design keeps it.
 
+    Args:
+        design: the layers.
+        input_size: the size of the input maps.
+
     Attributes:
-        layers: in the order of the design.
+        layers: the layers in the order of the design.
         output_size: the size of the stage's output.
 
-    Raises: InfeasibleError where nothing is left of the map.
+    Raises:
+        InfeasibleError: where nothing is left of the map.
     """
 
     def __init__(self, design: StageDesign, input_size: MapSize) -> None:
@@ -58,17 +63,22 @@ class Stage(nn.Module):
     def forward(
         self, maps: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch out_channels out_height out_width"]:
-        """The stage's maps, and its pooled input behind them where the design keeps it."""
+        """Return the maps of the stage, followed by its pooled input as further channels if the design keeps it."""
         features: Tensor = self.layers(maps)
         return features if self.shortcut is None else torch.cat([features, self.shortcut(maps)], dim=1)
 
 
 class Head(nn.Module):
-    """From the last stage's maps to the logits.
+    """Hidden layers and logits, from the maps of the last stage.
+
+    Args:
+        design: the design of the whole network.
+        input_size: the size of the last stage's output.
+        classes: the number of logits.
 
     Attributes:
         hidden: the layers before the logits; it may be empty.
-        logits: the last, linear layer, which sees every number that ``hidden`` puts out.
+        logits: the last, linear layer, whose input is the flattened output of ``hidden``.
     """
 
     def __init__(self, design: NetworkDesign, input_size: MapSize, *, classes: int) -> None:
@@ -77,34 +87,39 @@ class Head(nn.Module):
         self.logits = linear(size.numbers, classes)
 
     def forward(self, maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
-        """The logits."""
+        """Return the logits."""
         logits: Tensor = self.logits(self.hidden(maps).flatten(1))
         return logits
 
 
 def build_stage(design: StageDesign, input_size: MapSize) -> Stage:
-    """The stage of a design, its weights not yet drawn.
+    """Return the stage of a design, with weights that are not yet drawn.
 
-    Raises: InfeasibleError where nothing is left of the map.
+    Raises:
+        InfeasibleError: where nothing is left of the map.
     """
     return Stage(design, input_size)
 
 
 def build_head(design: NetworkDesign, input_size: MapSize, *, classes: int) -> Head:
-    """What stands behind the stages of a design, its weights not yet drawn.
+    """Return the layers behind the stages of a design, with weights that are not yet drawn.
 
     Args:
-        design: of the whole network.
+        design: the design of the whole network.
         input_size: the size of the last stage's output.
-        classes: how many logits.
+        classes: the number of logits.
+
+    Raises:
+        InfeasibleError: where nothing is left of the map.
     """
     return Head(design, input_size, classes=classes)
 
 
 def _build_layers(layers: Sequence[LayerDesign], size: MapSize) -> tuple[nn.Sequential, MapSize]:
-    """The layers one after another, and the size of what they put out.
+    """Return the layers one after another, and the size of their output.
 
-    Raises: InfeasibleError where nothing is left of the map.
+    Raises:
+        InfeasibleError: where nothing is left of the map.
     """
     built = nn.Sequential()
     for layer in layers:
@@ -144,9 +159,12 @@ def _build_layer(layer: LayerDesign, size: MapSize) -> tuple[nn.Module, MapSize]
 
 
 def _own_layers(layer: designs.OwnLayers, size: MapSize) -> tuple[OwnModule, MapSize]:
-    """The module that a network makes for a stage, and the size of its output, found by running it without memory.
+    """Return the module that a network makes for a stage, and the size of its output.
 
-    Raises: InfeasibleError where it cannot be made for the maps, or gives neither maps nor features.
+    The size is found by a run on the meta device.
+
+    Raises:
+        InfeasibleError: where it cannot be made for the maps, or returns neither maps nor features.
     """
     network = NETWORKS.implementation(layer.network.kind)(layer.network)
 
@@ -163,7 +181,13 @@ def _own_layers(layer: designs.OwnLayers, size: MapSize) -> tuple[OwnModule, Map
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TransformerRecord:
-    """What one spatial transformer did to a batch: the stage it stands before and its branch there, both from 1."""
+    """Output of one spatial transformer for a batch.
+
+    Attributes:
+        place: the stage it stands before, from 1.
+        branch: its branch at this place, from 1.
+        done: its output.
+    """
 
     place: int
     branch: int
@@ -172,11 +196,11 @@ class TransformerRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Explained:
-    """What a network says of images, and how it came to it.
+    """Logits of a network for a batch of images, with the transformations behind them.
 
     Attributes:
         logits: (batch, classes).
-        transformers: what each spatial transformer did on the way, by ascending place and branch.
+        transformers: the output of each spatial transformer, by ascending place and branch.
     """
 
     logits: Tensor
@@ -184,7 +208,7 @@ class Explained:
 
     @property
     def penalty(self) -> Tensor | None:
-        """The sum of the transformers' penalties, to be added to the loss; None where there is none."""
+        """Return the sum of the transformers' penalties, to be added to the loss; None where there is none."""
         penalties = [record.done.penalty for record in self.transformers if record.done.penalty is not None]
         return torch.stack(penalties).sum() if penalties else None
 
@@ -193,11 +217,17 @@ class StnClassifier(nn.Module):
     """Stages with spatial transformers before some of them, then hidden layers and logits.
 
     Args:
-        design: the stages and what follows.
-        transformers: by ascending place, at most one specification a place.
-        input_size: of the images.
-        classes: how many logits.
-    Raises: InfeasibleError where nothing is left of a map, or a localisation network shares a stage that is not there.
+        design: the stages and the layers behind them.
+        transformers: the specifications of the transformers, by ascending place, at most one for each place.
+        input_size: the size of the images.
+        classes: the number of logits.
+
+    Raises:
+        InfeasibleError: where nothing is left of a map, or a localisation network shares a stage that does not exist.
+
+    Shape:
+        - Input: (batch, channels, height, width), preprocessed.
+        - Output: (batch, classes).
     """
 
     def __init__(
@@ -229,7 +259,7 @@ class StnClassifier(nn.Module):
         images: Float[Tensor, "batch channels height width"],
         boxes: Float[Tensor, "batch 4"] | None = None,
     ) -> Float[Tensor, "batch classes"]:
-        """The logits of preprocessed images. Arguments as of ``explain``."""
+        """Return the logits of preprocessed images; arguments are those of ``explain``."""
         return self.explain(images, boxes).logits
 
     def explain(
@@ -237,12 +267,15 @@ class StnClassifier(nn.Module):
         images: Float[Tensor, "batch channels height width"],
         boxes: Float[Tensor, "batch 4"] | None = None,
     ) -> Explained:
-        """The logits with what every spatial transformer did, in one pass.
+        """Return the logits with the output of every spatial transformer, in one pass.
 
         Args:
-            images: preprocessed.
-            boxes: x1, y1, x2, y2 of the sign, normalised, -1 and 1 at the image's outer edges; the control ``roi``
-                reads them, and nothing else does.
+            images: the preprocessed images.
+            boxes: x1, y1, x2, y2 of the sign in every image, normalised, -1 and 1 at the image's outer edges; used by
+                the control ``roi`` alone.
+
+        Raises:
+            ShapeError: where ``roi`` has no boxes.
         """
         maps, records = images, []
         for place in range(1, len(self.stages) + 1):
@@ -256,22 +289,22 @@ class StnClassifier(nn.Module):
         return Explained(logits=logits, transformers=tuple(records))
 
     def localization_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters of all localisation networks alone, which may learn at a rate of their own."""
+        """Return the parameters of all localisation networks, which may have a different learning rate."""
         return self.transformers.parameters()
 
     def classifier_parameters(self) -> Iterator[nn.Parameter]:
-        """All other parameters, those of shared stages too."""
+        """Yield all other parameters, including those of shared stages."""
         for part in (self.stages, self.head):
             yield from part.parameters()
 
     def output_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters of the last layers: of the logits, and of what localisation networks emit."""
+        """Yield the parameters of the last layers: of the logits, and of the outputs of localisation networks."""
         yield from self.head.logits.parameters()
         for localization in (module for module in self.transformers.modules() if isinstance(module, Localization)):
             yield from localization.parameters_layer.parameters()
 
     def initialize(self, seed: int) -> None:
-        """Draw all weights; spatial transformers that learn are the identity then."""
+        """Draw all weights from a seed; spatial transformers that learn are the identity then."""
         for place in range(1, len(self.stages) + 1):
             draw_weights(self._stage(place), part_generator(seed, f"stage{place}"))
             if str(place) in self.transformers:
@@ -284,10 +317,10 @@ class StnClassifier(nn.Module):
         clear_weights(self)
 
     def _look(self, place: int) -> Look | None:
-        """What the localisation network of a place sees; None for the maps as they come.
+        """Return the function from a place's maps to its localisation network's input; None for the maps themselves.
 
         The stages work as in the classifier itself: batch normalisation of a shared stage takes its running statistics
-        from the maps before the transformer and from those behind it alike.
+        from both the maps before the transformer and those behind it.
         """
         count = self._shared[place]
         if count == 0:
@@ -309,14 +342,15 @@ class StnClassifier(nn.Module):
 
 
 def shared_stages(locnet: LocnetSpec | None) -> int:
-    """How many of the classifier's stages a localisation network looks through."""
+    """Return the number of the classifier's stages that a localisation network shares."""
     return 0 if locnet is None else locnet.shared_stages
 
 
 def size_looked_at(design: NetworkDesign, spec: PlacedTransformerSpec, size: MapSize) -> MapSize:
-    """The size of what a localisation network sees of maps of a size.
+    """Return the size of the maps that a localisation network sees, for maps of a size at its place.
 
-    Raises: InfeasibleError where it would share a stage that is not there, or made for other maps.
+    Raises:
+        InfeasibleError: where it would share a stage that does not exist, or one that is made for other maps.
     """
     count = shared_stages(spec.locnet)
     other = spec.transformer
@@ -337,14 +371,17 @@ def size_looked_at(design: NetworkDesign, spec: PlacedTransformerSpec, size: Map
 
 
 def build_network(spec: TrialSpec, *, classes: int, seed: int | None) -> StnClassifier:
-    """The network of a trial, on the default device.
+    """Return the network of a trial, on the default device.
 
     Args:
-        spec: the trial; its network, transformers and image size matter.
-        classes: how many logits.
-        seed: for the weights; with None they are zero, for a checkpoint to be loaded or a cost to be measured.
-    Raises: InfeasibleError where the images are too small for the network or for a localisation network, or have no
-        colours that could be augmented.
+        spec: the trial, with its network, transformers and image size.
+        classes: the number of logits.
+        seed: the seed of the weights; with None they are zero, for a checkpoint to be loaded or a cost to be measured.
+
+    Raises:
+        InfeasibleError: where the images are too small for the network or for a localisation network, or have no
+            colours that could be augmented.
+        SpecError: where a third-party part is absent, or differs from that which the trial was planned with.
     """
     with feasible(spec):
         network = StnClassifier(design_network(spec.network), spec.transformers, input_map(spec), classes=classes)
@@ -357,10 +394,11 @@ def build_network(spec: TrialSpec, *, classes: int, seed: int | None) -> StnClas
 
 @contextlib.contextmanager
 def feasible(spec: TrialSpec) -> Iterator[None]:
-    """A block that builds a trial's network, or parts of it.
+    """Name the network in errors that are raised while a trial's network, or parts of it, are built in this context.
 
-    Raises: InfeasibleError naming the network where a part cannot be built, or its images cannot be augmented;
-        SpecError where a part from outside is absent, or not the one that the trial was planned with.
+    Raises:
+        InfeasibleError: where a part cannot be built, or the images cannot be augmented; the message names the network.
+        SpecError: where a third-party part is absent, or differs from that which the trial was planned with.
     """
     require_same_parts(spec.parts)
     size = input_map(spec)
@@ -374,5 +412,5 @@ def feasible(spec: TrialSpec) -> Iterator[None]:
 
 
 def input_map(spec: TrialSpec) -> MapSize:
-    """The size of the images that a trial's network sees."""
+    """Return the size of the images that a trial's network sees."""
     return MapSize(spec.dataset.channels, spec.dataset.image_size, spec.dataset.image_size)

@@ -1,9 +1,9 @@
-"""What a network costs, known before it runs.
+"""Cost of a network, known before it runs.
 
 A sweep has a thousand networks, and a second for all of them. Most of their parts are parts of many of them, so a
-network's cost is the sum of its parts': stages, the head, localisation networks, and the transformers of a place with
-the smallest localisation network there is are each run once on the meta device, on maps of a size, under torch's own
-counter of FLOPs. A test compares the sum with whole networks.
+network's cost is the sum of the costs of its parts: stages, the head, localisation networks, and the transformers of a
+place with the smallest localisation network possible are each run once on the meta device, on maps of a size, under
+torch's counter of FLOPs. A test compares the sum with whole networks.
 """
 
 import functools
@@ -31,7 +31,7 @@ _SMALLEST = DenseLocnetSpec(sizes=(1,))
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What a part of a network adds to its cost."""
+    """Contribution of a part of a network to its cost: parameters, FLOPs, and bytes of activations."""
 
     parameters: int = 0
     flops: int = 0
@@ -41,15 +41,18 @@ class _Part:
         return _Part(self.parameters + other.parameters, self.flops + other.flops, self.bytes + other.bytes)
 
     def times(self, branches: int, looks: int) -> "_Part":
-        """As part of so many branches, each of which looks so often."""
+        """Return the contribution as part of ``branches`` branches with ``looks`` passes each."""
         return _Part(self.parameters * branches, self.flops * branches * looks, self.bytes * branches * looks)
 
 
 def measure_cost(spec: TrialSpec, *, classes: int) -> Cost:
-    """The cost of a trial's network for one image, without memory for its weights or its maps.
+    """Return the cost of a trial's network for one image, without memory for its weights or its maps.
 
-    FLOPs are those of convolutions and matrix products; interpolation, pooling and ReLU are not counted.
-    Raises: InfeasibleError where the network cannot be built.
+    FLOPs are those of convolutions and matrix products; interpolation, pooling and ReLU are not counted. Activations
+    are in bytes of float32.
+
+    Raises:
+        InfeasibleError: where the network cannot be built.
     """
     with feasible(spec), torch.device("meta"), torch.no_grad():
         design, size, total = design_network(spec.network), input_map(spec), _Part()
@@ -65,7 +68,7 @@ def measure_cost(spec: TrialSpec, *, classes: int) -> Cost:
 
 
 def _place(design: NetworkDesign, spec: PlacedTransformerSpec, size: MapSize) -> tuple[_Part, MapSize]:
-    """What stands at a place, and the size of its output."""
+    """Return the cost of everything at a place, and the size of its output."""
     if spec.locnet is None:
         return _transformers(spec, size)
     looked_at = size_looked_at(design, spec, size)
@@ -97,7 +100,7 @@ def _transformers(spec: PlacedTransformerSpec, size: MapSize) -> tuple[_Part, Ma
 
 
 def _localization(spec: PlacedTransformerSpec, looked_at: MapSize) -> _Part:
-    """The localisation network of one branch, at its one look; none for a control."""
+    """Return the cost of the localisation network of one branch, for one pass; nothing for a control."""
     if spec.locnet is None:
         return _Part()
     try:
@@ -114,13 +117,13 @@ def _measured_localization(locnet: LocnetSpec, looked_at: MapSize, parameters: i
 
 @functools.cache
 def _parameters_of(spec: TransformerSpec) -> int:
-    """How many numbers a localisation network emits for an image, or for each of its copies."""
+    """Return the number of values that a localisation network emits for an image, or for each of its copies."""
     return 1 if _copies_of(spec) > 1 else len(build_transformation(spec).identity_parameters())
 
 
 @functools.cache
 def _copies_of(spec: TransformerSpec) -> int:
-    """How many copies of an image a localisation network sees at each look."""
+    """Return the number of copies of an image that a localisation network sees in each pass."""
     orbit = build_transformation(spec).orbit(torch.device("meta"))
     return 1 if orbit is None else orbit.shape[0]
 
@@ -138,13 +141,13 @@ def _measure(part: nn.Module, *inputs: Tensor) -> _Part:
 
 
 class _OutputBytes:
-    """Counts the float32 bytes of the outputs of a network's layers while it is watched."""
+    """Counter of the float32 bytes of the outputs of a network's layers while it is watched."""
 
     def __init__(self) -> None:
         self.total = 0
 
     def watching(self, network: nn.Module) -> ExitStack:
-        """A block in which the output of every layer and spatial transformer is counted."""
+        """Return a context in which the outputs of all layers and spatial transformers are counted."""
         stack = ExitStack()
         for module in network.modules():
             is_layer = not any(module.children()) and not isinstance(module, nn.Sequential)

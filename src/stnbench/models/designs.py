@@ -1,4 +1,4 @@
-"""The networks as data: one function each, which the registry of networks names."""
+"""Designs of the networks as data: one function for each network in the registry."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -28,7 +28,7 @@ class Conv:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dense:
-    """Every number of the map to ``units`` numbers, a map of 1 x 1 pixels."""
+    """Linear layer from all numbers of the map to ``units`` numbers, a map of 1 x 1 pixels."""
 
     units: int
 
@@ -40,7 +40,7 @@ class MaxPool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GlobalAverage:
-    """Every channel to its average."""
+    """Average of every channel over the map."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,26 +52,26 @@ class Activation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchNorm:
-    """Batch normalisation of every channel, with a scale and a shift to learn."""
+    """Batch normalisation of every channel, with a learned scale and shift."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contrastive:
-    """Contrastive norm, over all channels together."""
+    """Contrastive normalisation over all channels together."""
 
     kernel: ContrastiveKernel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChannelDropout:
-    """While training, ``share`` of the channels of every image become zero, and the others grow."""
+    """Dropout of ``share`` of the channels of every image in training; the others grow to match."""
 
     share: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnLayers:
-    """All layers of a stage (from 1) of a network that makes modules of its own: a backbone, or one from outside."""
+    """All layers of a stage (from 1) of a network that makes its modules itself: a backbone or a third-party one."""
 
     network: NetworkSpec
     stage: int
@@ -84,7 +84,9 @@ LayerDesign = OwnLayers | Conv | Dense | MaxPool | GlobalAverage | Activation | 
 class StageDesign:
     """Layers before which a transformer may stand.
 
-    ``keeps_input`` joins a pooled copy of the stage's input behind its output, by channel.
+    Attributes:
+        layers: the layers in order.
+        keeps_input: whether a pooled copy of the stage's input follows its output, as further channels.
     """
 
     layers: tuple[LayerDesign, ...]
@@ -93,7 +95,7 @@ class StageDesign:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkDesign:
-    """Stages, then hidden layers; the logits, a linear function of all that they put out, go without saying."""
+    """Stages, then hidden layers; the logits, a linear function of their whole output, are implied."""
 
     stages: tuple[StageDesign, ...]
     hidden: tuple[LayerDesign, ...] = ()
@@ -103,7 +105,7 @@ _NORMED: Final = (BatchNorm(), Activation())
 
 
 def lecun(spec: LecunSpec) -> NetworkDesign:
-    """Two stages of conv 5x5 (Sermanet & LeCun 2011); multi-scale keeps the second stage's input."""
+    """Return two stages of conv 5x5 (Sermanet & LeCun 2011); multi-scale keeps the second stage's input."""
     first, second, hidden = spec.sizes
     stages = (
         StageDesign(layers=_stage_2015(first, 5, spec)),
@@ -113,7 +115,7 @@ def lecun(spec: LecunSpec) -> NetworkDesign:
 
 
 def idsia(spec: IdsiaSpec) -> NetworkDesign:
-    """Three stages of conv 7x7, 4x4 and 4x4 (Ciresan et al. 2012)."""
+    """Return three stages of conv 7x7, 4x4 and 4x4 (Ciresan et al. 2012)."""
     *channels, hidden = spec.sizes
     stages = tuple(
         StageDesign(layers=_stage_2015(count, kernel, spec)) for count, kernel in zip(channels, (7, 4, 4), strict=True)
@@ -122,13 +124,13 @@ def idsia(spec: IdsiaSpec) -> NetworkDesign:
 
 
 def fcn(spec: FcnSpec) -> NetworkDesign:
-    """Two hidden layers, the first of them the stage (Jaderberg et al. 2015)."""
+    """Return two hidden layers, the first of them as the stage (Jaderberg et al. 2015)."""
     first, second = spec.sizes
     return NetworkDesign(stages=(StageDesign(layers=_dense(first)),), hidden=_dense(second))
 
 
 def cnn(spec: CnnSpec) -> NetworkDesign:
-    """Two stages of conv 9x9 and 7x7, and no hidden layer (Jaderberg et al. 2015)."""
+    """Return two stages of conv 9x9 and 7x7, and no hidden layer (Jaderberg et al. 2015)."""
     return NetworkDesign(
         stages=tuple(
             StageDesign(layers=(Conv(channels=count, kernel=kernel), MaxPool(), Activation()))
@@ -138,7 +140,7 @@ def cnn(spec: CnnSpec) -> NetworkDesign:
 
 
 def poojahira(spec: PoojahiraSpec) -> NetworkDesign:
-    """Three stages of conv 5x5, 3x3 and 3x3 with batch norm behind the activation (poojahira/gtsrb-pytorch)."""
+    """Return three stages of conv 5x5, 3x3 and 3x3 with batch norm behind the activation (poojahira/gtsrb-pytorch)."""
     *channels, hidden = spec.sizes
     dropout = _dropout(spec.dropout)
     stages = tuple(
@@ -157,7 +159,7 @@ def poojahira(spec: PoojahiraSpec) -> NetworkDesign:
 
 
 def modern(spec: ModernSpec) -> NetworkDesign:
-    """Stages of conv 3x3 with batch norm before the activation.
+    """Return stages of conv 3x3 with batch norm before the activation.
 
     Pooling stands right behind the first convolution of a stage (as in Keller Jordan's airbench), which leaves the
     other layers a quarter of the work.
@@ -180,7 +182,8 @@ def modern(spec: ModernSpec) -> NetworkDesign:
 def design_network(spec: NetworkSpec) -> NetworkDesign:
     """Return the design of a specified network.
 
-    Raises: UnknownNameError for one that is not registered.
+    Raises:
+        UnknownNameError: for a network that is not registered.
     """
     made = NETWORKS.implementation(spec.kind)(spec)
     if isinstance(made, NetworkDesign):
@@ -190,7 +193,7 @@ def design_network(spec: NetworkSpec) -> NetworkDesign:
 
 
 def _stage_2015(channels: int, kernel: int, spec: LecunSpec | IdsiaSpec) -> tuple[LayerDesign, ...]:
-    """Conv, max-pool, ReLU and, if asked for, contrastive norm.
+    """Return conv, max-pool, ReLU and, if specified, contrastive norm.
 
     The code of 2015 pools after ReLU: the same numbers and gradients, with four times the work.
     """
@@ -199,7 +202,7 @@ def _stage_2015(channels: int, kernel: int, spec: LecunSpec | IdsiaSpec) -> tupl
 
 
 def _conv3(channels: int) -> tuple[LayerDesign, ...]:
-    """A convolution that a batch norm follows, whose shift takes the place of a bias."""
+    """Return a convolution that a batch norm follows, whose shift takes the place of a bias."""
     return (Conv(channels=channels, kernel=3, padding=1, bias=False),)
 
 

@@ -1,4 +1,4 @@
-"""A network with what is done to images before it: from images in [0, 255] to logits."""
+"""A network with its preprocessing: from images in [0, 255] to logits."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,15 +16,15 @@ from stnbench.nn.spatial_transformer import ParallelTransformers, SpatialTransfo
 from stnbench.spec.augment import ViewsSpec
 from stnbench.spec.trial import ComputeOptions, Precision, TrialSpec
 
-# The spatial transformers of a network that learn: all but the controls.
+# Spatial transformers of a network that learn: all but the controls.
 
 
 Key = tuple[int, int]
-"""Which transformer: its place and its branch there, both from 1."""
+"""Place of a transformer and its branch there, both from 1."""
 
 
 def learning_transformers(network: StnClassifier) -> dict[Key, SpatialTransformer]:
-    """The transformers with a localisation network, by ascending place and branch."""
+    """Return the transformers with a localisation network, by ascending place and branch."""
     return {
         (parallel.place, branch): transformer
         for parallel in network.transformers.values()
@@ -35,26 +35,27 @@ def learning_transformers(network: StnClassifier) -> dict[Key, SpatialTransforme
 
 
 def localization_networks(network: StnClassifier) -> dict[Key, Localization]:
-    """Their localisation networks."""
+    """Return the localisation networks of all transformers that learn, by ascending place and branch."""
     found = {key: transformer.localization for key, transformer in learning_transformers(network).items()}
     return {key: localization for key, localization in found.items() if localization is not None}
 
 
-# Parts of a network as torch.compile makes them.
+# Compilation of the parts of a network with torch.compile.
 
 
 BACKEND: Final = "inductor"
 
 
 def compile_network(network: StnClassifier, compute: ComputeOptions, device: torch.device) -> None:
-    """Let the parts of a network run compiled, where that is asked for; they are compiled when they first run.
+    """Set up the parts of a network to run compiled, if ``compute`` says so; they are compiled when they first run.
 
-    The parts are the convolution stages, the head and the localisation networks, one by one: what lies between them,
-    geometry and sampling, runs as it is written, in float32. So do hooks of the parts, which a compiled call would
-    not notice once it is compiled. Weights and their names stay as they are. torch raises where it cannot compile
-    (without a C++ compiler, say); nothing falls back.
+    The parts are the convolution stages, the head and the localisation networks, one by one: geometry and sampling
+    between them run as written, in float32, and so do hooks of the parts, which a compiled call would not notice once
+    it is compiled. Weights and their names stay as they are. torch raises where it cannot compile (without a C++
+    compiler, for example); there is no fallback.
 
-    Raises: EngineError where CUDA graphs are asked for, of which training makes use, and the device is no GPU.
+    Raises:
+        EngineError: where CUDA graphs, which training uses, are requested and the device is not a GPU.
     """
     if compute.cuda_graphs and device.type != "cuda":
         raise EngineError(
@@ -62,14 +63,14 @@ def compile_network(network: StnClassifier, compute: ComputeOptions, device: tor
             remedy="take cuda_graphs out of STNBENCH_COMPUTE, or run on a GPU",
         )
     if compute.compile:
-        # Beyond its limit of compilations torch would run a part as it is, and say so in a log alone.
+        # Beyond its limit of compilations torch would run a part uncompiled, and report it in a log alone.
         torch._dynamo.config.fail_on_recompile_limit_hit = True  # noqa: SLF001 - where torch documents it
         for part in compiled_parts(network):
             cast("Any", part).forward = torch.compile(part.forward, backend=BACKEND)
 
 
 def compiled_parts(network: StnClassifier) -> list[nn.Module]:
-    """The parts that are compiled, each for itself."""
+    """Return the parts that are compiled, each separately."""
     return [*network.stages, network.head, *localization_networks(network).values()]
 
 
@@ -81,11 +82,11 @@ class Model:
     """Preprocessing and network, on one device.
 
     Attributes:
-        network: its weights are float32.
-        preprocess: what is done to images before it.
-        views: those over which it is scored, None for one.
+        network: the network, with float32 weights.
+        preprocess: the preprocessing of images before the network.
+        views: the views over which it is scored, None for one view.
         precision: of convolutions and matrix products; geometry, sampling, normalisation and logits stay float32.
-        compute: how the device computes it.
+        compute: options of the computation on the device.
     """
 
     network: StnClassifier
@@ -95,24 +96,24 @@ class Model:
     compute: ComputeOptions = _AS_ON_THE_DEVICE
 
     def explain(self, images: Tensor, boxes: Tensor) -> Explained:
-        """The logits of images, with what every spatial transformer did, in one pass.
+        """Return the logits of images, with the output of every spatial transformer, in one pass.
 
         Args:
             images: (batch, channels, height, width), uint8, or float32 in [0, 255].
-            boxes: (batch, 4), the signs' boxes, which the control ``roi`` reads.
+            boxes: (batch, 4), x1, y1, x2, y2 of the signs, normalised, which the control ``roi`` reads.
         """
         with torch.no_grad():
             prepared: Tensor = self.preprocess(images)
         return self.explain_prepared(prepared, boxes)
 
     def explain_rows(self, images: DeviceImages, rows: Tensor) -> Explained:
-        """As ``explain``, of the images at some rows (batch,) of a set, which may be kept as prepared before."""
+        """Return ``explain`` of the images at rows (batch,) of a set, whose preprocessed images may have been kept."""
         if images.prepared is None:
             return self.explain(images.images[rows], images.boxes[rows])
         return self.explain_prepared(images.prepared.rows(rows), images.boxes[rows])
 
     def explain_prepared(self, images: Tensor, boxes: Tensor | None) -> Explained:
-        """As ``explain``, of images (batch, channels, height, width) that have been preprocessed."""
+        """Return ``explain`` of images (batch, channels, height, width) that have been preprocessed."""
         images = images.contiguous(memory_format=memory_format(images.device, self.compute))
         with self._autocast(images.device):
             explained = self.network.explain(images, boxes)
@@ -130,9 +131,18 @@ def build_model(
     device: torch.device,
     compute: ComputeOptions = _AS_ON_THE_DEVICE,
 ) -> Model:
-    """The model of a trial with its first weights, which derive from the trial's seed.
+    """Return the model of a trial with its first weights, which derive from the trial's seed.
 
-    Raises: InfeasibleError where no such network can be built; EngineError where the device cannot compute it so.
+    Args:
+        spec: the trial.
+        statistics: the statistics of the training images, for the preprocessing.
+        classes: the number of logits.
+        device: the device of the network and its preprocessing.
+        compute: options of the computation on the device.
+
+    Raises:
+        InfeasibleError: where the network cannot be built.
+        EngineError: where the device does not support the options.
     """
     network = build_network(spec, classes=classes, seed=spec.seed)
     preprocess = Preprocess(spec.preprocess, statistics, image_size=spec.dataset.image_size)
@@ -148,6 +158,9 @@ def build_model(
 
 
 def memory_format(device: torch.device, compute: ComputeOptions) -> torch.memory_format:
-    """How maps lie in memory: channels last on a CPU, where a step takes a quarter less time, or where asked for."""
+    """Return the memory format of maps: channels last on a CPU or where requested, else contiguous.
+
+    A step on a CPU takes a quarter less time with channels last.
+    """
     is_last = device.type == "cpu" or compute.channels_last
     return torch.channels_last if is_last else torch.contiguous_format

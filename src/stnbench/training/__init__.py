@@ -1,1 +1,1 @@
-"""One network, one training run: device, data order, optimiser, loop, checkpoints, evaluation, health."""
+"""Training of one network: device, data order, optimiser, loop, checkpoints, evaluation, health."""

@@ -21,13 +21,13 @@ from stnbench.spec.result import EpochRecord
 from stnbench.training.optim import WeightAverage, load_optimizer_state
 
 _FORMAT: Final = 2
-"""Raised when the keys of the file change."""
+"""Version of the file, raised when its keys change."""
 
 PERIOD_S: Final = 30.0
-"""How much work a run may lose that is killed, where checkpoints are dear."""
+"""Seconds of work that a killed run may lose, where checkpoints are expensive."""
 
 WRITE_SHARE: Final = 0.05
-"""How much of a run's time may go into checkpoints beyond one every ``PERIOD_S``.
+"""Share of a run's time that may go into checkpoints beyond one every ``PERIOD_S``.
 
 Those of 2015's networks have 19 to 56 MB, and on a GPU an epoch may take less time than to write one.
 """
@@ -39,37 +39,38 @@ _REMEDY: Final = "remove the file to train from the start"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """How far a training run has come: one record a finished epoch, from the first."""
+    """Progress of a training run: one record for each finished epoch, from the first."""
 
     records: tuple[EpochRecord, ...] = ()
 
     @property
     def epochs(self) -> int:
-        """Epochs finished."""
+        """Return the number of finished epochs."""
         return len(self.records)
 
     @property
     def step(self) -> int:
-        """Optimiser steps taken."""
+        """Return the number of optimiser steps taken."""
         return self.records[-1].step if self.records else 0
 
     def then(self, record: EpochRecord) -> "Progress":
-        """One epoch further."""
+        """Return the progress with the record of one more epoch."""
         return Progress(records=(*self.records, record))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Checkpoint:
-    """The state of a run after an epoch. No generator is in it: seeds derive from the epoch.
+    """State of a run after an epoch, without random generators: seeds derive from the epoch.
 
     Attributes:
-        trial_id: whose it is; of a trial with views, that of the trial without them, which has the same weights.
-        classes: how many logits the network has.
-        statistics: of the images it was trained on, needed to score other images.
+        trial_id: the trial; for a trial with views, that of the trial without them, which has the same weights.
+        classes: the number of logits of the network.
+        statistics: those of the training images, needed to score other images.
         progress: the epochs so far.
-        network: weights by name.
-        optimizer: the optimiser's state, as ``optim.optimizer_state`` gives it.
-        average: the weights' averages by name, which are scored in their place; empty where there are none.
+        network: the weights by name.
+        optimizer: the optimiser's state, as ``optim.optimizer_state`` returns it.
+        average: the averages of the weights by name, which are scored in place of the weights; empty where there are
+            none.
     """
 
     trial_id: str
@@ -81,9 +82,10 @@ class Checkpoint:
     average: dict[str, Tensor] = field(default_factory=dict)
 
     def restore(self, network: nn.Module, optimizer: Optimizer, average: WeightAverage | None) -> None:
-        """Put the state of training into its parts, on their devices, so that it can go on.
+        """Load the state into the parts of a training run, on their devices, so that it can go on.
 
-        Raises: CheckpointError where they do not fit.
+        Raises:
+            CheckpointError: where they do not fit.
         """
         with self._fitting():
             network.load_state_dict(self.network)
@@ -92,15 +94,16 @@ class Checkpoint:
                 average.load(self.average)
 
     def restore_scored(self, network: nn.Module) -> None:
-        """Put the weights that count into the network: the averages where there are any.
+        """Load the weights that are scored into the network: the averages where there are any.
 
-        Raises: CheckpointError where they do not fit.
+        Raises:
+            CheckpointError: where they do not fit.
         """
         with self._fitting():
             network.load_state_dict({**self.network, **self.average})
 
     def copied(self) -> "Checkpoint":
-        """The same in memory of its own: training goes on and changes the tensors of the original."""
+        """Return a copy that shares no memory with the original, whose tensors training changes."""
         return replace(
             self, network=_copied(self.network), optimizer=_copied(self.optimizer), average=_copied(self.average)
         )
@@ -115,14 +118,14 @@ class Checkpoint:
 
 
 class CheckpointKeeper:
-    """Writes the checkpoints of a run often enough to lose little, and seldom enough to cost little.
+    """Writer of a run's checkpoints, often enough to lose little work and seldom enough to cost little time.
 
     The first is written at once. A later one is written where that takes at most ``WRITE_SHARE`` of the time since the
     one before, or ``PERIOD_S`` have passed; the latest of the others is held in memory for ``flush``.
 
     Args:
         write: writes a checkpoint.
-        clock: seconds from any origin.
+        clock: returns seconds from any origin.
     """
 
     def __init__(self, write: Callable[[Checkpoint], None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -133,7 +136,11 @@ class CheckpointKeeper:
         self._held: Checkpoint | None = None
 
     def keep(self, checkpoint: Checkpoint, *, at_once: bool = False) -> None:
-        """Write the checkpoint where it is due or asked for, hold it otherwise. Raises: OSError."""
+        """Write the checkpoint if it is due or ``at_once`` is True, hold it in memory otherwise.
+
+        Raises:
+            OSError: where it cannot be written.
+        """
         now_s = self._clock()
         since_s = float("inf") if self._written_s is None else now_s - self._written_s
         if at_once or since_s >= PERIOD_S or self._cost_s <= WRITE_SHARE * since_s:
@@ -145,7 +152,11 @@ class CheckpointKeeper:
             self._held = checkpoint.copied()
 
     def flush(self) -> None:
-        """Write what is held, if anything is. Raises: OSError."""
+        """Write the checkpoint that is held, if there is one.
+
+        Raises:
+            OSError: where it cannot be written.
+        """
         held, self._held = self._held, None
         if held is not None:
             self._write(held)
@@ -160,7 +171,11 @@ def _copied(value: Any) -> Any:  # noqa: ANN401 - a tree of dicts, lists and ten
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file; the one before stands until the new one is whole. Raises: OSError, as when the disk is full."""
+    """Write a checkpoint to a file; an existing file stays until the new one is complete.
+
+    Raises:
+        OSError: where it cannot be written, for example when the disk is full.
+    """
     buffer = io.BytesIO()
     content = {
         "format": _FORMAT,
@@ -177,9 +192,10 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: Path, *, trial_id: str) -> Checkpoint:
-    """Read the file; nothing in it is executed, and tensors come to the CPU.
+    """Read a checkpoint from a file, without executing any code in it, to tensors on the CPU.
 
-    Raises: CheckpointError where the file is missing, cannot be read, or is of another trial.
+    Raises:
+        CheckpointError: where the file is missing, cannot be read, or belongs to another trial.
     """
     content = _read(path)
     if content["trial_id"] != trial_id:
@@ -218,7 +234,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _check_sums(data: io.BytesIO) -> None:
     """Compare every part with its CRC-32, which torch writes and does not read.
 
-    Raises: BadZipFile.
+    Raises:
+        BadZipFile: where a part has changed.
     """
     with ZipFile(data) as parts:
         broken = parts.testzip()

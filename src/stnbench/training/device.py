@@ -1,4 +1,4 @@
-"""The device of a trial: parsed, prepared, synchronised, measured."""
+"""Devices of trials: parsing, preparation, synchronisation and measurement."""
 
 import contextlib
 import ctypes
@@ -31,12 +31,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceSpec:
-    """Where a trial computes: ``cpu``, or one GPU, with a budget of CPU threads.
+    """Device of a trial: ``cpu`` or one GPU, with a number of CPU threads.
 
     Attributes:
         kind: ``cpu`` or ``cuda``.
         index: the GPU's number, 0 for the CPU.
-        threads: CPU threads for one operator, also where the network is on a GPU.
+        threads: the CPU threads for one operator, also where the network is on a GPU.
     """
 
     kind: Literal["cpu", "cuda"]
@@ -45,9 +45,10 @@ class DeviceSpec:
 
     @classmethod
     def parse(cls, text: str, *, threads: int) -> "DeviceSpec":
-        """Read ``cpu``, ``cuda`` (the first GPU) or ``cuda:N``.
+        """Parse ``cpu``, ``cuda`` (the first GPU) or ``cuda:N``.
 
-        Raises: SpecError for any other text, and for less than one thread.
+        Raises:
+            SpecError: for any other text, and for less than one thread.
         """
         if threads < 1:
             raise SpecError(f"threads is {threads}", remedy="at least 1")
@@ -62,7 +63,7 @@ class DeviceSpec:
 
     @property
     def torch(self) -> torch.device:
-        """The device as torch names it."""
+        """Return the device as torch's type."""
         return torch.device(str(self))
 
 
@@ -70,13 +71,15 @@ def prepare_device(device: DeviceSpec, precision: Precision = "float32") -> torc
     """Set this process up for repeatable work on the device in a precision, and return it.
 
     Sets the thread budget, keeps freed memory for the next step (on a CPU), flushes denormal numbers to zero (a CPU
-    computes slowly with them) and asks for deterministic algorithms. The sampler has no deterministic backward on CUDA;
+    computes slowly with them) and requires deterministic algorithms. The sampler has no deterministic backward on CUDA;
     its atomic additions are in the gradient of its *input* alone, so a transformer on the image itself is repeatable
-    and one on feature maps is not (pytorch#68959). That operator is let through, and so is the counting of levels,
-    whose sums of whole numbers are exact; any other without a deterministic algorithm gives a warning.
-    Call it before the first tensor is computed: a pool of threads keeps the settings it started with.
+    and one on feature maps is not (pytorch#68959). That operator is allowed, and so is the counting of levels, whose
+    sums of whole numbers are exact; any other without a deterministic algorithm gives a warning. Call it before the
+    first tensor is computed: a pool of threads keeps the settings it started with.
 
-    Raises: NoDeviceError where torch sees no GPU, DeviceError where it sees others than this one.
+    Raises:
+        NoDeviceError: where torch sees no GPU.
+        DeviceError: where torch sees other GPUs but not this one.
     """
     torch.set_num_threads(device.threads)
     torch.set_flush_denormal(True)
@@ -90,10 +93,10 @@ def prepare_device(device: DeviceSpec, precision: Precision = "float32") -> torc
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep freed memory, after it has given back what an earlier trial left.
+    """Make the C library keep freed memory, after it has returned the memory left by an earlier trial.
 
     Maps of features are tens of MB. glibc asks the system for blocks of more than 32 MB each time, and the kernel hands
-    out cleared pages one by one, which is 3 % of a step of lecun 108,200,100. Other C libraries are let be.
+    out cleared pages one by one, which is 3 % of a step of lecun 108,200,100. Other C libraries are left unchanged.
     """
     if sys.platform != "linux":
         return
@@ -121,7 +124,7 @@ def _prepare_cuda(device: DeviceSpec, precision: Precision) -> None:
 
 
 def _why_no_gpu() -> str:
-    """Why torch sees no GPU, in its own words."""
+    """Return torch's message on why it sees no GPU."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call] # torch leaves it untyped
     except (RuntimeError, AssertionError) as error:  # the latter where it is built without CUDA
@@ -130,7 +133,7 @@ def _why_no_gpu() -> str:
 
 
 def numerics(device: DeviceSpec, precision: Precision) -> str:
-    """How this process computes, in words, for the record: what rounds products, and whether runs repeat."""
+    """Return a description of this process's computation: the rounding of products, and whether runs repeat."""
     repeats = "deterministic" if torch.are_deterministic_algorithms_enabled() else "not deterministic"
     if precision == "bfloat16":
         return f"bfloat16, {repeats}"
@@ -140,15 +143,15 @@ def numerics(device: DeviceSpec, precision: Precision) -> str:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given; on the CPU that is always so."""
+    """Wait until the device has finished its work; a CPU has always finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def release_memory(device: str) -> None:
-    """Give back what an ended trial left: cycles of compiled parts and hooks, and what torch keeps of a GPU's memory.
+    """Release the memory of an ended trial: cycles of compiled parts and hooks, and torch's cache of GPU memory.
 
-    It never fails: after an error of CUDA every call of the process does, and the error has been told.
+    It never fails: after an error of CUDA every call of the process does, and the error has been reported.
     """
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
@@ -159,7 +162,7 @@ def release_memory(device: str) -> None:
 
 
 def device_name(device: DeviceSpec) -> str:
-    """The maker's name of the device, for example ``NVIDIA H200`` or ``AMD EPYC``."""
+    """Return the maker's name of the device, for example ``NVIDIA H200`` or ``AMD EPYC``."""
     if device.kind == "cuda":
         name: str = torch.cuda.get_device_name(device.index)
         return name
@@ -170,7 +173,7 @@ def device_name(device: DeviceSpec) -> str:
 
 
 def gpu_driver() -> str:
-    """The version of the NVIDIA driver that this process uses; empty where the system does not say."""
+    """Return the version of the NVIDIA driver that this process uses; empty where the system does not say."""
     module = Path("/proc/driver/nvidia/version")
     if module.is_file() and (found := re.search(r"\b(\d{3}\.\d+(?:\.\d+)?)\b", module.read_text())):
         return found[1]
@@ -178,12 +181,11 @@ def gpu_driver() -> str:
 
 
 class MemoryMeter:
-    """The peak memory of a trial: what torch reserved on a GPU; on the CPU the resident size of the whole process.
+    """Peak memory of a trial: memory reserved by torch on a GPU, or the resident size of the whole process on the CPU.
 
-    What torch reserves is more than its tensors take, by what lies in pieces, and is what neighbours cannot have. The
-    context of a process is not in it.
-
-    The CPU's number is the largest of the samples taken, so call ``sample`` where memory is high.
+    Reserved memory is larger than the tensors, by fragmentation, and is not available to other processes. It excludes
+    the context of the process. The number for the CPU is the largest of the samples taken, so call ``sample`` where
+    memory is high.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -194,12 +196,12 @@ class MemoryMeter:
         self.sample()
 
     def sample(self) -> None:
-        """Take the memory in use now into the peak."""
+        """Update the peak with the memory in use now."""
         self._peak_bytes = max(self._peak_bytes, self._used_bytes())
 
     @property
     def peak_mib(self) -> float:
-        """The peak so far, in MiB."""
+        """Return the peak so far, in MiB."""
         return self._peak_bytes / MIB
 
     def _used_bytes(self) -> int:

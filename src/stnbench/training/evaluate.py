@@ -28,16 +28,20 @@ from stnbench.spec.result import SplitScore, TransformerHealth, judge
 
 
 _BATCH: Final = 250
-"""Images at once; fixed, so that a score never depends on a setting."""
+"""Images in a batch; fixed, so that a score never depends on a setting."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What one pass found; ``predictions`` are in the order of the indices, ``loss`` is the mean cross-entropy.
+    """Result of one pass over n images.
 
-    ``probabilities`` are float16 (n, classes), likewise in order; over several views, they are the mean of all.
-    ``health`` is without verdicts, and ``mean_parameters`` are those of each transformer over the images, look by look;
-    both are of the images as they are.
+    Attributes:
+        loss: the mean cross-entropy.
+        correct: the number of images classified correctly.
+        predictions: the predicted classes, in the order of the indices.
+        probabilities: float16 (n, classes), in the same order; over several views, the mean of all.
+        health: the health of each transformer, without verdicts, for the images as they are.
+        mean_parameters: the mean parameters of each transformer over the images as they are, for each iteration.
     """
 
     loss: float
@@ -49,11 +53,11 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Share of images classified correctly, in [0, 1]."""
+        """Return the share of images classified correctly, in [0, 1]."""
         return self.correct / len(self.predictions)
 
     def score(self, split: Split) -> SplitScore:
-        """The same as the score of a split."""
+        """Return the result as the score of a split."""
         images = len(self.predictions)
         return SplitScore(
             split=split, images=images, correct=self.correct, loss=self.loss, predictions=self.predictions
@@ -61,7 +65,7 @@ class Evaluation:
 
 
 def evaluate(model: Model, images: DeviceImages, indices: Tensor) -> Evaluation:
-    """Score the images at the indices (n,), at least one; the network is left in the mode it was in."""
+    """Evaluate the model on the images at the indices (n,), at least one; the network keeps its mode."""
     watch, units = TransformerWatch(), UnitWatch(model)
     predictions, probabilities, losses = [], [], []
     with _at_rest(model), units.watching():
@@ -84,7 +88,7 @@ def evaluate(model: Model, images: DeviceImages, indices: Tensor) -> Evaluation:
 
 
 def accuracy(model: Model, images: DeviceImages, indices: Tensor) -> float:
-    """The share in [0, 1] of the images at the indices (n,), at least one, that are classified correctly."""
+    """Return the share in [0, 1] of the images at the indices (n,), at least one, that are classified correctly."""
     hits = []
     with _at_rest(model):
         for batch in advancing(torch.split(indices, _BATCH), "scoring"):
@@ -97,8 +101,8 @@ def accuracy(model: Model, images: DeviceImages, indices: Tensor) -> float:
 def over_views(model: Model, images: Tensor, boxes: Tensor, logits: Tensor) -> Tensor:
     """Return the logarithms (batch, classes) of the mean probabilities over a model's views and draws of its posterior.
 
-    Where it has neither, ``logits``, those of the images as they are, come back. Draws are the same for every image,
-    so that a score does not depend on which images are scored together.
+    Without views and a posterior, it returns ``logits``, those of the images as they are. Draws are the same for every
+    image, so that a score does not depend on which images are scored together.
     """
     noises = [layer for layer in model.network.modules() if isinstance(layer, StudentNoise)]
     if model.views is None and not noises:
@@ -119,14 +123,14 @@ def over_views(model: Model, images: Tensor, boxes: Tensor, logits: Tensor) -> T
 
 
 def _samples(network: nn.Module) -> list[int]:
-    """Return how many draws each transformer with a posterior asks for."""
+    """Return the number of draws of each transformer with a posterior."""
     found = [layer.spec for layer in network.modules() if isinstance(layer, SpatialTransformer)]
     return [spec.posterior_samples for spec in found if spec.posterior is not None]
 
 
 @contextmanager
 def _at_rest(model: Model) -> Iterator[None]:
-    """In evaluation and without gradients; the network is in the mode that it was in afterwards."""
+    """Set the network to evaluation without gradients within the context, and restore its mode afterwards."""
     was_training = model.network.training
     model.network.eval()
     try:
@@ -136,14 +140,18 @@ def _at_rest(model: Model) -> Iterator[None]:
         model.network.train(was_training)
 
 
-# What the transformers are worth: the accuracy with their parameters replaced by constants.
+# Benefit of the transformers: the accuracy with their parameters replaced by constants.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplacedAccuracy:
-    """Accuracies in [0, 1] with the parameters replaced of one transformer, and of all of them at once.
+    """Accuracies in [0, 1] with the parameters of one transformer, or of all of them, replaced by constants.
 
-    ``mean`` and ``all_mean`` are None where no image has finite parameters.
+    Attributes:
+        identity: with the parameters of the identity.
+        mean: with the mean parameters; None where no image has finite parameters.
+        all_identity: with all transformers replaced by the identity.
+        all_mean: with all transformers replaced by their means; None where one has none.
     """
 
     identity: float
@@ -155,16 +163,16 @@ class ReplacedAccuracy:
 def replaced_accuracies(
     model: Model, images: DeviceImages, rows: Tensor, evaluation: Evaluation
 ) -> dict[Key, ReplacedAccuracy]:
-    """The accuracies of a network whose localisation networks emit constants: the identity, and their means.
+    """Return the accuracies of a network whose localisation networks emit constants: the identity, and their means.
 
-    The constants pass through the transformer as its own parameters do: composed over iterations, and under its scale
+    The constants pass through the transformer as its parameters do: composed over iterations, and under its scale
     guard, if it has one. It takes two passes over the images, with k > 1 transformers 2 k + 2.
 
     Args:
         model: the network with its preprocessing.
         images: the images.
-        rows: int64 (m,), which of them.
-        evaluation: of the same network on the same images.
+        rows: int64 (m,), the indices of the images to score.
+        evaluation: the evaluation of the same network on the same images.
     """
     identity, mean = _identities(model), evaluation.mean_parameters
     by_identity = _accuracies(model, images, rows, identity)
@@ -183,7 +191,7 @@ def replaced_accuracies(
 
 @contextmanager
 def emitting(model: Model, looks: Mapping[Key, Looks]) -> Iterator[None]:
-    """While it lasts, the localisation networks of these transformers emit constants, one for each look."""
+    """Replace the outputs of localisation networks by constants within the context, one for each iteration."""
     networks = localization_networks(model.network)
     with ExitStack() as stack:
         for key, constants in looks.items():
@@ -192,7 +200,7 @@ def emitting(model: Model, looks: Mapping[Key, Looks]) -> Iterator[None]:
 
 
 def _replace_by(constants: Looks) -> Callable[[object, object, Tensor], Tensor]:
-    """A hook of a localisation network; each pass over a batch begins with the first look."""
+    """Return a hook of a localisation network; each pass over a batch begins with the first iteration's constant."""
     looks = itertools.cycle(constants)
 
     def replace(_module: object, _arguments: object, emitted: Tensor) -> Tensor:
@@ -202,7 +210,7 @@ def _replace_by(constants: Looks) -> Callable[[object, object, Tensor], Tensor]:
 
 
 def _identities(model: Model) -> dict[Key, Looks]:
-    """The parameters of the identity, for every look of every transformer that learns."""
+    """Return the parameters of the identity, for every iteration of every transformer that learns."""
     return {
         key: (transformer.transformation.identity_parameters(),) * transformer.spec.iterations
         for key, transformer in learning_transformers(model.network).items()
@@ -212,7 +220,7 @@ def _identities(model: Model) -> dict[Key, Looks]:
 def _accuracies(
     model: Model, images: DeviceImages, rows: Tensor, looks: Mapping[Key, Looks]
 ) -> dict[Key | None, float]:
-    """With each transformer replaced by itself and, as None, all at once."""
+    """Return the accuracy with each transformer replaced and, under None, with all of them replaced."""
     found: dict[Key | None, float] = {}
     if not looks:
         return found
@@ -239,15 +247,15 @@ def diagnose(
     *,
     is_last: bool,
 ) -> tuple[TransformerHealth, ...]:
-    """The health in the evaluation, completed and judged; controls, which learn nothing, are not judged.
+    """Return the health in the evaluation, completed and judged; controls, which learn nothing, are not judged.
 
     Args:
         model: the network with its preprocessing.
         images: the images.
-        rows: int64 (m,), those that were evaluated.
-        evaluation: what was found.
-        gradient_ratios: of the epoch's training, by transformer.
-        is_last: whether this is the last epoch: theta is replaced then, which takes two more passes at least.
+        rows: int64 (m,), the indices of the images that were evaluated.
+        evaluation: the evaluation of the network on them.
+        gradient_ratios: the ratios of gradients in the epoch's training, by transformer.
+        is_last: whether this is the last epoch: theta is replaced then, which takes at least two more passes.
     """
     learners = learning_transformers(model.network)
     if not learners:

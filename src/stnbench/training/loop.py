@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, each epoch scored on the validation split, saved and reported."""
+"""Training loop: epochs of steps, each epoch scored on the validation split, saved and reported."""
 
 import math
 import time
@@ -17,27 +17,32 @@ from stnbench.training.evaluate import Evaluation, diagnose, evaluate
 from stnbench.training.step import StaticStep, TrainingRun, build_step
 
 CHECK_EVERY_STEPS: Final = 50
-"""Steps between looks at the loss; each look makes the host wait for the device."""
+"""Steps between checks of the loss; each check makes the host wait for the device."""
 
 FIRST_EPOCH_SNAPSHOTS: Final = 10
-"""Of the first epoch, evenly spread from before its first step; most of what a transformer learns it learns there."""
+"""Number of snapshots in the first epoch, evenly spread from before its first step; a transformer learns most there."""
 
 LATER_SNAPSHOTS: Final = 24
-"""Divided by the number of epochs, how many there are of each later epoch: a training of three epochs shows eight."""
+"""Number of snapshots in each later epoch, times the number of epochs: a training of three epochs has eight in each."""
 
 LOSS_STEPS: Final = 50
-"""Steps of an epoch over which the loss beside a snapshot is averaged, at most."""
+"""Largest number of steps of an epoch over which the loss beside a snapshot is averaged."""
 
 _DIVERGED_REMEDY: Final = "lower the learning rate, or that of the localisation networks"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hooks:
-    """What the loop calls: ``save`` and then ``report`` after every epoch, ``should_stop`` before every step.
+    """Callbacks of the training loop.
 
-    ``snapshot`` is called with the number of steps taken and the mean training loss of the last of them (not a number
-    before the first), at ten steps of the first epoch, the first of them before any training, at a few steps of later
-    epochs where they are few (``LATER_SNAPSHOTS``), and after every epoch before ``save``.
+    Attributes:
+        save: called with the progress after every epoch.
+        report: called with the epoch's record after ``save``.
+        should_stop: called before every step; True stops the training.
+        snapshot: called with the number of steps taken and the mean training loss of the last of them (NaN before the
+            first), at ten steps of the first epoch, the first of them before any training, at a few steps of later
+            epochs where they are few (``LATER_SNAPSHOTS``), and after every epoch before ``save``.
+        clock: returns seconds from any origin.
     """
 
     save: Callable[[Progress], None]
@@ -49,19 +54,27 @@ class Hooks:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingOutcome:
-    """How the loop ended: ``validation`` is of the last epoch's network, None where it was stopped before its end."""
+    """Result of the training loop.
+
+    Attributes:
+        progress: the finished epochs.
+        validation: the evaluation of the network after the last epoch; None where training was stopped before its end.
+    """
 
     progress: Progress
     validation: Evaluation | None
 
 
 def train(run: TrainingRun, hooks: Hooks, progress: Progress) -> TrainingOutcome:
-    """Train from the progress given (empty, or a checkpoint's) to the last epoch.
+    """Train from the given progress (empty, or that of a checkpoint) to the last epoch.
 
     Every random choice derives from the trial's seed and the epoch, so a run that goes on from a checkpoint takes the
-    steps that it would have taken without the break. At the end of training the network has the weights that count.
-    Raises: DivergedError when a loss or a weight is no longer a finite number; SpecError where there is not one whole
-    batch to train on.
+    steps that it would have taken without the break. At the end of training the network has the weights that are
+    scored.
+
+    Raises:
+        DivergedError: when a loss or a weight is no longer a finite number.
+        SpecError: where the training split has less than one whole batch.
     """
     step = build_step(run)
     try:
@@ -107,13 +120,13 @@ def _train(step: StaticStep, hooks: Hooks, progress: Progress) -> TrainingOutcom
 
 
 def _train_epoch(step: StaticStep, gradients: GradientMeter, progress: Progress, hooks: Hooks) -> Tensor | None:
-    """The loss of every step of one epoch, or None where it was stopped."""
+    """Return the loss of every step of one epoch, or None where it was stopped."""
     steps = step.run.steps
     step.begin_epoch(progress.epochs, progress.step, progress.records)
     step.run.model.network.train()
     parts = max(1, LATER_SNAPSHOTS // step.run.spec.training.epochs) if progress.epochs else FIRST_EPOCH_SNAPSHOTS
     snapshots = {steps * part // parts for part in range(parts)}
-    if progress.epochs:  # it begins where the one before it ended, which is shown
+    if progress.epochs:  # it begins where the previous epoch ended, which has a snapshot
         snapshots.discard(0)
     for index in range(steps):
         if hooks.should_stop():
@@ -129,7 +142,7 @@ def _train_epoch(step: StaticStep, gradients: GradientMeter, progress: Progress,
 
 
 def _recent_loss(losses: Tensor) -> float:
-    """Return the mean of the last losses of an epoch; not a number before its first step."""
+    """Return the mean of the last losses of an epoch; NaN before its first step."""
     return float(losses[-LOSS_STEPS:].double().mean()) if len(losses) else math.nan
 
 
@@ -142,7 +155,10 @@ def _require_finite_losses(losses: Tensor, steps_before: int) -> None:
 
 
 def _require_finite_network(run: TrainingRun, validation: Evaluation, step: int) -> None:
-    """The last update shows in no training loss, and a sampler may read zeros where theta is not a number."""
+    """Raise DivergedError where a weight or the validation loss is not finite.
+
+    The last update shows in no training loss, and a sampler may read zeros where theta is not a number.
+    """
     for name, parameter in run.model.network.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise DivergedError(f"the weight {name} is not finite after step {step}", remedy=_DIVERGED_REMEDY)

@@ -1,4 +1,4 @@
-"""Muon for matrices with AdamW for all else, as one optimiser of torch."""
+"""Muon for matrices with AdamW for all other parameters, as one optimiser of torch."""
 
 import itertools
 from collections import defaultdict
@@ -20,7 +20,8 @@ _MATRIX_DIMENSIONS = 2
 def muon(groups: Groups, spec: MuonSpec) -> Optimizer:
     """Return Muon over the weights of hidden layers, and AdamW over all other parameters.
 
-    Raises: InfeasibleError where this torch has no Muon.
+    Raises:
+        InfeasibleError: where this version of torch has no Muon.
     """
     kind = getattr(torch.optim, "Muon", None)
     if kind is None:
@@ -55,7 +56,7 @@ def muon(groups: Groups, spec: MuonSpec) -> Optimizer:
 
 
 class JoinedOptimizer(Optimizer):
-    """Several optimisers that take their steps together, the groups of one behind those of the other.
+    """Several optimisers as one, whose parameter groups are joined in order.
 
     Args:
         parts: the optimisers, of different parameters.
@@ -66,13 +67,13 @@ class JoinedOptimizer(Optimizer):
         self._parts = parts
         self._views = views
         super().__init__([group for part in parts for group in part.param_groups], {})
-        # The dictionaries of the parts themselves, so that a rate that is set here is theirs.
+        # The dictionaries of the parts themselves, so that a rate that is set here is set there.
         self.param_groups = [group for part in parts for group in part.param_groups]
 
     @override
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Take one step with every part."""
+        """Take one step with every part; ``closure`` is ignored."""
         del closure
         for parameter, view in self._views.items():
             view.grad = None if parameter.grad is None else _rows(parameter.grad, like=parameter)
@@ -81,14 +82,14 @@ class JoinedOptimizer(Optimizer):
 
     @override
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of the parameters and of their views."""
+        """Clear the gradients of the parameters and of their views."""
         super().zero_grad(set_to_none)
         for parameter in self._views:
             parameter.grad = None
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of all parts as one, parameters numbered through."""
+        """Return the states of all parts as one, with parameters numbered consecutively."""
         state: dict[int, Any] = {}
         groups: list[dict[str, Any]] = []
         for part in self._parts:
@@ -101,7 +102,11 @@ class JoinedOptimizer(Optimizer):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Hand every part what is its own. Raises: ValueError where it does not fit."""
+        """Load the state of every part.
+
+        Raises:
+            ValueError: where it does not fit.
+        """
         left, first = list(state_dict["param_groups"]), 0
         for part in self._parts:
             own, left = left[: len(part.param_groups)], left[len(part.param_groups) :]
@@ -118,21 +123,21 @@ class JoinedOptimizer(Optimizer):
 
     @property
     def state(self) -> defaultdict[Tensor, Any]:
-        """What all parts remember, by parameter (or its view)."""
+        """Return the states of all parts, by parameter (or its view)."""
         return defaultdict(dict, {key: kept for part in self._parts for key, kept in part.state.items()})
 
     @state.setter
     def state(self, value: object) -> None:
-        """Leave the states to the parts: torch sets an empty one when an optimiser is made."""
+        """Ignore the value: torch sets an empty state when an optimiser is made, and the parts keep theirs."""
 
 
 def _as_matrix(parameter: nn.Parameter) -> nn.Parameter:
-    """The same memory with a row for each output channel."""
+    """Return the same memory as a matrix with a row for each output channel."""
     return nn.Parameter(_rows(parameter.detach(), like=parameter))
 
 
 def _rows(tensor: Tensor, like: Tensor) -> Tensor:
-    """A tensor as a matrix whose columns lie as those of a weight do; their order changes no step of Muon."""
+    """Return a tensor as a matrix whose columns lie as those of a weight do; their order changes no step of Muon."""
     if like.is_contiguous():
         return tensor.reshape(len(tensor), -1)
     return tensor.movedim(1, -1).reshape(len(tensor), -1)

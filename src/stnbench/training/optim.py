@@ -31,16 +31,16 @@ from stnbench.spec.optimizer import (
 )
 from stnbench.spec.result import EpochRecord
 
-# An exponential moving average of a network's weights, which is scored in their place.
+# Exponential moving average of a network's weights, which is scored in their place.
 
 
 class WeightAverage:
-    """The average of all floating-point weights and running statistics of a network over its steps.
+    """Exponential moving average of all floating-point weights and running statistics of a network over its steps.
 
     Polyak & Juditsky 1992, in the exponential form. Counters of batch normalisation are those of the network itself.
 
     Args:
-        network: on its device, as it is before the first step.
+        network: the network on its device, as it is before the first step.
         decay: the share of the average that a step leaves; after k steps it is at most (1 + k) / (10 + k).
     """
 
@@ -51,11 +51,11 @@ class WeightAverage:
         self._averages = {name: tensor.detach().clone() for name, tensor in _averaged(network).items()}
 
     def share(self, step: int) -> float:
-        """How much of the average the weights become after a step, counted from 1."""
+        """Return the share, in [0, 1], of the new weights in the average after a step, counted from 1."""
         return 1 - min(self._decay, (1 + step) / (10 + step))
 
     def update(self, share: float | Tensor) -> None:
-        """Take in the weights, in a share that is a number or lies on their device, of one element."""
+        """Update the average with a share of the weights, a number or a tensor of one element on their device."""
         averages = list(self._averages.values())
         if not isinstance(share, Tensor):
             torch._foreach_lerp_(averages, self._weights, share)
@@ -65,22 +65,27 @@ class WeightAverage:
         torch._foreach_add_(averages, differences)
 
     def state(self) -> dict[str, Tensor]:
-        """The averages by name, for a checkpoint."""
+        """Return the averages by name, for a checkpoint."""
         return self._averages
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take over the averages of a checkpoint. Raises: KeyError or RuntimeError where they do not fit."""
+        """Load the averages of a checkpoint.
+
+        Raises:
+            KeyError: where an average is missing.
+            RuntimeError: where the shapes do not fit.
+        """
         with torch.no_grad():
             for name, average in self._averages.items():
                 average.copy_(state[name])
 
     def install(self) -> None:
-        """Put the averages into the network, for good."""
+        """Copy the averages into the network permanently."""
         self._copy(self._averages)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The network has the averages while it lasts, and its own weights again afterwards."""
+        """Replace the network's weights by the averages within the context, and restore them afterwards."""
         own = {name: tensor.detach().clone() for name, tensor in _averaged(self._network).items()}
         self._copy(self._averages)
         try:
@@ -100,8 +105,8 @@ def _averaged(network: nn.Module) -> dict[str, Tensor]:
 
 # Schedules of the learning rate: pure functions of the step and of the losses of the epochs before.
 #
-# Nothing is remembered between steps, so a training that goes on from a checkpoint has the rates that it would have
-# had.
+# They keep no state between steps, so a training that goes on from a checkpoint has the rates that it would have had
+# without the break.
 
 
 _ONE_CYCLE_START: Final = 1 / 25
@@ -109,13 +114,13 @@ _ONE_CYCLE_START: Final = 1 / 25
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepTime:
-    """When a step is taken, and what is known then.
+    """Time of a step, and the records known then.
 
     Attributes:
-        step: of the whole training, from 0.
-        steps_per_epoch: optimiser steps in an epoch.
-        epochs: of the whole training.
-        records: of the epochs that are over, the first one first.
+        step: the number of the step in the whole training, from 0.
+        steps_per_epoch: the optimiser steps in an epoch.
+        epochs: the epochs of the whole training.
+        records: the records of the finished epochs, the first one first.
     """
 
     step: int
@@ -125,22 +130,22 @@ class StepTime:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of the whole training."""
+        """Return the number of optimiser steps of the whole training."""
         return self.steps_per_epoch * self.epochs
 
     @property
     def epoch(self) -> int:
-        """The epoch of the step, from 0."""
+        """Return the epoch of the step, from 0."""
         return self.step // self.steps_per_epoch
 
     @property
     def progress(self) -> float:
-        """The share of all steps that is over, at least 0 and below 1."""
+        """Return the share of all steps that is over, at least 0 and below 1."""
         return self.step / self.steps
 
 
 class Schedule(ABC):
-    """The learning rate over a training, as multiples of the optimiser's; built from its specification."""
+    """Learning rate over a training, as multiples of that of the optimiser; built from its specification."""
 
     @abstractmethod
     def factor(self, time: StepTime) -> float:
@@ -148,7 +153,7 @@ class Schedule(ABC):
 
 
 class Constant(Schedule):
-    """The same rate at all times."""
+    """Constant learning rate."""
 
     def __init__(self, spec: ConstantScheduleSpec) -> None:
         del spec
@@ -187,7 +192,7 @@ class Cosine(Schedule):
 
 
 class Step(Schedule):
-    """Lower by a factor after every so many epochs."""
+    """Learning rate that is multiplied by a factor after every ``every_epochs`` epochs."""
 
     def __init__(self, spec: StepScheduleSpec) -> None:
         self._spec = spec
@@ -199,7 +204,10 @@ class Step(Schedule):
 
 
 class Plateau(Schedule):
-    """Lower by a factor where a loss no longer improves, as ``torch.optim.lr_scheduler.ReduceLROnPlateau`` counts."""
+    """Learning rate that is multiplied by a factor where a loss no longer improves.
+
+    It counts as ``torch.optim.lr_scheduler.ReduceLROnPlateau`` does.
+    """
 
     def __init__(self, spec: PlateauScheduleSpec) -> None:
         self._spec = spec
@@ -221,7 +229,8 @@ class Plateau(Schedule):
 def build_schedule(spec: ScheduleSpec) -> Schedule:
     """Return the schedule of a specification, without its warm-up.
 
-    Raises: UnknownNameError for a schedule that is not registered.
+    Raises:
+        UnknownNameError: for a schedule that is not registered.
     """
     built: Schedule = SCHEDULES.implementation(spec.kind)(spec)
     return built
@@ -231,13 +240,13 @@ def learning_rate_at(spec: ScheduleSpec, *, peak: float, time: StepTime) -> floa
     """Return the learning rate of one optimiser step.
 
     Args:
-        spec: of the schedule.
+        spec: the specification of the schedule.
         peak: the optimiser's learning rate, the largest that occurs.
-        time: of the step.
+        time: the time of the step.
 
     Raises:
         UnknownNameError: for a schedule that is not registered.
-        SpecError: where a schedule from outside gives a factor that is no finite number of at least 0.
+        SpecError: where a third-party schedule returns a factor that is not a finite number of at least 0.
     """
     factor = build_schedule(spec).factor(time)
     if not (math.isfinite(factor) and factor >= 0):
@@ -250,24 +259,24 @@ def learning_rate_at(spec: ScheduleSpec, *, peak: float, time: StepTime) -> floa
 
 
 def _rise(share: float) -> float:
-    """From 0 at 0 to 1 at 1 along half a cosine."""
+    """Return half a cosine that rises from 0 at 0 to 1 at 1."""
     return (1 - math.cos(math.pi * share)) / 2
 
 
-# Optimisers with a rate of their own for localisation networks.
+# Optimisers with a separate learning rate for localisation networks.
 
 
 FACTOR: Final = "learning_rate_factor"
-"""The key of a parameter group that holds its multiple of the learning rate."""
+"""Key of a parameter group that holds its multiple of the learning rate."""
 
 OUTPUT: Final = "is_output"
-"""The key of a parameter group that says whether it holds last layers: logits, and parameters of transformations.
+"""Key of a parameter group that says whether it holds last layers: logits, and parameters of transformations.
 
 Groups of optimisers with the trait ``OUTPUTS_APART`` have it.
 """
 
 WAYS: Final = ("fused", "foreach", "capturable")
-"""Keys of a parameter group that say how a device computes an update, not which."""
+"""Keys of a parameter group that say in which way a device computes an update, without changing the update."""
 
 Groups = Sequence[dict[str, Any]]
 """Parameters (``params``) with their multiple of the learning rate (``FACTOR``), as torch's optimisers take them."""
@@ -286,15 +295,15 @@ def build_optimizer(
     has such a kernel, and can read its learning rate there (``use_tensor_rates``).
 
     Args:
-        spec: which one.
-        classifier: its parameters.
-        localization: those of all localisation networks.
-        outputs: those of either that belong to last layers: groups of their own for optimisers that ask for it.
+        spec: the specification of the optimiser.
+        classifier: the parameters of the classifier.
+        localization: the parameters of all localisation networks.
+        outputs: those of either that belong to last layers: separate groups for optimisers that require it.
 
     Raises:
-        UnknownNameError: for one that is not registered.
-        InfeasibleError: for one that this torch does not have.
-        SpecError: for one from outside that is no optimiser of torch, or drops what its groups say.
+        UnknownNameError: for an optimiser that is not registered.
+        InfeasibleError: for an optimiser that this version of torch does not have.
+        SpecError: for a third-party optimiser that does not extend torch's, or drops keys of its groups.
     """
     factors = ((list(classifier), 1.0), (list(localization), spec.locnet_learning_rate_factor))
     groups: list[dict[str, Any]] = [{"params": parameters, FACTOR: factor} for parameters, factor in factors]
@@ -366,7 +375,7 @@ def rmsprop(groups: Groups, spec: RmspropSpec) -> Optimizer:
 
 
 def _apart(group: dict[str, Any], last: set[int]) -> Groups:
-    """A group as two: hidden layers, and the last ones."""
+    """Return a group as two: hidden layers, and last layers."""
     parameters = group["params"]
     return [
         {**group, "params": [item for item in parameters if id(item) not in last], OUTPUT: False},
@@ -375,12 +384,12 @@ def _apart(group: dict[str, Any], last: set[int]) -> Groups:
 
 
 def _fused(groups: Groups) -> bool | None:
-    """Whether one kernel updates all weights: on a GPU; None leaves it to torch."""
+    """Return True where one kernel can update all weights, on a GPU; None leaves the choice to torch."""
     return True if any(parameter.is_cuda for group in groups for parameter in group["params"]) else None
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
-    """Give every group its multiple of the rate."""
+    """Set the learning rate of every group to its multiple of the rate."""
     for group, rate in zip(optimizer.param_groups, group_rates(optimizer, learning_rate), strict=True):
         group["lr"] = rate
 
@@ -391,15 +400,15 @@ def group_rates(optimizer: Optimizer, learning_rate: float) -> list[float]:
 
 
 def reads_tensor_rates(optimizer: Optimizer) -> bool:
-    """Return whether the optimiser takes its learning rates from the device: a fused or capturable one does."""
+    """Return whether the optimiser reads its learning rates from the device: a fused or capturable one does."""
     return all(group.get("fused") or group.get("capturable") for group in optimizer.param_groups)
 
 
 def use_tensor_rates(optimizer: Optimizer) -> list[Tensor]:
-    """Let an optimiser read its learning rates from tensors, one a group, beside its weights; return those tensors.
+    """Make an optimiser read its learning rates from tensors on the device, one for each group, and return them.
 
-    Whoever writes into them sets the rate of the next step, also of one that a CUDA graph replays. Empty where the
-    optimiser would ask for their numbers.
+    Writing to them sets the rate of the next step, also of one that a CUDA graph replays. The list is empty where the
+    optimiser would read the rates on the host.
     """
     if not reads_tensor_rates(optimizer):
         return []
@@ -418,9 +427,11 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Take over a state that a run on any device left; how this device computes an update stays.
+    """Load a state from a run on any device; the way in which this device computes an update stays.
 
-    Raises: ValueError or KeyError where it does not fit.
+    Raises:
+        ValueError: where the groups do not fit.
+        KeyError: where a key is missing.
     """
     groups = [
         {**stored, **{way: own[way] for way in WAYS if way in own}}

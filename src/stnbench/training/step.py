@@ -1,9 +1,9 @@
 """One training step over static tensors.
 
-An epoch's tables are drawn before it, and a counter on the device says where in them the step is.
-Nothing that a step reads comes from the host: the rows of its images, its augmentation, what its dropout drops, its
-learning rates and its share of the average lie in the tables. A CUDA graph of one step, captured once, is therefore
-every step, and a replay needs no argument (``CapturedStep``). On a CPU the same step runs as it is.
+An epoch's tables are drawn before it, and a counter on the device gives the position of the step in them. A step reads
+nothing from the host: the rows of its images, its augmentation, the kept channels of its dropout, its learning rates
+and its share of the average lie in the tables. A CUDA graph of one step, captured once, is therefore every step, and a
+replay needs no argument (``CapturedStep``). On a CPU the same step runs as it is.
 """
 
 from collections.abc import Iterator, Sequence
@@ -47,17 +47,18 @@ training, so none is taken twice.
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TrainingRun:
-    """What is trained on what.
+    """Model, optimiser and data of a training run.
 
     Attributes:
-        spec: the trial; its optimiser, schedule, training and seed matter here.
-        model: on its device.
-        optimizer: over the model's network.
-        images: on the same device.
+        spec: the trial, with its optimiser, schedule, training and seed.
+        model: the model on its device.
+        optimizer: the optimiser over the model's network.
+        images: the images on the same device.
         train: int64 (n,), rows of the images to train on, on the same device.
         validation: int64 (m,), rows of the images held out.
-        average: of the network's weights, which is scored in their place; None where the last weights are.
-        micro_batches: in how many parts each batch is computed, where memory is short; their gradients are added up.
+        average: the average of the network's weights, which is scored in their place; None where the last weights are.
+        micro_batches: the number of parts in which each batch is computed, where memory is short; gradients are added
+            up.
     """
 
     spec: TrialSpec
@@ -71,30 +72,34 @@ class TrainingRun:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps in one epoch. Raises: SpecError where there is not one whole batch."""
+        """Return the number of optimiser steps in one epoch.
+
+        Raises:
+            SpecError: where there is less than one whole batch.
+        """
         training = self.spec.training
         return steps_per_epoch(len(self.train), training.batch_size, training.drop_last)
 
     def scored(self) -> AbstractContextManager[None]:
-        """While it lasts, the network has the weights that count: their average where there is one."""
+        """Return a context in which the network has the weights that are scored: their average where there is one."""
         return nullcontext() if self.average is None else self.average.applied()
 
     def learning_rate(self, step: int, records: Sequence[EpochRecord] = ()) -> float:
-        """Return the learning rate of a step of the whole training, counted from 0, after the epochs recorded."""
+        """Return the learning rate of a step of the whole training, counted from 0, after the recorded epochs."""
         time = StepTime(step=step, steps_per_epoch=self.steps, epochs=self.spec.training.epochs, records=records)
         return learning_rate_at(self.spec.schedule, peak=self.spec.optimizer.learning_rate, time=time)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class EpochTables:
-    """What the steps of one epoch read.
+    """Inputs of the steps of one epoch.
 
     Attributes:
         rows: int64 (steps * batch,), the images in the order of the epoch.
-        augmentations: of every image, in the same order; None without augmentation.
-        kept: for each dropout layer bool (steps, numbers), what it keeps.
+        augmentations: those of every image, in the same order; None without augmentation.
+        kept: for each dropout layer (steps, numbers), the numbers it draws, such as bool for the channels kept.
         rates: float32 (steps, groups), the learning rates of the optimiser's groups.
-        shares: float32 (steps,), of the weights in their average.
+        shares: float32 (steps,), the share of the new weights in their average.
     """
 
     rows: Tensor
@@ -104,12 +109,12 @@ class EpochTables:
     shares: Tensor
 
     def copy_from(self, other: "EpochTables") -> None:
-        """Take over the numbers of tables of the same shapes: where they lie in memory stays."""
+        """Copy the numbers from tables of the same shapes; the place in memory stays."""
         for own, new in zip(self.tensors(), other.tensors(), strict=True):
             own.copy_(new)
 
     def to(self, device: torch.device) -> "EpochTables":
-        """The same on a device."""
+        """Return the tables on a device."""
         return EpochTables(
             rows=self.rows.to(device),
             augmentations=None if self.augmentations is None else self.augmentations.to(device),
@@ -119,7 +124,7 @@ class EpochTables:
         )
 
     def tensors(self) -> Iterator[Tensor]:
-        """All of them, in a fixed order."""
+        """Yield all tensors, in a fixed order."""
         yield from (self.rows, self.rates, self.shares, *self.kept)
         if self.augmentations is not None:
             parts = (getattr(self.augmentations, part.name) for part in fields(self.augmentations))
@@ -129,12 +134,12 @@ class EpochTables:
 def draw_tables(
     run: TrainingRun, numbers: tuple[int, ...], *, epoch: int, first_step: int, rates: Sequence[float]
 ) -> EpochTables:
-    """Return the tables of an epoch: they derive from the trial's seed and the epoch, on the CPU, whatever the device.
+    """Return the tables of an epoch, drawn on the CPU from the trial's seed and the epoch, whatever the device.
 
     Args:
-        run: what is trained.
-        numbers: how many numbers each dropout layer needs in a step.
-        epoch: from 0.
+        run: the training run.
+        numbers: the number of random numbers that each dropout layer needs in a step.
+        epoch: the epoch, from 0.
         first_step: the number of steps before it in the whole training.
         rates: the learning rate of every step of the epoch.
     """
@@ -158,13 +163,13 @@ def draw_tables(
 
 
 class StaticStep:
-    """Takes the steps of a run, one after the other, from tables that lie where they lay in the epoch before.
+    """Training steps of a run, one after the other, from tables that stay at one place in memory between epochs.
 
     The losses of the epoch gather on the device. On a GPU the host waits for nothing in a step; on a CPU, where
-    optimisers read their learning rate as a number all the same, it comes from the host.
+    optimisers read their learning rate as a number anyway, it comes from the host.
 
     Args:
-        run: what is trained; its optimiser keeps its learning rates on the device from now on, where it can.
+        run: the training run; its optimiser keeps its learning rates on the device from now on, where it can.
     """
 
     def __init__(self, run: TrainingRun) -> None:
@@ -172,7 +177,7 @@ class StaticStep:
         device = run.images.labels.device
         self._layers = dropout_layers(run.model.network)
         self._numbers = dropout_numbers(run) if self._layers else ()
-        # Layers of somebody else's may draw from torch's own generator: then it is seeded for every epoch.
+        # Third-party layers may draw from torch's global generator, which is then seeded for every epoch.
         self._draws_itself = any(isinstance(module, OwnModule) for module in run.model.network.modules())
         self._rates = use_tensor_rates(run.optimizer)
         self._places = torch.arange(run.spec.training.batch_size, device=device)
@@ -185,16 +190,16 @@ class StaticStep:
 
     @property
     def losses(self) -> Tensor:
-        """The loss before each step of the epoch that was taken, on the device."""
+        """Return the loss before each step taken in the epoch, (steps,), on the device."""
         return self._losses[: self._taken]
 
     def begin_epoch(self, epoch: int, first_step: int, records: Sequence[EpochRecord] = ()) -> None:
-        """Draw the tables of an epoch and bring them to the device.
+        """Draw the tables of an epoch and copy them to the device.
 
         Args:
-            epoch: from 0.
-            first_step: how many steps of the training came before it.
-            records: of the epochs before it, by which some schedules choose its learning rates.
+            epoch: the epoch, from 0.
+            first_step: the number of steps of the training before it.
+            records: the records of the epochs before it, from which some schedules derive its learning rates.
         """
         steps = range(first_step, first_step + self.run.steps)
         self._host_rates = [self.run.learning_rate(step, records) for step in steps]
@@ -214,12 +219,12 @@ class StaticStep:
         self._taken += 1
 
     def close(self) -> None:
-        """Let dropout layers draw for themselves again."""
+        """Let dropout layers draw their numbers themselves again."""
         for layer in self._layers:
             layer.serve(None)
 
     def _advance(self) -> None:
-        """One step, at the place in the tables that the counter on the device says."""
+        """Take one step, at the position in the tables that the counter on the device gives."""
         if self._tables is None:
             raise ValueError("a step is taken before its epoch has begun")
         run, tables = self.run, self._tables
@@ -241,13 +246,13 @@ class StaticStep:
 
 
 class CapturedStep(StaticStep):
-    """The same steps as replays of one CUDA graph, captured after a few steps have been taken as they are.
+    """The same steps as replays of one CUDA graph, captured after a few steps have been taken kernel by kernel.
 
-    torch's own kernels and those of cuDNN and cuBLAS are recorded, without any compiler: it takes a fraction of a
-    second. What is done between steps, and reads weights or gradients, finds them where they were.
+    Kernels of torch, cuDNN and cuBLAS are recorded, without a compiler: it takes a fraction of a second. Code between
+    steps that reads weights or gradients finds them at the same place in memory.
 
     Args:
-        run: what is trained, on a GPU.
+        run: the training run, on a GPU.
     """
 
     def __init__(self, run: TrainingRun) -> None:
@@ -275,9 +280,10 @@ class CapturedStep(StaticStep):
 
 
 def build_step(run: TrainingRun) -> StaticStep:
-    """Return what takes the run's steps: one CUDA graph where ``STNBENCH_COMPUTE`` asks for it, else kernel by kernel.
+    """Return the steps of a run: one CUDA graph where ``STNBENCH_COMPUTE`` requests it, else kernel by kernel.
 
-    Raises: EngineError where a graph is asked for and the optimiser reads its learning rate from the host.
+    Raises:
+        EngineError: where a graph is requested and the optimiser reads its learning rate from the host.
     """
     if not run.model.compute.cuda_graphs:
         return StaticStep(run)
@@ -288,7 +294,10 @@ def build_step(run: TrainingRun) -> StaticStep:
 
 
 def dropout_numbers(run: TrainingRun) -> tuple[int, ...]:
-    """How many numbers each dropout layer needs for a batch: found in a pass without memory, for it may run twice."""
+    """Return the number of random numbers that each dropout layer needs for a batch.
+
+    It is found in a pass on the meta device, since a layer may run twice.
+    """
     with torch.device("meta"), torch.no_grad():
         network = build_network(run.spec, classes=2, seed=None).train()
         side, channels = run.spec.dataset.image_size, run.spec.dataset.channels
@@ -308,7 +317,7 @@ def dropout_numbers(run: TrainingRun) -> tuple[int, ...]:
 
 
 def _update_weights(run: TrainingRun, rows: Tensor, augmentations: Augmentations | None) -> Tensor:
-    """One step of the optimiser; the cross-entropy before it, without the transformers' penalties."""
+    """Take one step of the optimiser, and return the cross-entropy before it, without the transformers' penalties."""
     prepared = run.images.prepared if augmentations is None else None
     images = run.images.images[rows] if prepared is None else prepared.rows(rows)
     boxes, labels = run.images.boxes[rows], run.images.labels[rows]
