@@ -1,1 +1,1 @@
-"""What the transformers of a network did: health, pose error, gradients, dead units, stability."""
+"""Diagnostics of the transformers of a network: health, pose error, gradients, dead units, stability."""

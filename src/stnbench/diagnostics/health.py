@@ -20,14 +20,13 @@ from stnbench.spec.result import LARGEST_AREA, LOST_OUTSIDE, SMALLEST_AREA, Tran
 
 
 class UnitWatch:
-    """Watches the last hidden layer of every localisation network over the images of one pass.
+    """Watch on the last hidden layer of every localisation network, over the images of one pass.
 
     A unit behind a ReLU that is 0 for an image gets no gradient from it. Where all are for all images, the
     transformation is the last layer's bias, the same for every image. Images of all views count.
 
     Args:
-        model: whose localisation networks; those that are compiled cannot be looked into, and are left out, as are
-            those without hidden layers.
+        model: the model of the localisation networks; compiled networks and those without hidden layers are left out.
     """
 
     def __init__(self, model: Model) -> None:
@@ -37,7 +36,7 @@ class UnitWatch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Look at all images that go through the network meanwhile."""
+        """Watch all images that go through the network within the context."""
         handles = [network.hidden.register_forward_hook(self._look(key)) for key, network in self._networks.items()]
         try:
             yield
@@ -46,7 +45,7 @@ class UnitWatch:
                 handle.remove()
 
     def completed(self, healths: tuple[TransformerHealth, ...]) -> tuple[TransformerHealth, ...]:
-        """The health of transformers, with the ``dead_share`` of those that were watched."""
+        """Return the health of transformers with the ``dead_share`` in [0, 1], None for those that were not watched."""
         shares = {key: 1 - float(on.double().mean()) for key, on in self._on.items()}
         return tuple(replace(health, dead_share=shares.get((health.place, health.branch))) for health in healths)
 
@@ -58,18 +57,18 @@ class UnitWatch:
         return look
 
 
-# How large the gradients of the localisation networks are, against those of the classifier.
+# Gradients of the localisation networks, relative to those of the classifier.
 
 
 EVERY_STEPS: Final = 10
-"""Steps between looks at the gradients, from the first step of an epoch on: often enough for a mean."""
+"""Steps between measurements of the gradients, from the first step of an epoch on: often enough for a mean."""
 
 
 class GradientMeter:
-    """Gathers the gradients of one epoch, looking at every ``EVERY_STEPS``-th step; the host never waits for it.
+    """Meter of the gradients of one epoch, at every ``EVERY_STEPS``-th step; the host never waits for it.
 
     Args:
-        network: whose gradients.
+        network: the network whose gradients are measured.
     """
 
     def __init__(self, network: StnClassifier) -> None:
@@ -79,23 +78,24 @@ class GradientMeter:
         self._steps = 0
 
     def look(self) -> None:
-        """Look at the gradients that the last step left; steps of torch's SGD do not change them."""
+        """Measure the gradients that the last step left, if they are due; steps of torch's SGD do not change them."""
         if self._localization and self._steps % EVERY_STEPS == 0:
             for meter in (self._classifier, *self._localization.values()):
                 meter.add()
         self._steps += 1
 
     def ratios(self) -> dict[Key, float | None]:
-        """By transformer: its localisation network's gradient over the classifier's.
+        """Return the ratio of each localisation network's gradient to that of the classifier, by transformer.
 
-        Each is a root mean square over parameters and over the steps looked at. None where that is no finite number.
+        Each gradient is a root mean square over parameters and over the measured steps. The ratio is None where it is
+        not a finite number.
         """
         classifier = self._classifier.root()
         return {key: _ratio(own.root(), classifier) for key, own in self._localization.items()}
 
 
 class _MeanSquare:
-    """The mean square of the gradients of some parameters, over parameters and looks."""
+    """Mean square of the gradients of some parameters, over parameters and measurements."""
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self._parameters = list(parameters)
@@ -117,11 +117,11 @@ def _ratio(over: float, under: float) -> float | None:
     return ratio if math.isfinite(ratio) else None
 
 
-# What a spatial transformer did to the images of one pass: the running statistics behind ``TransformerHealth``.
+# Running statistics of a spatial transformer over the images of one pass, behind ``TransformerHealth``.
 
 
 Looks = tuple[tuple[float, ...], ...]
-"""The parameters of a transformer at each of its looks, one without iterations."""
+"""Parameters of a transformer in each iteration."""
 
 _IDENTITY: Final = torch.tensor([1, 0, 0, 0, 1, 0], dtype=torch.float64)
 
@@ -129,14 +129,15 @@ _THETA, _POINTS = 6, 9
 
 
 class HealthMeter:
-    """The health of one spatial transformer, gathered batch by batch with no batch kept.
+    """Health of one spatial transformer, gathered batch by batch with no batch kept.
 
-    An image with a number that is not finite is counted, and left out of all others.
+    An image with a number that is not finite is counted, and left out of all other statistics.
+
     Convention: theta maps normalised output to input coordinates.
 
     Args:
         place: the stage that the transformer stands before, from 1.
-        branch: which of the place's transformers it is, from 1.
+        branch: the branch of the transformer at this place, from 1.
     """
 
     def __init__(self, place: int, branch: int = 1) -> None:
@@ -153,12 +154,12 @@ class HealthMeter:
         mapped: Float[Tensor, "batch 9 2"],
         outside_share: Float[Tensor, " batch"],
     ) -> None:
-        """Take in one batch, not empty.
+        """Update the statistics with one batch, which is not empty.
 
         Args:
-            theta_out_to_in: the matrix of every image.
-            mapped: where the input is read for each of ``pose.sample_points`` of the output.
-            outside_share: the share of sampling points outside the image.
+            theta_out_to_in: the matrix of every image, from output to input coordinates.
+            mapped: the points of the input that are read for ``pose.sample_points`` of the output.
+            outside_share: the share, in [0, 1], of sampling points outside the image.
         """
         parts = (theta_out_to_in.flatten(1), mapped.flatten(1), outside_share[:, None])
         rows = torch.cat(parts, dim=1).detach().double().cpu()  # one transfer a batch
@@ -170,7 +171,11 @@ class HealthMeter:
         self._scalars.add(_scalars(theta, outside[:, 0]))
 
     def result(self, pose: PoseMeter | None = None) -> TransformerHealth:
-        """The health over all images taken in, at least one; ``pose`` knows the theta error where poses are known."""
+        """Return the health over all images added, at least one.
+
+        Args:
+            pose: the meter of the theta error, where poses are known.
+        """
         determinant, largest, smallest, outside, lost = self._scalars.mean.tolist()
         is_known = self._theta.count > 0
         still = sample_points().double().flatten()
@@ -200,10 +205,11 @@ class HealthMeter:
 
 
 def _scalars(theta: Float[Tensor, "batch 6"], outside: Float[Tensor, " batch"]) -> Float[Tensor, "batch 5"]:
-    """Of theta's 2 x 2 part: determinant, larger and smaller singular value; then the share outside, and 1 if lost.
+    """Return five numbers for every image, from theta row by row and the share of points outside the image.
 
-    The singular values are the sum and the difference of two lengths: the part is a rotation times one of them plus a
-    reflection times the other.
+    They are the determinant of theta's 2 x 2 part, its larger and smaller singular value, the share outside, and 1 if
+    the image is lost, else 0. The singular values are the sum and the difference of two lengths: the part is a rotation
+    times one of them plus a reflection times the other.
     """
     a, b, _, c, d, _ = theta.unbind(dim=1)
     determinant = a * d - b * c
@@ -213,7 +219,7 @@ def _scalars(theta: Float[Tensor, "batch 6"], outside: Float[Tensor, " batch"]) 
 
 
 class TransformerWatch:
-    """Watches all spatial transformers of a network, batch by batch."""
+    """Watch on all spatial transformers of a network, batch by batch."""
 
     def __init__(self) -> None:
         self._health: dict[Key, HealthMeter] = {}
@@ -221,7 +227,12 @@ class TransformerWatch:
         self._poses: dict[Key, PoseMeter] = {}
 
     def add(self, records: Sequence[TransformerRecord], poses: Float[Tensor, "batch 3 3"] | None) -> None:
-        """Take in what the transformers did to one batch, and the true poses where they are known."""
+        """Update the statistics with the transformers' output for one batch.
+
+        Args:
+            records: the output of each transformer.
+            poses: the true poses, from sign to image coordinates; None where they are not known.
+        """
         for record in records:
             key = (record.place, record.branch)
             health = self._health.setdefault(key, HealthMeter(*key))
@@ -232,11 +243,14 @@ class TransformerWatch:
                 self._pose_meter(key, chain[0]).add(chain, poses)
 
     def results(self) -> tuple[TransformerHealth, ...]:
-        """The health of each transformer, by ascending place and branch."""
+        """Return the health of each transformer, by ascending place and branch."""
         return tuple(meter.result(self._poses.get(key)) for key, meter in self._health.items())
 
     def mean_parameters(self) -> dict[Key, Looks]:
-        """The mean parameters at each look; a transformer whose parameters are finite for no image is left out."""
+        """Return the mean parameters in each iteration.
+
+        Transformers whose parameters are finite for no image are left out.
+        """
         return {
             key: tuple(tuple(look.mean.tolist()) for look in looks)
             for key, looks in self._looks.items()
@@ -251,7 +265,7 @@ class TransformerWatch:
             meter.add(look.detach().double().cpu())
 
     def _pose_meter(self, key: Key, first: TransformerRecord) -> PoseMeter:
-        """The meter of a transformer; ``first`` is the one that reads the image, whose coordinates poses are in."""
+        """Return the meter of a transformer; poses are in coordinates of the image, which ``first`` reads."""
         if key not in self._poses:
             height, width = first.done.images.shape[-2:]
             self._poses[key] = PoseMeter((height, width), align_corners=first.done.align_corners)
@@ -259,14 +273,14 @@ class TransformerWatch:
 
 
 def _mapped(record: TransformerRecord) -> Float[Tensor, "batch 9 2"]:
-    """Where the transformer's own input is read for the nine points of its output."""
+    """Return the points of the transformer's input that are read for the nine points of its output."""
     like = record.done.parameters[0]
     mapped = record.done.map_points(sample_points().to(like.device)[None])
     return mapped.expand(len(like), -1, -1)
 
 
 def chain_to(record: TransformerRecord, records: Sequence[TransformerRecord]) -> list[TransformerRecord] | None:
-    """The transformers from the image to this one; None where branches before it are joined, so that no map is.
+    """Return the transformers from the image to this one; None where earlier branches are joined, without a map.
 
     A transformer of feature maps counts as one of the image under them: stages shift maps by less than their pixel.
     """

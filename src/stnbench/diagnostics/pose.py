@@ -1,16 +1,17 @@
-"""How far a spatial transformer is from the true pose of the signs: the measure behind ``theta_error``.
+"""Distance of a spatial transformer from the true pose of the signs: the measure behind ``theta_error``.
 
-A transformer that undoes every pose shows the sign at one and the same place of its output, whatever place that is.
+A transformer that undoes every pose shows the sign at one and the same place of its output, wherever that place is.
 With P the true pose of an image (sign to image) and T the transformer's map (output to image), the map ``R = P^-1 T``
 from output to sign is then the same for all images. The best constant pose C, output to sign, is the affine map that R
-is on average, and the error is how far R is from it: of one image, the root mean square distance of ``R(C^-1 q)`` from
-q over nine points q of the sign, in half sides of the sign; of a set, the mean over images, each counted with at most
-``LARGEST_ERROR``.
+is on average, and the error is the distance of R from it: of one image, the root mean square distance of ``R(C^-1 q)``
+from q over nine points q of the sign, in half sides of the sign; of a set, the mean over images, each counted with at
+most ``LARGEST_ERROR``.
 
 After any affine map that is the same for all images, T has the same error, since C takes up that map: no choice of
 zoom, place or shear lowers it. A transformer that does the same to every image has the error of the identity, however
-far it zooms in or out. Images thrown away count with the largest error each and hardly move C: the average is weighted
-by 1 / (1 + error^2)^2 (Geman and McClure's weights) and begins at the map of the image that most others are like.
+far it zooms in or out. Images that are lost count with the largest error each and hardly move C: the average is
+weighted by 1 / (1 + error^2)^2 (Geman and McClure's weights) and begins at the map of the image that most others are
+close to.
 """
 
 import functools
@@ -26,32 +27,32 @@ from torch import Tensor
 from stnbench.models.classifiers import TransformerRecord
 from stnbench.nn.spatial_transformer import compose
 
-# Mean and variance of rows of numbers that come batch by batch.
+# Mean and variance of rows of numbers, added batch by batch.
 
 
 class RunningMoments:
-    """Mean and variance over all rows so far, no row kept; rows that are not finite are left out.
+    """Mean and variance over all rows so far, with no row kept; rows that are not finite are left out.
 
-    They are merged as in Chan, Golub & LeVeque 1979, so that a small spread about a large mean is kept.
+    Batches are merged as in Chan, Golub & LeVeque 1979, so that a small spread about a large mean is kept.
 
     Args:
-        width: numbers in a row.
+        width: the number of columns.
     """
 
     def __init__(self, width: int) -> None:
         self.count = 0
-        """Rows taken in."""
+        """Number of rows added."""
         self.mean = torch.zeros(width, dtype=torch.float64)
-        """Of every column; 0 before the first row."""
+        """Mean of every column, (width,); 0 before the first row."""
         self._squares = torch.zeros(width, dtype=torch.float64)
 
     @property
     def variance(self) -> Float[Tensor, " width"]:
-        """Of every column, over the number of rows, not one less; 0 before the first row."""
+        """Return the variance of every column, over the number of rows, not one less; 0 before the first row."""
         return self._squares / max(self.count, 1)
 
     def add(self, rows: Float[Tensor, "batch width"]) -> None:
-        """Take in a batch of float64 on the CPU."""
+        """Add a batch of rows, float64 on the CPU."""
         rows = rows[rows.isfinite().all(dim=1)]
         if len(rows) == 0:
             return
@@ -64,37 +65,37 @@ class RunningMoments:
 
 
 LARGEST_ERROR: Final = 2.0
-"""In half sides of the sign: it is shown beside its usual place, not overlapping it."""
+"""Largest error of an image in half sides of the sign: it is shown beside its usual place, not overlapping it."""
 
 FAR_ERROR: Final = 1.0
-"""In half sides of the sign: an image is far off where the sign is out of place by half its width, or a mere point."""
+"""Error in half sides of the sign above which an image is far off: out of place by half its width, or a mere point."""
 
 _SIDE: Final = 3
 """Points a side at which maps are compared: corners, middles of edges, and the centre."""
 
 _CANDIDATES: Final = 64
-"""Images whose map the average may begin at, evenly spread."""
+"""Number of images, evenly spread, at whose map the average may begin."""
 
 _ROUNDS: Final = 50
-"""Of reweighting at most."""
+"""Largest number of rounds of reweighting."""
 
 _SETTLED: Final = 1e-9
-"""A round that moves the average by less than this is the last."""
+"""Movement of the average in a round below which it is the last."""
 
 _LARGEST_CONDITION: Final = 1e6
-"""Of the 2 x 2 part of C: above it the output shows a line or a point of the sign, and nothing can be said."""
+"""Largest condition of the 2 x 2 part of C: above it the output shows a line or a point of the sign."""
 
 MapPoints = Callable[[Tensor], Tensor]
-"""Where on the sign of every image points (points, 2) of the output lie: (images, points, 2)."""
+"""Function from points (points, 2) of the output to their places on the sign of every image, (images, points, 2)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PoseError:
-    """The error of a set of images.
+    """Error of a set of images.
 
     Attributes:
-        mean: over images, in half sides of the sign, each image with at most ``LARGEST_ERROR``.
-        far_share: the share of images with an error above ``FAR_ERROR``.
+        mean: the mean over images, in half sides of the sign, each image with at most ``LARGEST_ERROR``.
+        far_share: the share, in [0, 1], of images with an error above ``FAR_ERROR``.
     """
 
     mean: float
@@ -102,11 +103,12 @@ class PoseError:
 
 
 class PoseMeter:
-    """Gathers what one spatial transformer did to images of known pose, batch by batch.
+    """Meter of the pose error of one spatial transformer, batch by batch.
 
     Args:
         size: height and width of the images in pixels.
-        align_corners: of the transformer's coordinates.
+        align_corners: whether -1 and 1 in the transformer's coordinates are the centres of the border pixels, or their
+            outer edges.
     """
 
     def __init__(self, size: tuple[int, int], *, align_corners: bool) -> None:
@@ -115,9 +117,11 @@ class PoseMeter:
         self._identity_maps: list[MapPoints] = []
 
     def add(self, chain: Sequence[TransformerRecord], poses: Float[Tensor, "batch 3 3"]) -> None:
-        """Take in one batch: the transformers from the image to the one that is measured, and the true poses.
+        """Add one batch, of which parameters are kept and images are not.
 
-        Parameters are kept, images are not.
+        Args:
+            chain: the transformers from the image to the one that is measured.
+            poses: the true poses, from sign to image coordinates, with -1 and 1 at the image's outer edges.
         """
         image_to_sign = torch.linalg.inv(poses.double().cpu())
         steps = tuple(_light_map(record) for record in reversed(chain))
@@ -125,26 +129,28 @@ class PoseMeter:
             maps.append(functools.partial(_to_sign, mapped_by, self._edge_scale, image_to_sign))
 
     def error(self) -> PoseError | None:
-        """The error over all images taken in; None where nothing can be said."""
+        """Return the error over all images added; None where it is not defined."""
         return pose_error(_together(self._maps))
 
     def identity_error(self) -> PoseError | None:
-        """The same had the transformer been the identity, or any other map that is the same for all images."""
+        """Return the error of the identity, as of any map that is the same for all images; None where not defined."""
         return pose_error(_together(self._identity_maps))
 
 
 def sample_points() -> Float[Tensor, "points 2"]:
-    """The nine points (x, y) of a square at which maps are compared, row by row, float32 on the CPU."""
+    """Return the nine points (x, y) of a square at which maps are compared, row by row, float32 on the CPU."""
     axis = torch.linspace(-1, 1, _SIDE)
     return torch.cartesian_prod(axis, axis).flip(1)
 
 
 def pose_error(map_points: MapPoints) -> PoseError | None:
-    """How far maps from the output to the signs are from being the same for all images.
+    """Return the error of maps from the output to the signs: their distance from one map for all images.
 
     Args:
         map_points: the map of every image.
-    Returns: None where the maps have no average from which anything on the sign could be found in the output.
+
+    Returns:
+        The error; None where the maps have no average from which anything on the sign could be found in the output.
     """
     points = sample_points().double()
     constant = _most_alike(_affine_fits(points, map_points(points)))
@@ -168,13 +174,13 @@ def pose_error(map_points: MapPoints) -> PoseError | None:
 def apply_homography(
     homography: Float[Tensor, "batch 3 3"], points: Float[Tensor, "batch points 2"]
 ) -> Float[Tensor, "batch points 2"]:
-    """Points under homographies; not finite on the vanishing line."""
+    """Return the points under the homographies; they are not finite on the vanishing line."""
     moved = points @ homography[:, :, :2].mT + homography[:, None, :, 2]
     return moved[..., :2] / moved[..., 2:]
 
 
 def _light_map(record: TransformerRecord) -> Callable[[Tensor], Tensor]:
-    """The map of a transformer's output to its input, without the images, on the CPU."""
+    """Return the map of a transformer's output to its input, without the images, on the CPU."""
     done = record.done
     parameters = tuple(step.detach().cpu() for step in done.parameters)
     guard = None if done.guard is None else done.guard.on_cpu()
@@ -195,7 +201,7 @@ def _together(maps: Sequence[MapPoints]) -> MapPoints:
 
 
 def _affine_fits(points: Tensor, seen: Tensor) -> Float[Tensor, "images 3 3"]:
-    """The affine map nearest to each image's in the least squares over the points, which are a lattice of [-1, 1]."""
+    """Return the affine map nearest to each image's map by least squares over the points, a lattice of [-1, 1]."""
     linear = torch.einsum("npi,pj->nij", seen, points) / points.square().sum(dim=0)
     fits = torch.eye(3, dtype=seen.dtype).repeat(len(seen), 1, 1)
     fits[:, :2, :2], fits[:, :2, 2] = linear, seen.mean(dim=1)
@@ -203,7 +209,10 @@ def _affine_fits(points: Tensor, seen: Tensor) -> Float[Tensor, "images 3 3"]:
 
 
 def _most_alike(fits: Tensor) -> Tensor | None:
-    """Of some of the maps, the usable one from which the others' bounded distances are least in sum."""
+    """Return the usable map, among some of the maps, with the least sum of bounded distances to all maps.
+
+    None where none is usable.
+    """
     count = min(_CANDIDATES, len(fits))
     candidates = fits[torch.arange(count) * len(fits) // count]
     usable = [candidate for candidate in candidates if _usable(candidate) is not None]
@@ -219,7 +228,7 @@ def _most_alike(fits: Tensor) -> Tensor | None:
 
 
 def _usable(affine: Tensor) -> Tensor | None:
-    """The affine map, or None where it cannot be taken back."""
+    """Return the affine map, or None where it cannot be inverted."""
     if not bool(affine.isfinite().all()):
         return None
     largest, smallest = torch.linalg.svdvals(affine[:2, :2]).tolist()
@@ -227,17 +236,17 @@ def _usable(affine: Tensor) -> Tensor | None:
 
 
 def _apply(affine: Tensor, points: Tensor) -> Tensor:
-    """Points (points, 2) under affine maps (images, 3, 3)."""
+    """Return points (points, 2) under affine maps (images, 3, 3), (images, points, 2)."""
     return points @ affine[:, :2, :2].mT + affine[:, None, :2, 2]
 
 
 def _distances(seen: Tensor, points: Tensor) -> Tensor:
-    """Of every image, the root mean square distance of what is seen from the points; infinite where it is no number."""
+    """Return every image's root mean square distance of ``seen`` from the points; infinite where it is not a number."""
     distances = (seen - points).square().sum(dim=-1).mean(dim=-1).sqrt()
     return distances.nan_to_num(math.inf, posinf=math.inf)
 
 
 def _edge_scale(size: tuple[int, int], *, align_corners: bool) -> Tensor:
-    """What takes the transformer's (x, y) to coordinates whose -1 and 1 are the image's outer edges."""
+    """Return the factors from the transformer's (x, y) to coordinates with -1 and 1 at the image's outer edges."""
     height, width = size
     return torch.tensor([(side - 1) / side if align_corners else 1.0 for side in (width, height)], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What the spatial transformers of a network show of images: where in the image they read, and the picture that gives.
+"""Regions of the image that the spatial transformers of a network read, and the pictures that they show.
 
 A transformer behind the image counts as one of the image: stages shift maps by less than their pixel, so the maps of
 all transformers on the way are composed, and the picture is the image read where the last one reads its maps.
@@ -24,19 +24,19 @@ from stnbench.nn.transforms.base import pixel_centres
 from stnbench.spec.transformer import TransformerSpec
 
 LATTICE_SIDE: Final = 9
-"""Points a side at which the output is followed into the image; between them, positions are interpolated."""
+"""Points a side at which the output is mapped to the image; between them, positions are interpolated."""
 
 _BRIGHTEST: Final = 255
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SampledRegion:
-    """Where one transformer, the ``branch``-th at its ``place``, reads the image.
+    """Points of the image that one transformer reads.
 
     Attributes:
         place: the stage it stands before, from 1.
-        branch: which of the place's transformers it is, from 1.
-        points: float64 (batch, points, 2), where in the image the points of its output that were asked for lie.
+        branch: its branch at this place, from 1.
+        points: float64 (batch, points, 2), the places in the image of the requested points of its output.
     """
 
     place: int
@@ -45,13 +45,19 @@ class SampledRegion:
 
 
 def lattice(side: int = LATTICE_SIDE) -> Float[Tensor, "points 2"]:
-    """The points (x, y) of a regular lattice from edge to edge of the output, row by row, float64 on the CPU."""
+    """Return the points (x, y) of a regular lattice from edge to edge of the output, row by row, float64 on the CPU."""
     axis = torch.linspace(-1, 1, side, dtype=torch.float64)
     return torch.cartesian_prod(axis, axis).flip(1)
 
 
 def look(model: Model, images: Tensor, boxes: Tensor) -> Explained:
-    """What a model makes of images, at rest: in evaluation, without gradients; its mode is as before afterwards."""
+    """Return a model's output for images in evaluation mode, without gradients; its mode is restored afterwards.
+
+    Args:
+        model: the model.
+        images: (batch, channels, height, width), uint8, or float32 in [0, 255].
+        boxes: (batch, 4), x1, y1, x2, y2 of the signs, which the control ``roi`` reads.
+    """
     was_training = model.network.training
     model.network.eval()
     try:
@@ -62,16 +68,16 @@ def look(model: Model, images: Tensor, boxes: Tensor) -> Explained:
 
 
 def zero_colour(model: Model) -> float:
-    """The colour in [0, 255] that a model's preprocessing makes 0, which is what zero padding shows."""
+    """Return the colour in [0, 255] that a model's preprocessing makes 0, which zero padding shows."""
     return -model.preprocess.shift / model.preprocess.scale
 
 
 def sampled_regions(
     records: Sequence[TransformerRecord], points: Float[Tensor, "points 2"]
 ) -> tuple[SampledRegion, ...]:
-    """Where in the image each transformer reads what it shows at these points of its output.
+    """Return the points of the image that each transformer reads for these points of its output.
 
-    A transformer behind branches that were joined has no place here: no map leads from its output to the image.
+    A transformer behind joined branches is left out: no map leads from its output to the image.
     """
     found = []
     for record in records:
@@ -85,7 +91,7 @@ def sampled_regions(
 def map_to_image(
     chain: Sequence[TransformerRecord], points: Float[Tensor, "points 2"]
 ) -> Float[Tensor, "batch points 2"]:
-    """Where in the image the output's points are read through transformers one behind another, float64."""
+    """Return the points of the image that successive transformers read for points of the output, float64."""
     like = chain[-1].done.parameters[0]
     mapped = points.to(like.device)[None].double()
     for record in reversed(chain):
@@ -103,14 +109,14 @@ def render(
     *,
     fill: float = 0.0,
 ) -> Float[Tensor, "batch channels height width"]:
-    """The images as a transformer shows them, in [0, 255] and as large as they are, float32.
+    """Return the images as a transformer shows them, in [0, 255] and in their size, float32.
 
     Args:
-        images: what is read.
-        points: where a square lattice of the output (``lattice``) lies in the image; positions between its points are
-            interpolated, which is exact for affine maps.
-        spec: sampler, padding and ``align_corners`` of the transformer.
-        fill: what stands where zero padding reads beyond the image, in [0, 255]: the colour that preprocessing makes 0.
+        images: the images.
+        points: the places in the image of a square lattice of the output (``lattice``); positions between its points
+            are interpolated, which is exact for affine maps.
+        spec: the transformer, with its sampler, padding and ``align_corners``.
+        fill: the colour in [0, 255] that zero padding shows beyond the image: the one that preprocessing makes 0.
     """
     height, width = images.shape[-2:]
     side = round(points.shape[1] ** 0.5)
@@ -133,5 +139,8 @@ def render(
 
 
 def edge_scale(side: int, *, align_corners: bool) -> float:
-    """What takes a transformer's coordinate along ``side`` pixels to the one whose -1 and 1 are the outer edges."""
+    """Return the factor from a transformer's coordinate along ``side`` pixels to one with -1 and 1 at the edges.
+
+    The edges are the outer ones of the border pixels.
+    """
     return (side - 1) / side if align_corners and side > 1 else 1.0

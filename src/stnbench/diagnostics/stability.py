@@ -1,12 +1,12 @@
-"""How still a sign stands behind a spatial transformer: measures along tracks, and under warps that are known.
+"""Stability of a sign behind a spatial transformer: measures along tracks, and under known warps.
 
-The animations of 2015 show the frames of one approach to a sign, and the sign at rest in what the transformer makes of
-them. No published number says how much it rests; these do. All are geometry or pixels, need no training, and are
-compared with what the identity and one fixed zoom give for the same images: along a track of GTSRB the annotated box
-hardly moves, so standing still is worth something only where it is stiller than that.
+The animations of 2015 show the frames of one approach to a sign, and the sign at rest in the transformer's output. No
+published number says how stable it is; these do. All are geometry or pixels, need no training, and are compared with
+the values of the identity and of one fixed zoom for the same images: along a track of GTSRB the annotated box hardly
+moves, so a stable output is worth something only where it is more stable than that.
 
-Convention: coordinates (x, y) have -1 and 1 at the outer edges of the border pixels; corners go round in the order
-upper left, upper right, lower right, lower left of the output.
+Convention: coordinates (x, y) have -1 and 1 at the outer edges of the border pixels; corners are in the order upper
+left, upper right, lower right, lower left of the output.
 """
 
 import math
@@ -26,10 +26,10 @@ from stnbench.data.homographies import map_points
 from stnbench.nn.transforms.base import pixel_centres
 
 CORNERS: Final = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
-"""Of the output, in the order in which they are drawn."""
+"""Corners of the output, in the order in which they are drawn."""
 
 _LARGEST_ENLARGEMENT: Final = 4.0
-"""Of a pose's perspective, over that at the sign's centre: points of the sign itself stay well below."""
+"""Largest enlargement by a pose's perspective over that at the sign's centre: points of the sign stay well below."""
 
 _RESAMPLES: Final = 2000
 _CONFIDENCE: Final = 0.95
@@ -39,7 +39,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrackMean:
-    """A mean over tracks with the 95 % interval of its percentile bootstrap over tracks; no interval for one track."""
+    """Mean over tracks with the 95 % interval of its percentile bootstrap over tracks; no interval for one track."""
 
     tracks: int
     mean: float
@@ -50,10 +50,15 @@ class TrackMean:
 def sign_coordinates(
     points: Float[Tensor, "batch points 2"], boxes: Float[Tensor, "batch 4"], poses: Float[Tensor, "batch 3 3"] | None
 ) -> Float[Tensor, "batch points 2"]:
-    """Points of the image in the sign's own coordinates, where the sign is [-1, 1]^2, float64.
+    """Return points of the image in coordinates of the sign, where the sign is [-1, 1]^2, float64.
 
-    By the inverse of the true pose (sign to image) where it is known, else by the sign's box x1, y1, x2, y2. Towards
-    the vanishing line of a pose places run away; they are enlarged at most four times as much as at the sign's centre.
+    By the inverse of the true pose where it is known, else by the sign's box. Towards the vanishing line of a pose
+    places diverge; they are enlarged at most four times as much as at the sign's centre.
+
+    Args:
+        points: (x, y) in the image.
+        boxes: x1, y1, x2, y2 of the sign in every image.
+        poses: the true poses, from sign to image coordinates; None where they are not known.
     """
     if poses is None:
         low, high = boxes.double()[:, None, :2], boxes.double()[:, None, 2:]
@@ -67,13 +72,13 @@ def sign_coordinates(
 
 
 def corner_spread(corners: Float[Tensor, "images 4 2"], tracks: Int[Tensor, " images"]) -> Float[Tensor, " tracks"]:
-    """How far the corners move along each track: the standard deviation of a corner's place, in half sides of the sign.
+    """Return the standard deviation of a corner's place along each track, in half sides of the sign.
 
-    The root of the sum of the variances of x and y, averaged over the four corners. Tracks are in ascending order;
-    one of a single image has no spread, and gives NaN.
+    The root of the sum of the variances of x and y, averaged over the four corners. Tracks are in ascending order; one
+    of a single image has no spread, and gives NaN.
 
     Args:
-        corners: in sign coordinates.
+        corners: the corners in sign coordinates.
         tracks: the track of every image.
     """
     spread = [own.var(dim=0).sum(dim=-1).mean().sqrt() if len(own) > 1 else _nan() for own in by_track(corners, tracks)]
@@ -81,10 +86,14 @@ def corner_spread(corners: Float[Tensor, "images 4 2"], tracks: Int[Tensor, " im
 
 
 def sign_movement(corners: Float[Tensor, "images 4 2"], tracks: Int[Tensor, " images"]) -> Float[Tensor, " tracks"]:
-    """How far the sign moves in the output along each track, in half sides of the output.
+    """Return the movement of the sign in the output along each track, in half sides of the output.
 
     The spread of the corners over the side of the region read: unlike the spread alone it is no smaller for a
     transformer that zooms into one spot. Reading a wider region makes it smaller, as it makes the sign.
+
+    Args:
+        corners: the corners in sign coordinates.
+        tracks: the track of every image.
     """
     sides = by_track(quadrilateral_area(corners), tracks)
     mean_half_side = torch.stack([(own / 4).sqrt().mean() for own in sides])
@@ -92,7 +101,7 @@ def sign_movement(corners: Float[Tensor, "images 4 2"], tracks: Int[Tensor, " im
 
 
 def quadrilateral_area(corners: Float[Tensor, "images 4 2"]) -> Float[Tensor, " images"]:
-    """The areas of quadrilaterals without crossing sides; 4 for the whole of [-1, 1]^2."""
+    """Return the areas of quadrilaterals without crossing sides; 4 for the whole of [-1, 1]^2."""
     across, down = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
     return (across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0]).abs() / 2
 
@@ -100,7 +109,7 @@ def quadrilateral_area(corners: Float[Tensor, "images 4 2"]) -> Float[Tensor, " 
 def quadrilateral_iou(
     corners: Float[Tensor, "images 4 2"], boxes: Float[Tensor, "images 4"]
 ) -> Float[Tensor, " images"]:
-    """Intersection over union of quadrilaterals (convex, or nearly) with upright boxes x1, y1, x2, y2."""
+    """Return intersection over union of quadrilaterals (convex, or nearly) with upright boxes x1, y1, x2, y2."""
     overlap = corners.new_tensor(
         [
             _area(_clip_to_box([(x, y) for x, y in quadrilateral], box))
@@ -112,7 +121,9 @@ def quadrilateral_iou(
 
 
 def pixel_variance(images: Tensor, tracks: Int[Tensor, " images"]) -> Float[Tensor, " tracks"]:
-    """The variance of a pixel over the frames of each track, averaged over pixels and channels, float64.
+    """Return the variance of a pixel over the frames of each track, averaged over pixels and channels, float64.
+
+    A track of a single image gives NaN.
 
     Args:
         images: (images, channels, height, width), numbers of any type.
@@ -123,12 +134,12 @@ def pixel_variance(images: Tensor, tracks: Int[Tensor, " images"]) -> Float[Tens
 
 
 def by_track(values: Tensor, tracks: Int[Tensor, " images"]) -> list[Tensor]:
-    """The values (images, ...) of each track, by ascending track."""
+    """Return the values (images, ...) of each track, by ascending track."""
     return [values[(tracks == track).to(values.device)] for track in torch.unique(tracks)]
 
 
 def track_means(values: Float[Tensor, " images"], tracks: Int[Tensor, " images"]) -> Float[Tensor, " tracks"]:
-    """The mean of the images of each track, by ascending track."""
+    """Return the mean of the images of each track, by ascending track."""
     return torch.stack([own.mean() for own in by_track(values, tracks)])
 
 
@@ -152,16 +163,19 @@ WARPS: Final[Mapping[str, tuple[Tensor, ...]]] = {
     "shear": tuple(_homography((1, shear, 0), (0, 1, 0)) for shear in (0.15, -0.15)),
     "perspective": tuple(_homography((1, 0, 0), (0, 1, 0), (x, y, 1)) for x, y in _around(0.1)),
 }
-"""Known warps g by family, (3, 3) each, from points of the warped image to points of the image: 10 degrees, 15 %, 0.1
-half sides, a shear of 0.15, and a perspective under which one edge is 10 % farther away and the opposite one nearer."""
+"""Known warps g by family, (3, 3) each, from points of the warped image to points of the image.
+
+10 degrees, 15 %, 0.1 half sides, a shear of 0.15, and a perspective under which one edge is 10 % farther away and the
+opposite one nearer.
+"""
 
 
 def warp_images(images: Tensor, warp: Float[Tensor, "3 3"]) -> Tensor:
-    """The images as seen through a warp from the warped image to the image, float32; borders go on beyond the edge.
+    """Return the images as seen through a warp, float32; border pixels are repeated beyond the edge.
 
     Args:
         images: (images, channels, height, width), uint8 or float32.
-        warp: where each point of the result is read.
+        warp: the map from points of the warped image to points of the image.
     """
     height, width = images.shape[-2:]
     like = warp.to(images.device)
@@ -174,11 +188,13 @@ def warp_images(images: Tensor, warp: Float[Tensor, "3 3"]) -> Tensor:
 def equivariance_error(
     warp: Float[Tensor, "3 3"], warped: Float[Tensor, "images points 2"], plain: Float[Tensor, "images points 2"]
 ) -> Float[Tensor, " images"]:
-    """The mean over points of ``|g(T(theta(g x))) - T(theta(x))|``, in half sides of the image; 0 where T follows g.
+    """Return the mean over points of ``|g(T(theta(g x))) - T(theta(x))|``, in half sides of the image.
+
+    It is 0 where T follows g.
 
     Args:
         warp: g, from points of the warped image to points of the image.
-        warped: where in the warped images g x the transformer reads the points of its output.
+        warped: the places in the warped images g x at which the transformer reads the points of its output.
         plain: the same for the images x.
     """
     carried = map_points(warp.to(warped).expand(len(warped), -1, -1), warped)
@@ -186,15 +202,25 @@ def equivariance_error(
 
 
 def track_mean(values: NDArray[np.float64], *, seed: int) -> TrackMean | None:
-    """The mean over tracks, and how well so many tracks know it; None where no track has a number."""
+    """Return the mean over tracks with its interval; None where no track has a number.
+
+    Args:
+        values: (tracks,), NaN for tracks without a number.
+        seed: the seed of the bootstrap.
+    """
     known = values[np.isfinite(values)]
     return _bootstrap(len(known), lambda drawn: known[drawn].mean(axis=-1), seed) if len(known) else None
 
 
 def track_ratio(values: NDArray[np.float64], base: NDArray[np.float64], *, seed: int) -> TrackMean | None:
-    """The mean of ``values`` over that of ``base``, on the same tracks, which are drawn in pairs.
+    """Return the mean of ``values`` over that of ``base``, on the same tracks, which are drawn in pairs.
 
     None where no track has both numbers, or the base is 0.
+
+    Args:
+        values: (tracks,), NaN for tracks without a number.
+        base: (tracks,), NaN for tracks without a number.
+        seed: the seed of the bootstrap.
     """
     known = np.isfinite(values) & np.isfinite(base)
     over, under = values[known], base[known]
@@ -204,7 +230,7 @@ def track_ratio(values: NDArray[np.float64], base: NDArray[np.float64], *, seed:
 
 
 def _bootstrap(tracks: int, statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]], seed: int) -> TrackMean:
-    """A statistic of rows of tracks, with its percentile interval (Efron 1979)."""
+    """Return a statistic of rows of tracks with its percentile interval (Efron 1979)."""
     mean = float(statistic(np.arange(tracks)[None])[0])
     if tracks == 1:
         return TrackMean(tracks=1, mean=mean, low=None, high=None)
@@ -221,13 +247,13 @@ def _nan() -> Tensor:
 
 
 def _area(polygon: Sequence[Point]) -> float:
-    """The area of a polygon, by the shoelace formula."""
+    """Return the area of a polygon, by the shoelace formula."""
     turned = [*polygon[1:], *polygon[:1]]
     return abs(sum(x * below - y * right for (x, y), (right, below) in zip(polygon, turned, strict=True))) / 2
 
 
 def _clip_to_box(polygon: list[Point], box: Sequence[float]) -> list[Point]:
-    """What of a polygon lies in an upright box (Sutherland & Hodgman 1974)."""
+    """Return the part of a polygon in an upright box (Sutherland & Hodgman 1974)."""
     for axis, bound, sign in ((0, box[0], 1), (1, box[1], 1), (0, box[2], -1), (1, box[3], -1)):
         kept: list[Point] = []
         for start, end in zip(polygon, [*polygon[1:], *polygon[:1]], strict=True):

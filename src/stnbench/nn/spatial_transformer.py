@@ -56,14 +56,7 @@ class ScaleGuard:
         low: float | None,
         high: float | None,
     ) -> "ScaleGuard":
-        """Return the guard for sampling points.
-
-        Args:
-            points: the sampling points of every image, in input coordinates.
-            output_points: the output's points that they belong to.
-            low: the smallest scale allowed; None for no bound.
-            high: the largest scale allowed; None for no bound.
-        """
+        """Return the guard for sampling points of the output points, with bounds on their scale; None is no bound."""
         centre = points.mean(dim=1, keepdim=True)
         scale = (_spread(points) / _spread(output_points)).clamp(min=_SMALLEST_SPREAD)
         return cls(centre=centre, factor=torch.clamp(scale, min=low, max=high) / scale)
@@ -276,11 +269,7 @@ class SpatialTransformer(nn.Module):
         images: Float[Tensor, "batch channels height width"],
         parameters: Float[Tensor, "rows parameters"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """Return the images transformed by given parameters.
-
-        Args:
-            images: the images.
-            parameters: the parameters of the family, one row for each image.
+        """Return the images transformed by given parameters of the family, one row for each image.
 
         Raises:
             ShapeError: where the number of parameters is not the family's, or that of rows not that of images.
@@ -293,11 +282,7 @@ class SpatialTransformer(nn.Module):
         return input_size if side is None else (side, side)
 
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights so that the transformer is the identity; a control has none.
-
-        Args:
-            generator: a CPU generator; None uses torch's global one.
-        """
+        """Draw the weights so that the transformer is the identity; None uses torch's global generator."""
         if self.localization is not None:
             self.localization.initialize(generator)
 
@@ -376,13 +361,9 @@ def compose(
     points: Float[Tensor, "#batch points 2"],
     guard: ScaleGuard | None = None,
 ) -> Float[Tensor, "batch points 2"]:
-    """Return points of the output mapped to the input by all iterations, the latest first, then by the guard.
+    """Return (x, y) of the output mapped to the input by all iterations, the latest first, then by the guard.
 
-    Args:
-        transformation: the family.
-        parameters: (batch, parameters) for each iteration, the earliest first.
-        points: normalised (x, y) in the output.
-        guard: the guard on the scale, None where there is none.
+    ``parameters`` holds those of each iteration, (batch, parameters), the earliest first.
     """
     for step in reversed(parameters):
         points = transformation.map_points(step, points)
@@ -464,7 +445,7 @@ class PlaceOutput:
 class ParallelTransformers(nn.Module):
     """Spatial transformers side by side at one place, then average pooling if the specification asks for it.
 
-    Their outputs are joined by channel (Jaderberg et al. 2015, MNIST addition).
+    The output has ``branches`` times the channels of the input (Jaderberg et al. 2015, MNIST addition).
 
     Args:
         spec: the place and the transformer.
@@ -473,10 +454,6 @@ class ParallelTransformers(nn.Module):
 
     Raises:
         InfeasibleError: where these maps are too small.
-
-    Shape:
-        - Input: (batch, channels, height, width).
-        - Output: (batch, branches * channels, out_height, out_width), in ``PlaceOutput.maps``.
     """
 
     def __init__(self, spec: PlacedTransformerSpec, input_size: MapSize, looked_at: MapSize) -> None:

@@ -97,7 +97,7 @@ class EpochTables:
     Attributes:
         rows: int64 (steps * batch,), the images in the order of the epoch.
         augmentations: those of every image, in the same order; None without augmentation.
-        kept: for each dropout layer (steps, numbers), the numbers it draws, such as bool for the channels kept.
+        kept: for each layer that draws, (steps, numbers): bool for the channels kept by dropout, float32 for noise.
         rates: float32 (steps, groups), the learning rates of the optimiser's groups.
         shares: float32 (steps,), the share of the new weights in their average.
     """
