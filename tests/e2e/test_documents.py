@@ -65,10 +65,10 @@ def test_every_group_of_the_configuration_is_in_the_reference() -> None:
 
 
 def test_the_references_are_those_of_the_parsers_and_conf() -> None:
-    """Generated pages are as docs/generate.py writes them: run it after a change of an option or a choice."""
+    """Generated files are as docs/generate.py writes them: run it after a change of an option, a choice or a key."""
     generate = runpy.run_path(str(ROOT / "docs" / "generate.py"))
-    for name, text in generate["pages"]().items():
-        assert (ROOT / "docs" / "reference" / name).read_text() == text, name
+    for name, text in generate["generated"]().items():
+        assert (ROOT / name).read_text() == text, name
 
 
 def test_every_family_of_transformations_is_documented() -> None:

@@ -24,6 +24,7 @@ def test_a_wheel_carries_groups_and_sweeps_and_runs_anywhere(tmp_path: Path) -> 
         archive.extractall(installed)
     assert (installed / "stnbench" / "conf" / "trial.yaml").exists()
     assert (installed / "stnbench" / "sweeps" / "locnet_sizes.yaml").exists()
+    assert (installed / "stnbench" / "sweeps" / "schema.json").exists()
     assert (installed / "stnbench" / "reports" / "published" / "moodstocks_2015.csv").exists()
     assert list((installed / "stnbench" / "store" / "migrations" / "versions").glob("*.py"))
     page = installed / "stnbench" / "report" / "html"

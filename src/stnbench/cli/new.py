@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from stnbench.cli.parser import CommandParser
+from stnbench.config.sweep_schema import FILE_NAME, MODELINE, is_schema, schema_text
 from stnbench.core.command import DONE
 from stnbench.core.errors import FolderError, SpecError
 
@@ -62,6 +63,7 @@ def test_{name}_keeps_its_promises() -> None:
 '''
 
 _SWEEP: Final = """\
+{modeline}
 # Run with: stnbench sweep {name}   (stnbench sweep {name} --plan lists what it would train)
 question: Which transformation helps most?
 {parts}base:
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
         raise SpecError(f"the name is '{name}'", remedy="use lower-case letters, digits and _, a letter first")
     files, then = _sweep(name) if options.kind == "sweep" else _transformer(name)
     for path in files:
-        if path.exists():
+        if path.exists() and not _is_generated(path):
             raise FolderError(f"{path} is there already", remedy="choose another name, or move it away")
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,16 +113,24 @@ def _sweep(name: str) -> tuple[Mapping[Path, str], str]:
     own = sorted(path.stem for path in Path("conf", "transformer").glob("*.yaml"))
     parts = "parts: parts # the folder with families of your own\n" if own and Path("parts").is_dir() else ""
     families = f"[{', '.join(['affine', *own])}]" if own else "[affine, rotation_scale_translation]"
-    return {Path("sweeps", f"{name}.yaml"): _SWEEP.format(name=name, parts=parts, families=families)}, (
-        f"look at its plan: stnbench sweep {name} --plan"
-    )
+    text = _SWEEP.format(modeline=MODELINE, name=name, parts=parts, families=families)
+    # The schema lies beside the sweep, as it is in this version and with the parts that are installed: an address on
+    # the web would need a connection, and a path into the package ends with the environment.
+    files = {Path("sweeps", f"{name}.yaml"): text, Path("sweeps", FILE_NAME): schema_text(own=True)}
+    return files, f"look at its plan: stnbench sweep {name} --plan"
+
+
+def _is_generated(path: Path) -> bool:
+    """Return whether a file is a schema of ours, perhaps of another version, which is written anew."""
+    return path.name == FILE_NAME and is_schema(path.read_text(encoding="utf-8", errors="replace"))
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(
         prog="stnbench new",
         description="Writes the skeleton of a part or a sweep into the folder you work in: parts/, conf/ and sweeps/.",
-        epilog="Nothing is overwritten. Exit codes: 0 written, 2 a file is there already.",
+        epilog="Nothing is overwritten but sweeps/schema.json, by which editors check sweeps. "
+        "Exit codes: 0 written, 2 a file is there already.",
     )
     parser.add_argument("kind", choices=("transformer", "sweep"), help="what to write")
     parser.add_argument("name", help="its name: lower-case letters, digits and underscores")

@@ -68,7 +68,9 @@ from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec, label_
 from stnbench.spec.trial import TrialSpec
 
 _SPANS: dict[str, type[IntSpan] | type[FloatSpan]] = {"int": IntSpan, "float": FloatSpan}
-_KINDS = (*_SPANS, "zip", "choices", "values")
+AXIS_KINDS = (*_SPANS, "zip", "choices", "values")
+"""Keys that say what an axis is; a mapping without one of them has named choices."""
+
 _OPTIONS = {
     "int": ("log", "step", "values"),
     "float": ("log", "step", "values"),
@@ -116,7 +118,7 @@ class AxisReader:
         if not isinstance(value, dict):
             raise SpecError(f"{self.where}: axes.{name} is {value!r}", remedy=f"write {_WAYS}")
         said = self.mapping(value, f"axes.{name}")
-        kind = next((kind for kind in _KINDS if kind in said), None)
+        kind = next((kind for kind in AXIS_KINDS if kind in said), None)
         if kind is None:
             return Axis(name=name, choices=tuple(self._named(name, said)))
         for key in said:

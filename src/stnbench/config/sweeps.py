@@ -43,7 +43,7 @@ from stnbench.spec.sweep import (
     show_value,
 )
 
-_KEYS = (
+SWEEP_KEYS: Final = (
     "question",
     "base",
     "axes",
@@ -59,10 +59,12 @@ _KEYS = (
     "start_from",
     *PLANNER_KEYS,
 )
+"""Keys of a sweep file."""
+
 UNTIL: Final = "until"
 DECIDED: Final = "decided"
 UNTIL_DECIDED: Final = "until_decided"
-_FIRST_SEEDS: Final = (1, 2)
+FIRST_SEEDS: Final = (1, 2)
 _PLAN_KEYS: Final = ("limits", "start_from")
 _SWEEP_OVERRIDES = ("seeds", "twins", UNTIL)
 
@@ -275,7 +277,7 @@ def _with_seeds(spec: SweepSpec, override: Override) -> SweepSpec:
         return replace(spec, seeds=_seeds(override.value, COMMAND_LINE))
     if override.key == UNTIL and override.value != DECIDED:
         raise SpecError(f"{COMMAND_LINE}: {override} is not known", remedy=f"write --until {DECIDED}")
-    seeds = _FIRST_SEEDS if override.key == "seeds" else spec.seeds
+    seeds = FIRST_SEEDS if override.key == "seeds" else spec.seeds
     return replace(spec, seeds=seeds, planner=until_decided(spec.planner, COMMAND_LINE))
 
 
@@ -332,15 +334,15 @@ class _Reader:
 
     def read(self, content: Mapping[str, Any]) -> SweepSpec:
         for key in content:
-            if key not in _KEYS:
-                raise UnknownNameError("key", str(key), _KEYS, where=self.where)
+            if key not in SWEEP_KEYS:
+                raise UnknownNameError("key", str(key), SWEEP_KEYS, where=self.where)
         if not isinstance(content.get("question"), str):
             raise SpecError(f"{self.where} asks no question", remedy="write question: in a sentence")
-        seeds = content.get("seeds", list(_FIRST_SEEDS))
+        seeds = content.get("seeds", list(FIRST_SEEDS))
         try:
             planner = read_planner(content.get("planner", "grid"), self.where)
             if seeds == UNTIL_DECIDED:
-                seeds, planner = list(_FIRST_SEEDS), until_decided(planner, self.where)
+                seeds, planner = list(FIRST_SEEDS), until_decided(planner, self.where)
             axes, *more_axes = self._grids(content.get("axes"))
             return SweepSpec(
                 name=self.path.stem,

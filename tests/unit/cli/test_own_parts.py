@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from stnbench.cli import check_part, new
+from stnbench.config.locate import sweep_files
+from stnbench.config.values import read_yaml
 from stnbench.core.errors import FolderError, SpecError, UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -62,6 +65,33 @@ def test_a_new_sweep_takes_up_the_parts_that_are_there(own_folder: Path, capsys:
     assert "parts: parts" in text
     assert "transformer: [affine, my_turn]" in text
     assert capsys.readouterr().out.endswith("look at its plan: stnbench sweep mine --plan\n")
+
+
+def test_a_new_sweep_brings_its_schema(own_folder: Path) -> None:
+    """Editors find it beside the sweep, anywhere; the sweep keeps it, and an older schema of ours is written anew."""
+    new.main(["sweep", "mine"])
+    schema = own_folder / "sweeps" / "schema.json"
+    whole = schema.read_text()
+    schema.write_text(json.dumps({"title": json.loads(whole)["title"], "of": "an older version"}))
+    new.main(["sweep", "another"])
+
+    first = (own_folder / "sweeps" / "mine.yaml").read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=schema.json"
+    assert schema.read_text() == whole
+    for name in ("mine", "another"):
+        content = read_yaml(own_folder / "sweeps" / f"{name}.yaml")
+        assert list(jsonschema.Draft7Validator(json.loads(whole)).iter_errors(content)) == []
+    assert not {"schema"} & sweep_files(own_folder).keys()
+
+
+def test_a_schema_of_something_else_stays(own_folder: Path) -> None:
+    """A file that stnbench has not written is not overwritten, and no sweep is written that would name it."""
+    (own_folder / "sweeps").mkdir()
+    (own_folder / "sweeps" / "schema.json").write_text('{"title": "of something else"}')
+    with pytest.raises(FolderError, match=r"sweeps/schema.json is there already"):
+        new.main(["sweep", "mine"])
+
+    assert [path.name for path in (own_folder / "sweeps").iterdir()] == ["schema.json"]
 
 
 def test_nothing_is_overwritten() -> None:
