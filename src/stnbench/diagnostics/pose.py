@@ -9,7 +9,7 @@ most ``LARGEST_ERROR``.
 
 After any affine map that is the same for all images, T has the same error, since C takes up that map: no choice of
 zoom, place or shear lowers it. A transformer that does the same to every image has the error of the identity, however
-far it zooms in or out. Images that are lost count with the largest error each and hardly move C: the average is
+far it zooms in or out. Images that are thrown away count with the largest error each and hardly move C: the average is
 weighted by 1 / (1 + error^2)^2 (Geman and McClure's weights) and begins at the map of the image that most others are
 close to.
 """
@@ -80,7 +80,7 @@ _ROUNDS: Final = 50
 """Largest number of rounds of reweighting."""
 
 _SETTLED: Final = 1e-9
-"""Movement of the average in a round below which it is the last."""
+"""Smallest movement of the average in a round that another round follows."""
 
 _LARGEST_CONDITION: Final = 1e6
 """Largest condition of the 2 x 2 part of C: above it the output shows a line or a point of the sign."""
@@ -228,7 +228,7 @@ def _most_alike(fits: Tensor) -> Tensor | None:
 
 
 def _usable(affine: Tensor) -> Tensor | None:
-    """Return the affine map, or None where it cannot be inverted."""
+    """Return the affine map, or None where it is not finite, or cannot be inverted reliably."""
     if not bool(affine.isfinite().all()):
         return None
     largest, smallest = torch.linalg.svdvals(affine[:2, :2]).tolist()

@@ -367,7 +367,7 @@ def size_looked_at(design: NetworkDesign, spec: PlacedTransformerSpec, size: Map
     return size
 
 
-# From the specification of a trial to its network.
+# Networks of trials, built from their specifications.
 
 
 def build_network(spec: TrialSpec, *, classes: int, seed: int | None) -> StnClassifier:

@@ -106,7 +106,7 @@ def _localization(spec: PlacedTransformerSpec, looked_at: MapSize) -> _Part:
     try:
         return _measured_localization(spec.locnet, looked_at, _parameters_of(spec.transformer))
     except InfeasibleError:
-        build_spatial_transformer(spec, looked_at)  # says where it stands as well
+        build_spatial_transformer(spec, looked_at)  # raises with the place in its message
         raise
 
 

@@ -13,7 +13,7 @@ from stnbench.core.errors import ShapeError
 from stnbench.nn.transforms.base import Size
 from stnbench.spec.transformer import Padding, Sampler
 
-# Reading between pixels: the only call of torch's sampler.
+# Reading between pixels: the only call of torch's sampler in a network.
 
 
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
@@ -222,7 +222,7 @@ def sample_mipmap(
     size. Level 0 is read bilinearly, exactly as ``bilinear`` does. Every further level averages 2 x 2 pixels of the one
     before (of an odd last row or column only what is there, as if it were doubled). Its pixels are larger than the
     image's, so a coarse level fades into ``zeros`` over half of a larger pixel on either side of the edge. One level
-    holds for both directions: what is squeezed along one axis only is blurred less along it, and more along the other,
+    holds for both directions: an image squeezed along one axis only is blurred less along it, and more along the other,
     than it should be. The level has a gradient: theta also learns from the change in blur.
 
     Arguments and conventions are those of :func:`sample`.
