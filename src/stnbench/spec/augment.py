@@ -1,4 +1,4 @@
-"""Augmentation: how training images are varied at random, differently in every epoch."""
+"""Specifications of data augmentation in training and of views in scoring."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,31 +10,31 @@ from stnbench.spec.codec import Strict
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentSpec(Strict):
-    """The largest random variation of each kind; 0 leaves it out, and with all at 0 images stay as they are.
+    """Largest random variation of each kind; 0 disables it, and with all at 0 images are unchanged.
 
-    Every number is drawn uniformly from minus to plus its key, for every image of every epoch anew. The kinds are
-    applied in the order in which they stand here, all geometric ones in a single resampling; what comes from outside
-    the image is its border continued, since black wedges would give the augmentation away. There are no flips: the
-    mirror image of a sign is another sign or none.
+    Every number is drawn uniformly between minus and plus its key, anew for every image and epoch. The kinds are
+    applied in the order in which they are listed here, all geometric ones in a single resampling. Points outside the
+    image repeat its border, since black wedges would reveal the augmentation. There are no flips: the mirror image of a
+    sign is another sign or none.
 
     Geometry, as the content of the image moves:
         perspective: each of the four corners moves by up to this share of the side, along x and along y.
-        scale: the content becomes 1 + this many times as large.
-        aspect: its width over its height becomes 1 + this many times as large, its area stays.
-        shear_deg: vertical lines lean by up to so many degrees.
-        rotation_deg: it turns about the centre.
-        translation: it moves by up to this share of the side, along x and along y.
+        scale: the content is scaled by 1 + this.
+        aspect: the ratio of width to height is multiplied by 1 + this at constant area.
+        shear_deg: vertical lines are tilted by up to this number of degrees.
+        rotation_deg: the content rotates about the centre by up to this number of degrees.
+        translation: the content moves by up to this share of the side, along x and along y.
     Colour:
-        gamma: levels, as shares of the brightest, are raised to the power 2 to the this, which darkens or lights up
-            shadows and leaves black and white.
+        gamma: levels, as shares of the brightest, are raised to the power 2 ** this, which darkens or brightens shadows
+            and keeps black and white.
         brightness: all levels are multiplied by 1 + this.
-        contrast: the distance of all levels from the image's mean lightness is.
-        saturation: the distance of every pixel from its own grey is; for RGB images only.
-        hue_deg: colours turn about the grey axis, the luma stays; for RGB images only.
-    Last, what hides a sign:
-        blur: every pixel moves towards a gaussian mean of its neighbourhood by this share of the way (sigma 1.25
-            pixels), and away from it, which sharpens, where the number is negative.
-        erase: a rectangle with sides of up to this share of the image's is painted in the image's mean colour (random
+        contrast: the distance of all levels from the image's mean lightness is multiplied by 1 + this.
+        saturation: the distance of every pixel from its grey value is multiplied by 1 + this; for RGB images only.
+        hue_deg: colours rotate about the grey axis at constant luma, in degrees; for RGB images only.
+    Occlusion, applied last:
+        blur: every pixel moves towards a gaussian mean of its neighbourhood by this share (sigma 1.25 pixels); a
+            negative number moves it away, which sharpens.
+        erase: a rectangle with sides of up to this share of the image's is filled with the image's mean colour (random
             erasing, Zhong et al. 2020; cutout, DeVries & Taylor 2017); its sides are drawn from 0 on.
     """
 
@@ -73,39 +73,39 @@ class AugmentSpec(Strict):
 
     @property
     def is_geometric(self) -> bool:
-        """Whether images are resampled."""
+        """Return whether images are resampled."""
         return self._any("perspective", "scale", "aspect", "shear_deg", "rotation_deg", "translation")
 
     @property
     def is_colour(self) -> bool:
-        """Whether levels are changed."""
+        """Return whether colours or levels are changed, apart from gamma."""
         return self._any("brightness", "contrast") or self.needs_rgb
 
     @property
     def needs_rgb(self) -> bool:
-        """Whether anything is asked for that only images of three colours have."""
+        """Return whether a variation is enabled that needs RGB images."""
         return self._any("saturation", "hue_deg")
 
     @property
     def changes_anything(self) -> bool:
-        """Whether images are not left as they are."""
+        """Return whether any variation is enabled."""
         return self.is_geometric or self.is_colour or self._any("gamma", "blur", "erase")
 
     def _any(self, *keys: str) -> bool:
         return any(getattr(self, key) > 0 for key in keys)
 
 
-# Views: at rest, a network may look at every image several times, each time moved a little.
+# Views: in scoring, a network may see every image several times, each time moved slightly.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ViewsSpec(Strict):
-    """The movements of an image of which a network's probabilities are averaged when it is scored; never in training.
+    """Views of an image over which class probabilities are averaged in scoring; they are never used in training.
 
-    Every combination of a shift, a zoom and a rotation is a view. As the content of the image moves: the shifts are
-    -``shift``, 0 and ``shift``, as shares of the side, along x and along y (0: no shift, one view); ``zooms`` say how
-    many times as large it becomes, ``rotations_deg`` by how much it turns about the centre, clockwise. The
-    order of views changes nothing, so that zooms and rotations are kept sorted.
+    Every combination of a shift, a zoom and a rotation of the content is a view. The shifts are -``shift``, 0 and
+    ``shift``, as shares of the side, along x and along y (0: no shift, one view); ``zooms`` are the factors of scale,
+    ``rotations_deg`` the clockwise rotations about the centre in degrees. The order of views has no effect, so zooms
+    and rotations are kept sorted.
     """
 
     kind: Literal["grid"] = "grid"
@@ -128,15 +128,15 @@ class ViewsSpec(Strict):
 
     @property
     def count(self) -> int:
-        """How many views there are."""
+        """Return the number of views."""
         return (9 if self.shift > 0 else 1) * len(self.zooms) * len(self.rotations_deg)
 
     @property
     def moves_anything(self) -> bool:
-        """Whether any view differs from the image as it is."""
+        """Return whether any view differs from the unchanged image."""
         return self.shift > 0 or self.zooms != (1.0,) or self.rotations_deg != (0.0,)
 
 
 def _once_if_alike(values: Sequence[float]) -> tuple[float, ...]:
-    """The values; a single one where all are the same, whose mean is that of one."""
+    """Return the values, or a single one if all are equal, since their mean is the same."""
     return tuple(values[:1] if len(set(values)) == 1 else values)

@@ -5,7 +5,7 @@ from typing import Final
 from stnbench.core.errors import SpecError
 
 INTEGER_MAX: Final = 2**63 - 1
-"""The largest whole number, as databases have it; the smallest is its negative."""
+"""Largest whole number that databases can store; the smallest accepted one is its negative."""
 
 _LIMITS: Final = ("at least", "at most", "above", "below", "from ", "between", "an odd")
 _SHOWN_MAX: Final = 200
@@ -15,10 +15,13 @@ def require(condition: bool, key: str, value: object, remedy: str) -> None:  # n
     """Raise SpecError naming the key and its value unless the condition holds.
 
     Args:
-        condition: what must hold.
-        key: of the value.
-        value: what was found.
+        condition: the condition.
+        key: name of the value.
+        value: the value found.
         remedy: what to write instead; or the limits alone ("at least 1"), which become a sentence.
+
+    Raises:
+        SpecError: if the condition does not hold.
     """
     if not condition:
         shown = repr(value)

@@ -1,4 +1,4 @@
-"""Dataclasses to plain JSON values and back, strictly.
+"""Strict conversion of dataclasses to plain JSON values and back.
 
 Nothing is coerced silently and nothing unknown is let in: ``from_plain`` names the key, the value and the nearest
 valid name. Unions of dataclasses are told apart by their ``kind``.
@@ -24,58 +24,58 @@ from stnbench.spec.registry import REGISTRIES, Registry, generation, is_from_out
 T = TypeVar("T")
 
 Where = str | Callable[[str], str]
-"""The place that values are from, for messages; or a function that names the place of a dotted key."""
+"""Source of values, for messages; or a function that returns the source of a dotted key."""
 
 
 class Strict:
-    """Base of every dataclass that is decoded: unknown keys and wrong types are errors, numbers are finite."""
+    """Base class of decoded dataclasses: unknown keys and wrong types are errors, numbers are finite."""
 
     __slots__ = ()
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     def settle(self) -> None:
-        """Give every field the type that it declares, so that values that mean the same are equal.
+        """Convert every field to its declared type, so that equivalent values are equal.
 
         In a float field 1 becomes 1.0 and -0.0 becomes 0.0, in an int field 1.0 and NumPy's 1 become 1, and lists
-        become tuples. JSON decodes to these types already; Python callers may pass others. Called first in
-        ``__post_init__``.
+        become tuples. JSON decodes to these types already; Python callers may pass others. ``__post_init__`` calls this
+        method first.
 
         Raises:
-            SpecError: for a number that is not whole in an int field.
+            SpecError: if a number in an int field is not whole.
         """
         for name, convert in _converters(cast("Any", type(self))):
             object.__setattr__(self, name, convert(name, getattr(self, name)))
 
 
 def to_plain(value: object) -> dict[str, Json]:
-    """A dataclass as JSON values, every field said."""
+    """Return a dataclass as JSON values, with all fields."""
     plain: dict[str, Json] = _adapter(cast("Any", type(value))).dump_python(value, mode="json")
     return plain
 
 
 def to_json(value: object) -> str:
-    """A dataclass as canonical JSON text."""
+    """Return a dataclass as canonical JSON text."""
     return canonical_json(to_plain(value))
 
 
 def from_plain(kind: type[T], plain: Json, *, where: Where, prefix: str = "") -> T:
-    """The dataclass that the JSON values describe.
+    """Return the dataclass that JSON values describe.
 
     Args:
-        kind: the dataclass.
-        plain: its fields as JSON values.
-        where: the file or table the values are from, for messages; or a function that names that of a key.
-        prefix: the key below which the values stand there, for messages.
+        kind: the dataclass, or a union of dataclasses.
+        plain: the fields as JSON values.
+        where: file or table of the values, for messages; or a function that returns that of a key.
+        prefix: key below which the values stand there, for messages.
 
     Raises:
-        UnknownNameError: for a key or choice that does not exist.
-        SpecError: for any other value that is not valid.
+        UnknownNameError: if a key or choice does not exist.
+        SpecError: if a value is invalid.
     """
     return from_json(kind, json.dumps(plain), where=where, prefix=prefix)
 
 
 def from_json(kind: type[T], text: str | bytes, *, where: Where, prefix: str = "") -> T:
-    """As ``from_plain``, from JSON text."""
+    """Return the dataclass that JSON text describes; arguments and errors are those of ``from_plain``."""
     try:
         decoded: T = _adapter(cast("Any", kind)).validate_json(text)
     except ValidationError as error:
@@ -87,9 +87,9 @@ def from_json(kind: type[T], text: str | bytes, *, where: Where, prefix: str = "
 
 
 def from_stored(kind: type[T], text: str | bytes, *, where: str) -> T:
-    """As ``from_json``, of what was stored: parts from outside that are not here any more are read by name.
+    """Return the dataclass that stored JSON text describes, also if an external part in it no longer exists.
 
-    What they say is kept as it is, so that such a trial is listed and reported with its identity.
+    The keys of such a part are kept unchanged, so that its trial is listed and reported with its identity.
     """
     try:
         return from_json(kind, text, where=where)
@@ -100,7 +100,7 @@ def from_stored(kind: type[T], text: str | bytes, *, where: str) -> T:
 
 
 def _knows_more() -> bool:
-    """Load the parts from outside; whether there are any that were not known before."""
+    """Load the external parts, and return whether any of them is new."""
     from stnbench.spec.parts import load_parts
 
     before = generation()
@@ -109,7 +109,7 @@ def _knows_more() -> bool:
 
 
 def _declare_absent(plain: Any) -> bool:  # noqa: ANN401 - JSON values
-    """Declare the parts that a stored trial names and that are not here; whether there were any."""
+    """Declare the missing parts that stored values name, and return whether there were any."""
     before = generation()
     for source in _part_sources(plain):
         registry = REGISTRIES.get(source.get("kind", ""))
@@ -126,7 +126,7 @@ def _declare_absent(plain: Any) -> bool:  # noqa: ANN401 - JSON values
 
 
 def _part_sources(plain: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - JSON values
-    """What stands in lists under ``parts``, at any depth: a trial may be part of what was stored."""
+    """Yield the mappings in lists under ``parts`` at any depth, since a trial may be nested in stored values."""
     if isinstance(plain, dict):
         below = plain.get("parts")
         yield from (source for source in below or () if isinstance(below, list) and isinstance(source, dict))
@@ -135,7 +135,7 @@ def _part_sources(plain: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - JSO
 
 
 def _sections(plain: Any, section: str) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - JSON values
-    """The mappings that stand under a key, at any depth."""
+    """Yield the mappings under a key, at any depth."""
     if isinstance(plain, dict):
         below = plain.get(section)
         if isinstance(below, dict):
@@ -145,10 +145,10 @@ def _sections(plain: Any, section: str) -> Iterator[dict[str, Any]]:  # noqa: AN
 
 
 def to_identity(value: object) -> dict[str, Json]:
-    """A dataclass as JSON values without its plain fields at their defaults, so that a default said aloud is no change.
+    """Return a dataclass as JSON values without plain fields at their defaults, which change nothing when stated.
 
-    Fields that are dataclasses stay, with their ``kind``. A default that changes its meaning therefore needs a higher
-    ``RESULTS_VERSION``; a new field whose default keeps the meaning leaves every identity as it was.
+    Fields that are dataclasses are kept, with their ``kind``. A change of a default's meaning therefore needs a higher
+    ``RESULTS_VERSION``; a new field whose default keeps the meaning leaves every identity unchanged.
     """
     plain: dict[str, Json] = {}
     for name, default in _defaults(cast("Any", type(value))):
@@ -168,10 +168,10 @@ def _listed(value: Any) -> Any:  # noqa: ANN401 - a JSON value, perhaps with tup
 
 @functools.cache
 def _defaults(kind: Any) -> tuple[tuple[str, object], ...]:  # noqa: ANN401 - a dataclass, whose values never change
-    """The fields of a dataclass, in order, with their defaults.
+    """Return the names and defaults of a dataclass's fields, in order.
 
-    Those that a part from outside adds have none: its source is in the identity, and where the part is absent nothing
-    knows its defaults. The name of such a part is compared with that of the base, as for ours.
+    Fields added by an external part have no default: its source is in the identity, and its defaults are unknown where
+    the part is absent. The name of such a part is compared with that of the base, as for parts of stnbench.
     """
     own = own_fields(kind)
     bases = {field.name: field for field in _fields_of(kind.__mro__[1])} if is_from_outside(kind) else {}
@@ -196,7 +196,7 @@ _Convert = Callable[[str, Any], Any]
 
 @functools.cache
 def _converters(kind: Any) -> tuple[tuple[str, _Convert], ...]:  # noqa: ANN401 - a dataclass
-    """The fields of a dataclass whose values have a type to be settled, and how."""
+    """Return the fields of a dataclass whose values need conversion, with their converters."""
     hints = typing.get_type_hints(kind)
     found = ((field.name, _converter(hints[field.name])) for field in dataclasses.fields(kind))
     return tuple((name, convert) for name, convert in found if convert is not None)
@@ -228,7 +228,7 @@ def _as_int(name: str, value: object) -> object:
 
 
 def _number(value: object) -> float | None:
-    """The value where it is a number of Python or NumPy, for which no truth value counts."""
+    """Return the value if it is a number of Python or NumPy and not a truth value, otherwise None."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return cast("float", value) if is_number else None
 
@@ -276,7 +276,7 @@ def _explain(kind: type, error: ErrorDetails, said_in: Where, prefix: str) -> Sp
 
 
 def _key_of(path: str, error: ErrorDetails) -> str:
-    """The dotted key that an error is about; a check across a dataclass names the key in its first word."""
+    """Return the dotted key of an error; a check across a dataclass names the key in its first word."""
     cause = error["ctx"].get("error") if "ctx" in error else None
     name = cause.problem.partition(" ")[0] if isinstance(cause, SpecError) else ""
     return ".".join(part for part in (path.partition("[")[0], name) if part)
@@ -293,7 +293,7 @@ def _short(value: object, limit: int = 80) -> str:
 
 
 def _walk(kind: Any, location: tuple[int | str, ...]) -> tuple[str, Any]:  # noqa: ANN401 - a type or a type form
-    """The dotted path of a location, without the tags of unions, and the dataclass its last key belongs to."""
+    """Return the dotted path of a location without the tags of unions, and the dataclass of its last key."""
     path, owner = "", kind
     for step in location:
         members = _members(kind)
@@ -321,7 +321,7 @@ def _members(kind: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a type or a type f
 
 
 def _registry_of(kind: Any) -> Registry | None:  # noqa: ANN401 - a type or a type form
-    """The registry that decodes a type, also where it may be None."""
+    """Return the registry that decodes a type or an optional type; None if there is none."""
     forms = (kind, *typing.get_args(kind)) if isinstance(kind, UnionType) or _is_union(kind) else (kind,)
     metadata = [item for form in forms for item in getattr(form, "__metadata__", ())]
     return next((item for item in metadata if isinstance(item, Registry)), None)

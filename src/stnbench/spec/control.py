@@ -1,7 +1,7 @@
-"""What people ask of a sweep while it runs, and what all that was asked so far amounts to: pure.
+"""Requests to a running sweep, and their combined effect.
 
-A request is written by any process (``orchestration/control.py``); the orchestrator alone carries it out and records
-it in the store, each once. Whatever has to last longer than the process is worked out of those records again.
+A request is written by any process (``orchestration/control.py``); only the orchestrator executes it and records it in
+the store, once. State that must outlast the process is recomputed from those records.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,21 +20,21 @@ TARGET_MAX: Final = 2_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pause(Strict):
-    """Launch nothing more; trials that run go on."""
+    """Request to launch no further trials; running trials continue."""
 
     kind: Literal["pause"] = "pause"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resume(Strict):
-    """Launch trials again."""
+    """Request to launch trials again."""
 
     kind: Literal["resume"] = "resume"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stop(Strict):
-    """Give up a configuration (``LABEL``) or a trial (``LABEL#SEED``, or the beginning of its id)."""
+    """Request to give up a configuration (``LABEL``) or a trial (``LABEL#SEED``, or the beginning of its id)."""
 
     target: str
     kind: Literal["stop"] = "stop"
@@ -46,7 +46,7 @@ class Stop(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retry(Strict):
-    """Run again what has failed or was given up, of a configuration or a trial, or with ``all`` everything failed."""
+    """Request to rerun a failed or given up configuration or trial, or with ``all`` everything that failed."""
 
     target: str
     kind: Literal["retry"] = "retry"
@@ -58,7 +58,7 @@ class Retry(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SetSlots(Strict):
-    """Run so many trials at once from now on."""
+    """Request to run ``count`` trials concurrently from now on."""
 
     count: int
     kind: Literal["slots"] = "slots"
@@ -70,7 +70,7 @@ class SetSlots(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AddSeeds(Strict):
-    """Train every configuration with so many seeds more."""
+    """Request to train every configuration with ``count`` further seeds."""
 
     count: int
     kind: Literal["seeds"] = "seeds"
@@ -83,18 +83,18 @@ class AddSeeds(Strict):
 Action = Annotated[Pause | Resume | Stop | Retry | SetSlots | AddSeeds, Discriminator("kind")]
 
 ALL: Final = "all"
-"""The target of a retry that means every failed trial."""
+"""Target of a retry that stands for all failed trials."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ControlRequest(Strict):
-    """One request for one sweep.
+    """A request to a sweep.
 
     Attributes:
-        request_id: unique among all requests; a later one of the same host sorts after an earlier one.
-        sweep: its name.
-        action: what to do.
-        asked_at: when, ISO 8601 with a time zone.
+        request_id: identifier, unique among all requests; later ones of the same host sort after earlier ones.
+        sweep: name of the sweep.
+        action: the requested action.
+        asked_at: time of the request, ISO 8601 with a time zone.
         asked_by: user, host and program.
     """
 
@@ -107,12 +107,13 @@ class ControlRequest(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effect(Strict):
-    """What carrying a request out has meant.
+    """Effect of an executed request.
 
     Attributes:
-        trials: that it was about.
-        cells: configurations that were given up, or taken back, as a whole: also their trials to come.
-        slots: how many there are now, and ``slots_before`` how many the run was started with.
+        trials: the affected trials.
+        cells: configurations that were given up or resumed as a whole, including their future trials.
+        slots: number of slots after the request.
+        slots_before: number of slots with which the run was started.
     """
 
     trials: tuple[str, ...] = ()
@@ -123,7 +124,7 @@ class Effect(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ControlRecord:
-    """A request as it was carried out or refused; ``outcome`` says so in a line."""
+    """A request that was executed or refused; ``outcome`` describes the result in a line."""
 
     request: ControlRequest
     applied_at: datetime
@@ -134,13 +135,16 @@ class ControlRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Controls:
-    """What all requests so far amount to.
+    """Combined effect of all requests so far.
 
     Attributes:
-        paused_by: the request that paused the sweep; None where it is not paused.
-        further_seeds: how many every configuration has beside the sweep's.
-        slots: how many the last request asked for, for runs that are started with ``slots_started``; 0 for none.
-        given_up: trials, and ``given_up_cells`` configurations, that are not to run.
+        paused_by: request that paused the sweep; None if it is not paused.
+        further_seeds: number of seeds of every configuration in addition to the sweep's.
+        slots: number of slots of the last request; 0 for none. It applies to runs started with ``slots_started``.
+        slots_started: see ``slots``.
+        given_up: trials that must not run.
+        given_up_cells: configurations that must not run.
+        taken_back: trials that a retry has requested again, also of given up configurations.
     """
 
     paused_by: ControlRequest | None = None
@@ -153,16 +157,16 @@ class Controls:
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing is launched."""
+        """Return whether no trials are launched."""
         return self.paused_by is not None
 
     def gives_up(self, trial_id: str, cell_id: str) -> bool:
-        """Whether a person has given up this trial, or its configuration."""
+        """Check whether a user has given up a trial or its configuration."""
         return trial_id in self.given_up or (cell_id in self.given_up_cells and trial_id not in self.taken_back)
 
 
 def controls_after(records: Iterable[ControlRecord]) -> Controls:  # noqa: C901 - a branch for each action
-    """Work out what the requests amount to that were carried out, in their order."""
+    """Return the combined effect of the executed requests, given in their order."""
     paused_by, seeds, slots, started = None, 0, 0, 0
     given_up: set[str] = set()
     cells: set[str] = set()
@@ -202,5 +206,5 @@ def controls_after(records: Iterable[ControlRecord]) -> Controls:  # noqa: C901 
 
 
 def further_seeds(seeds: Sequence[int], count: int) -> range:
-    """The seeds that follow those of a sweep."""
+    """Return the ``count`` seeds that follow the largest seed of a sweep."""
     return range(max(seeds) + 1, max(seeds) + 1 + count)

@@ -1,4 +1,4 @@
-"""The data of a trial: the set, what is held out of it, and what is done to images before the network."""
+"""Specifications of a trial's data: data sets, distortions, held-out images and preprocessing."""
 
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, NamedTuple
@@ -10,10 +10,10 @@ from stnbench.spec.codec import Strict
 from stnbench.spec.registry import Registry
 
 Split = Literal["train", "validation", "test"]
-"""Where a number comes from; test is sealed from planners and pruners."""
+"""Split of the data; planners and pruners have no access to test."""
 
 CLASSES = 43
-"""GTSRB's classes, which ``signs`` draws as well."""
+"""Number of classes of GTSRB and of ``signs``."""
 
 FRAMES_PER_TRACK = 30
 
@@ -23,31 +23,31 @@ DIGITS_TRAIN, MNIST_TRAIN = 1438, 60_000
 _DIGITS, _SUMS = 10, 19
 
 DISTORTS_ITSELF: Final = "distorts_itself"
-"""The trait of a data set that makes its distortion as it makes its images; others are distorted afterwards."""
+"""Trait of a data set that applies the distortion when it makes its images; others are distorted afterwards."""
 
 DigitTask = Literal["classify", "addition"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistortionSpec(Strict):
-    """What is done to every image of a set, training and test, once: its own square is warped into a larger frame.
+    """Distortion that is applied once to every image, training and test: the image is warped into a larger frame.
 
-    The square is scaled, turned and placed; then its corners are moved, and then its 4x4 lattice. One unit is a side of
-    the undistorted image, so that nothing depends on pixels. Noise that folds the image, or carries its middle out of
-    the frame, is drawn again. Source: Jaderberg et al. 2015, appendix A.
+    The square of the image is scaled, rotated and placed; then its corners are moved, and then its 4x4 lattice. The
+    unit of length is a side of the undistorted image, independent of pixels. Noise that folds the image, or moves its
+    centre out of the frame, is drawn again. Source: Jaderberg et al. 2015, appendix A.
 
     Attributes:
-        rotation_deg: turned by an angle drawn evenly between minus and plus this.
-        scale_min: with ``scale_max``, the range from which the side of the square is drawn evenly.
-        scale_max: see there.
-        canvas: side of the frame; 1 is the undistorted image's own.
-        placement: in the centre of the frame, or anywhere in it where the unturned square still fits.
+        rotation_deg: largest rotation in degrees; the angle is uniform between minus and plus this.
+        scale_min: lower end of the range from which the side of the square is drawn uniformly.
+        scale_max: upper end of that range.
+        canvas: side of the frame; 1 is the side of the undistorted image.
+        placement: in the centre of the frame, or uniformly where the unrotated square fits into it.
         corner_noise: standard deviation of each coordinate of the four corners: a homography.
-        point_noise: that of each coordinate of the 4x4 lattice of control points: a thin plate spline.
-        clutter: crops of 6/28 of a side from other images strewn over the frame (digits only).
-        seed: draws all of it.
+        point_noise: standard deviation of each coordinate of the 4x4 lattice of control points: a thin plate spline.
+        clutter: number of crops of 6/28 of a side from other images that are scattered over the frame (digits only).
+        seed: seed of all random numbers.
 
-    A seed that draws nothing and a placement that leaves no choice take their defaults: they make no other data.
+    A seed that is not used and a placement that leaves no choice take their defaults, since the data are the same.
     """
 
     rotation_deg: float = 0.0
@@ -78,7 +78,7 @@ class DistortionSpec(Strict):
 
     @property
     def changes_anything(self) -> bool:
-        """Whether images are not left as they are, bit for bit."""
+        """Return whether the distortion changes images."""
         return self != DistortionSpec()
 
     @property
@@ -88,11 +88,11 @@ class DistortionSpec(Strict):
 
 
 Framing = Literal["tight", "loose"]
-"""How images are cropped: closely round the sign as GTSRB's are, or with the sign somewhere in them at varying size."""
+"""Cropping of images: closely around the sign as in GTSRB, or with the sign at varying position and size."""
 
 
 class TrainingHalf(NamedTuple):
-    """How large the training half of a data set is, validation included."""
+    """Size of the training half of a data set, including validation images."""
 
     images: int
     classes: int
@@ -101,7 +101,7 @@ class TrainingHalf(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetSpec(Strict):
-    """What all data sets share: square images of ``image_size`` pixels a side, and what is done to every one."""
+    """Base specification of data sets: square images of ``image_size`` pixels a side, and their distortion."""
 
     image_size: int = 48
     distortion: DistortionSpec | None = None
@@ -114,30 +114,30 @@ class DatasetSpec(Strict):
 
     @property
     def kind(self) -> str:
-        """Name the data set; each has a field of this name."""
+        """Return the name of the data set; each specification has a field of this name."""
         raise NotImplementedError
 
     @property
     def channels(self) -> int:
-        """How many channels its images have: 3 for colour, 1 for grey."""
+        """Return the number of channels of the images: 3 for colour, 1 for grey."""
         return 3
 
     @property
     def licence(self) -> str:
-        """What is known of the licence of the images, for the card of an exported network."""
+        """Return what is known about the licence of the images, for the card of an exported network."""
         return f"not known to stnbench ({self.kind})"
 
     @property
     def training_half(self) -> TrainingHalf | None:
-        """How large the training half is, as far as that is known without opening it: for estimates of time."""
+        """Return the size of the training half for estimates of time; None if it is unknown without opening the set."""
         return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignsSpec(DatasetSpec):
-    """The embedded synthetic set: 43 classes of signs seen in tracks of 30 frames; train and test are drawn alike.
+    """Synthetic data set: 43 classes of signs in tracks of 30 frames, with training and test images drawn equally.
 
-    ``framing`` says how closely images are cropped (``data/signs/conditions.py`` has the numbers).
+    ``framing`` determines how closely images are cropped (``data/signs/conditions.py`` defines the numbers).
     """
 
     kind: Literal["signs"] = "signs"
@@ -158,18 +158,18 @@ class SignsSpec(DatasetSpec):
 
     @property
     def licence(self) -> str:
-        """What is known of the licence of the images."""
+        """Return what is known about the licence of the images."""
         return "MIT: the images are drawn by stnbench"
 
     @property
     def training_half(self) -> TrainingHalf:
-        """How large the training half is."""
+        """Return the size of the training half."""
         return TrainingHalf(CLASSES * FRAMES_PER_TRACK * self.tracks_per_class, CLASSES, FRAMES_PER_TRACK)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GtsrbSpec(DatasetSpec):
-    """The German Traffic Sign Recognition Benchmark: 39,209 training images in 1,307 tracks, 12,630 test images."""
+    """German Traffic Sign Recognition Benchmark: 39,209 training images in 1,307 tracks and 12,630 test images."""
 
     kind: Literal["gtsrb"] = "gtsrb"
     image_size: int = 48
@@ -183,21 +183,21 @@ class GtsrbSpec(DatasetSpec):
 
     @property
     def licence(self) -> str:
-        """What is known of the licence of the images."""
+        """Return what is known about the licence of the images."""
         return "none is stated with the official files (GTSRB, Stallkamp et al. 2012, published for research)"
 
     @property
     def training_half(self) -> TrainingHalf:
-        """How large the training half is."""
+        """Return the size of the training half."""
         return TrainingHalf(GTSRB_TRAIN_IMAGES, CLASSES, FRAMES_PER_TRACK)  # of the official set
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DigitsSpec(DatasetSpec):
-    """The 1,797 handwritten digits of 8x8 pixels that scikit-learn brings along, each in ``copies`` distorted versions.
+    """The 1,797 handwritten digits of scikit-learn, 8x8 pixels, each in ``copies`` distorted versions.
 
-    ``classify``: which digit, 10 classes, one channel. ``addition`` (Jaderberg et al. 2015): the sum of two digits,
-    each distorted by itself in a channel of its own, 19 classes. Without a distortion the copies are equal.
+    ``classify``: the digit, 10 classes, one channel. ``addition`` (Jaderberg et al. 2015): the sum of two digits, each
+    distorted independently in a separate channel, 19 classes. Without a distortion the copies are equal.
     """
 
     kind: Literal["digits"] = "digits"
@@ -214,23 +214,23 @@ class DigitsSpec(DatasetSpec):
 
     @property
     def channels(self) -> int:
-        """One a digit."""
+        """Return the number of channels: one per digit."""
         return 2 if self.task == "addition" else 1
 
     @property
     def licence(self) -> str:
-        """What is known of the licence of the images."""
+        """Return what is known about the licence of the images."""
         return "CC BY 4.0 (Optical Recognition of Handwritten Digits, UCI, as scikit-learn ships it)"
 
     @property
     def training_half(self) -> TrainingHalf:
-        """How large the training half is."""
+        """Return the size of the training half."""
         return _digits_half(DIGITS_TRAIN, self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MnistSpec(DatasetSpec):
-    """MNIST, 60,000 and 10,000 handwritten digits of 28x28 pixels; ``copies`` and ``task`` as for ``DigitsSpec``."""
+    """MNIST: 60,000 training and 10,000 test digits of 28x28 pixels; ``copies`` and ``task`` as for ``DigitsSpec``."""
 
     kind: Literal["mnist"] = "mnist"
     image_size: int = 42
@@ -246,32 +246,32 @@ class MnistSpec(DatasetSpec):
 
     @property
     def channels(self) -> int:
-        """One a digit."""
+        """Return the number of channels: one per digit."""
         return 2 if self.task == "addition" else 1
 
     @property
     def licence(self) -> str:
-        """What is known of the licence of the images."""
+        """Return what is known about the licence of the images."""
         return "CC BY-SA 3.0 (MNIST, LeCun, Cortes and Burges)"
 
     @property
     def training_half(self) -> TrainingHalf:
-        """How large the training half is."""
+        """Return the size of the training half."""
         return _digits_half(MNIST_TRAIN, self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FolderSpec(DatasetSpec):
-    """Images of one's own in class sub-folders: what is in them, not where they lie.
+    """User's images in class sub-folders, identified by their contents and not by their path.
 
     Attributes:
-        name: of the folder or archive.
-        digest: over the path and content of every image, and over the table of the folder.
-        class_names: in label order.
-        train_images: how many there are for training and validation.
-        image_size: side of the images after resizing.
+        name: name of the folder or archive.
+        digest: digest over the path and content of every image and over the table of the folder.
+        class_names: names of the classes, in label order.
+        train_images: number of images for training and validation.
+        image_size: side of the images after resizing, in pixels.
         channels: 3 for colour, 1 for grey.
-        distortion: what is done to every image.
+        distortion: distortion of every image.
     """
 
     kind: Literal["folder"] = "folder"
@@ -293,12 +293,12 @@ class FolderSpec(DatasetSpec):
 
     @property
     def licence(self) -> str:
-        """What is known of the licence of the images."""
+        """Return what is known about the licence of the images."""
         return f"not known to stnbench (images of a folder, {self.name})"
 
     @property
     def training_half(self) -> TrainingHalf:
-        """How large the training half is."""
+        """Return the size of the training half."""
         return TrainingHalf(self.train_images, len(self.class_names))
 
 
@@ -315,18 +315,18 @@ DATASETS.declare_each(
 )
 
 AnyDataset = Annotated[DatasetSpec, DATASETS]
-"""The specification of any data set, told apart by ``kind``."""
+"""Specification of any data set, discriminated by ``kind``."""
 
 
 def _digits_half(digits: int, spec: DigitsSpec | MnistSpec) -> TrainingHalf:
-    """Of so many digits, each in copies; in pairs where two are added."""
+    """Return the training half of a number of digits, each in copies, or of their pairs for addition."""
     if spec.task == "addition":
         return TrainingHalf(digits // 2 * spec.copies, _SUMS, spec.copies)
     return TrainingHalf(digits * spec.copies, _DIGITS, spec.copies)
 
 
 def _effective(distortion: DistortionSpec | None) -> DistortionSpec | None:
-    """None as well for a distortion that does nothing."""
+    """Return the distortion, or None if it changes nothing."""
     return distortion if distortion is not None and distortion.changes_anything else None
 
 
@@ -343,7 +343,7 @@ def _check_digits(image_size: int, copies: int) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrackSplitSpec(Strict):
-    """Hold out ``tracks_per_class`` whole tracks of every class, at most half of a class, drawn by ``seed``."""
+    """Split that holds out ``tracks_per_class`` whole tracks of each class, at most half of them, drawn by ``seed``."""
 
     kind: Literal["tracks"] = "tracks"
     tracks_per_class: int = 3
@@ -357,7 +357,7 @@ class TrackSplitSpec(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OneTrackSplitSpec(Strict):
-    """Hold out one track of every class, never the first: 1,290 images of GTSRB, as in 2015."""
+    """Split that holds out one track of every class, never the first: 1,290 images of GTSRB, as in 2015."""
 
     kind: Literal["one_track"] = "one_track"
     seed: int = 0
@@ -365,7 +365,7 @@ class OneTrackSplitSpec(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoldSplitSpec(Strict):
-    """Hold out the ``fold``-th of ``folds`` groups of whole tracks, stratified by class."""
+    """Split that holds out the ``fold``-th (from 0) of ``folds`` groups of whole tracks, stratified by class."""
 
     kind: Literal["folds"] = "folds"
     folds: int = 10
@@ -381,10 +381,10 @@ class FoldSplitSpec(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AllSplitSpec(Strict):
-    """Hold out nothing: the last training, after everything was chosen on held-out tracks.
+    """Split that holds out nothing, for the final training after all choices were made on held-out tracks.
 
-    The validation images are one track of every class (``OneTrackSplitSpec``) and are trained on as well. Epochs report
-    them as an alarm for trainings that fail; they are no score, so reports leave them out and planners refuse them.
+    The validation images are one track of every class (``OneTrackSplitSpec``) and are also trained on. Epochs report
+    them to detect failing trainings; they are no score, so reports leave them out and planners refuse them.
     """
 
     kind: Literal["all"] = "all"
@@ -397,17 +397,18 @@ SplitSpec = Annotated[TrackSplitSpec | OneTrackSplitSpec | FoldSplitSpec | AllSp
 
 
 Contrast = Literal["none", "image_adjustment", "histogram_equalisation", "clahe", "contrast_normalisation"]
-"""How the contrast of images is adjusted; ``networks/contrast.py`` defines each."""
+"""Adjustment of the contrast of images; ``networks/contrast.py`` defines each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreprocessSpec(Strict):
-    """What is done to images in [0, 1] before the network.
+    """Preprocessing of images in [0, 1] before the network.
 
-    ``contrast``: an adjustment of every image for itself (Cireşan et al. 2012), before all else.
-    ``global_norm``: one mean and one standard deviation of the training images, over pixels and channels together.
+    ``contrast``: an adjustment of every image separately (Cireşan et al. 2012), applied first.
+    ``global_norm``: normalisation by one mean and one standard deviation of the training images, over pixels and
+    channels together.
     ``contrastive_norm``: then local contrast normalisation with a gaussian kernel of side ``kernel_size``, which is 7
-    where there is no such norm.
+    if there is no such normalisation.
     """
 
     contrast: Contrast = "none"

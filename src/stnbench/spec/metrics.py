@@ -1,10 +1,10 @@
-"""Metrics: numbers of a result beside accuracy and loss, each declared once; ours and those of users alike.
+"""Metrics of a result in addition to accuracy and loss, those of stnbench and those of users.
 
-A metric is a function of class probabilities and true labels. Its values are recorded with a result and follow into
-frames, CSV, JSON, MLflow and, where ``columns:`` of a sweep names it, the leaderboard. It is in no identity: a metric
-that is added or edited makes no trial new, and ``stnbench store metrics`` computes it for trials that kept their
-probabilities. Values of a metric from outside are stored with a digest of its code, so those of edited code are not
-mistaken for its own.
+A metric is a function of class probabilities and true labels. Its values are recorded with a result and appear in
+frames, CSV, JSON, MLflow and, if ``columns:`` of a sweep names it, the leaderboard. Metrics are part of no identity:
+adding or editing one makes no trial new, and ``stnbench store metrics`` computes it for trials that kept their
+probabilities. Values of an external metric are stored with a digest of its code, so that values of edited code are
+not mistaken for its values.
 """
 
 import importlib
@@ -16,30 +16,31 @@ from typing import Any, Final, Literal
 from stnbench.core.errors import SpecError, UnknownNameError
 
 KIND: Final = "metric"
-"""What ``stnbench.register`` calls it."""
+"""Kind of metrics in ``stnbench.register``."""
 
 PERCENT: Final = "%"
-"""The unit of shares in [0, 1], which people see in percent."""
+"""Unit of shares in [0, 1], which are shown in percent."""
 
 Better = Literal["lower", "higher"]
 Measure = Callable[[Any, Any], float]
-"""From float64 (images, classes), whose rows add up to 1, and int64 (images,) to a number."""
+"""Function from probabilities, float64 (images, classes) with rows that sum to 1, and labels, int64 (images,), to a
+number."""
 
 _MARK: Final = "@"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """A number of a result, on one split.
+    """A metric of one split of a result.
 
     Attributes:
-        name: in files and columns.
-        heading: for people; ``%`` as a unit is not part of it.
-        unit: ``%`` for a share in [0, 1], which people see in percent; ``nats`` or the like; empty for a plain number.
+        name: name in files and columns.
+        heading: heading for readers, without the unit ``%``.
+        unit: ``%`` for a share in [0, 1], which is shown in percent; ``nats`` or the like; empty for a plain number.
         better: which values are better.
-        text: what it is, in a sentence.
-        compute: its function, or ``"module:name"`` of one of ours.
-        digest: of the source, for one from outside.
+        text: description in a sentence.
+        compute: the function, or ``"module:name"`` for a metric of stnbench.
+        digest: digest of the source of an external metric; empty otherwise.
     """
 
     name: str
@@ -52,11 +53,11 @@ class Metric:
 
     @property
     def key(self) -> str:
-        """Its name where values are stored: with the digest of its code where it is from outside."""
+        """Return the key of stored values: the name, with the digest of the code for an external metric."""
         return f"{self.name}{_MARK}{self.digest[:8]}" if self.digest else self.name
 
     def function(self) -> Measure:
-        """Return its function, imported."""
+        """Import and return the function."""
         if isinstance(self.compute, str):
             module, _, name = self.compute.partition(":")
             found: Measure = getattr(importlib.import_module(module), name)
@@ -68,10 +69,10 @@ _METRICS: Final[dict[str, Metric]] = {}
 
 
 def add_metric(metric: Metric) -> None:
-    """Register a metric; the same one again takes the place of the first.
+    """Register a metric; an external metric of the same name is replaced.
 
     Raises:
-        SpecError: where the name is one of ours.
+        SpecError: if the name is that of a metric of stnbench, or ``better`` is invalid.
     """
     known = _METRICS.get(metric.name)
     if known is not None and not known.digest:
@@ -82,7 +83,7 @@ def add_metric(metric: Metric) -> None:
 
 
 def metrics() -> Mapping[str, Metric]:
-    """Return every metric by name, those from outside loaded."""
+    """Return all metrics by name, after loading external ones."""
     from stnbench.spec.parts import load_parts
 
     load_parts()
@@ -93,7 +94,7 @@ def metric(name: str) -> Metric:
     """Return the metric of a name.
 
     Raises:
-        UnknownNameError: where there is none.
+        UnknownNameError: if there is none.
     """
     known = _METRICS if name in _METRICS else metrics()
     if name not in known:
@@ -102,7 +103,7 @@ def metric(name: str) -> Metric:
 
 
 def describe(name: str) -> Metric:
-    """Return the metric of a name; of one that is not here any more, what its stored values tell: its name."""
+    """Return the metric of a name; for one that no longer exists, a placeholder with its name."""
     known = _METRICS if name in _METRICS else metrics()
     return known.get(name) or Metric(
         name=name, heading=name, unit="", better="lower", text="a metric that is not here", compute=_absent
@@ -116,15 +117,15 @@ def measure(
     warn: Callable[[str], None],
     only: Mapping[str, Metric] | None = None,
 ) -> dict[str, float]:
-    """Compute metrics of one split, by the keys of their stored values.
+    """Compute metrics of one split and return them by the keys of their stored values.
 
-    A metric that fails, or gives no finite number, is left out and told of: no result is lost by it.
+    A metric that fails or is not finite is left out with a warning, so that no result is lost.
 
     Args:
-        probabilities: (images, classes).
-        labels: (images,).
-        warn: told of what was left out.
-        only: which metrics; all where it is None.
+        probabilities: class probabilities, (images, classes); rows are normalised to a sum of 1.
+        labels: true labels, (images,).
+        warn: called with a message for each metric that is left out.
+        only: the metrics; None for all.
     """
     values: dict[str, float] = {}
     exact = probabilities.astype("float64")
@@ -143,9 +144,9 @@ def measure(
 
 
 def current(stored: Mapping[str, float]) -> dict[str, float]:
-    """Return stored values by name: without those that another version of a metric's code has computed.
+    """Return stored values by name, without those that another version of a metric's code has computed.
 
-    Of a metric that is not here, the value is kept as it is.
+    The values of a metric that does not exist here are kept.
     """
     values: dict[str, float] = {}
     for key, value in stored.items():

@@ -1,7 +1,7 @@
-"""Classifiers as a trial describes them, without their spatial transformers.
+"""Specifications of classifiers, without their spatial transformers.
 
-Each is a part in a registry: ours are declared here with the place of what builds them, others come from outside
-(:func:`stnbench.register`).
+Each is a part in a registry: those of stnbench are declared here with the place of their implementation, external ones
+are registered with :func:`stnbench.register`.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from stnbench.spec.registry import Registry
 ContrastiveKernel = Literal["box", "gaussian"]
 """Window of the contrastive norm inside a network.
 
-``box`` is 9x9 of ones, which the networks of 2015 had because of a misspelt name; ``gaussian`` is the gaussian of side
-7 that they meant, and that Arcos-Garcia et al. 2018 used.
+``box`` is 9x9 of ones, which the networks of 2015 had because of a misspelt name; ``gaussian`` is the intended gaussian
+of side 7, which Arcos-Garcia et al. 2018 used.
 """
 
 _KERNEL_WITHOUT_NORM: ContrastiveKernel = "box"
@@ -23,7 +23,7 @@ _KERNEL_WITHOUT_NORM: ContrastiveKernel = "box"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkSpec(Strict):
-    """What all networks share: stages, before each of which a transformer may stand, and then the logits."""
+    """Base specification of networks: stages, each of which may follow a transformer, and then the logits."""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -31,23 +31,27 @@ class NetworkSpec(Strict):
 
     @property
     def kind(self) -> str:
-        """Name the network; each has a field of this name."""
+        """Return the name of the network; each specification has a field of this name."""
         raise NotImplementedError
 
     @property
     def stages(self) -> int:
-        """How many stages there are: places at which a transformer may stand."""
+        """Return the number of stages, the places at which a transformer may stand."""
         return 1
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The sizes that ``width`` multiplies; empty for a network that has none."""
+        """Return the sizes that ``width`` multiplies; empty for a network that has none."""
         return ()
 
     def side_after(self, stage: int, side: int) -> int | None:
-        """Return the side of the map that a stage (from 1) makes of a map, both square.
+        """Return the side of the square output of a stage for a square input, in pixels.
 
-        Below 1 where nothing is left, None where only building it would tell.
+        The result is below 1 if nothing is left, and None if it is unknown before the network is built.
+
+        Args:
+            stage: number of the stage, from 1.
+            side: side of its input.
         """
         del stage, side
         return None
@@ -55,10 +59,10 @@ class NetworkSpec(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LecunSpec(NetworkSpec):
-    """``lecun c1,c2,h`` (Sermanet & LeCun 2011, as in the code of 2015).
+    """Network ``lecun c1,c2,h`` (Sermanet & LeCun 2011, as in the code of 2015).
 
     Two stages of conv 5x5 (padding 2), ReLU, max-pool 2 and contrastive norm, one hidden layer. ``multi_scale`` also
-    feeds a pooled copy of the second stage's input to the hidden layer. ``contrastive_kernel`` counts as ``box`` where
+    feeds a pooled copy of the second stage's input to the hidden layer. ``contrastive_kernel`` counts as ``box`` if
     there is no contrastive norm.
     """
 
@@ -69,7 +73,7 @@ class LecunSpec(NetworkSpec):
     contrastive_kernel: ContrastiveKernel = "box"
 
     def __post_init__(self) -> None:
-        """Check the values, and forget a kernel that has no effect."""
+        """Check the values, and reset a kernel that has no effect."""
         self.settle()
         require_sizes("sizes", self.sizes)
         if not self.contrastive_norm:
@@ -77,22 +81,22 @@ class LecunSpec(NetworkSpec):
 
     @property
     def stages(self) -> int:
-        """How many stages there are."""
+        """Return the number of stages."""
         return 2
 
     def side_after(self, stage: int, side: int) -> int:
-        """Return the side of the map that a stage makes of a square map."""
+        """Return the side of the square output of a stage for a square input, in pixels."""
         del stage
         return _pooled(side, 5, 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IdsiaSpec(NetworkSpec):
-    """``idsia c1,c2,c3,h`` (Ciresan et al. 2012, as in the code of 2015).
+    """Network ``idsia c1,c2,c3,h`` (Ciresan et al. 2012, as in the code of 2015).
 
     Three stages of conv 7x7, 4x4 and 4x4, all padding 2, each with ReLU, max-pool 2 and contrastive norm, one hidden
     layer. With the gaussian kernel it is the classifier of Arcos-Garcia et al. 2018. ``contrastive_kernel`` counts as
-    ``box`` where there is no contrastive norm.
+    ``box`` if there is no contrastive norm.
     """
 
     kind: Literal["idsia"] = "idsia"
@@ -101,7 +105,7 @@ class IdsiaSpec(NetworkSpec):
     contrastive_kernel: ContrastiveKernel = "box"
 
     def __post_init__(self) -> None:
-        """Check the values, and forget a kernel that has no effect."""
+        """Check the values, and reset a kernel that has no effect."""
         self.settle()
         require_sizes("sizes", self.sizes)
         if not self.contrastive_norm:
@@ -109,17 +113,17 @@ class IdsiaSpec(NetworkSpec):
 
     @property
     def stages(self) -> int:
-        """How many stages there are."""
+        """Return the number of stages."""
         return 3
 
     def side_after(self, stage: int, side: int) -> int:
-        """Return the side of the map that a stage makes of a square map."""
+        """Return the side of the square output of a stage for a square input, in pixels."""
         return _pooled(side, 7 if stage == 1 else 4, 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FcnSpec(NetworkSpec):
-    """``fcn h1,h2``: two hidden layers with ReLU (Jaderberg et al. 2015, A.4, with 128 to 256 units each).
+    """Network ``fcn h1,h2``: two hidden layers with ReLU (Jaderberg et al. 2015, A.4, with 128 to 256 units each).
 
     The first one is the only stage, so that a transformer may stand at the image.
     """
@@ -134,21 +138,21 @@ class FcnSpec(NetworkSpec):
 
     @property
     def stages(self) -> int:
-        """How many stages there are."""
+        """Return the number of stages."""
         return 1
 
     def side_after(self, stage: int, side: int) -> int:
-        """Return the side of the map that a stage makes of a square map."""
+        """Return the side of the square output of a stage for a square input, in pixels."""
         del stage, side
         return 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CnnSpec(NetworkSpec):
-    """``cnn c1,c2`` (Jaderberg et al. 2015, A.4, with 32 to 64 filters).
+    """Network ``cnn c1,c2`` (Jaderberg et al. 2015, A.4, with 32 to 64 filters).
 
-    Two stages, conv 9x9 and conv 7x7, each with max-pool 2 and ReLU, and then the logits. The paper says nothing of
-    padding; there is none here, so images have at least 24 pixels a side.
+    Two stages, conv 9x9 and conv 7x7, each with max-pool 2 and ReLU, and then the logits. The paper does not specify
+    padding; there is none here, so images need at least 24 pixels a side.
     """
 
     kind: Literal["cnn"] = "cnn"
@@ -161,21 +165,22 @@ class CnnSpec(NetworkSpec):
 
     @property
     def stages(self) -> int:
-        """How many stages there are."""
+        """Return the number of stages."""
         return 2
 
     def side_after(self, stage: int, side: int) -> int:
-        """Return the side of the map that a stage makes of a square map."""
+        """Return the side of the square output of a stage for a square input, in pixels."""
         return _pooled(side, 9 if stage == 1 else 7, 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PoojahiraSpec(NetworkSpec):
-    """``poojahira c1,c2,c3,h``: the classifier of poojahira/gtsrb-pytorch.
+    """Network ``poojahira c1,c2,c3,h``: the classifier of poojahira/gtsrb-pytorch.
 
-    With an affine transformer it has 855,487 parameters and reads 99.7 % of the test images of GTSRB. Three stages of
-    conv 5x5, 3x3 and 3x3 without padding, each with leaky ReLU, max-pool 2, batch norm and dropout of whole channels; a
-    hidden layer with ReLU and dropout. Made for 32 x 32 images; 24 pixels a side are the least.
+    With an affine transformer it has 855,487 parameters and classifies 99.7 % of the test images of GTSRB correctly.
+    Three stages of conv 5x5, 3x3 and 3x3 without padding, each with leaky ReLU, max-pool 2, batch norm and dropout of
+    whole channels; a hidden layer with ReLU and dropout. It is made for 32 x 32 images and needs at least 24 pixels a
+    side.
     """
 
     kind: Literal["poojahira"] = "poojahira"
@@ -190,21 +195,21 @@ class PoojahiraSpec(NetworkSpec):
 
     @property
     def stages(self) -> int:
-        """How many stages there are."""
+        """Return the number of stages."""
         return 3
 
     def side_after(self, stage: int, side: int) -> int:
-        """Return the side of the map that a stage makes of a square map."""
+        """Return the side of the square output of a stage for a square input, in pixels."""
         return _pooled(side, 5 if stage == 1 else 3, 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModernSpec(NetworkSpec):
-    """``modern c1,...,cn``: a small batch-normalised network; two to five stages, as many as there are sizes.
+    """Network ``modern c1,...,cn``: a small batch-normalised network with two to five stages, one per size.
 
     A stage is conv 3x3 (padding 1, no bias), max-pool 2, batch norm and ReLU, then ``convs_per_stage - 1`` times conv
-    3x3, batch norm and ReLU. The logits see every channel's average over the last map where ``global_average`` is set,
-    all of the last map otherwise; ``dropout`` is the share of channels that is dropped before them.
+    3x3, batch norm and ReLU. The input of the logits is every channel's average over the last map if ``global_average``
+    is set, all of the last map otherwise; ``dropout`` is the share of channels that is dropped before them.
     """
 
     kind: Literal["modern"] = "modern"
@@ -223,11 +228,11 @@ class ModernSpec(NetworkSpec):
 
     @property
     def stages(self) -> int:
-        """How many stages there are."""
+        """Return the number of stages."""
         return len(self.sizes)
 
     def side_after(self, stage: int, side: int) -> int:
-        """Return the side of the map that a stage makes of a square map."""
+        """Return the side of the square output of a stage for a square input, in pixels."""
         del stage
         return _pooled(side, 3, 1)
 
@@ -236,10 +241,9 @@ class ModernSpec(NetworkSpec):
 class TimmSpec(NetworkSpec):
     """A backbone of the package timm by its ``name`` there, without its classifier.
 
-    It is one stage, so that a transformer may stand at the image.
-
-    ``pretrained`` starts from the weights that timm downloads (made for images normalised in their own way: choose
-    ``preprocess`` to match), otherwise from timm's own initialisation, drawn by the trial's seed.
+    It is one stage, so that a transformer may stand at the image. ``pretrained`` starts from the weights that timm
+    downloads (choose ``preprocess`` to match their normalisation), otherwise from timm's initialisation, drawn by the
+    trial's seed.
     """
 
     kind: Literal["timm"] = "timm"
@@ -249,7 +253,7 @@ class TimmSpec(NetworkSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TorchvisionSpec(NetworkSpec):
-    """A classifier of torchvision by its ``name`` there, without its last layers; otherwise as ``timm``."""
+    """A classifier of torchvision by its ``name`` there, without its last layers; otherwise as ``TimmSpec``."""
 
     kind: Literal["torchvision"] = "torchvision"
     name: str = "resnet18"
@@ -271,7 +275,7 @@ NETWORKS.declare_each(
 )
 
 AnyNetwork = Annotated[NetworkSpec, NETWORKS]
-"""The specification of any network, told apart by ``kind``."""
+"""Specification of any network, discriminated by ``kind``."""
 
 
 def _require_share(key: str, share: float) -> None:
@@ -279,5 +283,5 @@ def _require_share(key: str, share: float) -> None:
 
 
 def _pooled(side: int, kernel: int, padding: int) -> int:
-    """The side of a map after a convolution of stride 1 and pooling by 2, as every stage of ours has them."""
+    """Return the side of a map after a convolution of stride 1 and pooling by 2, as in every stage of stnbench."""
     return (side + 2 * padding - kernel + 1) // 2

@@ -1,7 +1,7 @@
-"""Optimisers, and schedules of their learning rate, as a trial describes them.
+"""Specifications of optimisers and of learning rate schedules.
 
-Each is a part in a registry: ours are declared here with the place of what builds them, others come from outside
-(:func:`stnbench.register`).
+Each is a part in a registry: those of stnbench are declared here with the place of their implementation, external ones
+are registered with :func:`stnbench.register`.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from stnbench.spec.codec import Strict
 from stnbench.spec.registry import Registry
 
 OUTPUTS_APART: Final = "outputs_apart"
-"""The trait of an optimiser that wants the parameters of last layers in groups of their own."""
+"""Trait of an optimiser that needs the parameters of last layers in separate groups."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerSpec(Strict):
-    """What all optimisers share.
+    """Base specification of optimisers.
 
     ``learning_rate`` is the largest of the training: schedules multiply it by at most 1.
     ``locnet_learning_rate_factor`` multiplies the learning rate of localisation networks.
@@ -35,7 +35,7 @@ class OptimizerSpec(Strict):
 
     @property
     def kind(self) -> str:
-        """Name the optimiser; each has a field of this name."""
+        """Return the name of the optimiser; each specification has a field of this name."""
         raise NotImplementedError
 
 
@@ -43,9 +43,10 @@ class OptimizerSpec(Strict):
 class SgdSpec(OptimizerSpec):
     """Stochastic gradient descent as ``torch.optim.SGD`` defines it, which agrees with torch7's ``optim.sgd``.
 
-    The gradients g of the steps are gathered in v: g at the first step, then ``momentum`` v + (1 - ``dampening``) g. A
-    step takes ``learning_rate`` v. torch7 takes dampening = momentum where none is given, as in the code of 2015: after
-    the first steps, its momentum of 0.9 moves weights a tenth as far as undampened momentum at the same learning rate.
+    The gradients g of the steps are accumulated in v: v = g at the first step, then v = ``momentum`` v +
+    (1 - ``dampening``) g. A step subtracts ``learning_rate`` v. By default, torch7 uses dampening = momentum, as the
+    code of 2015 does: after the first steps, its momentum of 0.9 moves weights a tenth as far as undampened momentum at
+    the same learning rate.
     """
 
     kind: Literal["sgd"] = "sgd"
@@ -70,7 +71,7 @@ class SgdSpec(OptimizerSpec):
 class AdamSpec(OptimizerSpec):
     """Adam (Kingma & Ba 2015, arXiv 1412.6980) as ``torch.optim.Adam`` defines it.
 
-    ``beta1`` and ``beta2`` are the shares that a step leaves of the running means of the gradient and of its square.
+    ``beta1`` and ``beta2`` are the decay factors per step of the running means of the gradient and of its square.
     ``weight_decay`` times the weights is added to the gradient, as an L2 penalty does; that of ``adamw`` is not scaled
     by the gradient's size.
     """
@@ -92,7 +93,7 @@ class AdamSpec(OptimizerSpec):
 class AdamWSpec(OptimizerSpec):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101), as ``torch.optim.AdamW``.
 
-    The keys are those of ``adam``; a step shrinks weights by ``learning_rate`` x ``weight_decay`` of themselves.
+    The keys are those of ``adam``; a step multiplies the weights by 1 - ``learning_rate`` x ``weight_decay``.
     """
 
     kind: Literal["adamw"] = "adamw"
@@ -112,7 +113,7 @@ class AdamWSpec(OptimizerSpec):
 class RmspropSpec(OptimizerSpec):
     """RMSprop (Tieleman & Hinton 2012) as ``torch.optim.RMSprop``, which agrees with torch7's ``optim.rmsprop``.
 
-    ``alpha`` is the share that a step leaves of the running mean of the squared gradient; ``centered`` divides by the
+    ``alpha`` is the decay factor per step of the running mean of the squared gradient; ``centered`` divides by the
     gradient's standard deviation instead of its root mean square (Graves 2013).
     """
 
@@ -134,12 +135,12 @@ class RmspropSpec(OptimizerSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MuonSpec(OptimizerSpec):
-    """Muon (Jordan et al. 2024) for matrices, as ``torch.optim.Muon``, and AdamW for all else.
+    """Muon (Jordan et al. 2024) for matrices, as ``torch.optim.Muon``, and AdamW for all other parameters.
 
-    The momentum of a weight is made orthogonal by ``newton_schulz_steps`` steps before it is taken. A convolution's
-    weight counts as a matrix with a row for each output channel. The last layers of the classifier and of localisation
-    networks, biases and the weights of normalisation are no such matrices: they take AdamW's steps. Muon's steps are
-    scaled to AdamW's size (Liu et al. 2025, arXiv 2502.16982), so that one learning rate and one weight decay fit both.
+    The momentum of a weight is orthogonalised by ``newton_schulz_steps`` steps before it is applied. A convolution's
+    weight counts as a matrix with one row per output channel. The last layers of the classifier and of localisation
+    networks, biases and the weights of normalisation layers are optimised by AdamW. Muon's steps are scaled to AdamW's
+    size (Liu et al. 2025, arXiv 2502.16982), so that one learning rate and one weight decay suit both.
     """
 
     kind: Literal["muon"] = "muon"
@@ -173,14 +174,14 @@ OPTIMIZERS.declare_each(
 )
 
 AnyOptimizer = Annotated[OptimizerSpec, OPTIMIZERS]
-"""The specification of any optimiser, told apart by ``kind``."""
+"""Specification of any optimiser, discriminated by ``kind``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleSpec(Strict):
-    """What all schedules share: over the first ``warmup_epochs`` the rate rises linearly, as a factor on the schedule.
+    """Base specification of schedules, with a linear warm-up over the first ``warmup_epochs``.
 
-    With k steps in these epochs, the first step is taken at 1 / k of the schedule's rate, the k-th at all of it.
+    With k steps in these epochs, the i-th step is taken at i / k of the schedule's learning rate.
     """
 
     warmup_epochs: float = 0.0
@@ -192,20 +193,20 @@ class ScheduleSpec(Strict):
 
     @property
     def kind(self) -> str:
-        """Name the schedule; each has a field of this name."""
+        """Return the name of the schedule; each specification has a field of this name."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConstantScheduleSpec(ScheduleSpec):
-    """The learning rate never changes, as in 2015."""
+    """Constant learning rate, as in 2015."""
 
     kind: Literal["constant"] = "constant"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OneCycleScheduleSpec(ScheduleSpec):
-    """Up to the learning rate over ``warmup_share`` of all steps, then down to zero, both by cosine (Smith 2018)."""
+    """Cosine rise over ``warmup_share`` of all steps to the learning rate, then cosine decay to zero (Smith 2018)."""
 
     kind: Literal["one_cycle"] = "one_cycle"
     warmup_share: float = 0.3
@@ -220,7 +221,7 @@ class OneCycleScheduleSpec(ScheduleSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CosineScheduleSpec(ScheduleSpec):
-    """Down along half a cosine over all steps, to ``final_share`` of the learning rate (Loshchilov & Hutter 2017)."""
+    """Cosine decay over all steps to ``final_share`` of the learning rate (Loshchilov & Hutter 2017)."""
 
     kind: Literal["cosine"] = "cosine"
     final_share: float = 0.0
@@ -233,7 +234,7 @@ class CosineScheduleSpec(ScheduleSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepScheduleSpec(ScheduleSpec):
-    """Times ``factor`` after every ``every_epochs`` epochs."""
+    """Step decay: multiplication by ``factor`` after every ``every_epochs`` epochs."""
 
     kind: Literal["step"] = "step"
     every_epochs: int = 5
@@ -248,11 +249,11 @@ class StepScheduleSpec(ScheduleSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlateauScheduleSpec(ScheduleSpec):
-    """Times ``factor`` once a loss has not improved for more than ``patience_epochs`` epochs, and again after as many.
+    """Decay by ``factor`` whenever a loss has not improved for more than ``patience_epochs`` epochs.
 
-    As ``torch.optim.lr_scheduler.ReduceLROnPlateau`` has it: an epoch improves where its loss is below the best so far
-    less its share ``threshold``. ``watch`` says which loss: that of the validation images, which then have a say in the
-    weights (never test images), or that of training.
+    Defined as ``torch.optim.lr_scheduler.ReduceLROnPlateau``: an epoch improves if its loss is below 1 - ``threshold``
+    times the best so far. ``watch`` selects the loss: that of the validation images, which then influence the weights
+    (never test images), or that of training.
     """
 
     kind: Literal["plateau"] = "plateau"
@@ -281,7 +282,7 @@ SCHEDULES.declare_each(
 )
 
 AnySchedule = Annotated[ScheduleSpec, SCHEDULES]
-"""The specification of any schedule, told apart by ``kind``."""
+"""Specification of any schedule, discriminated by ``kind``."""
 
 
 def _check_adam(spec: AdamSpec | AdamWSpec | MuonSpec) -> None:

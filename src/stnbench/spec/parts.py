@@ -1,8 +1,8 @@
-"""Parts from outside: the user's own families of transformations, registered like ours.
+"""External parts, such as a user's families of transformations, registered like those of stnbench.
 
-They come from three places: folders, files or modules that ``STNBENCH_PARTS`` or ``parts:`` of a sweep name, and
-installed packages by entry points of the group ``stnbench.parts``. Loading one runs its code, so nothing else is ever
-loaded: a store, a checkpoint or a result only says what its trials were made with. Workers inherit the variable.
+They come from three sources: folders, files or modules named by ``STNBENCH_PARTS`` or by ``parts:`` of a sweep, and
+installed packages with entry points of the group ``stnbench.parts``. Loading a part runs its code, so nothing else is
+ever loaded: a store, a checkpoint or a result only names the parts of its trials. Workers inherit the variable.
 """
 
 import ast
@@ -29,17 +29,17 @@ from stnbench.spec.metrics import Better, Metric, add_metric
 from stnbench.spec.registry import REGISTRIES, Part, PartSource, Registry
 
 VARIABLE: Final = "STNBENCH_PARTS"
-"""Folders, files and modules with parts, separated as in PATH."""
+"""Environment variable that names folders, files and modules with parts, separated as in PATH."""
 
 GROUP: Final = "stnbench.parts"
-"""The group of entry points: each names a module that registers parts."""
+"""Group of entry points, each of which names a module that registers parts."""
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 T = TypeVar("T", bound=Callable[..., Any])
 
 _loaded: set[str] = set()
-"""Places and entry points that have been loaded, or cannot be."""
+"""Places and entry points for which loading was tried."""
 
 _INSTALLED: Final = "installed"
 
@@ -54,25 +54,26 @@ def register(
     better: Better = "lower",
     text: str = "",
 ) -> Callable[[T], T]:
-    """Register a class as a part, or a function as a metric; a decorator.
+    """Return a decorator that registers a class as a part, or a function as a metric.
 
-    A dataclass ``Spec`` inside the class holds the parameters of its own, each with a default; they become keys of the
-    configuration beside those of every part of the kind; of those it may change the default. The class is called with
-    the specification when it is built, an optimizer with its parameter groups before it.
+    A dataclass ``Spec`` inside the class holds the parameters of the part, each with a default. They become keys of the
+    configuration in addition to those of every part of the kind, whose defaults ``Spec`` may change. The class is
+    called with the specification when the part is built; an optimizer's class gets its parameter groups first.
 
     Args:
-        kind: of part, for example ``transformer`` or ``optimizer``.
-        name: in configurations: lower-case letters, digits and underscores.
-        traits: what others ask about it; ``control`` is a transformer without a localisation network.
-        heading: of a metric's column; its name where it is empty.
-        unit: of a metric; ``%`` for a share in [0, 1], which people see in percent.
+        kind: kind of part, for example ``transformer`` or ``optimizer``.
+        name: name in configurations: lower-case letters, digits and underscores.
+        traits: properties of the part that other code checks; ``control`` marks a transformer without a localisation
+            network.
+        heading: heading of a metric's column; by default its name.
+        unit: unit of a metric; ``%`` for a share in [0, 1], which is shown in percent.
         better: whether ``lower`` or ``higher`` values of a metric are better.
-        text: what a metric is, in a sentence; the first line of its docstring where it is empty.
+        text: description of a metric in a sentence; by default the first line of its docstring.
 
     Raises:
-        UnknownNameError: for a kind that does not exist.
-        SpecError: for a name that is taken or malformed, and for a parameter without a default or with the name of a
-            key that every part has.
+        UnknownNameError: if the kind does not exist.
+        SpecError: if the name is taken or malformed, or if a parameter has no default or the name of a key that every
+            part has.
 
     Example:
         >>> import stnbench
@@ -122,14 +123,14 @@ def register(
 
 
 def add_places(places: Iterable[str], *, base: Path) -> None:
-    """Load parts from these places, now and in every process started from this one.
+    """Load parts from places, in this process and in every process started from it.
 
     Args:
         places: folders or files, relative to ``base``, or names of modules.
-        base: the folder of the sweep that names them.
+        base: folder of the sweep that names them.
 
     Raises:
-        SpecError: where a place cannot be loaded.
+        SpecError: if a place cannot be loaded.
     """
     known = [place for place in os.environ.get(VARIABLE, "").split(os.pathsep) if place]
     for place in places:
@@ -142,10 +143,10 @@ def add_places(places: Iterable[str], *, base: Path) -> None:
 
 
 def load_parts() -> None:
-    """Load what the variable names and what is installed; what is loaded already is left alone.
+    """Load the parts that ``STNBENCH_PARTS`` names and those that are installed, each once.
 
     Raises:
-        SpecError: where one cannot be loaded.
+        SpecError: if a part cannot be loaded.
     """
     for place in os.environ.get(VARIABLE, "").split(os.pathsep):
         if place:
@@ -161,7 +162,7 @@ def require_same_parts(sources: Iterable[PartSource]) -> None:
     """Check that the parts of a trial are those that it was planned with.
 
     Raises:
-        SpecError: naming the part that is absent or has changed.
+        SpecError: if a part is absent or has changed; the message names it.
     """
     for source in sources:
         registry = _registry(source.kind)
@@ -196,7 +197,7 @@ def _load(place: str) -> None:
 
 
 def _load_file(file: Path) -> None:
-    """Run a file as a module; files of the same folder can import each other."""
+    """Import a file as a module; files of the same folder can import each other."""
     name = f"stnbench_part_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}_{file.stem}"
     if name in sys.modules:
         return
@@ -217,7 +218,7 @@ def _load_file(file: Path) -> None:
 
 @contextlib.contextmanager
 def _blaming(where: str) -> Iterator[None]:
-    """Raises whatever the user's code raises as SpecError, but for errors of stnbench itself."""
+    """Convert exceptions of the user's code in the block to SpecError; a SpecError is passed on."""
     try:
         yield
     except SpecError:
@@ -246,7 +247,7 @@ def _registry(kind: str) -> Registry:
 def _own_fields(
     registry: Registry, name: str, inner: type | None
 ) -> tuple[list[tuple[str, Any, Any]], dict[str, object], Callable[[Any], None] | None]:
-    """The parameters that a part adds, the methods of its specification, and its check."""
+    """Return the parameters that a part adds, the methods of its specification, and its check."""
     if inner is None:
         return [], {}, None
     if not dataclasses.is_dataclass(inner):
@@ -295,7 +296,7 @@ def _source(kind: str, name: str, made: Callable[..., Any]) -> PartSource:
 
 
 def _files(module: ModuleType, file: Path) -> set[Path]:
-    """The files whose code a part is: its package, or its file with those beside it that it imports."""
+    """Return the files with the code of a part: its package, or its file and the files beside it that it imports."""
     package = (module.__package__ or "").partition(".")[0]
     top = sys.modules.get(package) if package else None
     if top is not None and getattr(top, "__path__", None):
@@ -311,7 +312,7 @@ def _files(module: ModuleType, file: Path) -> set[Path]:
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """The first part of the name of every module that a file imports."""
+    """Yield the first component of the name of every module that a file imports."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -320,7 +321,7 @@ def _imports(path: Path) -> Iterator[str]:
 
 
 def _distribution(module: ModuleType) -> str:
-    """The installed distribution of a module with its version; empty where there is none."""
+    """Return the installed distribution of a module with its version; empty if there is none."""
     top = module.__name__.partition(".")[0]
     names = importlib.metadata.packages_distributions().get(top, [])
     return f"{names[0]} {importlib.metadata.version(names[0])}" if names else ""

@@ -1,6 +1,7 @@
-"""How a sweep proposes its cells, and when it ends a trial early.
+"""Specifications of planners, which propose the configurations of a sweep, and pruners, which end trials early.
 
-``trials`` counts trials, so seeds are counted: 50 trials with two seeds are 25 cells. Twins come on top.
+``trials`` counts trials, not configurations: 50 trials with two seeds are 25 configurations. Baselines are added to
+these.
 """
 
 import itertools
@@ -16,31 +17,31 @@ from stnbench.spec.codec import Strict
 from stnbench.spec.registry import Registry
 from stnbench.spec.states import Verdict
 
-# Ranges of numbers, and the one place that turns a range into values.
+# Ranges of numbers and their values.
 #
-# Every planner sees the same values: a range with ``step`` or ``values`` has exactly those, a range of whole numbers
-# all of them, and a range of floats a lattice that is finer than any trial can tell (``RESOLUTION`` intervals, rounded
-# to the digits that keep neighbours apart). A value is therefore said in full by its label, and a planner that goes on
-# after an interruption finds it again.
+# All planners use the same values: a range with ``step`` or ``values`` has exactly those, a range of whole numbers all
+# of them, and a range of floats a lattice that is finer than any difference between trials (``RESOLUTION`` intervals,
+# rounded to the digits that keep neighbours distinct). The label of a value is therefore exact, and a planner that
+# continues after an interruption finds the value again.
 
 
 RESOLUTION = 1000
-"""Intervals of a range of floats without steps, equal on its scale."""
+"""Number of intervals of a range of floats without steps, equal on its scale."""
 
 STEPS_MAX = 10_000
-"""Steps of a range, at most."""
+"""Largest number of steps of a range."""
 
 INTEGERS_MAX = 10_000
-"""Whole numbers in a range without steps, at most."""
+"""Largest number of values of a range of whole numbers without steps."""
 
 DIGITS_MIN, DIGITS_MAX = 4, 15
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IntSpan(Strict):
-    """Whole numbers from ``low`` to ``high``, both included; sampled evenly, or evenly on a logarithmic scale.
+    """Range of whole numbers from ``low`` to ``high``, both included, sampled uniformly or log-uniformly.
 
-    ``step`` keeps every step-th, ``values`` so many of them, evenly spread.
+    ``step`` keeps every step-th number; ``values`` is the number of evenly spaced values that are kept.
     """
 
     kind: Literal["int"] = "int"
@@ -58,11 +59,11 @@ class IntSpan(Strict):
 
     @property
     def is_stepped(self) -> bool:
-        """Whether it is a short list of values, which a grid can visit."""
+        """Return whether the range has few enough values for a grid."""
         return self.step is not None or self.values is not None
 
     def numbers(self) -> tuple[int, ...]:
-        """Every value, in ascending order."""
+        """Return all values in ascending order."""
         if self.values is not None:
             spread = _spread(self.low, self.high, self.values, log=self.log)
             return tuple(dict.fromkeys(math.floor(number + 0.5) for number in spread))
@@ -71,9 +72,9 @@ class IntSpan(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FloatSpan(Strict):
-    """Numbers from ``low`` to ``high``, both included; sampled evenly, or evenly on a logarithmic scale.
+    """Range of numbers from ``low`` to ``high``, both included, sampled uniformly or log-uniformly.
 
-    ``step`` keeps those at this distance from one another, ``values`` so many, evenly spread.
+    ``step`` is the distance between values; ``values`` is the number of evenly spaced values.
     """
 
     kind: Literal["float"] = "float"
@@ -89,11 +90,11 @@ class FloatSpan(Strict):
 
     @property
     def is_stepped(self) -> bool:
-        """Whether it is a short list of values, which a grid can visit."""
+        """Return whether the range has few enough values for a grid."""
         return self.step is not None or self.values is not None
 
     def numbers(self) -> tuple[float, ...]:
-        """Every value, in ascending order."""
+        """Return all values in ascending order."""
         if self.step is not None:
             steps = math.floor((self.high - self.low) / self.step * (1 + 1e-12) + 1e-9)
             return _rounded([self.low + index * self.step for index in range(steps + 1)])
@@ -119,14 +120,14 @@ def _check(span: Span) -> None:
 
 
 def _spread(low: float, high: float, count: int, *, log: bool) -> list[float]:
-    """So many numbers from low to high, evenly spread on a linear or logarithmic scale; the ends are exact."""
+    """Return ``count`` numbers from low to high, evenly spaced on a linear or logarithmic scale, with exact ends."""
     shares = (index / (count - 1) for index in range(1, count - 1))
     inner = [low * (high / low) ** share if log else low + (high - low) * share for share in shares]
     return [low, *inner, high]
 
 
 def _rounded(numbers: Sequence[float]) -> tuple[float, ...]:
-    """Numbers with as few digits, four at least, as keep neighbours apart."""
+    """Return numbers rounded to the fewest digits, at least four, that keep neighbours distinct."""
     pairs = itertools.pairwise(numbers)
     gap = min((upper - lower) / max(abs(lower), abs(upper)) for lower, upper in pairs)
     digits = min(DIGITS_MAX, max(DIGITS_MIN, math.ceil(-math.log10(gap)) + 1))
@@ -137,37 +138,37 @@ def _rounded(numbers: Sequence[float]) -> tuple[float, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannerSpec(Strict):
-    """What all planners share; one from outside proposes points of the grid."""
+    """Base specification of planners; external planners propose points of the grid."""
 
     @property
     def kind(self) -> str:
-        """Name the planner; each has a field of this name."""
+        """Return the name of the planner; each specification has a field of this name."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrunerSpec(Strict):
-    """What all pruners share."""
+    """Base specification of pruners."""
 
     @property
     def kind(self) -> str:
-        """Name the pruner; each has a field of this name."""
+        """Return the name of the pruner; each specification has a field of this name."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GridPlannerSpec(PlannerSpec):
-    """Every point of every grid, less the excluded ones, with every seed."""
+    """All points of all grids, without the excluded ones, with every seed."""
 
     kind: Literal["grid"] = "grid"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RacingPlannerSpec(PlannerSpec):
-    """The grid with the sweep's seeds, then seed by seed for those cells only that may still be the best.
+    """Grid with the sweep's seeds, then seed by seed only for the configurations that may still be the best.
 
-    A cell leaves the race when the leaderboard would call it ``lower``. The race ends with one cell left, at
-    ``max_seeds`` a cell, or before it would take more than ``trials``.
+    A configuration leaves the race when the leaderboard would call it ``lower``. The race ends when one configuration
+    is left, at ``max_seeds`` per configuration, or before it would need more than ``trials``.
     """
 
     kind: Literal["racing"] = "racing"
@@ -182,10 +183,10 @@ class RacingPlannerSpec(PlannerSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UntilDecidedPlannerSpec(PlannerSpec):
-    """The grid with the sweep's seeds, then seeds for those configurations that are undecided, until none is.
+    """Grid with the sweep's seeds, then further seeds for undecided configurations until all are decided.
 
-    The sweep is looked at ``looks`` times at most, each time at 5 % over their number. It ends with a verdict on every
-    configuration, at ``max_seeds`` a configuration, or before it would take more than ``trials``.
+    The sweep is analysed at most ``looks`` times, each time at a level of 5 % divided by their number. It ends with a
+    verdict on every configuration, at ``max_seeds`` per configuration, or before it would need more than ``trials``.
     """
 
     kind: Literal["until_decided"] = "until_decided"
@@ -200,11 +201,14 @@ class UntilDecidedPlannerSpec(PlannerSpec):
         require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
 
     def look_seeds(self, first: int) -> tuple[int, ...]:
-        """With how many seeds of a configuration each planned look is taken, growing by about the same factor.
+        """Return the number of seeds per configuration at each planned analysis, growing by about the same factor.
 
         Args:
-            first: how many seeds the sweep names. The first look is at these, and at two at least: one decides nothing.
-        Returns: ``looks`` numbers that rise to ``max_seeds``, fewer where there are not so many between.
+            first: number of seeds of the sweep. The first analysis is at this number, but at least at two, since one
+                seed decides nothing.
+
+        Returns:
+            ``looks`` numbers that rise to ``max_seeds``; fewer if there are not enough whole numbers between.
         """
         first = max(first, 2)
         if self.max_seeds <= first:
@@ -216,10 +220,10 @@ class UntilDecidedPlannerSpec(PlannerSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplerSpec(PlannerSpec):
-    """What all planners share that propose points one by one.
+    """Base specification of planners that propose points one by one.
 
-    ``at_once`` is how many cells are proposed before the first of them is answered; None: as many as keep the slots
-    busy, so that proposals then depend on how many there are. ``seed`` decides everything random.
+    ``at_once`` is the number of configurations that are proposed before the first of them is complete; None for as many
+    as keep the slots busy, so that proposals depend on the number of slots. ``seed`` determines all random choices.
     """
 
     trials: int = 50
@@ -235,21 +239,21 @@ class SamplerSpec(PlannerSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RandomPlannerSpec(SamplerSpec):
-    """Points drawn evenly from the axes."""
+    """Points drawn uniformly from the axes."""
 
     kind: Literal["random"] = "random"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TpePlannerSpec(SamplerSpec):
-    """The tree-structured Parzen estimator (Bergstra et al. 2011): points like the good ones so far."""
+    """Tree-structured Parzen estimator (Bergstra et al. 2011): points similar to the best ones so far."""
 
     kind: Literal["tpe"] = "tpe"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Nsga2PlannerSpec(SamplerSpec):
-    """NSGA-II (Deb et al. 2002) for two aims at once: high validation accuracy and few FLOPs."""
+    """NSGA-II (Deb et al. 2002) for two objectives: high validation accuracy and few FLOPs."""
 
     kind: Literal["nsga2"] = "nsga2"
     population: int = 10
@@ -270,7 +274,7 @@ class OptunaPlannerSpec(SamplerSpec):
 
 
 SearchPlannerSpec = RandomPlannerSpec | TpePlannerSpec | Nsga2PlannerSpec | OptunaPlannerSpec
-"""The planners that propose points one by one, from ranges as well."""
+"""Planners that propose points one by one, also from ranges."""
 
 PLANNERS: Final = Registry("planner", PlannerSpec, section="planner")
 PLANNERS.declare_each(
@@ -286,7 +290,7 @@ PLANNERS.declare_each(
 )
 
 AnyPlanner = Annotated[PlannerSpec, PLANNERS]
-"""The specification of any planner, told apart by ``kind``."""
+"""Specification of any planner, discriminated by ``kind``."""
 
 SAMPLERS = ("random", "tpe", "nsga2", "optuna")
 """The kinds of ``SearchPlannerSpec``."""
@@ -296,8 +300,8 @@ SAMPLERS = ("random", "tpe", "nsga2", "optuna")
 class AshaPrunerSpec(PrunerSpec):
     """Asynchronous successive halving (Li et al. 2020).
 
-    At ``min_epochs``, and at ``reduction_factor`` times as many again and again, only the best
-    1 / ``reduction_factor`` of the trials that got so far go on.
+    At ``min_epochs``, and at each further multiple by ``reduction_factor``, only the best 1 / ``reduction_factor`` of
+    the trials that have reached it continue.
     """
 
     kind: Literal["asha"] = "asha"
@@ -311,7 +315,7 @@ class AshaPrunerSpec(PrunerSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HyperbandPrunerSpec(PrunerSpec):
-    """Hyperband (Li et al. 2018): successive halving with several first rungs at once, a share of the trials each."""
+    """Hyperband (Li et al. 2018): successive halving with several first rungs, each for a share of the trials."""
 
     kind: Literal["hyperband"] = "hyperband"
     min_epochs: int = 1
@@ -324,9 +328,9 @@ class HyperbandPrunerSpec(PrunerSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MedianPrunerSpec(PrunerSpec):
-    """Ends a trial whose best epoch so far is worse than the median of the others at this epoch.
+    """Median rule: ends a trial whose best epoch so far is worse than the median of the others at this epoch.
 
-    Not before ``startup_trials`` are complete and the first ``warmup_epochs`` are over.
+    It acts once ``startup_trials`` trials are complete and the first ``warmup_epochs`` epochs are over.
     """
 
     kind: Literal["median"] = "median"
@@ -341,10 +345,10 @@ class MedianPrunerSpec(PrunerSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThresholdPrunerSpec(PrunerSpec):
-    """Ends a trial that has gone wrong, once the first ``warmup_epochs`` are over.
+    """Threshold rule: ends a trial by fixed limits once the first ``warmup_epochs`` are over.
 
-    That is one whose validation accuracy, in [0, 1], is below ``accuracy``, or one of whose transformers samples more
-    than the share ``outside_share`` of its points outside the image.
+    A trial ends if its validation accuracy, in [0, 1], is below ``accuracy``, or if one of its transformers samples
+    more than the share ``outside_share`` of its points outside the image.
     """
 
     kind: Literal["threshold"] = "threshold"
@@ -363,10 +367,10 @@ class ThresholdPrunerSpec(PrunerSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HealthPrunerSpec(PrunerSpec):
-    """Ends a trial as soon as the verdict on one of its transformers is among ``verdicts``, after ``warmup_epochs``.
+    """Health rule: ends a trial once the verdict on a transformer is among ``verdicts``, after ``warmup_epochs``.
 
-    A collapse may mend once the learning rate falls, and is far behind by then. ``constant`` and ``identity`` may be
-    named as well, with epochs enough to warm up: every transformer begins as the identity.
+    A collapsed transformer may recover when the learning rate falls, but is far behind by then. ``constant`` and
+    ``identity`` may be named as well, with enough warm-up epochs, since every transformer begins as the identity.
     """
 
     kind: Literal["health"] = "health"
@@ -381,7 +385,7 @@ class HealthPrunerSpec(PrunerSpec):
 
 
 OptunaPrunerSpec = AshaPrunerSpec | HyperbandPrunerSpec | MedianPrunerSpec
-"""The pruners that Optuna computes."""
+"""Pruners that Optuna implements."""
 
 PRUNERS: Final = Registry("pruner", PrunerSpec, section="pruner")
 PRUNERS.declare_each(
@@ -395,7 +399,7 @@ PRUNERS.declare_each(
 )
 
 AnyPruner = Annotated[PrunerSpec, PRUNERS]
-"""The specification of any pruner, told apart by ``kind``."""
+"""Specification of any pruner, discriminated by ``kind``."""
 
 
 def _check_halving(min_epochs: int, reduction_factor: int) -> None:

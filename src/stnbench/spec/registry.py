@@ -1,8 +1,8 @@
-"""Registries: every kind of part of a trial, by name; ours and those of users alike.
+"""Registries of the parts of trials by kind and name, those of stnbench and those of users.
 
-A part is a specification (a frozen dataclass, what is stored and hashed) and an implementation (what is built from it).
-Ours are declared with the place of their implementation, which is imported when one is built, so that commands that
-only read specifications stay light. A part from outside is one class, see :func:`stnbench.register`.
+A part has a specification (a frozen dataclass, which is stored and hashed) and an implementation (which is built from
+it). Parts of stnbench are declared with the place of their implementation, which is imported when one is built, so that
+commands that only read specifications start quickly. An external part is a class, see :func:`stnbench.register`.
 """
 
 import dataclasses
@@ -19,18 +19,18 @@ from pydantic_core import CoreSchema, core_schema
 from stnbench.core.errors import SpecError, UnknownNameError
 
 REGISTRIES: Final[dict[str, "Registry"]] = {}
-"""Every registry, by the kind of its parts."""
+"""All registries, by the kind of their parts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartSource:
-    """Where a part from outside comes from: it is in the identity of trials that use it.
+    """Source of an external part; it is included in the identity of trials that use the part.
 
     Attributes:
-        kind: of part, for example ``transformer``.
-        name: of the part.
-        distribution: the installed distribution with its version, or the file's name.
-        digest: of the source of the module that defines it.
+        kind: kind of the part, for example ``transformer``.
+        name: name of the part.
+        distribution: installed distribution with its version, or name of the file.
+        digest: digest of the source code of the part.
     """
 
     kind: str
@@ -43,15 +43,15 @@ class PartSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Part:
-    """What is registered under a name.
+    """A registered part.
 
     Attributes:
-        name: the value of the discriminator.
-        spec: the dataclass of its specification.
-        implementation: what builds it, or ``"module:name"`` of that.
-        traits: what others ask about it, for example ``control``.
-        source: where it comes from; None for ours.
-        is_absent: whether only its name is known, from a stored trial.
+        name: value of the discriminator.
+        spec: dataclass of the specification.
+        implementation: callable that builds the part, or its ``"module:name"``.
+        traits: properties that other code checks, for example ``control``.
+        source: source of an external part; None for parts of stnbench.
+        is_absent: whether only the name is known, from a stored trial.
     """
 
     name: str
@@ -66,19 +66,19 @@ _generation = 0
 
 
 def generation() -> int:
-    """How often a part was registered: what was derived from registries before is stale."""
+    """Return the number of registrations so far; objects derived from registries at a lower number are stale."""
     return _generation
 
 
 class Registry:
-    """The parts of one kind. As metadata of an annotation it decodes a specification by its discriminator.
+    """Registry of the parts of one kind; as metadata of an annotation, it decodes specifications by discriminator.
 
     Args:
-        kind: what its parts are, for messages: ``network``.
-        base: the dataclass that specifications of parts from outside extend.
-        discriminator: the key that names the part in a specification.
-        section: the key under which its specifications stand, in a configuration (there perhaps with the number of a
-            place behind it) and in a stored trial.
+        kind: kind of the parts, for messages, such as ``network``.
+        base: dataclass that the specifications of external parts extend.
+        discriminator: key that names the part in a specification.
+        section: key of the specifications in a configuration (where the number of a place may follow) and in a stored
+            trial.
     """
 
     def __init__(self, kind: str, base: type, *, discriminator: str = "kind", section: str) -> None:
@@ -93,7 +93,7 @@ class Registry:
         """Register a part.
 
         Raises:
-            SpecError: where the name is taken by a part of another origin.
+            SpecError: if a part of another origin has the name.
         """
         global _generation  # noqa: PLW0603 - registries are the process's own
         known = self._parts.get(part.name)
@@ -105,12 +105,12 @@ class Registry:
         _generation += 1
 
     def declare(self, spec: type, implementations: Mapping[str, str], traits: Mapping[str, Iterable[str]]) -> None:
-        """Register parts of ours that share a specification.
+        """Register parts of stnbench that share a specification.
 
         Args:
             spec: the dataclass.
-            implementations: ``"module:name"`` of each.
-            traits: of those that have any.
+            implementations: ``"module:name"`` of each part, by name.
+            traits: traits of the parts that have any, by name.
         """
         for name, place in implementations.items():
             self.add(Part(name=name, spec=spec, implementation=place, traits=frozenset(traits.get(name, ()))))
@@ -118,46 +118,46 @@ class Registry:
     def declare_each(
         self, implementations: Mapping[type, str], traits: Mapping[type, Iterable[str]] | None = None
     ) -> None:
-        """Register parts of ours that have a specification each, named by the default of its discriminator.
+        """Register parts of stnbench with one specification each, named by the default of its discriminator.
 
         Args:
-            implementations: ``"module:name"`` of each.
-            traits: of those that have any.
+            implementations: ``"module:name"`` of each part, by specification.
+            traits: traits of the parts that have any, by specification.
         """
         for spec, place in implementations.items():
             name = next(field.default for field in dataclasses.fields(spec) if field.name == self.discriminator)
             self.declare(spec, {str(name): place}, {str(name): (traits or {}).get(spec, ())})
 
     def names(self) -> list[str]:
-        """Every part that is here, sorted; those from outside are loaded for it."""
+        """Return the sorted names of the parts that exist, after loading external ones."""
         _load_from_outside()
         return sorted(name for name, part in self._parts.items() if not part.is_absent)
 
     def part(self, name: str) -> Part:
-        """The part of a name, also one that is absent.
+        """Return the part of a name, which may be absent.
 
         Raises:
-            UnknownNameError: where there is none.
+            UnknownNameError: if there is none.
         """
         if name not in self._parts:
             raise UnknownNameError(self.kind, name, self.names())
         return self._parts[name]
 
     def is_absent(self, name: str) -> bool:
-        """Whether nothing but the name of a part is known."""
+        """Check whether a part does not exist, or only its name is known."""
         if name not in self._parts or self._parts[name].is_absent:
             _load_from_outside()
         return name not in self._parts or self._parts[name].is_absent
 
     def has_trait(self, name: str, trait: str) -> bool:
-        """Whether a part has a trait; one that is absent has none."""
+        """Check whether a part has a trait; unknown parts have none."""
         return name in self._parts and trait in self._parts[name].traits
 
     def implementation(self, name: str) -> Any:  # noqa: ANN401 - what it is depends on the kind
-        """What builds the part, imported.
+        """Import and return the callable that builds a part.
 
         Raises:
-            UnknownNameError: for a part that is not here.
+            UnknownNameError: if the part does not exist or is absent.
         """
         part = self._parts.get(name)
         if part is None or part.is_absent:
@@ -171,12 +171,12 @@ class Registry:
         return part.implementation
 
     def source(self, name: str) -> PartSource | None:
-        """Where a part comes from; None for ours and for what is absent."""
+        """Return the source of an external part; None for parts of stnbench and for unknown ones."""
         part = self._parts.get(name)
         return None if part is None else part.source
 
     def declare_absent(self, name: str, keys: Iterable[str]) -> None:
-        """Let specifications with an unknown name be read; their keys are kept, and nothing can be built from them."""
+        """Declare an unknown part, so that its specifications can be read and keep their keys; it cannot be built."""
         if not self.is_absent(name):
             return
         own = sorted({*keys} - {field.name for field in dataclasses.fields(self.base)} - {self.discriminator})
@@ -193,9 +193,15 @@ class Registry:
         namespace: Mapping[str, object],
         check: Callable[[Any], None] | None = None,
     ) -> type:
-        """Return the specification of a part from outside: the base, the discriminator and the part's own fields.
+        """Return the dataclass of an external part: the base, the discriminator and the part's own fields.
 
-        An own field with the name of one of the base changes its default, and stays one of the base.
+        An own field with the name of a field of the base changes its default, and counts as one of the base.
+
+        Args:
+            name: name of the part.
+            own: name, type and dataclass field of each own field.
+            namespace: further attributes of the class.
+            check: function that validates an instance, after the check of the base.
         """
         shared = {field.name for field in dataclasses.fields(self.base)}
         base_check = getattr(self.base, "__post_init__", None)
@@ -222,7 +228,7 @@ class Registry:
         return made
 
     def tagged(self) -> dict[str, type]:
-        """The specification of every name, absent ones included."""
+        """Return the specifications of all parts by name, including absent ones."""
         return {name: part.spec for name, part in self._parts.items()}
 
     def __get_pydantic_core_schema__(self, _source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -254,28 +260,28 @@ def _fields_with_registries(kind: Any) -> tuple[tuple[str, Registry | None], ...
 
 
 def _load_from_outside() -> None:
-    """Load the parts that the user names or has installed; once, where a name is not one of ours."""
+    """Load the external parts that the user names or has installed."""
     from stnbench.spec.parts import load_parts
 
     load_parts()
 
 
 OWN_FIELDS: Final = "own_fields_"
-"""The attribute of a specification from outside that names the fields it adds to the base."""
+"""Attribute of an external specification with the names of the fields that it adds to the base."""
 
 
 def own_fields(spec: type) -> frozenset[str]:
-    """The fields that a specification from outside adds; none for ours."""
+    """Return the names of the fields that an external specification adds; none for those of stnbench."""
     return getattr(spec, OWN_FIELDS, frozenset())
 
 
 def is_from_outside(spec: type) -> bool:
-    """Return whether a specification was made for a part from outside, present or absent."""
+    """Check whether a specification was made for an external part, present or absent."""
     return hasattr(spec, OWN_FIELDS)
 
 
 def _is_same_origin(one: Part, other: Part) -> bool:
-    """Whether two parts are the same one, loaded twice: the later one, perhaps edited, counts then."""
+    """Check whether two parts are one part that was loaded twice, perhaps edited in between."""
     if one.source is None or other.source is None:
         return False
     return one.source.distribution == other.source.distribution

@@ -1,4 +1,4 @@
-"""What a trial leaves behind: scores, epochs, health, cost, environment; or a failure."""
+"""Results of trials: scores, epochs, health, cost, environment and failures."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from stnbench.spec.trial import TrialSpec
 
 
 class FailureKind(StrEnum):
-    """Why an attempt did not finish; each kind has its own retry policy (``orchestration/policy.py``)."""
+    """Reason why an attempt did not finish; each kind has a retry policy (``orchestration/policy.py``)."""
 
     OUT_OF_MEMORY = "out_of_memory"
     DIVERGED = "diverged"
@@ -30,9 +30,9 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure(Strict):
-    """Why an attempt did not finish.
+    """Failure of an attempt.
 
-    ``traceback`` is empty where the process died without a word; ``last_output`` then holds the end of its log.
+    ``traceback`` is empty if the process died without a report; ``last_output`` then holds the end of its log.
     """
 
     kind: FailureKind
@@ -43,32 +43,32 @@ class Failure(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerHealth(Strict):
-    """What one spatial transformer, the ``branch``-th at its ``place``, did to the images of a split, after one epoch.
+    """Effect of one spatial transformer, the ``branch``-th at its ``place``, on the images of a split after one epoch.
 
     ``theta_mean`` and ``theta_std`` are over images, of the six numbers [a, b, tx, c, d, ty] of the output-to-input
     matrix, row by row. ``outside_share`` is the share of sampling points outside the image, ``identity_distance`` the
     root mean square over images and the six numbers of theta less the identity, ``determinant_mean`` the mean
     determinant of the 2 x 2 part (the area read, over the area written).
 
-    ``theta_error`` says how far the sign is from its usual place in the output, in half sides of the sign: the mean
-    over images, each counted with at most 2, against the transformer's own best constant pose.
-    ``theta_error_far_share`` is the share of images whose error is above 1. ``theta_error_identity`` and its share are
-    those of the images as they are, and of any transformer that does the same to all of them
-    (``diagnostics/pose.py``). None where the poses are not known, or nothing can be said.
+    ``theta_error`` is the distance of the sign from its usual place in the output, in half sides of the sign: the mean
+    over images, each clipped at 2, relative to the transformer's best constant pose. ``theta_error_far_share`` is the
+    share of images whose error is above 1. ``theta_error_identity`` and its share are those of the unchanged images,
+    and of any transformer that does the same to all of them (``diagnostics/pose.py``). None if the poses are unknown or
+    the error is undefined.
 
     ``movement`` is the root mean square distance of nine sampling points (corners, middles of edges, centre) from the
     identity's, and ``movement_spread`` that from their own mean over images, both in half sides of the image and exact
     for every family. ``singular_max_mean`` and ``singular_min_mean`` are of theta's 2 x 2 part, ``lost_share`` is the
-    share of images of which the classifier can see little (``spec/result.py``). All are over the images for which theta
-    and these points are finite; ``finite_share`` is their share, and where it is 0, so is all else.
+    share of images of which the classifier can see little (``judge``). All are over the images for which theta and
+    these points are finite; ``finite_share`` is their share, and if it is 0, so are all others.
 
     ``dead_share`` is the share of the units in the localisation network's last hidden layer that are 0 for every image,
-    in all of its views: where all are, theta is one and the same. Not known of a compiled network.
-    ``gradient_ratio`` is the gradient of the localisation network over that of the classifier in training, each as a
-    root mean square over parameters and steps. ``accuracy_identity`` and ``accuracy_mean`` are the network's with this
-    transformer's parameters replaced by the identity's and by their mean over the images, after the last epoch alone;
-    with ``_all_`` those of all transformers are replaced at once. ``verdict`` says it in a word. None in records of
-    older versions, for controls, which learn nothing, and where the number is not known.
+    in all of its views: if all are, theta is constant. It is unknown for a compiled network. ``gradient_ratio`` is the
+    gradient of the localisation network divided by that of the classifier in training, each as a root mean square over
+    parameters and steps. ``accuracy_identity`` and ``accuracy_mean`` are the accuracies of the network with this
+    transformer's parameters replaced by the identity's and by their mean over the images, measured only after the last
+    epoch; with ``_all_`` those of all transformers are replaced at once. ``verdict`` summarises the record. Values are
+    None in records of older versions, for controls, which learn nothing, and if they are unknown.
     """
 
     place: int
@@ -99,7 +99,7 @@ class TransformerHealth(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochRecord(Strict):
-    """One epoch of training; ``step`` counts optimiser steps from the start. Never a test score."""
+    """Record of one epoch of training; ``step`` counts optimiser steps from the start. It holds no test score."""
 
     epoch: int
     step: int
@@ -113,16 +113,17 @@ class EpochRecord(Strict):
 
     @property
     def verdict(self) -> Verdict | None:
-        """The worst of its transformers; None without one that was judged."""
+        """Return the worst verdict on a transformer; None if none was judged."""
         return worst(health.verdict for health in self.health)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredImages(Strict):
-    """Which images a score is of, in the order of its predictions: trials scored on equal ones can be paired by image.
+    """Images of a score, in the order of its predictions; trials scored on equal images can be paired by image.
 
-    ``tracks`` is one number a track (images of a track are near copies), empty where tracks are unknown. ``rows`` are
-    the places of the images in their half of the data set, empty where they are all of it.
+    ``labels`` are the true labels. ``tracks`` holds the number of each image's track (images of a track are nearly
+    equal), and is empty if tracks are unknown. ``rows`` are the indices of the images in their half of the data set,
+    and empty if they are all of it.
     """
 
     labels: tuple[int, ...]
@@ -132,10 +133,11 @@ class ScoredImages(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitScore(Strict):
-    """The score of the last epoch's network on one split, with the predicted label of every image, in file order.
+    """Score of the last epoch's network on one split, with the predicted label of every image in file order.
 
-    ``scored`` says which images these are; None in results of older versions, and where the store keeps it by itself.
-    ``metrics`` (``spec/metrics.py``) are by the keys of their stored values; none in results of older versions.
+    ``scored`` identifies the images; it is None in results of older versions, and in scores from the store, which keeps
+    it separately. ``metrics`` (``spec/metrics.py``) are by the keys of their stored values; empty in results of older
+    versions.
     """
 
     split: Split
@@ -148,16 +150,16 @@ class SplitScore(Strict):
 
     @property
     def accuracy(self) -> float:
-        """Share of images classified correctly, in [0, 1]."""
+        """Return the share of images classified correctly, in [0, 1]."""
         return self.correct / self.images
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost(Strict):
-    """What a network costs, known before it runs.
+    """Cost of a network, known before it runs.
 
-    ``flops`` counts two for each multiply-add of one image's forward pass; ``activation_bytes`` is the float32 memory
-    of all layer outputs of one image.
+    ``flops`` is the number of floating-point operations of one image's forward pass, two for each multiply-add;
+    ``activation_bytes`` is the float32 memory of all layer outputs of one image.
     """
 
     parameters: int
@@ -166,32 +168,32 @@ class Cost(Strict):
 
 
 def show_digests(digests: Mapping[str, str]) -> str:
-    """Digests by half of a data set as text: ``train abcd, test ef01``; ``read_digests`` takes it back."""
+    """Return the digests of a data set's halves as text, ``train abcd, test ef01``; ``read_digests`` reads it."""
     return ", ".join(f"{half} {digest}" for half, digest in digests.items())
 
 
 def read_digests(text: str) -> dict[str, str]:
-    """Digests by half (``train``, ``test``) from the text that results record; empty where it says none."""
+    """Return the digests by half (``train``, ``test``) from the text of ``show_digests``; empty if it has none."""
     return dict(re.findall(r"\b(train|test) (\w+)", text))
 
 
 def other_half(recorded: Mapping[str, str], found: Mapping[str, str]) -> str | None:
-    """Return the half of a data set whose images are others than those that a result recorded; None where none is.
+    """Return the half of a data set whose images differ from those recorded by a result; None if neither does.
 
-    Nothing can be said of a half that is not found, or was not recorded.
+    A half that is not found, or was not recorded, is not compared.
     """
     return next((half for half, digest in recorded.items() if found.get(half, digest) != digest), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment(Strict):
-    """What a result was made with; recorded beside it and never part of its identity.
+    """Environment in which a result was made; recorded with it and never part of its identity.
 
-    ``dataset_digest`` says which images were read, as ``show_digests`` writes it; ``digests`` is the mapping.
-
-    ``micro_batches`` is in how many parts each batch was computed, above 1 where memory was short.
-    ``compute`` names the options of ``spec/trial.py`` that were on, ``driver`` is the version of a GPU's driver, and
-    ``numerics`` says what rounded products and whether the same run would give the same bits; empty in older results.
+    ``dataset_digest`` identifies the images that were read, in the format of ``show_digests``; ``digests`` is the
+    mapping. ``micro_batches`` is the number of parts in which each batch was computed, above 1 if memory was short.
+    ``compute`` names the enabled options of ``ComputeOptions``, ``driver`` is the version of the GPU's driver, and
+    ``numerics`` describes the rounding of products and whether the same run would give the same bits; empty in older
+    results.
     """
 
     commit: str
@@ -210,16 +212,16 @@ class Environment(Strict):
 
     @property
     def digests(self) -> dict[str, str]:
-        """The digest of each half of the data set that was read; empty in records that do not tell."""
+        """Return the digest of each half of the data set that was read; empty if it was not recorded."""
         return read_digests(self.dataset_digest)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialResult(Strict):
-    """Everything a finished attempt reports, as written to its ``result.json``.
+    """Report of a finished attempt, as written to its ``result.json``.
 
-    ``token`` names the attempt: a result is accepted for the attempt that made it. ``test`` is None where no test
-    images were there to score.
+    ``token`` identifies the attempt: a result is only accepted for the attempt that made it. ``test`` is None if there
+    were no test images to score.
     """
 
     trial_id: str
@@ -233,54 +235,55 @@ class TrialResult(Strict):
     peak_memory_mib: float
 
 
-# When a spatial transformer is healthy: the verdict on what it did to the validation images, pure.
+# Verdicts on spatial transformers by their effect on the validation images.
 
 
 NEGLIGIBLE_MOVEMENT: Final = 0.02
-"""In half sides of the image: half a pixel of 48, less than bilinear reading itself blurs."""
+"""In half sides of the image: half a pixel of 48, less than the blur of bilinear sampling."""
 
 SMALLEST_AREA: Final = 0.05
-"""Of |det|: an image is lost where less than a twentieth of it is read (a spot of 11 pixels a side of 48)."""
+"""Lower limit of |det|: an image is lost if less than a twentieth of it is read (11 x 11 of 48 x 48 pixels)."""
 
 LARGEST_AREA: Final = 4.0
-"""Of |det|: an image is lost where it is shrunk to less than half its sides, a quarter of the output."""
+"""Upper limit of |det|: an image is lost if it is shrunk to less than half its sides, a quarter of the output."""
 
 LOST_OUTSIDE: Final = 0.75
-"""An image is lost where more sampling points than this lie outside it, as many as at the largest area."""
+"""An image is lost if more than this share of sampling points lies outside it, the share at the largest area."""
 
 LOST_SHARE: Final = 0.25
-"""Of images: on distorted digits, transformers that came to learn had lost up to 0.19, collapsed ones from 0.41 on."""
+"""Share of images: on distorted digits, transformers that learnt had lost up to 0.19, collapsed ones at least 0.41."""
 
 MOST_OUTSIDE: Final = 0.5
-"""Of the sampling points of all images."""
+"""Share of the sampling points of all images."""
 
 FAR_MOVEMENT: Final = 1.0
-"""In half sides: a quarter turn moves sampling points by 1.15, and a network that has just begun to learn by less."""
+"""In half sides: a quarter turn moves sampling points by 1.15; networks at the start of training move them less."""
 
 CHANCE_FACTOR: Final = 1.5
-"""Below so many times the score of one and the same answer a classifier has not learnt, or forgot what it had."""
+"""A classifier below this multiple of the accuracy of a constant answer has not learnt, or has forgotten."""
 
 
 HELP_Z: Final = 2.0
-"""Standard errors by which accuracy must exceed that of constant parameters for the difference to be no chance."""
+"""Number of standard errors by which accuracy must exceed that of constant parameters to count as better."""
 
 
 def judge(health: TransformerHealth, *, accuracy: float, chance: float, images: int) -> Verdict | None:
-    """The verdict on one transformer after one epoch; None where the record does not tell.
+    """Return the verdict on one transformer after one epoch; None if the record does not determine it.
 
-    ``diverged``: of any image, theta or a sampling point is not finite. ``collapsed``: most sampling points lie outside
-    the image, or more than ``LOST_SHARE`` of the images are lost (|det| not from ``SMALLEST_AREA`` to ``LARGEST_AREA``,
-    or more than ``LOST_OUTSIDE`` of the sampling points outside), or the network is at chance with the sampling points
-    far from the identity's. ``identity``: sampling points hardly leave the identity's. ``constant``: they do, and
-    hardly differ between images. ``healthy``: they differ, and it helps (``helps``). ``unhelpful``: they differ, and no
-    help can be seen. All in this order. Whether it helps is known after the last epoch, when parameters are replaced;
-    before, a transformer that treats images differently has no verdict.
+    The first condition that holds decides. ``diverged``: theta or a sampling point of any image is not finite.
+    ``collapsed``: more than ``MOST_OUTSIDE`` of the sampling points lie outside the image, or more than ``LOST_SHARE``
+    of the images are lost (|det| outside ``SMALLEST_AREA`` to ``LARGEST_AREA``, or more than ``LOST_OUTSIDE`` of the
+    sampling points outside), or the network is at chance with sampling points far from the identity's. ``identity``:
+    sampling points are at most negligibly moved. ``constant``: they are moved, with negligible differences between
+    images. ``healthy``: they differ, and that helps (``helps``). ``unhelpful``: they differ, and no benefit is
+    measurable. Whether it helps is known after the last epoch, when parameters are replaced; before that, a transformer
+    that transforms images differently has no verdict.
 
     Args:
-        health: what the transformer did, its own ``verdict`` not looked at.
-        accuracy: of the network on the same images, in [0, 1].
-        chance: the accuracy on them of answering always with their most frequent class.
-        images: how many they are.
+        health: effect of the transformer; its ``verdict`` is ignored.
+        accuracy: accuracy of the network on the same images, in [0, 1].
+        chance: accuracy on them of always predicting their most frequent class, in [0, 1].
+        images: number of images.
     """
     if health.movement is None or health.movement_spread is None or health.lost_share is None:
         return None
@@ -298,13 +301,18 @@ def judge(health: TransformerHealth, *, accuracy: float, chance: float, images: 
 
 
 def helps(health: TransformerHealth, *, accuracy: float, images: int) -> bool | None:
-    """Whether treating every image differently helps; None where parameters were not replaced.
+    """Check whether transforming every image differently helps; None if parameters were not replaced.
 
-    It does where the network reads more images right than with the transformer's parameters replaced by their mean, and
-    more than with the identity's, by at least ``HELP_Z`` standard errors: those of a paired difference (McNemar 1947)
-    whose every error is another image's, which is the most that it can be. Where the poses are known, signs must also
-    stand stiller in the output than in the images: theta error below that of the identity. A classifier that has merely
-    got used to a transformer loses accuracy without it as well.
+    It helps if the accuracy exceeds those with the transformer's parameters replaced by their mean and by the
+    identity's by at least ``HELP_Z`` standard errors of a paired difference (McNemar 1947). The standard error is the
+    largest possible one, for errors on disjoint images. If the poses are known, signs must also vary less in the output
+    than in the images (theta error below that of the identity), because a classifier that has merely adapted to a
+    transformer loses accuracy without it as well.
+
+    Args:
+        health: effect of the transformer.
+        accuracy: accuracy of the network on the same images, in [0, 1].
+        images: number of images.
     """
     constants = [known for known in (health.accuracy_identity, health.accuracy_mean) if known is not None]
     if not constants:
@@ -318,9 +326,9 @@ def helps(health: TransformerHealth, *, accuracy: float, images: int) -> bool | 
 
 
 def judge_attempt(spec: TrialSpec, epochs: Sequence[EpochRecord], failure: Failure | None = None) -> Verdict | None:
-    """The verdict on an attempt so far: that of its last epoch, or ``diverged`` where it failed so.
+    """Return the verdict on an attempt so far: that of its last epoch, or ``diverged`` if it failed by diverging.
 
-    None without a transformer that learns, and before the first epoch has ended.
+    The result is None without a transformer that learns, and before the end of the first epoch.
     """
     if (
         failure is not None

@@ -1,4 +1,4 @@
-"""What is asked of Slurm: the keys of ``conf/engine/slurm.yaml``."""
+"""Options of the Slurm engine: the keys of ``conf/engine/slurm.yaml``."""
 
 import re
 from dataclasses import dataclass
@@ -13,39 +13,40 @@ _OURS: Final = (
     *("chdir", "open-mode", "partition", "account", "qos", "gres", "constraint", "cpus-per-task", "mem", "time"),
     *("a", "J", "o", "e", "p", "A", "q", "C", "c", "t", "D"),
 )
-"""Options of sbatch that the engine sets, or that have a key here."""
+"""Options of sbatch that the engine sets or that have a key here."""
 
 _GRES_GPUS: Final = re.compile(r"gpu(?::[^:()]*[^:()\d][^:()]*)?(?::(\d+))?(?:\([^)]*\))?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlurmOptions(Strict):
-    """How jobs are submitted, and how the two sides of the spool watch each other.
+    """Options for submitting jobs, and for how the sweep and its jobs monitor each other.
 
-    Durations are text, ``90s``, ``30m`` or ``4h``.
+    Durations are text such as ``90s``, ``30m`` or ``4h``.
 
     Attributes:
-        jobs: how many jobs work at once at most; each is one task of an array, and fewer are asked for where fewer
-            trials are left.
-        partitions: where jobs may run; Slurm takes the one that can start first.
-        account: who pays; empty for the user's own.
-        qos: the quality of service; empty for the user's own.
-        gres: what each job gets, as sbatch's ``--gres`` has it, for example ``gpu:1`` or ``gpu:a100:2``.
-        constraint: features that a node must have, as sbatch's ``--constraint`` has it.
-        cpus: CPUs of each job.
-        memory: main memory of each job, as sbatch's ``--mem`` has it; empty for the partition's default.
-        time_limit: after this long Slurm ends a job.
-        warning: so long before its time limit a job saves its trials and queues itself again.
-        trials_per_job: how many trials a job runs at once where it has no GPU.
+        jobs: largest number of concurrent jobs; each is one task of an array, and fewer are submitted if fewer trials
+            are left.
+        partitions: partitions in which jobs may run; Slurm takes the one that can start first.
+        account: account that is charged; empty for the user's default.
+        qos: quality of service; empty for the user's default.
+        gres: generic resources of each job in the syntax of sbatch's ``--gres``, for example ``gpu:1`` or
+            ``gpu:a100:2``.
+        constraint: required features of a node in the syntax of sbatch's ``--constraint``.
+        cpus: number of CPUs of each job.
+        memory: main memory of each job in the syntax of sbatch's ``--mem``; empty for the partition's default.
+        time_limit: duration after which Slurm ends a job.
+        warning: duration before the time limit at which a job saves its trials and queues itself again.
+        trials_per_job: number of concurrent trials of a job without a GPU.
         sbatch: further options of sbatch, one text each, for example ``--exclude=node07``.
-        setup: shell lines that a job runs before anything else, for example ``module load cuda``.
-        python: the Python of the nodes; empty for the path of the one that runs the sweep.
-        idle: a job that has nothing to do for so long ends.
-        heartbeat: how often a job says that it lives.
-        lost_after: a job that has said nothing for so long is lost, and its trials are tried again.
-        orphaned_after: without a sign of life of the sweep for so long a job takes no further trial, and ends.
-        ask_every: how often Slurm is asked for the state of the jobs.
-        answer_within: how long Slurm may take for an answer.
+        setup: shell lines that a job runs first, for example ``module load cuda``.
+        python: path of Python on the nodes; empty for the path of the Python that runs the sweep.
+        idle: duration without work after which a job ends.
+        heartbeat: interval of the heartbeats of a job.
+        lost_after: duration without a heartbeat after which a job counts as lost and its trials are retried.
+        orphaned_after: duration without a heartbeat of the sweep after which a job takes no further trial and ends.
+        ask_every: interval at which Slurm is queried for the state of the jobs.
+        answer_within: time allowed for an answer of Slurm.
     """
 
     jobs: int = 4
@@ -70,7 +71,7 @@ class SlurmOptions(Strict):
     answer_within: str = "30s"
 
     def __post_init__(self) -> None:
-        """Raise SpecError for a value that cannot be meant."""
+        """Raise SpecError for an invalid value."""
         self.settle()
         for name in ("jobs", "cpus", "trials_per_job"):
             if getattr(self, name) < 1:
@@ -88,52 +89,52 @@ class SlurmOptions(Strict):
 
     @property
     def gpus(self) -> int:
-        """GPUs of each job, as ``gres`` asks for them."""
+        """Return the number of GPUs of each job, as requested by ``gres``."""
         parts = (_GRES_GPUS.fullmatch(part.strip()) for part in self.gres.split(","))
         return sum(int(part[1] or 1) for part in parts if part)
 
     @property
     def time_limit_s(self) -> float:
-        """After how many seconds Slurm ends a job."""
+        """Return the time limit of a job in seconds."""
         return self._seconds("time_limit")
 
     @property
     def warning_s(self) -> float:
-        """How many seconds before its time limit a job saves."""
+        """Return how many seconds before its time limit a job saves its trials."""
         return self._seconds("warning")
 
     @property
     def idle_s(self) -> float:
-        """After how many seconds without work a job ends."""
+        """Return the number of seconds without work after which a job ends."""
         return self._seconds("idle")
 
     @property
     def heartbeat_s(self) -> float:
-        """How many seconds lie between two signs of life."""
+        """Return the interval between heartbeats in seconds."""
         return self._seconds("heartbeat")
 
     @property
     def lost_after_s(self) -> float:
-        """After how many silent seconds a job is lost."""
+        """Return the number of seconds without a heartbeat after which a job is lost."""
         return self._seconds("lost_after")
 
     @property
     def orphaned_after_s(self) -> float:
-        """After how many silent seconds of the sweep a job takes nothing more."""
+        """Return the number of seconds without a heartbeat of the sweep after which a job takes no further trial."""
         return self._seconds("orphaned_after")
 
     @property
     def ask_every_s(self) -> float:
-        """How many seconds lie between two questions to Slurm."""
+        """Return the interval between queries to Slurm in seconds."""
         return self._seconds("ask_every")
 
     @property
     def answer_within_s(self) -> float:
-        """How many seconds Slurm may take for an answer."""
+        """Return the number of seconds allowed for an answer of Slurm."""
         return self._seconds("answer_within")
 
     def trials_at_once(self, slots_per_gpu: int) -> int:
-        """Return how many trials one job runs at once."""
+        """Return the number of concurrent trials of one job."""
         return self.gpus * slots_per_gpu if self.gpus else self.trials_per_job
 
     def _seconds(self, name: str) -> float:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class TrialState(StrEnum):
-    """Where a trial stands; it is its attempts that run."""
+    """State of a trial, as given by its attempts."""
 
     PLANNED = "planned"
     RUNNING = "running"
@@ -15,14 +15,14 @@ class TrialState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether no further attempt follows, unless a person asks for one."""
+        """Return whether no further attempt follows unless a user asks for one."""
         return self in {TrialState.COMPLETE, TrialState.FAILED, TrialState.PRUNED}
 
 
 class AttemptState(StrEnum):
-    """Where one execution of a trial stands.
+    """State of one execution of a trial.
 
-    ``lost``: its process died or fell silent without a word. ``stopped``: a person or a budget ended the sweep.
+    ``lost``: its process died or stopped responding without a report. ``stopped``: a user or a budget ended the sweep.
     """
 
     RUNNING = "running"
@@ -33,15 +33,15 @@ class AttemptState(StrEnum):
     STOPPED = "stopped"
 
 
-# What to think of a spatial transformer, in one word.
+# Verdicts on spatial transformers.
 
 
 class Verdict(StrEnum):
-    """From good to bad; ``spec/result.py`` says when each is given.
+    """Verdict on a spatial transformer, from good to bad; ``spec/result.py`` defines when each is given.
 
-    ``healthy``: it treats images differently, and that helps. ``unhelpful``: it treats them differently, and no help of
-    it can be seen. ``identity``: it does nothing. ``constant``: it does the same to every image. ``collapsed``: it
-    shows the classifier next to nothing of the image. ``diverged``: what it does is no finite number.
+    ``healthy``: it transforms images differently, and that helps. ``unhelpful``: it transforms them differently, and no
+    benefit is measurable. ``identity``: it does nothing. ``constant``: it does the same to every image. ``collapsed``:
+    it shows the classifier almost nothing of the image. ``diverged``: its output is not finite.
     """
 
     HEALTHY = "healthy"
@@ -53,10 +53,10 @@ class Verdict(StrEnum):
 
     @property
     def severity(self) -> int:
-        """From 0 for healthy to 5 for diverged, for where only numbers can be shown."""
+        """Return the severity from 0 for healthy to 5 for diverged, for plots and tables that need numbers."""
         return list(Verdict).index(self)
 
 
 def worst(verdicts: Iterable[Verdict | None]) -> Verdict | None:
-    """The worst of several verdicts; None where there is none, as without a transformer that learns."""
+    """Return the worst of several verdicts; None if there is none, as without a transformer that learns."""
     return max((verdict for verdict in verdicts if verdict is not None), key=lambda it: it.severity, default=None)

@@ -1,4 +1,4 @@
-"""A sweep: a question, the axes that answer it, and the points they span."""
+"""Specification of sweeps: a question, the axes that answer it, and the points they span."""
 
 import functools
 import itertools
@@ -13,7 +13,7 @@ from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict
 from stnbench.spec.planner import SAMPLERS, AnyPlanner, AnyPruner, GridPlannerSpec, Span, UntilDecidedPlannerSpec
 
-# Results that were published elsewhere, and the cells of a sweep that repeat them.
+# Published results, and the configurations of a sweep that reproduce them.
 
 
 PublishedSplit = Literal["test", "validation"]
@@ -29,15 +29,15 @@ SWEEPS_OF_2015: Final = (
     "normalisation",
     "training_images",
 )
-"""The shipped sweeps that are the tables of 2015 together."""
+"""Shipped sweeps that together reproduce the tables of 2015."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedResult(Strict):
-    """One run, as the tables of 2015 describe it (``reports/published/README.md``).
+    """One run of the tables of 2015 (``reports/published/README.md``).
 
     ``locnet1`` to ``locnet3`` are the sizes of the localisation networks before the first three stages, None for none.
-    ``accuracy`` is a share of the images of ``split``, of one run with one seed.
+    ``accuracy`` is a share in [0, 1] of the images of ``split``, from one run with one seed.
     """
 
     table: str
@@ -58,14 +58,14 @@ class PublishedResult(Strict):
 
     @property
     def locnets(self) -> tuple[tuple[int, LocnetSizes], ...]:
-        """Each place that has a localisation network, with its sizes."""
+        """Return the places that have a localisation network, with its sizes."""
         placed = ((1, self.locnet1), (2, self.locnet2), (3, self.locnet3))
         return tuple((place, sizes) for place, sizes in placed if sizes is not None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedCell(Strict):
-    """A cell of a sweep, and the published result of the same configuration at full size."""
+    """A configuration of a sweep, and its published result at full size."""
 
     cell_id: str
     result: PublishedResult
@@ -73,7 +73,7 @@ class PublishedCell(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedTable(Strict):
-    """The cells of a sweep that have a published result; ``images`` is how many the accuracies are shares of."""
+    """Configurations of a sweep that have a published result; accuracies are shares of ``images`` images."""
 
     name: str
     images: int
@@ -81,21 +81,21 @@ class PublishedTable(Strict):
 
 
 Labels = tuple[tuple[str, str], ...]
-"""Pairs of an axis and the label of its value there."""
+"""Pairs of the name of an axis and the label of its value."""
 
 SEEDS_MAX: Final = 10_000
-"""Seeds of a sweep, at most."""
+"""Largest number of seeds of a sweep."""
 
 TRIALS_MAX: Final = 1_000_000
-"""Trials of a grid, at most."""
+"""Largest number of trials of a sweep without a sampler."""
 
 EQUAL_PARAMETERS: Final = "equal_parameters"
 
 Twins = bool | Literal["equal_parameters"]
-"""Whether cells have twins without their transformers; or two, the second one as large as the cell."""
+"""Whether configurations have a baseline without transformers; ``equal_parameters`` adds one of the same size."""
 
 LABEL_SEPARATOR = " · "
-"""Between the labels of a cell, in tables."""
+"""Separator of the labels of a configuration, in tables."""
 
 Scalar = None | bool | int | float | str
 Value = Scalar | tuple[Scalar, ...]
@@ -104,7 +104,7 @@ Value = Scalar | tuple[Scalar, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Override(Strict):
-    """One key of the configuration set to one value, for example ``network=idsia`` or ``locnet1.sizes=[20,20,20]``."""
+    """Assignment of a value to a configuration key, such as ``network=idsia`` or ``locnet1.sizes=[20,20,20]``."""
 
     key: str
     value: Value
@@ -115,7 +115,7 @@ class Override(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice(Strict):
-    """One value of an axis: its label in tables, and the overrides it stands for."""
+    """One value of an axis: its label in tables, and its overrides."""
 
     label: str
     overrides: tuple[Override, ...]
@@ -123,9 +123,10 @@ class Choice(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis(Strict):
-    """One thing that varies: over ``choices``, or over the numbers of ``span`` as values of the key ``name``.
+    """A variable of a sweep, with ``choices`` or with the numbers of ``span`` as values of the key ``name``.
 
-    ``when`` holds the conditions of its being there at all: axes above it, and the labels of theirs with which it is.
+    ``when`` holds the conditions under which the axis is present: names of axes above it, each with the required
+    labels.
     """
 
     name: str
@@ -141,29 +142,29 @@ class Axis(Strict):
 
     @property
     def values(self) -> tuple[Choice, ...]:
-        """Every value there is, in order; those of a range as well."""
+        """Return all values in order, including those of a range."""
         return self.choices if self.span is None else _values_of(self.name, self.span)
 
     @property
     def keys(self) -> frozenset[str]:
-        """The keys of the configuration that it sets."""
+        """Return the configuration keys that the axis sets."""
         if self.span is not None:
             return frozenset({self.name})
         return frozenset(item.key for choice in self.choices for item in choice.overrides)
 
     def applies(self, labels: Collection[tuple[str, str]]) -> bool:
-        """Whether it is there at a point with these labels of the axes above."""
+        """Check whether the axis is present at a point with these labels of the axes above."""
         return all(any((name, label) in labels for label in own) for name, own in self.when)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LimitsSpec(Strict):
-    """What a configuration may cost at most; None is no limit.
+    """Upper limits of the cost of a configuration; None is no limit.
 
     Attributes:
-        parameters: of the network.
-        flops: of one image's forward pass, two for each multiply-add.
-        memory_mib: of a GPU, as it is estimated before a trial has run.
+        parameters: number of parameters of the network.
+        flops: floating-point operations of one image's forward pass, two for each multiply-add.
+        memory_mib: GPU memory in MiB, as estimated before a trial has run.
     """
 
     parameters: float | None = None
@@ -183,7 +184,7 @@ class LimitsSpec(Strict):
             require(value is None or value > 0, f"limits.{name}", value, "above 0")
 
     def exceeded_by(self, *, parameters: float, flops: float, memory_mib: float) -> str:
-        """Return what a configuration has too much of, in words; empty where it keeps every limit."""
+        """Return a description of the limits that a configuration exceeds; empty if it exceeds none."""
         costs = {"parameters": parameters, "flops": flops, "memory_mib": memory_mib}
         too_much = [
             f"{name} {cost:,.0f} is above the limit of {limit:,.0f}"
@@ -195,21 +196,31 @@ class LimitsSpec(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepSpec(Strict):
-    """A question, as its file says it.
+    """Specification of a sweep.
 
-    ``base`` holds for every cell. ``axes`` span a grid of points, and each of ``more_axes`` another beside it: what
-    one grid cannot express is a union of several. ``exclude`` lists points to leave out (each a set of axis = label
-    pairs that must all match), ``twins`` adds every cell's twin without its transformers (and with ``equal_parameters``
-    one more, which is wider by so much that it has as many parameters as the cell), ``seeds`` repeats every cell.
-    ``within`` names the axis whose choices are tasks of their own, so that cells are compared with those of the same
-    choice only (empty where all are one task). ``margin`` is the difference in percentage points within which two cells
-    are equivalent; it is about the report alone, as ``columns`` is, the metrics that its leaderboard shows.
-    ``file`` is the name of its file in ``sweeps/`` (empty for a single trial), ``overrides`` what the command line
-    changed for all cells; both are in the values above already, and kept so that the sweep can be asked again.
-    ``planner`` proposes cells; ``pruner`` ends trials early, None ends none. ``limits`` leave out configurations that
-    cost more. ``start_from`` names a sweep of the same store whose complete trials a sampler learns from first, empty
-    for none. ``published`` holds what was published
-    of its cells elsewhere, None where nothing is compared.
+    Attributes:
+        name: name of the sweep.
+        question: the question that the sweep answers.
+        base: overrides of every configuration.
+        axes: axes that span a grid of points.
+        more_axes: axes of further grids; the sweep is the union of all grids.
+        exclude: points to leave out, each a set of axis = label pairs that must all match.
+        seeds: seeds with which every configuration is trained.
+        twins: whether every configuration has a baseline without its transformers; ``equal_parameters`` adds a second
+            one that is widened to the number of parameters of the configuration.
+        within: axis whose choices are separate tasks, so that only configurations of the same choice are compared;
+            empty if all are one task.
+        margin: difference in percentage points within which two configurations are equivalent; it only affects the
+            report.
+        columns: metrics that the leaderboard of the report shows.
+        planner: planner that proposes configurations.
+        pruner: pruner that ends trials early; None for none.
+        limits: limits above whose cost configurations are left out.
+        start_from: sweep of the same store from whose complete trials a sampler learns first; empty for none.
+        file: name of the file in ``sweeps/``; empty for a single trial.
+        overrides: changes of the command line to all configurations. They are already included in the other values,
+            and are kept so that the sweep can be repeated.
+        published: published results of its configurations; None if nothing is compared.
     """
 
     name: str
@@ -271,45 +282,48 @@ class SweepSpec(Strict):
 
     @property
     def grids(self) -> tuple[tuple[Axis, ...], ...]:
-        """The axes of every grid, in the order of the file."""
+        """Return the axes of every grid, in the order of the file."""
         return (self.axes, *self.more_axes)
 
     @property
     def look_seeds(self) -> tuple[int, ...]:
-        """With how many seeds of a configuration verdicts are looked for; empty where no looks are planned."""
+        """Return the numbers of seeds per configuration at which interim analyses are planned; empty for none."""
         if not isinstance(self.planner, UntilDecidedPlannerSpec):
             return ()
         return self.planner.look_seeds(len(self.seeds))
 
     def points(self) -> Iterator["Point"]:
-        """Every point of one grid after the other, the last axis fastest, less the excluded ones."""
+        """Yield the points of all grids, the last axis fastest, without excluded ones."""
         for grid in self.grids:
             for labels in _spread(grid, ()):
                 if not self.excludes(labels):
                     yield Point(labels=labels)
 
     def excludes(self, labels: Labels) -> bool:
-        """Whether points with these labels are left out."""
+        """Check whether points with these labels are left out."""
         return any(set(excluded) <= set(labels) for excluded in self.exclude)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point(Strict):
-    """One label for every axis of a grid: where a cell stands in its sweep."""
+    """Position of a configuration in its sweep: one label for every present axis of a grid."""
 
     labels: Labels
 
     @property
     def label(self) -> str:
-        """The labels joined, for tables."""
+        """Return the labels joined, for tables; ``base`` if there are none."""
         return LABEL_SEPARATOR.join(label for _, label in self.labels) or "base"
 
 
 def require_askable(sweep: SweepSpec) -> None:
-    """Raise SpecError for a sweep that can be described and should not be asked.
+    """Check that a valid sweep may be run.
 
-    A grid is bounded before its points are made, and no two axes of a point set one key, since the lower one would win
-    without a word. A store may hold such sweeps of earlier versions, which still can be read.
+    A store may hold sweeps of earlier versions that fail this check; they can still be read.
+
+    Raises:
+        SpecError: if two axes of a point set one key, of which the lower one would silently win, or the grids have more
+            than ``TRIALS_MAX`` trials.
     """
     for grid in sweep.grids:
         for upper, lower in itertools.combinations(grid, 2):
@@ -325,7 +339,7 @@ def require_askable(sweep: SweepSpec) -> None:
 
 
 def label_of(key: str, value: Value) -> str:
-    """How tables name a value: names and sizes speak for themselves, numbers and switches carry their key."""
+    """Return the label of a value in tables: names and sizes alone, numbers and truth values with their key."""
     if isinstance(value, str):
         return value
     if isinstance(value, tuple):
@@ -334,7 +348,7 @@ def label_of(key: str, value: Value) -> str:
 
 
 def show_value(value: Json | Value) -> str:
-    """A value as a person writes it on a command line: lists without spaces, names without quotes."""
+    """Return a value as written on a command line: lists without spaces, names without quotes."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -345,7 +359,7 @@ def show_value(value: Json | Value) -> str:
 
 
 def _may_meet(first: Axis, second: Axis, key: str, grid: tuple[Axis, ...]) -> bool:
-    """Whether a point may have two axes that both set a key there."""
+    """Check whether a point may have two axes that both set a key."""
     allowed: dict[str, set[str]] = {axis.name: {choice.label for choice in axis.choices} for axis in grid}
     allowed[first.name] = {choice.label for choice in first.choices if key in {item.key for item in choice.overrides}}
     wanted = [first, second]
@@ -362,7 +376,7 @@ def _may_meet(first: Axis, second: Axis, key: str, grid: tuple[Axis, ...]) -> bo
 
 
 def _spread(axes: tuple[Axis, ...], labels: Labels) -> Iterator[Labels]:
-    """The points of a grid that begin with these labels."""
+    """Yield the labels of the points of a grid that begin with the given labels."""
     if not axes:
         yield labels
     elif not axes[0].applies(labels):

@@ -1,4 +1,4 @@
-"""Spatial transformers as a trial describes them: the transformation, its localisation network, and the place."""
+"""Specifications of spatial transformers: the transformation, its localisation network, and the place."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Literal
@@ -15,15 +15,15 @@ finitely many maps.
 """
 
 Padding = Literal["zeros", "border", "reflection"]
-"""What lies outside the image: zeros, the nearest border pixel, or a reflection."""
+"""Values outside the image: zeros, the nearest border pixel, or a reflection."""
 
 Sampler = Literal["bilinear", "bicubic", "nearest", "mipmap", "linearized"]
-"""How an image is read between its pixels; ``stn/sampler.py`` defines each."""
+"""Interpolation between the pixels of an image; ``stn/sampler.py`` defines each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LocnetSpec(Strict):
-    """What all localisation networks share."""
+    """Base specification of localisation networks."""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -31,18 +31,18 @@ class LocnetSpec(Strict):
 
     @property
     def kind(self) -> str:
-        """Name the localisation network; each has a field of this name."""
+        """Return the name of the localisation network; each specification has a field of this name."""
         raise NotImplementedError
 
     @property
     def shared_stages(self) -> int:
-        """How many of the classifier's own stages it looks through."""
+        """Return the number of the classifier's stages that the localisation network reuses."""
         return 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvLocnetSpec(LocnetSpec):
-    """The localisation network ``a-b-c`` of 2015.
+    """Localisation network ``a-b-c`` of 2015.
 
     Max-pool 2, conv 5x5 to ``a`` channels, ReLU, max-pool 2, conv 5x5 to ``b``, ReLU, max-pool 2, linear to ``c``,
     ReLU, linear to the parameters of the transformation (zero weights, identity bias).
@@ -59,7 +59,7 @@ class ConvLocnetSpec(LocnetSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenseLocnetSpec(LocnetSpec):
-    """Fully connected: a hidden layer with ReLU for each size, then the parameters (Jaderberg et al. 2015, ST-FCN)."""
+    """Fully connected localisation network: one hidden layer with ReLU per size (Jaderberg et al. 2015, ST-FCN)."""
 
     kind: Literal["dense"] = "dense"
     sizes: tuple[int, ...] = (32, 32)
@@ -72,7 +72,7 @@ class DenseLocnetSpec(LocnetSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SharedLocnetSpec(LocnetSpec):
-    """Looks through the classifier's own next ``stages`` stages, then a hidden layer with ReLU for each size.
+    """Localisation network of the classifier's next ``stages`` stages and one hidden layer with ReLU per size.
 
     STN-SLX of Finnveden et al. 2020 (arXiv 2004.11678): the image is transformed, and the stages are shared.
     """
@@ -89,7 +89,7 @@ class SharedLocnetSpec(LocnetSpec):
 
     @property
     def shared_stages(self) -> int:
-        """How many of the classifier's own stages it looks through."""
+        """Return the number of the classifier's stages that the localisation network reuses."""
         return self.stages
 
 
@@ -103,37 +103,37 @@ LOCNETS.declare_each(
 )
 
 AnyLocnet = Annotated[LocnetSpec, LOCNETS]
-"""The specification of any localisation network, told apart by ``kind``."""
+"""Specification of any localisation network, discriminated by ``kind``."""
 
 
 Posterior = Literal["student_t"]
-"""What a localisation network emits a distribution of."""
+"""Family of the distribution of parameters that a localisation network emits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerSpec(Strict):
-    """What a transformer may do to an image, and how it reads the image.
+    """Specification of a transformation and its sampling.
 
-    ``control_points`` (a side) matters to ``tps`` and ``diffeomorphic``, ``zoom`` (the share of a side that is read) to
-    ``fixed_zoom``. Families with further keys extend this specification.
-    Keys without an effect take their defaults, so that they make no other trial: those two of other families,
-    ``identity_penalty`` of a control, and a guard that never acts.
+    ``control_points`` (per side) applies to ``tps`` and ``diffeomorphic``, ``zoom`` (the share of a side that is read)
+    to ``fixed_zoom``. Families with further keys extend this specification. Keys without an effect take their defaults,
+    so that they make no other trial: these two for other families, ``identity_penalty`` for a control, and a guard that
+    never acts.
 
-    ``scale_min`` and ``scale_max`` guard the scale: sampling points are drawn apart or together about their mean until
-    their spread over that of the output lies between them.
-    ``identity_penalty`` times the mean squared distance of the sampling points from the identity's, in half sides of
-    the image, joins the training loss.
+    ``scale_min`` and ``scale_max`` guard the scale: sampling points are spread or contracted about their mean until
+    the ratio of their spread to that of the output lies between them. ``identity_penalty`` times the mean squared
+    distance of the sampling points from the identity's, in half sides of the image, is added to the training loss.
 
-    ``iterations`` lets the same localisation network look again at what it made of the image; the transformations are
-    composed and the image itself is read (Lin & Lucey 2017, IC-STN). ``branches`` stand side by side and join their
-    outputs by channel (Jaderberg et al. 2015, MNIST addition). ``output_pooling`` averages so many pixels a side of the
-    output (likewise, A.4). ``output_size`` is how many pixels a side the output has, as many as the input where it is
-    None: a transformer that zooms in on the sign loses little by a smaller output, and all that follows is cheaper.
+    ``iterations`` applies the same localisation network repeatedly to its output; the transformations are composed, and
+    the original image is sampled (Lin & Lucey 2017, IC-STN). ``branches`` is the number of parallel transformers, whose
+    outputs are concatenated by channel (Jaderberg et al. 2015, MNIST addition). ``output_pooling`` is the side in
+    pixels of the windows over which the output is averaged (Jaderberg et al. 2015, A.4). ``output_size`` is the side of
+    the output in pixels, that of the input if it is None: a transformer that zooms in on the sign loses little by a
+    smaller output, which makes all later layers cheaper.
 
     With a ``posterior``, the localisation network emits a Student's t distribution of every parameter (Schwobel et al.
-    2022). Training draws once an image and step, seeded like dropout; scoring averages the class probabilities over
-    ``posterior_samples`` draws, which are the same ones for every image and every trial. ``posterior_weight`` times the
-    divergence from the prior joins the training loss.
+    2022). Training draws one sample per image and step, seeded like dropout; scoring averages the class probabilities
+    over ``posterior_samples`` samples, which are the same for every image and trial. ``posterior_weight`` times the
+    divergence from the prior is added to the training loss.
     """
 
     family: str = "affine"
@@ -157,7 +157,7 @@ class TransformerSpec(Strict):
         "control_points": ("tps", "diffeomorphic"),
         "zoom": ("fixed_zoom",),
     }
-    """Which keys matter to some families only."""
+    """Families to which a key applies, for keys that do not apply to all."""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -187,11 +187,11 @@ class TransformerSpec(Strict):
 
     @property
     def is_control(self) -> bool:
-        """Whether nothing is learnt, so that there is no localisation network."""
+        """Return whether the family learns nothing and has no localisation network."""
         return TRANSFORMERS.has_trait(self.family, CONTROL)
 
     def _forget_idle_keys(self) -> None:
-        """Reset the keys that change nothing for this family."""
+        """Reset the keys that have no effect for this family to their defaults."""
         usual: dict[str, object] = {}
         if self.family == "fixed_zoom":  # the guard of a constant zoom is another constant zoom
             usual["zoom"] = _clamped(self.zoom, self.scale_min, self.scale_max)
@@ -251,7 +251,7 @@ TRANSFORMERS.declare(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiffeomorphicSpec(TransformerSpec):
-    """The flow of a velocity field with ``control_points`` a side, integrated in so many ``steps``."""
+    """Flow of a velocity field with ``control_points`` per side, integrated in ``steps`` steps."""
 
     family: str = "diffeomorphic"
     steps: int = 4
@@ -265,7 +265,7 @@ class DiffeomorphicSpec(TransformerSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SaliencySpec(TransformerSpec):
-    """Saliency at ``saliency_points`` a side, or at so many columns and rows each where it is ``separable``."""
+    """Saliency at ``saliency_points`` points per side, or at that number of columns and rows if ``separable``."""
 
     family: str = "saliency"
     saliency_points: int = 15
@@ -280,7 +280,7 @@ class SaliencySpec(TransformerSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CanonicalRotationSpec(TransformerSpec):
-    """So many ``rotations``, and ``prior_weight`` times the cross-entropy with the identity in the loss."""
+    """Choice among ``rotations`` rotations, with ``prior_weight`` times the cross-entropy to the identity as a loss."""
 
     family: str = "canonical_rotation"
     rotations: int = 4
@@ -304,14 +304,14 @@ TRANSFORMERS.declare(
 )
 
 AnyTransformer = Annotated[TransformerSpec, TRANSFORMERS]
-"""The specification of any family, told apart by ``family``."""
+"""Specification of any transformer, discriminated by ``family``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlacedTransformerSpec(Strict):
-    """A spatial transformer (transformer and localisation network) before the ``place``-th convolution stage.
+    """A spatial transformer (transformation and localisation network) before the ``place``-th convolution stage.
 
-    Place 1 is the input image. ``locnet`` is None for controls, which have none.
+    Place 1 is the input image. ``locnet`` is None for controls.
     """
 
     place: int
@@ -319,7 +319,7 @@ class PlacedTransformerSpec(Strict):
     locnet: AnyLocnet | None = field(default_factory=ConvLocnetSpec)
 
     def __post_init__(self) -> None:
-        """Check what no part can check alone."""
+        """Check the values together."""
         self.settle()
         require(self.place >= 1, "place", self.place, "places count from 1, the input image")
         remedy = "controls (fixed_zoom, roi) have none, and all other families need one"

@@ -1,4 +1,4 @@
-"""A trial: everything that decides its result, and nothing else."""
+"""Specification of trials: everything that decides a result, and nothing else."""
 
 import dataclasses
 import os
@@ -17,30 +17,31 @@ from stnbench.spec.optimizer import AnyOptimizer, AnySchedule, ConstantScheduleS
 from stnbench.spec.registry import PartSource, used_parts
 from stnbench.spec.transformer import PlacedTransformerSpec
 
-# How a device computes a trial: what changes its speed and the last bits of its numbers, and not what it means.
+# Options of computation that change the speed of a trial and the last bits of its numbers, but not its meaning.
 
 
 COMPUTE_VARIABLE: Final = "STNBENCH_COMPUTE"
-"""The environment variable that names the options, with commas between: ``STNBENCH_COMPUTE=channels_last,compile``."""
+"""Environment variable with the comma-separated options, such as ``STNBENCH_COMPUTE=channels_last,compile``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComputeOptions:
-    """Options of the machine that a trial happens to run on.
+    """Options of computation on the machine that runs a trial.
 
-    They are chosen where the machine is, by an environment variable that workers inherit, and recorded beside the
-    result (``Environment.compute``). They are no part of a trial's identity: kernels sum in another order, as on
-    another device or with another number of threads, and no complete trial has to be trained again because of that.
-    What changes numbers beyond it, the precision of products, is part of the trial: ``TrainingSpec.precision``.
+    They are chosen per machine by an environment variable that workers inherit, and recorded with the result
+    (``Environment.compute``). They are not part of a trial's identity: they only change the order of summation, as
+    another device or another number of threads does, so complete trials need not be trained again. The precision of
+    products, which changes more, is part of the trial: ``TrainingSpec.precision``.
 
     Attributes:
-        channels_last: maps lie in memory with the channels of a pixel together, on a GPU as well; on a CPU they always
-            do, where a step then takes a quarter less time.
-        compile: the convolution stages, the hidden layers and the localisation networks run as torch.compile makes
-            them; geometry and sampling do not, and stay in float32. It is for GPUs: on a CPU, oneDNN's kernels are
-            quicker as they are (``modern`` trained 590 images a second, and 470 compiled).
-        cuda_graphs: a GPU replays each training step as one graph of kernels, captured once a trial without a compiler:
-            for small networks, whose kernels are shorter than the time it takes to start them. An error without a GPU.
+        channels_last: store maps with the channels of a pixel together on a GPU as well. On a CPU this is always done,
+            where a step takes a quarter less time.
+        compile: run the convolution stages, the hidden layers and the localisation networks through torch.compile;
+            geometry and sampling are excluded and stay in float32. It is meant for GPUs: on a CPU, oneDNN's kernels are
+            faster uncompiled (``modern`` trained 590 images per second, and 470 compiled).
+        cuda_graphs: replay each training step on a GPU as one graph of kernels, captured once per trial without a
+            compiler. It suits small networks, whose kernels run for less time than their launch takes. It is an error
+            without a GPU.
     """
 
     channels_last: bool = False
@@ -49,10 +50,10 @@ class ComputeOptions:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "ComputeOptions":
-        """What ``STNBENCH_COMPUTE`` names; nothing where it is not set.
+        """Return the options that ``STNBENCH_COMPUTE`` names; none if it is not set.
 
         Raises:
-            UnknownNameError: for a name that is none of the options.
+            UnknownNameError: if a name is no option.
         """
         known = [option.name for option in fields(cls)]
         named = [name.strip() for name in environment.get(COMPUTE_VARIABLE, "").split(",") if name.strip()]
@@ -62,37 +63,37 @@ class ComputeOptions:
         return cls(**dict.fromkeys(named, True))
 
     def __str__(self) -> str:
-        """As in the variable, always in the same order."""
+        """Return the names as in the variable, in a fixed order."""
         return ",".join(option.name for option in fields(self) if getattr(self, option.name))
 
 
 Precision = Literal["float32", "tf32", "bfloat16"]
-"""In how many bits products are computed: 24, 11 in convolutions on a GPU that has them, 8 in all layers."""
+"""Precision of products: 24 bits; 11 bits in convolutions on a GPU that supports it; 8 bits in all layers."""
 
 DropLast = Literal["incomplete", "always"]
-"""When the last batch of an epoch is dropped: where it is not full, or even when it is, as in the code of 2015."""
+"""Whether the last batch of an epoch is dropped if it is not full, or always, as in the code of 2015."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSpec(Strict):
-    """How long and on how much.
+    """Specification of the length and data volume of training, and of its regularisation and precision.
 
-    ``train_images`` random training images are used, all of them where it is None. ``label_smoothing`` is the share of
-    a label's weight that is spread evenly over all classes (Szegedy et al. 2016). With ``weight_average`` above 0, the
+    ``train_images`` random training images are used, all of them if it is None. ``label_smoothing`` is the share of a
+    label's weight that is spread evenly over all classes (Szegedy et al. 2016). With ``weight_average`` above 0, the
     network that is scored and kept is an exponential moving average of the weights and running statistics over the
-    steps, each with this share of the average before it (Polyak & Juditsky 1992); after k steps the share is at most
-    (1 + k) / (10 + k), so that the first weights are soon forgotten.
+    steps, with this decay factor (Polyak & Juditsky 1992); after k steps the factor is at most (1 + k) / (10 + k), so
+    that the first weights are soon forgotten.
 
-    ``drop_last`` says when the last batch of an epoch is dropped. ``always`` takes 399 steps of 20,000 images in
-    batches of 50, and makes no difference where ``train_images`` is no multiple of ``batch_size``.
+    ``drop_last`` determines when the last batch of an epoch is dropped. ``always`` takes 399 steps for 20,000 images in
+    batches of 50, and makes no difference if ``train_images`` is no multiple of ``batch_size``.
 
-    ``precision`` is that of products; weights, geometry, sampling, local normalisation and the loss are float32 in any
-    case. ``tf32`` lets a GPU round the factors of convolutions to 11 bits, which are nearly all products of a network;
-    a device without TF32 (a CPU, a GPU before NVIDIA's Ampere) computes such a trial in float32, and its environment
-    says so. ``bfloat16`` computes convolutions and hidden layers in bfloat16 (autocast).
+    ``precision`` is that of products; weights, geometry, sampling, local normalisation and the loss are always float32.
+    ``tf32`` lets a GPU round the factors of convolutions to 11 bits, which are nearly all products of a network; a
+    device without TF32 (a CPU, a GPU before NVIDIA's Ampere) computes such a trial in float32, which its environment
+    records. ``bfloat16`` computes convolutions and hidden layers in bfloat16 (autocast).
 
-    ``gradient_clipping`` is the largest Euclidean norm of a step's gradient, over all parameters together: a longer one
-    is shortened to it (Pascanu et al. 2013). None leaves gradients as they are.
+    ``gradient_clipping`` is the largest Euclidean norm of a step's gradient over all parameters; a longer gradient is
+    scaled to it (Pascanu et al. 2013). None leaves gradients unchanged.
     """
 
     epochs: int = 10
@@ -124,11 +125,11 @@ class TrainingSpec(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialSpec(Strict):
-    """One trial, fully resolved: a cell with a seed.
+    """Specification of a fully resolved trial: a configuration with a seed.
 
-    Only what decides the result is in it. Where it runs, what it is called and who asked for it are recorded beside it.
-    Keys that change nothing in this trial take their defaults when it is made, so that trials that mean the same are
-    equal: here those that depend on other parts, in the parts those that do not.
+    It only contains values that decide the result; where the trial runs, its name and its user are recorded separately.
+    Keys that have no effect in this trial are reset to their defaults on creation, so that equivalent trials are equal:
+    here those that depend on other parts, in the specifications of the parts the others.
     """
 
     dataset: AnyDataset = field(default_factory=SignsSpec)
@@ -143,10 +144,10 @@ class TrialSpec(Strict):
     views: ViewsSpec | None = None
     seed: int = 1
     parts: tuple[PartSource, ...] = ()
-    """Where the parts from outside come from that the trial uses; found by itself."""
+    """Sources of the external parts that the trial uses; determined automatically."""
 
     def __post_init__(self) -> None:
-        """Check what no part can check alone."""
+        """Check the values together."""
         self.settle()
         places = [placed.place for placed in self.transformers]
         require(places == sorted(set(places)), "transformers", places, "one a place, in ascending order")
@@ -160,7 +161,7 @@ class TrialSpec(Strict):
         object.__setattr__(self, "parts", tuple(self._sources()))
 
     def _sources(self) -> Iterator[PartSource]:
-        """The sources of the parts that are used: as stored, or else as they are here."""
+        """Yield the sources of the used external parts: the stored ones, or else those of the registered parts."""
         stored = {(source.kind, source.name): source for source in self.parts}
         for registry, name in dict.fromkeys(used_parts(self)):
             source = stored.get((registry.kind, name)) or registry.source(name)
@@ -168,7 +169,7 @@ class TrialSpec(Strict):
                 yield source
 
     def _forget_idle_keys(self) -> None:
-        """Reset the keys that change nothing in this trial."""
+        """Reset the keys that have no effect in this trial to their defaults."""
         usual: dict[str, object] = {"transformers": tuple(self._with_needed_output_sizes())}
         if self.augment is not None and not self.augment.changes_anything:
             usual["augment"] = None
@@ -181,7 +182,7 @@ class TrialSpec(Strict):
             object.__setattr__(self, key, value)
 
     def _with_needed_output_sizes(self) -> Iterator[PlacedTransformerSpec]:
-        """The transformers; an output size that is the input's own is left out."""
+        """Yield the transformers, without output sizes that equal the size of the input."""
         side: int | None = self.dataset.image_size
         stage = 1
         for placed in self.transformers:
@@ -199,29 +200,29 @@ class TrialSpec(Strict):
 
     @property
     def trial_id(self) -> str:
-        """The identity of the trial: 16 hexadecimal digits of the specification with its seed."""
+        """Return the identity of the trial: 16 hexadecimal digits over the specification with its seed."""
         return digest({"results_version": RESULTS_VERSION, "trial": to_identity(self)})
 
     @property
     def cell_id(self) -> str:
-        """The identity of the configuration without its seed."""
+        """Return the identity of the configuration, without the seed: 16 hexadecimal digits."""
         plain = to_identity(self)
         plain.pop("seed", None)
         return digest({"results_version": RESULTS_VERSION, "cell": plain})
 
     @property
     def has_held_out_images(self) -> bool:
-        """Whether its validation images are not trained on, so that they are a score."""
+        """Return whether the validation images are not trained on, so that they give a score."""
         return not isinstance(self.split, AllSplitSpec)
 
     @property
     def trained_as(self) -> "TrialSpec":
-        """The trial that ends with the same weights and looks at every image once; itself where it has no views."""
+        """Return the trial with the same training and no views; itself if it has none."""
         return dataclasses.replace(self, views=None)
 
     @property
     def bare_id(self) -> str:
-        """What all cells share that differ in nothing but transformers and the sizes of the network."""
+        """Return an identity shared by all configurations that differ only in transformers and network sizes."""
         plain = to_identity(self.twin())
         plain.pop("seed", None)
         network = plain.get("network")
@@ -230,9 +231,9 @@ class TrialSpec(Strict):
         return digest({"results_version": RESULTS_VERSION, "bare": plain})
 
     def with_seed(self, seed: int) -> "TrialSpec":
-        """The same cell with another seed."""
+        """Return the same configuration with another seed."""
         return dataclasses.replace(self, seed=seed)
 
     def twin(self) -> "TrialSpec":
-        """The same trial without its spatial transformers; itself where it has none."""
+        """Return the baseline: the same trial without spatial transformers."""
         return dataclasses.replace(self, transformers=())
