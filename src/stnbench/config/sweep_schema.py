@@ -1,8 +1,8 @@
-"""The JSON Schema of sweep files, for editors: completion, descriptions and marks under what is wrong.
+"""JSON Schema of sweep files for editors, which offer completion and descriptions and mark errors.
 
-It is made of what reads them: the keys of :mod:`stnbench.config.sweeps`, the specifications of planners and pruners,
-the names of metrics and of published tables. What only composing can tell, such as whether a key of ``base`` exists, is
-left to ``stnbench sweep NAME --plan``.
+It is generated from the readers of sweeps: the keys of :mod:`stnbench.config.sweeps`, the specifications of planners
+and pruners, and the names of metrics and published tables. Errors that only composition finds, such as a key of
+``base`` that does not exist, are left to ``stnbench sweep NAME --plan``.
 """
 
 import dataclasses
@@ -37,16 +37,16 @@ from stnbench.spec.sweep import EQUAL_PARAMETERS, SEEDS_MAX, LimitsSpec
 Schema = dict[str, Any]
 
 TITLE: Final = "A sweep of stnbench"
-"""By which a schema of ours is known."""
+"""Identifier of the schemas of stnbench."""
 
 FILE_NAME: Final = "schema.json"
-"""Its name, beside the sweeps that name it."""
+"""Name of the schema file, which lies beside the sweeps."""
 
 MODELINE: Final = f"# yaml-language-server: $schema={FILE_NAME}"
-"""The first line of a sweep file, by which editors find the schema."""
+"""First line of a sweep file, by which editors find the schema."""
 
 _DIALECT: Final = "http://json-schema.org/draft-07/schema#"
-"""The newest one that editors of YAML read in full."""
+"""Newest dialect that editors of YAML support completely."""
 
 _DESCRIPTIONS: Final[Mapping[str, str]] = {
     "question": "What the sweep answers, in a sentence. The page and the leaderboard begin with it.",
@@ -134,7 +134,7 @@ _PART_KEYS: Final[Mapping[str, Mapping[str, Schema]]] = {
         "warmup_epochs": {"description": "Nothing ends in the first epochs, so many.", "minimum": 0},
     },
 }
-"""What is said of the keys of each planner and pruner: in words, and the limits that the specification checks."""
+"""Descriptions of the keys of each planner and pruner, with the limits that their specifications check."""
 
 _SPAN_KEYS: Final[Mapping[str, Schema]] = {
     "log": {"description": "Whether the numbers are spread on a logarithmic scale, of positive numbers."},
@@ -150,11 +150,11 @@ _LIMITS: Final[Mapping[str, Schema]] = {
 
 
 def schema_text(*, own: bool = False) -> str:
-    """Return the schema as it is written to a file.
+    """Return the schema as the text of a file.
 
     Args:
-        own: whether the planners, pruners and metrics are in it that come from outside: those of installed packages and
-            of ``STNBENCH_PARTS``, which are loaded. They are named, without their keys.
+        own: whether to include external planners, pruners and metrics: those of installed packages and of
+            ``STNBENCH_PARTS``, which are loaded. They are included by name, without their keys.
     """
     return json.dumps(sweep_schema(own=own), indent=2, ensure_ascii=False) + "\n"
 
@@ -196,7 +196,7 @@ def sweep_schema(*, own: bool = False) -> Schema:
 
 
 def is_schema(text: str) -> bool:
-    """Return whether a text is a schema of ours, of any version."""
+    """Check whether a text is a schema of stnbench, of any version."""
     try:
         content = json.loads(text)
     except json.JSONDecodeError:
@@ -209,7 +209,7 @@ def _ref(name: str) -> Schema:
 
 
 def _inline(schema: Schema) -> Schema:
-    """Return a schema that may stand beside a description: a reference hides its neighbours in this dialect."""
+    """Return a schema that may be combined with a description; in this dialect, a reference hides its siblings."""
     return {"allOf": [schema]} if "$ref" in schema else schema
 
 
@@ -258,7 +258,7 @@ def _definitions() -> Schema:
 
 
 def _marked(kind: str, schema: Schema, further: Mapping[str, Schema] | None = None) -> Schema:
-    """Return an axis that says its kind by a key, beside which a condition may stand."""
+    """Return the schema of an axis whose kind is a key, with an optional condition."""
     return {
         "type": "object",
         "required": [kind],
@@ -268,7 +268,7 @@ def _marked(kind: str, schema: Schema, further: Mapping[str, Schema] | None = No
 
 
 def _span(kind: str, spec: type) -> Schema:
-    """Return an axis that is a range, with what its specification takes beside the ends."""
+    """Return the schema of an axis that is a range, with the optional keys of its specification."""
     keys = _properties(spec, _SPAN_KEYS, without=("kind", "low", "high"))
     number = {"int": "integer", "float": "number"}[kind]
     ends = {
@@ -287,7 +287,7 @@ def _span(kind: str, spec: type) -> Schema:
 
 
 def _set(key: str, schema: Schema) -> Schema:
-    """Return the condition that a key is there, with such a value."""
+    """Return the condition that a key exists with a value of the given schema."""
     return {"required": [key], "properties": {key: schema}}
 
 
@@ -308,7 +308,7 @@ def _limits() -> Schema:
 
 
 def _names(*, own: bool) -> Schema:
-    """Return the planners, pruners and metrics there are; a sweep that names parts may name others that they bring."""
+    """Return the schema of the known planners, pruners and metrics; a sweep with ``parts:`` may name others."""
     columns: list[str] = [name for name, item in metrics().items() if own or not item.digest]
     closed: Schema = {
         "planner": _ref("planner"),
@@ -323,7 +323,7 @@ def _names(*, own: bool) -> Schema:
 
 
 def _parts_of(registry: Registry, *, own: bool) -> Schema:
-    """Return the parts of a registry: by their names alone where these say enough, and as mappings with their keys."""
+    """Return the schema of a registry's parts: names alone if they are sufficient, and mappings with their keys."""
     specs = _specs(registry)
     others = sorted(set(registry.names()) - specs.keys()) if own else []
     alone = [name for name, spec in specs.items() if _is_complete(spec)]
@@ -337,19 +337,19 @@ def _parts_of(registry: Registry, *, own: bool) -> Schema:
 
 
 def _another(registry: Registry) -> Schema:
-    """Return any part with a name that none of ours has."""
+    """Return the schema of a part whose name no part of stnbench has."""
     name = {"type": "string", "not": {"enum": [*_specs(registry), NO_PRUNER]}}
     return {"anyOf": [name, {"type": "object", "required": ["kind"], "properties": {"kind": name}}]}
 
 
 def _specs(registry: Registry) -> dict[str, Any]:
-    """Return the specifications of ours by name."""
+    """Return the specifications of the parts of stnbench by name."""
     parts = (registry.part(name) for name in registry.tagged())
     return {part.name: part.spec for part in parts if part.source is None and not part.is_absent}
 
 
 def _is_complete(spec: Any) -> bool:  # noqa: ANN401 - a dataclass
-    """Return whether the defaults of a specification are a whole one."""
+    """Check whether a specification is complete with its defaults."""
     try:
         spec()
     except (TypeError, SpecError):
@@ -358,7 +358,7 @@ def _is_complete(spec: Any) -> bool:  # noqa: ANN401 - a dataclass
 
 
 def _part(name: str, spec: Any) -> Schema:  # noqa: ANN401 - a dataclass
-    """Return a planner or a pruner as a mapping."""
+    """Return the schema of a planner or a pruner as a mapping."""
     required = [field.name for field in dataclasses.fields(spec) if _is_required(field)]
     schema = _named(name, _properties(spec, _PART_KEYS[name], without=("kind",)), required)
     schema |= {"description": inspect.getdoc(spec), "additionalProperties": False}

@@ -1,1 +1,1 @@
-"""What a trial, a sweep and a result are. Frozen dataclasses; no torch, no I/O."""
+"""Specifications of trials, sweeps and results as frozen dataclasses, without torch and without I/O."""

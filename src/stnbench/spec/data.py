@@ -397,7 +397,7 @@ SplitSpec = Annotated[TrackSplitSpec | OneTrackSplitSpec | FoldSplitSpec | AllSp
 
 
 Contrast = Literal["none", "image_adjustment", "histogram_equalisation", "clahe", "contrast_normalisation"]
-"""Adjustment of the contrast of images; ``networks/contrast.py`` defines each."""
+"""Adjustment of the contrast of images; ``data/preprocessing.py`` defines each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

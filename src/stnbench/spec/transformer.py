@@ -18,7 +18,7 @@ Padding = Literal["zeros", "border", "reflection"]
 """Values outside the image: zeros, the nearest border pixel, or a reflection."""
 
 Sampler = Literal["bilinear", "bicubic", "nearest", "mipmap", "linearized"]
-"""Interpolation between the pixels of an image; ``stn/sampler.py`` defines each."""
+"""Interpolation between the pixels of an image; ``nn/sampling.py`` defines each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

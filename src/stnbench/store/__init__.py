@@ -1,1 +1,1 @@
-"""The store, the only truth about trials. One process writes it; any number read it."""
+"""Store of trials and their results, written by one process and read by any number."""

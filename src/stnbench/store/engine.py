@@ -1,4 +1,4 @@
-"""A database that can be connected to: how it is found, what a transaction is, and what its errors mean."""
+"""Databases: the SQLite backend, opening by path or URL, transactions, errors, and upgrades of the tables."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -17,18 +17,25 @@ from stnbench.store.file import BUSY_TIMEOUT_S, REBUILD_REMEDY, Backend, StoreFi
 from stnbench.store.postgres import open_postgres
 from stnbench.store.tables import REVISIONS
 
-# SQLite: one file, written by one process while others read it.
+# SQLite backend: one file, written by one process while others read it.
 
 
 FOLDER_REMEDY = "give a folder that can be written, for example with STNBENCH_RUNS"
 
 
 def open_sqlite(url: URL, *, writable: bool, busy_timeout_s: float) -> Backend:
-    """A file; to write, it and its folder are made where they are missing.
+    """Return the backend of a SQLite file.
+
+    If it is opened for writing, a missing file and folder are created.
+
+    Args:
+        url: URL of the file.
+        writable: whether the file is opened for writing.
+        busy_timeout_s: seconds to wait for locks.
 
     Raises:
-        FolderError: when they cannot be.
-        StoreError: where the URL names no file, or one to read that is not there.
+        FolderError: if the folder cannot be created or written.
+        StoreError: if the URL names no file, or the file to read does not exist.
     """
     if not url.database:
         raise StoreError(f"the store '{url.render_as_string()}' names no file", remedy="give the path of a file")
@@ -38,7 +45,7 @@ def open_sqlite(url: URL, *, writable: bool, busy_timeout_s: float) -> Backend:
 
 
 def explain(name: str, error: StatementError) -> StoreError | None:  # noqa: PLR0911 - one return a meaning
-    """The error as one of ours, in one line; None for what must not be written."""
+    """Return the error as a one-line StoreError; None for a violated constraint or an invalid statement, both bugs."""
     if isinstance(error, IntegrityError | ProgrammingError):
         return None
     said = str(error.orig or error).splitlines()[0]
@@ -84,7 +91,7 @@ def _engine(file: Path, *, writable: bool, busy_timeout_s: float) -> Engine:
 
 
 def _configure_writer(connection: sqlite3.Connection, _record: object) -> None:
-    """WAL lets others read meanwhile; FULL syncs it at every commit, so that a commit survives a power cut."""
+    """Set up a connection that writes: WAL permits concurrent readers, FULL makes every commit survive a power cut."""
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
@@ -94,7 +101,7 @@ def _configure_reader(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    """A writer takes the lock at once: upgrading a read lock later could fail at the worst moment."""
+    """Begin a transaction; a writer takes the lock at once, since upgrading a read lock later may fail."""
     options: dict[str, Any] = dict(connection.get_execution_options())
     connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("stnbench_writes") else "BEGIN")
 
@@ -104,7 +111,7 @@ URL_REMEDY = "give the path of a file, or postgresql://user@host/database"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Database:
-    """A SQLite file or a database of a PostgreSQL server, which mean the same to everything above."""
+    """A SQLite file or a database of a PostgreSQL server, with a common interface."""
 
     backend: Backend
     writable: bool
@@ -113,16 +120,21 @@ class Database:
     def open(
         cls, where: Path | str, *, writable: bool, busy_timeout_s: float = BUSY_TIMEOUT_S, holder: str = ""
     ) -> "Database":
-        """A database by the path of a SQLite file, or by URL.
+        """Open a database by the path of a SQLite file or by URL.
 
-        A writable file and its folder are made where they are missing; the database of a server must be there.
-        With a ``holder``, the name of a process, nobody else writes the database of a server until it is closed. (A
-        file has the lock of its runs folder instead.)
+        If it is opened for writing, a missing file and folder are created; the database of a server must exist.
+
+        Args:
+            where: path or URL.
+            writable: whether the database is opened for writing.
+            busy_timeout_s: seconds to wait for locks.
+            holder: name of the process that alone may write the database of a server until it is closed; empty for
+                none. A file is protected by the lock of its runs folder instead.
 
         Raises:
-            FolderError: when a file or folder cannot be made.
-            StoreBusyError: when the server's database is held by somebody else.
-            StoreError: for a URL that says nothing, a missing file to read, or a server out of reach.
+            FolderError: if a file or folder cannot be created.
+            StoreBusyError: if another process holds the server's database.
+            StoreError: if the URL is invalid, a file to read is missing, or the server cannot be reached.
         """
         url = _url(where)
         if url.get_backend_name() == "sqlite":
@@ -137,19 +149,19 @@ class Database:
 
     @property
     def name(self) -> str:
-        """What messages call it; never with a password."""
+        """Return the name for messages, without a password."""
         return self.backend.name
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Commit what the block writes, or nothing of it: this is the only place that commits.
+        """Open a transaction: all writes of the block are committed, or none. Nothing else in the package commits.
 
-        The block holds the right to write from its first statement on. An error inside the block goes on as it is,
-        but those of the database become one of ours.
+        The block holds the right to write from its first statement on. Errors of the database in the block become
+        StoreErrors; others are passed on.
 
         Raises:
-            StoreBusyError: when another process keeps writing.
-            StoreError: when the database cannot be used.
+            StoreBusyError: if another process keeps the right to write.
+            StoreError: if the database cannot be used, or is open for reading only.
         """
         if not self.writable:
             raise StoreError(f"the store {self.name} is open for reading only", remedy="open it with writable=True")
@@ -161,35 +173,42 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One consistent view of the database for all statements of the block.
+        """Open a consistent view of the database for all statements of the block.
 
-        Raises: as ``transaction``.
+        Raises:
+            StoreError: if the database cannot be used.
         """
         with self._explained(), self.backend.reader.connect() as connection, connection.begin():
             yield connection
 
     def check(self) -> None:
-        """See that a file that is written is still the one that was opened.
+        """Check that a file opened for writing is still the one that was opened; do nothing for other databases.
 
         Raises:
-            StoreError: where it was removed, replaced, cut short or overwritten.
+            StoreError: if it was removed, replaced, truncated or overwritten.
         """
         if self.backend.file is not None and self.writable:
             self.backend.file.check()
 
     def check_whole(self, attempts: Mapping[str, int]) -> None:
-        """As ``check``, and read the whole file as another process does: it is whole, and has so many attempts.
+        """Check a file as ``check`` does, and read all of it as another process does.
 
-        Raises: as ``check``; StoreError where it is damaged, or holds something else.
+        Args:
+            attempts: expected number of attempts by state.
+
+        Raises:
+            StoreError: if it was removed, replaced, truncated or overwritten, is damaged, or holds other attempts.
         """
         if self.backend.file is not None:
             self.check()
             self.backend.file.check_whole(attempts)
 
     def back_up(self, folder: Path, *, note: str = "") -> Path | None:
-        """Copy a file into a folder while it is used; None where the database is a server's.
+        """Copy a file into a folder while it is used, and return the copy; None for the database of a server.
 
-        Raises: StoreError; FolderError.
+        Raises:
+            StoreError: if the file cannot be read or copied.
+            FolderError: if the folder cannot be written.
         """
         return None if self.backend.file is None else self.backend.file.back_up(folder, note=note)
 
@@ -221,7 +240,7 @@ def _url(where: Path | str) -> URL:
         raise StoreError(f"the store '{scheme}://...' is no database URL", remedy=URL_REMEDY) from error
 
 
-# The version of a store: checked whenever one is opened, raised when one is opened to write.
+# The revision of a store: checked whenever a store is opened, raised when one is opened for writing.
 #
 # To change a table: edit ``tables.py``, add a file to ``migrations/versions`` and its revision to ``REVISIONS``, and
 # keep a store of the old revision in ``tests/assets``. The tests compare what the migrations make with the tables.
@@ -233,13 +252,13 @@ UPGRADE_REMEDY = "the next sweep upgrades it: python -m stnbench.sweep NAME"
 
 
 def prepare(database: Database, *, backups: Path | None = None) -> None:
-    """Bring the database to the revision of this program, or check that it is there.
+    """Upgrade the database to the revision of this program, or check that it has it.
 
-    Only a database opened to write is changed; in one transaction, after a file was copied to ``backups``.
+    Only a database opened for writing is changed, in one transaction, after a file was copied to ``backups``.
 
     Raises:
-        StoreVersionError: when it is newer than this program, or older and open for reading only.
-        StoreError: when it is no store at all.
+        StoreVersionError: if the database is newer than this program, or older and open for reading only.
+        StoreError: if it is no store.
     """
     with database.reading() as connection:
         revision = check(database.name, find_revision(database.name, connection), writable=database.writable)
@@ -252,10 +271,10 @@ def prepare(database: Database, *, backups: Path | None = None) -> None:
 
 
 def is_made(url: str) -> bool:
-    """Whether the database at a URL has the tables of a store, of whatever revision.
+    """Check whether the database at a URL has the tables of a store, of any revision.
 
     Raises:
-        StoreError: when it cannot be read, or is another program's.
+        StoreError: if it cannot be read, or belongs to another program.
     """
     database = Database.open(url, writable=False)
     try:
@@ -266,10 +285,10 @@ def is_made(url: str) -> bool:
 
 
 def find_revision(name: str, connection: Connection) -> str | None:
-    """The revision of a database; None where it is empty.
+    """Return the revision of a database; None if it is empty.
 
     Raises:
-        StoreError: when its tables are another program's.
+        StoreError: if its tables belong to another program.
     """
     tables = inspect(connection).get_table_names()
     if not tables:
@@ -281,10 +300,15 @@ def find_revision(name: str, connection: Connection) -> str | None:
 
 
 def check(name: str, revision: str | None, *, writable: bool) -> str | None:
-    """The revision, if this program can work with it.
+    """Return the revision after checking that this program can use it.
+
+    Args:
+        name: name of the store, for messages.
+        revision: revision of the store; None if it is empty.
+        writable: whether the store is open for writing, so that it can be upgraded.
 
     Raises:
-        StoreVersionError: naming the store, its revision, ours and the remedy.
+        StoreVersionError: if it cannot; the message names the store, both revisions and the remedy.
     """
     ours = REVISIONS[-1]
     if revision is not None and revision not in REVISIONS:

@@ -1,4 +1,4 @@
-"""The file that a store is: whether it is there and whole while it is used, copies of it; and what a backend offers."""
+"""SQLite file of a store, with checks of its integrity and backups, and the interface of database backends."""
 
 import contextlib
 import os
@@ -16,20 +16,20 @@ from sqlalchemy.exc import StatementError
 from stnbench.core.errors import StoreError
 from stnbench.core.files import sync_folder, writable_folder
 
-# The file that a store is: whether it is still there and whole while it is used, and copies of it.
+# The file of a store: checks that it still exists and is intact while it is used, and backups.
 #
-# SQLite holds its files open and does not notice when somebody removes or replaces them: it goes on writing a file that
-# has no name any more. So the names are looked at, every time something is written and every few seconds.
+# SQLite holds its files open and does not notice when they are removed or replaced: it continues to write a file that
+# no longer has a name. Therefore the names are checked at every write and every few seconds.
 #
-# Nothing here opens the file but by SQLite: closing it by other means would give back the locks of this whole process.
+# The file is opened only through SQLite: closing it by other means would release the locks of the whole process.
 
 
 REBUILD_REMEDY: Final = "make it again from the results on the disk: python -m stnbench.store rebuild"
 PARTS: Final = ("", "-wal", "-shm")
-"""What SQLite appends to the path for the files beside it."""
+"""Suffixes that SQLite appends to the path for the files beside it."""
 
 QUICK_CHECK_MAX_BYTES: Final = 32 << 20
-"""A file up to this size is read whole every few seconds; of a larger one its first pages."""
+"""A file up to this size is read completely every few seconds; of a larger one only the first pages."""
 
 CONTENT_CHECK_S: Final = 5.0
 BACKUPS_KEPT: Final = 3
@@ -38,7 +38,7 @@ BUSY_TIMEOUT_S: Final = 20.0
 
 @dataclass(slots=True)
 class StoreFile:
-    """A file and those beside it, as they were when this process first looked at them."""
+    """A SQLite file and the files beside it, compared with their state when this process first saw them."""
 
     path: Path
     clock_s: Callable[[], float] = time.monotonic
@@ -47,10 +47,10 @@ class StoreFile:
     _content_checked_s: float = float("-inf")
 
     def check(self) -> None:
-        """See that the files are those that this process has open, and now and then that the content is a store's.
+        """Check that the files are those that this process has open, and every ``CONTENT_CHECK_S`` their content.
 
         Raises:
-            StoreError: where one was removed, replaced, cut short or overwritten.
+            StoreError: if a file was removed, replaced, truncated or overwritten.
         """
         for part in PARTS:
             self._check_part(part)
@@ -63,10 +63,10 @@ class StoreFile:
                     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
     def check_whole(self, attempts: Mapping[str, int]) -> None:
-        """Read every page as another process does, and count the attempts by state.
+        """Check all pages, read as by another process, and the numbers of attempts by state.
 
         Raises:
-            StoreError: where the file is damaged, or holds other attempts.
+            StoreError: if the file is damaged, or holds other numbers of attempts.
         """
         with self._read() as connection:
             self._require_whole(connection, "integrity_check(1)")
@@ -75,11 +75,18 @@ class StoreFile:
             raise self._lost("was replaced by another one")
 
     def back_up(self, folder: Path, *, note: str = "") -> Path:
-        """Copy the store into a folder, whole or not at all, and remove the oldest copies of the same kind.
+        """Copy the store into a folder atomically, and keep the newest ``BACKUPS_KEPT`` copies of the same kind.
+
+        Args:
+            folder: the folder; it is created if it is missing.
+            note: kind of the copy, for its name; by default ``hourly``.
+
+        Returns:
+            The path of the copy.
 
         Raises:
-            FolderError: where the folder cannot be written.
-            StoreError: where the store cannot be read.
+            FolderError: if the folder cannot be written.
+            StoreError: if the store cannot be read or copied.
         """
         writable_folder(folder, "copies of the store", remedy="make room, or move STNBENCH_RUNS")
         stem = f"{self.path.stem}-{note or 'hourly'}-"
@@ -128,7 +135,7 @@ class StoreFile:
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
-        """A connection of its own, so that what is read is what lies on the disk."""
+        """Open a separate read-only connection, so that the content of the disk is read."""
         try:
             address = f"{self.path.absolute().as_uri()}?mode=ro"
             with contextlib.closing(sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S)) as connection:
@@ -145,16 +152,20 @@ class StoreFile:
             raise StoreError(problem, remedy=REBUILD_REMEDY)
 
 
-# What a kind of database gives: connections, and the meaning of its errors.
+# The interface of a database backend: connections, and the meaning of its errors.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Backend:
-    """Connections that read, connections that write (the same where that makes no difference), and its errors.
+    """A kind of database.
 
-    A transaction of ``writer`` holds the right to write from its first statement on, and each of ``reader`` has one
-    consistent view. ``explain`` tells the error of a database as one of ours; None where it is a bug of ours.
-    ``file`` is where a database lies that is a file.
+    Attributes:
+        name: name for messages, without a password.
+        reader: connections that read; each transaction has one consistent view.
+        writer: connections that write, perhaps the same; a transaction holds the right to write from its first
+            statement on.
+        explain: function that converts an error of the database to a StoreError; None for a bug of stnbench.
+        file: the file of the database; None for a server.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""What two stores have together: a pure plan, the same in whichever order they meet.
+"""Plan for merging two stores, which does not depend on their order.
 
-A trial is known by its identity. Where both stores have one, all attempts of one side are kept, and which side does not
-depend on which store is merged into which: a complete trial before one that is not, then the one that ended first. Two
-results of one trial are a check of reproducibility.
+Trials are matched by their identity. If both stores contain a trial, all attempts of one side are kept, whichever store
+is merged into the other: a complete trial is preferred to one that is not, then the one that ended first. Two results
+of one trial are a check of reproducibility.
 """
 
 import json
@@ -17,14 +17,14 @@ from stnbench.spec.states import AttemptState, TrialState
 from stnbench.store.portable import KEYS, Row, Rows
 
 STATES: Final = (TrialState.COMPLETE, TrialState.FAILED, TrialState.PRUNED, TrialState.RUNNING, TrialState.PLANNED)
-"""Which of two trials counts for more, the first the most."""
+"""States of trials in order of preference, the preferred first."""
 
 OF_TRIAL: Final = ("attempts", "epochs", "outcomes", "scores", "predictions", "scored_images")
-"""What comes and goes with a trial, parents before children."""
+"""Tables whose rows belong to a trial, parents before children."""
 
 SHARED: Final = ("environments", "image_sets")
 QUESTION: Final = ("base", "axes", "more_axes", "exclude", "within", "twins")
-"""Parts of a sweep that two stores must have in common to mean the same by its name."""
+"""Parts of a sweep that must agree between two stores for its name to mean the same."""
 
 NOT_COMPARED: Final = (
     "train_duration_s",
@@ -38,7 +38,7 @@ NOT_COMPARED: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reproduction:
-    """A trial with a result on either side: what differs (empty where nothing does), and both environments as JSON."""
+    """A trial with results in both stores: the differences (empty for none), and both environments as JSON."""
 
     trial_id: str
     differs: tuple[str, ...]
@@ -48,9 +48,10 @@ class Reproduction:
 
 @dataclass(kw_only=True, slots=True)
 class MergePlan:
-    """What becomes of our store: rows to insert, trials whose rows are replaced, and links of sweeps set anew.
+    """Changes of our store: rows to insert, trials whose rows are replaced, and new links of sweeps.
 
-    ``taken`` are trials whose attempts come from the other side, ``replaced`` those of them that we had others of.
+    ``taken`` are the trials whose attempts come from the other store, ``replaced`` those of them that our store also
+    contains.
     """
 
     insert: Rows = field(default_factory=lambda: {table: {} for table in KEYS})
@@ -63,12 +64,12 @@ class MergePlan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing changes."""
+        """Return whether nothing changes."""
         return not (any(self.insert.values()) or self.update_sweeps or self.update_trials or self.links)
 
 
 def of_sweeps(rows: Rows, names: Iterable[str]) -> Rows:
-    """The rows of some sweeps alone, and of their trials."""
+    """Return the rows of the named sweeps and of their trials."""
     wanted = set(names)
     links = {key: row for key, row in rows["sweep_trials"].items() if key[0] in wanted}
     trial_ids = {key[1] for key in links}
@@ -87,7 +88,7 @@ def of_sweeps(rows: Rows, names: Iterable[str]) -> Rows:
 
 
 def without_running(rows: Rows, at: str) -> Rows:
-    """The rows of a store whose attempts that run are given up: nobody can follow them elsewhere."""
+    """Return the rows of a store with running attempts as lost at the time ``at``, since they cannot run elsewhere."""
     message = "it ran when its store was copied"
     given_up: Row = {"state": AttemptState.LOST.value, "finished_at": at, "failure_kind": FailureKind.KILLED.value}
     given_up |= {"failure_message": message, "failure_traceback": "", "failure_last_output": ""}
@@ -102,10 +103,10 @@ def without_running(rows: Rows, at: str) -> Rows:
 
 
 def plan_merge(ours: Rows, theirs: Rows) -> MergePlan:
-    """What to do to have the rows of both.
+    """Return the changes that give our store the rows of both.
 
     Raises:
-        StoreError: where both mean something else by the name of a sweep, or by the identity of a trial.
+        StoreError: if the name of a sweep or the identity of a trial means different things in both stores.
     """
     plan = MergePlan()
     _merge_trials(plan, ours, theirs)
@@ -164,7 +165,7 @@ def _tokens(own: dict[str, list[tuple[tuple[Json, ...], Row]]]) -> tuple[str, ..
 
 
 def _standing(trial: Row, own: dict[str, list[tuple[tuple[Json, ...], Row]]]) -> tuple[Any, ...]:
-    """What decides between two sides: the lower one is kept."""
+    """Return the sort key that decides between two sides; the lower one is kept."""
     ended = [
         _moment(row["finished_at"]) for _, row in own.get("attempts", ()) if row["state"] == AttemptState.COMPLETE.value
     ]
@@ -210,7 +211,7 @@ def _differences(
 
 
 def _comparable(table: str, own: dict[str, list[tuple[tuple[Json, ...], Row]]]) -> dict[str, Row]:
-    """Rows of the complete attempt by what is left of their key, without what no two runs have in common."""
+    """Return the rows of the complete attempt by the last part of their key, without columns that always differ."""
     number = own["outcomes"][0][1]["number"]
     return {
         str(key[-1]): {name: value for name, value in row.items() if name not in NOT_COMPARED}
@@ -259,7 +260,7 @@ def _require_same_question(sweep: str, ours: Row, theirs: Row) -> None:
 
 
 def _unite(ours: dict[str, Row], theirs: dict[str, Row], *, theirs_lead: bool) -> dict[str, Row]:
-    """The trials of a sweep that either side has, in an order that does not depend on the sides."""
+    """Return the links of all trials of a sweep in both stores, in an order that does not depend on the sides."""
     lead, follow = (theirs, ours) if theirs_lead else (ours, theirs)
     united = {trial: dict(row) for trial, row in (follow | lead).items()}
     for trial, row in united.items():

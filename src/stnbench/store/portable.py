@@ -1,7 +1,7 @@
-"""Rows as plain JSON values that mean the same in every store: without the numbers that one database gave them.
+"""Portable rows: plain JSON values that mean the same in every store, without the numbers of one database.
 
-An attempt is known by its trial and number, an epoch by that of its attempt; times are ISO 8601, bytes base64. The
-history of a store (``store/portable.py``) and archives (``store/archive.py``) are made of them.
+An attempt is identified by its trial and number, an epoch by its attempt and number; times are ISO 8601, bytes base64.
+The history of a store (below) and archives (``orchestration/exchange.py``) consist of such rows.
 """
 
 import base64
@@ -40,7 +40,7 @@ from stnbench.store.tables import UtcDateTime
 
 Row = dict[str, Json]
 Rows = dict[str, dict[tuple[Json, ...], Row]]
-"""Rows by table, and in each by the values of its key."""
+"""Rows by table and key."""
 
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "sweeps": ("name",),
@@ -56,7 +56,8 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "scored_images": ("trial_id", "split"),
     "controls": ("id",),
 }
-"""Every table but what trackers were shown, parents before children, with the columns that name a row everywhere."""
+"""All tables except the record of trackers, parents before children, with the columns that identify a row in every
+store."""
 
 PARENTS: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
     "sweep_trials": (("sweeps", ("sweep",)), ("trials", ("trial_id",))),
@@ -68,22 +69,26 @@ PARENTS: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
     "scored_images": (("scores", ("trial_id", "split")), ("image_sets", ("digest",))),
     "controls": (("sweeps", ("sweep",)),),
 }
-"""Which rows a row needs: a table, and the columns that hold that table's key."""
+"""Rows required by a row: for each parent table, the columns that hold its key."""
 
 BY_ATTEMPT: Final = frozenset({"epochs", "outcomes"})
-"""Tables whose rows name their attempt by the number that the database gave it."""
+"""Tables whose rows refer to their attempt by the number of the database."""
 
 CHUNK: Final = 500
-"""Rows, or trials, that one statement is about."""
+"""Largest number of rows or trials per statement."""
 
 
 def key_of(table: str, row: Mapping[str, Json]) -> tuple[Json, ...]:
-    """What names a row. Raises: KeyError where the row lacks a part of it."""
+    """Return the key of a row.
+
+    Raises:
+        KeyError: if the row lacks a column of the key.
+    """
     return tuple(row[column] for column in KEYS[table])
 
 
 def columns_of(table: str) -> dict[str, Any]:
-    """The columns that a portable row of a table has, with the columns of the database that they stand for."""
+    """Return the columns of a table's portable rows by name, as columns of the database."""
     own = {column.name: column for column in tables.METADATA.tables[table].columns}
     if table == "attempts":
         del own["id"]
@@ -94,16 +99,16 @@ def columns_of(table: str) -> dict[str, Any]:
 
 
 def encode(table: str, fields: Mapping[str, Any]) -> Row:
-    """A row, or some of its columns, as JSON values."""
+    """Return a row, or some of its columns, as JSON values; other fields are left out."""
     columns = columns_of(table)
     return {name: _encoded(value) for name, value in fields.items() if name in columns}
 
 
 def decode(table: str, row: Mapping[str, Json], *, where: str) -> dict[str, Any]:
-    """The values of a row as the database takes them.
+    """Return the values of a row as the database takes them; ``where`` names the source in messages.
 
     Raises:
-        StoreError: naming the table and the column for an unknown column or a value of another type.
+        StoreError: if a column is unknown or a value has another type; the message names the table and the column.
     """
     columns = columns_of(table)
     fields: dict[str, Any] = {}
@@ -123,9 +128,13 @@ def decode(table: str, row: Mapping[str, Json], *, where: str) -> dict[str, Any]
 def read_rows(
     connection: Connection, table: str, wanted: Callable[[Table], ColumnElement[bool]] | None = None
 ) -> Iterator[Row]:
-    """The rows of a table, in the order of their keys; with ``wanted``, those that meet it.
+    """Yield the rows of a table in the order of their keys.
 
-    The condition is on the table itself; for rows that name their attempt, on the table of attempts.
+    Args:
+        connection: connection to the database.
+        table: name of the table.
+        wanted: condition on the rows, made from the table; for rows that refer to an attempt, from the table of
+            attempts.
     """
     query = _query(table)
     if wanted is not None:
@@ -136,10 +145,10 @@ def read_rows(
 
 
 def insert_rows(connection: Connection, table: str, rows: Iterable[Mapping[str, Json]], *, where: str) -> int:
-    """Insert rows whose parents are there; how many.
+    """Insert rows whose parents exist, and return their number; ``where`` names the source in messages.
 
     Raises:
-        StoreError: for a row that the table cannot have.
+        StoreError: if the table cannot hold a row.
     """
     count = 0
     for chunk in _chunks(rows):
@@ -156,10 +165,10 @@ def insert_rows(connection: Connection, table: str, rows: Iterable[Mapping[str, 
 
 
 def require_insertable(rows: Rows, *, where: str) -> None:
-    """Insert rows into an empty database in memory, whose tables promise what those of a store do.
+    """Check that rows can be inserted into a store, by inserting them into an empty database in memory.
 
     Raises:
-        StoreError: for rows that break a promise.
+        StoreError: if rows are invalid or violate a constraint.
     """
     engine = create_engine("sqlite://")
     try:
@@ -176,7 +185,7 @@ def require_insertable(rows: Rows, *, where: str) -> None:
 
 
 def drop_orphans(rows: Rows) -> int:
-    """Take out rows whose parents are missing, so that the others can be inserted; how many."""
+    """Remove rows whose parents are missing, so that the others can be inserted, and return their number."""
     dropped = 0
     for table, parents in PARENTS.items():
         own = rows.get(table, {})
@@ -188,7 +197,7 @@ def drop_orphans(rows: Rows) -> int:
 
 
 def _completed(table: str, fields: dict[str, Any], where: str) -> dict[str, Any]:
-    """The row with every column, those that may be missing at their defaults."""
+    """Return the row with all columns; optional columns take their defaults."""
     for name, column in columns_of(table).items():
         if name in fields:
             continue
@@ -199,7 +208,7 @@ def _completed(table: str, fields: dict[str, Any], where: str) -> dict[str, Any]
 
 
 def _usual(column: Any) -> object:  # noqa: ANN401 - a column with a default
-    """What a row has in a column that it does not name."""
+    """Return the default of a column."""
     return False if isinstance(column.type, Boolean) else column.server_default.arg
 
 
@@ -277,25 +286,25 @@ def _whole(value: Json) -> int:
     return number
 
 
-# The history of a store: beside the results of trials, what it takes to make the store again.
+# The history of a store: with the results of trials, everything needed to rebuild the store.
 #
-# ``trials/history.jsonl`` holds every row but those that come from a ``result.json``, one line a transaction, appended
-# once the transaction is committed. A line begins with the CRC-32 of the rest: one that was cut short or changed is
-# left out when the file is read, and the others count. Of rows with one key the columns written last hold.
+# ``trials/history.jsonl`` holds all rows except those that come from a ``result.json``, one line per transaction,
+# appended once the transaction is committed. A line begins with the CRC-32 of the rest: a truncated or changed line is
+# skipped on reading, and the others count. Of rows with equal keys, the columns written last apply.
 #
-# It is an aid and never in the way: where it cannot be written, the sweep goes on, and the next one writes it anew.
+# The history never stops a sweep: if it cannot be written, the sweep continues, and the next one rewrites it.
 
 
 Entry = tuple[str, Mapping[str, Any]]
-"""A table, and columns of one of its rows, the key among them."""
+"""A table, and columns of one of its rows, including the key."""
 
 TABLES: Final = ("sweeps", "trials", "sweep_trials", "attempts", "epochs", "controls")
-"""What a history holds; the other tables come from results."""
+"""Tables of a history; the other tables come from results."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadHistory:
-    """What a history says, and how many of its lines could not be read."""
+    """Rows of a history, and the number of its lines that could not be read."""
 
     rows: Rows
     damaged: int
@@ -303,7 +312,7 @@ class ReadHistory:
 
 @dataclass(slots=True)
 class History:
-    """Appends to a history; made where it is missing."""
+    """A writer that appends to a history file, which is created if it is missing."""
 
     path: Path
     _handle: int | None = None
@@ -311,7 +320,7 @@ class History:
     has_failed: bool = field(default=False)
 
     def add(self, entries: Sequence[Entry]) -> None:
-        """Append one transaction. A disk that does not take it is no reason to stop."""
+        """Append one transaction; if that fails, set ``has_failed`` and continue."""
         if not entries:
             return
         line = _line([(table, encode(table, fields)) for table, fields in entries])
@@ -326,7 +335,7 @@ class History:
             self.has_failed = self._is_torn = True
 
     def rewrite(self, rows: Iterable[tuple[str, Row]]) -> None:
-        """Put a history of just these rows in its place, whole or not at all."""
+        """Replace the history atomically by one of the given rows; if that fails, set ``has_failed`` and continue."""
         self.close()
         data = b"".join(_line([row]) for row in rows)
         try:
@@ -347,10 +356,10 @@ class History:
 
 
 def read_history(path: Path) -> ReadHistory:
-    """What a history says; nothing where there is none.
+    """Read a history; the result is empty if there is none.
 
     Raises:
-        OSError: where it is there and cannot be read.
+        OSError: if it exists and cannot be read.
     """
     rows: Rows = {table: {} for table in TABLES}
     damaged = 0
@@ -375,7 +384,7 @@ def _line(entries: Iterable[tuple[str, Row]]) -> bytes:
 
 
 def _entries(line: bytes) -> list[tuple[str, Row]] | None:
-    """The rows of a line; None where it is not as it was written."""
+    """Return the rows of a line; None if the line is damaged."""
     checksum, _, data = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(data):
         return None

@@ -1,11 +1,11 @@
-"""PostgreSQL: connections that read, and one that writes and holds the right to.
+"""PostgreSQL backend: connections that read, and one that writes and holds the right to write.
 
-That right is an advisory lock of the server, for the schema the store is in. Who keeps it for a whole sweep keeps it in
-the connection that writes: a writer that has lost its connection has lost the right with it, and commits nothing until
-it has both again. So two orchestrators, on whatever hosts, never both write.
+That right is an advisory lock of the server for the schema of the store. A process that keeps it for a whole sweep
+holds it in the connection that writes: a writer that loses its connection loses the right with it, and commits nothing
+until it has both again. Therefore two orchestrators never both write, whichever hosts they run on.
 
-A connection that was lost between two transactions is made again, for up to ``RECONNECT_S``: a server that restarts
-costs a pause. One that is lost in the middle of a transaction is an error, since nobody knows whether it was committed;
+A connection that was lost between two transactions is reopened, for up to ``RECONNECT_S``, so a restart of the server
+only causes a pause. A loss within a transaction is an error, since it is unknown whether the transaction was committed;
 the next run finds out.
 """
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 DRIVER = "postgresql+psycopg"
 PROGRAM = "stnbench"
-"""What the server calls our connections, followed by the holder where there is one."""
+"""Name of our connections on the server, followed by the holder if there is one."""
 
 RECONNECT_S = 60.0
 RETRY_S = 0.5
 LEAVING_TRIES = 10
-"""How often a lock is asked for that no process seems to hold: one that ends is forgotten before its lock is free."""
+"""Number of tries for a lock without a visible holder: an ending process disappears before its lock is released."""
 
 PARAMETERS: dict[str, Any] = {
     "connect_timeout": 10,
@@ -47,7 +47,7 @@ PARAMETERS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-"""Of libpq, where the URL does not give them: a server that has gone is noticed within a minute (s, the last ms)."""
+"""Default parameters of libpq, in s, the last in ms: a server that is gone is noticed within a minute."""
 
 SETTINGS = {
     "timezone": "UTC",
@@ -55,24 +55,30 @@ SETTINGS = {
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
-"""Of the session: a host that was switched off loses its lock within a minute, not after the two hours of TCP."""
+"""Settings of the session: a host that was switched off loses its lock within a minute, not after TCP's two hours."""
 
 LOCK = f"{int.from_bytes(b'stnb')}, hashtext(current_schema())"
-"""The key of the advisory lock: stores in different schemas of one database do not exclude each other."""
+"""Key of the advisory lock; stores in different schemas of one database do not exclude each other."""
 
 HOLDER = f"""
 SELECT l.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.granted AND (l.classid, l.objid, l.objsubid) = ({LOCK}, 2)
 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """  # noqa: S608 - of constants
-"""Which process of the server has the lock, and what its client calls itself."""
+"""Query for the server's process that holds the lock, and the name of its client."""
 
 
 def open_postgres(url: URL, *, writable: bool, busy_timeout_s: float, holder: str) -> Backend:
-    """A database of a server; nothing is connected yet.
+    """Return the backend of a server's database without connecting.
+
+    Args:
+        url: URL of the database.
+        writable: whether the database is opened for writing.
+        busy_timeout_s: seconds to wait for locks.
+        holder: name of the process that holds the right to write until the database is closed; empty for none.
 
     Raises:
-        StoreError: for a URL of another kind of server, or where the driver is not installed.
+        StoreError: if the URL is invalid or of another kind of server, or the driver is not installed.
     """
     name = hide_passwords(url.render_as_string(hide_password=True))
     if url.drivername in {"postgres", "postgresql"}:
@@ -96,7 +102,7 @@ def open_postgres(url: URL, *, writable: bool, busy_timeout_s: float, holder: st
 
 
 def _require_known(url: URL, name: str) -> None:
-    """Raise StoreError for a parameter of a URL that libpq does not know; without the driver, who connects tells."""
+    """Raise StoreError for a parameter of a URL that libpq does not know; unchecked if the driver is missing."""
     with contextlib.suppress(ImportError):
         import psycopg.conninfo
 
@@ -109,7 +115,7 @@ def _require_known(url: URL, name: str) -> None:
 
 
 def explain(name: str, error: StatementError) -> StoreError | None:  # noqa: PLR0911 - one return a meaning
-    """The error as one of ours, in one line; None for what must not be written."""
+    """Return the error as a one-line StoreError; None for a violated constraint or an invalid statement, both bugs."""
     said = hide_passwords(next(iter(str(error.orig or error).splitlines()), ""))
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         remedy = "the same command goes on where it was"
@@ -137,21 +143,23 @@ def explain(name: str, error: StatementError) -> StoreError | None:  # noqa: PLR
 
 @dataclass(kw_only=True, eq=False)  # a listener is known by what it is, not by what it holds
 class _Connector:
-    """Makes the connections of an engine; with a ``holder``, only one that has the right to write is made.
+    """Factory of an engine's connections; with a ``holder``, they hold the right to write.
 
-    The first one must succeed at once, since its URL may be wrong; later ones are tried for up to ``RECONNECT_S``.
+    The first connection must succeed at once, since the URL may be wrong; later ones are tried for up to
+    ``RECONNECT_S``.
     """
 
     name: str
     settings: dict[str, str]
     holder: str = ""
     pids: set[int] = field(default_factory=set)
-    """Of the server's processes that served us; one that it has not given up yet may still hold our lock."""
+    """Server processes of our connections; one that the server has not ended yet may still hold our lock."""
 
     def __call__(self, dialect: Dialect, _record: object, words: list[Any], named: dict[str, Any]) -> Any:  # noqa: ANN401
-        """A connection of the driver, as SQLAlchemy's event ``do_connect`` wants it.
+        """Return a connection of the driver, for SQLAlchemy's event ``do_connect``; passes on the driver's errors.
 
-        Raises: the driver's errors; StoreBusyError when another process has the right to write.
+        Raises:
+            StoreBusyError: if another process has the right to write.
         """
         deadline_s = time.monotonic() + (RECONNECT_S if self.pids else 0.0)
         title = f"{PROGRAM} {self.holder}" if self.holder else PROGRAM
@@ -167,7 +175,7 @@ class _Connector:
             time.sleep(RETRY_S)
 
     def _prepare(self, connection: "psycopg.Connection[Any]", *, may_wait: bool) -> bool:
-        """Set the session up; False, and the connection closed, where the right to write can be waited for."""
+        """Set up the session and return True; close it and return False if the right to write may become free."""
         is_ready = False
         try:
             connection.autocommit = True
@@ -182,10 +190,10 @@ class _Connector:
         return is_ready
 
     def _hold(self, connection: "psycopg.Connection[Any]", *, may_wait: bool) -> bool:
-        """Take the lock for as long as the connection lives; False where an earlier connection of ours still has it.
+        """Take the lock for the life of the connection; return False if an earlier connection of ours still has it.
 
         Raises:
-            StoreBusyError: naming the process that has it.
+            StoreBusyError: if another process has it; the message names the process.
         """
         found = None
         for _ in range(LEAVING_TRIES):
@@ -204,7 +212,7 @@ class _Connector:
 
 
 def _engine(url: URL, connect: _Connector, **options: Any) -> Engine:  # noqa: ANN401 - as SQLAlchemy takes them
-    """Connections are looked at before they are lent: one that was lost meanwhile is made again."""
+    """Return an engine that tests its connections before use, so that lost ones are reopened."""
     try:
         engine = create_engine(url, pool_pre_ping=True, use_native_hstore=False, **options)
     except (NoSuchModuleError, ImportError) as error:
@@ -215,5 +223,5 @@ def _engine(url: URL, connect: _Connector, **options: Any) -> Engine:  # noqa: A
 
 
 def _take_right(connection: Connection) -> None:
-    """Wait for other writers, none of which there are while somebody holds the store for a whole sweep."""
+    """Wait for other writers; there are none while this process holds the store for a whole sweep."""
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")

@@ -1,4 +1,4 @@
-"""Everything that is read from the store. Each question is one consistent view and a fixed number of statements."""
+"""Queries of the store, each with one consistent view and a fixed number of statements."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -23,21 +23,21 @@ SEEN_STATE = case(
     (trials.c.state == TrialState.PRUNED.value, TrialState.PLANNED.value),
     else_=trials.c.state,
 )
-"""Where a trial stands for a sweep: pruned only where that sweep pruned it, whatever another one does with it."""
+"""State of a trial as seen by a sweep: pruned only if that sweep pruned it, regardless of others."""
 
 
 class StoreReader:
-    """Reads the store. Safe to use beside a process that writes it, and from several threads.
+    """A reader of the store, safe to use while another process writes and from several threads.
 
     Raises:
-        StoreError: from every method when the database cannot be used.
+        StoreError: by every method if the database cannot be used.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def sweeps(self) -> list[SweepRecord]:
-        """Every sweep, the one last run first."""
+        """Return all sweeps, the one last run first."""
         with self._database.reading() as connection:
             found = connection.execute(_sweeps_by_time()).all()
             counts = _count_states(connection)
@@ -52,10 +52,10 @@ class StoreReader:
         ]
 
     def sweep_trials(self, sweep: str) -> list[TrialRecord]:
-        """The trials that a sweep is made of, in the order in which it planned them.
+        """Return the trials of a sweep, in the order of planning.
 
         Raises:
-            UnknownNameError: when the store has no such sweep.
+            UnknownNameError: if the store has no such sweep.
         """
         wanted = and_(links.c.sweep == sweep, links.c.wanted)
         with self._database.reading() as connection:
@@ -64,17 +64,17 @@ class StoreReader:
         return [rows.trial_record(row) for row in found]
 
     def trial_ids(self, sweep: str) -> list[str]:
-        """As ``sweep_trials``, the identities alone."""
+        """Return the identities of the trials of a sweep, in the order of planning; raises as ``sweep_trials``."""
         wanted = select(links.c.trial_id).where(links.c.sweep == sweep, links.c.wanted).order_by(links.c.position)
         with self._database.reading() as connection:
             require_sweep(connection, sweep)
             return list(connection.execute(wanted).scalars())
 
     def unsettled(self, sweep: str) -> tuple[dict[TrialState, int], list[TrialRecord]]:
-        """How many trials of a sweep are in each state, and those of them that run or have failed, in one view.
+        """Return the number of a sweep's trials by state, and its running and failed trials, in one view.
 
         Raises:
-            UnknownNameError: when the store has no such sweep.
+            UnknownNameError: if the store has no such sweep.
         """
         of_sweep = and_(links.c.sweep == sweep, links.c.wanted)
         shown = SEEN_STATE.in_([TrialState.RUNNING.value, TrialState.FAILED.value])
@@ -85,7 +85,7 @@ class StoreReader:
         return counts, [rows.trial_record(row) for row in found]
 
     def latest_timings(self, limit: int) -> list[Timing]:
-        """What the complete trials that ended last took, the latest first."""
+        """Return the training times of the ``limit`` most recently completed trials, the latest first."""
         table = tables.outcomes
         columns = (trials.c.spec, table.c.parameters, table.c.flops, table.c.activation_bytes, table.c.train_duration_s)
         joined = table.join(trials, trials.c.id == table.c.trial_id).join(attempts, attempts.c.id == table.c.attempt_id)
@@ -97,11 +97,11 @@ class StoreReader:
         return [rows.timing(row) for row in found]
 
     def find_trial(self, prefix: str) -> TrialRecord:
-        """The trial whose identity begins with this text, as the sweep sees it that wants it and was last run.
+        """Return the trial whose identity begins with a text, as seen by the last run sweep that contains it.
 
         Raises:
-            UnknownNameError: when there is none, offering the nearest.
-            SpecError: when there are several.
+            UnknownNameError: if there is none; the message suggests the most similar ones.
+            SpecError: if there are several.
         """
         begins = trials.c.id.startswith(prefix.lower(), autoescape=True)  # SQLite alone would not mind capitals
         with self._database.reading() as connection:
@@ -116,10 +116,10 @@ class StoreReader:
             return rows.trial_record(connection.execute(newest_first.limit(1)).one())
 
     def trial_states(self, trial_ids: Iterable[str], *, sweep: str | None = None) -> dict[str, TrialState]:
-        """The states of those of these trials that the store knows, whichever sweep they are of.
+        """Return the states of the given trials that the store knows, of any sweep.
 
-        With a ``sweep`` as that one sees them: what another sweep pruned is planned, also where it does not have the
-        trial yet.
+        With a ``sweep``, the states are those seen by that sweep: a trial that another sweep pruned is planned, also if
+        the sweep does not contain it yet.
         """
         asked = set(trial_ids)
         query = select(trials.c.id, trials.c.state)
@@ -131,26 +131,26 @@ class StoreReader:
             return {row.id: TrialState(row.state) for row in found if row.id in asked}
 
     def attempts_of_trial(self, trial_id: str) -> list[AttemptRecord]:
-        """Every attempt of a trial, the first one first."""
+        """Return the attempts of a trial, the first one first."""
         return self._attempts(select(attempts).where(attempts.c.trial_id == trial_id).order_by(attempts.c.number))
 
     def attempts_of_sweep(self, sweep: str) -> list[AttemptRecord]:
-        """Every attempt of every trial of a sweep, trials in its order, attempts in theirs.
+        """Return the attempts of all trials of a sweep, ordered by trial in the order of planning, then by number.
 
         Raises:
-            UnknownNameError: when the store has no such sweep.
+            UnknownNameError: if the store has no such sweep.
         """
         query = select(attempts).join(links, links.c.trial_id == attempts.c.trial_id)
         wanted = query.where(links.c.sweep == sweep, links.c.wanted).order_by(links.c.position, attempts.c.number)
         return self._attempts(wanted, sweep=sweep)
 
     def running_attempts(self) -> list[AttemptRecord]:
-        """Every attempt that has begun and not ended, as far as the store knows; the oldest first."""
+        """Return the attempts that have begun and not ended, as far as the store knows; the oldest first."""
         running = attempts.c.state == AttemptState.RUNNING.value
         return self._attempts(select(attempts).where(running).order_by(attempts.c.started_at, attempts.c.id))
 
     def superseded_attempts(self) -> list[tuple[str, int]]:
-        """Attempts without a result of trials that another attempt has completed: trial and number."""
+        """Return trial and number of the attempts without a result whose trial another attempt has completed."""
         other = attempts.alias()
         by_other = select(other.c.trial_id).where(other.c.state == AttemptState.COMPLETE.value)
         given_up = attempts.c.state != AttemptState.COMPLETE.value
@@ -159,16 +159,16 @@ class StoreReader:
             return [(row.trial_id, row.number) for row in connection.execute(query)]
 
     def epochs_of_trial(self, trial_id: str) -> list[AttemptEpoch]:
-        """Every epoch of every attempt of a trial, in order."""
+        """Return the epochs of all attempts of a trial, in order."""
         with self._database.reading() as connection:
             found = connection.execute(_epochs().where(attempts.c.trial_id == trial_id)).all()
         return [rows.attempt_epoch(row) for row in found]
 
     def epochs_of_sweep(self, sweep: str) -> dict[str, list[AttemptEpoch]]:
-        """Every epoch of every attempt of each trial of a sweep; trials without one are left out.
+        """Return the epochs of all attempts of a sweep by trial id; trials without epochs are left out.
 
         Raises:
-            UnknownNameError: when the store has no such sweep.
+            UnknownNameError: if the store has no such sweep.
         """
         query = _epochs().join(links, links.c.trial_id == attempts.c.trial_id)
         with self._database.reading() as connection:
@@ -180,10 +180,14 @@ class StoreReader:
         return dict(epochs)
 
     def outcomes(self, sweep: str, *, predictions: bool = False) -> dict[str, Outcome]:
-        """What each complete trial of a sweep scored; scores have no predictions unless they are asked for.
+        """Return the outcomes of the complete trials of a sweep by trial id.
+
+        Args:
+            sweep: name of the sweep.
+            predictions: whether scores include predictions; otherwise these are empty.
 
         Raises:
-            UnknownNameError: when the store has no such sweep.
+            UnknownNameError: if the store has no such sweep.
         """
         wanted = select(links.c.trial_id).where(links.c.sweep == sweep, links.c.wanted)
         with self._database.reading() as connection:
@@ -191,7 +195,7 @@ class StoreReader:
             return _outcomes(connection, wanted, predictions=predictions)
 
     def environments(self, trial_ids: Iterable[str]) -> dict[str, Environment]:
-        """Return what each of these trials was computed with, of those that are complete."""
+        """Return the environments of the given trials that are complete, by trial id."""
         asked = set(trial_ids)
         query = select(tables.outcomes.c.trial_id, tables.outcomes.c.environment)
         with self._database.reading() as connection:
@@ -202,13 +206,13 @@ class StoreReader:
             return {row.trial_id: known[row.environment] for row in connection.execute(query) if row.trial_id in asked}
 
     def outcome(self, trial_id: str, *, predictions: bool = False) -> Outcome | None:
-        """What a trial scored; None where it is not complete."""
+        """Return the outcome of a trial; None if it is not complete."""
         one = select(trials.c.id).where(trials.c.id == trial_id)
         with self._database.reading() as connection:
             return _outcomes(connection, one, predictions=predictions).get(trial_id)
 
     def predictions(self, trial_id: str, split: Split) -> tuple[int, ...] | None:
-        """The predicted label of every image of a split, in file order; None where the trial was not scored on it."""
+        """Return the predicted label of every image of a split in file order; None if the trial has no score on it."""
         table = tables.predictions
         query = select(table).where(table.c.trial_id == trial_id, table.c.split == split)
         with self._database.reading() as connection:
@@ -218,12 +222,12 @@ class StoreReader:
     def predictions_of_sweep(
         self, sweep: str, split: Split, trial_ids: Iterable[str] | None = None
     ) -> dict[str, tuple[int, ...]]:
-        """The predicted labels of every trial of a sweep that was scored on a split, by trial id, in file order.
+        """Return the predicted labels in file order of the trials of a sweep that were scored on a split, by trial id.
 
-        With ``trial_ids`` only these are looked at.
+        With ``trial_ids`` only these trials are included.
 
         Raises:
-            UnknownNameError: when the store has no such sweep.
+            UnknownNameError: if the store has no such sweep.
         """
         table = tables.predictions
         wanted = select(links.c.trial_id).where(links.c.sweep == sweep, links.c.wanted)
@@ -235,10 +239,10 @@ class StoreReader:
         return {row.trial_id: rows.labels_of(row) for row in found}
 
     def image_sets(self, sweep: str, split: Split) -> ImageSets:
-        """On which images of a split the trials of a sweep were scored; older scores do not say so and are left out.
+        """Return the images of a split on which the trials of a sweep were scored, without older scores that lack them.
 
         Raises:
-            UnknownNameError: when the store has no such sweep.
+            UnknownNameError: if the store has no such sweep.
         """
         table, sets = tables.scored_images, tables.image_sets
         wanted = select(links.c.trial_id).where(links.c.sweep == sweep, links.c.wanted)
@@ -251,7 +255,7 @@ class StoreReader:
         return ImageSets(sets={row.digest: rows.scored_images(row) for row in found}, of_trial=of_trial)
 
     def version(self, sweep: str) -> str:
-        """Return a text that is another one once a trial, attempt, epoch or request of the sweep is new or changed."""
+        """Return a text that changes whenever a trial, attempt, epoch or request of the sweep is new or changed."""
         own = select(links.c.trial_id).where(links.c.sweep == sweep)
         of_attempts = (
             select(attempts.c.state, func.count(), func.max(attempts.c.started_at), func.max(attempts.c.finished_at))
@@ -270,14 +274,14 @@ class StoreReader:
         return f"{sorted(counts.items())} {found}"
 
     def controls(self, sweep: str) -> list[ControlRecord]:
-        """Return what people asked of a sweep while it ran, in the order in which it was carried out."""
+        """Return the requests to a sweep, in the order in which they were executed."""
         table = tables.controls
         query = select(table).where(table.c.sweep == sweep).order_by(table.c.applied_at, table.c.id)
         with self._database.reading() as connection:
             return [rows.control_record(row) for row in connection.execute(query)]
 
     def mirrored(self, tracker: str) -> dict[str, str]:
-        """What a tracker was last shown: the digest of the view of each attempt (by token) and cell."""
+        """Return the digests of what a tracker was last shown, by attempt (its token) and configuration."""
         query = select(tables.mirrored).where(tables.mirrored.c.tracker == tracker)
         with self._database.reading() as connection:
             return {row.subject: row.digest for row in connection.execute(query)}

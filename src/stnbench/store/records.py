@@ -1,4 +1,4 @@
-"""What goes into the store and what comes out of it: plain records, never rows of a session."""
+"""Records that are written to and read from the store, independent of database sessions."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from stnbench.spec.trial import TrialSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedTrial:
-    """A trial as a sweep wants it: where it stands among the sweep's axes, and whether it is there as a twin only."""
+    """A planned trial of a sweep, with its position on the sweep's axes and whether it is only a baseline."""
 
     spec: TrialSpec
     point: Point
@@ -21,9 +21,9 @@ class PlannedTrial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptStart:
-    """An attempt that is about to run: who runs it and where, so that a later process can tell whether it still does.
+    """An attempt that is about to run, with the process that runs it, so that others can check whether it is alive.
 
-    ``token`` is unique among all attempts. ``pid`` and ``boot_id`` are of the orchestrator's process.
+    ``token`` is unique among all attempts. ``pid`` and ``boot_id`` identify the orchestrator's process.
     """
 
     trial_id: str
@@ -37,7 +37,7 @@ class AttemptStart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptRecord:
-    """One execution of a trial. Times are aware UTC; ``number`` counts from 1 within the trial."""
+    """One execution of a trial; times are aware UTC, and ``number`` counts from 1 within the trial."""
 
     trial_id: str
     number: int
@@ -53,13 +53,16 @@ class AttemptRecord:
 
     @property
     def duration_s(self) -> float | None:
-        """Seconds from start to end; None while it runs."""
+        """Return the seconds from start to end; None while the attempt runs."""
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What a complete trial scored, by the attempt that completed it. ``validation`` carries the predictions."""
+    """Scores of a complete trial, from the attempt that completed it.
+
+    Scores contain predictions if they were requested from the store.
+    """
 
     attempt: int
     validation: SplitScore
@@ -72,7 +75,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """How long the training of a complete trial took."""
+    """Training time in seconds of a complete trial."""
 
     spec: TrialSpec
     cost: Cost
@@ -81,7 +84,7 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageSets:
-    """On which images trials were scored: the sets by digest, and the digest of each trial's, by trial id."""
+    """Sets of scored images by digest, and the digest of each trial's set by trial id."""
 
     sets: dict[str, ScoredImages]
     of_trial: dict[str, str]
@@ -89,7 +92,7 @@ class ImageSets:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialRecord:
-    """A trial as one sweep sees it, with its last attempt. ``position`` is the order in which the sweep planned it."""
+    """A trial as seen by one sweep, with its last attempt; ``position`` is its index in the order of planning."""
 
     sweep: str
     position: int
@@ -107,7 +110,7 @@ class TrialRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepRecord:
-    """A sweep as it was last run, and how many of its trials are in which state."""
+    """A sweep as it was last run, with the number of its trials by state."""
 
     spec: SweepSpec
     created_at: datetime

@@ -1,4 +1,4 @@
-"""Rows to records and back: pure, so that queries only query. ``Fields`` are the columns of one row to write."""
+"""Conversion of rows to records and back; ``Fields`` are the columns of one row to write."""
 
 import math
 import struct
@@ -30,24 +30,24 @@ from stnbench.spec.sweep import Point
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptEpoch, AttemptRecord, AttemptStart, Outcome, PlannedTrial, Timing, TrialRecord
 
-# Labels and places of images as bytes: unsigned little-endian integers end to end.
+# Labels and places of images as bytes: consecutive little-endian unsigned integers.
 #
-# Labels take one byte each where that is enough, or two; places four.
+# Labels take one byte each if that is enough, otherwise two; places take four.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackedLabels:
-    """Labels as bytes; ``dtype`` is ``uint8`` or ``uint16``."""
+    """Labels as bytes of the type ``dtype``, ``uint8`` or ``uint16``."""
 
     dtype: str
     data: bytes
 
 
 def pack_labels(labels: Sequence[int]) -> PackedLabels:
-    """Labels as bytes.
+    """Pack labels to bytes.
 
     Raises:
-        StoreError: for a label outside 0 to 65535.
+        StoreError: if a label is outside 0 to 65535.
     """
     largest = max(labels, default=0)
     if largest > 0xFFFF or min(labels, default=0) < 0:
@@ -59,7 +59,11 @@ def pack_labels(labels: Sequence[int]) -> PackedLabels:
 
 
 def pack_places(places: Sequence[int]) -> bytes:
-    """Places of images, or numbers of tracks, as bytes. Raises: StoreError for one outside 0 to 2**32 - 1."""
+    """Pack places of images, or numbers of tracks, to bytes.
+
+    Raises:
+        StoreError: if a number is outside 0 to 2**32 - 1.
+    """
     try:
         return struct.pack(f"<{len(places)}I", *places)
     except struct.error as error:
@@ -69,12 +73,12 @@ def pack_places(places: Sequence[int]) -> bytes:
 
 
 def unpack_places(data: bytes) -> tuple[int, ...]:
-    """The places of the bytes."""
+    """Unpack places from bytes."""
     return struct.unpack(f"<{len(data) // 4}I", data)
 
 
 def unpack_labels(packed: PackedLabels) -> tuple[int, ...]:
-    """The labels of the bytes."""
+    """Unpack labels from bytes."""
     if packed.dtype == "uint8":
         return tuple(packed.data)
     return struct.unpack(f"<{len(packed.data) // 2}H", packed.data)
@@ -94,7 +98,7 @@ EPOCH_NUMBERS = (
 
 
 def trial_fields(trial_id: str, spec: TrialSpec, at: datetime) -> Fields:
-    """A row of ``trials``, planned."""
+    """Return the row of a planned trial in ``trials``."""
     return {
         "id": trial_id,
         "cell_id": spec.cell_id,
@@ -106,7 +110,7 @@ def trial_fields(trial_id: str, spec: TrialSpec, at: datetime) -> Fields:
 
 
 def link_fields(sweep: str, trial_id: str, position: int, planned: PlannedTrial) -> Fields:
-    """A row of ``sweep_trials``, wanted."""
+    """Return the row of a wanted trial in ``sweep_trials``."""
     return {
         "sweep": sweep,
         "trial_id": trial_id,
@@ -119,7 +123,7 @@ def link_fields(sweep: str, trial_id: str, position: int, planned: PlannedTrial)
 
 
 def attempt_fields(start: AttemptStart, number: int) -> Fields:
-    """A row of ``attempts``, running."""
+    """Return the row of a running attempt in ``attempts``."""
     return {
         "trial_id": start.trial_id,
         "number": number,
@@ -134,7 +138,7 @@ def attempt_fields(start: AttemptStart, number: int) -> Fields:
 
 
 def control_fields(record: ControlRecord) -> Fields:
-    """Return a row of ``controls``."""
+    """Return the row of a request in ``controls``."""
     return {
         "id": record.request.request_id,
         "sweep": record.request.sweep,
@@ -147,7 +151,7 @@ def control_fields(record: ControlRecord) -> Fields:
 
 
 def control_record(row: Row[Any]) -> ControlRecord:
-    """Return a row of ``controls`` as a record."""
+    """Return the record of a row of ``controls``."""
     return ControlRecord(
         request=from_stored(ControlRequest, row.request),
         applied_at=row.applied_at,
@@ -158,7 +162,7 @@ def control_record(row: Row[Any]) -> ControlRecord:
 
 
 def failure_fields(failure: Failure | None) -> Fields:
-    """The columns of ``attempts`` that say why."""
+    """Return the columns of ``attempts`` that describe a failure, all None without one."""
     if failure is None:
         return dict.fromkeys(FAILURE_COLUMNS)
     texts = (failure.message, failure.traceback, failure.last_output)
@@ -167,10 +171,10 @@ def failure_fields(failure: Failure | None) -> Fields:
 
 
 def epoch_fields(attempt_id: int, record: EpochRecord) -> Fields:
-    """A row of ``epochs``.
+    """Return the row of an epoch in ``epochs``.
 
     Raises:
-        StoreError: for a number that is not finite: a diverged attempt fails, it has no such epoch.
+        StoreError: if a number is not finite; a diverged attempt must fail instead.
     """
     numbers = {name: float(getattr(record, name)) for name in EPOCH_NUMBERS}
     for name, number in numbers.items():
@@ -180,7 +184,7 @@ def epoch_fields(attempt_id: int, record: EpochRecord) -> Fields:
 
 
 def outcome_fields(attempt_id: int, result: TrialResult) -> Fields:
-    """A row of ``outcomes``."""
+    """Return the row of a result in ``outcomes``."""
     return {
         "trial_id": result.trial_id,
         "attempt_id": attempt_id,
@@ -194,10 +198,10 @@ def outcome_fields(attempt_id: int, result: TrialResult) -> Fields:
 
 
 def score_fields(trial_id: str, score: SplitScore) -> Fields:
-    """A row of ``scores``.
+    """Return the row of a score in ``scores``.
 
     Raises:
-        StoreError: for a loss that is not finite.
+        StoreError: if the loss is not finite.
     """
     _require_finite(f"the {score.split} loss", score.loss)
     counts = {"images": score.images, "correct": score.correct}
@@ -206,10 +210,10 @@ def score_fields(trial_id: str, score: SplitScore) -> Fields:
 
 
 def prediction_fields(trial_id: str, score: SplitScore) -> Fields:
-    """A row of ``predictions``.
+    """Return the row of a score in ``predictions``.
 
     Raises:
-        StoreError: where there is not one label an image.
+        StoreError: if there is not one label per image, or a label cannot be stored.
     """
     if len(score.predictions) != score.images:
         problem = f"the {score.split} score of trial {trial_id} has {len(score.predictions)} predictions"
@@ -225,10 +229,10 @@ def prediction_fields(trial_id: str, score: SplitScore) -> Fields:
 
 
 def image_set_fields(scored: ScoredImages) -> Fields:
-    """A row of ``image_sets``.
+    """Return the row of scored images in ``image_sets``.
 
     Raises:
-        StoreError: where it has tracks or rows and not one an image, or a number that cannot be stored.
+        StoreError: if there are tracks or rows but not one per image, or a number cannot be stored.
     """
     packed = pack_labels(scored.labels)
     for name, places in (("tracks", scored.tracks), ("rows", scored.rows)):
@@ -246,12 +250,12 @@ def image_set_fields(scored: ScoredImages) -> Fields:
 
 
 def environment_digest(environment: Environment) -> str:
-    """The identity of an environment."""
+    """Return the identity of an environment."""
     return digest(to_plain(environment))
 
 
 def trial_record(row: Row[Any]) -> TrialRecord:
-    """A row of ``sweep_trials`` joined with its trial and the trial's last attempt."""
+    """Return the record of a row of ``sweep_trials`` joined with its trial and the trial's last attempt."""
     last = attempt_record(row) if row.number else None
     return TrialRecord(
         sweep=row.sweep,
@@ -270,7 +274,7 @@ def trial_record(row: Row[Any]) -> TrialRecord:
 
 
 def attempt_record(row: Row[Any]) -> AttemptRecord:
-    """A row of ``attempts``."""
+    """Return the record of a row of ``attempts``."""
     failure = row.failure_kind and Failure(
         kind=FailureKind(row.failure_kind),
         message=row.failure_message,
@@ -293,7 +297,7 @@ def attempt_record(row: Row[Any]) -> AttemptRecord:
 
 
 def attempt_epoch(row: Row[Any]) -> AttemptEpoch:
-    """A row of ``epochs`` joined with the number of its attempt."""
+    """Return the record of a row of ``epochs`` joined with the number of its attempt."""
     numbers = {name: getattr(row, name) for name in EPOCH_NUMBERS}
     health = from_stored(tuple[TransformerHealth, ...], row.health)
     return AttemptEpoch(
@@ -302,7 +306,7 @@ def attempt_epoch(row: Row[Any]) -> AttemptEpoch:
 
 
 def split_score(row: Row[Any], labels: tuple[int, ...]) -> SplitScore:
-    """A row of ``scores``."""
+    """Return the score of a row of ``scores``, with the given predictions."""
     return SplitScore(
         split=row.split,
         images=row.images,
@@ -314,17 +318,17 @@ def split_score(row: Row[Any], labels: tuple[int, ...]) -> SplitScore:
 
 
 def labels_of(row: Row[Any]) -> tuple[int, ...]:
-    """The labels of a row of ``predictions``."""
+    """Return the labels of a row of ``predictions`` or ``image_sets``."""
     return unpack_labels(PackedLabels(dtype=row.dtype, data=row.labels))
 
 
 def scored_images(row: Row[Any]) -> ScoredImages:
-    """A row of ``image_sets``."""
+    """Return the scored images of a row of ``image_sets``."""
     return ScoredImages(labels=labels_of(row), tracks=unpack_places(row.tracks), rows=unpack_places(row.rows))
 
 
 def outcome(row: Row[Any], scores: Mapping[str, SplitScore], environment: Environment) -> Outcome:
-    """A row of ``outcomes`` joined with its attempt's number."""
+    """Return the record of a row of ``outcomes`` joined with its attempt's number, with its scores by split."""
     return Outcome(
         attempt=row.number,
         validation=scores["validation"],
@@ -337,20 +341,20 @@ def outcome(row: Row[Any], scores: Mapping[str, SplitScore], environment: Enviro
 
 
 def timing(row: Any) -> Timing:  # noqa: ANN401 - a row of several columns
-    """A row of ``outcomes`` joined with its trial's specification."""
+    """Return the training time of a row of ``outcomes`` joined with its trial's specification."""
     spec = from_stored(TrialSpec, row.spec)
     return Timing(spec=spec, cost=_cost(row), train_duration_s=row.train_duration_s)
 
 
 def from_stored(kind: type[T], text: str) -> T:
-    """What a JSON column says."""
+    """Return the dataclass stored in a JSON column."""
     return decode_stored(kind, text, where="the store")
 
 
 def storable(text: str) -> str:
-    """The text without what no database takes: NUL becomes its symbol, half a surrogate pair its escape.
+    """Return the text with NUL replaced by its symbol, and halves of surrogate pairs by escapes.
 
-    Both come in what a process printed before it died.
+    No database accepts these characters, which occur in the output of processes that died.
     """
     return text.replace("\0", "\u2400").encode(errors="backslashreplace").decode()
 

@@ -1,4 +1,4 @@
-"""What is written, one thing a function, each inside its caller's transaction."""
+"""Statements that write the store, each inside its caller's transaction."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ from stnbench.store.portable import TABLES
 trials, links, attempts = tables.trials, tables.sweep_trials, tables.attempts
 
 COMPLETABLE = frozenset({AttemptState.RUNNING, AttemptState.LOST, AttemptState.STOPPED})
-"""A result counts although its attempt was given up: the process went on and delivered."""
+"""States in which a result is accepted, including those of attempts that were given up but finished."""
 
 
 def insert_all(connection: Connection, table: Table, fields: Sequence[rows.Fields]) -> None:
@@ -39,27 +39,28 @@ def save_spec(connection: Connection, spec: SweepSpec, at: datetime) -> None:
 
 
 def sweep_row(connection: Connection, name: str) -> rows.Fields:
-    """The row of a sweep."""
+    """Return the row of a sweep."""
     return dict(connection.execute(select(tables.sweeps).where(tables.sweeps.c.name == name)).mappings().one())
 
 
 def count_attempts(connection: Connection) -> dict[str, int]:
-    """How many attempts are in each state."""
+    """Return the number of attempts by state."""
     query = select(attempts.c.state, func.count()).group_by(attempts.c.state)
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def history_rows(connection: Connection) -> Iterator[tuple[str, portable.Row]]:
-    """Every row that a history holds; epochs of complete attempts are in their results."""
+    """Yield the rows of a history; epochs of complete attempts are left out, since their results contain them."""
     for table in TABLES:
         is_open = (lambda found: found.c.state != AttemptState.COMPLETE.value) if table == "epochs" else None
         yield from ((table, row) for row in portable.read_rows(connection, table, is_open))
 
 
 def save_links(connection: Connection, sweep: str, wanted: Sequence[rows.Fields]) -> list[rows.Fields]:
-    """Make the sweep show exactly these trials; rows that are as they should be are not touched.
+    """Make a sweep contain exactly the wanted trials; correct rows are not written.
 
-    Returns: the columns of every row that changed or is new.
+    Returns:
+        The columns of every changed or new row.
     """
     found = connection.execute(select(links).where(links.c.sweep == sweep)).mappings()
     stored = {row["trial_id"]: dict(row) for row in found}
@@ -76,18 +77,18 @@ def save_links(connection: Connection, sweep: str, wanted: Sequence[rows.Fields]
 
 
 def set_trial_state(connection: Connection, trial_id: str, state: TrialState) -> None:
-    """Write where a trial stands."""
+    """Write the state of a trial."""
     connection.execute(update(trials).where(trials.c.id == trial_id), {"state": state.value})
 
 
 def prune(connection: Connection, sweep: str, trial_id: str) -> None:
-    """Write that a sweep's pruner has given a trial up."""
+    """Write that a sweep's pruner has given up a trial."""
     row = (links.c.sweep == sweep) & (links.c.trial_id == trial_id)
     connection.execute(update(links).where(row), {"pruned": True})
 
 
 def set_given_up(connection: Connection, sweep: str, trial_ids: Iterable[str], *, given_up: bool) -> list[str]:
-    """Write that a person has given trials of a sweep up, or wants them after all; return those that changed."""
+    """Write that a user has given up trials of a sweep, or requested them again, and return the changed trials."""
     asked = set(trial_ids)
     if not asked:
         return []
@@ -98,12 +99,16 @@ def set_given_up(connection: Connection, sweep: str, trial_ids: Iterable[str], *
 
 
 def find_attempt(connection: Connection, token: str) -> Row[Any] | None:
-    """The row of an attempt, or None."""
+    """Return the row of an attempt by its token; None if there is none."""
     return connection.execute(select(attempts).where(attempts.c.token == token)).one_or_none()
 
 
 def require_attempt(connection: Connection, token: str) -> Row[Any]:
-    """The row of an attempt, or UnknownNameError."""
+    """Return the row of an attempt by its token.
+
+    Raises:
+        UnknownNameError: if there is none.
+    """
     attempt = find_attempt(connection, token)
     if attempt is None:
         raise unknown("attempt", token, connection.execute(select(attempts.c.token)).scalars())
@@ -111,13 +116,13 @@ def require_attempt(connection: Connection, token: str) -> Row[Any]:
 
 
 def attempt_by_number(connection: Connection, trial_id: str, number: int) -> Row[Any]:
-    """The row of an attempt, which is there."""
+    """Return the row of an attempt, which must exist, by its trial and number."""
     query = select(attempts).where(attempts.c.trial_id == trial_id, attempts.c.number == number)
     return connection.execute(query).one()
 
 
 def require_completable(connection: Connection, attempt: Row[Any]) -> None:
-    """Raise TransitionError unless a result of this attempt can be accepted."""
+    """Raise TransitionError unless a result of an attempt can be accepted."""
     siblings = connection.execute(select(attempts).where(attempts.c.trial_id == attempt.trial_id)).all()
     for other in siblings:
         if other.state == AttemptState.COMPLETE.value or (
@@ -131,14 +136,14 @@ def require_completable(connection: Connection, attempt: Row[Any]) -> None:
 
 
 def missing_epochs(connection: Connection, attempt_id: int, records: Iterable[EpochRecord]) -> list[rows.Fields]:
-    """The rows of those epochs that the attempt does not have."""
+    """Return the rows of the epochs that an attempt does not have yet."""
     table = tables.epochs
     known = set(connection.execute(select(table.c.epoch).where(table.c.attempt_id == attempt_id)).scalars())
     return [rows.epoch_fields(attempt_id, record) for record in records if record.epoch not in known]
 
 
 def insert_outcome(connection: Connection, attempt_id: int, result: TrialResult) -> None:
-    """Write everything that a result says besides its epochs."""
+    """Write the content of a result except its epochs."""
     table = tables.environments
     digest = rows.environment_digest(result.environment)
     if connection.execute(select(table.c.digest).where(table.c.digest == digest)).first() is None:
@@ -154,14 +159,14 @@ def insert_outcome(connection: Connection, attempt_id: int, result: TrialResult)
 def end_attempt(
     connection: Connection, attempt_id: int, state: AttemptState, failure: Failure | None, at: datetime
 ) -> rows.Fields:
-    """Write that an attempt has ended; the columns that say so."""
+    """Write that an attempt has ended, and return the written columns."""
     ended = {"state": state.value, "finished_at": at, **rows.failure_fields(failure)}
     connection.execute(update(attempts).where(attempts.c.id == attempt_id), ended)
     return ended
 
 
 def save_mirrored(connection: Connection, tracker: str, digests: Mapping[str, str]) -> None:
-    """Insert or update what a tracker was shown."""
+    """Insert or update the digests of what a tracker was shown."""
     table = tables.mirrored
     known = set(connection.execute(select(table.c.subject).where(table.c.tracker == tracker)).scalars())
     new = [
@@ -176,7 +181,7 @@ def save_mirrored(connection: Connection, tracker: str, digests: Mapping[str, st
 
 
 def merge(connection: Connection, plan: MergePlan) -> None:
-    """Do what a plan says."""
+    """Execute a plan of a merge."""
     _delete_attempts(connection, plan.replaced)
     for name, changes in plan.update_sweeps.items():
         row = update(tables.sweeps).where(tables.sweeps.c.name == name)
@@ -192,7 +197,7 @@ def merge(connection: Connection, plan: MergePlan) -> None:
 
 
 def _delete_attempts(connection: Connection, trial_ids: Sequence[str]) -> None:
-    """Take out all that trials have, children before parents, but for the trials."""
+    """Delete all rows of trials, children before parents, except the trials themselves."""
     for start in range(0, len(trial_ids), portable.CHUNK):
         chunk = trial_ids[start : start + portable.CHUNK]
         own = select(attempts.c.id).where(attempts.c.trial_id.in_(chunk))
@@ -203,7 +208,7 @@ def _delete_attempts(connection: Connection, trial_ids: Sequence[str]) -> None:
 
 
 def refusal(connection: Connection, trial_id: str, what: str) -> TransitionError:
-    """An error that says what cannot be, with the trial's history."""
+    """Return an error that names an impossible transition and the trial's history."""
     found = connection.execute(select(attempts).where(attempts.c.trial_id == trial_id).order_by(attempts.c.number))
     history = [f"attempt {row.number} {row.state}" for row in found]
     state = connection.execute(select(trials.c.state).where(trials.c.id == trial_id)).scalar_one()
@@ -211,12 +216,12 @@ def refusal(connection: Connection, trial_id: str, what: str) -> TransitionError
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """An error for a name that the store does not know."""
+    """Return an error for a name that the store does not contain."""
     return UnknownNameError(kind, name, known, where="the store")
 
 
 def _insert_scored(connection: Connection, trial_id: str, score: SplitScore) -> None:
-    """Write which images a score is of, where it says so; a set that is known is not written again."""
+    """Write the images of a score if it has them; a set that the store contains is not written again."""
     if score.scored is None:
         return
     if len(score.scored.labels) != score.images:

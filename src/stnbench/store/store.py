@@ -1,4 +1,4 @@
-"""The store: the only truth about trials. Every method that writes is one transaction, whole or absent."""
+"""Store of trials, whose every writing method is one transaction."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -27,16 +27,16 @@ trials, attempts = tables.trials, tables.attempts
 
 
 class Store(StoreReader):
-    """Reads and writes the store. One process writes it, any number read.
+    """The store of trials, written by one process and read by any number.
 
-    The one that writes holds ``RunsLayout.orchestrator_lock``, and the store itself where that is on a server.
+    The writing process holds ``RunsLayout.orchestrator_lock``, and the database itself if it is on a server.
 
-    Trials and attempts that have ended are never changed, but ``replan`` gives a failed trial another chance, and an
+    Trials and attempts that have ended are never changed, except that ``replan`` plans failed trials again, and that an
     attempt that was given up may still deliver its result.
 
     Raises:
-        StoreBusyError: when another process keeps the right to write.
-        StoreError: when the database cannot be used or is open for reading only. A method that raises has written
+        StoreBusyError: if another process keeps the right to write.
+        StoreError: if the database cannot be used or is open for reading only. A method that raises has written
             nothing.
     """
 
@@ -55,15 +55,23 @@ class Store(StoreReader):
         history: Path | None = None,
         backups: Path | None = None,
     ) -> Self:
-        """The store at a path or a database URL.
+        """Open the store at a path or a database URL.
 
-        To write, it is made where it is missing and brought to this program's revision where it is older. With a
-        ``holder``, the name of a process, nobody else may write a store on a server until this one is closed. What is
-        written is also appended to the file ``history``, from which the store can be made again; a store that is a file
-        is copied to the folder ``backups`` before its revision is raised.
+        If it is opened for writing, a missing store is created and an older one upgraded.
+
+        Args:
+            where: path of a SQLite file, or URL of a database.
+            writable: whether the store is opened for writing.
+            busy_timeout_s: seconds to wait for locks.
+            holder: name of the process that alone may write a store on a server until it is closed; empty for none.
+            history: file to which all writes are appended, and from which the store can be rebuilt; None for none.
+            backups: folder to which a store that is a file is copied before an upgrade; None for no copy.
 
         Raises:
-            FolderError, StoreError, StoreBusyError, StoreVersionError: each in one line with its remedy.
+            FolderError: if a file or folder cannot be created.
+            StoreBusyError: if another process holds the store.
+            StoreVersionError: if the revision of the store cannot be used.
+            StoreError: if the store cannot be used.
         """
         database = Database.open(where, writable=writable, busy_timeout_s=busy_timeout_s, holder=holder)
         try:
@@ -77,15 +85,15 @@ class Store(StoreReader):
 
     @staticmethod
     def exists(where: Path | str) -> bool:
-        """Whether there is a store at a path, or at the URL of a server's database.
+        """Check whether there is a store at a path, or at the URL of a server's database.
 
         Raises:
-            StoreError: when the server cannot be reached, or holds another program's tables.
+            StoreError: if the server cannot be reached, or holds the tables of another program.
         """
         return where.exists() if isinstance(where, Path) else engine.is_made(where)
 
     def close(self) -> None:
-        """Close every connection; the store is not used afterwards."""
+        """Close all connections; the store cannot be used afterwards."""
         self._database.close()
         if self._history is not None:
             self._history.close()
@@ -101,14 +109,22 @@ class Store(StoreReader):
     def save_sweep(
         self, spec: SweepSpec, planned: Sequence[PlannedTrial], at: datetime, *, given_up: Collection[str] = ()
     ) -> int:
-        """Write a sweep and its trials, in their order; what is already there stays as it is.
+        """Write a sweep and its trials, in their order; trials that exist are not changed.
 
-        Trials that the sweep asked for before and does not now are kept, and no longer shown by it. Those that its
-        pruner gave up stay pruned as long as it has one; those that a person has ``given_up`` are pruned.
-        Returns: how many trials are new to the store.
+        Trials that the sweep no longer contains are kept in the store, and no longer shown by it. Those that its pruner
+        gave up stay pruned as long as it has one.
+
+        Args:
+            spec: the sweep.
+            planned: its trials, in the order of planning.
+            at: time of the change.
+            given_up: ids of trials that a user has given up, which become pruned.
+
+        Returns:
+            The number of trials that are new to the store.
 
         Raises:
-            SpecError: when the same trial is planned twice.
+            SpecError: if the same trial is planned twice.
         """
         by_id = {trial.spec.trial_id: trial for trial in planned}
         if len(by_id) != len(planned):
@@ -133,17 +149,18 @@ class Store(StoreReader):
     def add_control(
         self, record: ControlRecord, *, give_up: Collection[str] = (), take_back: Collection[str] = ()
     ) -> bool:
-        """Write what became of a request, together with what it changes in the store; nothing where it is known.
+        """Write the outcome of a request with its changes of the store; do nothing if the request is known.
 
         Args:
-            record: of the request.
+            record: record of the request.
             give_up: trials that become pruned in the sweep.
-            take_back: trials that failed, or were given up, and are planned again.
+            take_back: trials that failed or were given up, and are planned again.
 
-        Returns: whether it is new.
+        Returns:
+            Whether the request is new.
 
         Raises:
-            UnknownNameError: for a request for a sweep that is not there.
+            UnknownNameError: if the store has no such sweep.
         """
         sweep = record.request.sweep
         fields = rows.control_fields(record)
@@ -169,11 +186,11 @@ class Store(StoreReader):
         return True
 
     def start_attempt(self, start: AttemptStart) -> AttemptRecord:
-        """Begin the next attempt of a planned trial, or of one that another sweep pruned.
+        """Begin the next attempt of a planned trial, or of one that another sweep pruned, and return its record.
 
         Raises:
-            UnknownNameError: for an unknown trial.
-            TransitionError: when it is running, complete or failed, or the token was used.
+            UnknownNameError: if the trial is unknown.
+            TransitionError: if the trial is running, complete or failed, or the token was used before.
         """
         with self._database.transaction() as connection:
             state = connection.execute(select(trials.c.state).where(trials.c.id == start.trial_id)).scalar()
@@ -194,12 +211,12 @@ class Store(StoreReader):
         return record
 
     def add_epoch(self, token: str, record: EpochRecord) -> None:
-        """Write one epoch of a running attempt; an epoch that is already there stays as it is.
+        """Write one epoch of a running attempt; an epoch that exists is not changed.
 
         Raises:
-            UnknownNameError: for an unknown token.
-            TransitionError: when the attempt has ended.
-            StoreError: for a number that is not finite.
+            UnknownNameError: if the token is unknown.
+            TransitionError: if the attempt has ended.
+            StoreError: if a number is not finite.
         """
         with self._database.transaction() as connection:
             attempt = statements.require_attempt(connection, token)
@@ -212,14 +229,15 @@ class Store(StoreReader):
         self._note(*(("epochs", fields | whose) for fields in missing))
 
     def complete_attempt(self, token: str, result: TrialResult, at: datetime) -> None:
-        """Write a result: the attempt and its trial are complete from now on.
+        """Write a result, which completes the attempt and its trial.
 
-        An attempt that was given up (lost or stopped) may still deliver, unless another one has or is at work.
+        An attempt that was given up (lost or stopped) may still deliver its result, unless another attempt is complete
+        or running.
 
         Raises:
-            UnknownNameError: for an unknown token.
-            StoreError: for a result of another attempt, or with a number that is not finite.
-            TransitionError: when the trial is complete or another attempt of it is running.
+            UnknownNameError: if the token is unknown.
+            StoreError: if the result is of another attempt, or a number is not finite.
+            TransitionError: if the trial is complete, another attempt of it is running, or this one has failed.
         """
         with self._database.transaction() as connection:
             attempt = statements.require_attempt(connection, token)
@@ -246,14 +264,20 @@ class Store(StoreReader):
         trial_state: TrialState,
         sweep: str = "",
     ) -> None:
-        """End a running attempt that has no result, and say where its trial stands now.
+        """End a running attempt without a result, and set the state of its trial.
 
-        A trial is pruned in the ``sweep`` whose pruner gave it up; others may train it on.
+        Args:
+            token: token of the attempt.
+            state: final state of the attempt.
+            failure: reason, required for a failed attempt.
+            at: time of the end.
+            trial_state: new state of the trial.
+            sweep: sweep whose pruner gave up the trial, required for a pruned trial; others may continue to train it.
 
         Raises:
-            UnknownNameError: for an unknown token.
-            TransitionError: when the attempt is not running, when a failed one does not say why or a pruned one for
-                whom, and for states that need a result or an attempt at work.
+            UnknownNameError: if the token is unknown.
+            TransitionError: if the attempt is not running, a required argument is missing, or a state needs a result or
+                a running attempt.
         """
         with self._database.transaction() as connection:
             attempt = statements.require_attempt(connection, token)
@@ -274,11 +298,11 @@ class Store(StoreReader):
         self._note(*entries)
 
     def replan(self, trial_ids: Iterable[str]) -> int:
-        """Plan failed trials again; their attempts stay. Returns: how many.
+        """Plan failed trials again, keeping their attempts, and return the number of trials.
 
         Raises:
-            UnknownNameError: for an unknown trial.
-            TransitionError: for one that has not failed.
+            UnknownNameError: if a trial is unknown.
+            TransitionError: if a trial has not failed.
         """
         asked = list(dict.fromkeys(trial_ids))
         with self._database.transaction() as connection:
@@ -293,11 +317,11 @@ class Store(StoreReader):
         return len(asked)
 
     def set_metrics(self, trial_id: str, split: Split, metrics: Mapping[str, float]) -> None:
-        """Write the metrics of a score, in place of those that are there.
+        """Replace the metrics of a score.
 
         Raises:
-            UnknownNameError: for a trial without such a score.
-            SpecError: for a number that is not finite.
+            UnknownNameError: if the trial has no score on the split.
+            SpecError: if a number is not finite.
         """
         scores = tables.scores
         text = canonical_json(dict(metrics))
@@ -307,44 +331,46 @@ class Store(StoreReader):
                 raise UnknownNameError("score", f"{trial_id} ({split})", ())
 
     def set_mirrored(self, tracker: str, digests: Mapping[str, str]) -> None:
-        """Remember what a tracker was shown: the digest of the view of each subject (an attempt's token, or a cell)."""
+        """Record the digests of what a tracker was shown, by attempt (its token) or configuration."""
         with self._database.transaction() as connection:
             statements.save_mirrored(connection, tracker, digests)
 
     def forget_mirrored(self, tracker: str) -> None:
-        """Forget what a tracker was shown, so that everything is shown again."""
+        """Delete the record of what a tracker was shown, so that everything is shown again."""
         with self._database.transaction() as connection:
             connection.execute(delete(tables.mirrored).where(tables.mirrored.c.tracker == tracker))
 
     def check(self) -> None:
-        """See that the file is still the one that was opened; nothing for a server. Cheap: called every few seconds.
+        """Check that the file is still the one that was opened; do nothing for a server.
+
+        The check is cheap enough to be called every few seconds.
 
         Raises:
-            StoreError: where it was removed, replaced, cut short or overwritten.
+            StoreError: if the file was removed, replaced, truncated or overwritten.
         """
         self._database.check()
 
     def check_whole(self) -> None:
-        """Read the file again as another process does, every page of it, after ``check``; nothing for a server.
+        """Check all pages of the file, read as by another process, after ``check``; do nothing for a server.
 
         Raises:
-            StoreError: where it is damaged, or does not hold what was committed.
+            StoreError: if the file is damaged, or does not hold what was committed.
         """
         with self._database.reading() as connection:
             seen = statements.count_attempts(connection)
         self._database.check_whole(seen)
 
     def back_up(self, folder: Path) -> Path | None:
-        """Copy the store into a folder while it is used, the newest few are kept; the copy, None for a server.
+        """Copy the store into a folder while it is used, keep the newest copies, and return the path; None for servers.
 
         Raises:
-            StoreError: where it cannot be read.
-            FolderError: where the folder cannot be written.
+            StoreError: if the store cannot be read.
+            FolderError: if the folder cannot be written.
         """
         return self._database.back_up(folder)
 
     def rows(self, names: Iterable[str]) -> Rows:
-        """All rows of these tables, in one view. Raises: StoreError."""
+        """Return all rows of the named tables, in one consistent view."""
         with self._database.reading() as connection:
             return {
                 name: {portable.key_of(name, row): row for row in portable.read_rows(connection, name)}
@@ -352,16 +378,20 @@ class Store(StoreReader):
             }
 
     def merge(self, plan: MergePlan) -> None:
-        """Do what a plan says, in one transaction, and write the history anew. Raises: StoreError."""
+        """Execute a plan of a merge in one transaction, and rewrite the history."""
         with self._database.transaction() as connection:
             statements.merge(connection, plan)
         self._begin_history()
 
     def fill(self, stored: Rows, results: Mapping[str, tuple[int, TrialResult]]) -> None:
-        """Write rows of a history, and the results of trials by the number of the attempt that made them.
+        """Write the rows of a history and the results of trials.
+
+        Args:
+            stored: rows of the history.
+            results: by trial id, the number of the attempt and its result.
 
         Raises:
-            StoreError: for rows that no store can have.
+            StoreError: if the store cannot hold a row.
         """
         with self._database.transaction() as connection:
             for table, own in stored.items():
@@ -377,7 +407,7 @@ class Store(StoreReader):
             self._history.add(entries)
 
     def _begin_history(self) -> None:
-        """Bring the history to what the store holds: what a process that was killed did not append, or anew."""
+        """Rewrite the history from the store, since a killed process may not have appended its last transaction."""
         if self._history is not None and self._database.writable:
             with self._database.reading() as connection:
                 self._history.rewrite(statements.history_rows(connection))
@@ -392,7 +422,7 @@ def _link_entry(sweep: str, trial_id: str, *, pruned: bool) -> Entry:
 
 
 def _objection(now: AttemptState, end: AttemptState, failure: Failure | None, trial_state: TrialState) -> str:
-    """Why an attempt cannot end like this; empty where it can."""
+    """Return the reason why an attempt cannot end with these states; empty if it can."""
     if now is not AttemptState.RUNNING:
         return f"it is {now} already"
     if end in {AttemptState.RUNNING, AttemptState.COMPLETE}:

@@ -1,7 +1,7 @@
-"""The tables of the store. What can be promised by the database is promised by the database.
+"""Tables of the store; the database enforces every invariant that it can.
 
-A trial is complete exactly once (``outcomes`` has one row a trial, and at most one attempt of a trial is complete),
-runs at most once at a time (at most one attempt is running), and failed attempts say why.
+A trial is completed only once (``outcomes`` has one row per trial, and at most one attempt of a trial is complete),
+runs at most once at a time (at most one attempt is running), and failed attempts have a reason.
 """
 
 from datetime import UTC, datetime
@@ -36,17 +36,17 @@ from stnbench.core.errors import StoreError
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC time. SQLite has no zones: it holds the UTC time without one.
+    """Column type of aware UTC times; SQLite has no zones and holds the UTC time without one.
 
     Raises:
-        StoreError: when a time without a zone is written.
+        StoreError: if a time without a zone is written.
     """
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """The time as the database takes it."""
+        """Return a time as the database takes it."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -55,7 +55,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ANN401 - the driver's
-        """The time as an aware UTC time."""
+        """Return a time of the database as an aware UTC time."""
         if value is None:
             return None
         moment: datetime = value
@@ -63,7 +63,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
-"""Every revision of these tables, oldest first; ``migrations/versions`` holds one file for each."""
+"""Revisions of these tables, oldest first; ``migrations/versions`` holds one file for each."""
 
 METADATA = MetaData(
     naming_convention={
@@ -112,9 +112,9 @@ sweep_trials = Table(
     Column("pruned", Boolean, nullable=False, server_default=false()),
     CheckConstraint("position >= 0", name="position"),
 )
-"""Which trials a sweep is made of. A trial that an edited sweep no longer asks for stays, and is not ``wanted``.
+"""Trials of sweeps. A trial that an edited sweep no longer contains is kept, and is not ``wanted``.
 
-``pruned`` says that this sweep's pruner gave the trial up; another sweep may train it on."""
+``pruned`` means that this sweep's pruner gave up the trial; another sweep may continue to train it."""
 
 # Naming the condition for PostgreSQL as well would import its dialect at every start, 0.1 s; the migration names it.
 WANTED = text("wanted")
@@ -216,9 +216,9 @@ scores = Table(
     CheckConstraint("split IN ('validation', 'test')", name="split"),
     CheckConstraint("images >= 1 AND correct >= 0 AND correct <= images", name="correct"),
 )
-"""What a complete trial scored on each split. Accuracy is ``correct / images``.
+"""Scores of complete trials by split. Accuracy is ``correct / images``.
 
-``metrics`` (``spec/metrics.py``) are values by name, JSON."""
+``metrics`` (``spec/metrics.py``) is a JSON mapping of values by name."""
 
 predictions = Table(
     "predictions",
@@ -232,7 +232,7 @@ predictions = Table(
     CheckConstraint("dtype IN ('uint8', 'uint16')", name="dtype"),
     CheckConstraint("length(labels) = images * CASE dtype WHEN 'uint8' THEN 1 ELSE 2 END", name="labels"),
 )
-"""The predicted label of every image of a split, in file order, as little-endian unsigned integers end to end."""
+"""Predicted label of every image of a split, in file order, as consecutive little-endian unsigned integers."""
 
 image_sets = Table(
     "image_sets",
@@ -247,9 +247,9 @@ image_sets = Table(
     CheckConstraint("length(labels) = images * CASE dtype WHEN 'uint8' THEN 1 ELSE 2 END", name="labels"),
     CheckConstraint("length(tracks) IN (0, 4 * images) AND length(rows) IN (0, 4 * images)", name="places"),
 )
-"""The true labels of images that trials were scored on, each set once, packed as predictions are.
+"""True labels of the images on which trials were scored, each set once, packed as predictions are.
 
-``tracks`` and ``rows`` are unsigned integers of four bytes, little-endian, or nothing (``spec.result.ScoredImages``).
+``tracks`` and ``rows`` are little-endian unsigned integers of four bytes, or empty (``spec.result.ScoredImages``).
 """
 
 scored_images = Table(
@@ -260,7 +260,7 @@ scored_images = Table(
     Column("digest", ForeignKey("image_sets.digest"), nullable=False),
     ForeignKeyConstraint(["trial_id", "split"], ["scores.trial_id", "scores.split"]),
 )
-"""On which images a trial was scored; scores of older versions do not say so."""
+"""Images on which a trial was scored; scores of older versions have none."""
 
 mirrored = Table(
     "mirrored",
@@ -269,7 +269,7 @@ mirrored = Table(
     Column("subject", String, primary_key=True),
     Column("digest", String, nullable=False),
 )
-"""What a tracker was last shown of each attempt and cell, so that a run with nothing new to show need not start it."""
+"""Digests of what a tracker was last shown of each attempt and configuration; a run without news need not start it."""
 
 controls = Table(
     "controls",
@@ -282,6 +282,6 @@ controls = Table(
     Column("outcome", Text, nullable=False),
     Column("effect", Text, nullable=False),
 )
-"""What people asked of sweeps while they ran (``spec/control.py``), each once, and what became of it."""
+"""Requests to running sweeps (``spec/control.py``), each once, and their outcome."""
 
 Index("ix_controls_sweep", controls.c.sweep)

@@ -1,4 +1,4 @@
-"""Run by Alembic for every command, with the connection it was given (``stnbench.store.engine``)."""
+"""Alembic environment, run for every command with the connection of ``stnbench.store.engine``."""
 
 from alembic import context
 

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make every table; one function each, in the order of their foreign keys."""
+    """Create all tables, one function each, in the order of their foreign keys."""
     _sweeps()
     _trials()
     _sweep_trials()

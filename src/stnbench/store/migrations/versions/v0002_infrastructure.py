@@ -1,4 +1,4 @@
-"""A kind of failure more: the machine's, not the trial's."""
+"""A further kind of failure: of the infrastructure, not of the trial."""
 
 from alembic import op
 
@@ -13,12 +13,12 @@ NEW = "failure_kind IN ('out_of_memory', 'diverged', 'timeout', 'killed', 'infra
 
 
 def upgrade() -> None:
-    """Let attempts fail in the new way."""
+    """Allow the new kind of failure."""
     if op.get_context().dialect.name != "sqlite":
         op.drop_constraint(op.f(CHECK), "attempts", type_="check")
         op.create_check_constraint(op.f(CHECK), "attempts", NEW)
         return
-    # What SQLite's manual ("ALTER TABLE", its last section) says for a check that is only widened: no row is touched.
+    # SQLite's manual ("ALTER TABLE", last section) recommends this for a check that is only widened: no row is changed.
     # Copying the table would break the references to it, which cannot be switched off within a transaction.
     connection = op.get_bind()
     version = connection.exec_driver_sql("PRAGMA schema_version").scalar_one()

@@ -1,4 +1,4 @@
-"""Which images a score is of, with their true labels."""
+"""Images of scores, with their true labels."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make room for sets of images, and for which score is of which."""
+    """Create the tables of image sets and of the set of each score."""
     labels = "length(labels) = images * CASE dtype WHEN 'uint8' THEN 1 ELSE 2 END"
     places = "length(tracks) IN (0, 4 * images) AND length(rows) IN (0, 4 * images)"
     op.create_table(

@@ -1,4 +1,4 @@
-"""A trial is pruned in the sweep whose pruner gave it up, not in every sweep."""
+"""Pruning per sweep: a trial is pruned in the sweep whose pruner gave it up, not in every sweep."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,10 +13,10 @@ UPDATE sweep_trials SET pruned = true
 WHERE trial_id IN (SELECT id FROM trials WHERE state = 'pruned')
 AND sweep IN (SELECT name FROM sweeps WHERE spec LIKE '%"pruner":{%')
 """
-"""Until now nobody noted which sweep it was: one that has the trial, and a pruner."""
+"""Earlier revisions did not record the sweep: it is any that has the trial and a pruner."""
 
 
 def upgrade() -> None:
-    """Note it beside the trial's place in the sweep."""
+    """Add the column to the links of sweeps and trials, and set it for trials that are pruned."""
     op.add_column("sweep_trials", sa.Column("pruned", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.execute(PRUNED_SO_FAR)

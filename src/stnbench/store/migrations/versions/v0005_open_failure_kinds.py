@@ -1,4 +1,4 @@
-"""Kinds of failure are checked in code alone: a kind more needs no migration from now on."""
+"""Kinds of failure without a check by the database, so that new kinds need no migration."""
 
 from alembic import op
 
@@ -13,12 +13,12 @@ NEW = "failure_kind <> ''"
 
 
 def upgrade() -> None:
-    """Let attempts fail in ways that later versions know."""
+    """Allow any kind of failure that is not empty."""
     if op.get_context().dialect.name != "sqlite":
         op.drop_constraint(op.f(CHECK), "attempts", type_="check")
         op.create_check_constraint(op.f(CHECK), "attempts", NEW)
         return
-    # As in revision 0002: a check is widened, no row is touched, and the table is not copied.
+    # As in revision 0002: a check is widened, no row is changed, and the table is not copied.
     connection = op.get_bind()
     version = connection.exec_driver_sql("PRAGMA schema_version").scalar_one()
     connection.exec_driver_sql("PRAGMA writable_schema = ON")

@@ -1,4 +1,4 @@
-"""What people ask of a sweep while it runs."""
+"""Requests to running sweeps."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make room for requests, and for what became of each."""
+    """Create the table of requests and their outcomes."""
     op.create_table(
         "controls",
         sa.Column("id", sa.String(), nullable=False),

@@ -1,4 +1,4 @@
-"""Metrics of a score beside accuracy and loss."""
+"""Metrics of a score in addition to accuracy and loss."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,5 +10,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make room for values by name, as JSON; scores so far have none."""
+    """Add a column of values by name as JSON; existing scores have none."""
     op.add_column("scores", sa.Column("metrics", sa.Text(), nullable=False, server_default="{}"))
