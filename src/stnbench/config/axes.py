@@ -276,7 +276,7 @@ def _require_effect(
         try:
             before = without.resolve(point)
         except SpecError:
-            return  # it makes possible what is not without it
+            return  # the point is valid only with the override
         after = asked.resolve(point)
         if after.spec != before.spec or composer.compose(with_it) == composer.compose(without_it):
             return

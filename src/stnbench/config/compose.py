@@ -60,7 +60,7 @@ _UNFILLED = frozenset({"same", "none"})
 def _defaults(registry: Registry, name: str, spec: Any) -> Node:  # noqa: ANN401 - a dataclass
     """Return the defaults of a specification, without those of its parts that are separate groups."""
     given = {field.name for field in dataclasses.fields(spec) if _has_no_default(field)}
-    if given:  # what a composed configuration cannot leave out
+    if given:  # fields without a default must be given
         return {}
     plain = to_plain(spec(**{registry.discriminator: name}))
     return {key: value for key, value in plain.items() if key not in _GROUPS}
@@ -181,7 +181,7 @@ class Composer:
             node[section] = _copied(self._part(choice)[choice.key.partition("@")[0]])
         of_experiment = self.usual(choice for choice in wide if choice.key == EXPERIMENT)
         for key in self.wide_groups:
-            if key != EXPERIMENT:  # it sets keys of the sections just put in place
+            if key != EXPERIMENT:  # a scale sets keys of the sections replaced above
                 part, chosen = self._own_keys(key, usual[key])
                 is_users = key in said and said[key].value != of_experiment[key]
                 names = [name for name in part if (name not in chosen if name in placed else is_users)]

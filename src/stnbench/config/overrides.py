@@ -87,7 +87,7 @@ def _value(key: str, text: str, where: str) -> Value:
         if "," in text.replace("\\,", ""):
             remedy = f"write {key}=[{text}] for a list, or {key}='\"{text}\"' for text with commas"
             raise SpecError(f"{where} has several values", remedy=remedy)
-        if "\\" not in text:  # escapes are Hydra's; a test holds all else to agree with it
+        if "\\" not in text:  # Hydra reads escapes; a test checks that all else agrees
             return plain_value(text) if text else text
     value = _hydra_value(text, where)
     if isinstance(value, list):
@@ -108,7 +108,7 @@ def _hydra_value(text: str, where: str) -> Any:  # noqa: ANN401 - as Hydra's gra
     except HydraException as error:
         remedy = "write lists as [1,2,3], and text with commas or brackets in quotes: key='\"a, b\"'"
         raise SpecError(f"{where} cannot be read", remedy=remedy) from error
-    except ValueError as error:  # Python converts no number of thousands of digits
+    except ValueError as error:  # Python raises it for thousands of digits
         raise SpecError(f"{where} has a number that is too large", remedy="use at most 9223372036854775807") from error
     if parsed.is_sweep_override() or isinstance(parsed._value, dict):  # noqa: SLF001 - as above
         raise SpecError(f"{where} is not one value", remedy="write a number, a name or a list")

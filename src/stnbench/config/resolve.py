@@ -151,7 +151,7 @@ class _Resolver:
         for placed in spec.transformers:
             key, settled = self._transformer_key(placed.place), to_plain(placed.transformer)
             family = placed.transformer.family
-            clamped = ("zoom",) if family == "fixed_zoom" else ()  # by its guard, which does not undo it
+            clamped = ("zoom",) if family == "fixed_zoom" else ()  # clamped by its guard, not reset
             section = {name: value for name, value in self._section(key).items() if name not in clamped}
             self._note_idle(key, section, settled, f"on {family}")
 
@@ -249,7 +249,7 @@ class _Resolver:
                 dataset["tracks_per_class"] = max(SIGNS_TRACKS_PER_CLASS_MIN, tracks + held_out, 2 * held_out)
             case {"kind": "digits", "copies": None}:
                 dataset["copies"] = max(DIGITS_COPIES_MIN, math.ceil(wanted / DIGITS_TO_TRAIN_ON))
-            case _:  # the number is given, or the set is not drawn
+            case _:  # the number is given, or the set is not synthetic
                 pass
 
     def _transformers(self, network: NetworkSpec, width: float) -> tuple[PlacedTransformerSpec, ...]:

@@ -97,7 +97,7 @@ def read_sweep(
     for override in only:
         _require_axis(override, spec, changes)
         changes.append(override)
-    # A planner is named before seeds make it another one, and that before its keys (``planner.max_seeds``) are set.
+    # The planner is set before seeds, which may replace it, and seeds before its keys (``planner.max_seeds``).
     steps = {"planner": 0, "seeds": 1, UNTIL: 1}
     for override in sorted(changes, key=lambda item: steps.get(item.key, 2)):
         spec = _apply(spec, override, reader.where)
@@ -414,7 +414,7 @@ class _Reader:
 def _seeds(value: object, where: str) -> tuple[int, ...]:
     """Return the seeds of a list, or of their number: 3 means 1, 2, 3."""
     count = len(value) if isinstance(value, list | tuple) else value
-    if isinstance(count, int) and count > SEEDS_MAX:  # before so many are made
+    if isinstance(count, int) and count > SEEDS_MAX:  # checked before the tuple is built
         raise SpecError(f"{where}: seeds asks for {count:,} seeds", remedy=f"use at most {SEEDS_MAX:,}")
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return tuple(range(1, value + 1))

@@ -131,7 +131,7 @@ def cut(text: str, limit: int = 40) -> str:
 
 def _integer(text: str) -> int:
     digits = text.lstrip("+-").replace("_", "")
-    if len(digits) > len(str(INTEGER_MAX)):  # not converted: Python refuses thousands of digits with a ValueError
+    if len(digits) > len(str(INTEGER_MAX)):  # Python raises ValueError for thousands of digits
         raise SpecError(_too_large(text), remedy=f"use at most {INTEGER_MAX}")
     return cast("int", checked_scalar(int(text.replace("_", ""))))
 
@@ -276,7 +276,7 @@ class _Builder:
                 assert_never(event)
 
     def _scalar(self, event: yaml.ScalarEvent) -> Any:  # noqa: ANN401 - a scalar
-        is_plain = not event.style and event.tag is None  # libyaml says "" for plain, PyYAML None
+        is_plain = not event.style and event.tag is None  # plain is "" in libyaml and None in PyYAML
         try:
             if is_plain and self.for_hydra:
                 require_plain_to_hydra(event.value)

@@ -237,7 +237,7 @@ def open_log(*, debug: bool = False) -> None:
     close_log()
     LOGGER.setLevel(level)
     LOGGER.propagate = False  # MLflow and Ray set up the root logger, which would print records a second time
-    with contextlib.suppress(StoreError):  # an address of a store that is none is refused by who opens it
+    with contextlib.suppress(StoreError):  # an invalid URL of the store is reported when it is opened
         layout = RunsLayout.from_environment()
         LOGGER.addHandler(RunsFolderHandler(layout.root, layout.command_log))
 
@@ -278,7 +278,7 @@ class RunsFolderHandler(logging.Handler):
                 self._handle = _open(self._path)
             while self._handle is not None and self._waiting:
                 line = self._waiting.popleft() + "\n"
-                os.write(self._handle, line.encode(errors="backslashreplace"))  # one call: lines stay whole
+                os.write(self._handle, line.encode(errors="backslashreplace"))  # one call keeps lines whole
         except OSError:
             self._waiting.clear()
         except Exception:  # noqa: BLE001 - a record that cannot be formatted is a bug, and must not end the command
@@ -390,7 +390,7 @@ def _say(error: Exception, *, debug: bool) -> int:
         LOGGER.critical("a bug of stnbench", exc_info=error)
     else:
         LOGGER.error(hide_passwords(line), exc_info=error)
-    with contextlib.suppress(OSError):  # standard error may lie on the very disk that is full
+    with contextlib.suppress(OSError):  # standard error may be a file on the full disk
         if debug or line is None:
             print(shown, file=sys.stderr, end="")
         print(_bug_line(error) if line is None else f"error: {one_line(hide_passwords(line))}", file=sys.stderr)

@@ -30,7 +30,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("xb") as file:  # unlike tempfile's, readable by whom the user's umask lets read
+        with temporary.open("xb") as file:  # readable as the user's umask permits, unlike tempfile's
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

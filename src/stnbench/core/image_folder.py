@@ -312,7 +312,7 @@ def _contents(place: Path, images: Sequence[str], *, total: int) -> dict[str, st
     if missing:
         settled = {name for name in images if max(marks[name][1:3], default=0) < started_ns - SETTLED_NS}
         plain = {name: [marks[name], known[name]] for name in images if name in settled}
-        with contextlib.suppress(OSError):  # a disk that is full or read-only costs time and nothing else
+        with contextlib.suppress(OSError):  # without the cache, the next survey only takes longer
             memory.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(memory, json.dumps(plain).encode())
     return known

@@ -21,7 +21,7 @@ def printable(text: str) -> str:
     Line breaks and tabs become single spaces. Control characters, direction marks, lone surrogates and other
     invisible characters (Unicode categories C) are written as Python writes them: ``\x1b``, ``\u202e``, ``\udc80``.
     """
-    if not text.isprintable():  # nearly all texts are, and a page has a hundred thousand of them
+    if not text.isprintable():  # fast path: a page has a hundred thousand texts
         text = "".join(map(_shown, text))
     return " ".join(text.split())
 

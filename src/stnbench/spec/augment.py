@@ -56,7 +56,7 @@ class AugmentSpec(Strict):
     def __post_init__(self) -> None:
         """Check the values."""
         self.settle()
-        # From a quarter of the side on, the four corners may be no convex quadrilateral, and images fold over.
+        # From a quarter of the side on, the four corners may form no convex quadrilateral, which folds the image.
         require(0 <= self.perspective < 0.25, "perspective", self.perspective, "at least 0 and below 0.25")
         require(0 <= self.translation <= 1, "translation", self.translation, "from 0 to 1, a share of the side")
         require(0 <= self.shear_deg <= 60, "shear_deg", self.shear_deg, "from 0 to 60 degrees")

@@ -118,7 +118,7 @@ def _declare_absent(plain: Any) -> bool:  # noqa: ANN401 - JSON values
         for node in _sections(plain, registry.section):
             if node.get(registry.discriminator) == source.get("name"):
                 registry.declare_absent(str(source["name"]), node)
-    for section in ("planner", "pruner"):  # of a sweep, which names no sources
+    for section in ("planner", "pruner"):  # a sweep does not store their sources
         below, registry = plain.get(section) if isinstance(plain, dict) else None, REGISTRIES.get(section)
         if registry is not None and isinstance(below, dict) and registry.is_absent(str(below.get("kind"))):
             registry.declare_absent(str(below.get("kind")), below)
@@ -215,7 +215,7 @@ def _converter(hint: Any) -> _Convert | None:  # noqa: ANN401 - a type or a type
 
 def _as_float(_name: str, value: object) -> object:
     number = _number(value)
-    return value if number is None else float(number) + 0.0  # there is one zero
+    return value if number is None else float(number) + 0.0  # -0.0 becomes 0.0
 
 
 def _as_int(name: str, value: object) -> object:

@@ -237,7 +237,7 @@ def _last_line(error: BaseException) -> str:
 
 
 def _registry(kind: str) -> Registry:
-    importlib.import_module("stnbench.spec.sweep")  # these two declare every registry
+    importlib.import_module("stnbench.spec.sweep")  # these two modules declare all registries
     importlib.import_module("stnbench.spec.trial")
     if kind not in REGISTRIES:
         raise UnknownNameError("kind of part", kind, [*REGISTRIES, METRIC])

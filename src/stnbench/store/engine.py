@@ -144,7 +144,7 @@ class Database:
         database = cls(backend=backend, writable=writable)
         if holder:
             with database._explained(), backend.writer.connect():
-                pass  # the connection that writes holds the right to, and stays
+                pass  # the pooled connection holds the right to write
         return database
 
     @property
@@ -226,7 +226,7 @@ class Database:
                 raise error.orig from error
             explained = self.backend.explain(self.name, error)
             if explained is None:
-                raise  # we wrote what must not be written: a bug, which keeps its traceback
+                raise  # a bug, which keeps its traceback
             raise explained from error
 
 
@@ -235,7 +235,7 @@ def _url(where: Path | str) -> URL:
         return URL.create("sqlite", database=str(Path(where).absolute()))
     try:
         return make_url(where)
-    except (ArgumentError, ValueError) as error:  # which say all of it, the password included
+    except (ArgumentError, ValueError) as error:  # their messages contain the password
         scheme = where.partition("://")[0]
         raise StoreError(f"the store '{scheme}://...' is no database URL", remedy=URL_REMEDY) from error
 

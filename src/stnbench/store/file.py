@@ -142,7 +142,7 @@ class StoreFile:
                 yield connection
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-                return  # somebody writes: the next look will tell
+                return  # another process writes: checked again next time
             raise StoreError(f"the store {self.path} is damaged ({error})", remedy=REBUILD_REMEDY) from error
 
     def _require_whole(self, connection: sqlite3.Connection, pragma: str) -> None:

@@ -174,7 +174,7 @@ def _standing(trial: Row, own: dict[str, list[tuple[tuple[Json, ...], Row]]]) ->
 
 
 def _moment(value: Json) -> str:
-    return str(value)  # ISO 8601 in UTC: as text in order
+    return str(value)  # ISO 8601 in UTC sorts as text
 
 
 def _compare(

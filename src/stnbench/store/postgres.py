@@ -95,7 +95,7 @@ def open_postgres(url: URL, *, writable: bool, busy_timeout_s: float, holder: st
     if not writable:
         return Backend(name=name, reader=reader, writer=reader, explain=explain)
     writing = _Connector(name=name, settings=settings, holder=holder)
-    # A writer is alone once it has the right to write, and must see all that was committed before.
+    # A writer with the right to write is alone, and must see everything committed before.
     writer = _engine(url, writing, isolation_level="READ COMMITTED", pool_size=1, max_overflow=0)
     event.listen(writer, "begin", _take_right)
     return Backend(name=name, reader=reader, writer=writer, explain=explain)
@@ -141,7 +141,7 @@ def explain(name: str, error: StatementError) -> StoreError | None:  # noqa: PLR
             return StoreError(f"the store {name} cannot be used", remedy=said)
 
 
-@dataclass(kw_only=True, eq=False)  # a listener is known by what it is, not by what it holds
+@dataclass(kw_only=True, eq=False)  # listeners are compared by identity
 class _Connector:
     """Factory of an engine's connections; with a ``holder``, they hold the right to write.
 
@@ -198,7 +198,7 @@ class _Connector:
         found = None
         for _ in range(LEAVING_TRIES):
             taken = connection.execute(f"SELECT pg_try_advisory_lock({LOCK})").fetchone()
-            if taken is not None and taken[0] is not False:  # NULL where there is no schema: the next statement tells
+            if taken is not None and taken[0] is not False:  # NULL without a schema: the next statement fails
                 return True
             found = connection.execute(HOLDER).fetchone()
             if found is not None:

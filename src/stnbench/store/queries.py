@@ -103,7 +103,7 @@ class StoreReader:
             UnknownNameError: if there is none; the message suggests the most similar ones.
             SpecError: if there are several.
         """
-        begins = trials.c.id.startswith(prefix.lower(), autoescape=True)  # SQLite alone would not mind capitals
+        begins = trials.c.id.startswith(prefix.lower(), autoescape=True)  # only SQLite would ignore case
         with self._database.reading() as connection:
             found = connection.execute(select(trials.c.id).where(begins).order_by(trials.c.id).limit(4)).scalars().all()
             if not found:

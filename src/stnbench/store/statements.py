@@ -67,7 +67,7 @@ def save_links(connection: Connection, sweep: str, wanted: Sequence[rows.Fields]
     asked = {row["trial_id"] for row in wanted}
     changed = [row for row in wanted if not row.items() <= stored.get(row["trial_id"], row).items()]
     dropped = [{"trial_id": trial_id} for trial_id in stored.keys() - asked]
-    # Positions are unique among the wanted rows at every moment, so all that move are taken out first.
+    # Positions of wanted rows must be unique at any time, so rows that move are first marked as not wanted.
     _update_links(connection, sweep, [{"trial_id": row["trial_id"], "wanted": False} for row in [*changed, *dropped]])
     _update_links(connection, sweep, changed)
     new = [row for row in wanted if row["trial_id"] not in stored]
