@@ -19,7 +19,7 @@ def main(arguments: Sequence[str]) -> int:
         UnknownNameError: for a part that is not registered.
         SpecError: for a key that the part does not have.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     from stnbench.testing.transformers import TRANSFORMER_CHECKS, specification
 
     spec = specification(options.name, **dict(_setting(item) for item in options.settings))
@@ -52,7 +52,8 @@ def _setting(item: str) -> tuple[str, object]:
         return key, value
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench check-part",
         description="Checks a family of transformations against what every family promises: the identity at the start, "

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         SpecError: for a file that cannot be read or compared.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     import pandas as pd  # the import takes 0.3 s, too long for --help
 
     from stnbench.analysis.compare_frame import compare
@@ -107,7 +107,8 @@ def _p(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench compare",
         description="Compares configurations by their runs: simultaneous intervals, ranks and verdicts.",

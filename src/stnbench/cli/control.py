@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         StnbenchError: for a sweep, configuration or trial that does not exist.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     layout = RunsLayout.from_environment()
     with Store.open(layout.store, writable=False) as store:
         sweeps = [record.spec.name for record in store.sweeps()]
@@ -60,7 +60,8 @@ def control_lines(records: Sequence[ControlRecord]) -> list[str]:
     ]
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench control",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         StnbenchError: if the data cannot be found, read or made.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     if options.dataset in WITHOUT_SOURCE and (options.root is not None or options.download):
         problem = f"{options.dataset} {WITHOUT_SOURCE[options.dataset]}"
         raise SpecError(problem, remedy="leave out --root and --download")
@@ -89,7 +89,8 @@ def check(dataset: Dataset, name: str, source: Path) -> int:
     return SOME_FAILED if wrong else DONE
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench data",
         description="Makes the caches of a data set as it is, undistorted, or checks them.",

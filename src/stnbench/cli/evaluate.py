@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         StnbenchError: if a network or the data are missing.
     """
-    options = _parser().parse_intermixed_args(arguments)
+    options = make_parser().parse_intermixed_args(arguments)
     layout = RunsLayout.from_environment()
     names, overrides = _names_and_overrides([options.trial, *options.more])
     source = _source(overrides)
@@ -153,7 +153,8 @@ def _views(choice: str) -> ViewsSpec:
     return spec.views or ViewsSpec()
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench evaluate",
         description="Scores a trained network on a split; several as an ensemble, their probabilities averaged.",

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         StnbenchError: if the trial or its checkpoint is missing, or it cannot be exported.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     layout = RunsLayout.from_environment()
     with Store.open(layout.store, writable=False) as store:
         done = export_trial(store, layout, options.trial, options.out, with_onnx=not options.no_onnx)
@@ -38,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     return DONE
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench export",
         description="Writes a trained network for use elsewhere: weights (safetensors), ONNX, and a card with its "

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         UnknownNameError: for a sweep that neither a file nor the store has.
         StoreError: for a store that cannot be used.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     sweeps = list(list_sweeps(Path.cwd(), RunsLayout.from_environment(), options))
     if options.json:
         sys.stdout.write(json.dumps({"sweeps": [asdict(sweep) for sweep in sweeps]}, indent=2) + "\n")
@@ -148,7 +148,8 @@ def _device_s(sweep: SweepSpec, composer: Composer, experience: Sequence[Experie
     return total / pace if pace > 0 else None
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     states = ", ".join(state.value for state in TrialState)
     parser = CommandParser(
         prog="stnbench list",

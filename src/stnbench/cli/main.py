@@ -47,6 +47,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "check-part": Command("stnbench.cli.check_part", "check a part against its contract"),
     "mirror": Command("stnbench.cli.mirror", "replay the store into MLflow"),
     "store": Command("stnbench.cli.store", "rebuild, copy, export, import and merge stores"),
+    "completion": Command("stnbench.cli.completion", "print a script with which bash, zsh or fish completes commands"),
 }
 """Every sub-command, in the order of ``--help``."""
 

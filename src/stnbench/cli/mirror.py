@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         StnbenchError: if there is no store, or another process is running sweeps on it.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     layout = RunsLayout.from_environment()
     uri = tracking_uri(layout)
     if options.serve:
@@ -100,7 +100,8 @@ def address(port: int) -> str:
     return f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench mirror",
         description="Shows every attempt and configuration of the store in MLflow again; nothing is trained.",

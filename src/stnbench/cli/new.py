@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         SpecError: for an invalid name.
         FolderError: if a file exists already.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     name = str(options.name)
     if not _NAME.fullmatch(name):
         raise SpecError(f"the name is '{name}'", remedy="use lower-case letters, digits and _, a letter first")
@@ -125,7 +125,8 @@ def _is_generated(path: Path) -> bool:
     return path.name == FILE_NAME and is_schema(path.read_text(encoding="utf-8", errors="replace"))
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench new",
         description="Writes the skeleton of a part or a sweep into the folder you work in: parts/, conf/ and sweeps/.",

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         StoreError: if the store cannot be used.
         FolderError: if there is no store or a folder cannot be used.
     """
-    options = _parser().parse_intermixed_args(arguments)
+    options = make_parser().parse_intermixed_args(arguments)
     if options.ensemble is not None:
         return _ensemble(options)
     if options.recompute:
@@ -90,7 +90,8 @@ def _ensemble(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench report",
         description="Prints leaderboards and writes them to reports/<sweep>/ (Markdown, CSV and a page).",

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         StnbenchError: for a sweep that does not exist, or a port that is taken.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     layout = RunsLayout.from_environment()
     if options.sweep is not None and not options.until_input_ends:
         with Store.open(layout.store, writable=False) as store:
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     return DONE
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench serve",
         description="Shows sweeps as they run, on a page of this machine alone, with controls. "

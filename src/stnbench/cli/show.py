@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         StnbenchError: if the trial, its network, its snapshots or the data are missing, or it has no spatial
             transformer.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     trial = _find(options.trial)
     if options.command == "stability":
         _print_stability(trial, options)
@@ -115,7 +115,8 @@ def _find(prefix: str) -> _Trial:
     )
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench show",
         description="Shows what a complete trial's spatial transformers do to validation images.",

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         StnbenchError: if there is no such trial, or its code was not kept.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     layout = RunsLayout.from_environment()
     with Store.open(layout.store, writable=False) as store:
         trial = find_trial(store, options.trial)
@@ -49,7 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     return SOME_FAILED if problems else DONE
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench sources",
         description="Prints the commit that trained a trial, and what differed from it, or writes the files out.",

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
         UnknownNameError: if the store has no such sweep.
         StoreError: if the store cannot be used.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     layout = RunsLayout.from_environment()
     holder = read_holder(layout) if isinstance(layout.store, Path) else None
     with Store.open(layout.store, writable=False) as store:
@@ -194,7 +194,8 @@ def _run_json(run: RunSummary | None) -> dict[str, Json]:
     }
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench status",
         description="Says where every sweep stands, what runs, and what failed.",

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         StnbenchError: if the store or the source is missing or cannot be used.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     layout = RunsLayout.from_environment()
     if not layout.root.is_dir() and options.action not in {_import, _merge}:
         raise FolderError(f"there is no runs folder {layout.root}", remedy="set STNBENCH_RUNS, or run a sweep first")
@@ -135,7 +135,8 @@ EPILOG: Final = "Exit codes: 0 done, 1 a trial with two results was not reproduc
 CHECKPOINTS: Final = "checkpoints"
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = CommandParser(prog="stnbench store", description=DESCRIPTION, epilog=EPILOG)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     rebuild = commands.add_parser("rebuild", help="make a damaged or lost store again from trials/ and its history")

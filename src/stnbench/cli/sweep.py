@@ -96,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         StnbenchError: if the sweep cannot start.
     """
-    options = _parser().parse_intermixed_args(arguments)
+    options = make_parser().parse_intermixed_args(arguments)
     question = _ask(options)
     if options.plan:
         return _plan(question, options)
@@ -340,7 +340,8 @@ def _say_end(summary: RunSummary, board: Leaderboard, layout: RunsLayout, uri: s
     print("\n".join(lines), file=sys.stderr)
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     names = ", ".join(sorted(sweep_files(Path.cwd())))
     parser = CommandParser(
         prog="stnbench sweep",

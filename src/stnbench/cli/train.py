@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         StnbenchError: if the trial cannot start.
     """
     composer = Composer(conf_folder())
-    options = _parser(composer).parse_intermixed_args(arguments)
+    options = make_parser(composer).parse_intermixed_args(arguments)
     source, overrides = take_dataset_root(parse_overrides(options.overrides))
     slurm, overrides = take_engine_options(overrides, options.engine, composer.folder)
     if options.cfg:
@@ -129,7 +129,9 @@ def _require_feasible(spec: TrialSpec) -> None:
     assess_cost(spec)
 
 
-def _parser(composer: Composer) -> CommandParser:
+def make_parser(composer: Composer | None = None) -> CommandParser:
+    """Return the parser of the command, whose help names the choices there are."""
+    composer = composer or Composer(conf_folder())
     groups = "\n".join(f"  {group}: {', '.join(composer.choices(group))}" for group in composer.defaults)
     parser = CommandParser(
         prog="stnbench train",

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
         UnknownNameError: if the store has no such sweep.
         StoreError: if the store cannot be used.
     """
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if options.diff is not None:
         return _print_difference(options)
@@ -88,7 +88,8 @@ def sorted_rows(rows: Sequence[TrialRow], order: str) -> list[TrialRow]:
             return list(rows)
 
 
-def _parser() -> CommandParser:
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench trials",
         description="Lists the trials of a sweep, or compares two.",

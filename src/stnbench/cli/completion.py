@@ -1,0 +1,54 @@
+"""``stnbench completion``: the script by which a shell completes commands, options and their choices."""
+
+import argparse
+import importlib
+from collections.abc import Sequence
+from typing import Final
+
+import shtab
+
+from stnbench.cli.main import COMMANDS
+from stnbench.cli.parser import CommandParser, path
+from stnbench.core.command import DONE
+
+SHELLS: Final = ("bash", "zsh", "fish")
+
+_EPILOG: Final = """\
+Let your shell read it when it starts:
+  bash: stnbench completion bash > ~/.local/share/bash-completion/completions/stnbench
+  zsh:  stnbench completion zsh > FOLDER/_stnbench, where FOLDER is one of $fpath
+  fish: stnbench completion fish > ~/.config/fish/completions/stnbench.fish
+Write it again after an update of stnbench. Exit codes: 0 done, 2 an unknown shell."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    options = make_parser().parse_args(arguments)
+    print(shtab.complete(_all_commands(), shell=options.shell))
+    return DONE
+
+
+def _all_commands() -> argparse.ArgumentParser:
+    """Return one parser with the options of every command, which otherwise are loaded one at a time."""
+    parser = argparse.ArgumentParser(prog="stnbench")
+    parser.add_argument("-V", "--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers()
+    for name, command in COMMANDS.items():
+        options: argparse.ArgumentParser = importlib.import_module(command.module).make_parser()
+        for action in options._actions:  # noqa: SLF001 - argparse offers no other way to what a parser takes
+            if action.type is path:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab reads it
+        commands.add_parser(name, help=command.summary, parents=[options], add_help=False)
+    return parser
+
+
+def make_parser() -> CommandParser:
+    """Return the parser of the command."""
+    parser = CommandParser(
+        prog="stnbench completion",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Prints a script with which a shell completes commands and options.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("shell", choices=SHELLS, help="the shell")
+    return parser
