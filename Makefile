@@ -14,7 +14,7 @@ overrides = $(if $(DATASET),dataset=$(DATASET)) $(if $(SCALE),scale=$(SCALE)) $(
 engine = $(if $(ENGINE),--engine $(ENGINE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan report site status ui test test-fast test-exhaustive lint docs format bench-orchestrator bench-training bench-store bench-statistics bench-gpu test-gpu chaos compare check lock clean
+.PHONY: help setup sweep plan report site status ui test test-fast test-exhaustive test-scheduler lint docs format bench-orchestrator bench-training bench-store bench-statistics bench-gpu test-gpu chaos compare check lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -50,10 +50,13 @@ ui: $(STAMP) ## MLflow's pages on http://127.0.0.1:5000 (PORT=... for another po
 	@$(BIN)/python -m stnbench.mirror --serve --port $(or $(PORT),5000)
 
 test: $(STAMP) ## all tests, end to end included
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not exhaustive'
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not exhaustive and not scheduler'
 
 test-exhaustive: $(STAMP) ## a fault at every single call, every documented command (about 10 minutes); CI runs it
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m exhaustive
+
+test-scheduler: $(STAMP) ## a Slurm that dies in every way, and a real one where it is installed (about 10 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m scheduler
 
 test-fast: $(STAMP) ## the inner loop: no subprocess, no training beyond a few steps
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow'

@@ -134,6 +134,7 @@ def left_of(processes: list[psutil.Process], timeout_s: float = 10.0) -> list[ps
     return left
 
 
+@pytest.mark.scheduler
 def test_a_sweep_survives_everything_that_dies(
     slurm: FakeSlurm, workplace: Workplace, calm: dict[object, tuple[object, ...]]
 ) -> None:
@@ -183,7 +184,7 @@ def test_a_sweep_survives_everything_that_dies(
     assert list((workplace.runs / "slurm" / "queue").iterdir()) == []
 
 
-@pytest.mark.exhaustive
+@pytest.mark.scheduler
 def test_a_preempted_trial_goes_on_from_its_last_epoch(
     slurm: FakeSlurm, workplace: Workplace, calm: dict[object, tuple[object, ...]]
 ) -> None:
@@ -208,7 +209,7 @@ def test_a_preempted_trial_goes_on_from_its_last_epoch(
     assert "SIGUSR1" in workplace.log()
 
 
-@pytest.mark.exhaustive
+@pytest.mark.scheduler
 def test_jobs_of_a_killed_orchestrator_go_on_for_the_next_one(slurm: FakeSlurm, workplace: Workplace) -> None:
     """They are not submitted again, and end with the sweep; so does Ctrl-C's end them."""
     sweep = start(workplace)
@@ -228,7 +229,7 @@ def test_jobs_of_a_killed_orchestrator_go_on_for_the_next_one(slurm: FakeSlurm, 
     assert query(workplace, "select count(*) from attempts where state = 'running'") == [(0,)]
 
 
-@pytest.mark.exhaustive
+@pytest.mark.scheduler
 def test_submissions_that_are_never_answered_cost_no_trial_and_no_extra_job(
     slurm: FakeSlurm, workplace: Workplace
 ) -> None:
@@ -290,7 +291,7 @@ def slurm_says(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
 
-@pytest.mark.exhaustive
+@pytest.mark.scheduler
 @pytest.mark.usefixtures("real")
 def test_on_a_real_slurm_a_preempted_job_is_queued_again_and_a_cancelled_one_replaced(
     workplace: Workplace, calm: dict[object, tuple[object, ...]]
