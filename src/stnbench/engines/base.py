@@ -13,11 +13,14 @@ from stnbench.spec.trial import TrialSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
-    """Room for one running trial: a share of a GPU, or some CPU threads.
+    """Room for one running trial: a share of a GPU, or a number of CPU threads.
 
-    ``device`` is ``cpu`` or a CUDA device as CUDA_VISIBLE_DEVICES names it (``0``, ``GPU-...``), on a cluster after the
-    name of its node and a colon; slots that share a device carry the same name of it. ``memory_mib`` is all the memory
-    of the device, None where it is not known.
+    Attributes:
+        name: unique name of the slot.
+        device: ``cpu`` or a CUDA device as CUDA_VISIBLE_DEVICES names it (``0``, ``GPU-...``), on a cluster preceded by
+            the name of its node and a colon. Slots that share a device have the same ``device``.
+        threads: number of CPU threads that the trial may use.
+        memory_mib: total memory of the device in MiB; None where it is not known.
     """
 
     name: str
@@ -27,17 +30,23 @@ class Slot:
 
     @property
     def is_cuda(self) -> bool:
-        """Whether the slot is a share of a GPU."""
+        """Return whether the slot is a share of a GPU."""
         return self.device.rpartition(":")[2] != "cpu"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launch(Strict):
-    """One attempt to execute.
+    """Request to execute one attempt.
 
-    Folders are absolute paths; ``source`` is the one that ``dataset.root`` names, empty for the data folder, and
-    ``resume_from`` are those of earlier attempts, the latest first. Each batch is computed in ``micro_batches`` parts
-    whose gradients are added up, where memory is short.
+    Attributes:
+        spec: the trial.
+        token: identifier of the attempt.
+        folder: absolute path of the folder of the attempt.
+        data_root: absolute path of the data folder.
+        source: absolute path of the folder that ``dataset.root`` names; empty for the data folder.
+        resume_from: absolute paths of the folders of earlier attempts, the latest first.
+        micro_batches: number of parts in which each batch is computed; their gradients are accumulated. More than 1
+            where memory is short.
     """
 
     spec: TrialSpec
@@ -51,7 +60,7 @@ class Launch(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Epoch(Strict):
-    """An attempt finished an epoch."""
+    """Report that an attempt has finished an epoch."""
 
     token: str
     record: EpochRecord
@@ -59,7 +68,7 @@ class Epoch(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pulse(Strict):
-    """An attempt has done so many parts of its work (steps, batches) since its last sign of life."""
+    """Sign of life: the number of parts of its work (steps, batches) that an attempt has done since the last one."""
 
     token: str
     parts: int
@@ -67,7 +76,7 @@ class Pulse(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Note(Strict):
-    """An attempt has something to say to a person, and goes on."""
+    """Message of an attempt for the user; the attempt continues."""
 
     token: str
     message: str
@@ -75,14 +84,14 @@ class Note(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished(Strict):
-    """An attempt is complete; its result lies in its folder."""
+    """Report that an attempt is complete and that its result is in its folder."""
 
     token: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failed(Strict):
-    """An attempt ended with an error it could still report."""
+    """Report that an attempt ended with an error that it could still send."""
 
     token: str
     failure: Failure
@@ -90,14 +99,20 @@ class Failed(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stopped(Strict):
-    """An attempt stopped because it was asked to."""
+    """Report that an attempt stopped because it was asked to."""
 
     token: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lost(Strict):
-    """The process of an attempt died without a word; ``reason`` says how, ``last_output`` is the end of its log."""
+    """Report that the process of an attempt died without reporting an error.
+
+    Attributes:
+        token: identifier of the attempt.
+        reason: how the process ended.
+        last_output: the end of the log of the attempt.
+    """
 
     token: str
     reason: str
@@ -105,79 +120,80 @@ class Lost(Strict):
 
 
 Ending = Finished | Failed | Stopped | Lost
-"""The events of which each attempt has exactly one, its last."""
+"""Events that end an attempt: each attempt has exactly one of them, as its last event."""
 
 EngineEvent = Epoch | Pulse | Note | Ending
 
 
 class Engine(ABC):
-    """Executes attempts, at most one a slot.
+    """Executor of attempts, at most one per slot.
 
-    Used from one thread. Every submitted attempt ends with exactly one of Finished, Failed, Stopped or Lost, also when
-    its process is killed. After ``close`` no process of the engine is left.
+    An engine is used from one thread. Every submitted attempt ends with exactly one of Finished, Failed, Stopped or
+    Lost, also when its process is killed. After ``close`` no process of the engine is left.
     """
 
     @property
     @abstractmethod
     def slots(self) -> Sequence[Slot]:
-        """Every slot, in a fixed order."""
+        """Return every slot, in a fixed order."""
 
     @property
     def waiting(self) -> Collection[str]:
-        """Tokens of submitted attempts that have not begun, where there is no room for them yet."""
+        """Return the tokens of submitted attempts that have not begun because there is no room for them yet."""
         return ()
 
     @property
     def suspended(self) -> Collection[str]:
-        """Tokens of attempts whose process the system has halted (SIGSTOP), where the engine can see that."""
+        """Return the tokens of attempts whose process is halted (SIGSTOP), where the engine can detect that."""
         return ()
 
     @abstractmethod
     def submit(self, slot: Slot, launch: Launch) -> None:
-        """Begin an attempt in a free slot; returns at once, unless the engine runs attempts in this process.
+        """Begin an attempt in a free slot; return at once, unless the engine runs attempts in this process.
 
-        Raises: EngineError where the slot is taken.
+        Raises:
+            EngineError: if the slot is taken.
         """
 
     @abstractmethod
     def poll(self, timeout_s: float) -> Sequence[EngineEvent]:
-        """What happened since the last call, in order for each attempt; waits up to ``timeout_s`` for a first event."""
+        """Return the events since the last call, in order for each attempt; wait up to ``timeout_s`` for the first."""
 
     @abstractmethod
     def stop(self, token: str) -> None:
-        """Ask an attempt to stop at its next step; nothing for one that has ended."""
+        """Ask an attempt to stop at its next step; do nothing if it has ended."""
 
     @abstractmethod
     def kill(self, token: str) -> None:
-        """End the process of an attempt: asked first, killed after a grace period. Lost follows.
+        """End the process of an attempt: ask first, kill after a grace period. A Lost event follows.
 
-        Nothing for one that has ended.
+        Do nothing if the attempt has ended.
         """
 
     def resize(self, count: int) -> Sequence[Slot]:
-        """Offer so many slots from now on, or as many as there can be; the slots then, in a fixed order.
+        """Offer ``count`` slots from now on, or as many as possible, and return them in a fixed order.
 
-        Those that stay keep their name, device and threads. An attempt in a slot that goes runs to its end.
+        Slots that stay keep their name, device and threads. An attempt in a slot that is removed runs to its end.
         """
         return self.slots[:count]
 
     def release(self, slot: Slot) -> None:  # noqa: B027 - an engine that keeps nothing has nothing to give back
-        """Give back what the engine keeps for a slot that runs no attempt: a warm process, and its memory on a GPU.
+        """Release what the engine keeps for a slot that runs no attempt: a warm process and its memory on a GPU.
 
-        Nothing where the slot is at work. The next ``submit`` takes longer.
+        Do nothing if the slot runs an attempt. The next ``submit`` takes longer.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """End every process: asked first, killed after a grace period."""
+        """End every process: ask first, kill after a grace period."""
 
 
-# The wire between a worker process and its engine: one JSON object a line, each a message of a known kind.
+# The protocol between a worker process and its engine: one JSON array per line, the kind of a message and its fields.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stop(Strict):
-    """Ask the attempt that runs to stop at its next step."""
+    """Request that the running attempt stop at its next step."""
 
     token: str
 
@@ -190,14 +206,15 @@ _KINDS: dict[str, type] = {
 
 
 def encode(message: Message) -> bytes:
-    """A message as one line."""
+    """Encode a message as one line of JSON, including the newline."""
     return json.dumps([type(message).__name__, to_plain(message)], separators=(",", ":")).encode() + b"\n"
 
 
 def decode(line: bytes) -> Message:
-    """The message of one line.
+    """Decode the message of one line.
 
-    Raises: EngineError for a line that is no message.
+    Raises:
+        ProtocolError: if the line is not a message.
     """
     try:
         name, plain = json.loads(line)

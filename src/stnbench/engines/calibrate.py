@@ -1,8 +1,8 @@
-"""How many slots a machine works fastest with, by a short measurement.
+"""Measurement of the number of slots with which a machine completes the most trials per second.
 
-On CPUs one slot with all threads, or a slot a core: small networks do not fill several cores, and large ones share the
-memory bus. On a GPU one slot, or two, four or eight as long as each doubling gains and their memory suffices. Which
-wins is a matter of the machine, so it is measured once on each and remembered.
+On CPUs, one slot with all threads is compared with one slot per core: small networks do not fill several cores, and
+large ones share the memory bus. On a GPU, one, two, four and eight slots are compared as long as each doubling gains
+and the memory suffices. The best number depends on the machine, so it is measured once on each and stored.
 """
 
 import contextlib
@@ -22,20 +22,20 @@ from stnbench.spec.codec import Strict, from_json, to_json
 from stnbench.spec.trial import TrialSpec
 
 CALIBRATION_BATCHES = 60
-"""Batches of one epoch of the trial that is measured: seconds, most of them not start-up."""
+"""Number of batches of the one epoch that is measured: it takes seconds, most of them not start-up."""
 
 GPU_BATCHES = 300
-"""The same on a GPU, whose steps take a millisecond."""
+"""Number of batches on a GPU, where a step takes a millisecond."""
 
 GPU_SLOTS = (1, 2, 4, 8)
 GPU_GAIN = 1.1
-"""By how much more trials a second must get done for more slots on a GPU to be worth their memory."""
+"""Factor by which the trials per second must grow for more slots on a GPU to be worth their memory."""
 
 CONTEXT_MIB = 600.0
-"""What a process takes of a GPU before its first tensor; common, and not measured here."""
+"""Memory in MiB that a process takes on a GPU before its first tensor: a common value, not measured here."""
 
 ROUNDS = 3
-"""How often each number of slots is measured; the quickest round counts, since what else runs only ever slows it."""
+"""Number of measurements for each number of slots; the fastest counts, since other processes can only slow it down."""
 
 LIMIT_S = 600.0
 
@@ -44,10 +44,14 @@ OpenEngine = Callable[[Sequence[Slot]], Engine]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlotChoice(Strict):
-    """What a machine does fastest: so many slots, each with an equal share of the cores as threads.
+    """The fastest number of slots of a machine, each with an equal share of the cores as threads.
 
-    ``trials_per_s`` are the short trials that each number of slots got done, by number of slots. ``gpus`` names the
-    GPUs of the machine, each of which has so many slots, and ``compute`` how they computed; empty on CPUs.
+    Attributes:
+        cores: number of cores of the machine.
+        slots: fastest number of slots, on GPUs the number per GPU.
+        trials_per_s: pairs of a number of slots and the short trials per second measured with it.
+        gpus: names of the GPUs of the machine; empty on CPUs.
+        compute: the compute options that were measured; empty on CPUs.
     """
 
     cores: int
@@ -58,7 +62,7 @@ class SlotChoice(Strict):
 
 
 def recall_choice(path: Path, *, cores: int, gpus: Sequence[str] = (), compute: str = "") -> SlotChoice | None:
-    """What was remembered of this machine; None where nothing was, or it had other cores or GPUs, or computed else."""
+    """Read the stored choice; return None if there is none or it is for other cores, GPUs or compute options."""
     try:
         choice = from_json(SlotChoice, path.read_bytes(), where=str(path))
     except (OSError, StnbenchError):
@@ -67,7 +71,11 @@ def recall_choice(path: Path, *, cores: int, gpus: Sequence[str] = (), compute: 
 
 
 def remember_choice(path: Path, choice: SlotChoice) -> None:
-    """Write it beside the store. Raises: OSError."""
+    """Write the choice beside the store.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, to_json(choice).encode())
 
@@ -86,21 +94,23 @@ def measure_gpu_choice(  # noqa: PLR0913 - a machine, a trial and where to work,
     source: Path | None = None,
     clock_s: Callable[[], float] = time.monotonic,
 ) -> SlotChoice:
-    """Run a shortened trial on the first GPU in one slot, and in more as long as a doubling gains a tenth.
+    """Run a shortened trial on the first GPU in one slot, and in more slots as long as a doubling gains a tenth.
 
     Args:
         spec: a trial of the sweep that is to run.
-        gpus: of this machine, taken to be alike.
-        cores: of this machine.
-        needed_mib: the memory that the trial should take on a GPU.
-        memory_mib: of each GPU, where it is known.
-        compute: the options of the machine, which are remembered.
-        open_engine: an engine with given slots.
-        scratch: a folder that is made, and removed in the end.
-        data_root: the data folder, its caches made already.
+        gpus: the GPUs of this machine, assumed to be identical.
+        cores: number of cores of this machine.
+        needed_mib: estimated memory in MiB that the trial takes on a GPU.
+        memory_mib: memory of each GPU in MiB, where it is known.
+        compute: the compute options of the machine, which are stored with the choice.
+        open_engine: opens an engine with the given slots.
+        scratch: a folder that is created, and removed at the end.
+        data_root: the data folder, with its caches already built.
         source: the folder that ``dataset.root`` names.
-        clock_s: seconds from any origin.
-    Raises: EngineError where a short trial does not finish.
+        clock_s: returns seconds from any origin.
+
+    Raises:
+        EngineError: if a short trial does not finish.
     """
     first, total_mib = gpus[:1], memory_mib.get(gpus[0])
     rates: list[tuple[int, float]] = []
@@ -132,17 +142,19 @@ def measure_choice(
     source: Path | None = None,
     clock_s: Callable[[], float] = time.monotonic,
 ) -> SlotChoice:
-    """Run a shortened trial with one slot, and with a slot a core.
+    """Run a shortened trial with one slot, and with one slot per core.
 
     Args:
         spec: a trial of the sweep that is to run; one short epoch of it is measured.
-        cores: of this machine.
-        open_engine: an engine with given slots.
-        scratch: a folder that is made, and removed in the end.
-        data_root: the data folder, its caches made already.
+        cores: number of cores of this machine.
+        open_engine: opens an engine with the given slots.
+        scratch: a folder that is created, and removed at the end.
+        data_root: the data folder, with its caches already built.
         source: the folder that ``dataset.root`` names, if any.
         clock_s: seconds from any origin.
-    Raises: EngineError where a short trial does not finish.
+
+    Raises:
+        EngineError: if a short trial does not finish.
     """
     short = _shortened(spec, CALIBRATION_BATCHES)
     rates = []
@@ -157,7 +169,7 @@ def measure_choice(
 
 
 def _shortened(spec: TrialSpec, batches: int) -> TrialSpec:
-    """The trial with one epoch of so many batches."""
+    """Return the trial with one epoch of ``batches`` batches."""
     images = batches * spec.training.batch_size
     return replace(spec, training=replace(spec.training, epochs=1, train_images=images, drop_last="incomplete"))
 
@@ -170,7 +182,7 @@ def _measure(
     folders: tuple[Path, Path | None],
     clock_s: Callable[[], float],
 ) -> float:
-    """Trials a second with these slots."""
+    """Measure the trials per second with these slots: the fastest of ``ROUNDS`` rounds after a warm-up."""
     with contextlib.closing(open_engine(slots)) as engine:
         _run_round(engine, spec, scratch, folders, clock_s)  # imports, caches of the allocator
         durations_s = [_run_round(engine, spec, scratch, folders, clock_s) for _ in range(ROUNDS)]
@@ -180,7 +192,7 @@ def _measure(
 def _run_round(
     engine: Engine, spec: TrialSpec, scratch: Path, folders: tuple[Path, Path | None], clock_s: Callable[[], float]
 ) -> float:
-    """One trial in every slot at once; the seconds until all have ended."""
+    """Run one trial in every slot at once and return the seconds until all have ended."""
     started_s = clock_s()
     waiting = set()
     for slot in engine.slots:

@@ -1,8 +1,9 @@
-"""A guard: ``python -m stnbench.engines.guard FOLDER OWNER`` ends what works in a folder once its owner lets go.
+"""A guard process: ``python -m stnbench.engines.guard FOLDER OWNER`` ends the processes of a folder after its owner.
 
-A cluster of one's own is many processes, and some of them outlive a killed orchestrator by a minute. The owner starts a
-guard and then everything else; when the pipe to the guard closes, because the owner closed it or has died, the guard
-ends what is left and removes the folder. The owner itself is never ended: it may have logs in the folder open still.
+A local cluster consists of many processes, and some of them outlive a killed orchestrator by a minute. The owner starts
+a guard and then everything else; when the pipe to the guard closes, because the owner closed it or has died, the guard
+ends the remaining processes and removes the folder. The owner itself is never ended: it may still have logs in the
+folder open.
 """
 
 import contextlib
@@ -18,17 +19,17 @@ from pathlib import Path
 import psutil
 
 VARIABLE = "STNBENCH_GUARDED"
-"""The environment variable whose value is the folder."""
+"""Name of the environment variable whose value is the folder."""
 
 PATIENCE_S = 10.0
-"""How long the guard goes on looking for what is left."""
+"""Seconds for which the guard searches for remaining processes."""
 
 LONGEST_PARENT = 28
-"""Characters of the parent folder: Ray adds 79, and the name of a socket has 107 at most."""
+"""Maximum length of the parent folder's path: Ray adds 79 characters, and a socket's name has at most 107."""
 
 
 class Guard:
-    """The owner's end of a guard, which works from its construction to ``close`` or the owner's death."""
+    """The owner's handle on a guard process, which is active from construction to ``close`` or the owner's death."""
 
     def __init__(self) -> None:
         usual = tempfile.gettempdir()
@@ -44,7 +45,7 @@ class Guard:
 
     @contextlib.contextmanager
     def marking(self) -> Iterator[None]:
-        """What is started inside the block, and whatever that starts at any time, is guarded; its scratch as well."""
+        """Guard every process started inside the block, its descendants at any time, and their temporary files."""
         mark = {VARIABLE: str(self.folder), "TMPDIR": str(self.folder)}
         before = {name: os.environ.get(name) for name in mark}
         os.environ.update(mark)
@@ -55,14 +56,14 @@ class Guard:
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
 
     def close(self) -> None:
-        """End what is left, and the guard."""
+        """End the remaining processes and the guard."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait()
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Wait for the owner's end, and end what is left."""
+    """Wait for the owner's end, end the remaining processes and remove the folder."""
     folder, owner_pid = arguments
     spared = _spared(int(owner_pid))
     sys.stdin.buffer.read()
@@ -78,7 +79,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _spared(owner_pid: int) -> tuple[psutil.Process, ...]:
-    """The guard and its owner, known by their start as well: another process may get the number of a dead owner."""
+    """Return the guard and its owner, which are never ended.
+
+    They are identified by start time as well, since another process may get the id of a dead owner.
+    """
     with contextlib.suppress(psutil.NoSuchProcess):
         return (psutil.Process(), psutil.Process(owner_pid))
     return (psutil.Process(),)
@@ -89,7 +93,10 @@ def _guarded(folder: str, spared: Sequence[psutil.Process]) -> list[psutil.Proce
 
 
 def _works_in(process: psutil.Process, folder: str) -> bool:
-    """Whether a process carries the mark, or has files of the folder open: a new title overwrites the environment."""
+    """Check whether a process carries the mark or has files of the folder open.
+
+    Open files are checked because a process that sets a new title overwrites its environment.
+    """
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False

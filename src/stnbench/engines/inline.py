@@ -1,4 +1,4 @@
-"""The inline engine: attempts run in this process, one after the other, where a debugger can follow them."""
+"""The inline engine, which runs attempts in this process, one after the other, where a debugger can follow them."""
 
 import sys
 import time
@@ -13,16 +13,16 @@ from stnbench.core.errors import ProtocolError
 from stnbench.core.process import listening
 from stnbench.engines.base import Engine, EngineEvent, Epoch, Failed, Finished, Launch, Note, Pulse, Slot, Stopped
 
-# Executing one attempt in this process: the only road from an engine to torch, taken inside the worker.
+# Execution of one attempt in this process: the only path from an engine to torch, used inside the worker.
 
 
 PULSE_S = 1.0
-"""How often an attempt that gets on says so at most."""
+"""Minimum seconds between two pulses of an attempt."""
 
 
 @dataclass(slots=True)
 class _Heart:
-    """Counts the parts of an attempt's work, and tells of them every now and then."""
+    """Counter of the parts of an attempt's work, which sends their number at most every ``PULSE_S`` seconds."""
 
     token: str
     send: Callable[[EngineEvent], None]
@@ -41,9 +41,10 @@ class _Heart:
 def execute(
     launch: Launch, *, device: str, threads: int, send: Callable[[EngineEvent], None], should_stop: Callable[[], bool]
 ) -> None:
-    """Run the attempt and send its events; whatever goes wrong becomes Failed.
+    """Run the attempt and send its events; report any error as Failed.
 
-    Raises: KeyboardInterrupt and SystemExit only.
+    Raises:
+        KeyboardInterrupt, SystemExit: no other exceptions.
     """
     from stnbench.trials.failures import classify
     from stnbench.trials.run import run_trial
@@ -74,7 +75,7 @@ def execute(
         ended: EngineEvent = Failed(token=launch.token, failure=classify(error))
     else:
         ended = Stopped(token=launch.token) if result is None else Finished(token=launch.token)
-    # Before anybody hears of the end: the trial that comes next, here or beside, finds the memory free.
+    # Before the end is reported, so that the next trial, in this process or another, finds the memory free.
     if "torch" in sys.modules:
         from stnbench.training.device import release_memory
 
@@ -83,9 +84,9 @@ def execute(
 
 
 class InlineEngine(Engine):
-    """One slot in this process.
+    """Engine with one slot in this process.
 
-    An attempt runs inside ``poll``, so ``stop`` can only prevent one that has not begun.
+    An attempt runs inside ``poll``, so ``stop`` can only prevent an attempt that has not begun.
     """
 
     def __init__(self, slot: Slot) -> None:

@@ -1,4 +1,4 @@
-"""The local engine: one warm worker process a slot, so that torch is imported once a slot and not once a trial."""
+"""The local engine, with one warm worker process per slot, so that torch is imported once per slot, not per trial."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Launch, L
 from stnbench.engines.slots import BY_PCI_BUS, ORDER_VARIABLE, VISIBLE_VARIABLE
 from stnbench.spec.result import Failure, FailureKind
 
-# One worker process as its engine sees it: started, spoken to, watched and ended.
+# One worker process from the view of its engine: start, communication, supervision and end.
 
 
 _READ_SIZE = 1 << 16
@@ -36,10 +36,10 @@ _THREAD_VARIABLES = (
 
 
 class WorkerProcess:
-    """A worker in a process group of its own, with a pipe each way and a log file.
+    """A worker in a separate process group, with a pipe in each direction and a log file.
 
-    ``command`` is the worker's command line without the device and the threads. ``kill_at_s`` is when its engine loses
-    patience with it, None while it may live.
+    ``command`` is the worker's command line without the device and the threads. ``kill_at_s`` is the time at which the
+    engine kills the worker, None while it may run.
     """
 
     def __init__(self, slot: Slot, log: Path, command: Sequence[str]) -> None:
@@ -64,26 +64,26 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """The worker's process id, also the id of its group."""
+        """Return the worker's process id, which is also the id of its group."""
         return self._process.pid
 
     def fileno(self) -> int:
-        """Readable when the worker has sent something or has died."""
+        """Return a file descriptor that is readable when the worker has sent something or has died."""
         if self._process.stdout is None:
             raise ValueError("a worker is always started with a pipe")
         return self._process.stdout.fileno()
 
     def is_suspended(self) -> bool:
-        """Whether the system has halted the process until somebody lets it go on, as SIGSTOP does."""
+        """Check whether the process is halted until it is continued, as by SIGSTOP."""
         try:
             return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
         except psutil.Error:
             return False
 
     def begin(self, launch: Launch) -> bool:
-        """Send an attempt to execute; False where the worker is gone.
+        """Send an attempt to execute; return False if the worker is gone.
 
-        From here on, what the worker writes is the attempt's.
+        From here on, the output of the worker belongs to the attempt.
         """
         self.launch = launch
         if self._has_begun:
@@ -94,7 +94,7 @@ class WorkerProcess:
         return self.send(launch)
 
     def send(self, message: Message) -> bool:
-        """Send a message; False where the worker is gone, which ``receive`` then reports."""
+        """Send a message; return False if the worker is gone, which ``receive`` then reports."""
         if self._process.stdin is None:
             return False
         try:
@@ -104,9 +104,10 @@ class WorkerProcess:
         return True
 
     def receive(self) -> tuple[list[EngineEvent], bool]:
-        """Events that have arrived, without waiting for a whole line, and whether the worker has closed its pipe.
+        """Return the events that have arrived, without waiting for a whole line, and whether the pipe is closed.
 
-        Raises: EngineError for a line that is no message.
+        Raises:
+            ProtocolError: if a line is not a message.
         """
         chunk = os.read(self.fileno(), _READ_SIZE)
         *lines, self._buffer = (self._buffer + chunk).split(b"\n")
@@ -123,9 +124,9 @@ class WorkerProcess:
             os.killpg(self.pid, number)
 
     def reap(self, timeout_s: float) -> str:
-        """Wait for the end of the process, kill its group in any case, and say how it ended.
+        """Wait for the end of the process, kill its group in any case, and describe how it ended.
 
-        One that the system cannot end, because it waits in the kernel for a device or a mount, is left to itself.
+        A process that the system cannot end, because it waits in the kernel for a device or a mount, is abandoned.
         """
         code: int | None = None
         for _ in range(2):
@@ -143,24 +144,29 @@ class WorkerProcess:
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def last_output(self) -> str:
-        """The end of what the attempt wrote; else of what the worker wrote since it was begun, or since its start."""
+        """Return the end of the attempt's output, or else of the worker's output since the attempt or worker began."""
         own = "" if self.launch is None else tail(AttemptLayout(Path(self.launch.folder)).log)
         return own or tail(self.log, start=self._log_start)
 
 
 def worker_command() -> tuple[str, ...]:
-    """The command line of a worker."""
+    """Return the command line of a worker."""
     return (sys.executable, "-m", "stnbench.engines.worker")
 
 
 def worker_environment(slot: Slot, environment: dict[str, str]) -> dict[str, str]:
-    """The environment of a worker: it sees one device, and every library keeps to its thread budget."""
+    """Set the variables of a worker: it sees one device, and every library keeps to its thread budget.
+
+    Args:
+        slot: the slot of the worker.
+        environment: the environment, which is changed in place and returned.
+    """
     environment[VISIBLE_VARIABLE] = slot.device if slot.is_cuda else "-1"
     environment.setdefault(ORDER_VARIABLE, BY_PCI_BUS)  # slots are numbered as nvidia-smi does it
     for variable in _THREAD_VARIABLES:
         environment[variable] = str(slot.threads)
-    # Threads that wait by spinning starve their neighbours where trials share cores: 5 times slower, measured. A trial
-    # that has all cores to itself is a fifth quicker when it does.
+    # Spinning threads starve the other trials where cores are shared: 5 times slower, measured. A trial that has all
+    # cores is a fifth faster with spinning.
     if slot.threads < available_cores():
         environment["OMP_WAIT_POLICY"] = "passive"
     environment["PYTHONUNBUFFERED"] = "1"
@@ -168,11 +174,11 @@ def worker_environment(slot: Slot, environment: dict[str, str]) -> dict[str, str
 
 
 GRACE_S = 5.0
-"""How long a worker may take to end after SIGTERM before it is killed."""
+"""Seconds that a worker may take to end after SIGTERM before it is killed."""
 
 
 class LocalEngine(Engine):
-    """Worker processes on this machine, started when a slot is first used and again when one has died."""
+    """Engine of worker processes on this machine, started when a slot is first used and after a worker has died."""
 
     def __init__(
         self,
@@ -184,15 +190,15 @@ class LocalEngine(Engine):
         clock: Callable[[], float] = time.monotonic,
         more: Callable[[int], Sequence[Slot]] | None = None,
     ) -> None:
-        """Offer slots.
+        """Offer slots on this machine.
 
         Args:
-            slots: at first.
+            slots: the slots at the beginning.
             logs: a folder for the output of idle workers.
-            command: that starts a worker.
-            grace_s: how long a worker may take to end after SIGTERM.
-            clock: seconds from any origin.
-            more: makes so many slots, for ``resize``; without it there are never more than at first.
+            command: the command that starts a worker.
+            grace_s: seconds that a worker may take to end after SIGTERM.
+            clock: returns seconds from any origin.
+            more: makes a given number of slots, for ``resize``; without it the initial number is the maximum.
         """
         self._slots = tuple(slots)
         self._more = more
@@ -218,7 +224,7 @@ class LocalEngine(Engine):
             )
         try:
             worker = worker or self._start(slot)
-        except OSError as error:  # no process, no open file or no byte on the disk is left: the machine's doing
+        except OSError as error:  # the machine has no process, open file or byte on the disk left
             message = f"no worker can be started for slot {slot.name} ({error})"
             failure = Failure(kind=FailureKind.INFRASTRUCTURE, message=message)
             self._events.append(Failed(token=launch.token, failure=failure))
@@ -244,7 +250,8 @@ class LocalEngine(Engine):
     def warm_up(self) -> None:
         """Start every worker now, so that they import torch while the orchestrator still plans.
 
-        Raises: OSError where one cannot be started.
+        Raises:
+            OSError: if a worker cannot be started.
         """
         for slot in self._slots:
             if slot.name not in self._workers:
@@ -300,7 +307,7 @@ class LocalEngine(Engine):
         return worker
 
     def _lose_patience(self) -> None:
-        """Kill workers that were asked to end and have not; give up those that not even that ends, in a dead mount."""
+        """Kill workers that have not ended when asked; abandon those that survive it, for example in a dead mount."""
         now_s = self._clock()
         for worker in list(self._workers.values()):
             if worker.kill_at_s is not None and now_s >= worker.kill_at_s:
@@ -328,9 +335,9 @@ class LocalEngine(Engine):
             self._bury(worker)
 
     def _bury(self, worker: WorkerProcess, reason: str = "") -> None:
-        """A worker has died or breaks the protocol: end it and report its attempt as lost; a submit starts another."""
+        """End a worker that has died or breaks the protocol and report its attempt as lost; a submit starts another."""
         self._forget(worker)
-        # One whose pipe is closed ends by itself only when it has something to say: nothing else goes on meanwhile.
+        # A worker that has closed its pipe ends by itself only when it next writes, and the engine waits: signal it.
         worker.signal_group(signal.SIGKILL if reason else signal.SIGTERM)
         ended = worker.reap(self._grace_s)
         if worker.launch is not None:
@@ -344,10 +351,10 @@ class LocalEngine(Engine):
 
 
 def _is_spoilt_by(kind: FailureKind, slot: Slot) -> bool:
-    """Whether a worker is ended after a failure of its attempt, and the slot's next attempt gets a fresh process.
+    """Check whether a worker is ended after a failure of its attempt, so that the next attempt gets a fresh process.
 
-    After an error of CUDA every further call of the process fails with it; memory that was short stays in pieces. A bug
-    on a GPU may be either in disguise: a kernel's assertion spoils the context as well.
+    After a CUDA error every further call of the process fails with it; after an out-of-memory error the memory stays
+    fragmented. A bug on a GPU may be either of them: a failed assertion of a kernel makes the context unusable as well.
     """
     spoilt = (FailureKind.DEVICE, FailureKind.NO_DEVICE, FailureKind.OUT_OF_MEMORY)
     return kind in spoilt or (kind is FailureKind.BUG and slot.is_cuda)

@@ -1,10 +1,10 @@
-"""What to do about the jobs and attempts of a spool: decisions without I/O, as ``orchestration.machine`` makes them.
+"""Decisions about the jobs and attempts of a spool, without I/O, as in ``orchestration.machine``.
 
-The pool is shown what lies in the spool and what the scheduler says, and answers with what to do. It reads no clock and
-no file: time is that of the spool's disk, and comes with what is shown.
+The pool is given the contents of the spool and the answers of the scheduler, and returns decisions. It reads no clock
+and no file: time is that of the spool's disk, and is part of the input.
 
-What the scheduler says decides how many jobs are asked for. An attempt is lost only when the heartbeat of its host has
-stopped, so a scheduler that is silent, or whose answers make no sense, costs no trial.
+The answers of the scheduler decide how many jobs are requested. An attempt is lost only when the heartbeat of its host
+has stopped, so a scheduler that is silent, or whose answers are unusable, costs no trial.
 """
 
 import math
@@ -20,19 +20,19 @@ ENDED_STATES: Final = frozenset(
         *("REVOKED", "TIMEOUT"),
     )
 )
-"""States of jobs that begin nothing any more. One that is COMPLETING may be on its way back into the queue."""
+"""States of jobs that begin no more attempts. A job that is COMPLETING may be on its way back into the queue."""
 
 FAILED_STARTS_MAX: Final = 3
-"""After so many jobs in a row that ended before they took a trial, waiting attempts are told why."""
+"""Number of consecutive jobs that end before they take a trial after which waiting attempts fail."""
 
 FIRST_BACKOFF_S: Final = 5.0
 LAST_BACKOFF_S: Final = 300.0
-"""How long no job is asked for after one that could not start, at first and at most."""
+"""Seconds for which no job is requested after one that could not start: maximum; it doubles from the first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """A job as the scheduler lists it; ``name`` is ``4711_2`` for a task of an array."""
+    """A job as the scheduler lists it; ``name`` is, for example, ``4711_2`` for a task of an array."""
 
     name: str
     state: str
@@ -41,14 +41,14 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sight:
-    """What was seen at one moment.
+    """Snapshot of the spool and the scheduler.
 
     Attributes:
-        now_s: by the clock of the spool's disk.
-        queued: tokens of attempts that nobody has claimed.
+        now_s: time in seconds by the clock of the spool's disk.
+        queued: tokens of attempts that no host has claimed.
         claims: the host that has claimed or begun each attempt.
         hosts: every host that has introduced itself.
-        jobs: a new answer of the scheduler; None where there is none since the last look.
+        jobs: a new answer of the scheduler; None if there is none since the last snapshot.
     """
 
     now_s: float
@@ -60,7 +60,7 @@ class Sight:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lose:
-    """Give an attempt up: its host is gone, or nobody knows of it any more."""
+    """Decision to give up an attempt: its host is gone, or no host has it."""
 
     token: str
     reason: str
@@ -68,7 +68,7 @@ class Lose:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailWaiting:
-    """Tell the attempts that wait why no job can take them; ``job`` is the last one that could not start."""
+    """Decision to fail the waiting attempts because no job can take them; ``job`` is the last that could not start."""
 
     tokens: tuple[str, ...]
     job: str
@@ -77,21 +77,21 @@ class FailWaiting:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AskForJobs:
-    """Submit an array of so many tasks."""
+    """Decision to submit an array of ``count`` tasks."""
 
     count: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForgetHost:
-    """A host has ended or is lost: remove its folder."""
+    """Decision to remove the folder of a host that has ended or is lost."""
 
     host: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tell:
-    """Something that a person should know."""
+    """Decision to report a message to the user."""
 
     message: str
 
@@ -115,11 +115,11 @@ class _Job:
 
 @dataclass(kw_only=True, slots=True)
 class Pool:
-    """The attempts that are offered, the hosts that take them and the jobs that were asked for.
+    """State of the offered attempts, the hosts that take them and the requested jobs.
 
     Attributes:
-        heartbeat_s: how often hosts touch their beat.
-        lost_after_s: how long a host may be silent.
+        heartbeat_s: seconds between two heartbeats of a host.
+        lost_after_s: seconds of silence after which a host is lost.
     """
 
     heartbeat_s: float
@@ -137,42 +137,42 @@ class Pool:
 
     @property
     def waiting(self) -> tuple[str, ...]:
-        """Attempts that no host has claimed, the first first."""
+        """Return the attempts that no host has claimed, in the order of submission."""
         return tuple(token for token, attempt in self._attempts.items() if not attempt.host)
 
     def host_of(self, token: str) -> str:
-        """Return the host that runs an attempt; empty for one that waits or is not known."""
+        """Return the host that runs an attempt; empty if the attempt waits or is not known."""
         attempt = self._attempts.get(token)
         return attempt.host if attempt is not None else ""
 
     def resize(self, *, jobs_max: int, trials_per_job: int) -> None:
-        """Let so many jobs work at once at most from now on, and each run so many attempts."""
+        """Set the maximum number of jobs at a time and the number of attempts that each runs, from now on."""
         self._jobs_max, self._trials_per_job = jobs_max, trials_per_job
 
     def add(self, token: str) -> None:
-        """Take note of an attempt that was offered."""
+        """Record an attempt that was offered."""
         self._attempts[token] = _Attempt()
 
     def end(self, token: str) -> None:
-        """Take note of an attempt that has ended."""
+        """Remove an attempt that has ended."""
         self._attempts.pop(token, None)
 
     def submitted(self, names: Sequence[str]) -> None:
-        """Take note of jobs that the scheduler has accepted; what it listed before does not count any more."""
+        """Record jobs that the scheduler has accepted; its earlier listing is out of date."""
         self._jobs.update({name: _Job() for name in names})
         self._is_current = False
 
     def unsure(self) -> None:
-        """Take note of a submission that was not answered: whether there are jobs of it, a later listing shows."""
+        """Record a submission without an answer: a later listing shows whether it created jobs."""
         self._is_current = False
 
     def refused(self, now_s: float) -> None:
-        """Take note of a submission that was refused: the next one waits."""
+        """Record a submission that was refused, and delay the next one."""
         self._failed_starts += 1
         self._back_off(now_s)
 
     def look(self, sight: Sight) -> list[Decision]:
-        """Take note of what was seen, and say what to do about it, in order."""
+        """Update the state from a snapshot and return the decisions, in order."""
         silent_s = self._listen(sight)
         self._hear(sight, silent_s)
         decisions = self._greet(sight)
@@ -185,7 +185,7 @@ class Pool:
         return decisions
 
     def _listen(self, sight: Sight) -> dict[str, float]:
-        """How long each host has been silent."""
+        """Return the seconds for which each host has been silent."""
         for host in self._silences.keys() - sight.hosts.keys():
             del self._silences[host]
         for host in sight.hosts.keys() - self._silences.keys():
@@ -193,7 +193,7 @@ class Pool:
         return {host: self._silences[host].look(seen.beat_s, sight.now_s) for host, seen in sight.hosts.items()}
 
     def _hear(self, sight: Sight, silent_s: Mapping[str, float]) -> None:
-        """Leave out jobs whose last host is silent: Slurm may list them for minutes after their node died."""
+        """Mark jobs all of whose hosts are silent: Slurm may list them for minutes after their node died."""
         heard: dict[str, bool] = {}
         for host, seen in sight.hosts.items():
             is_heard = silent_s[host] <= self.lost_after_s
@@ -202,7 +202,7 @@ class Pool:
             self._jobs.setdefault(name, _Job(is_listed=False)).is_silent = not is_heard
 
     def _compare(self, listed: Sequence[Job], now_s: float) -> list[Decision]:
-        """A job that is not listed any more, and has never worked, could not start."""
+        """Compare the jobs with a new listing: one that is not listed any more and never worked could not start."""
         now_listed = {job.name for job in listed if job.state not in ENDED_STATES}
         for name in now_listed - self._jobs.keys():
             self._jobs[name] = _Job()
@@ -223,7 +223,7 @@ class Pool:
         self._not_before_s = now_s + wait_s
 
     def _tell_of_waiting(self, listed: Sequence[Job]) -> list[Decision]:
-        """Where every job waits, say why, each reason once."""
+        """Report why the jobs wait if all of them do, each reason once."""
         waiting = [job for job in listed if job.state == "PENDING"]
         if not waiting or len(waiting) < len([job for job in listed if job.state not in ENDED_STATES]):
             return []
@@ -257,7 +257,7 @@ class Pool:
         return decisions
 
     def _reason_to_lose(self, token: str, attempt: _Attempt, sight: Sight, silent_s: Mapping[str, float]) -> str:
-        """Why an attempt is given up; empty where it is not."""
+        """Return the reason to give up an attempt; empty if it is kept."""
         if attempt.host in sight.hosts:
             attempt.missing = None
             seen, silence_s = sight.hosts[attempt.host].hello, silent_s[attempt.host]
@@ -270,7 +270,7 @@ class Pool:
         if not attempt.host and token in sight.queued:
             attempt.missing = None
             return ""
-        # Its host has not introduced itself, or the listings of a network disk are late.
+        # Its host has not registered yet, or the listings of a network disk are late.
         attempt.missing = attempt.missing or Silence(self.heartbeat_s)
         missing_s = attempt.missing.look(0.0, sight.now_s)
         if missing_s <= self.lost_after_s:
@@ -279,12 +279,12 @@ class Pool:
         return f"{who} has shown no sign of life for {missing_s:.0f} s"
 
     def _is_gone(self, job: str) -> bool:
-        """Whether the scheduler has said, since the last submission, that a job is not there."""
+        """Check whether the scheduler's listing since the last submission lacks a job."""
         known = self._jobs.get(job)
         return self._is_current and known is not None and not known.is_listed
 
     def _forget(self, sight: Sight, silent_s: Mapping[str, float]) -> list[Decision]:
-        """Hosts that have ended, or are lost; one that runs an attempt is kept until that has ended."""
+        """Forget hosts that have ended or are lost; a host that runs an attempt is kept until that has ended."""
         at_work = {attempt.host for attempt in self._attempts.values()}
         over = [
             host
@@ -297,11 +297,11 @@ class Pool:
         if self._failed_starts < FAILED_STARTS_MAX or not self.waiting or not self._last_failure[0]:
             return []
         job, problem = self._last_failure
-        self._last_failure = "", ""  # told once a job: the next one that cannot start tells again
+        self._last_failure = "", ""  # reported once per job: the next one that cannot start is reported again
         return [FailWaiting(tokens=self.waiting, job=job, problem=problem)]
 
     def _ask(self, sight: Sight, silent_s: Mapping[str, float]) -> list[Decision]:
-        """As many jobs as the open attempts fill, where the scheduler has listed those that there are."""
+        """Request as many jobs as the open attempts fill, if the listing of the existing jobs is current."""
         if not self._is_current or sight.now_s < self._not_before_s:
             return []
         wanted = min(self._jobs_max, math.ceil(len(self._attempts) / self._trials_per_job))

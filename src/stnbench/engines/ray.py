@@ -1,7 +1,7 @@
-"""The Ray engine: attempts run on the nodes of a Ray cluster, one warm host a slot.
+"""The Ray engine, which runs attempts on the nodes of a Ray cluster, with one warm host per slot.
 
 A host is an actor that holds its share of a node's CPUs and GPUs and runs a worker process there. An attempt's files
-come back with its events and are written here, so the runs folder needs no shared file system and keeps one writer.
+are returned with its events and written here, so the runs folder needs no shared file system and has a single writer.
 
 The slots are fixed when the engine starts. When a node is lost, its attempts are lost, and its hosts are opened again
 wherever the cluster has room; until then an attempt submitted to a slot without a host takes the next host that is
@@ -39,29 +39,33 @@ except ImportError as error:
     raise EngineError(f"the ray engine needs Ray ({error})", remedy="pip install 'stnbench[ray]'") from error
 
 LOCAL = ("local", "", None)
-"""Addresses that mean a cluster of one's own."""
+"""Addresses that stand for a new cluster on this machine."""
 
 REACH_S = 10.0
-"""How long the head of a cluster may take to answer."""
+"""Seconds that the head of a cluster may take to answer."""
 
 START_S = 60.0
-"""How long the hosts may take to start; slots whose host is not there by then are done without."""
+"""Seconds that the hosts may take to start; slots whose host has not started by then are dropped."""
 
 REOPEN_S = 5.0
-"""How long after the loss of a host another is asked for."""
+"""Seconds after the loss of a host until another is requested."""
 
 ANSWER_S = 15.0
-"""How long a host may take to end an attempt that is to be killed, or itself, before Ray ends the host."""
+"""Seconds that a host may take to kill an attempt, or to end itself, before Ray ends the host."""
 
 OBJECT_STORE_BYTES = 256 << 20
-"""Shared memory of a cluster of one's own: it holds what is on its way, checkpoints of a few attempts at most."""
+"""Shared memory of a local cluster in bytes, for objects in transfer: at most the checkpoints of a few attempts."""
 
 
 class RayEngine(Engine):
-    """Slots on every node of the cluster at ``address``, or of a cluster of its own on this machine, None or ``local``.
+    """Engine with slots on every node of a Ray cluster.
 
-    ``slots`` and ``slots_per_gpu`` are as for ``plan_shares``; ``warn`` is told of nodes that are lost.
-    Raises: EngineError where there is no cluster, or no room in it; SpecError for a number below 1.
+    ``address`` is that of the cluster; with None or ``local`` a cluster is started on this machine. ``slots`` and
+    ``slots_per_gpu`` are as for ``plan_shares``; ``warn`` receives a message for each lost slot.
+
+    Raises:
+        EngineError: if there is no cluster, or no room in it.
+        SpecError: if a number is below 1.
     """
 
     def __init__(
@@ -166,7 +170,7 @@ class RayEngine(Engine):
             self._guard.close()
 
     def _open(self, share: Share, *, is_pinned: bool) -> Host:
-        """Ask for a host: at first on the node that it was planned for, later wherever there is room."""
+        """Request a host: on the node that it was planned for if ``is_pinned``, otherwise wherever there is room."""
         strategy: Any = NodeAffinitySchedulingStrategy(share.node_id, soft=False) if is_pinned else "DEFAULT"
         kind: Any = ray.remote(SlotHost)
         actor = kind.options(
@@ -196,14 +200,14 @@ class RayEngine(Engine):
         return next((host for host in self._hosts if host.token and host.token == token), None)
 
     def _withdraw(self, token: str) -> None:
-        """An attempt that waits for a host has not begun: it is neither killed nor lost, and costs no retry."""
+        """Report an attempt that waits for a host as stopped: it has not begun, is not lost and costs no retry."""
         if token in self._waiting:
             self._waiting.remove(token)
             del self._attempts[token]
             self._events.append(Stopped(token=token))
 
     def _serve(self) -> None:
-        """Give waiting attempts a host: that of their slot if it is free, else another."""
+        """Give waiting attempts a host: that of their slot if it is free, otherwise another."""
         free = [host for host in self._hosts if host.is_free]
         while free and self._waiting:
             token = self._waiting.popleft()
@@ -216,7 +220,7 @@ class RayEngine(Engine):
             host.reply = host.actor.begin.remote(encode(launch), files)
 
     def _receive(self, wait_s: float) -> None:
-        """Take every answer that is there, after waiting for a first."""
+        """Process every available answer, after waiting up to ``wait_s`` for the first."""
         owed = {host.reply: host for host in self._hosts if host.reply is not None}
         if not owed:
             time.sleep(wait_s)
@@ -239,14 +243,14 @@ class RayEngine(Engine):
             self._lose(host, _reason(error))
 
     def _unpack(self, host: Host, parcel: Parcel) -> None:
-        """Events come after the files that they speak of: a result is in its folder before its attempt has finished."""
+        """Write the files of a parcel, then queue its events: a result exists before its attempt has finished."""
         lines, files = parcel
         events = [message for message in map(decode, lines) if isinstance(message, EngineEvent)]
         is_over = any(isinstance(event, Ending) for event in events)
         try:
             write_files(Path(self._attempts[host.token][1].folder), files)
         except OSError as error:
-            if is_over:  # without the files there is no end; a checkpoint on the way can be done without
+            if is_over:  # without its files an attempt has failed; an intermediate checkpoint is dispensable
                 events[-1] = Failed(token=host.token, failure=classify(error))
         self._events.extend(events)
         if is_over:
@@ -256,7 +260,7 @@ class RayEngine(Engine):
             host.reply = host.actor.poll.remote()
 
     def _tend(self) -> None:
-        """End hosts that do not answer, and open again those that were lost."""
+        """End hosts that do not answer, and reopen those that were lost."""
         now_s = self._clock()
         for index, host in enumerate(self._hosts):
             if host.give_up_at_s is not None and now_s >= host.give_up_at_s:
@@ -265,7 +269,7 @@ class RayEngine(Engine):
                 self._hosts[index] = self._open(host.share, is_pinned=False)
 
     def _lose(self, host: Host, reason: str) -> None:
-        """A host is gone, or nothing it says can be believed: end it, and report its attempt as lost."""
+        """End a host that is gone or sends invalid answers, and report its attempt as lost."""
         _end(host)
         if host.token:
             del self._attempts[host.token]
@@ -276,9 +280,9 @@ class RayEngine(Engine):
 
 
 def _connect(address: str | None, guard: Guard | None) -> None:
-    """Join the cluster at the address, or start one on this machine, which asks everybody for a token of its own."""
+    """Join the cluster at the address, or start one on this machine, which requires a fresh token of every client."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # What Ray says of lost nodes would land in standard output, among the leaderboard; the engine says it itself.
+    # Ray's messages about lost nodes would appear in standard output, within the leaderboard; the engine reports them.
     ray._private.worker._worker_logs_enabled = False  # noqa: SLF001 - Ray has no public switch for it
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
@@ -296,9 +300,10 @@ def _connect(address: str | None, guard: Guard | None) -> None:
 
 
 def _reach(address: str) -> None:
-    """Ask for an answer at ``host:port``: Ray itself would try for minutes. Other addresses are Ray's to understand.
+    """Check that ``host:port`` accepts connections: Ray itself would try for minutes. Other addresses are left to Ray.
 
-    Raises: OSError where nothing answers.
+    Raises:
+        OSError: if nothing answers.
     """
     host, _, port = address.rpartition(":")
     if port.isdecimal() and "/" not in host:
@@ -311,7 +316,7 @@ def _end(host: Host) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """An error of Ray in one line, or the error of ours that it carries."""
+    """Return an error of Ray in one line, or the error of this package that it carries."""
     if isinstance(error, RayTaskError):
         return f"{type(error.cause).__name__}: {error.cause}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not re.match(r"\s+\w+: ", line)]

@@ -1,4 +1,4 @@
-"""The far end of a slot: what a node of a cluster runs, and what it is sent."""
+"""The remote side of a slot: the shares of a cluster's nodes, the host that runs there and the files it is sent."""
 
 import dataclasses
 import io
@@ -27,16 +27,16 @@ from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import device_memory_mib, visible_gpus
 from stnbench.spec.data import Split
 
-# Which slots a cluster offers: a pure decision from what its nodes have, made once before anything starts.
+# The slots that a cluster offers: a pure decision from the resources of its nodes, made once before anything starts.
 
 
 _RESOURCE_STEP = 10_000
-"""Ray counts resources in parts of ten thousand; a share is rounded down to them, so that all shares of a node fit."""
+"""Ray counts resources in ten-thousandths; a share is rounded down to them, so that all shares of a node fit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:
-    """A machine of the cluster and the CPUs, GPUs and main memory that it gives to trials."""
+    """A machine of the cluster with the CPUs, GPUs and main memory (MiB) that it gives to trials."""
 
     node_id: str
     name: str
@@ -47,9 +47,9 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Share:
-    """The part of a node that one slot takes: CPUs and GPUs as the cluster counts them, and its thread budget.
+    """The part of a node that one slot takes: CPUs and GPUs as the cluster counts them, and the thread budget.
 
-    ``node`` is a name that no other node has; ``memory_mib`` the main memory of the whole node, where it is known.
+    ``node`` is a unique name; ``memory_mib`` is the main memory of the whole node, where it is known.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Share:
 
 
 def living_nodes(table: Iterable[Mapping[str, Any]]) -> list[Node]:
-    """The nodes of Ray's table that are alive, sorted by name: that of ``ray start --node-name``, or of the host."""
+    """Return the living nodes of Ray's table, sorted by name: that of ``ray start --node-name``, or of the host."""
     found = []
     for row in table:
         name = row["NodeManagerHostname"] if row["NodeName"] == row["NodeManagerAddress"] else row["NodeName"]
@@ -75,11 +75,14 @@ def living_nodes(table: Iterable[Mapping[str, Any]]) -> list[Node]:
 
 
 def plan_shares(nodes: Sequence[Node], *, slots: int | None = None, per_gpu: int = 1) -> tuple[Share, ...]:
-    """Shares of the nodes: ``per_gpu`` on every GPU of the cluster, else one a CPU with one thread each.
+    """Divide the nodes into shares: ``per_gpu`` on every GPU of the cluster, or else one per CPU with one thread each.
 
-    ``slots`` sets how many CPU shares there are, each with an equal part of its node's CPUs as threads; with GPUs it
-    limits how many are used. The first shares lie on different nodes.
-    Raises: SpecError for a number below 1; EngineError where no node has a GPU or a whole CPU.
+    ``slots`` sets the number of CPU shares, each with an equal part of its node's CPUs as threads; with GPUs it limits
+    the number of shares. The first shares are on different nodes.
+
+    Raises:
+        SpecError: for a number below 1.
+        EngineError: if no node has a GPU or a whole CPU.
     """
     for name, value in (("slots", slots), ("slots per GPU", per_gpu)):
         if value is not None and value < 1:
@@ -89,7 +92,7 @@ def plan_shares(nodes: Sequence[Node], *, slots: int | None = None, per_gpu: int
     if not any(rooms):
         raise EngineError("no node of the cluster has a GPU or a CPU for trials", remedy="see `ray status`")
     count = slots or sum(rooms)
-    # More slots than CPUs are what was asked for; a GPU holds no more slots than were asked for each.
+    # More slots than CPUs are possible on request; a GPU holds no more than ``per_gpu`` slots.
     counts = _divide(rooms, min(count, sum(rooms)) if any(gpus) else count)
     shares = [
         _shares_of(node, name, count, gpus=1 / per_gpu if gpu else 0.0)
@@ -100,7 +103,7 @@ def plan_shares(nodes: Sequence[Node], *, slots: int | None = None, per_gpu: int
 
 
 def _divide(rooms: Sequence[int], count: int) -> list[int]:
-    """How many slots each node gets: one after the other goes where the most room a slot is left."""
+    """Return the number of slots of each node: each slot in turn goes to the node with the most room per slot."""
     counts = [0] * len(rooms)
     for _ in range(count):
         best = max(range(len(rooms)), key=lambda index: rooms[index] / (counts[index] + 1))
@@ -133,21 +136,21 @@ def _round_down(amount: float) -> float:
 
 
 def _distinct_names(nodes: Sequence[Node]) -> list[str]:
-    """Names that can be part of a file's name; nodes of one name are told apart by the start of their identity."""
+    """Return names that can be part of a file name; nodes of the same name get the start of their id as a suffix."""
     plain = [re.sub(r"[^\w.-]+", "_", node.name) for node in nodes]
     times = Counter(plain)
     return [name if times[name] == 1 else f"{name}-{node.node_id[:6]}" for name, node in zip(plain, nodes, strict=True)]
 
 
-# A host as its engine sees it: what runs the attempts of one slot somewhere on a cluster.
+# The engine's view of a host, which runs the attempts of one slot on a node of a cluster.
 
 
 @dataclass(slots=True)
 class Host:
-    """A handle on a ``SlotHost``: ``reply`` is the answer that it owes, ``token`` the attempt that it runs.
+    """A handle on a ``SlotHost``: ``reply`` is its pending answer, ``token`` the attempt that it runs.
 
-    One that was lost says why, and when another is to be opened in its place; one that is to kill its attempt must have
-    done so by ``give_up_at_s``.
+    For a lost host, ``lost_because`` is the reason and ``reopen_at_s`` the time at which another is opened in its
+    place; a host that is to kill its attempt must have done so by ``give_up_at_s``.
     """
 
     share: Share
@@ -163,18 +166,19 @@ class Host:
 
     @property
     def is_open(self) -> bool:
-        """Whether it has said where it is, and is not lost."""
+        """Return whether the host has described itself and is not lost."""
         return bool(self.device)
 
     @property
     def is_free(self) -> bool:
-        """Whether it can begin an attempt."""
+        """Return whether the host can begin an attempt."""
         return self.is_open and not self.token
 
     def welcome(self, described: str) -> None:
-        """Take note of where it is, as ``SlotHost.describe`` says.
+        """Record the description of the host, as ``SlotHost.describe`` returns it.
 
-        Raises: EngineError where its code gives results another meaning.
+        Raises:
+            EngineError: if its code has another results version.
         """
         told = json.loads(described)
         version = told["results_version"]
@@ -184,42 +188,42 @@ class Host:
         self.device, self.memory_mib, self.pid = told["device"], told["memory_mib"], told["pid"]
 
     def forget(self, reason: str, *, reopen_at_s: float) -> None:
-        """It was lost."""
+        """Mark the host as lost for a reason, to be opened again at ``reopen_at_s``."""
         self.token, self.device, self.reply, self.give_up_at_s = "", "", None, None
         self.lost_because, self.reopen_at_s = reason, reopen_at_s
 
     def slot(self) -> Slot:
-        """The slot it was opened for; its device is its node's.
+        """Return the slot that the host was opened for; its device carries the name of the node.
 
-        How much main memory a node gives the cluster knows, how much a GPU has its host.
+        The memory of a GPU is reported by the host, the main memory of a node by the cluster.
         """
         memory_mib = self.memory_mib if self.share.gpus else self.share.memory_mib
         device = f"{self.share.node}:{self.device}"
         return Slot(name=self.share.name, device=device, threads=self.share.threads, memory_mib=memory_mib)
 
 
-# The far end of a slot: what a node of a cluster runs to execute the attempts of one slot.
+# The remote side of a slot: the object on a node of a cluster that executes the attempts of one slot.
 #
-# It knows nothing of the cluster. Requests and answers are bytes and text, so that whatever carries them needs to know
-# none of our classes.
+# It does not depend on the cluster. Requests and answers are bytes and text, so that the transport needs none of the
+# classes of this package.
 
 
 REPLY_S = 0.5
-"""How long an answer may wait for something to happen; a request to stop or to kill waits as long at most."""
+"""Seconds that an answer may wait for events; a request to stop or to kill waits at most as long."""
 
 CHECKPOINT_PERIOD_S = 30.0
-"""How often a running attempt's checkpoint is sent along, so that a lost node costs no more than this."""
+"""Seconds between two transfers of a running attempt's checkpoint, so that a lost node costs no more than this."""
 
 Parcel = tuple[list[bytes], dict[str, bytes]]
-"""Events in order, one encoded message each, and files of the attempt by name, of which all come with its end."""
+"""Events in order, one encoded message each, and files of the attempt by name; all files are sent with its end."""
 
 
 class SlotHost:
-    """A slot on this node: a local engine of one slot that works in a scratch folder of its own.
+    """A slot on this node: a local engine with one slot that works in a scratch folder.
 
-    The attempt's folder and the earlier one to resume from exist where the orchestrator is; here they are scratch, and
-    their files travel. The data folder is this node's ``STNBENCH_DATA``, or else of the same path as the
-    orchestrator's.
+    The attempt's folder and the earlier one to resume from are on the orchestrator's machine; here they are scratch
+    copies, and their files are transferred. The data folder is this node's ``STNBENCH_DATA``, or else has the same path
+    as the orchestrator's.
     """
 
     def __init__(
@@ -248,9 +252,9 @@ class SlotHost:
         self._has_news = False
 
     def describe(self) -> str:
-        """Where this is, as a JSON object: ``host``, ``pid``, ``device``, ``memory_mib`` and ``results_version``.
+        """Return a JSON object with ``host``, ``pid``, ``device``, ``memory_mib`` and ``results_version``.
 
-        The memory is that of the device, null where it is not known.
+        The memory is that of the device in MiB, null where it is not known.
         """
         device = self._slot.device
         described: dict[str, Json] = {
@@ -263,9 +267,11 @@ class SlotHost:
         return json.dumps(described)
 
     def begin(self, launch: bytes, earlier: dict[str, bytes]) -> Parcel:
-        """Begin an attempt, from the files of an earlier one if there are any; what happened first.
+        """Begin an attempt, from the files of an earlier one if there are any, and return the first events.
 
-        Raises: EngineError where an attempt runs already; OSError where the scratch folder cannot be written.
+        Raises:
+            ProtocolError: if an attempt already runs, or ``launch`` is not a launch.
+            OSError: if the scratch folder cannot be written.
         """
         message = decode(launch)
         if not isinstance(message, Launch):
@@ -290,7 +296,7 @@ class SlotHost:
         return self.poll()
 
     def poll(self) -> Parcel:
-        """What has happened since the last answer; waits a moment for something to happen."""
+        """Return the events since the last answer, after waiting up to ``reply_s`` for the first."""
         events = self._engine.poll(self._reply_s)
         files: dict[str, bytes] = {}
         self._has_news |= any(isinstance(event, Epoch) for event in events)
@@ -312,7 +318,7 @@ class SlotHost:
         self._engine.kill(token)
 
     def release(self) -> None:
-        """End the worker where it is idle, so that its memory is free."""
+        """End the worker if it is idle, so that its memory is freed."""
         self._engine.release(self._slot)
 
     def close(self) -> None:
@@ -334,10 +340,12 @@ class SlotHost:
 
 
 def earlier_files(launch: Launch) -> tuple[dict[str, bytes], list[Path]]:
-    """The files to go on from, where the orchestrator is: the latest whole checkpoint, and the snapshots up to it.
+    """Return the files to resume from on the orchestrator's machine: the latest whole checkpoint and its snapshots.
 
-    None of them, to begin anew, where no attempt left one.
-    Returns: the files by name, and the checkpoints that are damaged.
+    No files are returned, to start from the beginning, if no attempt left a checkpoint.
+
+    Returns:
+        The files by name, and the paths of the checkpoints that are damaged.
     """
     damaged: list[Path] = []
     for layout in map(AttemptLayout, map(Path, launch.resume_from)):
@@ -353,7 +361,7 @@ def earlier_files(launch: Launch) -> tuple[dict[str, bytes], list[Path]]:
 
 
 def _is_whole(checkpoint: bytes) -> bool:
-    """Whether every part of an archive is what it was when it was written; more the far end finds out, with torch."""
+    """Check the CRC of every part of an archive; the remote side finds any other damage, with torch."""
     try:
         with ZipFile(io.BytesIO(checkpoint)) as parts:
             return parts.testzip() is None
@@ -362,9 +370,11 @@ def _is_whole(checkpoint: bytes) -> bool:
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> None:
-    """Write the files of a parcel into an attempt's folder, its result last: where that is, all is.
+    """Write the files of a parcel into an attempt's folder, its result last: if that exists, all files do.
 
-    Raises: OSError, for example when the disk is full; EngineError for a file that no attempt has.
+    Raises:
+        OSError: for example if the disk is full.
+        EngineError: if there is a file that no attempt has.
     """
     layout = AttemptLayout(folder)
     known = {path.name: path for path in _paths(layout)}
@@ -386,5 +396,5 @@ def _going_on(layout: AttemptLayout) -> tuple[Path, ...]:
 
 
 def _paths(layout: AttemptLayout) -> tuple[Path, ...]:
-    """Every file that an attempt may have, the result last."""
+    """Return the path of every file that an attempt may have, the result last."""
     return (layout.spec, layout.log, *_going_on(layout), *map(layout.probabilities, get_args(Split)), layout.result)

@@ -1,8 +1,8 @@
-"""Which slots this machine offers: decided before anything starts, never found by looking for a free GPU.
+"""The slots that this machine offers, decided before anything starts and never by looking for a free GPU.
 
-What CUDA sees is decided by ``CUDA_VISIBLE_DEVICES`` and the driver; both are read here without torch, so that a wrong
-setting ends a command before it writes anything. GPUs are numbered as ``nvidia-smi`` numbers them, by their place on
-the PCI bus: workers are started with ``CUDA_DEVICE_ORDER=PCI_BUS_ID`` unless the user chose another order.
+``CUDA_VISIBLE_DEVICES`` and the driver decide which devices CUDA sees; both are read here without torch, so that a
+wrong setting ends a command before it writes anything. GPUs are numbered as by ``nvidia-smi``, by their position on the
+PCI bus: workers are started with ``CUDA_DEVICE_ORDER=PCI_BUS_ID`` unless the user chose another order.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ ORDER_VARIABLE: Final = "CUDA_DEVICE_ORDER"
 BY_PCI_BUS: Final = "PCI_BUS_ID"
 
 DRIVER_TIMEOUT_S: Final = 20.0
-"""How long ``nvidia-smi`` may take; with many GPUs and no persistence daemon it takes seconds."""
+"""Seconds that ``nvidia-smi`` may take; with many GPUs and no persistence daemon it takes several."""
 
 MIG_MIB_A_GB: Final = 900.0
-"""Memory that a MIG slice has at least for each GB of its profile's name: 4,864 MiB for ``1g.5gb``."""
+"""Minimum memory in MiB of a MIG slice for each GB of its profile's name: 4,864 MiB for ``1g.5gb``."""
 
 _DRIVERS: Final[Mapping[int, int]] = {13: 580, 12: 525, 11: 450}
 """The oldest driver branch that runs each major version of CUDA (CUDA Compatibility, tables of minor versions)."""
@@ -44,7 +44,7 @@ _CPU_REMEDY: Final = f"or set {VISIBLE_VARIABLE}=-1 to train on the CPU"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Gpu:
-    """A GPU, or a slice of one, as the driver lists it; ``memory_mib`` is None where the driver does not say."""
+    """A GPU, or a slice of one, as the driver lists it; ``memory_mib`` is None where the driver does not report it."""
 
     index: str
     uuid: str
@@ -59,11 +59,13 @@ def plan_slots(
     per_gpu: int = 1,
     memory_mib: Mapping[str, float] | None = None,
 ) -> tuple[Slot, ...]:
-    """Slots from the devices at hand: ``per_gpu`` on every GPU, else one CPU slot a core with one thread each.
+    """Return slots on the given devices: ``per_gpu`` on every GPU, or else one CPU slot per core with one thread each.
 
-    ``slots`` sets how many CPU slots there are, each with an equal share of the cores as threads; with GPUs it limits
-    how many slots are used. CPU threads are divided among GPU slots as well. ``memory_mib`` is that of each device.
-    Raises: SpecError for a number below 1.
+    ``slots`` sets the number of CPU slots, each with an equal share of the cores as threads; with GPUs it limits the
+    number of slots. CPU threads are divided among GPU slots as well. ``memory_mib`` is the memory of each device.
+
+    Raises:
+        SpecError: if a number is below 1.
     """
     for name, value in (("slots", slots), ("slots per GPU", per_gpu), ("cores", cores)):
         if value is not None and value < 1:
@@ -87,13 +89,14 @@ def plan_slots(
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """The GPUs that CUDA sees, named as ``CUDA_VISIBLE_DEVICES`` names them.
+    """Return the GPUs that CUDA sees, named as ``CUDA_VISIBLE_DEVICES`` names them.
 
-    Those that the variable names, up to the first entry that names no device (``-1``, or Slurm's ``NoDevFiles``), as
-    CUDA reads it; without the variable all that the driver lists, of a GPU divided by MIG each slice.
+    As in CUDA, these are the entries of the variable up to the first that names no device (``-1``, or Slurm's
+    ``NoDevFiles``); without the variable, all GPUs that the driver lists, with each slice of a GPU divided by MIG.
 
-    Raises: SpecError where a GPU is named twice, or one that the driver does not have; EngineError where the driver
-    does not answer.
+    Raises:
+        SpecError: if a GPU is named twice, or is not known to the driver.
+        EngineError: if the driver does not answer.
     """
     visible = environment.get(VISIBLE_VARIABLE)
     if visible is None:
@@ -113,16 +116,17 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]
 
 
 def device_memory_mib(gpus: Sequence[str], environment: Mapping[str, str] = os.environ) -> dict[str, float]:
-    """All memory of the named GPUs, where the driver tells, and of this machine as that of ``cpu``.
+    """Return the total memory in MiB of the named GPUs, where the driver reports it, and of this machine as ``cpu``.
 
-    Raises: EngineError where the driver does not answer.
+    Raises:
+        EngineError: if the driver does not answer.
     """
     memory = {"cpu": psutil.virtual_memory().total / (1 << 20)}
     listed = (*_list_gpus(), *_list_slices()) if gpus else ()
     is_by_bus = environment.get(ORDER_VARIABLE, BY_PCI_BUS) == BY_PCI_BUS
     for name in gpus:
         known = [gpu for gpu in listed if _is_named(gpu, name)]
-        if name.isdecimal() and not is_by_bus:  # which card CUDA counts as this one is not known here
+        if name.isdecimal() and not is_by_bus:  # the card to which CUDA gives this index is not known here
             known = list(listed) if len({gpu.memory_mib for gpu in listed}) == 1 else []
         if known and (total := known[0].memory_mib) is not None:
             memory[name] = total
@@ -130,10 +134,12 @@ def device_memory_mib(gpus: Sequence[str], environment: Mapping[str, str] = os.e
 
 
 def require_computable(gpus: Sequence[str], environment: Mapping[str, str] = os.environ) -> None:
-    """Check, without importing torch, what would otherwise fail every trial of a sweep.
+    """Check, without importing torch, the settings that would otherwise fail every trial of a sweep.
 
-    Raises: UnknownNameError for an option of ``STNBENCH_COMPUTE`` that does not exist; EngineError where one needs a
-    GPU and none is there, where torch was built without CUDA, or where the driver is older than torch's CUDA needs.
+    Raises:
+        UnknownNameError: if ``STNBENCH_COMPUTE`` has an option that does not exist.
+        EngineError: if an option needs a GPU and there is none, if torch was built without CUDA, or if the driver is
+            older than torch's CUDA needs.
     """
     compute = ComputeOptions.from_environment(environment)
     if not gpus:
@@ -156,7 +162,7 @@ def _require_driver(major: int, version: str) -> None:
     branch = int(driver.partition(".")[0]) if driver else 0
     needed = _DRIVERS.get(major)
     if needed is None or branch >= needed or branch < min(_DRIVERS.values()):
-        return  # a version that this table does not know is left to CUDA itself
+        return  # versions that are not in the table are left to CUDA itself
     runs = max((cuda for cuda, oldest in _DRIVERS.items() if branch >= oldest), default=None)
     wheel = _WHEELS.get(runs) if runs else None
     other = f"make setup TORCH={wheel}, " if wheel else ""
@@ -167,7 +173,7 @@ def _require_driver(major: int, version: str) -> None:
 
 
 def _device_names(visible: str) -> list[str]:
-    """The entries of ``CUDA_VISIBLE_DEVICES`` up to the first that names no device."""
+    """Return the entries of ``CUDA_VISIBLE_DEVICES`` up to the first that names no device."""
     names: list[str] = []
     for entry in visible.split(","):
         name = entry.strip()
@@ -178,7 +184,7 @@ def _device_names(visible: str) -> list[str]:
 
 
 def _all_devices() -> tuple[str, ...]:
-    """Every GPU by its index, and every slice of those that MIG divides by its name."""
+    """Return every GPU by its index, and every slice of the GPUs that MIG divides by its name."""
     if shutil.which("nvidia-smi") is None:
         return ()
     indices = [line.strip() for line in _ask_driver("--query-gpu=index", "--format=csv,noheader,nounits")]
@@ -192,9 +198,10 @@ def _all_devices() -> tuple[str, ...]:
 
 
 def _identity(name: str, listed: Sequence[_Gpu], visible: str) -> str:
-    """What two names of one GPU share: its UUID where the driver knows it.
+    """Return an identity that all names of a GPU share: its UUID where the driver knows it.
 
-    Raises: SpecError where the driver lists its GPUs, and this is none of them, or may be several.
+    Raises:
+        SpecError: if the driver lists its GPUs, and the name matches none of them, or several.
     """
     if name.startswith("MIG-") or not listed:
         return name
@@ -207,23 +214,23 @@ def _identity(name: str, listed: Sequence[_Gpu], visible: str) -> str:
 
 
 def _is_named(gpu: _Gpu, name: str) -> bool:
-    """Whether a name is the GPU's index, its UUID, or the beginning of it."""
+    """Check whether a name is the GPU's index, its UUID, or the beginning of it."""
     return gpu.index == name if name.isdecimal() else bool(gpu.uuid) and gpu.uuid.startswith(name)
 
 
 def _list_gpus() -> tuple[_Gpu, ...]:
-    """The GPUs with their memory; none where there is no driver."""
+    """List the GPUs with their memory in MiB; none if there is no driver."""
     found = []
     for line in _ask_driver("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"):
         index, uuid, total = [*(field.strip() for field in line.split(",")), "", ""][:3]
-        # Of a GPU that shares the machine's memory, and of some virtual ones, the driver says [N/A].
+        # The driver reports [N/A] for a GPU that shares the machine's memory, and for some virtual GPUs.
         is_number = re.fullmatch(r"\d+(\.\d+)?", total) is not None
         found.append(_Gpu(index=index, uuid=uuid, memory_mib=float(total) if is_number else None))
     return tuple(found)
 
 
 def _list_slices() -> tuple[_Gpu, ...]:
-    """The slices of GPUs that MIG divides, each with its GPU's index."""
+    """List the slices of GPUs that MIG divides, each with its GPU's index."""
     found, index = [], ""
     for line in _ask_driver("-L"):
         if gpu := re.match(r"GPU (\d+):", line):
@@ -236,9 +243,10 @@ def _list_slices() -> tuple[_Gpu, ...]:
 
 
 def driver_version() -> str:
-    """The version of the NVIDIA driver, for example ``580.65.06``; empty where there is none.
+    """Return the version of the NVIDIA driver, for example ``580.65.06``; empty if there is none.
 
-    Raises: EngineError where the driver does not answer.
+    Raises:
+        EngineError: if the driver does not answer.
     """
     lines = _ask_driver("--query-gpu=driver_version", "--format=csv,noheader,nounits")
     version = lines[0].strip() if lines else ""
@@ -246,9 +254,10 @@ def driver_version() -> str:
 
 
 def _ask_driver(*arguments: str) -> list[str]:
-    """The lines that the driver's tool prints; none where there is no driver, or it has no GPU.
+    """Return the lines that the driver's tool prints; none if there is no driver, or it has no GPU.
 
-    Raises: EngineError where the tool does not answer in time: a trial on such a machine would not either.
+    Raises:
+        EngineError: if the tool does not answer in time: a trial on such a machine would hang as well.
     """
     tool = shutil.which("nvidia-smi")
     if tool is None:
@@ -266,22 +275,22 @@ def _ask_driver(*arguments: str) -> list[str]:
 
 
 def _torch_version_file() -> str | None:
-    """The text of ``torch/version.py``, which says what torch was built for; None where it is not found."""
+    """Return the text of ``torch/version.py``, which names torch's CUDA version; None if the file is not found."""
     found = importlib.util.find_spec("torch")
     file = Path(found.origin).with_name("version.py") if found and found.origin else None
     return file.read_text() if file is not None and file.is_file() else None
 
 
 def _file_name(device: str) -> str:
-    """A device's name as part of a file's name: old names of MIG slices have slashes in them."""
+    """Return a device's name as part of a file name: old names of MIG slices contain slashes."""
     return re.sub(r"[^\w.-]+", "_", device)
 
 
-# NVIDIA's Multi-Process Service: kernels of several processes run on a GPU at the same time, and not in turns.
+# NVIDIA's Multi-Process Service: kernels of several processes run on a GPU at the same time, not in turns.
 #
-# Without it processes that share a GPU get time slices. Its daemon needs no rights but those of the user, and is
-# started for a sweep that asks for it, with folders of its own; nothing about the GPU is changed. A kernel that goes
-# wrong ends all processes of the service, so a fault costs the attempts of all slots, which are tried again.
+# Without it, processes that share a GPU get time slices. Its daemon needs only the rights of the user, and is started
+# for a sweep that requests it, with separate folders; no setting of the GPU is changed. A faulty kernel ends all
+# processes of the service, so a fault costs the attempts of all slots, which are tried again.
 
 
 PIPE_VARIABLE: Final = "CUDA_MPS_PIPE_DIRECTORY"
@@ -292,7 +301,11 @@ _TIMEOUT_S: Final = 20.0
 
 
 def require_mps() -> str:
-    """The path of the daemon's program. Raises: EngineError where it is not installed."""
+    """Return the path of the daemon's program.
+
+    Raises:
+        EngineError: if it is not installed.
+    """
     control = shutil.which(_CONTROL)
     if control is None:
         remedy = "it comes with the NVIDIA driver; without --mps trials share a GPU by turns"
@@ -302,9 +315,10 @@ def require_mps() -> str:
 
 @contextlib.contextmanager
 def mps_daemon() -> Iterator[None]:
-    """A block in which processes that are started share GPUs by a daemon of its own, which ends with it.
+    """Run a daemon for the block, by which processes that are started inside it share GPUs.
 
-    Raises: EngineError where the daemon is not installed, or cannot start.
+    Raises:
+        EngineError: if the daemon is not installed, or cannot start.
     """
     control = require_mps()
     folder = tempfile.mkdtemp(prefix="stn-mps-")
@@ -316,7 +330,7 @@ def mps_daemon() -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(EngineError):  # one that is gone already ends nothing
+            with contextlib.suppress(EngineError):  # the daemon may already be gone
                 _run([control], "quit\n")
     finally:
         for name, value in before.items():

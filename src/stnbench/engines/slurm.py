@@ -1,8 +1,8 @@
-"""The Slurm engine: attempts are taken from a spool on a shared disk by jobs that come and go.
+"""The Slurm engine, whose jobs take attempts from a spool on a shared disk.
 
-The orchestrator offers attempts and reads what is reported; jobs are tasks of arrays, each a :mod:`slurm_job
+The orchestrator offers attempts and reads the reports; jobs are tasks of arrays, each a :mod:`slurm_job
 <stnbench.engines.slurm_job>` that claims attempts and runs them in its allocation. They are submitted by plain
-``sbatch``: submitit would send pickled functions, which nothing here executes, and watches single calls, where these
+``sbatch``: submitit would send pickled functions, which nothing here executes, and watches single calls, whereas these
 jobs outlive an orchestrator and wait for the next one.
 """
 
@@ -41,23 +41,23 @@ from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.slurm import SlurmOptions
 
 CLOSE_S: Final = 8.0
-"""How long jobs may take to end when the spool is closed before Slurm is asked to end them."""
+"""Seconds that jobs may take to end when the spool is closed before Slurm is asked to end them."""
 
 SETTLE_S: Final = 30.0
-"""How long attempts of an orchestrator that died may take to save what they have."""
+"""Seconds that attempts of an orchestrator that died may take to save their state."""
 
 FIRST_ANSWER_S: Final = 60.0
-"""How long the first answers of Slurm are waited for; then the sweep goes on without."""
+"""Seconds to wait for the first answers of Slurm; after that the sweep continues without them."""
 
 LOOK_S: Final = 0.5
-"""How often the spool is looked at, at most."""
+"""Minimum seconds between two scans of the spool."""
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """An attempt on offer: what its host has reported up to a byte is known.
+    """An offered attempt, with the byte ``offset`` up to which the reports of its host were read.
 
-    One that has ``finished`` is held back until its result can be seen.
+    A ``finished`` event is held back until the result of the attempt is visible.
     """
 
     slot: Slot
@@ -69,21 +69,24 @@ class _Attempt:
 
 
 class SlurmEngine(Engine):
-    """Attempts are offered in the spool, and jobs of Slurm are asked for to take them.
+    """Engine that offers attempts in a spool and requests Slurm jobs that take them.
 
-    Jobs that an orchestrator before this one left behind go on here, where their code is the same; attempts that it
-    left running are ended first, with what they have saved.
+    Jobs of an earlier orchestrator continue here if their code is the same; attempts that it left running save their
+    state and are ended first.
 
     Args:
-        folder: the spool, on a disk that all nodes share.
-        options: of the jobs.
-        slots: how many attempts run at once; None for as many as the jobs have room for.
-        slots_per_gpu: how many attempts share a GPU.
-        session: who leads.
-        warn: told what a person should know.
-        command: of a worker, without its device and threads.
-        clock: seconds from any origin; of the spool's disk are all others.
-    Raises: EngineError where there is no Slurm, or it refuses the jobs; FolderError where the spool cannot be written.
+        folder: the folder of the spool, on a disk that all nodes share.
+        options: the options of the jobs.
+        slots: number of attempts that run at once; None for as many as the jobs have room for.
+        slots_per_gpu: number of attempts that share a GPU.
+        session: identifier of the leading orchestrator.
+        warn: receives messages for the user.
+        command: command of a worker, without its device and threads.
+        clock: returns seconds from any origin; all other times are those of the spool's disk.
+
+    Raises:
+        EngineError: if there is no Slurm, or it refuses the jobs.
+        FolderError: if the spool cannot be written.
     """
 
     def __init__(
@@ -131,7 +134,7 @@ class SlurmEngine(Engine):
             raise EngineError(f"the spool {folder} cannot be used ({error})", remedy="see the disk it is on") from error
 
     def _take_over(self) -> None:
-        """Settle what was left here, and see to a first job; where that does not come to an end, no job is left."""
+        """End the attempts of an earlier orchestrator and submit a first job; on an error, cancel all jobs."""
         try:
             self._settle()
             self._begin()
@@ -177,7 +180,7 @@ class SlurmEngine(Engine):
         queued = Queued(self._numbers, self._groups[slot.device], launch.token, alone=is_alone)
         try:
             self._spool.submit(queued, launch)
-        except OSError as error:  # no byte is left, or the file server is away: the machine's doing
+        except OSError as error:  # the disk is full, or the file server is away
             self._spool.revoke(launch.token)
             message = f"the attempt cannot be offered in {self._spool.root} ({error})"
             failure = Failure(kind=FailureKind.INFRASTRUCTURE, message=message)
@@ -207,7 +210,7 @@ class SlurmEngine(Engine):
 
     @override
     def release(self, slot: Slot) -> None:
-        """The next attempt of the slot's device is to have its GPU alone, idle workers' memory included."""
+        """Let the next attempt on the slot's device have its GPU alone, including the memory of idle workers."""
         if all(attempt.slot.name != slot.name for attempt in self._attempts.values()):
             self._released.add(slot.device)
 
@@ -234,14 +237,14 @@ class SlurmEngine(Engine):
             return
         try:
             if not self._pool.host_of(token) and self._spool.withdraw(attempt.queued):
-                self._end(Stopped(token=token))  # it has not begun: it is neither killed nor lost
+                self._end(Stopped(token=token))  # it has not begun, so it is neither killed nor lost
             else:
                 self._spool.order(token, "kill" if is_kill else "stop")
         except OSError as error:
             self._warn(f"attempt {token} cannot be told to end ({error})")
 
     def _work(self) -> None:
-        """Touch the beat, look at the spool and talk to Slurm, each where it is due."""
+        """Touch the heartbeat, read the spool and query Slurm, each when it is due."""
         now_s = self._clock()
         if now_s - self._looked_s < self._look_s:
             return
@@ -268,14 +271,14 @@ class SlurmEngine(Engine):
         self._beaten_s = self._clock()
 
     def _see(self, begun: dict[str, str]) -> Sight:
-        """Look at the spool: the queue first, so that an attempt that is claimed meanwhile is seen once at least."""
+        """Read the spool: the queue first, so that an attempt that is claimed meanwhile is seen at least once."""
         queued = frozenset(self._spool.queued())
         claims = self._spool.claims()
         jobs, self._jobs = self._jobs, None
         return Sight(now_s=self._now_s, queued=queued, claims={**claims, **begun}, hosts=self._spool.hosts(), jobs=jobs)
 
     def _read_events(self) -> dict[str, str]:
-        """Take what hosts have reported; who has begun which attempt."""
+        """Process the reports of the hosts; return the host of each attempt that has newly begun."""
         begun: dict[str, str] = {}
         for token, attempt in list(self._attempts.items()):
             for line in () if attempt.finished else self._new_lines(attempt):
@@ -292,11 +295,11 @@ class SlurmEngine(Engine):
         try:
             lines, attempt.offset = self._spool.events(attempt.launch.token, attempt.offset)
         except FileNotFoundError:
-            return []  # somebody has cleared the spool: the attempt is missing, and lost if it stays so
+            return []  # the spool was cleared: the attempt is missing, and lost if it remains so
         return lines
 
     def _receive(self, attempt: _Attempt, line: bytes) -> bool:
-        """Take one line; whether more may follow."""
+        """Process one line; return whether more may follow."""
         token = attempt.launch.token
         try:
             event = decode(line)
@@ -315,7 +318,10 @@ class SlurmEngine(Engine):
         return not isinstance(event, Ending)
 
     def _is_visible(self, attempt: _Attempt) -> bool:
-        """Whether the result of an attempt that has finished can be seen; a network disk may show it late."""
+        """Check whether the result of a finished attempt is visible, which a network disk may delay.
+
+        After ``lost_after_s`` seconds the answer is True in any case.
+        """
         now_s = self._clock()
         attempt.finished_s = now_s if attempt.finished_s is None else attempt.finished_s
         result = AttemptLayout(Path(attempt.launch.folder)).result
@@ -331,7 +337,7 @@ class SlurmEngine(Engine):
         self._events.append(event)
 
     def _give_up(self, token: str, reason: str) -> None:
-        """Take an attempt from whoever has it, before it is said to be lost: nothing more is heard of it then."""
+        """Withdraw an attempt, then report it as lost: no more events of it can arrive."""
         attempt = self._attempts[token]
         output = tail(AttemptLayout(Path(attempt.launch.folder)).log)
         self._spool.withdraw(attempt.queued)
@@ -369,7 +375,7 @@ class SlurmEngine(Engine):
                 self._end(Failed(token=token, failure=failure))
 
     def _talk(self) -> None:
-        """Take Slurm's answer, or ask again."""
+        """Process Slurm's answer if there is one, and ask for the jobs again when that is due."""
         now_s = self._clock()
         answer = self._scheduler.take()
         if answer is not None:
@@ -401,7 +407,7 @@ class SlurmEngine(Engine):
             self._silent_since_s = None
 
     def _settle(self) -> None:
-        """End what an orchestrator that died left: its offers are withdrawn, its attempts save and stop."""
+        """End the work of an orchestrator that died: withdraw its offers, and let its attempts save and stop."""
         for queued in self._spool.queued().values():
             self._spool.withdraw(queued)
         hosts, claims = self._spool.hosts(), self._spool.claims()
@@ -421,7 +427,7 @@ class SlurmEngine(Engine):
             self._spool.forget_host(name)
 
     def _begin(self) -> None:
-        """Submit a first job where there is none, so that what Slurm refuses ends the sweep before it begins."""
+        """Submit a first job if there is none, so that a refusal by Slurm ends the sweep before it begins."""
         deadline_s = self._clock() + min(FIRST_ANSWER_S, 2 * self._options.answer_within_s)
         self._scheduler.list_jobs()
         while self._clock() < deadline_s:
@@ -454,7 +460,7 @@ class SlurmEngine(Engine):
         self._scheduler.submit(count, sbatch_options(self._options, self._spool), str(self._script))
 
     def _await_hosts(self, timeout_s: float) -> None:
-        """Wait until every host that lives has ended."""
+        """Wait until every living host has ended, up to ``timeout_s`` seconds."""
         deadline_s = self._clock() + timeout_s
         with contextlib.suppress(OSError):
             while self._clock() < deadline_s:
@@ -466,7 +472,7 @@ class SlurmEngine(Engine):
                 time.sleep(self._look_s / 2)
 
     def _sweep_up(self) -> None:
-        """Remove what hosts have left in the spool; logs stay."""
+        """Remove the attempts and ended hosts from the spool; keep the logs."""
         with contextlib.suppress(OSError):
             for token in self._spool.tokens():
                 self._spool.revoke(token)

@@ -1,8 +1,8 @@
-"""What a job of Slurm runs: ``python -m stnbench.engines.slurm_job``.
+"""The program of a Slurm job: ``python -m stnbench.engines.slurm_job``.
 
-It takes attempts from a spool as long as there are any, runs them in this allocation, and reports over files. When
-Slurm says that the job will be ended (USR1 before its time limit or at a preemption, TERM), attempts save and stop:
-another job goes on from there. At USR1 the job queues itself again.
+It takes attempts from a spool as long as there are any, runs them in this allocation, and reports through files. When
+Slurm announces the end of the job (USR1 before its time limit or at a preemption, TERM), attempts save and stop, and
+another job resumes them. At USR1 the job requeues itself.
 """
 
 import argparse
@@ -41,15 +41,15 @@ from stnbench.spec.result import FailureKind
 
 POLL_S: Final = 0.2
 REQUEUE_S: Final = 20.0
-"""How long Slurm may take to queue a job again."""
+"""Seconds that Slurm may take to requeue a job."""
 
 CANNOT_WORK: Final = 4
-"""Exit code of a job whose allocation is not what was asked for."""
+"""Exit code of a job whose allocation differs from the request."""
 
 
 @dataclass(slots=True)
 class _Running:
-    """An attempt that runs here; ``unsent`` are events that are still to be written at ``offset``."""
+    """An attempt that runs here; ``unsent`` holds the events that are still to be written at ``offset``."""
 
     slot: Slot
     group: int
@@ -65,13 +65,13 @@ class _Running:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Habits:
-    """How a host spends its time.
+    """Time limits of a host, in seconds.
 
     Attributes:
-        heartbeat_s: how often it says that it lives.
-        idle_s: without work for so long it ends.
-        orphaned_after_s: without an orchestrator for so long it takes nothing more.
-        save_s: how long attempts may take to save when the job is to end.
+        heartbeat_s: time between two heartbeats.
+        idle_s: time without work after which the host ends.
+        orphaned_after_s: time without an orchestrator after which the host claims no more attempts.
+        save_s: time that attempts may take to save when the job is to end.
     """
 
     heartbeat_s: float
@@ -81,19 +81,19 @@ class Habits:
 
 
 class JobHost:
-    """The attempts of one job: claimed, run by an engine on this node, and reported.
+    """Host of one job, which claims attempts, runs them with an engine on this node, and reports on them.
 
     Args:
-        spool: on the shared disk.
-        engine: runs them.
-        name: of this host, which no other ever had.
-        hello: who it is.
-        habits: how long it waits for what.
-        told: why the job is to end; empty while it is not.
-        clock: seconds from any origin.
+        spool: the spool on the shared disk.
+        engine: the engine that runs the attempts.
+        name: name of this host, unique for all time.
+        hello: description of the host.
+        habits: time limits.
+        told: returns the reason why the job is to end; empty while it is not.
+        clock: returns seconds from any origin.
 
     Attributes:
-        refusal: why the node cannot work, as a trial has found out; empty where none has.
+        refusal: the reason why the node cannot work, as reported by a trial; empty if there is none.
     """
 
     def __init__(
@@ -124,14 +124,17 @@ class JobHost:
         self.refusal = ""
 
     def end(self, reason: str) -> None:
-        """Take nothing more; attempts save and stop."""
+        """Claim no more attempts, and let the running ones save and stop."""
         if not self._ending_because:
             self._ending_because = reason
             self._save_by_s = self._clock() + self._habits.save_s
             print(f"this job ends: {reason}", file=sys.stderr, flush=True)
 
     def step(self) -> bool:
-        """Do what is due; whether there is more to do. Raises: nothing but bugs: a disk that is away is waited for."""
+        """Do the work that is due and return whether there is more to do.
+
+        If the disk is not available, wait for it and raise no error.
+        """
         self._listen()
         with contextlib.suppress(OSError):
             self._beat()
@@ -139,7 +142,7 @@ class JobHost:
             self._follow()
         for event in self._engine.poll(POLL_S):
             if isinstance(event, Lost) and not self._ending_because:
-                time.sleep(POLL_S)  # Slurm signals every process of a job: it may have told this one as well
+                time.sleep(POLL_S)  # Slurm signals every process of a job: the signal may still reach this one
                 self._listen()
             self._take(event)
         if not self._ending_because:
@@ -172,7 +175,7 @@ class JobHost:
             self.end(f"there was nothing to do for {self._habits.idle_s:.0f} s")
 
     def _follow(self) -> None:
-        """Do what the orchestrator says of this job, and of each attempt."""
+        """Follow the orders of the orchestrator for this job and for each attempt."""
         lead = self._spool.leader()
         if lead is not None and lead.is_closed:
             self.end("the sweep is over")
@@ -207,7 +210,7 @@ class JobHost:
                 )
 
     def _open(self, token: str) -> None:
-        """Begin an attempt that was claimed; one that was revoked meanwhile is let go."""
+        """Begin an attempt that was claimed; release one that was revoked meanwhile."""
         running = self._running[token]
         try:
             launch = self._spool.launch_of(token, self._name)
@@ -236,18 +239,18 @@ class JobHost:
             return
         if isinstance(event, Ending):
             if self._ending_because and isinstance(event, Lost | Stopped) and running.ordered != "revoked":
-                # What the job is told is no fault of the trial, whether or not it came to its next step in time.
+                # An end of the job is no fault of the trial, whether or not it reached its next step in time.
                 message = f"job {self._hello.job} on {self._hello.node} ends ({self._ending_because})"
                 running.unsent += encode(Note(token=event.token, message=f"{message}; the trial goes on elsewhere"))
                 event = Stopped(token=event.token)
             running.ending = event
             if isinstance(event, Failed) and event.failure.kind is FailureKind.NO_DEVICE:
-                self.refusal = event.failure.message  # else this node would take, and fail, one trial after the other
+                self.refusal = event.failure.message  # else this node would claim, and fail, one trial after another
                 self.end(event.failure.message)
         running.unsent += encode(event)
 
     def _report(self, token: str) -> None:
-        """Write what an attempt has to say; what a full disk does not take is tried again."""
+        """Write the events of an attempt; retry later those that a full disk does not take."""
         running, now_s = self._running[token], self._clock()
         if running.parts and running.ending is None and now_s - running.pulse_s >= self._habits.heartbeat_s / 2:
             running.unsent += encode(Pulse(token=token, parts=running.parts))
@@ -270,7 +273,7 @@ class JobHost:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Work until there is nothing more to do, or Slurm ends the job."""
+    """Run attempts until there are no more, or Slurm ends the job; return the exit code."""
     options = _parser().parse_args(arguments)
     spool, job = Spool(Path(options.spool)), job_name(os.environ)
     name = f"{job}-{secrets.token_hex(4)}"
@@ -296,7 +299,7 @@ def main(arguments: Sequence[str]) -> int:
     habits = Habits(**{field.name: getattr(options, field.name) for field in fields(Habits)})
     refusal = ""
     try:
-        with contextlib.suppress(OSError):  # what it is, the first attempt says
+        with contextlib.suppress(OSError):  # the first attempt reports the problem
             engine.warm_up()
         reason = lambda: f"Slurm has sent {signal.Signals(told[0]).name}" if told else ""  # noqa: E731
         host = JobHost(spool, engine, name=name, hello=hello, habits=habits, told=reason)
@@ -316,7 +319,8 @@ def main(arguments: Sequence[str]) -> int:
 def job_name(environment: Mapping[str, str]) -> str:
     """Return the name of this job as Slurm lists it: ``4711_2`` for a task of an array.
 
-    Raises: EngineError where this is no job.
+    Raises:
+        EngineError: if this process is not in a job.
     """
     array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else environment.get("SLURM_JOB_ID")
@@ -330,9 +334,10 @@ def job_name(environment: Mapping[str, str]) -> str:
 def allocated_slots(
     environment: Mapping[str, str], *, gpus: int, cpus: int, trials: int, slots_per_gpu: int
 ) -> tuple[Slot, ...]:
-    """Return the slots that this allocation has room for.
+    """Return the slots for which this allocation has room.
 
-    Raises: EngineError where it lacks the GPUs that were asked for, or cannot use them.
+    Raises:
+        EngineError: if it lacks the requested GPUs, or cannot use them.
     """
     visible = visible_gpus(environment) if gpus else ()
     if gpus < len(visible) and VISIBLE_VARIABLE not in environment:
@@ -350,7 +355,7 @@ def allocated_slots(
 
 
 def _queue_again(job: str) -> None:
-    """Ask Slurm to run this job again later; where it does not, the orchestrator asks for another one."""
+    """Ask Slurm to run this job again later; if it does not, the orchestrator requests another one."""
     try:
         done = subprocess.run(  # noqa: S603 - Slurm's own command, no input of others
             [shutil.which("scontrol") or "scontrol", "requeue", job],

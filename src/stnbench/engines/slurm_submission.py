@@ -1,4 +1,4 @@
-"""Slurm's own commands: what is submitted, and what squeue and sbatch answer, read strictly."""
+"""Slurm's commands: submission with sbatch, and strict parsing of the answers of squeue and sbatch."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ from stnbench.engines.spool import Spool
 from stnbench.spec.slurm import SlurmOptions
 from stnbench.spec.trial import COMPUTE_VARIABLE
 
-# Slurm's commands: started in the background, given up when they do not answer, and read strictly.
+# Slurm's commands: started in the background, abandoned when they do not answer, and parsed strictly.
 
 
 COMMANDS: Final = ("sbatch", "squeue", "scancel")
@@ -36,33 +36,33 @@ _OUT_OF_REACH: Final = re.compile(
     r"zero bytes|temporarily unable|unable to connect|no route to host|name or service not known|try again",
     re.IGNORECASE,
 )
-"""What Slurm's commands say where its controller does not answer: nothing is known of what they asked for."""
+"""Messages of Slurm's commands when its controller does not answer: the state of the request is then unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
-    """The jobs that the scheduler has."""
+    """Answer with the jobs of the scheduler."""
 
     jobs: tuple[Job, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accepted:
-    """An array was submitted; the names of its tasks."""
+    """Answer that an array was submitted, with the names of its tasks."""
 
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refused:
-    """A submission is not possible, and Slurm says why."""
+    """Answer that a submission is not possible, with Slurm's reason."""
 
     message: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Silent:
-    """No answer, or none that can be read: whether anything was done is not known."""
+    """Absence of a readable answer: whether the command had any effect is not known."""
 
     command: str
     message: str
@@ -72,12 +72,12 @@ Answer = Listed | Accepted | Refused | Silent
 
 
 class Scheduler:
-    """One question at a time; its answer is taken when it is there.
+    """Client of Slurm's commands with at most one open question, whose answer is polled.
 
     Args:
-        name: of all jobs of this spool, by which they are found.
-        answer_within_s: how long a command may take.
-        clock: seconds from any origin.
+        name: name of all jobs of this spool, by which they are found.
+        answer_within_s: seconds that a command may take.
+        clock: returns seconds from any origin.
     """
 
     def __init__(self, name: str, *, answer_within_s: float, clock: Callable[[], float]) -> None:
@@ -92,7 +92,7 @@ class Scheduler:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a question is open."""
+        """Return whether a question is open."""
         return self._asked is not None
 
     def list_jobs(self) -> None:
@@ -101,12 +101,12 @@ class Scheduler:
         self._asked = _Question(words, self._deadline_s(), _read_listing)
 
     def submit(self, count: int, options: Sequence[str], script: str) -> None:
-        """Ask for an array of so many tasks that run a script."""
+        """Submit an array of ``count`` tasks that run a script."""
         words = ["sbatch", "--parsable", f"--job-name={self._name}", f"--array=0-{count - 1}", *options, script]
         self._asked = _Question(words, self._deadline_s(), lambda text: _read_submission(text, count))
 
     def take(self) -> Answer | None:
-        """Return the answer to the open question; None while there is none."""
+        """Return the answer to the open question; None while there is no answer."""
         if self._asked is None:
             return None
         answer = self._asked.take(self._clock())
@@ -115,7 +115,7 @@ class Scheduler:
         return answer
 
     def cancel_all(self) -> str:
-        """End every job of this spool; what went wrong, empty where nothing did."""
+        """Cancel every job of this spool; return the error message, empty on success."""
         self.drop()
         try:
             done = subprocess.run(  # noqa: S603 - Slurm's own command, no input of others
@@ -133,7 +133,7 @@ class Scheduler:
         return "" if done.returncode == 0 else printable(done.stderr.strip()[-300:])
 
     def drop(self) -> None:
-        """Give the open question up."""
+        """Abandon the open question."""
         if self._asked is not None:
             self._asked.end()
             self._asked = None
@@ -143,14 +143,14 @@ class Scheduler:
 
 
 class _Question:
-    """A command of Slurm that runs; its output goes to files, so that no pipe is ever full."""
+    """A running command of Slurm, whose output goes to files, so that no pipe is ever full."""
 
     def __init__(self, words: Sequence[str], deadline_s: float, read: Callable[[str], Answer]) -> None:
         self._command = words[0]
         self._deadline_s = deadline_s
         self._read = read
         self._out: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the answer is taken
-        self._err: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - likewise
+        self._err: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the answer is taken
         self._problem = ""
         try:
             self._process: subprocess.Popen[bytes] | None = subprocess.Popen(  # noqa: S603 - Slurm's own command
@@ -216,26 +216,26 @@ def _read_submission(text: str, count: int) -> Answer:
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what the job of the orchestrator itself was given, which would hold for new jobs."""
+    """Return the environment without the variables of the orchestrator's job, which would apply to new jobs."""
     keep = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
     return {name: value for name, value in environment.items() if not name.startswith("SLURM_") or name in keep}
 
 
-# What is submitted to Slurm: how many slots its jobs have, the options of sbatch, and the script. Decisions alone.
+# The submission to Slurm: the slots of its jobs, the options of sbatch, and the script. Decisions without I/O.
 
 
 PASSED_ON: Final = ("PYTHONPATH", COMPUTE_VARIABLE, "STNBENCH_PARTS")
-"""Variables that a job needs also where the site passes none on (``SBATCH_EXPORT=NONE``)."""
+"""Environment variables that a job needs even where the site exports none (``SBATCH_EXPORT=NONE``)."""
 
 SAVE_SHARE: Final = 0.75
-"""The part of the warning before the end in which trials may save; in the rest the job ends itself."""
+"""Fraction of the warning time before the end in which trials may save; in the rest the job ends itself."""
 
 
 def plan_slurm_slots(options: SlurmOptions, *, slots: int | None = None, slots_per_gpu: int = 1) -> tuple[Slot, ...]:
-    """Return a slot for each trial that can run at once; ``slots`` sets their number.
+    """Return a slot for each trial that can run at the same time; ``slots`` sets their number.
 
-    The name of a device is that of a job and a GPU of it, so that trials whose slots share a device share a GPU when
-    they run, whichever that is. The slots of one job follow each other, so that few trials fill few jobs.
+    The name of a device consists of a job and one of its GPUs, so that trials whose slots share a device share a GPU
+    when they run. The slots of one job are consecutive, so that few trials fill few jobs.
     """
     per_job = options.trials_at_once(slots_per_gpu)
     count = slots or options.jobs * per_job
@@ -252,7 +252,7 @@ def plan_slurm_slots(options: SlurmOptions, *, slots: int | None = None, slots_p
 
 
 def sbatch_options(options: SlurmOptions, spool: Spool) -> list[str]:
-    """Return the options of sbatch for one job, but for its name and the array."""
+    """Return the options of sbatch for one job, except its name and the array."""
     log = str(spool.logs).replace("%", "%%")
     said = {
         "partition": ",".join(options.partitions),
@@ -278,14 +278,14 @@ def sbatch_options(options: SlurmOptions, spool: Spool) -> list[str]:
 def job_script(
     options: SlurmOptions, spool: Spool, *, slots_per_gpu: int, command: Sequence[str], environ: Mapping[str, str]
 ) -> str:
-    """Return what a job runs: the user's setup, then this package's own module in the place of the shell.
+    """Return the script of a job: the user's setup, then a module of this package in place of the shell.
 
     Args:
-        options: of the jobs.
-        spool: that the job works for.
-        slots_per_gpu: how many attempts share a GPU.
-        command: of a worker.
-        environ: variables, of which those in ``PASSED_ON`` are set.
+        options: the options of the jobs.
+        spool: the spool that the job works for.
+        slots_per_gpu: number of attempts that share a GPU.
+        command: command of a worker.
+        environ: environment, of which the variables in ``PASSED_ON`` are set.
     """
     arguments = {
         "spool": str(spool.root),

@@ -1,24 +1,24 @@
-"""A spool: a folder on a shared disk over which an orchestrator and jobs on other machines work together.
+"""The spool, a folder on a shared disk through which an orchestrator and jobs on other machines communicate.
 
-No ports and no pickles: launches, orders and events are files of JSON.
+There are no ports and no pickles: launches, orders and events are JSON files.
 
 ::
 
     orchestrator.json    which orchestrator leads, the digest of its code, whether it is closed
     orchestrator.beat    touched by it every few seconds
-    queue/N.G.TOKEN      a launch that nobody has taken; a host claims it by renaming it to claims/TOKEN@HOST
-    claims/TOKEN@HOST    the same, taken
-    attempts/TOKEN/      made by the orchestrator; where it is removed, the host that runs the attempt must end it
-        events           appended by the host alone, a message a line
+    queue/N.G.TOKEN      a launch that no host has taken; a host claims it by renaming it to claims/TOKEN@HOST
+    claims/TOKEN@HOST    a launch that a host has taken
+    attempts/TOKEN/      made by the orchestrator; if it is removed, the host that runs the attempt must end it
+        events           appended by the host alone, one message per line
         orders           empty, ``stop`` or ``kill``
     hosts/HOST/          made by the host: a job on a node
-        hello.json       where it is
+        hello.json       its location
         beat             touched every few seconds
-    logs/                what jobs print, and what Slurm says of them
+    logs/                output of the jobs, and Slurm's messages about them
 
-Clients of a network file system see changes late, but what was written before a file was closed is seen by whoever
-opens it afterwards. So what must be seen soon is read by opening a file of a known name; listings may lag. Times are
-those of files on this disk alone, written by its server: clocks of machines are never compared.
+Clients of a network file system see changes late, but data that was written before a file was closed is seen by every
+process that opens it afterwards. So data that must be seen soon is read by opening a file of a known name; listings may
+lag. Times are only those of files on this disk, written by its server: clocks of machines are never compared.
 """
 
 import contextlib
@@ -40,15 +40,15 @@ from stnbench.engines.base import Launch, decode, encode
 from stnbench.spec.codec import Strict, from_json, to_json
 
 Order = Literal["", "stop", "kill", "revoked"]
-"""What a host is to do with an attempt: go on, end it soon or now, or end it without a word."""
+"""Order to a host about an attempt: continue, stop it at its next step, kill it, or end it without a report."""
 
 _NAME: Final = re.compile(r"[\w.:-]+")
 
 
 class Queued(NamedTuple):
-    """An attempt that nobody has taken, in the order of their ``number``.
+    """An attempt that no host has taken; attempts are ordered by their ``number``.
 
-    Attempts of one ``group`` may share a device; one that is to be ``alone`` gets the memory of idle workers as well.
+    Attempts of one ``group`` may share a device; an attempt that is ``alone`` gets the memory of idle workers as well.
     """
 
     number: int
@@ -58,19 +58,19 @@ class Queued(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """Its name in the queue."""
+        """Return the name of its file in the queue."""
         return f"{self.number:09d}.{self.group}{'a' if self.alone else ''}.{self.token}"
 
     @classmethod
     def parse(cls, name: str) -> "Queued | None":
-        """Return what a file name of the queue says; None for a file that is none of ours."""
+        """Parse a file name of the queue; return None for any other file."""
         found = re.fullmatch(r"(\d{9,})\.(\d+)(a?)\.([\w.:-]+)", name)
         return None if found is None else cls(int(found[1]), int(found[2]), found[4], alone=bool(found[3]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lead(Strict):
-    """Who leads: a host of other code, or of a closed spool, ends."""
+    """Description of the leading orchestrator: a host with other code, or of a closed spool, ends."""
 
     session: str
     code: str
@@ -79,7 +79,7 @@ class Lead(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hello(Strict):
-    """A host introduces itself; one that cannot work says why in ``refusal``, one that ends that it has left."""
+    """Description of a host; ``refusal`` is the reason if it cannot work, and ``has_left`` is set when it ends."""
 
     job: str
     node: str
@@ -91,7 +91,7 @@ class Hello(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostSeen:
-    """A host as its files show it; ``beat_s`` is when it was last touched, by the clock of the disk."""
+    """A host as its files describe it; ``beat_s`` is the time of its last heartbeat, by the clock of the disk."""
 
     hello: Hello
     beat_s: float
@@ -99,37 +99,37 @@ class HostSeen:
 
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """Every path of a spool, and the file operations of both sides."""
+    """Paths of a spool, and the file operations of both sides."""
 
     root: Path
 
     @property
     def logs(self) -> Path:
-        """What jobs print."""
+        """Return the folder for the output of jobs."""
         return self.root / "logs"
 
     @property
     def orchestrator_beat(self) -> Path:
-        """Touched by the orchestrator; its time is now, by the clock of the disk."""
+        """Return the file that the orchestrator touches; its time is now, by the clock of the disk."""
         return self.root / "orchestrator.beat"
 
     def attempt(self, token: str) -> Path:
-        """The folder of an attempt."""
+        """Return the folder of an attempt."""
         return self.root / "attempts" / _checked(token)
 
     def host(self, name: str) -> Path:
-        """The folder of a host."""
+        """Return the folder of a host."""
         return self.root / "hosts" / _checked(name)
 
     def make(self) -> None:
-        """Make the folders. Raises: OSError."""
+        """Create the folders. Raises: OSError."""
         for name in ("queue", "claims", "attempts", "hosts", "logs"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
 
     def identity(self) -> str:
-        """Return what tells this spool from every other, drawn when it is first asked for. Raises: OSError.
+        """Return the unique identity of this spool, drawn at the first call. Raises: OSError.
 
-        A copy of the folder draws its own: jobs are found, and ended, by it.
+        A copy of the folder draws another identity: jobs are found, and ended, by it.
         """
         path, place = self.root / "identity", str(self.root.resolve())
         with contextlib.suppress(FileNotFoundError):
@@ -143,11 +143,11 @@ class Spool:
     # The orchestrator's side.
 
     def lead(self, lead: Lead) -> None:
-        """Say who leads. Raises: OSError."""
+        """Write the description of the leading orchestrator. Raises: OSError."""
         write_atomic(self.root / "orchestrator.json", to_json(lead).encode())
 
     def submit(self, queued: Queued, launch: Launch) -> None:
-        """Offer an attempt to whoever has room. Raises: OSError."""
+        """Offer an attempt to any host with room. Raises: OSError."""
         folder = self.attempt(queued.token)
         folder.mkdir()
         for name in ("events", "orders"):
@@ -155,7 +155,7 @@ class Spool:
         write_atomic(self.root / "queue" / queued.file_name, encode(launch))
 
     def withdraw(self, queued: Queued) -> bool:
-        """Take an attempt back; whether nobody had claimed it. Raises: OSError but for one that is gone."""
+        """Withdraw an attempt; return whether no host had claimed it. Raises: OSError, except if it is gone."""
         try:
             (self.root / "queue" / queued.file_name).unlink()
         except FileNotFoundError:
@@ -164,7 +164,7 @@ class Spool:
         return True
 
     def order(self, token: str, order: Order) -> None:
-        """Tell the host of an attempt to end it; nothing where the attempt has ended. Raises: OSError."""
+        """Order the host of an attempt to end it; do nothing if the attempt has ended. Raises: OSError."""
         with contextlib.suppress(FileNotFoundError):
             handle = os.open(self.attempt(token) / "orders", os.O_WRONLY)
             try:
@@ -173,7 +173,7 @@ class Spool:
                 os.close(handle)
 
     def revoke(self, token: str) -> None:
-        """Remove what belongs to an attempt: a host that still runs it ends it, and cannot report anything more."""
+        """Remove the files of an attempt: a host that still runs it ends it, and cannot report anything more."""
         folder = self.attempt(token)
         with contextlib.suppress(OSError):
             folder.rename(folder.with_name(f".{folder.name}.{secrets.token_hex(4)}"))
@@ -184,7 +184,7 @@ class Spool:
             shutil.rmtree(path, ignore_errors=True)
 
     def queued(self) -> dict[str, Queued]:
-        """Return the attempts that nobody has taken, by token. Raises: OSError."""
+        """Return the attempts that no host has taken, by token. Raises: OSError."""
         found = (Queued.parse(name) for name in _names(self.root / "queue"))
         return {queued.token: queued for queued in sorted(filter(None, found))}
 
@@ -194,11 +194,11 @@ class Spool:
         return {token: host for token, _, host in pairs if host}
 
     def tokens(self) -> list[str]:
-        """Return every attempt that has a folder. Raises: OSError."""
+        """Return the token of every attempt that has a folder. Raises: OSError."""
         return sorted(name for name in _names(self.root / "attempts") if not name.startswith("."))
 
     def events(self, token: str, offset: int) -> tuple[list[bytes], int]:
-        """Return the whole lines from a byte on, and the byte after them.
+        """Return the complete lines from a byte offset on, and the offset after them.
 
         Raises: OSError; FileNotFoundError where the attempt was revoked.
         """
@@ -209,7 +209,7 @@ class Spool:
         return whole.splitlines(), offset + len(whole)
 
     def hosts(self) -> dict[str, HostSeen]:
-        """Return every host that has introduced itself; what cannot be read yet is left out. Raises: OSError."""
+        """Return every registered host by name; leave out those that cannot be read yet. Raises: OSError."""
         return dict(self._hosts())
 
     def forget_host(self, name: str) -> None:
@@ -219,31 +219,33 @@ class Spool:
     # A host's side.
 
     def leader(self) -> Lead | None:
-        """Return who leads; None where nobody can be read just now."""
+        """Return the leading orchestrator; None if its description cannot be read now."""
         try:
             return from_json(Lead, (self.root / "orchestrator.json").read_bytes(), where="the spool")
         except (OSError, SpecError):
             return None
 
     def introduce(self, name: str, hello: Hello) -> None:
-        """Say who a host is, or that it ends. Raises: OSError."""
+        """Write the description of a host, or that it has left. Raises: OSError."""
         self.host(name).mkdir(parents=True, exist_ok=True)
         (self.host(name) / "beat").touch()
         write_atomic(self.host(name) / "hello.json", to_json(hello).encode())
 
     def claim(self, queued: Queued, host: str) -> bool:
-        """Take an attempt from the queue; whether it was there, for nobody else took it. Raises: OSError."""
+        """Take an attempt from the queue; return False if another host was faster. Raises: OSError."""
         claim = self._claim(queued.token, host)
         try:
             (self.root / "queue" / queued.file_name).rename(claim)
         except FileNotFoundError:
-            return claim.exists()  # a repeated request of a network file system may say so of its own success
+            return claim.exists()  # a network file system that repeats a successful request may report this error
         return True
 
     def launch_of(self, token: str, host: str) -> Launch | None:
-        """Return what a host has claimed; None where it was revoked.
+        """Return the launch that a host has claimed; None if it was revoked.
 
-        Raises: OSError; ProtocolError for what is no launch of it.
+        Raises:
+            OSError: if the claim cannot be read.
+            ProtocolError: if the claim is not a launch of this attempt.
         """
         try:
             message = decode(self._claim(token, host).read_bytes())
@@ -260,7 +262,7 @@ class Spool:
             self._claim(token, host).unlink()
 
     def append(self, token: str, data: bytes, offset: int) -> None:
-        """Write events at a byte, whole or not at all as far as a reader is concerned, who counts whole lines.
+        """Write events at a byte offset; a reader sees them whole or not at all, because it counts complete lines.
 
         Raises: OSError; FileNotFoundError where the attempt was revoked.
         """
@@ -274,7 +276,7 @@ class Spool:
             os.close(handle)
 
     def ordered(self, token: str) -> Order:
-        """Return what is to be done with an attempt. Raises: OSError but for one that was revoked."""
+        """Return the order for an attempt. Raises: OSError, except if it was revoked."""
         try:
             text = (self.attempt(token) / "orders").read_text().strip()
         except (FileNotFoundError, NotADirectoryError):
@@ -309,7 +311,7 @@ def touch(path: Path) -> float:
 
 
 def time_of(path: Path) -> float:
-    """Return a file's time as the server knows it: opening it asks again. Raises: OSError."""
+    """Return a file's time on the server: opening the file refreshes it. Raises: OSError."""
     handle = os.open(path, os.O_RDONLY)
     try:
         return os.fstat(handle).st_mtime
@@ -318,10 +320,10 @@ def time_of(path: Path) -> float:
 
 
 class Silence:
-    """How long something that should be touched now and again has not been, by the clock of its disk.
+    """Timer of the silence of something that should be touched regularly, by the clock of its disk.
 
-    Of one look to the next at most ``glance_s`` is counted, and nothing where that clock was set back: neither a clock
-    that jumps nor a reader that was halted makes anybody late.
+    From one look to the next at most ``glance_s`` seconds are counted, and none if that clock was set back: neither a
+    clock that jumps nor a reader that was halted counts as silence.
     """
 
     def __init__(self, glance_s: float) -> None:
@@ -331,7 +333,7 @@ class Silence:
         self.lasts_s = 0.0
 
     def look(self, beat_s: float, now_s: float) -> float:
-        """Return how long it has been silent, seen touched at ``beat_s`` now, at ``now_s``."""
+        """Return the seconds of silence at ``now_s``, when the last touch was at ``beat_s``."""
         if beat_s != self._beat_s:
             self._beat_s, self.lasts_s = beat_s, 0.0
         else:
@@ -341,7 +343,7 @@ class Silence:
 
 
 def code_digest() -> str:
-    """Return a digest of the code of this installation: hosts work only for an orchestrator of the same code."""
+    """Return the SHA-256 digest of the installed code: hosts work only for an orchestrator with the same code."""
     folder = Path(stnbench.__file__).parent
     summed = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
@@ -352,14 +354,14 @@ def code_digest() -> str:
 def choose_claims(
     queued: Mapping[str, Queued], free: Mapping[str, str], groups: Mapping[str, int]
 ) -> list[tuple[Queued, str]]:
-    """Return which attempts to claim for which slots: the first of the queue for each, as devices may be shared.
+    """Return the attempts to claim and their slots: for each slot the first of the queue that may share its device.
 
-    A device takes attempts of one group at a time, so that whoever plans them decides what they share it with.
+    A device takes attempts of one group at a time, so that the planner decides which attempts share it.
 
     Args:
-        queued: the attempts that nobody has taken.
+        queued: the attempts that no host has taken.
         free: the device of each free slot.
-        groups: the group of the attempts that run on a device, for each that is at work.
+        groups: the group of the attempts that run on each busy device.
     """
     chosen, taken, at_work = [], set[str](), dict(groups)
     in_order = sorted(queued.values())
@@ -381,7 +383,7 @@ def choose_claims(
 
 
 def begun_line(host: str) -> bytes:
-    """Return the first line of an attempt's events: who has begun it."""
+    """Return the first line of an attempt's events, which names the host that has begun it."""
     return json.dumps(["Begun", {"host": host}], separators=(",", ":")).encode() + b"\n"
 
 
@@ -403,7 +405,8 @@ def _names(folder: Path) -> list[str]:
 def _checked(name: str) -> str:
     """Return a name that may be part of a path of the spool.
 
-    Raises: EngineError for one that may not.
+    Raises:
+        EngineError: if the name may not.
     """
     if _NAME.fullmatch(name) is None or set(name) <= {"."}:
         raise EngineError(f"'{name}' cannot name a file of the spool", remedy="letters, digits, '_', '-' and '.'")

@@ -1,11 +1,10 @@
-"""A worker process: ``python -m stnbench.engines.worker``.
+"""The worker process: ``python -m stnbench.engines.worker``.
 
-Imports torch once, then executes attempts until its engine ends.
+It imports torch once, then executes attempts until its engine ends.
 
-Messages come in on standard input and go out on a private copy of standard output; whatever else writes to standard
-output or error lands in the log of the attempt that runs, or else in that of the slot. A worker that dies of a signal
-leaves the stack of each thread there. When standard input closes the engine is gone, however it died,
-and the worker ends at once: no orphan keeps a GPU.
+Messages arrive on standard input and leave on a private copy of standard output; all other output goes to the log of
+the running attempt, or else to that of the slot. A worker that dies of a signal leaves the stack of each thread there.
+When standard input closes the engine is gone, however it died, and the worker ends at once: no orphan keeps a GPU.
 """
 
 import argparse
@@ -31,7 +30,7 @@ ORPHANED = 3
 
 
 class _Inbox:
-    """Messages from the engine, read by a thread of its own so that a running attempt can be stopped."""
+    """Inbox of messages from the engine, read by a separate thread so that a running attempt can be stopped."""
 
     def __init__(self) -> None:
         self.launches: queue.SimpleQueue[Launch] = queue.SimpleQueue()
@@ -53,7 +52,7 @@ class _Inbox:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve attempts for ever."""
+    """Execute attempts until standard input closes."""
     parser = argparse.ArgumentParser(prog="stnbench.engines.worker", description="Executes attempts for an engine.")
     parser.add_argument("--device", required=True, help="cpu or cuda:0")
     parser.add_argument("--threads", type=int, required=True, help="CPU threads this worker may use")
@@ -86,9 +85,9 @@ def main(arguments: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _output_to(log: Path) -> Iterator[None]:
-    """Standard output and error of this process and of what it starts go to a file for the block.
+    """Redirect standard output and error of this process and its children to a file for the block.
 
-    Where the file cannot be opened they stay where they are: the attempt itself will find out why.
+    If the file cannot be opened they are not redirected: the attempt itself will report the problem.
     """
     try:
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)

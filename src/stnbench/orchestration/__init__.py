@@ -1,1 +1,1 @@
-"""The orchestrator. ``machine`` decides, ``runner`` does."""
+"""The orchestrator: ``machine`` makes the decisions, ``runner`` carries them out."""

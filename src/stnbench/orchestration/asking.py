@@ -1,4 +1,4 @@
-"""Between planner and store: what is asked, what is known of it already, and what the planner is told."""
+"""The exchange between planner and store: requested trials, their known outcomes, and reports to the planner."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import Outcome, PlannedTrial
 from stnbench.store.store import Store
 
-# What one run of a sweep may cost, and what it has cost so far: pure.
+# The budget of one run of a sweep, and the resources spent so far. Without I/O.
 
 
 _HOUR_S = 3600.0
@@ -23,7 +23,7 @@ _HOUR_S = 3600.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spent:
-    """So far in this run: wall time, the sum over attempts of their time on a share of a device, and ended trials."""
+    """Resources spent in this run: wall time, the summed time of attempts on their share of a device, ended trials."""
 
     wall_s: float = 0.0
     device_s: float = 0.0
@@ -32,14 +32,14 @@ class Spent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """The limits of one run; None is no limit."""
+    """Limits of one run; None is no limit."""
 
     wall_s: float | None = None
     device_hours: float | None = None
     max_trials: int | None = None
 
     def exceeded_by(self, spent: Spent) -> str:
-        """Why the run must end; empty where it may go on."""
+        """Return the reason why the run must end; empty if it may continue."""
         if self.wall_s is not None and spent.wall_s > self.wall_s:
             return f"the budget of {self.wall_s:g} s is spent"
         if self.device_hours is not None and spent.device_s > self.device_hours * _HOUR_S:
@@ -51,22 +51,22 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """Trials that the planner wants now, and where each stands."""
+    """Trials that the planner requests now, and the state of each."""
 
     trials: Sequence[PlannedTrial]
     states: Sequence[TrialState]
 
     @property
     def open_ids(self) -> tuple[str, ...]:
-        """Those that are to run."""
+        """Return the ids of the trials that are to run."""
         pairs = zip(self.trials, self.states, strict=True)
         return tuple(trial.spec.trial_id for trial, state in pairs if not state.is_final)
 
 
 class Asking:
-    """Asks a planner, keeps the store in step, and tells the planner what became of its questions.
+    """Mediator that asks a planner for trials, keeps the store up to date, and reports outcomes to the planner.
 
-    A trial that is final is never run again, whoever asked for it first; its planner is told at once.
+    A trial that is final is never run again, in whichever sweep it ran; the planner receives its outcome at once.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class Asking:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether nothing more will be asked."""
+        """Return whether the planner will request no more trials."""
         return self._planner.is_exhausted
 
     def resume(self) -> None:
-        """Let the planner know what earlier runs of the sweep left; read what people asked of it."""
+        """Report the trials of earlier runs of the sweep to the planner, and read the requests of users."""
         name = self._sweep.name
         self.read_controls()
         if self._sweep.start_from:
@@ -104,9 +104,10 @@ class Asking:
             self._planner.resume(self._known(name))
 
     def _known(self, name: str) -> list[Known]:
-        """Return what the store has of the trials of a sweep: validation alone.
+        """Return the known trials of a sweep with their validation accuracies; test scores are not included.
 
-        Raises: UnknownNameError where the store has no such sweep.
+        Raises:
+            UnknownNameError: if the store has no such sweep.
         """
         outcomes, epochs = self._store.outcomes(name), self._store.epochs_of_sweep(name)
         known = []
@@ -131,14 +132,16 @@ class Asking:
         return known
 
     def read_controls(self) -> None:
-        """Read again what people asked of the sweep."""
+        """Read the recorded requests of users for the sweep again."""
         self.controls = controls_after(self._store.controls(self._sweep.name))
 
     def ask(self) -> Asked | None:
-        """What the planner wants now; None where it wants nothing new.
+        """Ask the planner for trials; return None if it requests nothing new.
 
-        Raises: SpecError for a sweep that cannot be meant; DataError for a complete trial that read other images than
-            those found now; StoreError.
+        Raises:
+            SpecError: if the sweep is not valid.
+            DataError: if a complete trial read other images than those found now.
+            StoreError: if the store fails.
         """
         asked_by_planner = [] if self._planner.is_exhausted else self._planner.ask()
         trials = [trial for trial in asked_by_planner if trial.spec.trial_id not in self.trials]
@@ -157,7 +160,7 @@ class Asking:
         return asked
 
     def _further(self, asked: Sequence[PlannedTrial]) -> list[PlannedTrial]:
-        """Return the trials of the seeds that a person has added, of all configurations asked so far."""
+        """Return the trials of the seeds that a user has added, for all configurations requested so far."""
         if not self.controls.further_seeds:
             return []
         known = {trial.spec.trial_id for trial in asked}
@@ -167,11 +170,11 @@ class Asking:
         return [trial for trial in seeded if trial.spec.trial_id not in known]
 
     def tell_dropped(self, trial_id: str) -> None:
-        """Tell the planner of a trial that was given up before it could end."""
+        """Report a trial that was given up before its end to the planner."""
         self._tell_known(trial_id, TrialState.PRUNED)
 
     def tell(self, attempt: RunningAttempt, state: TrialState, result: TrialResult | None) -> None:
-        """Tell the planner how a trial ended that it asked for."""
+        """Report the end of a requested trial to the planner."""
         accuracy = attempt.epochs[-1].validation_accuracy if attempt.epochs else None
         self._planner.tell(
             Observation(
@@ -183,7 +186,7 @@ class Asking:
         )
 
     def should_prune(self, attempt: RunningAttempt) -> bool:
-        """Whether the planner has seen enough of an attempt, after its last epoch."""
+        """Ask the planner, after the last epoch of an attempt, whether to prune it."""
         record = attempt.epochs[-1]
         spec = attempt.trial.spec
         return self._planner.should_prune(
@@ -197,12 +200,12 @@ class Asking:
         )
 
     def known_peaks_mib(self) -> dict[str, float]:
-        """The peak memory of every trial of which a trial of the same cell is complete."""
+        """Return the peak memory in MiB of every trial whose configuration has a complete trial."""
         outcomes = self._store.outcomes(self._sweep.name)
         return self.peaks_alike_mib({trial_id: outcome.peak_memory_mib for trial_id, outcome in outcomes.items()})
 
     def peaks_alike_mib(self, peak_mib: Mapping[str, float]) -> dict[str, float]:
-        """Trials of one cell need the same memory, so those that finished tell of those that did not."""
+        """Return the peak memory in MiB of all trials of the same configurations, which need the same memory."""
         by_cell: dict[str, float] = {}
         for trial_id, peak in peak_mib.items():
             cell = self._cells.get(trial_id, "")
@@ -224,7 +227,7 @@ class Asking:
                 )
 
     def _states(self, asked: Sequence[PlannedTrial]) -> list[TrialState]:
-        """Where the trials stand; failed ones are planned again where that is asked for."""
+        """Return the states of the trials; plan failed ones again if ``retry_failed`` is set."""
         ids = [trial.spec.trial_id for trial in asked]
         states = self._store.trial_states(ids, sweep=self._sweep.name)
         failed = [trial_id for trial_id in ids if states[trial_id] is TrialState.FAILED]
@@ -248,7 +251,7 @@ class Asking:
 
 
 def _accuracy(state: TrialState, outcome: Outcome | None, epochs: Sequence[float]) -> float | None:
-    """What a planner may know: of a complete trial its score, of a pruned one its last epoch's."""
+    """Return the accuracy that a planner may know: the score of a complete trial, the last epoch's of a pruned one."""
     if state is TrialState.COMPLETE and outcome is not None:
         return outcome.validation.accuracy
     return epochs[-1] if state is TrialState.PRUNED and epochs else None

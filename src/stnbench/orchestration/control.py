@@ -1,10 +1,10 @@
-"""Requests of people to a running sweep: from a folder of files to decisions.
+"""Requests of users to a running sweep, from a folder of files to decisions.
 
-Only the orchestrator writes the store, so whoever asks for something leaves a file in ``runs/control``, whole or
-absent, under a name that is never used twice. That works alike for a store that is a file and for one on a server, from
-other processes and other machines that share the folder, and while no orchestrator runs. The orchestrator records a
-request in the store in the transaction that carries it out and then removes its file: a process that was killed in
-between finds the request in the store, and does not carry it out again.
+Only the orchestrator writes the store, so a request is a file in ``runs/control``, written atomically, under a name
+that is never used twice. This works for a store that is a file and for one on a server, from other processes and other
+machines that share the folder, and while no orchestrator runs. The orchestrator records a request in the store in the
+transaction that carries it out and then removes its file: if it is killed in between, the next process finds the
+request in the store, and does not carry it out again.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ _REFUSED: Final = ".refused"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What carrying a request out means; ``give_up`` and ``take_back`` are trials."""
+    """The decision on a request: its outcome in words, its effect, and the trials to give up and to take back."""
 
     outcome: str
     is_refused: bool = False
@@ -58,17 +58,17 @@ class Decision:
 
 
 def send_request(folder: Path, sweep: str, action: Action, *, at: datetime, program: str) -> ControlRequest:
-    """Leave a request for the orchestrator; return it.
+    """Write a request for the orchestrator, and return it.
 
     Args:
         folder: ``RunsLayout.control``.
-        sweep: that it is for.
-        action: what is asked.
-        at: the time now.
-        program: that asks, for the record.
+        sweep: name of the sweep.
+        action: the requested action.
+        at: the current time.
+        program: name of the requesting program, for the record.
 
     Raises:
-        FolderError: where it cannot be written.
+        FolderError: if the request cannot be written.
     """
     request_id = f"{int(at.timestamp() * 1e9):020d}-{secrets.token_hex(4)}"
     by = f"{_user()}@{socket.gethostname()} ({program})"
@@ -83,7 +83,7 @@ def send_request(folder: Path, sweep: str, action: Action, *, at: datetime, prog
 
 
 class Inbox:
-    """The requests that wait in a folder."""
+    """Reader of the requests that wait in a folder."""
 
     def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
         self._folder = folder
@@ -91,10 +91,10 @@ class Inbox:
         self._read: dict[str, ControlRequest] = {}
 
     def waiting(self, sweep: str) -> list[ControlRequest]:
-        """Return the requests for a sweep, the earliest first; those for others stay where they are."""
+        """Return the requests for a sweep, the earliest first; those for other sweeps are left in place."""
         try:
             names = sorted(path.name for path in self._folder.iterdir() if path.suffix == _SUFFIX)
-        except OSError:  # nobody has asked anything yet, or the disk is away for a while
+        except OSError:  # there were no requests yet, or the disk is unavailable
             return []
         self._read = {name: request for name, request in self._read.items() if name in names}
         for name in names:
@@ -103,13 +103,13 @@ class Inbox:
         return [request for _, request in sorted(self._read.items()) if request.sweep == sweep]
 
     def remove(self, request: ControlRequest) -> None:
-        """Remove a request that the store has."""
+        """Remove the file of a request that the store has recorded."""
         name = f"{request.request_id}{_SUFFIX}"
         with contextlib.suppress(OSError):
             (self._folder / name).unlink(missing_ok=True)
 
     def _read_file(self, path: Path) -> ControlRequest | None:
-        """Return what a file asks; one that asks nothing is set aside and told of."""
+        """Read a request from a file; set an invalid file aside with a warning and return None."""
         try:
             with path.open("rb") as file:
                 data = file.read(REQUEST_MAX_BYTES + 1)
@@ -130,16 +130,16 @@ class Inbox:
 
 
 def find_target(trials: Sequence[TrialRecord], target: str, *, sweep: str) -> tuple[list[TrialRecord], bool]:
-    """Return the trials that a name means, and whether it is that of a whole configuration.
+    """Return the trials that a name refers to, and whether it refers to a whole configuration.
 
     Args:
-        trials: of the sweep.
-        target: ``LABEL``, ``LABEL#SEED``, or an id or its beginning.
-        sweep: its name, for messages.
+        trials: the trials of the sweep.
+        target: ``LABEL``, ``LABEL#SEED``, or an id or its beginning of at least 4 characters.
+        sweep: name of the sweep, for messages.
 
     Raises:
-        UnknownNameError: where there is none.
-        SpecError: for the beginning of several ids.
+        UnknownNameError: if there is no such trial.
+        SpecError: if the target is the beginning of several ids.
     """
     own = [trial for trial in trials if trial.label == target]
     if own:
@@ -165,15 +165,15 @@ def decide(  # noqa: C901, PLR0911 - a branch for each action
     controls: Controls,
     slots: tuple[int, int],
 ) -> Decision:
-    """Decide what an action means for a sweep as it stands.
+    """Decide on the effect of an action on a sweep in its present state.
 
     Args:
-        action: that was asked.
-        sweep: that it is for.
-        trials: of the sweep.
-        running: trials that run.
-        controls: what was asked before.
-        slots: how many there would be, and how many the run was started with.
+        action: the requested action.
+        sweep: the sweep.
+        trials: the trials of the sweep.
+        running: ids of the running trials.
+        controls: the earlier requests.
+        slots: number of slots that the engine would offer, and number with which the run was started.
     """
     match action:
         case Pause():

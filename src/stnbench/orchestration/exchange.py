@@ -1,8 +1,8 @@
-"""Sweeps that leave one runs folder and join another, as an archive or straight: rows of the store, and files.
+"""Export of sweeps from a runs folder and merge into another, as an archive or directly: rows of the store, and files.
 
 An archive (``.stnb``) is a zip file: ``manifest.json`` names every other member with its size and SHA-256,
-``rows.jsonl`` holds rows of the store, and ``trials/`` files as they lie in a runs folder. All of it is checked before
-anything is written, nothing in it is executed, and no name in it leads out of ``trials/``.
+``rows.jsonl`` holds rows of the store, and ``trials/`` holds files in the layout of a runs folder. All of it is checked
+before anything is written, nothing in it is executed, and no name in it leads out of ``trials/``.
 """
 
 import contextlib
@@ -54,24 +54,24 @@ _REMEDY: Final = "export it again"
 
 
 class Source(ABC):
-    """Rows and files that come from elsewhere."""
+    """Source of rows and files from outside the runs folder."""
 
     @property
     @abstractmethod
     def rows(self) -> Rows:
-        """The rows, checked."""
+        """Return the rows, which have been checked."""
 
     @abstractmethod
     def names(self, trial_id: str, number: int) -> Sequence[str]:
-        """The files of an attempt."""
+        """Return the names of the files of an attempt."""
 
     @abstractmethod
     def open(self, trial_id: str, number: int, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-        """One of these files. Raises: OSError."""
+        """Open one of the files of an attempt. Raises: OSError."""
 
 
 class FolderSource(Source):
-    """A runs folder, whose store is read while another process may write it."""
+    """A runs folder as a source; another process may write its store while it is read."""
 
     def __init__(self, layout: RunsLayout, sweeps: Sequence[str] | None, *, checkpoints: bool, now: datetime) -> None:
         self._layout = layout
@@ -79,7 +79,7 @@ class FolderSource(Source):
         with Store.open(layout.store, writable=False) as store:
             known = [record.spec.name for record in store.sweeps()]
             for sweep in sweeps or ():
-                store.trial_ids(sweep)  # which says what there is where this one is not
+                store.trial_ids(sweep)  # raises an error that lists the sweeps if this one does not exist
             rows = store.rows(KEYS)
         self._rows = without_running(of_sweeps(rows, known if sweeps is None else sweeps), now.isoformat())
 
@@ -99,9 +99,10 @@ class FolderSource(Source):
 
 
 class ArchiveSource(Source):
-    """An archive, all of which has been checked.
+    """An archive as a source, which has been checked completely.
 
-    Raises: StoreError in one line for one that is no archive, was changed, or was made by a newer stnbench.
+    Raises:
+        StoreError: if the file is not an archive, was changed, or was made by a newer stnbench.
     """
 
     def __init__(self, path: Path) -> None:
@@ -159,7 +160,7 @@ class ArchiveSource(Source):
         return dict(manifest)
 
     def _check_names(self, names: Sequence[str], sizes: Mapping[str, tuple[Any, Any]]) -> None:
-        """See that the members are those of the manifest, with names and sizes that archives have."""
+        """Check that the members are those of the manifest, with valid names and sizes."""
         if len(names) != len(set(names)) or set(names) != {MANIFEST, *sizes}:
             raise self._refused("has members that its manifest does not name, or lacks some")
         for name, (size, digest) in sizes.items():
@@ -173,7 +174,11 @@ class ArchiveSource(Source):
             raise self._refused(f"has no {ROWS}")
 
     def _check_members(self, manifest: Mapping[str, Any]) -> None:
-        """Read every member once. Raises: StoreError for one whose digest or size is another."""
+        """Read every member once and check its size and digest.
+
+        Raises:
+            StoreError: if the digest or size of a member is not that of the manifest.
+        """
         for name, entry in manifest["files"].items():
             sha, size = hashlib.sha256(), 0
             with self._zip.open(name) as member:
@@ -205,7 +210,7 @@ class ArchiveSource(Source):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Merged:
-    """What a store got from elsewhere."""
+    """Counts of the sweeps and trials that a merge brought into a store."""
 
     sweeps: int
     taken: int
@@ -217,9 +222,12 @@ class Merged:
 def export_sweeps(
     layout: RunsLayout, sweeps: Sequence[str], out: Path, *, checkpoints: bool, now: datetime
 ) -> tuple[int, int]:
-    """Write sweeps into an archive, whole or not at all; how many trials and files are in it.
+    """Write sweeps into an archive atomically and return its number of trials and of files.
 
-    Raises: UnknownNameError for a sweep that the store does not have; StoreError; FolderError.
+    Raises:
+        UnknownNameError: if the store does not have a sweep.
+        StoreError: if the store cannot be read.
+        FolderError: if the archive cannot be written.
     """
     source = FolderSource(layout, sweeps, checkpoints=checkpoints, now=now)
     temporary = out.with_name(f".{out.name}.tmp")
@@ -248,9 +256,11 @@ def export_sweeps(
 
 
 def merge_source(store: Store, layout: RunsLayout, source: Source) -> Merged:
-    """Bring what a source has into a store and its runs folder; twice changes nothing more.
+    """Merge the rows and files of a source into a store and its runs folder; the operation is idempotent.
 
-    Raises: StoreError where both mean something else by one name; FolderError where files cannot be written.
+    Raises:
+        StoreError: if both use one name for different things.
+        FolderError: if files cannot be written.
     """
     rows = source.rows
     plan = plan_merge(store.rows(KEYS), rows)
@@ -270,7 +280,7 @@ def merge_source(store: Store, layout: RunsLayout, source: Source) -> Merged:
 
 
 def _copy_files(layout: RunsLayout, source: Source, plan: MergePlan, rows: Rows) -> None:
-    """Copy the files of trials that are taken, and checkpoints that only the source has."""
+    """Copy the files of the taken trials, and checkpoints that only the source has."""
     taken, replaced = set(plan.taken), set(plan.replaced)
     for trial_id in sorted(replaced):
         _retire(layout.trial(trial_id))
@@ -282,7 +292,7 @@ def _copy_files(layout: RunsLayout, source: Source, plan: MergePlan, rows: Rows)
 
 
 def _retire(folder: Path) -> None:
-    """Move the attempts of a trial aside: another store's take their place, and nothing is removed."""
+    """Move the attempts of a trial aside, so that another store's replace them; nothing is removed."""
     attempts = [path for path in folder.glob("*") if path.name.isdecimal()]
     if attempts:
         aside = next(place for i in range(1, 10_000) if not (place := folder / f"superseded-{i}").exists())
@@ -300,7 +310,7 @@ def _copy(source: Source, trial_id: str, number: int, to: Path) -> None:
 
 
 def _check_rows(rows: Rows, path: Path, *, same_version: bool) -> None:
-    """Raise StoreError for rows that no store exports."""
+    """Raise StoreError if there are rows that no store exports."""
     if drop_orphans(rows):
         raise StoreError(f"the archive {path} has rows without those that they belong to", remedy=_REMEDY)
     where = f"the archive {path}"
@@ -335,6 +345,6 @@ def _member(trial_id: str, number: int, name: str) -> str:
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> Row:
-    """Write a member with a fixed time, so that equal exports are equal; what the manifest says of it."""
+    """Write a member with a fixed time, so that equal exports are identical; return its entry in the manifest."""
     archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
     return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -1,4 +1,4 @@
-"""Which process this is, whether another still lives, and the lock of a runs folder."""
+"""Identity of processes, the check whether one is still alive, and the lock of a runs folder."""
 
 import contextlib
 import os
@@ -16,22 +16,22 @@ from stnbench.core.files import lock_error
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
 from stnbench.spec.codec import Strict, from_json, to_json
 
-# Which process this is, so that another can later tell whether it still lives.
+# The identity of a process, by which another can later determine whether it is still alive.
 #
-# No wall clock decides that: it may be set while a sweep runs. A process is known by its number and by when it began,
-# counted from the boot of the machine.
+# It does not depend on the wall clock, which may be set while a sweep runs. A process is identified by its id and its
+# start time, counted from the boot of the machine.
 
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _START_FIELD = 19
-"""Of ``/proc/PID/stat`` after the name of the program: when the process began, in clock ticks since boot."""
+"""Index in ``/proc/PID/stat``, after the program's name, of the start time of the process in clock ticks since boot."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessIdentity(Strict):
-    """A process on a host since a boot; ``session`` is drawn anew for every orchestrator.
+    """Identity of a process: host, process id, boot and ``session``, which is drawn at random for every orchestrator.
 
-    ``start_ticks`` is when it began, since boot; 0 where the system does not tell.
+    ``start_ticks`` is its start time in clock ticks since boot; 0 if the system does not report it.
     """
 
     host: str
@@ -42,7 +42,7 @@ class ProcessIdentity(Strict):
 
     @classmethod
     def current(cls) -> "ProcessIdentity":
-        """This process."""
+        """Return the identity of this process, with a new session."""
         boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else str(int(psutil.boot_time()))
         pid = os.getpid()
         return cls(
@@ -55,16 +55,19 @@ class ProcessIdentity(Strict):
 
     @property
     def title(self) -> str:
-        """What messages call it."""
+        """Return the description of the process for messages."""
         return f"process {self.pid} on {self.host}"
 
     def is_alive(self) -> bool:
-        """Whether it lives, asked on its host since its boot; another process may have its number by now."""
+        """Check whether the process is alive; to be called on the same host since the same boot.
+
+        The start time is compared as well, because another process may have the same id by now.
+        """
         return psutil.pid_exists(self.pid) and self.start_ticks in {0, start_ticks(self.pid)}
 
 
 def start_ticks(pid: int) -> int:
-    """When a process began, in clock ticks since boot; 0 where the system does not tell."""
+    """Return the start time of a process in clock ticks since boot; 0 if the system does not report it."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
         return int(stat.rpartition(b")")[2].split()[_START_FIELD])
@@ -72,14 +75,16 @@ def start_ticks(pid: int) -> int:
         return 0
 
 
-# One writer: the lock that an orchestrator holds on a runs folder.
+# The lock that an orchestrator holds on a runs folder, so that there is one writer.
 
 
 @contextlib.contextmanager
 def orchestrator_lock(layout: RunsLayout, identity: ProcessIdentity) -> Iterator[None]:
-    """Hold the lock for the block; the system gives it back when the process ends, however it ends.
+    """Hold the lock for the block; the system releases it when the process ends for any reason.
 
-    Raises: StoreBusyError naming the process that holds it; FolderError where the folder cannot be written.
+    Raises:
+        StoreBusyError: if another process holds the lock; the message names it.
+        FolderError: if the folder cannot be written.
     """
     lock = FileLock(layout.orchestrator_lock, timeout=0)
     holder = layout.orchestrator_lock.with_suffix(".holder")
@@ -91,7 +96,7 @@ def orchestrator_lock(layout: RunsLayout, identity: ProcessIdentity) -> Iterator
     except (OSError, NotImplementedError) as error:
         raise lock_error(layout.root, error, RUNS_VARIABLE) from error
     try:
-        # Who cannot be named on a full or read-only disk holds the lock all the same; the block's error is what counts.
+        # On a full or read-only disk the holder is not recorded, but holds the lock; the block's errors have priority.
         with contextlib.suppress(OSError):
             holder.write_text(f"{identity.title}\n{to_json(identity)}\n")
         yield
@@ -103,7 +108,7 @@ def orchestrator_lock(layout: RunsLayout, identity: ProcessIdentity) -> Iterator
 
 
 def read_holder(layout: RunsLayout) -> ProcessIdentity | None:
-    """The process that holds the lock or has died with it; None where nobody does, or none could say so."""
+    """Return the process that holds the lock or died holding it; None if there is none or it is not recorded."""
     try:
         _, _, text = layout.orchestrator_lock.with_suffix(".holder").read_text(errors="replace").partition("\n")
         return from_json(ProcessIdentity, text.encode(), where="the holder of the lock") if text.strip() else None
@@ -112,7 +117,7 @@ def read_holder(layout: RunsLayout) -> ProcessIdentity | None:
 
 
 def is_held(layout: RunsLayout) -> bool:
-    """Return whether a process runs a sweep in this folder, as far as can be told from here."""
+    """Check whether a process runs a sweep in this folder, as far as this can be determined from this host."""
     holder = read_holder(layout)
     if holder is None:
         return False

@@ -1,7 +1,7 @@
-"""The orchestrator's decisions, without I/O: events in, commands out.
+"""The orchestrator's decisions as a state machine without I/O: events in, commands out.
 
-``Machine.handle`` is told what happened and answers with what to do; it reads no clock, file or process, so a test is
-"events in, commands out". The runner executes the commands and feeds the outcome back as events.
+``Machine.handle`` receives events and returns commands; it reads no clock, file or process, so tests need no mocks. The
+runner executes the commands and reports their outcome as events.
 
 ::
 
@@ -12,8 +12,8 @@
        └────────────────────┘
           failed, and a retry is left
 
-A running trial that the planner gives up becomes pruned once its attempt has stopped; so does one that a person gives
-up, at once where it does not run. A person may want it again, or one that has failed: it is then planned.
+A running trial that the planner prunes becomes pruned once its attempt has stopped; so does a trial that a user gives
+up, at once if it does not run. A user may request such a trial, or one that has failed, again: it is then planned.
 """
 
 import itertools
@@ -90,14 +90,14 @@ class _Attempt:
     given_up_s: float | None = None
 
     def show_life(self, parts: int) -> None:
-        """A pause in its work is over."""
+        """Record a sign of life after ``parts`` parts of work, and the length of the pause before it."""
         self.longest_pause_s = max(self.longest_pause_s, self.silent_s)
         self.parts += parts
         self.silent_s = 0.0
 
 
 class Machine:
-    """State of one sweep's execution. ``session`` makes tokens unique among all orchestrators that ever ran."""
+    """State machine of one sweep's execution; ``session`` makes tokens unique among all orchestrators."""
 
     def __init__(
         self, slots: Sequence[Slot], *, session: str, timeout_s: float | None = None, patience: Patience | None = None
@@ -123,22 +123,23 @@ class Machine:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing runs and nothing more will, unless trials are planned."""
+        """Return whether nothing runs and nothing more will, unless trials are planned."""
         return not self._running and (not self._queue or bool(self.stop_reason))
 
     @property
     def running(self) -> dict[str, str]:
-        """Tokens of running attempts, with their trials."""
+        """Return the trial ids of the running attempts, by token."""
         return {token: attempt.trial_id for token, attempt in self._running.items()}
 
     def state_of(self, trial_id: str) -> TrialState:
-        """Where a trial stands."""
+        """Return the state of a trial."""
         return self._trials[trial_id].state
 
     def handle(self, event: Event) -> tuple[Command, ...]:
-        """Take note of an event and say what to do about it, in order.
+        """Process an event and return the resulting commands, in order.
 
-        Raises: TransitionError for an event that cannot happen now, with the trial's history.
+        Raises:
+            TransitionError: if the event cannot happen now; the message has the trial's history.
         """
         handlers: dict[type[Event], Callable[[Any], tuple[Command, ...]]] = {
             TrialsPlanned: self._plan,
@@ -208,7 +209,7 @@ class Machine:
         attempt.show_life(1)
         del self._blind[attempt.slot.name]
         trial = self._trials[attempt.trial_id]
-        if event.epoch > trial.furthest_epoch:  # one that repeats epochs after a failure gets no further
+        if event.epoch > trial.furthest_epoch:  # an attempt that repeats epochs after a failure makes no progress
             trial.furthest_epoch = event.epoch
             trial.failures.clear()
         self._end_trouble()
@@ -232,7 +233,7 @@ class Machine:
     def _fail(self, event: AttemptFailed) -> tuple[Command, ...]:
         attempt = self._attempt(event.token)
         is_unwanted = attempt.is_pruned or attempt.given_up_s is not None
-        if is_unwanted and _is_killed(event.failure):  # it did not stop by itself
+        if is_unwanted and _is_killed(event.failure):  # it was killed because it did not stop
             return self._end_stopped(AttemptStopped(token=event.token))
         trial = self._trials[attempt.trial_id]
         failure = self._judge(event.failure, attempt)
@@ -252,7 +253,7 @@ class Machine:
         state = TrialState.PLANNED if is_open else TrialState.FAILED
         if attempt.given_up_s is not None:
             state = TrialState.PRUNED
-        # After a hang or a failure of the device another trial is next: where that fails as well, it is the machine.
+        # After a hang or a failure of the device another trial is next: if that fails too, the machine is the cause.
         at_once = failure.kind not in {FailureKind.DEVICE, FailureKind.HUNG}
         self._leave(event.token, state, f"failed ({failure.kind})", at_once=at_once)
         attempt_state = AttemptState.LOST if _is_killed(failure) else AttemptState.FAILED
@@ -260,9 +261,9 @@ class Machine:
         return (record, *self._break(failure))
 
     def _hold_back(self, attempt: _Attempt) -> None:
-        """Let nothing begin for a while where a second attempt fails and none got on in between: it is the machine.
+        """Launch nothing for a while if a second attempt fails without progress in between: the machine is the cause.
 
-        Failures of attempts that began before the last pause belong to it. An epoch or a result ends the trouble.
+        Failures of attempts that began before the last pause belong to it. An epoch or a result resets the count.
         """
         if attempt.started_s >= self._paused_until_s:
             self._troubles += 1
@@ -270,9 +271,9 @@ class Machine:
                 self._paused_until_s = self._now_s + infrastructure_wait_s(self._troubles - 1)
 
     def _is_of_machine(self, failure: Failure, trial_id: str) -> bool:
-        """Whether no trial is to blame.
+        """Check whether the machine is the cause of a failure, not the trial.
 
-        Of hangs and of a GPU's failures: where a second trial meets one and none got on between.
+        Hangs and failures of a GPU count as the machine's if a second trial has one without progress in between.
         """
         if failure.kind in {FailureKind.DEVICE, FailureKind.HUNG}:
             self._in_trouble.add(trial_id)
@@ -280,7 +281,7 @@ class Machine:
         return failure.kind is FailureKind.INFRASTRUCTURE
 
     def _is_in_trouble(self, failure: Failure) -> bool:
-        """Whether waiting has not helped: then it takes a person, and no trial is to blame."""
+        """Check whether waiting has not helped: then the user must act, and no trial is at fault."""
         return failure.kind in MACHINES_DOING and self._troubles > 1 + TROUBLES_MAX
 
     def _end_trouble(self) -> None:
@@ -288,7 +289,7 @@ class Machine:
         self._in_trouble.clear()
 
     def _prepare(self, trial: _Trial, retry: Retry) -> None:
-        """What a trial has learnt of its memory it keeps: a later failure of another kind does not undo it."""
+        """Apply a retry to a trial; its memory settings are kept after a later failure of another kind."""
         trial.needs_device_alone |= retry.alone
         trial.micro_batches = max(trial.micro_batches, retry.micro_batches)
         trial.not_before_s = self._now_s + retry.wait_s if retry.wait_s else trial.not_before_s
@@ -317,7 +318,7 @@ class Machine:
         return tuple(killed)
 
     def _condemn(self, attempt: _Attempt, *, is_suspended: bool) -> Failure | None:
-        """Why an attempt must be killed; None where it may go on."""
+        """Return the failure for which an attempt must be killed; None if it may continue."""
         if self._timeout_s is not None and self._now_s - attempt.started_s > self._timeout_s:
             return Failure(kind=FailureKind.TIMEOUT, message=f"took longer than {self._timeout_s:g} s")
         allowed_s = self._patience.silence_s(
@@ -341,7 +342,7 @@ class Machine:
         return tuple(StopAttempt(token=token) for token in self._running)
 
     def _judge(self, failure: Failure, attempt: _Attempt) -> Failure:
-        """A worker that was killed because it took too long or hung did not die by itself."""
+        """Return the cause of a failure: a timeout or hang if the machine killed the worker for it."""
         if attempt.condemned_as is None or not _is_killed(failure):
             return failure
         return replace(attempt.condemned_as, last_output=failure.last_output)
@@ -371,11 +372,11 @@ class Machine:
                 yield self._launch(trial_id, slot)
 
     def _next_in_queue(self) -> str | None:
-        """The first trial whose wait is over; one that needs more room than there is holds the others back."""
+        """Return the first trial whose wait is over; if it needs more room than there is, the others wait for it."""
         return next((name for name in self._queue if self._trials[name].not_before_s <= self._now_s), None)
 
     def _admits(self, slot: Slot, trial_id: str) -> bool:
-        """Whether the slot is free for the trial."""
+        """Check whether the slot can take the trial now."""
         if self._is_blind(slot):
             return False
         neighbours = [attempt for attempt in self._running.values() if attempt.slot.device == slot.device]
@@ -386,7 +387,7 @@ class Machine:
         return self._admission.admits(trial_id, slot, [attempt.trial_id for attempt in neighbours])
 
     def _is_blind(self, slot: Slot) -> bool:
-        """Whether no GPU was seen in the slot, in a fresh process neither: other slots may go on."""
+        """Check whether the slot saw no GPU, even in a fresh process; other slots may continue."""
         return self._blind[slot.name] > RETRIES[FailureKind.NO_DEVICE].retries
 
     def _launch(self, trial_id: str, slot: Slot) -> LaunchTrial:

@@ -1,4 +1,4 @@
-"""What the machine is told, and what it answers: events and commands."""
+"""Messages of the machine: the events that it receives and the commands that it returns."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,16 @@ from stnbench.spec.states import AttemptState, TrialState
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialsPlanned:
-    """Trials that are to run, in order of preference."""
+    """Event: trials are to run, in order of preference."""
 
     trial_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PeakMemoryLearnt:
-    """How much memory trials need at most, in MiB, by trial: what finished trials of the same configurations took.
+    """Event: the peak memory of trials in MiB, by trial, as measured on finished trials of the same configurations.
 
-    ``is_estimate`` where it is worked out from their networks instead.
+    ``is_estimate`` is set if it is computed from their networks instead.
     """
 
     peak_mib: dict[str, float]
@@ -29,9 +29,9 @@ class PeakMemoryLearnt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochEnded:
-    """An attempt ended an epoch, counted from 1 over the whole training.
+    """Event: an attempt has ended an epoch, counted from 1 over the whole training.
 
-    Where its trial never got so far before, its next failure is the first of its kind.
+    If its trial had not reached this epoch before, its next failure counts as the first of its kind.
     """
 
     token: str
@@ -40,7 +40,7 @@ class EpochEnded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkDone:
-    """An attempt gave a sign of life: so many steps or batches are done since its last one."""
+    """Event: an attempt has done ``parts`` steps or batches since its last sign of life."""
 
     token: str
     parts: int
@@ -48,21 +48,21 @@ class WorkDone:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PruneAsked:
-    """The planner has seen enough of an attempt: it is stopped, and its trial is pruned."""
+    """Event: the planner prunes an attempt; it is stopped, and its trial becomes pruned."""
 
     token: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptFinished:
-    """An attempt is complete and its result is valid."""
+    """Event: an attempt is complete and its result is valid."""
 
     token: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptFailed:
-    """An attempt ended with a failure; a process that died without a word is a failure of the kind ``killed``."""
+    """Event: an attempt failed; a process that died without a report is a failure of the kind ``killed``."""
 
     token: str
     failure: Failure
@@ -70,16 +70,16 @@ class AttemptFailed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptStopped:
-    """An attempt stopped because it was asked to."""
+    """Event: an attempt stopped because it was asked to."""
 
     token: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimePassed:
-    """The clock now, in seconds from any fixed origin, on a clock that nobody sets.
+    """Event: the current time, in seconds from any fixed origin, of a monotonic clock.
 
-    ``waiting`` are attempts that have not begun yet, ``suspended`` those whose process the system has halted.
+    ``waiting`` are tokens of attempts that have not begun yet, ``suspended`` of those whose process is halted.
     """
 
     now_s: float
@@ -89,35 +89,35 @@ class TimePassed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopAsked:
-    """A person or a budget wants the sweep to end: running attempts are stopped, and nothing new begins."""
+    """Event: a user or the budget ends the sweep; running attempts are stopped, and none is launched."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PauseChanged:
-    """A person wants nothing more to begin, or that it goes on; attempts that run are left alone."""
+    """Event: a user pauses or resumes launching; running attempts continue."""
 
     is_paused: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GiveUpAsked:
-    """A person gives trials up, and the store says so already: those that run are stopped; unknown ones are nothing."""
+    """Event: a user gives trials up, as the store already records; running ones are stopped, unknown ones ignored."""
 
     trial_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryAsked:
-    """A person wants trials again that failed or were given up, and the store says so already."""
+    """Event: a user requests failed or given-up trials again, as the store already records."""
 
     trial_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlotsChanged:
-    """These are the slots from now on; an attempt in one that is gone goes on to its end."""
+    """Event: the slots from now on; an attempt in a removed slot runs to its end."""
 
     slots: tuple[Slot, ...]
 
@@ -144,9 +144,9 @@ Event = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchTrial:
-    """Begin an attempt in a slot, each batch computed in so many parts.
+    """Command to begin an attempt in a slot, with each batch computed in ``micro_batches`` parts.
 
-    With ``alone``, idle workers of the same device are ended first: what they keep is memory that this attempt needs.
+    With ``alone``, idle workers of the same device are ended first, because this attempt needs their memory.
     """
 
     trial_id: str
@@ -158,14 +158,14 @@ class LaunchTrial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordComplete:
-    """Write the attempt's result to the store."""
+    """Command to write the attempt's result to the store."""
 
     token: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordEnd:
-    """Write to the store how an attempt ended, and what becomes of its trial."""
+    """Command to write the end of an attempt and the new state of its trial to the store."""
 
     token: str
     attempt_state: AttemptState
@@ -175,21 +175,21 @@ class RecordEnd:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopAttempt:
-    """Ask an attempt to stop at its next step."""
+    """Command to ask an attempt to stop at its next step."""
 
     token: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KillAttempt:
-    """End an attempt's process: its time is up, it hangs, or it does not stop."""
+    """Command to kill an attempt's process: its time is up, it hangs, or it does not stop."""
 
     token: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DropTrial:
-    """A trial that waited does not run: the planner is told."""
+    """Command to report to the planner that a waiting trial will not run."""
 
     trial_id: str
 

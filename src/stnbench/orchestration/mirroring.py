@@ -1,8 +1,8 @@
-"""The mirror: a thread that shows a sweep in a tracker, best effort. The store alone is the truth.
+"""The mirror, a thread that shows a sweep in a tracker with best effort; only the store is authoritative.
 
-Views queue up and only the newest of each attempt is shown; a tracker that fails costs a warning, never a trial. What
-was shown is handed back to the caller's thread, which alone writes the store; so a later run knows what is left to show
-and starts no tracker where nothing is.
+Views are queued and only the newest of each attempt is shown; a tracker that fails causes a warning, never the loss of
+a trial. Digests of the shown views are returned to the caller's thread, which alone writes the store; so a later run
+knows which views are left to show, and starts no tracker if there are none.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ from stnbench.store.records import AttemptRecord, Outcome, TrialRecord
 from stnbench.store.store import Store
 from stnbench.tracking.base import AttemptView, CellView, Tracker, view_digest
 
-# What a tracker is shown: views of attempts, from a running attempt or from the store.
+# Views of attempts for a tracker, made from a running attempt or from the store.
 
 
 def running_view(sweep: str, attempt: RunningAttempt) -> AttemptView:
-    """A running attempt."""
+    """Return the view of a running attempt."""
     trial, record = attempt.trial, attempt.record
     return AttemptView(
         sweep=sweep,
@@ -45,7 +45,7 @@ def running_view(sweep: str, attempt: RunningAttempt) -> AttemptView:
 
 
 def ended_view(sweep: str, end: EndedAttempt) -> AttemptView:
-    """An attempt that has just ended; the same view that the store gives of it later."""
+    """Return the view of an attempt that has just ended, equal to the one made from the store later."""
     result = end.result
     return dataclasses.replace(
         running_view(sweep, end.attempt),
@@ -61,7 +61,7 @@ def ended_view(sweep: str, end: EndedAttempt) -> AttemptView:
 
 
 def stored_views(store: Store, sweep: str) -> list[AttemptView]:
-    """Every attempt of a sweep as the store knows it, in order."""
+    """Return a view of every attempt of a sweep in the store, in order."""
     trials = {trial.trial_id: trial for trial in store.sweep_trials(sweep)}
     outcomes = store.outcomes(sweep, predictions=True)
     epochs = store.epochs_of_sweep(sweep)
@@ -76,7 +76,7 @@ def stored_views(store: Store, sweep: str) -> list[AttemptView]:
 
 
 def view_key(view: AttemptView | CellView) -> str:
-    """What a view is of: an attempt's token, or a cell within its sweep."""
+    """Return the key of a view: an attempt's token, or the sweep and the configuration's id."""
     return view.token if isinstance(view, AttemptView) else f"{view.sweep}/{view.cell_id}"
 
 
@@ -110,7 +110,7 @@ View = AttemptView | CellView
 
 
 class Mirror(Observer):
-    """Shows views in a tracker that is opened, by the thread, when there is a first one."""
+    """Observer that shows views in a tracker, which the thread opens for the first view."""
 
     def __init__(self, sweep: SweepSpec, open_tracker: Callable[[], Tracker], warn: Callable[[str], None]) -> None:
         self._sweep = sweep
@@ -126,7 +126,7 @@ class Mirror(Observer):
 
     @property
     def has_failed(self) -> bool:
-        """Whether its tracker failed, so that it shows nothing any more."""
+        """Return whether the tracker failed, so that nothing more is shown."""
         with self._changed:
             return bool(self._failure)
 
@@ -143,7 +143,7 @@ class Mirror(Observer):
         self.show([ended_view(self._sweep.name, end)])
 
     def show(self, views: Iterable[View]) -> None:
-        """Queue views; a newer view of the same attempt replaces one that waits."""
+        """Queue views; a newer view of the same attempt replaces a waiting one."""
         with self._changed:
             for view in views:
                 self._waiting[view_key(view)] = view
@@ -153,9 +153,9 @@ class Mirror(Observer):
             self._changed.notify_all()
 
     def sync(self, store: Store, tracker_name: str, cells: Iterable[CellView], timeout_s: float) -> bool:
-        """Show everything in the store that the tracker has not seen, and note in the store what it has seen by now.
+        """Show everything in the store that the tracker has not shown, and record in the store the views shown by now.
 
-        Returns False where the tracker failed, or took longer than the time allowed; the next sync goes on from there.
+        Return False if the tracker failed or took longer than ``timeout_s``; the next sync continues from there.
         """
         seen = store.mirrored(tracker_name) | self._collect()
         views: list[View] = [*stored_views(store, self._sweep.name), *cells]
@@ -169,7 +169,7 @@ class Mirror(Observer):
         return is_done and not self._failure
 
     def close(self) -> None:
-        """End the thread; what still waits is left to the next sync."""
+        """End the thread; views that still wait are left to the next sync."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""What the runner tells others, after the store knows it: observers, and messages to ``STNBENCH_NOTIFY``."""
+"""Observers of the runner, notified after the store is updated, and messages to ``STNBENCH_NOTIFY``."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ from stnbench.spec.result import EpochRecord, Failure, FailureKind, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.store.records import AttemptRecord, PlannedTrial
 
-# What the runner tells the world, after the store knows it.
+# Notifications by the runner, sent after the store is updated.
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunningAttempt:
-    """An attempt as it runs."""
+    """An attempt that runs, with its epochs so far."""
 
     trial: PlannedTrial
     record: AttemptRecord
@@ -40,7 +40,7 @@ class RunningAttempt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EndedAttempt:
-    """An attempt that has ended; ``result`` is there for a complete one, ``failure`` for a failed one."""
+    """An attempt that has ended; ``result`` is set for a complete one, ``failure`` for a failed one."""
 
     attempt: RunningAttempt
     state: AttemptState
@@ -51,65 +51,65 @@ class EndedAttempt:
 
 
 class Observer:
-    """Told of everything by the runner's thread; does nothing by itself.
+    """Base class of observers, whose methods the runner's thread calls; they do nothing by default.
 
     An observer must be quick and must not raise.
     """
 
     def planned(self, trials: Sequence[PlannedTrial], states: Sequence[TrialState]) -> None:
-        """The sweep's trials in order, and where each stands before anything runs."""
+        """Handle newly planned trials, in order, and the state of each before anything runs."""
 
     def launched(self, attempt: RunningAttempt) -> None:
-        """An attempt has begun."""
+        """Handle an attempt that has begun."""
 
     def worked(self, attempt: RunningAttempt, parts: int) -> None:
-        """An attempt has done so many more steps or batches."""
+        """Handle ``parts`` further steps or batches of an attempt."""
 
     def epoch_ended(self, attempt: RunningAttempt) -> None:
-        """The last of the attempt's epochs is new."""
+        """Handle the end of an epoch, the last of the attempt's epochs."""
 
     def noted(self, attempt: RunningAttempt, message: str) -> None:
-        """An attempt has something to say to a person, and goes on."""
+        """Handle a message of an attempt for the user; the attempt continues."""
 
     def ended(self, end: EndedAttempt) -> None:
-        """An attempt has ended, however."""
+        """Handle the end of an attempt, in any state."""
 
     def changed(self, trial_ids: Sequence[str], state: TrialState) -> None:
-        """A person has given up trials that did not run, or wants trials again."""
+        """Handle a request of a user to give up waiting trials, or to run trials again."""
 
     def resized(self, slots: int) -> None:
-        """There are so many slots from now on."""
+        """Handle a new number of slots."""
 
     def told(self, message: str) -> None:
-        """A person asked something of the sweep, and this has come of it; or something holds the sweep back."""
+        """Handle a message about a user's request, or about something that delays the sweep."""
 
     def stopping(self, reason: str) -> None:
-        """The sweep ends early; running attempts are being stopped."""
+        """Handle an early end of the sweep; running attempts are being stopped."""
 
     def ticked(self) -> None:
-        """Some time has passed."""
+        """Handle the passing of time, for periodic work."""
 
 
 class LogObserver(Observer):
-    """Writes to the log of commands what was planned, begun and ended, and why."""
+    """Observer that logs planned, begun and ended trials with the reasons."""
 
     def planned(self, trials: Sequence[PlannedTrial], states: Sequence[TrialState]) -> None:
-        """Log how many."""
+        """Log the number of planned and of complete trials."""
         complete = sum(state is TrialState.COMPLETE for state in states)
         _LOGGER.info("planned %d trials, %d complete already", len(trials), complete)
 
     def launched(self, attempt: RunningAttempt) -> None:
-        """Log what begins, and where."""
+        """Log the attempt and its slot."""
         _LOGGER.info("begin %s in %s", _named(attempt), attempt.slot.name)
 
     def epoch_ended(self, attempt: RunningAttempt) -> None:
-        """Log the last epoch, for ``STNBENCH_LOG=debug``."""
+        """Log the last epoch at debug level, for ``STNBENCH_LOG=debug``."""
         last = attempt.epochs[-1]
         accuracy = last.validation_accuracy
         _LOGGER.debug("epoch %d of %s: validation %.4f", last.epoch, _named(attempt), accuracy)
 
     def noted(self, attempt: RunningAttempt, message: str) -> None:
-        """Log it as a warning."""
+        """Log the message as a warning."""
         _LOGGER.warning("%s: %s", _named(attempt), message)
 
     def ended(self, end: EndedAttempt) -> None:
@@ -121,11 +121,11 @@ class LogObserver(Observer):
             _LOGGER.warning("end %s: %s (%s: %s)", _named(end.attempt), end.state.value, kind, message)
 
     def told(self, message: str) -> None:
-        """Log it."""
+        """Log the message."""
         _LOGGER.info("%s", message)
 
     def stopping(self, reason: str) -> None:
-        """Log why."""
+        """Log the reason."""
         _LOGGER.warning("stopping: %s", reason)
 
 
@@ -134,32 +134,32 @@ def _named(attempt: RunningAttempt) -> str:
     return printable(f"{record.trial_id}/{record.number:03d} ({attempt.trial.label}, seed {attempt.trial.spec.seed})")
 
 
-# Tell a person elsewhere: ``STNBENCH_NOTIFY=URL`` is sent a line at the end of a sweep and when something is wrong.
+# Remote notification: ``STNBENCH_NOTIFY=URL`` receives a line at the end of a sweep and when something is wrong.
 #
-# The body is JSON that Slack (``text``), Discord (``content``) and most other webhooks take; a topic of ntfy gets the
-# line itself. A thread sends, each message once and for a few seconds at most: a sweep never waits for it and never
-# fails of it. The address is a secret and stands in no message.
+# The body is JSON that Slack (``text``), Discord (``content``) and most other webhooks accept; a topic of ntfy gets the
+# plain line. A thread sends each message once, within a few seconds at most: a sweep never waits for it and never fails
+# because of it. The address is a secret and is in no message.
 
 
 VARIABLE: Final = "STNBENCH_NOTIFY"
 
 EVERY_FAILURES: Final = 5
-"""The first trial that fails is told of, and then every so many."""
+"""Interval of notifications about failed trials: the first, and then every ``EVERY_FAILURES``-th."""
 
 TIMEOUT_S: Final = 5.0
 LENGTH_MAX: Final = 1500
-"""Characters of a message; Discord takes 2,000."""
+"""Maximum length of a message in characters; Discord accepts 2,000."""
 
 Send = Callable[[str, str], None]
 
 
 class Notifier(Observer):
-    """Sends lines about one sweep.
+    """Observer that sends lines about one sweep to a webhook.
 
     Args:
-        sweep: its name.
-        url: where to.
-        warn: told once, without the address, where nothing can be sent.
+        sweep: name of the sweep.
+        url: address of the webhook.
+        warn: receives one warning, without the address, if nothing can be sent.
         send: sends a line to the address.
     """
 
@@ -193,13 +193,13 @@ class Notifier(Observer):
         self.tell(f"stops early: {reason}")
 
     def tell(self, message: str) -> None:
-        """Queue a line; one too many is dropped."""
+        """Queue a line; drop it if the queue is full."""
         line = printable(hide_passwords(f"{self._sweep}: {message}"))[:LENGTH_MAX]
         if not self._waiting.full():
             self._waiting.put_nowait(line)
 
     def close(self) -> None:
-        """Send what waits, for a few seconds at most."""
+        """Send the queued lines, waiting a few seconds at most."""
         if not self._waiting.full():
             self._waiting.put_nowait(None)
         self._thread.join(timeout=2 * TIMEOUT_S)
@@ -209,20 +209,20 @@ class Notifier(Observer):
         while (line := self._waiting.get()) is not None:
             try:
                 self._send(self._url, line)
-            except Exception as error:  # noqa: BLE001 - whatever a network does, training goes on
+            except Exception as error:  # noqa: BLE001 - training continues after any error of the network
                 if not has_warned:
                     self._warn(f"{VARIABLE}: no message could be sent ({_without_address(error)})")
                 has_warned = True
 
 
 def open_notifiers(sweep: str, *, warn: Callable[[str], None]) -> list[Notifier]:
-    """The notifier that ``STNBENCH_NOTIFY`` asks for; none where it is not set."""
+    """Return the notifier for ``STNBENCH_NOTIFY``; an empty list if it is not set."""
     url = os.environ.get(VARIABLE, "").strip()
     return [Notifier(sweep, url, warn)] if url else []
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """What is sent to one address is sent to no other."""
+    """Redirect handler that follows no redirects, so that a message is sent to one address only."""
 
     @override
     def redirect_request(self, *_arguments: object, **_options: object) -> None:
@@ -232,7 +232,9 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 def post(url: str, line: str) -> None:
     """Send a line to a webhook.
 
-    Raises: ValueError for what is no address of the web; OSError where it is not taken.
+    Raises:
+        ValueError: if the URL is not a web address.
+        OSError: if the message is not accepted.
     """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -250,7 +252,7 @@ def post(url: str, line: str) -> None:
 
 
 def _without_address(error: Exception) -> str:
-    """What went wrong, without the words of libraries that repeat the address."""
+    """Return a description of an error without the messages of libraries that repeat the address."""
     match error:
         case urllib.error.HTTPError(code=code):
             return f"the answer was {code}"

@@ -1,7 +1,7 @@
-"""A store that is waited for: another program writes it, its disk is full, or its server restarts.
+"""A store whose calls wait while another program writes it, its disk is full, or its server restarts.
 
-Nothing is lost meanwhile: what trials have to say waits in their pipes and folders. A transaction that was cut off may
-have been committed or not, so before it is tried again the store is asked whether it was.
+Nothing is lost meanwhile: the reports of trials wait in their pipes and folders. An interrupted transaction may have
+been committed or not, so before it is tried again the store is asked whether it was.
 """
 
 import functools
@@ -23,18 +23,18 @@ from stnbench.store.store import Store
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S: Final = 2.0
-"""How long one statement waits for another writer, in which no signal is heard; more waiting is done here."""
+"""Seconds that one statement waits for another writer, without handling signals; longer waits are done here."""
 
 
 @dataclass(kw_only=True, slots=True)
 class StoreWait:
-    """How long a store is waited for, and who is told.
+    """Policy of waiting for a store, and of reporting it.
 
     Args:
         say: prints a line.
-        is_asked_to_stop: whether a person wants an end; then ``grace_s`` is left.
-        limit_s: of one wait.
-        again_s: how often the wait is told of.
+        is_asked_to_stop: returns whether a user has asked for an end; then ``grace_s`` seconds are left.
+        limit_s: maximum seconds of one wait.
+        again_s: seconds between two reports of a wait.
     """
 
     say: Callable[[str], None]
@@ -56,10 +56,12 @@ class StoreWait:
         """Call until the store answers.
 
         Args:
-            call: what is to be done.
-            settled: what an earlier, interrupted call has done after all; None where it has done nothing.
-            kind: of the errors that are waited for, where they are transient.
-        Raises: StoreError where the store does not answer in time, or for good.
+            call: the operation.
+            settled: returns the result of an earlier, interrupted call that took effect; None if it did not.
+            kind: class of the errors after which the call is repeated, if they are transient.
+
+        Raises:
+            StoreError: if the store does not answer in time, or the error is permanent.
         """
         began_s = self.clock_s()
         told_s = stopping_s = None
@@ -85,7 +87,7 @@ class StoreWait:
 
 
 class PatientStore(Store):
-    """A store whose methods wait until it answers; ``wait`` says how long."""
+    """Store whose methods wait until it answers, as configured by ``wait``."""
 
     wait = StoreWait(say=lambda _: None)
 
@@ -123,7 +125,7 @@ class PatientStore(Store):
             return True
 
         def settled() -> bool | None:
-            # One that ran at the first try and does not any more was ended by it: nobody else writes.
+            # An attempt that ran at the first try and does not any more was ended by it: there is no other writer.
             running = {attempt.token for attempt in Store.running_attempts(self)}
             return None if token in running else True
 
@@ -181,16 +183,17 @@ REPEATABLE: Final = (
         "controls",
     ),
 )
-"""Methods that change nothing, or nothing more when they are called again."""
+"""Methods that are idempotent."""
 
 for _name in REPEATABLE:
     setattr(PatientStore, _name, _patient(_name))
 
 
 def open_patiently(open_store: Callable[[], PatientStore], wait: StoreWait) -> PatientStore:
-    """A store that waits so; another program that writes it just now is waited for as well.
+    """Open a store that waits as configured; wait here as well while another program writes it.
 
-    Raises: StoreError where it cannot be opened: a server out of reach may be another one than was meant.
+    Raises:
+        StoreError: if it cannot be opened: the address of an unreachable server may be wrong.
     """
     store = wait.until_done(open_store, kind=StoreBusyError)
     store.wait = wait

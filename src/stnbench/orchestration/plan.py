@@ -1,4 +1,4 @@
-"""What a sweep would do, without doing it: pure, from the planned trials and what is known of them."""
+"""The plan of a sweep before it runs, computed without I/O from the planned trials and the known results."""
 
 import statistics
 from collections import Counter
@@ -36,18 +36,18 @@ from stnbench.store.queries import StoreReader
 from stnbench.store.records import PlannedTrial
 
 UNKNOWN_TRAIN_IMAGES = GTSRB_TRAIN_IMAGES
-"""What an estimate takes for a data set from outside that does not say how many images it has."""
+"""Number of training images assumed for an external data set that does not declare its size."""
 
 EXPERIENCE_MAX = 1000
-"""Complete trials that an expected time is told from: the latest, which are of this machine if any are."""
+"""Number of complete trials for estimating the time: the latest, which are of this machine if any are."""
 
 Assess = Callable[[TrialSpec], Cost]
-"""The cost of a trial's network, known before it runs; raises InfeasibleError where none can be built."""
+"""Function that returns the cost of a trial's network before it runs; raises InfeasibleError if it cannot be built."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Experience:
-    """One complete trial: its training FLOPs, and the seconds they took."""
+    """Training FLOPs of one complete trial, and the seconds they took."""
 
     work_flops: float
     duration_s: float
@@ -55,34 +55,34 @@ class Experience:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageDigests:
-    """Which images there are, and which ones complete trials read.
+    """Digests of the images found here, and of those that complete trials read.
 
     Attributes:
-        found: the digest of each half of a data set that has a cache here.
-        recorded: those that complete trials recorded, by trial id.
+        found: digest of each half of the data sets that have a cache here.
+        recorded: digests that complete trials recorded, by trial id.
     """
 
     found: Mapping[DatasetSpec, Mapping[str, str]] = field(default_factory=dict)
     recorded: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def difference(self, spec: TrialSpec) -> str:
-        """Return how the images of a complete trial differ from those found now; empty where no difference is known."""
+        """Return how the images of a complete trial differ from those found now; empty if no difference is known."""
         recorded, found = self.recorded.get(spec.trial_id, {}), self.found.get(spec.dataset, {})
         half = other_half(recorded, found)
         return "" if half is None else f"{spec.dataset.kind}: {half} digest {recorded[half]}, now {found[half]}"
 
     def is_checked(self, spec: TrialSpec) -> bool:
-        """Return whether all images that a complete trial recorded were compared."""
+        """Check whether all images that a complete trial recorded were compared."""
         recorded = self.recorded.get(spec.trial_id, {})
         return bool(recorded) and recorded.keys() <= self.found.get(spec.dataset, {}).keys()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellPlan:
-    """One cell: how many of its trials are complete, and what each costs, or why it cannot be built.
+    """Plan of one configuration: its numbers of trials, and the cost of each, or the reason why it cannot be built.
 
-    ``work_flops`` is what one trial's training takes. Trials that are complete with other images than those found now
-    are not among the complete ones: ``differences`` says of each how. Of ``unchecked`` complete ones it is not known.
+    ``work_flops`` are the FLOPs of one trial's training. Trials that are complete with other images than those found
+    now do not count as complete: ``differences`` describes each. For ``unchecked`` complete trials it is not known.
     """
 
     cell_id: str
@@ -99,12 +99,12 @@ class CellPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepPlan:
-    """A sweep before it runs.
+    """Plan of a whole sweep.
 
-    ``overlapping_points`` is how many points of the axes mean a trial that another point means too; ``notes`` say what
-    had no effect, and at how many points. ``expected_s`` is for the open trials with all slots busy, at
-    ``flops_per_s``, the median of ``experience`` complete trials; both are None without experience. ``beyond`` are the
-    labels of configurations that are left out because they cost more than the sweep's limits, with the reason.
+    ``overlapping_points`` is the number of points of the axes whose trial another point has too; ``notes`` name the
+    settings without effect, with the number of points. ``expected_s`` is the time for the open trials with all slots
+    busy, at ``flops_per_s``, the median of ``experience`` complete trials; both are None without experience. ``beyond``
+    holds the labels of configurations left out because they exceed the sweep's cost limits, with the reason.
     """
 
     sweep: SweepSpec
@@ -121,12 +121,12 @@ class SweepPlan:
 
     @property
     def differences(self) -> tuple[str, ...]:
-        """How the images of complete trials differ from those found now, one entry a trial."""
+        """Return how the images of complete trials differ from those found now, one entry per trial."""
         return tuple(difference for cell in self.cells for difference in cell.differences)
 
     @property
     def unchecked(self) -> int:
-        """Complete trials of which it is not known whether they read the images found now."""
+        """Return the number of complete trials for which it is not known whether they read the images found now."""
         return sum(cell.unchecked for cell in self.cells)
 
 
@@ -143,7 +143,7 @@ def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
     images: ImageDigests | None = None,
     beyond: Mapping[str, str] | None = None,
 ) -> SweepPlan:
-    """The plan of a sweep whose axes span ``points`` points."""
+    """Return the plan of a sweep whose axes span ``points`` points."""
     by_cell: dict[str, list[PlannedTrial]] = {}
     for trial in planned:
         by_cell.setdefault(trial.spec.cell_id, []).append(trial)
@@ -169,7 +169,7 @@ def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
 
 
 def read_experience(store: StoreReader) -> list[Experience]:
-    """What the complete trials of a store took that ended last."""
+    """Return the FLOPs and times of the ``EXPERIENCE_MAX`` complete trials of a store that ended last."""
     return [
         Experience(work_flops=training_flops(timing.spec, timing.cost), duration_s=timing.train_duration_s)
         for timing in store.latest_timings(EXPERIENCE_MAX)
@@ -177,12 +177,12 @@ def read_experience(store: StoreReader) -> list[Experience]:
 
 
 def training_flops(spec: TrialSpec, cost: Cost) -> float:
-    """FLOPs of a whole training: a forward and a backward pass cost about three forward passes."""
+    """Return the FLOPs of a whole training: a forward and a backward pass cost about three forward passes."""
     return 3.0 * cost.flops * training_images(spec) * spec.training.epochs
 
 
 def training_images(spec: TrialSpec) -> int:
-    """How many images an epoch has; without opening the data, so for GTSRB that of the official set."""
+    """Return the number of images of an epoch without opening the data; for GTSRB that of the official set."""
     if spec.training.train_images is not None:
         return spec.training.train_images
     half = spec.dataset.training_half
@@ -231,11 +231,11 @@ def _plan_cell(
     )
 
 
-# A plan as lines for people and as one JSON object.
+# Output of a plan as plain lines and as one JSON object.
 
 
 def plan_lines(plan: SweepPlan) -> Iterator[str]:
-    """The plan as plain lines, one a configuration."""
+    """Yield the plan as plain lines, one per configuration."""
     yield f"{plan.sweep.name}: {plan.sweep.question}"
     width = max((len(cell.label) for cell in plan.cells), default=0)
     width = max(width, len("configuration"))
@@ -261,10 +261,10 @@ def plan_lines(plan: SweepPlan) -> Iterator[str]:
 
 
 def plan_json(plan: SweepPlan) -> dict[str, Json]:
-    """The plan as JSON values.
+    """Return the plan as JSON values.
 
-    ``open_ended`` says that cells, trials and the expected time are those of a search's first proposals, and ``budget``
-    how many trials and seeds it may ask for in all; null where there is no limit.
+    ``open_ended`` means that configurations, trials and the expected time are those of a search's first proposals;
+    ``budget`` holds the total number of trials and seeds that it may request, null for no limit.
     """
     budget = _budget(plan.sweep.planner)
     infeasible = [*((cell.label, cell.infeasible) for cell in plan.cells if cell.infeasible), *plan.beyond]
@@ -303,7 +303,7 @@ def plan_json(plan: SweepPlan) -> dict[str, Json]:
 
 
 def _budget(planner: PlannerSpec) -> dict[str, Json] | None:
-    """How far answers may lead a planner beyond what it asks first; None for a grid, which asks everything at once."""
+    """Return the total numbers of trials and seeds that a planner may request; None for a grid, which is not open."""
     match planner:
         case GridPlannerSpec():
             return None

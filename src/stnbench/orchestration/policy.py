@@ -1,4 +1,4 @@
-"""What to do about each kind of failure: pure decisions, one table."""
+"""Policies for failures, silence and memory: decisions without I/O, and one table of retries by kind of failure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +10,11 @@ from stnbench.spec.result import Failure, FailureKind
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryPolicy:
-    """How often a failed trial is tried again.
+    """Number of retries of a failed trial, and the waits between them.
 
-    Failures of a kind are counted since the trial last got further, by an epoch. Before the n-th retry
+    Failures of a kind are counted since the trial's last progress by an epoch. Before the n-th retry
     ``first_wait_s * 2 ** (n - 1)`` seconds pass. With ``spares_memory`` the first retry has its device to itself, and
-    every further one also computes each batch in twice as many parts.
+    each further one also computes each batch in twice as many parts.
     """
 
     retries: int
@@ -29,37 +29,38 @@ RETRIES: dict[FailureKind, RetryPolicy] = {
     # The same seed diverges again.
     FailureKind.DIVERGED: RetryPolicy(retries=0),
     FailureKind.TIMEOUT: RetryPolicy(retries=0),
-    # The machine's doing, not the trial's; a trial that kills its worker each time must end all the same. Eight,
-    # because a worker takes seconds to start, and what kills it may come again in the meantime, as injected faults do.
+    # Caused by the machine, not the trial; but a trial that kills its worker each time must end too. Eight, because a
+    # worker takes seconds to start, and the cause may recur in the meantime, as injected faults do.
     FailureKind.KILLED: RetryPolicy(retries=8),
-    # A GPU that fell off the bus, or a context that a kernel spoilt: the worker is ended, and a fresh one tried. Where
-    # one trial after another fails so, it is the machine, as below.
+    # A GPU that fell off the bus, or a context that a kernel corrupted: the worker is ended, and a fresh one tried. If
+    # one trial after another fails like this, the machine is the cause, as below.
     FailureKind.DEVICE: RetryPolicy(retries=8),
     # Torch sees no GPU, or one that it cannot use. After this many retries in a slot without progress the slot is not
-    # used any more, and where none is left the sweep ends; no trial fails of it.
+    # used any more, and if no slot is left the sweep ends; no trial fails because of it.
     FailureKind.NO_DEVICE: RetryPolicy(retries=1),
-    # A driver or a mount that does not answer, or a deadlock; the attempt goes on from its last checkpoint.
+    # A driver or a mount that does not answer, or a deadlock; the attempt resumes from its last checkpoint.
     FailureKind.HUNG: RetryPolicy(retries=3),
-    # A full disk or a file server that is away: it takes a person or another program to mend it. A minute in all. Where
-    # others fail as well nothing begins meanwhile, and if none has got on by then, the sweep ends and no trial fails.
+    # A full disk or an unavailable file server: a person or another program must fix it. A minute in all. If other
+    # trials fail as well nothing is launched meanwhile; if none has made progress by then, the sweep ends and no trial
+    # fails.
     FailureKind.INFRASTRUCTURE: RetryPolicy(retries=6, first_wait_s=1.0),
     FailureKind.INVALID: RetryPolicy(retries=0),
     FailureKind.BUG: RetryPolicy(retries=0),
 }
 
 TROUBLES_MAX = RETRIES[FailureKind.INFRASTRUCTURE].retries
-"""After so many pauses in a row, with no trial getting on between them, the sweep ends."""
+"""Number of consecutive pauses, without progress of any trial between them, after which the sweep ends."""
 
 MACHINES_DOING = frozenset({FailureKind.INFRASTRUCTURE, FailureKind.DEVICE, FailureKind.HUNG})
-"""Kinds of which several trials in a row, with no progress in between, tell of the machine and not of the trials."""
+"""Kinds of failure that, in several trials in a row without progress, are attributed to the machine."""
 
 BREAKER_THRESHOLD = 3
-"""This many trials that die of the same bug, with none complete in between, stop the sweep."""
+"""Number of trials failing with the same bug, without a complete one in between, that stops the sweep."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retry:
-    """How a trial is tried again: after a wait, alone on its device or not, its batches computed in so many parts."""
+    """Settings of a retry: the wait, whether the trial is alone on its device, and the number of parts per batch."""
 
     wait_s: float
     alone: bool
@@ -67,7 +68,7 @@ class Retry:
 
 
 def next_try(kind: FailureKind, failures: int) -> Retry | None:
-    """How to try again after so many failures of one kind, the present one counted; None where that is enough."""
+    """Return the retry after ``failures`` failures of one kind, including the present one; None if there is none."""
     policy = RETRIES[kind]
     if failures > policy.retries:
         return None
@@ -79,23 +80,23 @@ def next_try(kind: FailureKind, failures: int) -> Retry | None:
 
 
 def infrastructure_wait_s(troubles: int) -> float:
-    """How long nothing begins after so many failures of the infrastructure in a row, the present one counted."""
+    """Return the pause in seconds after ``troubles`` consecutive infrastructure failures, including the present one."""
     return RETRIES[FailureKind.INFRASTRUCTURE].first_wait_s * 2.0 ** (troubles - 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patience:
-    """How long an attempt may go without a sign of life, and a stopped one without an end.
+    """Limits on the time of an attempt without a sign of life, and of a stopped one without an end.
 
-    An attempt says every now and then that steps or batches are done. Until ``settled_parts`` are, it imports, opens
-    data and compiles: ``first_s`` is allowed. Then it is ``factor`` times the longest pause that the attempt has made,
-    ``least_s`` at least; so is an attempt's whose process the system has halted. None for ``first_s`` allows anything.
+    An attempt regularly reports the steps or batches done. Until ``settled_parts`` are done, it imports, opens data and
+    compiles: ``first_s`` is allowed. After that the limit is ``factor`` times the longest pause of the attempt, and at
+    least ``least_s``; a halted process is allowed ``least_s``. None for ``first_s`` means no limit.
 
-    Only time in which the orchestrator looks is counted: of one look to the next at most ``glance_s``. So neither a
-    machine that was suspended nor an orchestrator that was stopped, or waited for its store, makes an attempt late.
+    Only time in which the orchestrator is active is counted: from one look to the next at most ``glance_s``. So neither
+    a suspended machine nor an orchestrator that was stopped, or waited for its store, makes an attempt late.
 
-    Attempts that are asked to stop have ``stop_s`` for it before they are killed: what they have since their last
-    checkpoint is lost in any case.
+    Attempts that are asked to stop have ``stop_s`` for it before they are killed: their work since the last checkpoint
+    is lost in any case.
     """
 
     first_s: float | None = 600.0
@@ -107,11 +108,11 @@ class Patience:
 
     @classmethod
     def fixed(cls, limit_s: float | None) -> "Patience":
-        """The same limit at all times; None for no limit."""
+        """Return a policy with the same limit at all times; None for no limit."""
         return cls(first_s=limit_s, least_s=limit_s or 0.0, factor=0.0)
 
     def silence_s(self, *, parts: int, longest_pause_s: float, is_suspended: bool) -> float:
-        """How long an attempt may be silent that has done so many parts of its work."""
+        """Return the seconds for which an attempt that has done ``parts`` parts of its work may be silent."""
         if self.first_s is None:
             return float("inf")
         if is_suspended:
@@ -121,7 +122,7 @@ class Patience:
 
 
 def signature(failure: Failure) -> str:
-    """What two failures share when they are the same bug: the last place in the code, and the kind of error.
+    """Return a signature that failures of the same bug share: the last place in the code, and the type of error.
 
     The message is left out, because it may name the trial's own values.
     """
@@ -130,19 +131,19 @@ def signature(failure: Failure) -> str:
     return f"{places[-1] if places else ''}|{error}"
 
 
-# Whether a trial's memory fits beside those that run on its device: pure.
+# The check whether a trial's memory fits beside the running trials of a device. Without I/O.
 
 
 HEADROOM = 0.95
-"""The share of a device's memory that trials may fill: the peaks of earlier runs are no promise."""
+"""Fraction of a device's memory that trials may fill: the peaks of earlier runs are no guarantee."""
 
 
 @dataclass(slots=True)
 class Admission:
-    """Knows how much memory each device has, and learns how much each configuration's trials need.
+    """Admission control by memory, from the memory of each device and the peaks of each configuration's trials.
 
-    A trial of which nothing is known counts as what is expected of it, else as its slot's even share of the device.
-    One that is alone on its device is always let in: whether it fits shows when it runs.
+    A trial without a known peak counts with its expected peak, or else with its slot's even share of the device. A
+    trial that is alone on its device is always admitted: whether it fits shows when it runs.
     """
 
     slots: Sequence[Slot]
@@ -150,16 +151,16 @@ class Admission:
     _expected_mib: dict[str, float] = field(default_factory=dict)
 
     def learn(self, peak_mib: Mapping[str, float]) -> None:
-        """Take note of the peaks of trials, by trial; the highest counts."""
+        """Record measured peaks in MiB, by trial; the highest counts."""
         for trial_id, peak in peak_mib.items():
             self._peak_mib[trial_id] = max(peak, self._peak_mib.get(trial_id, 0.0))
 
     def expect(self, peak_mib: Mapping[str, float]) -> None:
-        """Take note of what trials should need; what trials of their configuration did need counts for more."""
+        """Record estimated peaks in MiB, by trial; measured peaks take precedence."""
         self._expected_mib |= peak_mib
 
     def admits(self, trial_id: str, slot: Slot, neighbours: Iterable[str]) -> bool:
-        """Whether the trial fits into a free slot beside those that run on the same device."""
+        """Check whether the trial fits into a free slot beside those that run on the same device."""
         beside = list(neighbours)
         if slot.memory_mib is None or not beside:
             return True

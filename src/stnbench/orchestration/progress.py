@@ -1,4 +1,4 @@
-"""Live progress: a table of slots on a terminal, plain lines elsewhere. Both show one pure picture of the sweep."""
+"""Live progress of a sweep: a table of slots on a terminal, plain lines elsewhere, both from one ``Picture``."""
 
 import contextlib
 import sys
@@ -37,13 +37,13 @@ from stnbench.store.records import PlannedTrial
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class About:
-    """What is known of a run before it begins.
+    """Facts about a run that are known before it begins.
 
     Attributes:
-        name: of the sweep.
-        budget: of this run.
-        trials: that a search asks for in all, baselines on top; None where the planner decides.
-        may_add: whether the planner adds trials by the answers.
+        name: name of the sweep.
+        budget: budget of this run.
+        trials: total number of trials that a search requests, without baselines; None if the planner decides.
+        may_add: whether the planner adds trials depending on the results.
     """
 
     name: str = ""
@@ -53,7 +53,7 @@ class About:
 
     @classmethod
     def of(cls, sweep: SweepSpec, budget: Budget) -> "About":
-        """Return what a sweep and its budget say."""
+        """Return the facts about a sweep and its budget."""
         match sweep.planner:
             case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec() as planner:
                 seeds = len(sweep.seeds)
@@ -68,9 +68,9 @@ class About:
 
 @dataclass(slots=True)
 class Picture:
-    """What a person wants to know of a running sweep, kept up to date by events. Times in seconds.
+    """Counts and times of a running sweep, kept up to date by events. Times are in seconds.
 
-    What is ``before`` was so when this run began; a search is ``expected`` to ask for so many trials in all.
+    Counts with ``before`` are those when this run began; ``expected`` is the total number of trials of a search.
     """
 
     trials: int = 0
@@ -88,23 +88,23 @@ class Picture:
 
     @property
     def total(self) -> int:
-        """Trials that are asked for, and of a search those that will be."""
+        """Return the number of requested trials, or for a search the number that will be requested."""
         return max(self.trials, self.expected)
 
     @property
     def ended(self) -> int:
-        """Trials that have ended in this run."""
+        """Return the number of trials that have ended in this run."""
         return self.complete + self.failed + self.pruned
 
     @property
     def done(self) -> int:
-        """Trials that need no further attempt."""
+        """Return the number of trials that need no further attempt."""
         return self.complete_before + self.failed_before + self.pruned_before + self.ended
 
     def time_left_s(self, now_s: float, slots: int) -> float | None:
-        """Expected seconds to the end, from the pace of this run so far; None before the first trial has ended.
+        """Return the expected seconds to the end, from the pace of this run; None before the first trial has ended.
 
-        The pace counts from the start, with start-up, so that early estimates are too long rather than too short.
+        The pace includes start-up, so that early estimates are too long rather than too short.
         """
         left = self.total - self.done
         if self.ended == 0:
@@ -113,13 +113,13 @@ class Picture:
         return (now_s - self.started_s) * rounds
 
     def add(self, state: TrialState, count: int, *, before: bool = False) -> None:
-        """Count trials that ended so, or do not count them any more."""
+        """Add ``count``, which may be negative, to the number of trials in a final state."""
         name = f"{state.value}{'_before' if before else ''}"
         setattr(self, name, max(0, getattr(self, name) + count))
 
 
 class Progress(Observer):
-    """Keeps the picture; a subclass shows it."""
+    """Observer that keeps the picture up to date; a subclass shows it."""
 
     def __init__(
         self, slots: int, clock_s: Callable[[], float] = time.monotonic, *, about: About | None = None
@@ -199,11 +199,11 @@ class Progress(Observer):
 
     @abstractmethod
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
 
 
 class PlainProgress(Progress):
-    """One line an event, for logs."""
+    """Progress with one line per event, for logs."""
 
     def __init__(self, slots: int, out: TextIO, *, about: About | None = None) -> None:
         super().__init__(slots, about=about)
@@ -225,7 +225,7 @@ class PlainProgress(Progress):
     @override
     def epoch_ended(self, attempt: RunningAttempt) -> None:
         super().epoch_ended(attempt)
-        if self.picture.trials == 1:  # of many trials their ends are news enough
+        if self.picture.trials == 1:  # with many trials only their ends are printed
             last, epochs = attempt.epochs[-1], attempt.trial.spec.training.epochs
             accuracy = f"validation {100 * last.validation_accuracy:.2f} %"
             pace = f"{last.train_duration_s:.1f} s"
@@ -267,13 +267,13 @@ class PlainProgress(Progress):
             self._out.flush()
 
     def _print(self, line: str) -> None:
-        """A log that cannot be written, or that nobody reads any more, is no reason to end."""
+        """Print a line; ignore a log that cannot be written or has no reader any more."""
         with contextlib.suppress(OSError):
             print(line, file=self._out, flush=True)
 
 
 class LiveProgress(Progress):
-    """A bar and a table of slots, redrawn in place."""
+    """Progress with a bar and a table of slots, redrawn in place."""
 
     def __init__(self, slots: int, console: Console, *, about: About | None = None) -> None:
         super().__init__(slots, about=about)
@@ -305,7 +305,7 @@ class LiveProgress(Progress):
         self._live.stop()
 
     def render(self) -> RenderableType:
-        """The picture as it is now."""
+        """Return the present picture."""
         picture = self.picture
         parts: list[RenderableType] = [self._title()]
         head = Table.grid(padding=(0, 1))
@@ -328,7 +328,7 @@ class LiveProgress(Progress):
         return Group(*parts, self._slot_table())
 
     def _title(self) -> Text:
-        """The name, how long it has run, and of how much that is."""
+        """Return the name, the elapsed time and the budget."""
         elapsed_s = self.clock_s() - self.picture.started_s
         title = Text(printable(self.about.name), style="bold")
         title.append(f"  {duration(elapsed_s)}", style="not bold")
@@ -355,7 +355,7 @@ class LiveProgress(Progress):
         return table
 
     def _epoch(self, attempt: RunningAttempt) -> str:
-        """How far an attempt is; before its first step what it does instead."""
+        """Return the position of an attempt; before its first step, its present activity."""
         token, epochs = attempt.record.token, attempt.trial.spec.training.epochs
         position = f"{attempt.epochs[-1].epoch if attempt.epochs else 0}/{epochs}"
         parts = self.parts.get(token, 0)
@@ -370,10 +370,10 @@ class LiveProgress(Progress):
 
 
 def open_progress(slots: int, out: TextIO | None = None, *, about: About | None = None) -> Progress:
-    """Live progress where standard error is a terminal, plain lines on it elsewhere."""
+    """Return live progress if standard error is a terminal, and plain lines otherwise."""
     stream = out or sys.stderr
     console = Console(file=stream)
-    # FORCE_COLOR makes rich take a log for a terminal, and fill it with the movements of a cursor.
+    # FORCE_COLOR makes rich treat a log as a terminal, and fill it with cursor movements.
     is_live = stream.isatty() and console.is_terminal and not console.is_dumb_terminal
     if is_live:
         return LiveProgress(slots, console, about=about)
@@ -381,12 +381,12 @@ def open_progress(slots: int, out: TextIO | None = None, *, about: About | None 
 
 
 class DataProgress:
-    """Says every now and then how far the preparation of a data set has come; nothing of one that is quick.
+    """Callback that periodically prints the progress of preparing a data set; it prints nothing if that is quick.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         say: prints a line.
-        clock_s: seconds from any origin.
+        clock_s: returns seconds from any origin.
     """
 
     FIRST_S = 1.0
@@ -400,7 +400,7 @@ class DataProgress:
         self._next_s = self._began_s + self.FIRST_S
 
     def __call__(self, advance: Advance) -> None:
-        """Take note of some progress."""
+        """Print the progress if the period has passed."""
         now_s = self._clock_s()
         if now_s >= self._next_s:
             self._next_s = now_s + self.PERIOD_S
@@ -409,7 +409,7 @@ class DataProgress:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person says them: 42 s, 3 min, 2 h 05 min."""
+    """Format seconds for display: 42 s, 3 min, 2 h 05 min."""
     if seconds is None:
         return "?"
     if seconds < 100:

@@ -1,4 +1,4 @@
-"""After a crash: results on disk are adopted, running attempts are lost, stores are made again."""
+"""Recovery after a crash: adoption of results on disk, clean-up of lost attempts, and restoration of a store."""
 
 import contextlib
 import shutil
@@ -26,7 +26,7 @@ from stnbench.store.records import AttemptRecord
 from stnbench.store.store import Store
 from stnbench.trials.files import load_result, load_spec
 
-# Which checkpoints are kept: those of the best cells, where disk space is short.
+# Removal of checkpoints: only those of the best configurations are kept where disk space is short.
 
 
 if TYPE_CHECKING:
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 
 
 def best_cells(runs: "Sequence[ScoredRun]", keep: int) -> set[str]:
-    """The cells with the highest mean validation accuracy, adjusted for the seeds that each has."""
-    from stnbench.analysis.comparison import compare_configurations  # SciPy, which only who keeps few pays
+    """Return the ids of the ``keep`` configurations with the highest mean validation accuracy, adjusted for seeds."""
+    from stnbench.analysis.comparison import compare_configurations  # imports SciPy, needed only with ``keep``
 
     ranked = [item.configuration for item in compare_configurations(runs).decisions if item.mean is not None]
     return set(ranked[:keep])
 
 
 def drop_checkpoints(store: StoreReader, sweep: str, layout: RunsLayout, *, keep: int) -> int:
-    """Remove the checkpoints of complete trials outside the ``keep`` best cells of a sweep; how many were removed.
+    """Remove the checkpoints of complete trials outside the ``keep`` best configurations; return their number.
 
     Results, predictions and epochs stay in the store, and probabilities in the trials' folders. A trial that is not
-    complete keeps its checkpoint, which it goes on from, and so does one whose validation images are no score.
+    complete keeps its checkpoint to resume from, and so does one without held-out validation images.
     """
     from stnbench.analysis.fitted import ScoredRun  # as above
 
@@ -72,15 +72,15 @@ def drop_checkpoints(store: StoreReader, sweep: str, layout: RunsLayout, *, keep
             continue
         for number in range(1, trial.attempts + 1):
             path = AttemptLayout(layout.attempt(trial.trial_id, number)).checkpoint
-            with contextlib.suppress(OSError):  # one that cannot be removed now is tried again after the next trial
+            with contextlib.suppress(OSError):  # removal is tried again after the next trial
                 path.unlink()
                 removed += 1
     return removed
 
 
-# A store made again from what lies beside it: its history, the results of trials, and copies of it.
+# Restoration of a store from the files beside it: its history, the results of trials, and backups.
 #
-# The caller holds the orchestrator's lock. Nothing on the disk is lost: a store that is there is moved aside.
+# The caller holds the orchestrator's lock. Nothing on the disk is lost: an existing store is moved aside.
 
 
 SERVER_REMEDY: Final = (
@@ -92,12 +92,12 @@ BACKUP_EVERY_S: Final = 3600.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Restored:
-    """What a store was made of.
+    """Summary of a restored store and its sources.
 
-    ``source`` says where sweeps and attempts come from: ``history``, the name of a copy, or empty where only results
-    were found. ``missing`` are trials that were complete and whose result is gone: they are planned again.
-    ``problems`` say, a line each, what could not be used. ``aside`` is where the store before lies, None where there
-    was none.
+    ``source`` is the origin of sweeps and attempts: ``history``, the name of a backup, or empty if only results were
+    found. ``missing`` is the number of trials that were complete and whose result is gone: they are planned again.
+    ``problems`` describe, one line each, files that could not be used. ``aside`` is the path of the previous store,
+    None if there was none.
     """
 
     source: str
@@ -110,7 +110,7 @@ class Restored:
 
     @property
     def summary(self) -> str:
-        """What it holds, in a few words."""
+        """Return the numbers of sweeps and trials in words."""
         sweeps = f"{self.sweeps} sweep{'' if self.sweeps == 1 else 's'}"
         return f"{sweeps}, {self.trials} trials, {self.complete} of them complete"
 
@@ -125,9 +125,11 @@ class _Found:
 
 
 def restore_store(layout: RunsLayout, *, now: datetime) -> Restored:
-    """Make the store again, beside its place, and move it there whole.
+    """Restore the store under a temporary name, and move it into place atomically.
 
-    Raises: StoreError for a store on a server, or where there is nothing to make it of; FolderError.
+    Raises:
+        StoreError: if the store is on a server, or there is nothing to restore it from.
+        FolderError: if the store cannot be written.
     """
     store = layout.store
     if not isinstance(store, Path):
@@ -164,7 +166,7 @@ def restore_store(layout: RunsLayout, *, now: datetime) -> Restored:
 
 
 class Backups(Observer):
-    """Copies the store every hour of a run, between two events; a copy that fails costs a warning."""
+    """Observer that copies the store every ``every_s`` seconds of a run; a failed copy causes a warning."""
 
     def __init__(
         self,
@@ -194,14 +196,14 @@ class Backups(Observer):
 
 
 def is_worth_restoring(layout: RunsLayout) -> bool:
-    """Whether a store that is a file is missing, and something lies there to make it of."""
+    """Check whether a store that is a file is missing, and there are files to restore it from."""
     if not isinstance(layout.store, Path) or layout.store.exists():
         return False
     return layout.history.exists() or next(_result_files(layout), None) is not None
 
 
 def _read_rows(layout: RunsLayout, found: _Found) -> None:
-    """The rows of the history; where it is missing or damaged, with those of the newest copy that can be read."""
+    """Read the rows of the history and, if it is missing or damaged, of the newest readable backup."""
     try:
         history = read_history(layout.history)
     except OSError as error:
@@ -218,7 +220,7 @@ def _read_rows(layout: RunsLayout, found: _Found) -> None:
 
 
 def _read_copies(layout: RunsLayout, found: _Found) -> None:
-    """Add the rows of the newest copy that can be read; what the history says is newer."""
+    """Add the rows of the newest readable backup; rows of the history are newer and take precedence."""
     for copy in sorted(layout.backups.glob("*.db"), key=lambda path: path.name.rpartition("-")[2], reverse=True):
         try:
             rows = _rows_of(copy)
@@ -232,7 +234,7 @@ def _read_copies(layout: RunsLayout, found: _Found) -> None:
 
 
 def _rows_of(copy: Path) -> Rows:
-    """The rows of a copy, which may be of an older revision: a copy of it is brought to this one."""
+    """Return the rows of a backup; a temporary copy of it is migrated if it is of an older revision."""
     with tempfile.TemporaryDirectory(prefix=".copy-", dir=copy.parent) as folder:
         own = Path(shutil.copyfile(copy, Path(folder) / copy.name))
         with Store.open(own, writable=True) as store:
@@ -263,7 +265,7 @@ def _read_results(layout: RunsLayout, found: _Found) -> None:
 
 
 def _describe_trial(path: Path, result: TrialResult, found: _Found) -> bool:
-    """The row of a trial that only its own files tell of."""
+    """Add the row of a trial that is known only from its files; return False if they are not usable."""
     try:
         spec = load_spec(path.parent)
     except StnbenchError as error:
@@ -298,7 +300,7 @@ def _attempt_of(path: Path, result: TrialResult, number: int) -> Row:
 
 
 def _settle_restore(found: _Found, now: datetime) -> None:
-    """Bring the states of attempts and trials to what results say."""
+    """Set the states of attempts and trials according to the results."""
     no_failure: Row = dict.fromkeys(("failure_kind", "failure_message", "failure_traceback", "failure_last_output"))
     for (trial_id, number), row in found.rows["attempts"].items():
         completes = found.results.get(str(trial_id), (0, None))[0] == number
@@ -323,7 +325,7 @@ def _settle_restore(found: _Found, now: datetime) -> None:
 
 
 def _dropped(found: _Found) -> Iterator[str]:
-    """Take out what lacks its other half: rows of damaged lines."""
+    """Remove incomplete rows and rows without their counterpart, and yield a message for them."""
     by_result = {key for key in found.rows["epochs"] if found.results.get(str(key[0]), (0,))[0] == key[1]}
     for key in by_result:
         del found.rows["epochs"][key]
@@ -351,7 +353,7 @@ def _is_whole(table: str, row: Row) -> bool:
 
 
 def _result_files(layout: RunsLayout) -> Iterator[Path]:
-    """The result of every attempt there is, in order."""
+    """Yield the path of the result of every attempt, in order."""
     for path in sorted(layout.trials.glob("*/*/result.json")):
         if AttemptLayout(path.parent).result == path and path.parent.name.isdecimal():
             yield path
@@ -362,7 +364,7 @@ def _written_at(path: Path) -> datetime:
 
 
 def _set_aside(store: Path, now: datetime) -> Path | None:
-    """Move a store and the files beside it out of the way."""
+    """Move a store and its auxiliary files aside; return the new path, None if there was no store."""
     aside = None
     for part in PARTS:
         path = store.with_name(f"{store.name}{part}")
@@ -378,10 +380,10 @@ def _remove(file: Path) -> None:
         file.with_name(f"{file.name}{part}").unlink(missing_ok=True)
 
 
-# After a crash: results that reached the disk are adopted, every other attempt that was running is lost.
+# Recovery after a crash: results on the disk are adopted, every other attempt that was running is lost.
 #
-# What killed processes left behind is removed: files half written, and checkpoints that no attempt will go on from.
-# Called by a process that holds the orchestrator's lock, so whoever ran those attempts is gone.
+# Leftovers of killed processes are removed: partly written files, and checkpoints that no attempt will resume from. The
+# caller holds the orchestrator's lock, so the process that ran those attempts is gone.
 
 
 LEFTOVERS = (
@@ -396,11 +398,11 @@ LEFTOVERS = (
     "trials/.*.tmp",
     "trials/*/*/.*.tmp",
 )
-"""Names, below the runs folder, that only an unfinished write has."""
+"""Patterns, below the runs folder, of files that only an unfinished write leaves."""
 
 
 def recover(store: Store, layout: RunsLayout, now: datetime) -> tuple[int, int]:
-    """Settle every attempt that the store believes to run; return how many were adopted and how many were lost."""
+    """Settle every attempt that is running according to the store; return the numbers of adopted and lost ones."""
     running: Sequence[AttemptRecord] = store.running_attempts()
     adopted = sum(_settle(store, layout, attempt, now) for attempt in running)
     remove_leftovers(layout)
@@ -409,9 +411,9 @@ def recover(store: Store, layout: RunsLayout, now: datetime) -> tuple[int, int]:
 
 
 def remove_leftovers(layout: RunsLayout) -> int:
-    """Remove what no process will finish: temporary files and folders of writers that were killed; how many.
+    """Remove temporary files and folders of killed writers, and return their number.
 
-    A disk that does not let go of them is no reason to stop.
+    Errors of the disk are ignored.
     """
     removed = 0
     for pattern in LEFTOVERS:
@@ -426,7 +428,7 @@ def remove_leftovers(layout: RunsLayout) -> int:
 
 
 def remove_checkpoints(store: Store, layout: RunsLayout) -> int:
-    """Remove checkpoints of attempts that were given up of trials that are complete by another one; how many."""
+    """Remove checkpoints of attempts whose trial another attempt completed, and return their number."""
     removed = 0
     for trial_id, number in store.superseded_attempts():
         with contextlib.suppress(OSError):
@@ -436,7 +438,7 @@ def remove_checkpoints(store: Store, layout: RunsLayout) -> int:
 
 
 def result_of(layout: RunsLayout, trial_id: str, number: int, token: str) -> TrialResult | None:
-    """The result that an attempt left, if it is whole and its own."""
+    """Return the result that an attempt left; None if it is missing, damaged or of another attempt."""
     path = AttemptLayout(layout.attempt(trial_id, number)).result
     if not path.exists():
         return None

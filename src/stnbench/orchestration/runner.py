@@ -1,4 +1,4 @@
-"""The runner does what the machine decides: it owns the store's writing side, the engine, the clock and the signals."""
+"""The runner, which carries out the machine's decisions; it owns the writable store, the engine and the clock."""
 
 import dataclasses
 import time
@@ -68,17 +68,23 @@ from stnbench.trials.files import load_result
 
 POLL_S = 0.2
 CONTROL_EVERY_S = 0.5
-"""How often requests are looked for."""
+"""Seconds between two checks for requests."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOptions:
-    """What a person may ask of one run of a sweep.
+    """Options of one run of a sweep.
 
-    ``source`` is the folder that ``dataset.root`` names; ``digests`` are those of the images found there, by data set
-    and half: a complete trial is taken over only where it read the same.
-    ``trial_timeout_s`` ends a trial that takes longer; None is no limit. ``patience`` is with attempts that hang.
-    ``keep_checkpoints`` keeps those of so many of the best cells alone, None all of them.
+    Attributes:
+        data_root: the data folder.
+        source: the folder that ``dataset.root`` names.
+        digests: digests of the images found there, by data set and half: a complete trial is reused only if it read the
+            same images.
+        retry_failed: whether failed trials are run again.
+        budget: limits of the run.
+        trial_timeout_s: seconds after which a trial is ended; None for no limit.
+        patience: limits for attempts that hang.
+        keep_checkpoints: number of best configurations whose checkpoints are kept; None for all.
     """
 
     data_root: Path
@@ -93,7 +99,7 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSummary:
-    """How a run ended: counts are of the sweep's trials, over all runs; ``launched`` counts attempts of this run."""
+    """Summary of a run: counts of the sweep's trials over all runs; ``launched`` counts the attempts of this run."""
 
     trials: int
     complete: int
@@ -106,7 +112,7 @@ class RunSummary:
 
 
 class Runner:
-    """Runs one sweep to its end, or until it is asked to stop."""
+    """Runner of one sweep, to its end or until it is asked to stop."""
 
     def __init__(  # noqa: PLR0913 - the composition root of a run hands over every collaborator by name
         self,
@@ -156,7 +162,7 @@ class Runner:
 
     @property
     def is_asked_to_stop(self) -> bool:
-        """Whether somebody has asked for an early end."""
+        """Return whether an early end was requested."""
         return bool(self._stop_asked)
 
     def ask_stop(self, reason: str) -> None:
@@ -166,7 +172,8 @@ class Runner:
     def run(self) -> RunSummary:
         """Recover, plan, and run every trial that is not final.
 
-        Raises: StnbenchError where the sweep cannot be planned or the store, the engine or a folder fails.
+        Raises:
+            StnbenchError: if the sweep cannot be planned or the store, the engine or a folder fails.
         """
         adopted, lost = recover(self._store, self._layout, self._now())
         self._asking.resume()
@@ -186,7 +193,7 @@ class Runner:
         return self._summary(adopted, lost)
 
     def _begin_controlled(self) -> None:
-        """Plan, with what people asked before: nothing is launched until that is known."""
+        """Plan, and apply the earlier requests of users; nothing is launched until that is done."""
         controls = self._asking.controls
         self._handle(PauseChanged(is_paused=True))
         if controls.slots and controls.slots_started == self._slots_started:
@@ -205,12 +212,12 @@ class Runner:
             return
         known = {record.request.request_id for record in self._store.controls(self._sweep.name)}
         for request in requests:
-            if request.request_id not in known:  # else a process was killed between its record and this line
+            if request.request_id not in known:  # otherwise a process was killed after recording it
                 self._carry_out(request)
             self._inbox.remove(request)
 
     def _carry_out(self, request: ControlRequest) -> None:
-        """Record a request, then do it: what is not in the store is worked out of the record by the next run."""
+        """Record a request, then carry it out; the next run derives from the record whatever is not in the store."""
         action = request.action
         offered = 0
         if isinstance(action, SetSlots):
@@ -264,11 +271,11 @@ class Runner:
             observer.told(message)
 
     def _expected_mib(self, trial_ids: Sequence[str]) -> dict[str, float]:
-        """What trials should need of a GPU, where several share one whose memory is known."""
+        """Return the estimated GPU memory of trials in MiB, if several trials share a GPU whose memory is known."""
         devices = Counter(slot.device for slot in self._engine.slots if slot.is_cuda and slot.memory_mib is not None)
         if max(devices.values(), default=0) < 2:
             return {}
-        from stnbench.trials.assess import estimate_gpu_mib  # torch, which no other decision here needs
+        from stnbench.trials.assess import estimate_gpu_mib  # imports torch, needed only here
 
         return {trial_id: estimate_gpu_mib(self._asking.trials[trial_id].spec) for trial_id in trial_ids}
 
@@ -298,7 +305,7 @@ class Runner:
         self._handle(TrialsPlanned(trial_ids=asked.open_ids))
 
     def _take(self, event: EngineEvent) -> None:
-        """An engine's event, with what lies on the disk, becomes an event of the machine."""
+        """Translate an engine's event, with the files on the disk, into an event of the machine."""
         attempt = self._running.get(event.token)
         if attempt is None:
             return
@@ -339,7 +346,7 @@ class Runner:
             self._handle(PruneAsked(token=token))
 
     def _end_well(self, event: Event) -> None:
-        """Pass an ending on; what a result says of its cell's memory is known before the slot is given away."""
+        """Report an end to the machine, after the measured memory, which must be known before the slot is reused."""
         result = self._results.get(event.token) if isinstance(event, AttemptFinished) else None
         if result is not None:
             alike = self._asking.peaks_alike_mib({result.trial_id: result.peak_memory_mib})
@@ -357,7 +364,7 @@ class Runner:
         return AttemptFinished(token=record.token)
 
     def _lost(self, attempt: RunningAttempt, event: Lost) -> Event:
-        """A worker that died after it had written its result has finished all the same."""
+        """Return the event for a lost attempt, which counts as finished if its result was written before the end."""
         record = attempt.record
         result = result_of(self._layout, record.trial_id, record.number, record.token)
         if result is not None:
@@ -415,7 +422,7 @@ class Runner:
         remedy = "set STNBENCH_RUNS to a folder you can write"
         try:
             folder = writable_folder(self._layout.attempt(command.trial_id, record.number), "an attempt", remedy=remedy)
-        except FolderError as error:  # no byte, no inode or no right is left: the machine's doing, which may pass
+        except FolderError as error:  # the disk is full or not writable, which may be temporary
             failure = Failure(kind=FailureKind.INFRASTRUCTURE, message=error.problem)
             self._failed_at_once.append(AttemptFailed(token=command.token, failure=failure))
             return
@@ -437,9 +444,10 @@ class Runner:
             observer.launched(attempt)
 
     def _resumed_from(self, trial: PlannedTrial, number: int) -> tuple[str, ...]:
-        """The folders of attempts that left a checkpoint, the latest first, then those of a trial of the same weights.
+        """Return the folders of earlier attempts that left a checkpoint, the latest first.
 
-        Whether a checkpoint can be read is found out where torch is.
+        They are followed by those of the attempts of a trial with the same weights.
+        The worker, which has torch, finds out whether a checkpoint can be read.
         """
         same_weights = trial.spec.trained_as.trial_id
         tried = [(trial.spec.trial_id, earlier) for earlier in range(number - 1, 0, -1)]

@@ -1,4 +1,4 @@
-"""One process at work on one runs folder: lock, store, engine, mirror and signals, wired together."""
+"""The session of a process on a runs folder, which connects lock, store, engine, mirror and signals."""
 
 import contextlib
 import math
@@ -50,28 +50,28 @@ from stnbench.tracking.mlflow_server import set_aside_damaged
 
 EngineName = Literal["local", "inline", "ray", "slurm"]
 MIRROR_TIMEOUT_S = 120.0
-"""How long the end of a sweep may wait for the tracker."""
+"""Seconds that the end of a sweep may wait for the tracker."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionOptions:
-    """How attempts are executed and where they are shown."""
+    """Options for the execution of attempts and their display in a tracker."""
 
     engine: EngineName = "local"
     slots: int | None = None
     measure_slots_with: TrialSpec | None = None
-    """A trial to measure with how many slots are fastest."""
+    """A trial for measuring the fastest number of slots; None for no measurement."""
     slots_per_gpu: int = 1
     mps: bool = False
-    """Whether processes that share a GPU run on it at the same time, by a daemon of NVIDIA's."""
+    """Whether processes that share a GPU run on it at the same time, by NVIDIA's MPS daemon."""
     slurm: SlurmOptions = field(default_factory=SlurmOptions)
-    """What is asked of Slurm, for its engine."""
+    """Options of the Slurm engine."""
     tracking_uri: str | None = None
-    """Where MLflow keeps its runs; None for no mirror."""
+    """URI of MLflow's tracking store; None for no mirror."""
 
 
 class Session:
-    """Holds the runs folder's lock while it lives."""
+    """The single writing session on a runs folder, whose lock is held while it is open."""
 
     def __init__(
         self, layout: RunsLayout, store: PatientStore, identity: ProcessIdentity, options: SessionOptions
@@ -85,9 +85,10 @@ class Session:
     def run(
         self, sweep: SweepSpec, planner: Planner, options: RunOptions, observers: Sequence[Observer] = ()
     ) -> RunSummary:
-        """Run a sweep to its end, or until Ctrl-C, SIGTERM or a budget stops it; ``observers`` are told of it as well.
+        """Run a sweep to its end, or until Ctrl-C, SIGTERM or a budget stops it; ``observers`` are notified as well.
 
-        Raises: StnbenchError where it cannot start or go on.
+        Raises:
+            StnbenchError: if it cannot start or go on.
         """
         with mps_daemon() if self._options.mps else contextlib.nullcontext():
             return self._run(sweep, planner, options, observers)
@@ -133,9 +134,9 @@ class Session:
                 notifier.close()
 
     def sync_mirror(self, sweep: SweepSpec, cells: Iterable[CellView], *, timeout_s: float = MIRROR_TIMEOUT_S) -> bool:
-        """Show what the tracker has not seen yet of a sweep, cells included; False where it failed or took too long.
+        """Show the attempts and configurations of a sweep that the tracker lacks; return False on failure or timeout.
 
-        One that failed while the sweep ran, on a disk that was full for a while for example, is tried once more.
+        A mirror that failed while the sweep ran, for example because of a full disk, is tried once more.
         """
         uri = self._options.tracking_uri
         if uri is None:
@@ -149,7 +150,7 @@ class Session:
             mirror.close()
 
     def _see_to_local_database(self) -> None:
-        """Set MLflow's own database aside where it is damaged; where there is none, everything is to be shown again."""
+        """Set a damaged local MLflow database aside; if there is none, mark everything to be shown again."""
         uri = self._options.tracking_uri
         if uri is None or uri != local_tracking_uri(self.layout):
             return
@@ -200,7 +201,7 @@ class Session:
         return LocalEngine(slots, self.layout.logs, more=more)
 
     def _measure_slots(self, spec: TrialSpec, cores: int, options: RunOptions) -> int:
-        """What is faster on this machine, measured once and remembered."""
+        """Return the fastest number of CPU slots of this machine, measured once and stored."""
         remembered = self.layout.slot_choice(self._identity.host)
         choice = recall_choice(remembered, cores=cores)
         if choice is None:
@@ -222,7 +223,7 @@ class Session:
     def _measure_per_gpu(
         self, spec: TrialSpec, gpus: Sequence[str], cores: int, memory_mib: Mapping[str, float], options: RunOptions
     ) -> int:
-        """How many trials share a GPU best on this machine, measured once and remembered."""
+        """Return the fastest number of trials per GPU of this machine, measured once and stored."""
         from stnbench.trials.assess import estimate_gpu_mib  # torch, which no other decision here needs
 
         remembered, compute = gpu_slot_choice(self.layout), str(ComputeOptions.from_environment())
@@ -270,16 +271,19 @@ class Session:
         from stnbench.tracking.mlflow import MlflowTracker
 
         uri = str(self._options.tracking_uri)
-        is_remote = uri.startswith(("http://", "https://"))  # a server knows where it keeps artifacts; not here
+        is_remote = uri.startswith(("http://", "https://"))  # a server decides on the location of artifacts
         return MlflowTracker(uri, None if is_remote else self.layout.mlflow_artifacts)
 
 
 @contextlib.contextmanager
 def open_session(layout: RunsLayout, options: SessionOptions) -> Iterator[Session]:
-    """The one session that may write this runs folder, for the block.
+    """Open the single session that may write this runs folder, for the block.
 
-    Raises: FolderError, StoreBusyError, StoreError or StoreVersionError; before anything is written EngineError or
-    SpecError where the machine cannot compute as it is asked to.
+    Raises:
+        FolderError: if the folder cannot be written.
+        StoreBusyError: if another process holds the lock.
+        StoreError, StoreVersionError: if the store cannot be opened.
+        EngineError, SpecError: before anything is written, if the machine cannot compute as requested.
     """
     require_computable(() if options.engine in {"ray", "slurm"} else visible_gpus())
     if options.mps and options.engine == "slurm":
@@ -299,9 +303,10 @@ def open_session(layout: RunsLayout, options: SessionOptions) -> Iterator[Sessio
 
 
 def _open_store(layout: RunsLayout, holder: str) -> PatientStore:
-    """The store, with its history; one that has gone is made again from what lies beside it.
+    """Open the store with its history; restore it first if it is missing and there are files to restore it from.
 
-    Raises: as ``open_session``.
+    Raises:
+        StnbenchError: as ``open_session``.
     """
     if is_worth_restoring(layout):
         restored = restore_store(layout, now=datetime.now(UTC))
@@ -324,12 +329,15 @@ def _open_store(layout: RunsLayout, holder: str) -> PatientStore:
 def prepare_datasets(
     specs: Iterable[DatasetSpec], *, data_root: Path, source: Path | None
 ) -> dict[DatasetSpec, dict[str, str]]:
-    """Make the caches of both halves of these data sets once, with all cores, before any worker asks for them.
+    """Build the caches of both halves of these data sets once, with all cores, before any worker needs them.
 
-    A missing test half is no error: trials then have no test score, and a warning says so.
+    A missing test half is no error: trials then have no test score, and a warning is printed.
 
-    Returns: the digest of each half that is there, by data set.
-    Raises: DataError where a training half is missing, or a half is wrong.
+    Returns:
+        The digest of each half that exists, by data set.
+
+    Raises:
+        DataError: if a training half is missing, or a half is wrong.
     """
     digests: dict[DatasetSpec, dict[str, str]] = {}
     for spec in dict.fromkeys(specs):
@@ -346,9 +354,9 @@ def prepare_datasets(
 def find_digests(
     specs: Iterable[DatasetSpec], *, data_root: Path, source: Path | None
 ) -> dict[DatasetSpec, dict[str, str]]:
-    """Return the digest of each half of these data sets whose cache is there; nothing is made.
+    """Return the digest of each half of these data sets that has a cache; nothing is built.
 
-    A cache that is damaged is told of and left out.
+    A damaged cache causes a warning and is left out.
     """
     digests: dict[DatasetSpec, dict[str, str]] = {}
     for spec in dict.fromkeys(specs):
@@ -365,29 +373,29 @@ def find_digests(
 
 
 def gpu_slot_choice(layout: RunsLayout) -> Path:
-    """Where it is remembered how many trials share a GPU of this machine best."""
+    """Return the path of the stored number of trials per GPU of this machine."""
     return layout.slot_choice(f"{ProcessIdentity.current().host}-gpu")
 
 
 def remembered_slots(layout: RunsLayout) -> int | None:
-    """How many slots this machine works fastest with; None where that was not measured, or a GPU is there."""
+    """Return the stored fastest number of CPU slots of this machine; None if it was not measured."""
     choice = recall_choice(layout.slot_choice(ProcessIdentity.current().host), cores=available_cores())
     return None if choice is None else choice.slots
 
 
 def tracking_uri(layout: RunsLayout) -> str:
-    """Where MLflow keeps its runs: ``MLFLOW_TRACKING_URI``, or a database in the runs folder."""
+    """Return the URI of MLflow's tracking store: ``MLFLOW_TRACKING_URI``, or a database in the runs folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or local_tracking_uri(layout)
 
 
 def local_tracking_uri(layout: RunsLayout) -> str:
-    """MLflow's own database in the runs folder."""
+    """Return the URI of the MLflow database in the runs folder."""
     return sqlite_uri(layout.mlflow_store)
 
 
 @contextlib.contextmanager
 def _signals(runner: Runner) -> Iterator[None]:
-    """The first Ctrl-C, SIGTERM or SIGHUP stops the sweep cleanly, the second at once."""
+    """Handle signals for the block: the first Ctrl-C, SIGTERM or SIGHUP stops the sweep cleanly, the second at once."""
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         if runner.is_asked_to_stop:
@@ -403,7 +411,7 @@ def _signals(runner: Runner) -> Iterator[None]:
 
 
 def _end_told(summary: RunSummary) -> str:
-    """How a run ended, in a line."""
+    """Return a line about the end of a run."""
     counts = f"{summary.complete} of {counted(summary.trials, 'trial')} complete, {summary.failed} failed"
     return f"ended: {counts}" + (f" ({summary.stop_reason})" if summary.stop_reason else "")
 

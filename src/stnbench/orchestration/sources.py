@@ -1,8 +1,8 @@
-"""The code that trained trials: kept when a sweep starts, and written out again for a trial.
+"""Records of the code that trained trials, stored when a sweep starts and exported for a trial.
 
-``runs/sources/`` holds one record for each process that ran a sweep, named by its session, with which the tokens of
-the attempts begin that it started; and what differed from the commit then, named by its digest, once. Files that git
-does not track are named and never read: what nobody has committed may be a secret.
+``runs/sources/`` holds one record for each process that ran a sweep, named by its session, which is the prefix of the
+tokens of its attempts; and each diff from the commit once, named by its digest. Files that git does not track are named
+and never read, because they may contain secrets.
 """
 
 import contextlib
@@ -25,21 +25,21 @@ from stnbench.core.paths import RunsLayout
 from stnbench.spec.codec import Strict, from_stored, to_json
 
 MAX_BYTES: Final = 4 << 20
-"""Of the differences from a commit; of larger ones the names of the files are kept."""
+"""Maximum size of the differences from a commit; of larger ones only the names of the files are kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceRecord(Strict):
-    """Which code a process ran a sweep with.
+    """Record of the code with which a process ran a sweep.
 
     Attributes:
-        sweep: its name.
-        started_at: when, as ISO 8601.
+        sweep: name of the sweep.
+        started_at: start time, as ISO 8601.
         commit: as results record it: 40 hexadecimal digits, ``wheel X`` or ``unknown``.
-        dirty: whether files that decide results differed from it.
-        diff: the digest of what differed; empty where nothing did, or it was not kept.
+        dirty: whether files that affect results differed from the commit.
+        diff: the digest of the differences; empty if there were none, or they were not kept.
         left_out: tracked files that differed and are not in the diff: binary, or too large together.
-        untracked: files beside them that git did not track.
+        untracked: files that git did not track.
     """
 
     sweep: str
@@ -53,7 +53,7 @@ class SourceRecord(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """A record, and the text of what differed; empty where nothing did, or it was not kept."""
+    """A record with the text of the differences; empty if there were none, or they were not kept."""
 
     record: SourceRecord
     diff: str
@@ -62,7 +62,7 @@ class Source:
 def keep_sources(
     layout: RunsLayout, *, session: str, sweep: str, at: datetime, package: Path, warn: Callable[[str], None]
 ) -> SourceRecord | None:
-    """Keep which code runs; a folder that cannot be written is told of, and stops no sweep."""
+    """Store the record of the running code; if the folder cannot be written, warn and return None."""
     code = code_version(package)
     changes = read_changes(package, max_bytes=MAX_BYTES) if code.dirty else Changes(diff="")
     changes = changes or Changes(diff="")
@@ -89,9 +89,11 @@ def keep_sources(
 
 
 def find_source(layout: RunsLayout, token: str) -> Source:
-    """Return the code that the attempt of a token was started with.
+    """Return the code with which the attempt of a token was started.
 
-    Raises: FolderError where it was not kept, or is damaged; SpecError where the record is no record.
+    Raises:
+        FolderError: if it was not kept, or is damaged.
+        SpecError: if the record is not valid.
     """
     path = _record_path(layout, token.rpartition("-")[0])
     try:
@@ -115,8 +117,11 @@ def find_source(layout: RunsLayout, token: str) -> Source:
 def write_sources(source: Source, out: Path, *, package: Path) -> tuple[str, ...]:
     """Write a trial's code into an empty folder: record, diff, and the tree of the commit with the diff applied.
 
-    Returns: what could not be written, in words; empty where the tree is that which ran.
-    Raises: FolderError where the folder is not empty or cannot be written.
+    Returns:
+        Messages about files that could not be written; empty if the tree is the code that ran.
+
+    Raises:
+        FolderError: if the folder is not empty or cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FolderError(f"{out} is not empty", remedy="name a new folder with --out")
@@ -141,7 +146,7 @@ def write_sources(source: Source, out: Path, *, package: Path) -> tuple[str, ...
 
 
 def source_lines(source: Source) -> Sequence[str]:
-    """Return a record for people."""
+    """Return a record as plain lines."""
     record = source.record
     state = "with changes" if record.dirty else "without changes"
     lines = [f"commit {record.commit}, {state}", f"sweep {record.sweep}, started {record.started_at}"]
@@ -151,7 +156,7 @@ def source_lines(source: Source) -> Sequence[str]:
 
 
 def _apply(tree: Path, diff: Path) -> bool:
-    """Apply a diff to a tree; whether it fits. Git sees no repository round it."""
+    """Apply a diff to a tree, isolated from any surrounding repository; return whether it applies."""
     command = ["git", "-c", "core.fsmonitor=false", "apply", "--whitespace=nowarn", str(diff.resolve())]
     environment = {
         "GIT_DIR": "/dev/null",

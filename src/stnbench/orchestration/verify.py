@@ -1,7 +1,8 @@
-"""Complete trials are trained again, and what comes out is compared with what the store says; the store is only read.
+"""Verification of complete trials: they are trained again and compared with the store, which is only read.
 
-Bit for bit is asked where the same device should repeat it: on CPUs, and on GPUs as long as no transformer reads
-feature maps (their gradient is added up in any order there). Elsewhere accuracies may differ by a tolerance.
+Bitwise equality is required where the same device should reproduce it: on CPUs, and on GPUs as long as no transformer
+reads feature maps (their gradient is summed in nondeterministic order there). Elsewhere accuracies may differ by a
+tolerance.
 """
 
 import math
@@ -28,12 +29,12 @@ from stnbench.store.records import TrialRecord
 from stnbench.trials.files import load_result, read_probabilities
 
 TOLERANCE_PP: Final = 2.0
-"""How far accuracies may differ in percentage points where bits cannot be asked for, unless a person says."""
+"""Default tolerance on accuracies in percentage points where bitwise equality cannot be required."""
 
 NOT_COMPARED: Final = frozenset(
     {"token", "environment", "peak_memory_mib", "train_duration_s", "evaluate_duration_s", "scored", "metrics"}
 )
-"""Keys of a result that are of a run, and not of a trial."""
+"""Keys of a result that depend on the run, not on the trial."""
 
 FACTS: Final = ("commit", "dirty", "python", "platform", "host", "device", "driver", "threads", "micro_batches")
 _SHOWN_MAX: Final = 4
@@ -53,14 +54,14 @@ class Recorded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """What came of training one trial again.
+    """Outcome of training one trial again.
 
     Attributes:
-        recorded: the trial, and what it was.
+        recorded: the trial with its recorded result.
         status: ``equal`` bit for bit, ``close`` within the tolerance, ``different``, or ``failed`` to train.
-        differences: what differs, in words; also where it is close.
-        compared: what was compared, in words.
-        now: the environment of the run now; None where there was none.
+        differences: descriptions of the differences, also if the status is ``close``.
+        compared: description of the compared data.
+        now: the environment of the new run; None if there was none.
     """
 
     recorded: Recorded
@@ -71,15 +72,16 @@ class Check:
 
     @property
     def name(self) -> str:
-        """The trial as tables and people name it."""
+        """Return the id, label and seed of the trial for display."""
         record = self.recorded.record
         return f"{record.trial_id} ({record.label} #{record.seed})"
 
 
 def read_recorded(store: StoreReader, sweep: str, layout: RunsLayout) -> tuple[list[Recorded], int]:
-    """Read the complete trials of a sweep, and how many of them this version of stnbench cannot train again.
+    """Read the complete trials of a sweep, and the number of those that this version cannot train again.
 
-    Raises: UnknownNameError where the store has no such sweep.
+    Raises:
+        UnknownNameError: if the store has no such sweep.
     """
     outcomes, epochs = store.outcomes(sweep, predictions=True), store.epochs_of_sweep(sweep)
     found, foreign = [], 0
@@ -108,7 +110,7 @@ def read_recorded(store: StoreReader, sweep: str, layout: RunsLayout) -> tuple[l
 
 
 def choose(recorded: Sequence[Recorded], count: int, *, seed: int) -> list[Recorded]:
-    """Return so many trials, chosen by a seed: of as many configurations as possible, in the order of the sweep."""
+    """Return ``count`` trials drawn by a seed, from as many configurations as possible, in the order of the sweep."""
     order = sorted(recorded, key=lambda item: item.record.trial_id)
     random.Random(derive_seed(seed, "verify")).shuffle(order)
     seen: dict[str, int] = {}
@@ -130,9 +132,9 @@ def train_again(
     data_root: Path,
     source: Path | None,
 ) -> Iterator[tuple[Recorded, TrialResult | str]]:
-    """Train trials again in a scratch folder; yield each with its result, or the reason why there is none.
+    """Train trials again in a scratch folder and yield each with its result, or the reason why there is none.
 
-    Each runs on as many threads, and with batches in as many parts, as it did: both decide how sums are rounded.
+    Each runs with the same number of threads and of parts per batch as before, because both affect rounding.
     """
     groups: dict[tuple[bool, int], list[Recorded]] = {}
     for item in chosen:
@@ -177,7 +179,7 @@ def _train(
 
 
 def scratch_folder(scratch: Path, trial_id: str) -> Path:
-    """Return the folder that a trial is trained again in."""
+    """Return the folder in which a trial is trained again."""
     return scratch / trial_id
 
 
@@ -197,14 +199,14 @@ def _result_of(event: Ending, folder: Path) -> TrialResult | str:
 
 
 def check(recorded: Recorded, again: TrialResult | str, folder: Path, *, tolerance_pp: float | None = None) -> Check:
-    """Compare a trial with what came of training it again.
+    """Compare a trial with the result of training it again.
 
     Args:
-        recorded: what the store says of it.
-        again: the result now, or the reason why there is none.
-        folder: where its probabilities are now.
-        tolerance_pp: percentage points that accuracies may differ by; None: none where the bits should repeat, and
-            ``TOLERANCE_PP`` elsewhere.
+        recorded: the trial as the store records it.
+        again: the new result, or the reason why there is none.
+        folder: the folder of its new probabilities.
+        tolerance_pp: tolerance on accuracies in percentage points; with None it is zero where the bits should repeat,
+            and ``TOLERANCE_PP`` elsewhere.
     """
     if isinstance(again, str):
         return Check(recorded=recorded, status="failed", differences=(again,), compared="nothing", now=None)
@@ -231,13 +233,16 @@ def check(recorded: Recorded, again: TrialResult | str, folder: Path, *, toleran
 
 
 def repeats(spec: TrialSpec, before: Environment, now: Environment) -> bool:
-    """Return whether the same bits may be asked for: one device, and nothing on it that adds in any order."""
+    """Check whether bitwise equality can be required: the same device, and no nondeterministic sums on it."""
     on_features = any(placed.place > 1 for placed in spec.transformers)
     return before.device == now.device and not (before.driver and on_features)
 
 
 def accuracy_gap_pp(before: TrialResult, after: TrialResult) -> float:
-    """Return the largest difference of two accuracies of one split; infinite where one result has more of them."""
+    """Return the largest difference in percentage points of two accuracies of one split.
+
+    It is infinite if only one result has a test score.
+    """
     if (before.test is None) != (after.test is None):
         return math.inf
     pairs = [(before.validation, after.validation), (before.test, after.test)]
@@ -245,7 +250,7 @@ def accuracy_gap_pp(before: TrialResult, after: TrialResult) -> float:
 
 
 def _compare_probabilities(recorded: Recorded, again: TrialResult, folder: Path) -> tuple[bool, list[str]]:
-    """Return whether there were any to compare, and what differs."""
+    """Return whether there were probabilities to compare, and descriptions of the differences."""
     found: list[str] = []
     compared = False
     for score in filter(None, (recorded.result.validation, recorded.result.test)):
@@ -267,7 +272,7 @@ def _compare_probabilities(recorded: Recorded, again: TrialResult, folder: Path)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """One value that is another now; of a list of plain values, how many of them."""
+    """A value that differs, or the number ``count`` of differing values in a list of ``of`` plain values."""
 
     where: str
     before: Json
@@ -285,10 +290,10 @@ class Difference:
 
 
 def differences(before: Json, after: Json, where: str = "") -> Iterator[Difference]:
-    """Compare two results as JSON values, bit for bit.
+    """Compare two results as JSON values, bit for bit, and yield the differences.
 
-    What is of a run and not of a trial is left out, as are keys that one side alone has: versions add keys, and a value
-    that nobody recorded is no change of one.
+    Keys that depend on the run are left out, as are keys that only one side has: versions add keys, and a value that
+    was not recorded is not a change.
     """
     if isinstance(before, dict) and isinstance(after, dict):
         for key in before:
@@ -318,14 +323,14 @@ def _shown(value: Json) -> str:
 
 
 def require_some(recorded: Sequence[Recorded], foreign: int, sweep: str) -> None:
-    """Raise SpecError where no complete trial can be trained again."""
+    """Raise SpecError if no complete trial can be trained again."""
     if not recorded:
         other = f" ({counted(foreign, 'complete trial')} of another results version)" if foreign else ""
         raise SpecError(f"{sweep} has no complete trial to verify{other}", remedy="run the sweep first")
 
 
 def report_lines(sweep: str, checks: Sequence[Check], *, of: int, seed: int, foreign: int) -> Iterator[str]:
-    """Return the report for people: every trial, and both environments where something differs."""
+    """Yield the report as plain lines: every trial, and both environments if something differs."""
     wrong = [item for item in checks if item.status in ("different", "failed")]
     verdict = f"{counted(len(wrong), 'trial')} NOT REPRODUCED" if wrong else "all reproduced"
     yield f"{sweep}: {len(checks)} of {counted(of, 'complete trial')}, chosen by seed {seed}, trained again: {verdict}"
@@ -341,7 +346,7 @@ def report_lines(sweep: str, checks: Sequence[Check], *, of: int, seed: int, for
 
 
 def _environment_lines(checks: Sequence[Check]) -> Iterator[str]:
-    """Return both environments of what differs, each pair once, and what is different between the two."""
+    """Yield both environments of trials that differ, each pair once, and the differences between the two."""
     pairs = {(item.recorded.result.environment, item.now): item for item in checks if item.status != "equal"}
     for before, now in pairs:
         yield f"then: {show_environment(before)}"
@@ -352,7 +357,7 @@ def _environment_lines(checks: Sequence[Check]) -> Iterator[str]:
 
 
 def show_environment(environment: Environment) -> str:
-    """Return an environment in a line."""
+    """Return an environment as one line."""
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions)
     commit = f"commit {environment.commit[:12]}{' with changes' if environment.dirty else ''}"
     place = f"{environment.device} on {environment.host}, {counted(environment.threads, 'thread')}"
@@ -363,7 +368,7 @@ def show_environment(environment: Environment) -> str:
 
 
 def changed_facts(before: Environment, now: Environment) -> tuple[str, ...]:
-    """Return what differs between two environments, each fact as ``name before -> now``."""
+    """Return the differences between two environments, each as ``name before -> now``."""
     facts: list[tuple[str, Any, Any]] = [
         (name, getattr(before, name), getattr(now, name)) for name in (*FACTS, "compute", "numerics")
     ]
@@ -373,7 +378,7 @@ def changed_facts(before: Environment, now: Environment) -> tuple[str, ...]:
 
 
 def report_json(sweep: str, checks: Sequence[Check], *, of: int, seed: int, foreign: int) -> dict[str, Json]:
-    """Return the report for programs."""
+    """Return the report as JSON values."""
     return {
         "sweep": sweep,
         "seed": seed,
