@@ -1,1 +1,1 @@
-"""The live page of sweeps: what the store says now, on this machine alone, with controls."""
+"""The live page of sweeps, which shows the present state of the store, with controls, on this machine only."""

@@ -1,9 +1,9 @@
-"""The live page as a web application, for the one person who has its address.
+"""The live page as a web application for a single user who has its address.
 
-Every request must name this machine as its host, so that a page elsewhere whose name was made to lead here (DNS
-rebinding) reads nothing; must carry the secret of this process, which the address holds once and a cookie from then on;
-and what asks something of a sweep must come from our own page, by its Origin and by a field of its form. So neither
-another page in the same browser nor another user of the machine can read or send anything.
+Every request must name this machine as its host, against DNS rebinding; must carry the secret of this process, which is
+first in the address and then in a cookie; and requests to a sweep must come from the page itself, as verified by the
+Origin and a field of the form. So neither another page in the same browser nor another user of the machine can read or
+send anything.
 """
 
 import asyncio
@@ -44,16 +44,16 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_MAX_BYTES: Final = 16_384
 LOOK_S: Final = 1.0
-"""How often an open page looks for something new."""
+"""Seconds between two checks for changes by an open page."""
 
 ALIVE_S: Final = 10.0
-"""How often a page hears that its server lives, when nothing is new."""
+"""Seconds between two signs of life to a page when nothing has changed."""
 
 BOARD_SHARE: Final = 0.1
-"""The share of the time that leaderboards may be computed."""
+"""Maximum share of the time for computing leaderboards."""
 
 ANSWER_S: Final = 8.0
-"""How long a person waits for the answer of the process that runs the sweep."""
+"""Seconds to wait for the answer of the process that runs the sweep."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -64,19 +64,19 @@ _FIELD: Final = "form"
 
 @dataclass(kw_only=True, slots=True)
 class Secrets:
-    """What a request must know; drawn anew by every process."""
+    """Secrets that a request must carry, drawn at random by every process."""
 
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     form: str = field(default_factory=lambda: secrets.token_urlsafe(24))
 
 
 class Guard:
-    """Lets requests through to an application that come from its own page, and adds what browsers must know of it.
+    """Middleware that admits only requests from the application's own page, and adds security headers.
 
     Args:
-        app: what answers.
-        port: that it is served on.
-        known: what requests must know.
+        app: the application.
+        port: port on which it is served.
+        known: the secrets that requests must carry.
     """
 
     def __init__(self, app: App, port: int, known: Secrets) -> None:
@@ -122,7 +122,7 @@ class Guard:
         return hmac.compare_digest(token.encode(), self._known.token.encode())
 
     def _welcome(self, request: Request) -> Response:
-        """Put the token into a cookie and out of the address, which lands in histories and pictures of screens."""
+        """Move the token from the address, which appears in histories and screenshots, into a cookie."""
         response = RedirectResponse(request.url.path, status_code=303)
         response.set_cookie(self._cookie, self._known.token, httponly=True, samesite="strict", path="/")
         return response
@@ -139,7 +139,7 @@ _HEADERS: Final = (
 
 
 class Sweeps:
-    """What pages show, read from the store when it has changed; safe to use from several threads."""
+    """Contents of the pages, read from the store when it has changed; safe to use from several threads."""
 
     def __init__(self, layout: RunsLayout, known: Secrets) -> None:
         self.layout = layout
@@ -151,7 +151,11 @@ class Sweeps:
         self._reports: dict[str, tuple[str, str]] = {}
 
     def store(self) -> Store:
-        """Return the store, opened to read. Raises: StoreError where it is not there yet, or cannot be read."""
+        """Return the store, opened for reading.
+
+        Raises:
+            StoreError: if it does not exist yet, or cannot be read.
+        """
         if self._store is None:
             self._store = Store.open(self.layout.store, writable=False)
         return self._store
@@ -163,13 +167,13 @@ class Sweeps:
             self._store = None
 
     def specs(self) -> dict[str, SweepSpec]:
-        """Return every sweep by its name, the one last run first; none where there is no store yet."""
+        """Return every sweep by name, the last run first; an empty dictionary if there is no store yet."""
         if not Store.exists(self.layout.store):
             return {}
         return {record.spec.name: record.spec for record in self.store().sweeps()}
 
     def parts(self, sweep: str) -> dict[str, str] | None:
-        """Return the fragments of a sweep's page; None where the store does not have it."""
+        """Return the fragments of a sweep's page; None if the store does not have the sweep."""
         with self._lock:
             spec = self.specs().get(sweep)
             if spec is None:
@@ -184,7 +188,7 @@ class Sweeps:
             return self._parts[sweep][1]
 
     def report(self, sweep: str) -> str | None:
-        """Return the report's page as it would be written now; None where the store does not have the sweep."""
+        """Return the report of the present state as a page; None if the store does not have the sweep."""
         with self._lock:
             if sweep not in self.specs():
                 return None
@@ -196,7 +200,7 @@ class Sweeps:
             return self._reports[sweep][1]
 
     def _board(self, spec: SweepSpec, stamp: str) -> tuple[Leaderboard | None, str]:
-        """Return the leaderboard, as new as the time that it takes allows, and the version that it is of."""
+        """Return the leaderboard and its version, recomputed at most as often as its duration allows."""
         began_s = time.monotonic()
         known = self._boards.get(spec.name)
         if known is not None and (known[0] == stamp or began_s < known[2]):
@@ -211,10 +215,10 @@ def make_app(layout: RunsLayout, port: int, known: Secrets, *, sweep: str | None
     """Return the application.
 
     Args:
-        layout: of the runs folder.
-        port: that it is served on.
-        known: what requests must know.
-        sweep: whose page is the first one; without it the list of all is.
+        layout: layout of the runs folder.
+        port: port on which it is served.
+        known: the secrets that requests must carry.
+        sweep: the sweep whose page is the start page; without it, that is the list of all sweeps.
     """
     pages = _Pages(Sweeps(layout, known), known, first=sweep)
     routes = [
@@ -231,7 +235,7 @@ def make_app(layout: RunsLayout, port: int, known: Secrets, *, sweep: str | None
 
 
 class _Pages:
-    """The pages, one method each."""
+    """Handlers of the pages, one method each."""
 
     def __init__(self, sweeps: Sweeps, known: Secrets, *, first: str | None) -> None:
         self._sweeps = sweeps
@@ -239,7 +243,7 @@ class _Pages:
         self._first = first
 
     async def index(self, request: Request) -> Response:
-        """Answer with the list of sweeps, or lead to the one that was named."""
+        """Answer with the list of sweeps, or redirect to the start page's sweep."""
         del request
         if self._first is not None:
             return RedirectResponse(_address(self._first), status_code=303)
@@ -252,22 +256,22 @@ class _Pages:
         return HTMLResponse(_document("Sweeps", f"<main>{body}</main>"))
 
     async def icon(self, request: Request) -> Response:
-        """Answer that there is no icon, for which browsers ask all the same."""
+        """Answer that there is no icon, which browsers request by default."""
         del request
         return Response(status_code=204)
 
     async def style(self, request: Request) -> Response:
-        """Answer with the style of pages."""
+        """Answer with the style sheet."""
         del request
         return Response(f"{style_sheet()}\n{_asset('live.css')}", media_type="text/css")
 
     async def script(self, request: Request) -> Response:
-        """Answer with the script of pages."""
+        """Answer with the script."""
         del request
         return Response(_asset("live.js"), media_type="text/javascript")
 
     async def live(self, request: Request) -> Response:
-        """Answer with the page of a sweep as it is now, which reads without a script."""
+        """Answer with the page of a sweep in its present state, which is readable without the script."""
         name = request.path_params["sweep"]
         parts = await run_in_threadpool(self._sweeps.parts, name)
         specs = await run_in_threadpool(self._sweeps.specs)
@@ -288,7 +292,7 @@ class _Pages:
         while not await request.is_disconnected():
             try:
                 parts = await run_in_threadpool(self._sweeps.parts, name) or {}
-            except StnbenchError as error:  # a store that is away for a moment
+            except StnbenchError as error:  # the store may be unavailable for a moment
                 parts = {"state": f'<p class="status"><span class="mark bad">no data</span> {escape(str(error))}</p>'}
             new = {part: html for part, html in parts.items() if sent.get(part) != html}
             if new:
@@ -301,15 +305,15 @@ class _Pages:
             await asyncio.sleep(LOOK_S)
 
     async def report(self, request: Request) -> Response:
-        """Answer with the report's page, made of the store as it is now."""
+        """Answer with the report's page for the present state of the store."""
         page = await run_in_threadpool(self._sweeps.report, request.path_params["sweep"])
         if page is None:
             return _plain("The store has no such sweep.", 404)
-        # The page says itself what it may do: its own script, by its digest, and nothing that leaves it.
+        # The page has its own policy: only its script, by its digest, and no external requests.
         return HTMLResponse(page, headers={"Content-Security-Policy": "frame-ancestors 'none'"})
 
     async def ask(self, request: Request) -> Response:
-        """Take a request for the sweep; answer with what has become of it."""
+        """Accept a request for the sweep and answer with its outcome."""
         name = request.path_params["sweep"]
         fields = await _fields(request)
         if fields is None or not hmac.compare_digest(fields.get(_FIELD, "").encode(), self._known.form.encode()):
@@ -340,7 +344,7 @@ class _Pages:
 
 
 async def _fields(request: Request) -> dict[str, str] | None:
-    """Return the fields of a form; None for a body that is none, or too long."""
+    """Return the fields of a form; None if the body is invalid or too long."""
     body = b""
     async for part in request.stream():
         body += part
@@ -354,7 +358,7 @@ async def _fields(request: Request) -> dict[str, str] | None:
 
 
 async def _said(request: Request, error: Exception) -> Response:
-    """Answer with what was foreseen to go wrong, in a line."""
+    """Answer with the message of an expected error, as one line."""
     del request
     return _plain(str(error), 503)
 

@@ -1,4 +1,4 @@
-"""What a person asks of a sweep, on the command line or on the live page: from words to a request, and its answer."""
+"""Requests of users to a sweep, from the command line or the live page: their parsing, and the wait for an answer."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -24,22 +24,22 @@ from stnbench.store.records import TrialRecord
 
 ACTIONS: Final = ("pause", "resume", "stop", "retry", "slots", "seeds")
 WAIT_S: Final = 10.0
-"""How long a running orchestrator may take to answer."""
+"""Seconds that a running orchestrator may take to answer."""
 
 _ASK_AGAIN_S: Final = 0.2
 
 
 def parse_action(name: str, value: str | None, trials: Sequence[TrialRecord], sweep: str) -> Action:
-    """Return what the command line asks.
+    """Parse the action of a command line.
 
     Args:
-        name: of the action.
-        value: that follows it.
-        trials: of the sweep; the target of stop and retry is one of them.
-        sweep: its name, for messages.
+        name: name of the action.
+        value: value of the action, if any.
+        trials: trials of the sweep; the target of stop and retry is one of them.
+        sweep: name of the sweep, for messages.
 
     Raises:
-        SpecError: for a value that is missing, too many, or none of the sweep's.
+        SpecError: if the value is missing, unexpected or not valid for the sweep.
     """
     if (value is None) is (name in {"stop", "retry", "slots", "seeds"}):
         needed = {"stop": "LABEL", "retry": "LABEL", "slots": "N", "seeds": "+N"}.get(name, "")
@@ -73,7 +73,7 @@ def wait_for(
     clock_s: Callable[[], float],
     wait_s: float = WAIT_S,
 ) -> ControlRecord | None:
-    """Return what became of a request; None where nothing has in time."""
+    """Wait for the record of a request; return None if there is none within ``wait_s`` seconds."""
     began_s = clock_s()
     while True:
         found = [item for item in store.controls(request.sweep) if item.request.request_id == request.request_id]
@@ -83,7 +83,7 @@ def wait_for(
 
 
 def _target(text: str, trials: Sequence[TrialRecord], sweep: str) -> str:
-    """Return the name of a configuration or trial as the store has it, also of one as tables show it."""
+    """Return the stored name of a configuration or trial, which may be given as tables show it."""
     shown = {sized_label(trial.label, trial.point.labels, trial.spec): trial.label for trial in trials}
     label, hash_sign, seed = text.rpartition("#")
     name = shown.get(text) or (f"{shown[label]}#{seed}" if hash_sign and label in shown else text)

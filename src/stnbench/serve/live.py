@@ -1,7 +1,7 @@
-"""What the live page shows of a sweep, as fragments of HTML: everything from the store, escaped, readable at once.
+"""The fragments of HTML of a sweep's live page, with escaped contents from the store, readable without a script.
 
-A fragment has a name and is sent again when it has changed. Whatever depends on the clock is written by the page's
-script from the moments in ``datetime`` attributes, so that fragments of an unchanged store are equal.
+A fragment has a name and is sent again when it has changed. Values that depend on the clock are written by the page's
+script from the times in ``datetime`` attributes, so that fragments of an unchanged store are equal.
 """
 
 from collections import Counter
@@ -32,15 +32,15 @@ _STATES: Final = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.FAILED, Tr
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """A sweep as the store has it at one moment.
+    """State of a sweep in the store at one moment.
 
     Attributes:
-        spec: of the sweep.
+        spec: specification of the sweep.
         rows: its trials.
-        run: how its run went so far.
-        trials: as records, for the labels by which a person asks.
+        run: summary of its run so far.
+        trials: its trials as records, for the labels in requests.
         attempts: every attempt.
-        controls: what people asked.
+        controls: requests of users.
         is_held: whether a process runs a sweep in this runs folder.
         losses: training loss of the last epoch, by trial.
     """
@@ -56,7 +56,7 @@ class Snapshot:
 
 
 def read_snapshot(store: StoreReader, spec: SweepSpec, *, is_held: bool) -> Snapshot:
-    """Read what the page shows, but for the leaderboard. Raises: StoreError."""
+    """Read the contents of the page except the leaderboard. Raises: StoreError."""
     rows, run = read_runs(store, spec)
     running = [row.trial_id for row in rows if row.state is TrialState.RUNNING]
     epochs = {trial_id: store.epochs_of_trial(trial_id) for trial_id in running}
@@ -76,8 +76,8 @@ def fragments(snapshot: Snapshot, board: Leaderboard | None, form: str) -> dict[
     """Return the fragments of the page, by name.
 
     Args:
-        snapshot: of the sweep.
-        board: its leaderboard so far; None before it was computed.
+        snapshot: state of the sweep.
+        board: its leaderboard so far; None before it is computed.
         form: the hidden field that every form carries.
     """
     labels = {trial.trial_id: trial.label for trial in snapshot.trials}
@@ -138,7 +138,7 @@ def _fact(name: str, value: str, kind: str = "") -> str:
 
 
 def _status(snapshot: Snapshot, counts: Counter[TrialState]) -> tuple[str, str, str]:
-    """Return the state in a word, its tone, and what it means."""
+    """Return the state in a word, its tone, and an explanation."""
     paused_by = controls_after(snapshot.controls).paused_by
     is_open = counts[TrialState.PLANNED] + counts[TrialState.RUNNING] > 0
     if not snapshot.rows:
@@ -153,9 +153,9 @@ def _status(snapshot: Snapshot, counts: Counter[TrialState]) -> tuple[str, str, 
 
 
 def expected_left_s(rows: Sequence[TrialRow]) -> float | None:
-    """Return the seconds that are expected to be left, from complete trials and how many run at once.
+    """Return the expected remaining seconds, from complete trials and the number of running ones.
 
-    None where nothing runs, nothing is left, or no trial is complete.
+    It is None if nothing runs or no trial is complete.
     """
     running = [row for row in rows if row.state is TrialState.RUNNING]
     times = [row.busy_s for row in rows if row.state is TrialState.COMPLETE and row.busy_s > 0]
@@ -204,7 +204,7 @@ def _number_form(action: str, heading: str, label: str, form: str, *, value: int
 
 
 def escape_exact(raw: str) -> str:
-    """Return a text for the value of a hidden field, which must come back as it was."""
+    """Escape a text for the value of a hidden field, which must be submitted unchanged."""
     plain = raw.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
     return "".join(letter if letter.isprintable() else f"&#{ord(letter)};" for letter in plain)
 
@@ -321,7 +321,7 @@ def _align(column: Column[Row]) -> str:
 
 
 def _cell_form(snapshot: Snapshot, cell_id: str, label: str, form: str) -> Iterator[str]:
-    """Return the button of a configuration: what runs or waits can be stopped, what was given up be wanted again."""
+    """Yield the button of a configuration: stop if trials run or wait, retry if they were given up."""
     states = {row.state for row in snapshot.rows if row.cell_id == cell_id}
     if states & {TrialState.PLANNED, TrialState.RUNNING}:
         yield from _button_form("stop", "Stop", form, value=label)

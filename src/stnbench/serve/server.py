@@ -1,7 +1,7 @@
-"""The live page's server: on 127.0.0.1 alone, in a process of its own beside the one that runs a sweep.
+"""The live page's server on 127.0.0.1, in a separate process beside the one that runs a sweep.
 
-A page is worked out without taking time from the process that gives trials their slots, and an error of it ends no
-sweep. The child knows by the end of its standard input that its parent has ended, however that ended.
+Computing a page takes no time from the process that schedules trials, and its errors end no sweep. The child detects
+any end of its parent by the end of its standard input.
 """
 
 import contextlib
@@ -23,21 +23,21 @@ from stnbench.serve.app import Secrets, make_app
 
 HOST: Final = "127.0.0.1"
 FIRST_PORT: Final = 8321
-"""Taken where no port is named, or the next one that is free."""
+"""Default port; the next free one is used if it is taken."""
 
 _TRIED_PORTS: Final = 50
 CHILD_FLAG: Final = "--until-input-ends"
 
 
 def open_socket(port: int | None) -> socket.socket:
-    """Return a socket that is bound on this machine's own address.
+    """Return a socket that is bound to this machine's loopback address.
 
     Args:
-        port: that is wanted, 0 for any; without one the first that is free from ``FIRST_PORT``.
+        port: the requested port, 0 for any; with None the first free one from ``FIRST_PORT``.
 
     Raises:
-        SpecError: where the wanted one is taken.
-        EngineError: where none is free.
+        SpecError: if the requested port is taken.
+        EngineError: if no port is free.
     """
     if port is not None:
         try:
@@ -63,11 +63,11 @@ def _bound(port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """As uvicorn's; whoever starts it decides about signals."""
+    """Server of uvicorn that leaves signal handling to its caller."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals as they are."""
+        """Leave signal handlers unchanged."""
         yield
 
 
@@ -81,7 +81,8 @@ def serve(
 ) -> None:
     """Serve the live page until Ctrl-C, SIGTERM or SIGHUP; a child also until its parent has ended.
 
-    Raises: SpecError or EngineError where there is no port.
+    Raises:
+        SpecError or EngineError: if there is no port.
     """
     with open_socket(port) as bound:
         own_port = bound.getsockname()[1]
@@ -114,7 +115,7 @@ def _wait_for_end(server: uvicorn.Server) -> None:
 
 @contextlib.contextmanager
 def _ending(server: uvicorn.Server) -> Iterator[None]:
-    """Let signals end the server, and what it sends to open pages with it."""
+    """Let signals end the server and its streams to open pages, for the block."""
 
     def end(_number: int, _frame: FrameType | None) -> None:
         server.force_exit = server.should_exit
@@ -134,7 +135,7 @@ def beside(sweep: str, port: int | None) -> Iterator[None]:
     """Serve the live page of a sweep in a child process for the block; the child prints the page's address."""
     words = [sys.executable, "-m", "stnbench", "serve", sweep, CHILD_FLAG]
     words += [] if port is None else ["--port", str(port)]
-    # A session of its own: Ctrl-C of the terminal is for the sweep, which ends it when its last report is written.
+    # A separate session: Ctrl-C of the terminal is for the sweep, which ends this child after its last report.
     child = subprocess.Popen(  # noqa: S603 - our own command, no input of others
         words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
     )

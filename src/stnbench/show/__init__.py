@@ -1,1 +1,1 @@
-"""Pictures of what spatial transformers do, and how still they hold what they show."""
+"""Pictures of the effects of spatial transformers, and tables of the stability of their output."""

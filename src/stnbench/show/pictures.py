@@ -1,4 +1,4 @@
-"""Pictures of what transformers do: to images, while a network learns, and along an approach to a sign."""
+"""Pictures of the effects of transformers: on images, during training, and along an approach to a sign."""
 
 import dataclasses
 import io
@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw, ImageFont
 from stnbench.tracking.base import Picture
 from stnbench.trials.watch import watch_training
 
-# Panels and sheets, drawn with Pillow: an image with the region that a transformer reads, and what it shows of it.
+# Panels and sheets, drawn with Pillow: an image with the region that a transformer reads, and the output for it.
 #
-# Every function takes pixels and gives a picture; nothing here knows of networks or files.
+# Every function takes pixels and returns a picture, independent of networks and files.
 
 
 Colour = tuple[int, int, int]
@@ -30,17 +30,17 @@ INK: Final[Colour] = (232, 232, 235)
 FAINT: Final[Colour] = (158, 161, 170)
 WRONG: Final[Colour] = (255, 138, 122)
 REGION_COLOURS: Final[tuple[Colour, ...]] = ((255, 255, 255), (255, 205, 80), (100, 210, 255), (255, 140, 220))
-"""Of the first transformer, the second and so on, and round again."""
+"""Colours of the transformers in order, repeated cyclically."""
 
 TEXT_PX: Final = 12
 LINE_PX: Final = 17
 
 _FINER: Final = 4
-"""Times the resolution at which lines are drawn before they are made smaller, which smooths them."""
+"""Factor of the resolution at which lines are drawn before they are downsampled, for antialiasing."""
 
 _SHADE: Final = (0, 0, 0, 150)
 _FARTHEST: Final = 8.0
-"""Coordinates beyond this are outside every panel, and are drawn as this."""
+"""Limit to which coordinates are clipped; it is outside every panel."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -48,9 +48,9 @@ class Region:
     """A region of an image.
 
     Attributes:
-        border: (points, 2), round it, (x, y) with -1 and 1 at the image's outer edges.
-        corners: which of the points are corners.
-        colour: of the line.
+        border: (points, 2), the outline, (x, y) with -1 and 1 at the image's outer edges.
+        corners: indices of the points that are corners.
+        colour: colour of the line.
     """
 
     border: NDArray[np.float32]
@@ -59,7 +59,7 @@ class Region:
 
 
 def picture_of(image: NDArray[np.uint8]) -> Image.Image:
-    """An image (channels, height, width) in colour: grey for one channel, red and green for two."""
+    """Convert an image (channels, height, width) to RGB: grey for one channel, red and green for two."""
     channels = len(image)
     if channels == 1:
         image = np.repeat(image, 3, axis=0)
@@ -69,7 +69,7 @@ def picture_of(image: NDArray[np.uint8]) -> Image.Image:
 
 
 def panel(image: NDArray[np.uint8], *, side: int, margin: int, regions: Sequence[Region] = ()) -> Image.Image:
-    """An image ``side`` pixels large with a margin all round, and the outlines of regions over both."""
+    """Draw an image with ``side`` pixels per side, a margin around it, and the outlines of regions over both."""
     whole = side + 2 * margin
     canvas = Image.new("RGB", (whole, whole), BACKGROUND)
     canvas.paste(picture_of(image).resize((side, side), Image.Resampling.BICUBIC), (margin, margin))
@@ -84,7 +84,7 @@ def panel(image: NDArray[np.uint8], *, side: int, margin: int, regions: Sequence
 
 
 def grid(panels: Sequence[Sequence[Image.Image]], *, gap: int = 0) -> Image.Image:
-    """Rows of panels of one size, with a gap between them."""
+    """Arrange rows of panels of one size, with a gap between them."""
     width, height = panels[0][0].size
     rows, columns = len(panels), len(panels[0])
     size = (columns * width + (columns - 1) * gap, rows * height + (rows - 1) * gap)
@@ -96,7 +96,7 @@ def grid(panels: Sequence[Sequence[Image.Image]], *, gap: int = 0) -> Image.Imag
 
 
 def framed(picture: Image.Image, *, left: int = 0, top: int = 0, right: int = 0, bottom: int = 0) -> Image.Image:
-    """A picture with room for text round it."""
+    """Add room for text around a picture."""
     width, height = picture.size
     frame = Image.new("RGB", (left + width + right, top + height + bottom), BACKGROUND)
     frame.paste(picture, (left, top))
@@ -104,7 +104,7 @@ def framed(picture: Image.Image, *, left: int = 0, top: int = 0, right: int = 0,
 
 
 def write(picture: Image.Image, at: Place, text: str, *, colour: Colour = INK, anchor: str = "la") -> None:
-    """Write one line on a picture; ``anchor`` as Pillow has it."""
+    """Write one line on a picture; ``anchor`` is a text anchor of Pillow."""
     ImageDraw.Draw(picture).text(at, text, fill=colour, font=_font(), anchor=anchor)
 
 
@@ -114,7 +114,7 @@ def text_width(text: str) -> float:
 
 
 def shortened(text: str, width_px: float) -> str:
-    """As much of a text as fits, with an ellipsis where it was cut."""
+    """Return as much of a text as fits, with an ellipsis if it was cut."""
     if _font().getlength(text) <= width_px:
         return text
     while text and _font().getlength(f"{text}...") > width_px:
@@ -123,7 +123,7 @@ def shortened(text: str, width_px: float) -> str:
 
 
 def wrapped(text: str, width_px: float) -> list[str]:
-    """A text cut between words into lines that fit; a longer word is shortened."""
+    """Break a text between words into lines that fit; shorten longer words."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -140,7 +140,7 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _outline(draw: ImageDraw.ImageDraw, region: Region, *, side: int, margin: int) -> None:
-    """A line with a shade on either side, so that it is seen on light and dark alike, and dots at the corners."""
+    """Draw a line with a shade on either side, visible on light and dark images, and dots at the corners."""
     points = (region.border.clip(-_FARTHEST, _FARTHEST) + 1) / 2 * side + margin
     line = [(float(x) * _FINER, float(y) * _FINER) for x, y in points]
     closed = [*line, *line[:2]]
@@ -155,46 +155,46 @@ def _square(x: float, y: float, radius: float) -> tuple[float, float, float, flo
     return (x - radius, y - radius, x + radius, y + radius)
 
 
-# The three pictures: what transformers do to images, while a network learns, and along an approach to a sign.
+# The three pictures: effects of transformers on images, during training, and along an approach to a sign.
 
 
-if TYPE_CHECKING:  # numpy arrays at run time; what makes them needs torch
+if TYPE_CHECKING:  # numpy arrays at run time; the module that makes them needs torch
     from stnbench.trials.watch import Moment, View, Watched
 
 _PADDING: Final = 12
 _CAPTION_PX: Final = 190
 
 _LANDSCAPE: Final = 1.2
-"""Width over height of a sheet, at least, where there are images enough."""
+"""Minimum width over height of a sheet, if there are enough images."""
 
 _STILL_PX: Final = 1.0
-"""A region that moves by less between two frames stands still."""
+"""A region that moves by less than this between two frames counts as unchanged."""
 
 _DOT_PX: Final = 5
-"""Half of the dot at a corner."""
+"""Radius of the dot at a corner, in pixels."""
 
 MOST_EPOCHS: Final = 40
-"""Frames of whole epochs in one animation."""
+"""Maximum number of frames of whole epochs in one animation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Frame:
-    """One frame of an animation, shown for so long."""
+    """One frame of an animation, and its duration."""
 
     picture: Image.Image
     duration_ms: int
 
 
 def transform_sheet(watched: "Watched", class_names: Sequence[str], *, side: int, title: str) -> Image.Image:
-    """Return a landscape sheet: an image with the regions that are read, what each transformer shows, what was said.
+    """Return a landscape sheet of images with the regions that are read, each transformer's output and the prediction.
 
-    Images stand in as many columns as make it wider than high.
+    Images are arranged in as many columns as make the sheet wider than high.
 
     Args:
         watched: the images.
-        class_names: in label order.
-        side: of an image in the picture, pixels.
-        title: stands below.
+        class_names: names of the classes, in label order.
+        side: side of an image in the picture, in pixels.
+        title: text below the images.
     """
     margin = _margin([watched], side)
     count, whole = _count(watched), side + 2 * margin
@@ -227,11 +227,11 @@ def transform_sheet(watched: "Watched", class_names: Sequence[str], *, side: int
 def training_frames(
     moments: Sequence["Moment"], *, side: int, title: str, most: int | None = MOST_EPOCHS
 ) -> list[Frame]:
-    """Return the probes from before training on: inputs above, outputs below, a counter of steps, and the loss.
+    """Return frames of the probe images during training: inputs, outputs below, a counter of steps, and the loss.
 
-    Frames are spent where something moves: a moment at which no region has moved by a pixel since the frame before it
-    is left out, but for the first and the last. Of more than ``most`` moments after the first epoch, some are left out
-    evenly. All are shown where it is None.
+    A moment at which no region has moved by a pixel since the previous frame is left out, except the first and the
+    last. If there are more than ``most`` moments after the first epoch, they are thinned evenly. With None, all are
+    shown.
     """
     shown = moments if most is None else _moving(_thinned(moments, most), side)
     last = shown[-1]
@@ -250,7 +250,7 @@ def training_frames(
 
 
 def track_frames(tracks: Sequence["Watched"], class_names: Sequence[str], *, side: int, title: str) -> list[Frame]:
-    """The frames of several approaches side by side, inputs above and outputs below; a short track waits at its end."""
+    """Return frames of several approaches side by side, inputs above outputs; a short track holds its last frame."""
     longest = max(map(_count, tracks))
     margin = _margin(tracks, side)
     frames = []
@@ -264,7 +264,7 @@ def track_frames(tracks: Sequence["Watched"], class_names: Sequence[str], *, sid
 def _strip(
     shown: Sequence[tuple["Watched", int]], side: int, margin: int, class_names: Sequence[str] = ()
 ) -> Image.Image:
-    """Columns of one image each: the image, and below it what each transformer shows."""
+    """Draw one column per image: the image, and below it the output of each transformer."""
     columns = [_panels(watched, row, side, margin) for watched, row in shown]
     sheet = grid([list(line) for line in zip(*columns, strict=True)])
     headings = [("input", INK), *_headings(shown[0][0].views)]
@@ -282,7 +282,7 @@ def _strip(
 
 
 def _with_counter(picture: Image.Image, text: str, share: float, title: str) -> Image.Image:
-    """A picture with a bar and a line of text below: how far things are, and what this is."""
+    """Add a progress bar, a line of text and the title below a picture."""
     framed_picture = framed(picture, bottom=2 * LINE_PX)
     left, right, top = _PADDING, picture.width - _PADDING, picture.height + 4
     for end, colour in ((right, (70, 73, 81)), (left + share * (right - left), INK)):
@@ -295,7 +295,7 @@ def _with_counter(picture: Image.Image, text: str, share: float, title: str) -> 
 
 
 def _panels(watched: "Watched", row: int, side: int, margin: int) -> list[Image.Image]:
-    """An image with the regions that are read, and what each transformer shows of it."""
+    """Return the panels of an image with the regions that are read, and of each transformer's output."""
     regions = [
         Region(border=view.border[row], corners=view.corners, colour=_colour(number))
         for number, view in enumerate(watched.views)
@@ -305,14 +305,14 @@ def _panels(watched: "Watched", row: int, side: int, margin: int) -> list[Image.
 
 
 def _margin(shown: Iterable["Watched"], side: int) -> int:
-    """Pixels round an image, so many that regions beyond its edge are seen, within reason."""
+    """Return the margin around an image in pixels, large enough for regions beyond its edge, up to half a side."""
     reach = max(float(np.abs(view.border).max()) for watched in shown for view in watched.views)
     beyond = (reach - 1) * side / 2 + _DOT_PX if np.isfinite(reach) else side
     return round(min(max(beyond, side / 10), side / 2))
 
 
 def _headings(views: Sequence["View"]) -> list[tuple[str, tuple[int, int, int]]]:
-    """A name and a colour a transformer; the only one of a network is its output."""
+    """Return a name and a colour for each transformer; a single one is named ``output``."""
     if len(views) == 1:
         return [("output", INK)]
     has_branches = any(view.branch > 1 for view in views)
@@ -329,7 +329,7 @@ def _caption(watched: "Watched", row: int, class_names: Sequence[str]) -> list[t
 
 
 def _moving(moments: Sequence["Moment"], side: int) -> list["Moment"]:
-    """The first and the last moment, and those between at which a region has moved by a pixel since the one before."""
+    """Keep the first and the last moment, and those at which a region has moved by a pixel since the previous one."""
     kept = list(moments[:1])
     for moment in moments[1:-1]:
         if _moved_px(kept[-1].watched, moment.watched, side) >= _STILL_PX:
@@ -338,14 +338,14 @@ def _moving(moments: Sequence["Moment"], side: int) -> list["Moment"]:
 
 
 def _moved_px(before: "Watched", after: "Watched", side: int) -> float:
-    """Return how far the border that moved most has moved; infinite where it is no number."""
+    """Return the largest mean movement of a border in pixels; infinite if it is not finite."""
     pairs = zip(before.views, after.views, strict=True)
     moved = max(float(np.abs(one.border - other.border).mean(axis=(1, 2)).max()) for one, other in pairs) * side / 2
     return moved if math.isfinite(moved) else math.inf
 
 
 def _thinned(moments: Sequence["Moment"], most: int | None) -> list["Moment"]:
-    """All of the first epoch, and at most so many of the later ones, the last among them."""
+    """Keep all moments of the first epoch, and at most ``most`` of the later ones, including the last."""
     first = [moment for moment in moments if moment.epoch <= 1]
     later = list(moments[len(first) :])
     if most is not None and len(later) > most:
@@ -366,31 +366,31 @@ def _count(watched: "Watched") -> int:
     return len(watched.images)
 
 
-# Pictures as files: PNG, and GIFs small enough for a page.
+# Encoding of pictures as PNG, and as GIFs small enough for a web page.
 
 
 _SAMPLED_FRAMES: Final = 4
-"""From which the colours of an animation are chosen, evenly spread."""
+"""Number of evenly spread frames from which the colours of an animation are chosen."""
 
 _KMEANS_ROUNDS: Final = 2
-"""To improve the palette: without them, the yellow of a priority road turns orange."""
+"""Number of k-means rounds for the palette: without them, the yellow of a priority road turns orange."""
 
 
 def png_bytes(picture: Image.Image) -> bytes:
-    """The picture as PNG."""
+    """Encode a picture as PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def gif_bytes(frames: Sequence[Frame], *, colours: int) -> bytes:
-    """The frames as an animated GIF that repeats for ever.
+    """Encode frames as an animated GIF that repeats forever.
 
-    All frames share one palette, without dithering, so that what stands still costs nothing and does not flicker.
+    All frames share one palette, without dithering, so that static parts need no space and do not flicker.
 
     Args:
-        frames: at least one, of one size.
-        colours: of the palette, at most 256; fewer make a smaller file.
+        frames: at least one frame, all of one size.
+        colours: number of colours of the palette, at most 256; fewer make a smaller file.
     """
     palette = _palette([frame.picture for frame in frames], colours)
     indexed = [frame.picture.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
@@ -408,7 +408,7 @@ def gif_bytes(frames: Sequence[Frame], *, colours: int) -> bytes:
 
 
 def _palette(pictures: Sequence[Image.Image], colours: int) -> Image.Image:
-    """The colours that serve the pictures best, as an image with this palette."""
+    """Return an image with the best palette for the pictures."""
     step = max(1, len(pictures) // _SAMPLED_FRAMES)
     sampled = pictures[::step][:_SAMPLED_FRAMES]
     width, height = pictures[0].size
@@ -418,16 +418,16 @@ def _palette(pictures: Sequence[Image.Image], colours: int) -> Image.Image:
     return together.quantize(colours, method=Image.Quantize.MAXCOVERAGE, kmeans=_KMEANS_ROUNDS)
 
 
-# The table of stability, as text and as plain data.
+# The table of stability, as text and as JSON data.
 
 
-if TYPE_CHECKING:  # plain numbers at run time; what measures them needs torch
+if TYPE_CHECKING:  # plain numbers at run time; the module that measures them needs torch
     from stnbench.diagnostics.stability import TrackMean
     from stnbench.trials.stability import Measure, Stability, TransformerStability
 
 
 def stability_text(stability: "Stability") -> str:
-    """A table a transformer: each measure with its interval, beside the identity's and the fixed zoom's."""
+    """Return a table per transformer: each measure with its interval, beside the identity's and the fixed zoom's."""
     coordinates = {"pose": "its true pose", "box": "its annotated box"}[stability.sign]
     counted = f"{stability.tracks:,} validation tracks, {stability.images:,} images"
     method = "means over tracks with 95 % intervals (bootstrap over tracks)"
@@ -438,7 +438,7 @@ def stability_text(stability: "Stability") -> str:
 
 
 def stability_data(stability: "Stability") -> dict[str, Any]:
-    """The same numbers for ``json.dumps``."""
+    """Return the same numbers as data for ``json.dumps``."""
     return dataclasses.asdict(stability)
 
 
@@ -470,19 +470,21 @@ def _estimate(mean: "TrackMean | None") -> str:
     return f"{mean.mean:.3f}{interval}"
 
 
-# The gallery of a trial's training, for a tracker: a picture a snapshot.
+# The gallery of a trial's training for a tracker, with one picture per snapshot.
 
 
 KEY: Final = "transformers"
-"""Of the gallery."""
+"""Key of the gallery."""
 
 _SIDE_PX: Final = 80
 
 
 def training_gallery(folder: Path, *, title: str) -> Iterator[Picture]:
-    """The pictures of ``show training``, from the snapshots in an attempt's folder; of no epoch is one left out.
+    """Yield the pictures of ``show training``, from all snapshots in an attempt's folder.
 
-    Raises: SpecError where it has no spatial transformer; FolderError where there are no snapshots.
+    Raises:
+        SpecError: if it has no spatial transformer.
+        FolderError: if there are no snapshots.
     """
     moments = watch_training(folder)
     for moment, frame in zip(moments, training_frames(moments, side=_SIDE_PX, title=title, most=None), strict=True):

@@ -1,4 +1,4 @@
-"""What parts promise, as checks that anybody can run on a part: ``stnbench check-part`` and the tests of stnbench do.
+"""Contract checks for parts, run by ``stnbench check-part``, by the tests of stnbench and by tests of external parts.
 
 ::
 

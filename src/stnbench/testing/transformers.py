@@ -1,4 +1,4 @@
-"""The contract of a family of transformations, one check for each thing that it promises."""
+"""The contract of a family of transformations, with one check for each property."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
@@ -13,21 +13,21 @@ from stnbench.spec.codec import from_json, from_plain, to_json
 from stnbench.spec.transformer import CONTROL, TRANSFORMERS, AnyTransformer, TransformerSpec
 
 SIZE: Final = (12, 17)
-"""Height and width of the images: not square, so that axes cannot be exchanged unseen."""
+"""Height and width of the images: not square, so that swapped axes are detected."""
 
 Check = Callable[[TransformerSpec], None]
 
 
 def check_transformer(family: str, **options: object) -> None:
-    """Run every check on a family; for a test of a part.
+    """Run every check on a family, in a test of a part.
 
     Args:
-        family: its name.
+        family: name of the family.
         **options: keys of its specification.
 
     Raises:
-        AssertionError: saying which promise is broken, and how.
-        UnknownNameError: for a family that is not registered.
+        AssertionError: if a property is violated; the message names it.
+        UnknownNameError: if the family is not registered.
     """
     spec = specification(family, **options)
     for check in TRANSFORMER_CHECKS.values():
@@ -35,16 +35,17 @@ def check_transformer(family: str, **options: object) -> None:
 
 
 def specification(family: str, **options: object) -> TransformerSpec:
-    """The specification of a family.
+    """Return the specification of a family.
 
-    Raises: UnknownNameError or SpecError where it cannot be meant.
+    Raises:
+        UnknownNameError or SpecError: if it cannot be meant.
     """
     plain = cast("Any", {"family": family, **options})
     return cast("TransformerSpec", from_plain(cast("Any", AnyTransformer), plain, where="the part"))
 
 
 def names_and_identity(spec: TransformerSpec) -> None:
-    """There are as many names as identity parameters, and no name twice."""
+    """Check that there are as many names as identity parameters, and no name twice."""
     family = build_transformation(spec)
     names, identity = family.parameter_names, family.identity_parameters()
     _require(len(names) == len(identity), f"{len(names)} parameter names and {len(identity)} identity parameters")
@@ -52,7 +53,7 @@ def names_and_identity(spec: TransformerSpec) -> None:
 
 
 def identity_start(spec: TransformerSpec) -> None:
-    """The identity parameters read every point where it is, and a new layer shows images as they are."""
+    """Check that the identity parameters map every point to itself, and that a new layer leaves images unchanged."""
     if TRANSFORMERS.has_trait(spec.family, CONTROL):
         return
     family = build_transformation(spec)
@@ -64,7 +65,7 @@ def identity_start(spec: TransformerSpec) -> None:
 
 
 def shapes(spec: TransformerSpec) -> None:
-    """Grids are (batch, height, width, 2) and matrices (batch, 2, 3), for one image and for several."""
+    """Check that grids are (batch, height, width, 2) and matrices (batch, 2, 3), for one image and for several."""
     family = build_transformation(spec)
     for batch in (1, 3):
         parameters = _parameters(family, batch)
@@ -75,7 +76,7 @@ def shapes(spec: TransformerSpec) -> None:
 
 
 def images_alone(spec: TransformerSpec) -> None:
-    """An image is transformed in a batch as it is alone."""
+    """Check that an image is transformed in a batch as it is alone."""
     family = build_transformation(spec)
     parameters = _parameters(family, 3)
     together = family.grid(parameters, SIZE, align_corners=False)
@@ -84,7 +85,7 @@ def images_alone(spec: TransformerSpec) -> None:
 
 
 def own_points(spec: TransformerSpec) -> None:
-    """Points of each image's own are mapped like points shared by all, so that looks can be composed."""
+    """Check that points per image are mapped like points shared by all, so that transformations can be composed."""
     family = build_transformation(spec)
     parameters, points = _parameters(family, 3), _points()
     shared = family.map_points(parameters, points)
@@ -92,12 +93,12 @@ def own_points(spec: TransformerSpec) -> None:
 
 
 def gradients(spec: TransformerSpec) -> None:
-    """Gradients agree with finite differences in float64, at the identity and away from it."""
+    """Check that gradients agree with finite differences in float64, at the identity and away from it."""
     family = build_transformation(spec)
     if not family.parameter_names:
         return
     points = _points()[:, ::5].double()
-    if family.is_discrete:  # no finite difference is like the gradient, which is another map's
+    if family.is_discrete:  # the gradient is that of another map, so finite differences do not match
         parameters = _parameters(family, 2).double().requires_grad_()
         (slope,) = torch.autograd.grad(family.map_points(parameters, points).square().sum(), parameters)
         _require(bool(slope.isfinite().all()) and bool(slope.any()), "the gradient is not finite, or nothing but zero")
@@ -112,7 +113,7 @@ def gradients(spec: TransformerSpec) -> None:
 
 
 def half_precision(spec: TransformerSpec) -> None:
-    """Parameters in bfloat16 and float16 give a float32 grid of finite numbers."""
+    """Check that parameters in bfloat16 and float16 give a float32 grid of finite numbers."""
     family = build_transformation(spec)
     for kind in (torch.bfloat16, torch.float16):
         grid = family.grid(_parameters(family, 2).to(kind), SIZE, align_corners=True)
@@ -121,7 +122,7 @@ def half_precision(spec: TransformerSpec) -> None:
 
 
 def determinism(spec: TransformerSpec) -> None:
-    """The same parameters give the same grid, bit by bit, also from another instance."""
+    """Check that the same parameters give the same grid bit for bit, also from another instance."""
     grids = []
     for _ in range(2):
         family = build_transformation(spec)
@@ -130,7 +131,7 @@ def determinism(spec: TransformerSpec) -> None:
 
 
 def meta_device(spec: TransformerSpec) -> None:
-    """On the meta device, where cost is measured, shapes are those of the CPU."""
+    """Check that the grid has its shape on the meta device, where cost is measured."""
     family = build_transformation(spec)
     parameters = torch.empty(2, len(family.parameter_names), device="meta")
     grid = family.grid(parameters, SIZE, align_corners=True)
@@ -139,7 +140,7 @@ def meta_device(spec: TransformerSpec) -> None:
 
 
 def one_graph(spec: TransformerSpec) -> None:
-    """``torch.compile(fullgraph=True)`` captures the layer, with the same result."""
+    """Check that ``torch.compile(fullgraph=True)`` captures the layer, with the same result."""
     if spec.family == "roi":  # reads boxes
         return
     layer, images = _layer(spec), _images()
@@ -152,7 +153,7 @@ def one_graph(spec: TransformerSpec) -> None:
 
 
 def stored(spec: TransformerSpec) -> None:
-    """Its specification survives the journey through JSON."""
+    """Check that the specification is unchanged after serialisation to JSON and back."""
     again = from_json(cast("Any", AnyTransformer), to_json(spec), where="the part")
     _require(again == spec, f"{spec} comes back from JSON as {again}")
 
@@ -170,7 +171,7 @@ TRANSFORMER_CHECKS: Final[Mapping[str, Check]] = {
     "compiles as one graph": one_graph,
     "specification in JSON": stored,
 }
-"""Every check by what it looks at."""
+"""Every check, by the property that it checks."""
 
 
 def _layer(spec: TransformerSpec) -> SpatialTransformer:
@@ -182,14 +183,14 @@ def _images() -> Tensor:
 
 
 def _parameters(family: Transformation, batch: int, *, spread: float = 0.1) -> Tensor:
-    """Parameters about the identity, the same at every call."""
+    """Return parameters around the identity, (batch, parameters), the same at every call."""
     identity = torch.tensor(family.identity_parameters())
     drawn = torch.randn(batch, len(identity), generator=torch.Generator().manual_seed(batch))
     return identity + spread * drawn
 
 
 def _points() -> Tensor:
-    """Points in the image and a little outside, (1, 30, 2)."""
+    """Return points in the image and slightly outside, (1, 30, 2)."""
     return 2.2 * torch.rand(1, 30, 2, generator=torch.Generator().manual_seed(3)) - 1.1
 
 

@@ -1,1 +1,1 @@
-"""Trackers show the store to people. A tracker is a view: it may fail, and it can be rebuilt."""
+"""Trackers, which display the store's contents. A tracker is a view: it may fail, and it can be rebuilt."""

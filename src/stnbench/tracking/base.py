@@ -1,4 +1,4 @@
-"""The contract of a tracker."""
+"""The interface of a tracker, and the views that it shows."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from stnbench.spec.trial import TrialSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptView:
-    """Everything a tracker shows of one attempt, as the store knows it at one moment. Times are unix milliseconds.
+    """Everything a tracker shows of one attempt, as of one state of the store. Times are Unix milliseconds.
 
     ``axes`` are pairs of an axis of the sweep and the trial's label on it.
     """
@@ -44,12 +44,12 @@ class AttemptView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellView:
-    """The summary of one cell over its seeds: accuracies are shares in [0, 1] on the validation split.
+    """Summary of one configuration over its seeds; accuracies are shares in [0, 1] on the validation split.
 
-    ``rank`` is 1 for the best and for those that cannot be told from it, ``rank_text`` says how far it goes: ``1-3``.
-    ``standing`` compares with the best in a word, ``st_gain`` is the accuracy gained over the cell's twin; each is None
-    or empty where it is not known. ``health`` says how its transformers are: ``healthy``, ``2 collapsed, 1 healthy``.
-    ``place`` counts from 0 for the first of the leaderboard, ties in its order.
+    ``rank`` is 1 for the best and for those not distinguishable from it, ``rank_text`` is its range, such as ``1-3``.
+    ``standing`` compares with the best in a word, ``st_gain`` is the accuracy gained over the baseline; each is None or
+    empty if it is not known. ``health`` describes its transformers, such as ``healthy`` or ``2 collapsed, 1 healthy``.
+    ``place`` is the position in the leaderboard, from 0, with ties in its order.
     """
 
     sweep: str
@@ -73,7 +73,7 @@ class CellView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
-    """One picture of the gallery ``key``, where it stands at ``step`` (of the optimiser), as a PNG file."""
+    """One picture of the gallery ``key`` at the optimiser's ``step``, as a PNG file."""
 
     key: str
     step: int
@@ -81,52 +81,53 @@ class Picture:
 
 
 class Tracker(ABC):
-    """Shows attempts and cells to people.
+    """Abstract display of attempts and configurations.
 
-    Every method is idempotent: showing the same view twice leaves what showing it once leaves, and a later view of the
-    same attempt replaces an earlier one. Used from one thread at a time.
-    Raises: any exception of the library below; the caller logs it and goes on, training never depends on a tracker.
+    Every method is idempotent: showing the same view twice has the same effect as once, and a later view of the same
+    attempt replaces an earlier one. A tracker is used from one thread at a time.
+    Methods may raise any exception of the underlying library; the caller logs it and continues, since training never
+    depends on a tracker.
     """
 
     @abstractmethod
     def open_sweep(self, sweep: SweepSpec) -> None:
-        """Prepare to show this sweep; called before any of its attempts or cells."""
+        """Prepare to show this sweep; called before any of its attempts or configurations."""
 
     @abstractmethod
     def show_attempt(self, view: AttemptView) -> None:
-        """Show an attempt: begun, at a new epoch, or ended. An ended attempt is shown as ended at once."""
+        """Show an attempt that has begun, has a new epoch, or has ended. An ended attempt is shown as ended at once."""
 
     @abstractmethod
     def show_cell(self, view: CellView) -> None:
-        """Show the summary of a cell."""
+        """Show the summary of a configuration."""
 
     @abstractmethod
     def show_pictures(self, view: AttemptView, pictures: Iterable[Picture]) -> int:
-        """Show galleries beside an attempt; how many pictures were new. One that is shown already is left as it is."""
+        """Show galleries with an attempt; return the number of new pictures. Existing ones are not changed."""
 
     @abstractmethod
     def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:
-        """End every attempt of the sweep shown as running whose token is not among these; return how many."""
+        """End every attempt of the sweep shown as running whose token is not among these; return their number."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give back connections; no other method is called afterwards."""
+        """Release connections; no other method is called afterwards."""
 
 
-# When two views show the same.
+# Equality of views.
 
 
 def view_digest(view: AttemptView | CellView) -> str:
-    """The identity of what a view shows: equal views have equal digests, so what was shown need not be shown again."""
+    """Return a digest of a view's contents: equal views have equal digests, and need not be shown again."""
     plain = TypeAdapter(type(view)).dump_python(view, mode="json")
     return digest({"kind": type(view).__name__, "view": plain})
 
 
-# A tracker for those who want none.
+# A tracker without effect.
 
 
 class NullTracker(Tracker):
-    """Shows nothing."""
+    """Tracker that shows nothing."""
 
     @override
     def open_sweep(self, sweep: SweepSpec) -> None:

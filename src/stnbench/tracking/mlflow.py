@@ -1,8 +1,9 @@
-"""Attempts and cells as runs in MLflow. The only module that imports it, and only once a tracker is made.
+"""Attempts and configurations as runs in MLflow, which is imported only when a tracker is made.
 
-A sweep is an experiment, an attempt a run, a cell one more run (tag ``summary``) with its mean over seeds, below which
-its attempts are folded. MLflow lists runs by when they began, the latest first, and nothing but a person changes that;
-so summaries begin, by a millisecond each, in the order of the leaderboard. Runs are found again by their tag ``token``.
+A sweep is an experiment, an attempt a run, and a configuration another run (tag ``summary``) with its mean over seeds,
+under which its attempts are nested. MLflow lists runs by start time, the latest first, unless the user changes that; so
+the start times of summaries differ by a millisecond each, in the order of the leaderboard. Runs are found again by
+their tag ``token``.
 """
 
 import io
@@ -22,22 +23,22 @@ from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
 from stnbench.tracking.mlflow_server import initialise, keep_artifacts_in, open_client
 from stnbench.tracking.shown import DatasetInput, dataset_inputs
 
-# Views that MLflow's pages offer of an experiment: which runs, in which order, with which columns.
+# Saved views of an experiment in MLflow's pages: a selection of runs, their order and columns.
 #
-# By themselves these pages show names and times alone. A view is a tag of the experiment (MLflow 3.17; older versions
-# do not list it), and its link opens it. Pure; no MLflow here.
+# By default these pages show only names and times. A view is a tag of the experiment (MLflow 3.17; older versions do
+# not list it), and its link opens it. Without I/O and without MLflow.
 
 
 TAG_PREFIX = "mlflow.sharedViewState."
 _NAME = "attributes.`Run Name`"
 _NAME_WIDTH_PX, _WIDTH_PX = 300, 190
 _MOST_AXES = 12
-"""Columns of a view; more do not fit on a screen."""
+"""Maximum number of columns of a view; more do not fit on a screen."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SavedView:
-    """A view by its ``key``; ``order_by`` is a column, ``columns`` those shown beside the name."""
+    """A saved view with its ``key``; ``order_by`` is a column, ``columns`` are those shown beside the name."""
 
     key: str
     name: str
@@ -48,11 +49,11 @@ class SavedView:
 
     @property
     def tag(self) -> str:
-        """The tag's key."""
+        """Return the key of the tag."""
         return TAG_PREFIX + self.key
 
     def value(self, place: int) -> str:
-        """The tag's value; views of a higher place are listed first."""
+        """Return the value of the tag as JSON; views with a higher ``place`` are listed first."""
         widths = dict.fromkeys(self.columns, _WIDTH_PX) | {_NAME: _NAME_WIDTH_PX}
         state = {
             "searchFilter": self.search,
@@ -66,12 +67,12 @@ class SavedView:
         return json.dumps({"name": self.name, "createdAt": place, "updatedAt": place, "state": text})
 
     def address(self, experiment_id: str) -> str:
-        """Where it opens, within MLflow's pages."""
+        """Return the address of the view within MLflow's pages."""
         return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={self.key}"
 
 
 def saved_views(sweep: SweepSpec) -> list[SavedView]:
-    """The cells of a sweep by their means, and its runs with what differs between them."""
+    """Return two views of a sweep: its configurations by their means, and its runs with the parameters that differ."""
     names = dict.fromkeys(axis.name for grid in sweep.grids for axis in grid)
     axes = [_column("params", shown.axis_key(name)) for name in list(names)[:_MOST_AXES]]
     mean = _column("metrics", shown.CELL_MEAN)
@@ -126,18 +127,18 @@ STATUSES = {
     AttemptState.STOPPED: "KILLED",
 }
 PARENT = "mlflow.parentRunId"
-"""The tag of a run that MLflow's lists fold below another one."""
+"""The tag by which MLflow's lists nest a run below another one."""
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Of an experiment: MLflow's pages then offer what is for training, and not for prompts."""
+"""The tag of an experiment by which MLflow's pages offer features for training, not for prompts."""
 
 SEARCHES_BEFORE_INDEX = 16
-"""Runs of an earlier process are looked for one by one; where there are more, all of a sweep are read at once."""
+"""Number of runs of an earlier process that are searched one by one; after that all of a sweep are read at once."""
 
 
 @dataclass(kw_only=True, slots=True)
 class _ShownRun:
-    """What MLflow holds of one run, as far as this process knows."""
+    """State of one run in MLflow, as far as this process knows."""
 
     run_id: str
     name: str
@@ -150,9 +151,9 @@ class _ShownRun:
 
 @dataclass(kw_only=True, slots=True)
 class _Experiment:
-    """One experiment, and what is known of its runs: which tokens were looked for, and the runs not looked for yet.
+    """One experiment, the tokens that were searched, and the other runs that are known.
 
-    ``others`` is None until all were read; a token that is looked for again is searched for.
+    ``others`` is None until all runs were read; a token that is looked up again is searched in MLflow.
     """
 
     experiment_id: str
@@ -162,9 +163,9 @@ class _Experiment:
 
 
 class MlflowTracker(Tracker):
-    """Shows attempts and cells in MLflow, by the database or server at ``tracking_uri``.
+    """Tracker that shows attempts and configurations in MLflow, through the database or server at ``tracking_uri``.
 
-    Artifacts of new experiments lie below ``artifact_location``; where that is None, where MLflow puts them.
+    Artifacts of new experiments are stored below ``artifact_location``; if that is None, at MLflow's default location.
     """
 
     def __init__(self, tracking_uri: str, artifact_location: Path | None) -> None:
@@ -190,7 +191,7 @@ class MlflowTracker(Tracker):
     @override
     def show_attempt(self, view: AttemptView) -> None:
         parameters = shown.run_parameters(view)
-        # Taken out until all went well: after an error, MLflow is asked again what it holds.
+        # Removed until all calls succeed: after an error, the state is read from MLflow again.
         run = self._runs.pop(view.token, None) or self._find_attempt(view, parameters)
         if run is None:
             tags = {key: value for key, value in shown.run_tags(view).items() if key != "specification"}
@@ -225,11 +226,11 @@ class MlflowTracker(Tracker):
         self._fold(view, run.run_id)
 
     def _begin_ms(self, view: CellView) -> int:
-        """Return when a summary is said to have begun: before every attempt, the best one last."""
+        """Return the start time of a summary in milliseconds: before every attempt, that of the best one last."""
         return max(1, self._known_experiment(view.sweep).created_at_ms - view.place)
 
     def _fold(self, view: CellView, run_id: str) -> None:
-        """Show the attempts of a cell below its summary."""
+        """Nest the attempts of a configuration below its summary."""
         own = self._known_experiment(view.sweep).experiment_id
         for run in list(self._search(own, f"tags.cell = '{view.cell_id}' AND tags.attempt != ''")):
             if run.data.tags.get(PARENT) != run_id:
@@ -280,10 +281,10 @@ class MlflowTracker(Tracker):
 
     @override
     def close(self) -> None:
-        self._runs.clear()  # connections are MLflow's: it keeps one pool a database until the process ends
+        self._runs.clear()  # MLflow keeps one pool of connections per database until the process ends
 
     def _open_experiment(self, sweep: str) -> "Experiment":
-        """The experiment of a sweep, made or brought back where needed."""
+        """Return the experiment of a sweep, which is created or restored if needed."""
         experiment = self._client.get_experiment_by_name(sweep)
         if experiment is None:
             location = None if self._artifacts is None else self._artifacts + quote(sweep, safe="")
@@ -319,7 +320,7 @@ class MlflowTracker(Tracker):
         return self._experiments[sweep]
 
     def _find_attempt(self, view: AttemptView, parameters: Mapping[str, str]) -> _ShownRun | None:
-        """The run of an attempt shown by an earlier process; one that says something else of the trial is replaced."""
+        """Find the run of an attempt shown by an earlier process; delete one whose contents contradict the trial."""
         found = self._find(view.sweep, view.token)
         if found is None:
             return None
@@ -329,11 +330,11 @@ class MlflowTracker(Tracker):
         run = _known(found)
         measures = shown.run_measures(view)
         if found.data.metrics == {one.key: one.value for one in measures}:
-            run.measures.update(measures)  # points arrive in order: where the last are there, all are
+            run.measures.update(measures)  # points arrive in order: if the last exist, all do
         return run
 
     def _create(self, sweep: str, name: str, tags: Mapping[str, str], start_ms: int | None) -> _ShownRun:
-        """A new run. It has its token from the first moment, so that one left behind is found again."""
+        """Create a run, with its token from the beginning, so that a leftover run is found again."""
         known = self._known_experiment(sweep)
         return _known(self._client.create_run(known.experiment_id, start_time=start_ms, tags=dict(tags), run_name=name))
 
@@ -344,7 +345,7 @@ class MlflowTracker(Tracker):
         parameters: Mapping[str, str],
         measures: Sequence[shown.Measure],
     ) -> None:
-        """Log what the run does not show yet, in as few requests as MLflow allows."""
+        """Log the values that the run lacks, in as few requests as MLflow allows."""
         from mlflow.entities import Metric, Param, RunTag
 
         new_measures = [measure for measure in measures if measure not in run.measures]
@@ -393,13 +394,13 @@ class MlflowTracker(Tracker):
         run.status = status
 
     def _next_step(self, run: _ShownRun) -> int:
-        """The step after the last: MLflow shows the value of the highest step."""
+        """Return the step after the last: MLflow shows the value of the highest step."""
         history = self._client.get_metric_history(run.run_id, shown.CELL_MEAN)
         return max((metric.step for metric in history), default=-1) + 1
 
 
 def _can_become(run: "Run", parameters: Mapping[str, str], values: Mapping[str, float] | None = None) -> bool:
-    """Whether a run can be made to say this: parameters are written once, and no metric can be taken back."""
+    """Check whether a run can be updated to these values: parameters are immutable, and metrics cannot be removed."""
     has_only = values is None or run.data.metrics.keys() <= values.keys()
     return run.data.params.items() <= parameters.items() and has_only
 

@@ -1,4 +1,4 @@
-"""MLflow's database, made once, and its server as a child of this process on 127.0.0.1."""
+"""MLflow's database, created once, and its server as a child of this process on 127.0.0.1."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from stnbench.core.paths import SQLITE_PREFIX, sqlite_path, sqlite_uri
 
-# Opening MLflow: quietly, off the network, and its database made once.
+# Opening of MLflow without output and network access, and the creation of its database.
 
 
 if TYPE_CHECKING:
@@ -29,21 +29,23 @@ QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Read by MLflow from the environment when it is imported; what a person has set there stays."""
+"""Variables that MLflow reads from the environment when it is imported; values set by the user are kept."""
 
 ARTIFACTS_SCHEME = "mlflow-artifacts"
 
 _DEFAULT_EXPERIMENT = "0"
-"""MLflow makes it, for runs that name no experiment; ours all do, and it would stand there empty."""
+"""MLflow's experiment for runs that name none; it is removed, since all runs of stnbench name one."""
 
 
 def initialise(tracking_uri: str) -> None:
-    """Make MLflow's database, or check that this MLflow can use it.
+    """Create MLflow's database, or check that this version of MLflow can use it.
 
-    Called once by one process before any other: processes that make it together break it. A SQLite database is put into
-    write-ahead logging, so that MLflow's pages and a sweep do not wait for each other.
-    Raises: mlflow.exceptions.MlflowException when the database is another MLflow version's; it names the command that
-        upgrades it.
+    It is called once, by one process before any other: processes that create it concurrently corrupt it. A SQLite
+    database is set to write-ahead logging, so that MLflow's pages and a sweep do not wait for each other.
+
+    Raises:
+        mlflow.exceptions.MlflowException: if the database is of another version of MLflow; the message names the
+            command that upgrades it.
     """
     if not tracking_uri.startswith(SQLITE_PREFIX):
         open_client(tracking_uri)
@@ -57,10 +59,10 @@ def initialise(tracking_uri: str) -> None:
 
 
 def set_aside_damaged(tracking_uri: str) -> Path | None:
-    """Move MLflow's database out of the way where it is damaged, or was never whole; where it lies then, or None.
+    """Move a damaged or incomplete MLflow database aside, and return its new path; None if there is none.
 
-    It is a view of the store: a new one is made in its place, and everything is shown again. A database that cannot be
-    looked at now, because it is locked for example, is left. Imports nothing of MLflow.
+    It is a view of the store: a new one is created in its place, and everything is shown again. A database that cannot
+    be checked now, for example because it is locked, is left in place. MLflow is not imported.
     """
     if not tracking_uri.startswith(SQLITE_PREFIX):
         return None
@@ -85,15 +87,15 @@ def _is_whole(database: Path) -> bool:
 
 
 _ARTIFACTS: dict[str, Path] = {}
-"""Folders of artifacts, by the address of the database whose runs they belong to."""
+"""Folders of artifacts, by the URI of the database of their runs."""
 
 
 def keep_artifacts_in(folder: Path, tracking_uri: str) -> str:
-    """Let artifacts of a database's runs be read and written in a folder; the address below which they lie.
+    """Register the folder for the artifacts of a database's runs; return the base address of the artifacts.
 
-    It is that of MLflow's own artifact server, which says nothing of where the folder is: so a runs folder that was
+    The address is that of MLflow's artifact server, which is independent of the folder: so a runs folder that was
     copied or moved shows its artifacts. MLflow's server finds them by ``--artifacts-destination``, and this process,
-    which has none, by what is told here.
+    which has no server, by this registration.
     """
     from mlflow.store.artifact import artifact_repository_registry as registry
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
@@ -112,7 +114,11 @@ def keep_artifacts_in(folder: Path, tracking_uri: str) -> str:
 
 
 def local_place(folder: Path, artifact_uri: str) -> Path:
-    """Return where artifacts of an address lie below a folder. Raises: ValueError for one that leads out of it."""
+    """Return the path of an artifact below a folder.
+
+    Raises:
+        ValueError: if the address leads out of the folder.
+    """
     parts = [unquote(part) for part in urlsplit(artifact_uri).path.split("/") if part]
     if any(part in {".", ".."} or "/" in part or "\0" in part for part in parts):
         raise ValueError(f"no address of an artifact: {artifact_uri}")
@@ -120,7 +126,7 @@ def local_place(folder: Path, artifact_uri: str) -> Path:
 
 
 def open_client(tracking_uri: str) -> "MlflowClient":
-    """MLflow's client of a database or server. The first one imports MLflow."""
+    """Return a client of MLflow for a database or server. The first call imports MLflow."""
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
     from mlflow import MlflowClient
@@ -129,9 +135,9 @@ def open_client(tracking_uri: str) -> "MlflowClient":
 
 
 def _make_database(database: Path) -> None:
-    """Make the database beside its place and move it there whole: MLflow cannot use one that was half made.
+    """Create the database under a temporary path and move it into place: MLflow cannot use an incomplete one.
 
-    It takes seconds, in which a sweep may well be killed.
+    Creation takes seconds, during which a sweep may be killed.
     """
     with tempfile.TemporaryDirectory(prefix=f".{database.name}.", dir=database.parent) as folder:
         half_made = Path(folder) / database.name
@@ -139,11 +145,11 @@ def _make_database(database: Path) -> None:
         half_made.replace(database)
 
 
-# MLflow's own server as a child of this process: its pages on 127.0.0.1, and nothing of it left when we end.
+# MLflow's server as a child of this process, with its pages on 127.0.0.1; no process is left when this one ends.
 
 
 GRACE_S: Final = 5.0
-"""How long the server may take to end before it is killed."""
+"""Seconds that the server may take to end before it is killed."""
 
 _WATCH: Final = """
 import os, signal, sys
@@ -153,23 +159,24 @@ try:
 except OSError:
     pass
 """
-"""A process that waits for the end of its pipe, which comes when we end however we do, and ends the server's group."""
+"""Program that waits for the end of its pipe, which follows any end of this process, and kills the server's group."""
 
 
 def server_environment(tracking_uri: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the server.
+    """Return the environment of the server.
 
-    The database's address, which may hold a password, is in it and not on the command line, where every user of the
-    machine could read it. Of the jobs that MLflow's server offers, stnbench uses none.
+    It holds the database's address, which may contain a password, because every user of the machine could read it on
+    the command line. The job execution of MLflow's server is disabled, since stnbench does not use it.
     """
     own = {"MLFLOW_BACKEND_STORE_URI": tracking_uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     return {**environment, **own}
 
 
 def serve(tracking_uri: str, artifacts: Path, port: int) -> int:
-    """Serve MLflow's pages until the server ends, Ctrl-C, SIGTERM or SIGHUP; the exit code.
+    """Serve MLflow's pages until the server ends, Ctrl-C, SIGTERM or SIGHUP; return the exit code.
 
-    Raises: KeyboardInterrupt after Ctrl-C.
+    Raises:
+        KeyboardInterrupt: after Ctrl-C.
     """
     words = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command = [sys.executable, "-m", "mlflow", "server", *words, "--artifacts-destination", str(artifacts)]
@@ -178,7 +185,7 @@ def serve(tracking_uri: str, artifacts: Path, port: int) -> int:
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], received: list[int]) -> int:
-    # A session of its own: the server's processes are one group, which signals reach and which can be ended whole.
+    # A separate session: the server's processes are one group, which can be signalled and ended together.
     server = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603 - our own command line
     watch = subprocess.Popen(  # noqa: S603 - our own program, no input of others
         [sys.executable, "-c", _WATCH, str(server.pid)], stdin=subprocess.PIPE, start_new_session=True
@@ -198,7 +205,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str], received: list[
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:
-    """End the server and what it started: asked first, killed after a grace period."""
+    """End the server and its children: terminate first, kill after a grace period."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(server.pid, number)
@@ -208,7 +215,7 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect the signals that ask this process to end, instead of ending."""
+    """Collect the signals that would end this process, for the block."""
     received: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:

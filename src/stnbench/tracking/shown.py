@@ -1,6 +1,6 @@
-"""What a run in MLflow says of an attempt or a cell: names, tags, parameters and metrics. Pure; no MLflow here.
+"""Names, tags, parameters and metrics of the MLflow runs of attempts and configurations, without I/O and MLflow.
 
-The limits are MLflow's: 250 characters a key, 6,000 a parameter, 8,000 a tag.
+The limits are MLflow's: 250 characters per key, 6,000 per parameter, 8,000 per tag.
 """
 
 import json
@@ -19,7 +19,7 @@ from stnbench.spec.sweep import SweepSpec, show_value
 from stnbench.spec.trial import TrialSpec
 from stnbench.tracking.base import AttemptView, CellView
 
-# The halves of its data set that an attempt saw, as MLflow's data sets. Pure; no MLflow here.
+# The halves of the data set of an attempt, as MLflow data sets.
 
 
 DIGEST_LIMIT = 36
@@ -28,7 +28,7 @@ _CONTEXTS = {"train": "training", "test": "testing"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetInput:
-    """One half: its name, the digest of its images, how it is made (JSON), and what it was used for."""
+    """One half of a data set: its name, the digest of its images, its specification (JSON), and its use."""
 
     name: str
     digest: str
@@ -37,7 +37,7 @@ class DatasetInput:
 
 
 def dataset_inputs(view: AttemptView) -> list[DatasetInput]:
-    """The halves by which an attempt was trained and scored, once they are known; the test half once it has ended."""
+    """Return the halves on which an attempt was trained and scored, if known; the test half only after its end."""
     if view.environment is None:
         return []
     source = to_json(view.spec.dataset)
@@ -51,7 +51,7 @@ def dataset_inputs(view: AttemptView) -> list[DatasetInput]:
     ]
 
 
-# What MLflow's pages say in words of a sweep, an attempt or a cell: Markdown, and ways to what is not in MLflow.
+# Markdown descriptions of sweeps, attempts and configurations for MLflow's pages, with links to further information.
 
 
 NOTE_LIMIT = 6000
@@ -59,7 +59,7 @@ QUESTION_LIMIT = 1000
 
 
 def sweep_note(sweep: SweepSpec, views: dict[str, str]) -> str:
-    """A sweep's question, and where to look: links by name to views of MLflow's own, and the report."""
+    """Return a sweep's question with links to saved views of MLflow, by name, and the path of the report."""
     links = " · ".join(f"[{name}]({address})" for name, address in views.items())
     report = f"Report: `reports/{sweep.name}/index.html` where the sweep was run, written by `make report`."
     base = ", ".join(_code(str(override)) for override in (*sweep.base, *sweep.overrides))
@@ -69,7 +69,7 @@ def sweep_note(sweep: SweepSpec, views: dict[str, str]) -> str:
 
 
 def attempt_note(view: AttemptView) -> str:
-    """Why an attempt failed, where it did; which trial it is, and what can be asked of it on the command line."""
+    """Return the failure of an attempt, if any, its trial, and commands for further information."""
     failure = "" if view.failure is None else _failure(view.failure) + "\n\n"
     commands = [f"python -m stnbench.status {view.sweep}"]
     if view.spec.transformers:
@@ -84,7 +84,7 @@ def attempt_note(view: AttemptView) -> str:
 
 
 def cell_note(view: CellView) -> str:
-    """The number of a cell with everything that makes it one: n, interval, method, split, rank."""
+    """Return the mean of a configuration with its number of seeds, interval, method, split and rank."""
     seeds = f"{view.seeds} seed{'' if view.seeds == 1 else 's'}"
     interval = "no interval"
     if view.low is not None and view.high is not None:
@@ -111,7 +111,7 @@ def _percent(share: float) -> str:
 
 
 def _failure(failure: Failure) -> str:
-    """The failure as a person reads it; the end of the traceback is what tells."""
+    """Return a failure as Markdown, with the end of its traceback."""
     details = (failure.traceback or failure.last_output)[-NOTE_LIMIT:].strip()
     ticks = max((len(found) for found in re.findall(r"`{3,}", details)), default=2) + 1
     fence = "`" * min(ticks, 100)
@@ -120,7 +120,7 @@ def _failure(failure: Failure) -> str:
 
 
 def _code(text: str) -> str:
-    """Text from outside as code on one line, whatever ticks are in it."""
+    """Return external text as inline code on one line, with a fence longer than any backticks in it."""
     shown = printable(text)
     ticks = "`" * (max((len(found) for found in re.findall(r"`+", shown)), default=0) + 1)
     space = " " if ticks != "`" else ""
@@ -133,10 +133,10 @@ MESSAGE_LIMIT = 500
 CELL_MEAN = "validation_accuracy_mean"
 SPECIFICATION = "specification.json"
 NOTE = "mlflow.note.content"
-"""The tag that MLflow's pages show as a description."""
+"""The tag that MLflow's pages show as the description."""
 
 _SOURCE = {"mlflow.source.type": "LOCAL", "mlflow.source.name": "stnbench"}
-"""Without a source, MLflow's pages do not show the commit either."""
+"""Tags of the source, without which MLflow's pages do not show the commit."""
 _NOT_IN_KEYS = r"[^\w./ -]"
 
 _WHERE_KNOWN = (
@@ -156,12 +156,12 @@ _WHERE_KNOWN = (
     "accuracy_all_identity",
     "accuracy_all_mean",
 )
-"""The numbers of ``TransformerHealth`` that a record may lack."""
+"""Fields of ``TransformerHealth`` that may be None."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """One value of one metric; ``step`` is the epoch, the time is in unix milliseconds."""
+    """One value of one metric; ``step`` is the epoch, the time is in Unix milliseconds."""
 
     key: str
     value: float
@@ -170,23 +170,23 @@ class Measure:
 
 
 def run_name(view: AttemptView) -> str:
-    """The name of an attempt's run."""
+    """Return the name of an attempt's run."""
     again = f" · attempt {view.number}" if view.number > 1 else ""
     return f"{view.label} · seed {view.spec.seed}{again}"
 
 
 def cell_name(view: CellView) -> str:
-    """Return the name of a cell's summary run; lists of MLflow show no metric by themselves, so it begins with it."""
+    """Return the name of a summary run; it begins with the mean, since MLflow's lists show no metrics by default."""
     return f"{100 * view.mean:.2f} % · {view.label} · mean of {view.seeds} seed{'' if view.seeds == 1 else 's'}"
 
 
 def cell_token(cell_id: str) -> str:
-    """What tells a cell's summary run from all others; no attempt has such a token."""
+    """Return the unique token of a configuration's summary run; no attempt has such a token."""
     return f"cell:{cell_id}"
 
 
 def run_tags(view: AttemptView) -> dict[str, str]:
-    """The tags of an attempt's run; ``health`` is the verdict on its worst transformer so far, to filter runs by."""
+    """Return the tags of an attempt's run; ``health`` is the verdict on its worst transformer, for filtering runs."""
     tags = {
         "sweep": view.sweep,
         "cell": view.cell_id,
@@ -211,7 +211,7 @@ def run_tags(view: AttemptView) -> dict[str, str]:
 
 
 def cell_tags(view: CellView) -> dict[str, str]:
-    """The tags of a cell's summary run."""
+    """Return the tags of a configuration's summary run."""
     tags = {
         "sweep": view.sweep,
         "cell": view.cell_id,
@@ -226,41 +226,41 @@ def cell_tags(view: CellView) -> dict[str, str]:
 
 
 def run_parameters(view: AttemptView) -> dict[str, str]:
-    """What differs within a sweep: the labels on its axes, and the seed. Without axes, all that is not at its default.
+    """Return the parameters of a run: its labels on the axes, and the seed; without axes, all non-default values.
 
-    The whole specification is an artifact: fifty parameters of which three differ are no table, and MLflow's galleries
-    put all of them above each picture.
+    The whole specification is an artifact: a table of fifty parameters of which three differ is unreadable, and
+    MLflow's galleries put all of them above each picture.
     """
     own = axis_parameters(view.axes) if view.axes or view.is_twin else specification_parameters(view.spec)
     return own | {"seed": str(view.spec.seed)}
 
 
 def axis_parameters(axes: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Labels by axis: what differs within a sweep. Attempts and cells have the same, so that both can be compared.
+    """Return the labels by axis, which attempts and configurations share, so that they can be compared.
 
-    A number is one without its key, so that it is drawn to scale.
+    The key is removed from a label, so that numbers are drawn to scale.
     """
     values = {name: label.removeprefix(f"{name.rpartition('.')[2]}=") for name, label in axes}
     return {axis_key(name): value[:PARAMETER_LIMIT] for name, value in values.items()}
 
 
 def axis_key(name: str) -> str:
-    """The parameter that an axis's label is; characters that MLflow does not take become underscores."""
+    """Return the parameter name of an axis; characters that MLflow does not accept become underscores."""
     return f"axis.{re.sub(_NOT_IN_KEYS, '_', name)}"[:KEY_LIMIT]
 
 
 def specification_parameters(spec: TrialSpec) -> dict[str, str]:
-    """What is not at its default, a dotted path for each value, transformers by their place."""
+    """Return the values not at their default by dotted path, with transformers by their place."""
     return {key: show_value(value)[:PARAMETER_LIMIT] for key, value in _flatten("", to_identity(spec))}
 
 
 def specification_text(spec: TrialSpec) -> str:
-    """The whole specification, for the artifact ``SPECIFICATION``."""
+    """Return the whole specification as JSON, for the artifact ``SPECIFICATION``."""
     return json.dumps(to_plain(spec), indent=1) + "\n"
 
 
 def run_measures(view: AttemptView) -> list[Measure]:
-    """Every metric of an attempt's run; the test split only once the attempt has ended."""
+    """Return every metric of an attempt's run; those of the test split only after the attempt has ended."""
     measures: list[Measure] = []
     clock_ms = float(view.started_at_ms)
     for record in view.epochs:
@@ -276,7 +276,7 @@ def run_measures(view: AttemptView) -> list[Measure]:
 
 
 def cell_values(view: CellView) -> dict[str, float]:
-    """The metrics of a cell's summary run: accuracies on the validation split, as shares in [0, 1]."""
+    """Return the metrics of a summary run; accuracies are shares in [0, 1] on the validation split."""
     values = {CELL_MEAN: view.mean, "seeds": float(view.seeds)}
     if view.low is not None:
         values["validation_accuracy_low"] = view.low
@@ -311,7 +311,9 @@ def _epoch_values(record: EpochRecord) -> dict[str, float]:
 
 
 def _health_values(health: TransformerHealth) -> dict[str, float]:
-    """``theta_spread`` is the root mean square, over the six numbers of theta, of their deviations over images.
+    """Return the metrics of a transformer's health.
+
+    ``theta_spread`` is the root mean square, over the six numbers of theta, of their standard deviations over images.
 
     ``severity`` is the verdict as a number, from 0 for healthy to 5 for diverged.
     """

@@ -1,1 +1,1 @@
-"""One trial from its specification to its result; ``run`` is the one door to torch."""
+"""The execution of one trial, from its specification to its result; ``run`` is the only entry to torch."""

@@ -1,4 +1,4 @@
-"""What a trial's network costs, and whether it can be built at all: before anything runs, on no device."""
+"""Cost and feasibility of a trial's network, computed before anything runs and without a device."""
 
 import dataclasses
 import functools
@@ -12,23 +12,23 @@ from stnbench.models.cost import measure_cost
 from stnbench.spec.result import Cost
 from stnbench.spec.trial import TrialSpec
 
-# Twins of equal size: what a transformer's parameters would do as a wider classifier.
+# Equal-parameter baselines: the parameters of the transformers spent on a wider classifier instead.
 
 
 _FACTOR_MAX = 64.0
 _HALVINGS = 24
-"""Of the range of factors: what is left of it is too little to change a size of a thousand channels."""
+"""Number of bisections of the range of factors; the rest is too small to change a size of a thousand channels."""
 
 
 def equal_size_twin(spec: TrialSpec) -> TrialSpec:
-    """The trial without its transformers, its network wider by so much that it has about as many parameters.
+    """Return the trial without its transformers, with a network widened to about the same number of parameters.
 
-    All sizes of the network are multiplied by one factor and rounded, as ``width`` does; of all factors it is the one
-    whose network is nearest in number of parameters. The trial itself where it has no transformers.
+    All sizes of the network are multiplied by one factor and rounded, as ``width`` does; the factor is the one whose
+    network is nearest in number of parameters. A trial without transformers is returned unchanged.
 
     Raises:
-        InfeasibleError: where the trial's network cannot be built.
-        SpecError: where the network has no sizes.
+        InfeasibleError: if the trial's network cannot be built.
+        SpecError: if the network has no sizes.
     """
     if not spec.transformers:
         return spec
@@ -55,7 +55,7 @@ def _wider(spec: TrialSpec, factor: float) -> TrialSpec:
 
 @functools.lru_cache(maxsize=4096)
 def _parameters(spec: TrialSpec, classes: int) -> int:
-    """How many parameters the trial's network has; nothing of it is allocated."""
+    """Return the number of parameters of the trial's network, without allocating them."""
     with torch.device("meta"), torch.no_grad():
         network = build_network(spec, classes=classes, seed=None)
     return sum(parameter.numel() for parameter in network.parameters())
@@ -64,22 +64,24 @@ def _parameters(spec: TrialSpec, classes: int) -> int:
 _FLOAT32_BYTES = 4
 _LIVE_SHARE = 1.6
 _IMAGES, _TRAINING_IMAGES = 52_000, 40_000
-"""Of GTSRB, and of what is drawn in its stead."""
+"""Numbers of images of GTSRB, and of its synthetic replacement."""
 
 
 def assess_cost(spec: TrialSpec) -> Cost:
-    """The cost of the trial's network.
+    """Return the cost of the trial's network.
 
-    Raises: InfeasibleError where no network can be built from the specification.
+    Raises:
+        InfeasibleError: if no network can be built from the specification.
     """
     return measure_cost(spec, classes=len(dataset_info(spec.dataset).class_names))
 
 
 def estimate_gpu_mib(spec: TrialSpec) -> float:
-    """How much memory of a GPU a trial should take, before one of its configuration has run; 0 for one that cannot.
+    """Estimate the GPU memory of a trial in MiB before it has run; 0 if its network cannot be built.
 
-    The activations of a batch with their gradients (1.6 times the former: not all live at once), weights, gradients and
-    the optimiser's buffers, and the images of both halves with the prepared training half.
+    The estimate is the sum of the activations of a batch with their gradients (1.6 times the activations, as not all
+    are live at once), the weights, gradients and the optimiser's buffers, and the images of both halves with the
+    prepared training half.
     """
     try:
         cost = assess_cost(spec)

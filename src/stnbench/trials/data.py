@@ -1,4 +1,4 @@
-"""The data of a trial on its device, kept for the next trial of the same process that wants the same."""
+"""The data of a trial on its device, cached for later trials of the same process that use the same data."""
 
 import functools
 from dataclasses import dataclass, field, replace
@@ -16,12 +16,12 @@ from stnbench.spec.data import Contrast, DatasetSpec, PreprocessSpec, SplitSpec
 from stnbench.spec.result import ScoredImages
 
 _KEPT: Final = 2
-"""Data sets kept at once; a sweep seldom alternates between more."""
+"""Number of cached data sets; a sweep rarely alternates between more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSource:
-    """Which data, and where: what two trials must share to share their data."""
+    """Identity of a trial's data and its location: trials with equal sources share their data."""
 
     dataset: DatasetSpec
     root: Path
@@ -35,12 +35,12 @@ class TrainingData:
     """The training half on the device.
 
     Attributes:
-        images: all of it, validation included.
+        images: all images, including validation.
         split: the rows to train on and the rows held out.
         tracks: int64 (n,), the track of every image.
-        frames: int64 (n,), its place in the track, the farthest first.
-        statistics: of the rows to train on, whatever part of them a trial uses.
-        classes: how many labels there are.
+        frames: int64 (n,), the position of every image in its track, the farthest first.
+        statistics: statistics of all rows to train on, even if a trial uses only a part of them.
+        classes: number of classes.
     """
 
     images: DeviceImages
@@ -52,10 +52,10 @@ class TrainingData:
     _prepared: dict[PreprocessSpec, PreparedImages] = field(default_factory=dict, repr=False)
 
     def images_for(self, preprocess: PreprocessSpec) -> DeviceImages:
-        """All images with a memory of what this preprocessing makes of them, which later trials share.
+        """Return all images with a cache of their preprocessed form, which later trials share.
 
-        There is one memory at a time, and none where preprocessing is no more than a scale and a shift, or where the
-        images would take too much of a GPU.
+        There is one cache at a time, and none if preprocessing is only a scale and a shift, or if the images would take
+        too much memory of a GPU.
         """
         is_cheap = preprocess.contrast == "none" and not preprocess.contrastive_norm
         if is_cheap or not fits_beside_training(self.images.images):
@@ -68,11 +68,11 @@ class TrainingData:
         return replace(self.images, prepared=self._prepared[preprocess])
 
     def validation_rows(self) -> Tensor:
-        """The rows (n,) held out, on the device."""
+        """Return the held-out rows (n,), on the device."""
         return self._rows(self.split.validation)
 
     def validation_images(self) -> ScoredImages:
-        """Which images are held out."""
+        """Return the labels, tracks and rows of the held-out images."""
         rows = self.split.validation
         return ScoredImages(
             labels=tuple(self.images.labels.cpu().numpy()[rows].tolist()),
@@ -81,9 +81,10 @@ class TrainingData:
         )
 
     def training_rows(self, count: int | None, *, seed: int) -> Tensor:
-        """The rows (n,) to train on: ``count`` of them drawn by the trial's seed, all where it is None.
+        """Return the rows (n,) to train on: ``count`` of them drawn by the trial's seed, or all if it is None.
 
-        Raises: SpecError where there are fewer.
+        Raises:
+            SpecError: if there are fewer.
         """
         rows = self.split.train
         return self._rows(rows if count is None else subset(rows, count, seed))
@@ -94,11 +95,13 @@ class TrainingData:
 
 @functools.lru_cache(maxsize=_KEPT)
 def open_training_data(source: DataSource, split: SplitSpec, contrast: Contrast = "none") -> TrainingData:
-    """Open, split and measure the training half, and bring it to the device; a second call gives the same object.
+    """Open, split and measure the training half, and move it to the device; the result is cached.
 
     The statistics are those of the images after ``contrast``.
 
-    Raises: DataError where the data cannot be used; SpecError where they cannot be split so.
+    Raises:
+        DataError: if the data cannot be used.
+        SpecError: if they cannot be split so.
     """
     dataset = open_dataset(source.dataset, root=source.root, workers=source.workers, source=source.source)
     half = dataset.train()
@@ -115,14 +118,15 @@ def open_training_data(source: DataSource, split: SplitSpec, contrast: Contrast 
 
 @functools.lru_cache(maxsize=_KEPT)
 def open_test_images(source: DataSource) -> DeviceImages:
-    """Open the test half and bring it to the device; a second call gives the same object.
+    """Open the test half and move it to the device; the result is cached.
 
-    Raises: DataMissingError where there is none; other DataErrors where it cannot be used.
+    Raises:
+        DataMissingError: if there is none; other DataErrors where it cannot be used.
     """
     dataset = open_dataset(source.dataset, root=source.root, workers=source.workers, source=source.source)
     return DeviceImages.from_image_set(dataset.test(), source.device)
 
 
 def scored_test_images(images: DeviceImages) -> ScoredImages:
-    """Which images a test score is of: all; their tracks are not to be relied on."""
+    """Return the labels of the test images, all of which are scored; their tracks are left out as unreliable."""
     return ScoredImages(labels=tuple(images.labels.tolist()))

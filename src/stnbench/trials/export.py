@@ -1,4 +1,4 @@
-"""Trained networks: loaded from a trial or an export, and written to one."""
+"""Trained networks, loaded from a trial or an export, and written as an export."""
 
 import errno
 import hashlib
@@ -29,7 +29,7 @@ from stnbench.training.checkpoint import read_checkpoint
 from stnbench.training.evaluate import over_views
 from stnbench.trials.files import load_spec
 
-# Trained networks: read from the folder of an attempt, and ready for use in anybody's program.
+# Trained networks, read from the folder of an attempt for use in any program.
 
 
 READS_BOXES: Final = "roi"
@@ -38,13 +38,13 @@ READS_BOXES: Final = "roi"
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class StoredNetwork:
-    """What a trained network is made of, wherever it was stored.
+    """A trained network in memory, independent of where it was stored.
 
     Attributes:
         spec: the trial.
-        statistics: of the images it was trained on, which preprocessing needs.
-        class_names: one readable name a class, in label order.
-        weights: by name, those that are scored: averages where the trial has any.
+        statistics: statistics of the training images, which preprocessing needs.
+        class_names: one readable name per class, in label order.
+        weights: the weights that are scored, by name: averages if the trial has any.
     """
 
     spec: TrialSpec
@@ -56,7 +56,8 @@ class StoredNetwork:
     def of_attempt(cls, folder: Path) -> "StoredNetwork":
         """Read the network in the folder of an attempt.
 
-        Raises: FolderError or CheckpointError where there is none.
+        Raises:
+            FolderError or CheckpointError: if there is none.
         """
         spec = load_spec(folder)
         checkpoint = read_checkpoint(AttemptLayout(folder).checkpoint, trial_id=spec.trained_as.trial_id)
@@ -72,14 +73,15 @@ class StoredNetwork:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """Return the number of classes."""
         return len(self.class_names)
 
     def build(self, device: torch.device) -> Model:
         """Build the model with its trained weights, ready to score.
 
-        Raises: CheckpointError where the weights do not fit; SpecError where a part from outside is not here, or is
-            another by now.
+        Raises:
+            CheckpointError: if the weights do not fit.
+            SpecError: if a part from outside is not here, or is another by now.
         """
         model = build_model(self.spec, self.statistics, classes=self.classes, device=device)
         try:
@@ -94,11 +96,11 @@ class StoredNetwork:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Prediction:
-    """What a network says of images.
+    """Predictions of a network for a batch of images.
 
     Attributes:
-        labels: int64 (batch,), the likeliest class of each.
-        names: their names.
+        labels: int64 (batch,), the most probable class of each image.
+        names: names of these classes.
         probabilities: float32 (batch, classes).
     """
 
@@ -108,19 +110,19 @@ class Prediction:
 
 
 class TrainedClassifier(nn.Module):
-    """A trained network with its preprocessing: images as they are in a file to logits, exactly as trials are scored.
+    """A trained network with its preprocessing, from images as in a file to logits, exactly as trials are scored.
 
-    It comes in evaluation mode. Where the trial averages over moved views of an image (test-time augmentation), so does
-    ``forward``.
+    It is in evaluation mode. If the trial averages over shifted views of an image (test-time augmentation), ``forward``
+    does as well.
 
     Args:
-        stored: what it is made of.
-        device: on which it computes; ``to`` moves it.
+        stored: the trained network.
+        device: device for the computation; ``to`` moves the module.
 
     Attributes:
-        spec: the trial that it was trained as.
-        class_names: one readable name a class, in label order.
-        image_shape: channels, height and width of the images that it takes.
+        spec: the trial.
+        class_names: one readable name per class, in label order.
+        image_shape: channels, height and width of the input images.
     """
 
     def __init__(self, stored: StoredNetwork, device: torch.device) -> None:
@@ -140,23 +142,23 @@ class TrainedClassifier(nn.Module):
 
     @property
     def reads_boxes(self) -> bool:
-        """Whether a transformer reads the boxes of the signs (the control ``roi``)."""
+        """Return whether a transformer reads the boxes of the signs (the control ``roi``)."""
         return any(placed.transformer.family == READS_BOXES for placed in self.spec.transformers)
 
     def forward(self, images: Tensor, boxes: Tensor | None = None) -> Tensor:
         """Compute the logits of images.
 
         Args:
-            images: (batch, channels, height, width) of ``image_shape``, RGB where there are three channels; uint8, or
+            images: (batch, channels, height, width) of ``image_shape``, RGB if there are three channels; uint8, or
                 floating point numbers in [0, 255] (not in [0, 1]).
-            boxes: (batch, 4), x1, y1, x2, y2 of the signs, -1 and 1 at the outer edges of the image; needed where
-                ``reads_boxes``, and else of no effect.
+            boxes: (batch, 4), x1, y1, x2, y2 of the signs, -1 and 1 at the outer edges of the image; required if
+                ``reads_boxes``, and ignored otherwise.
 
         Returns:
-            (batch, classes), float32.
+            Logits (batch, classes), float32.
 
         Raises:
-            ShapeError: where the images have another shape, or boxes are missing.
+            ShapeError: if the images have another shape, or boxes are missing.
         """
         logits = self.look_once(images, boxes)
         if self._model.views is None:
@@ -167,7 +169,7 @@ class TrainedClassifier(nn.Module):
         return over_views(self._model, levels, boxes, logits)
 
     def look_once(self, images: Tensor, boxes: Tensor | None = None) -> Tensor:
-        """Compute the logits of the images as they are, in one pass, whatever the trial's views; as ``forward``."""
+        """Compute the logits (batch, classes) in one pass, without views; arguments as of ``forward``."""
         if tuple(images.shape[1:]) != self.image_shape:
             channels, height, width = self.image_shape
             raise ShapeError("the images", images.shape, f"(batch, {channels}, {height}, {width})")
@@ -188,14 +190,15 @@ class TrainedClassifier(nn.Module):
 
 
 def without_views(stored: StoredNetwork) -> StoredNetwork:
-    """Return the same network, which looks at every image once."""
+    """Return the same network without views, so that every image is evaluated once."""
     return replace(stored, spec=stored.spec.trained_as)
 
 
 def require_same_classes(networks: Sequence[StoredNetwork]) -> None:
-    """Check that networks tell the same classes apart, so that their probabilities can be averaged.
+    """Check that networks have the same classes, so that their probabilities can be averaged.
 
-    Raises: SpecError naming the first that does not.
+    Raises:
+        SpecError: naming the first that does not.
     """
     first, *others = networks
     for other in others:
@@ -204,17 +207,17 @@ def require_same_classes(networks: Sequence[StoredNetwork]) -> None:
             raise SpecError(problem, remedy="an ensemble is of networks for the same classes")
 
 
-# Exports: a trained network in a folder for anybody, and back, bit for bit.
+# Exports: writing a trained network to a folder for distribution, and reading it back, bit for bit.
 #
-# A folder holds the weights (safetensors), the network for other programs (ONNX), what it is (``trial.json``), a card
-# to read (``README.md``) and the SHA-256 of each (``SHA256SUMS``, which ``sha256sum -c`` checks as well). Nothing in
-# it is ever executed, and nothing is read before its digest was compared.
+# A folder holds the weights (safetensors), the network for other programs (ONNX), its record (``trial.json``), a model
+# card (``README.md``) and the SHA-256 of each (``SHA256SUMS``, which ``sha256sum -c`` checks as well). Nothing in it is
+# ever executed, and nothing is read before its digest was compared.
 
 
 WEIGHTS, ONNX, RECORD, CARD, SUMS = "network.safetensors", "network.onnx", "trial.json", "README.md", "SHA256SUMS"
 
 _FORMAT: Final = 1
-"""Raised when the files of an export change."""
+"""Version of the format, increased when the files of an export change."""
 
 _NEEDED: Final = (WEIGHTS, RECORD, CARD)
 _KNOWN: Final = frozenset({*_NEEDED, ONNX})
@@ -224,21 +227,21 @@ _INSTALL: Final = "pip install 'stnbench[export]'"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportRecord(Strict):
-    """What an export is of.
+    """Description of an export.
 
     Attributes:
-        format: of the folder.
-        stnbench: the version that wrote it.
+        format: version of the format of the folder.
+        stnbench: the version of stnbench that wrote it.
         trial_id: the identity of the trial.
-        name: for people: sweep, configuration and seed.
+        name: readable name: sweep, configuration and seed.
         spec: the trial.
-        class_names: one readable name a class, in label order.
-        statistics: of the images it was trained on.
-        validation: its score on the images held out, without predictions; None where it was trained on all.
-        test: its score on the test half, likewise; None where there was none.
-        cost: of the network.
-        environment: what it was trained with, the digest of the data included.
-        train_duration_s: how long it was trained.
+        class_names: one readable name per class, in label order.
+        statistics: statistics of the training images.
+        validation: score on the held-out images, without predictions; None if it was trained on all images.
+        test: score on the test half, without predictions; None if there was none.
+        cost: cost of the network.
+        environment: environment of the training, including the digest of the data.
+        train_duration_s: duration of the training in seconds.
     """
 
     format: int
@@ -263,21 +266,21 @@ def write_export(
     *,
     with_onnx: bool = True,
 ) -> float | None:
-    """Write an export, whole or not at all.
+    """Write an export atomically.
 
     Args:
-        folder: where; an export that is there is replaced.
+        folder: the folder to write; an existing export is replaced.
         stored: the network.
-        record: what it is.
-        card: gives the text of the card, from the sizes of the files in bytes, and the difference of the ONNX file.
-        with_onnx: whether an ONNX file is written, after it was compared with torch.
+        record: description of the network.
+        card: returns the text of the card, from the sizes of the files in bytes and the difference of the ONNX file.
+        with_onnx: whether to write an ONNX file, after comparing it with torch.
 
     Returns:
         The largest difference between torch and the ONNX file; None without one.
 
     Raises:
-        ExportError: where the network has no counterpart in ONNX or differs there, where a library is missing, or
-            where the folder holds anything else.
+        ExportError: if the network has no counterpart in ONNX or differs there, if a library is missing, or if the
+            folder holds anything else.
     """
     _require_free(folder)
     if importlib.util.find_spec("safetensors") is None:
@@ -314,14 +317,15 @@ def new_record(stored: StoredNetwork, **facts: object) -> ExportRecord:
 
 
 def is_export(folder: Path) -> bool:
-    """Return whether a folder looks like an export, whatever is in it."""
+    """Check whether a folder has a list of digests like an export; its contents are not checked."""
     return folder.is_dir() and (folder / SUMS).is_file()
 
 
 def read_record(folder: Path) -> ExportRecord:
-    """Read what an export is of, after the digests of all its files were compared.
+    """Read the record of an export, after comparing the digests of all its files.
 
-    Raises: ExportError where the folder is no export, or was damaged.
+    Raises:
+        ExportError: if the folder is no export, or was damaged.
     """
     _check_sums(folder)
     path = folder / RECORD
@@ -341,7 +345,8 @@ def read_record(folder: Path) -> ExportRecord:
 def read_export(folder: Path) -> StoredNetwork:
     """Read the network of an export.
 
-    Raises: ExportError where the folder is no export, was damaged, or holds other weights than it says.
+    Raises:
+        ExportError: if the folder is no export, was damaged, or holds other weights than it says.
     """
     record = read_record(folder)
     if importlib.util.find_spec("safetensors") is None:
@@ -362,7 +367,7 @@ _AGAIN: Final = "export the trial again, or fetch the folder again"
 
 
 class _AtOnce(nn.Module):
-    """What the ONNX file computes: float32 images in [0, 255] to logits, each looked at once."""
+    """The function of the ONNX file: float32 images in [0, 255] to logits, each image evaluated once."""
 
     def __init__(self, trained: TrainedClassifier) -> None:
         super().__init__()
@@ -393,7 +398,7 @@ def _write_onnx(stored: StoredNetwork, path: Path) -> float:
 
 
 def _examples(shape: tuple[int, int, int]) -> Tensor:
-    """Return images that differ as photographs do: a flat one, a gradient, blots, an edge, and noise."""
+    """Return test images (5, channels, height, width) in [0, 255]: flat, a gradient, blots, an edge, and noise."""
     channels, height, width = shape
     generator = torch.Generator().manual_seed(1)
     y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
@@ -417,7 +422,7 @@ def _require_free(folder: Path) -> None:
 
 
 def _put_in_place(made: Path, folder: Path) -> None:
-    """Rename the new folder to its place; an older export goes only then."""
+    """Move the new folder into place; an older export is removed only after that."""
     sync_folder(made)
     old = made.with_name("old")
     if folder.exists():
@@ -435,7 +440,8 @@ def _put_in_place(made: Path, folder: Path) -> None:
 def _check_sums(folder: Path) -> None:
     """Compare every file with its digest.
 
-    Raises: ExportError for the first that differs, and for a folder that is no export.
+    Raises:
+        ExportError: for the first that differs, and for a folder that is no export.
     """
     path = folder / SUMS
     try:

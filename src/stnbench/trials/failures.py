@@ -1,4 +1,4 @@
-"""From an exception to a failure: pure, and free of torch, so that an orchestrator can use it as well."""
+"""Classification of exceptions as failures, without I/O and without torch, so that an orchestrator can use it too."""
 
 import errno
 import traceback
@@ -8,7 +8,7 @@ from stnbench.core.errors import DeviceError, DivergedError, NoDeviceError, Spec
 from stnbench.spec.result import Failure, FailureKind
 
 TRACEBACK_LIMIT = 8_000
-"""Characters kept of a traceback, the first and the last half: where it was called, and what went wrong."""
+"""Characters kept of a traceback, half from the beginning (the calls) and half from the end (the error)."""
 
 MESSAGE_LIMIT = 500
 
@@ -19,13 +19,13 @@ OUT_OF_MEMORY_TEXTS = (
     "not enough memory",
     "alloc_failed",
 )
-"""What torch, cuDNN and cuBLAS say in a RuntimeError."""
+"""Messages of torch, cuDNN and cuBLAS in a RuntimeError when memory is short."""
 
 _NO_HANDLE = "_status_not_initialized"
-"""What cuBLAS, cuDNN and cuSOLVER say where the memory of the GPU does not suffice for their handle."""
+"""Message of cuBLAS, cuDNN and cuSOLVER when the memory of the GPU does not suffice for their handle."""
 
 DEVICE_TEXTS = (
-    # A kernel went wrong; the context of the process is lost with it.
+    # A kernel failed; the context of the process is lost with it.
     "an illegal memory access was encountered",
     "an illegal instruction was encountered",
     "misaligned address",
@@ -37,7 +37,7 @@ DEVICE_TEXTS = (
     "_status_execution_failed",
     "_status_internal_error",
     "_status_mapping_error",
-    # The GPU or the way to it.
+    # The GPU or the connection to it failed.
     "uncorrectable ecc error",
     "uncorrectable nvlink error",
     "gpu is lost",
@@ -56,9 +56,10 @@ DEVICE_TEXTS = (
     "mps client",
     "resources required to support device connections have been exhausted",
 )
-"""What CUDA, cuDNN and cuBLAS say in a RuntimeError of torch where a GPU or a process's context on it is lost.
+"""Messages of CUDA, cuDNN and cuBLAS in a RuntimeError of torch when a GPU or the context on it is lost.
 
-Texts of cudaGetErrorString; "device-side assert triggered" and wrong arguments are not among them, for they are bugs.
+They are texts of cudaGetErrorString; "device-side assert triggered" and wrong arguments are not included, since they
+are bugs.
 """
 
 NO_DEVICE_TEXTS = (
@@ -71,7 +72,7 @@ NO_DEVICE_TEXTS = (
     "nvidia driver on your system is too old",
     "driver version is insufficient",
 )
-"""What torch and CUDA say where a process cannot use any GPU: the driver, torch's build or the machine's set-up."""
+"""Messages of torch and CUDA when a process cannot use any GPU, because of the driver, the build or the set-up."""
 
 INFRASTRUCTURE_ERRORS = frozenset(
     {
@@ -91,12 +92,12 @@ INFRASTRUCTURE_ERRORS = frozenset(
         errno.EFBIG,
     }
 )
-"""What the machine refuses: a full, broken or read-only disk, a quota, a right or a lock, too many open files, a
-broken connection, a file server that is away."""
+"""Error numbers of infrastructure failures: a full, broken or read-only disk, a quota, a missing permission or lock,
+too many open files, a broken connection, an unavailable file server."""
 
 
 def classify(error: BaseException) -> Failure:
-    """Why an attempt failed, from the exception that ended it; causes are looked through, the nearest first."""
+    """Return the failure for the exception that ended an attempt; its causes are searched, the nearest first."""
     kind = next((kind for link in _chain(error) if (kind := _kind(link))), FailureKind.BUG)
     text = "".join(traceback.format_exception(error))
     message = f"{type(error).__name__}: {error}" if kind is FailureKind.BUG else str(error) or type(error).__name__
@@ -104,7 +105,7 @@ def classify(error: BaseException) -> Failure:
 
 
 def shorten(text: str, limit: int) -> str:
-    """The text, its middle left out where it is longer than the limit."""
+    """Return the text, with its middle left out if it is longer than ``limit`` characters."""
     if len(text) <= limit:
         return text
     mark = f"\n... {len(text) - limit} characters left out ...\n"
@@ -134,7 +135,7 @@ def _kind(error: BaseException) -> FailureKind | None:
 
 
 def _is_infrastructure(error: BaseException) -> bool:
-    """The disk, the file server or the network: nothing that the trial did."""
+    """Check whether the disk, the file server or the network caused an error, not the trial."""
     return isinstance(error, OSError) and error.errno in INFRASTRUCTURE_ERRORS
 
 
@@ -148,7 +149,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _is_no_device(error: BaseException) -> bool:
-    """No GPU can be used in this process; a fresh one will most likely see none either."""
+    """Check whether no GPU can be used in this process; a fresh one will most likely see none either."""
     if isinstance(error, NoDeviceError):
         return True
     text = str(error).lower()  # torch built without CUDA says so in an AssertionError
@@ -156,7 +157,7 @@ def _is_no_device(error: BaseException) -> bool:
 
 
 def _is_device(error: BaseException) -> bool:
-    """The GPU, its driver, or this process's context on it: the same trial may well run in a fresh process."""
+    """Check whether the GPU, its driver or the context failed: the same trial may succeed in a fresh process."""
     if isinstance(error, DeviceError):
         return True
     text = str(error).lower()

@@ -1,4 +1,4 @@
-"""The files of an attempt that are read without torch: probabilities and snapshots."""
+"""The files of an attempt that are read without torch: probabilities, snapshots, specification and result."""
 
 import hashlib
 import io
@@ -17,17 +17,17 @@ from stnbench.spec.data import Split
 from stnbench.spec.result import TrialResult
 from stnbench.spec.trial import TrialSpec
 
-# The files that a finished trial keeps its class probabilities in, as numpy arrays: to read them takes no torch.
+# The files with the class probabilities of a finished trial, as numpy arrays, which are read without torch.
 #
-# One file a split in the folder of an attempt, ``probabilities_<split>.npy``: float16 (images, classes), in the order
-# of the predictions of that split's score. They are written before the result: where a result is, they are. Behind the
-# array, where numpy does not look, stands a digest of it; files of older versions have none.
+# There is one file per split in the folder of an attempt, ``probabilities_<split>.npy``: float16 (images, classes), in
+# the order of the predictions of that split's score. They are written before the result, so they exist if it does. The
+# array is followed by its digest, which numpy ignores; files of older versions have none.
 
 
 Probabilities = NDArray[np.float16]
 
 _SUM_TOLERANCE: Final = 1e-3
-"""Rounding to float16 moves a sum of 1 by 2**-11 at most, and by 2**-25 more for every class."""
+"""Tolerance of sums: rounding to float16 changes a sum of 1 by at most 2**-11, plus 2**-25 for every class."""
 
 
 _MARK: Final = b"\nstnbench sha256 "
@@ -35,7 +35,11 @@ _TRAILER_BYTES: Final = len(_MARK) + 64
 
 
 def write_probabilities(folder: Path, split: Split, probabilities: Probabilities) -> None:
-    """Write float16 (images, classes), whole or not at all. Raises: OSError, for example when the disk is full."""
+    """Write probabilities, float16 (images, classes), atomically.
+
+    Raises:
+        OSError: for example if the disk is full.
+    """
     buffer = io.BytesIO()
     np.save(buffer, probabilities, allow_pickle=False)
     data = buffer.getvalue()
@@ -43,10 +47,11 @@ def write_probabilities(folder: Path, split: Split, probabilities: Probabilities
 
 
 def read_probabilities(folder: Path, split: Split, *, images: int) -> Probabilities:
-    """The probabilities float16 (images, classes) in the folder of an attempt.
+    """Read the probabilities, float16 (images, classes), in the folder of an attempt.
 
-    Raises: FolderError, naming the file, where it is missing or cannot be read, or is not one of probabilities of so
-    many images.
+    Raises:
+        FolderError: if the file is missing or cannot be read, or does not hold probabilities of ``images`` images; the
+            message names the file.
     """
     path = AttemptLayout(folder).probabilities(split)
     try:
@@ -61,7 +66,7 @@ def read_probabilities(folder: Path, split: Split, *, images: int) -> Probabilit
     _require_whole(path, split, file.getvalue(), array_bytes=file.tell())
     probabilities: Probabilities = found
     off = np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1)
-    if not (off <= _SUM_TOLERANCE).all() or (probabilities < 0).any():  # a sum that is no number is not small either
+    if not (off <= _SUM_TOLERANCE).all() or (probabilities < 0).any():  # a sum of NaN fails the comparison too
         raise _unusable(path, "hold numbers that are no probabilities")
     return probabilities
 
@@ -71,7 +76,7 @@ def _trailer(data: bytes, split: Split) -> bytes:
 
 
 def _require_whole(path: Path, split: Split, data: bytes, *, array_bytes: int) -> None:
-    """Raise FolderError where what follows the array is not its digest; nothing follows it in older files."""
+    """Raise FolderError if the array is followed by anything but its digest; older files have no digest."""
     array, trailer = data[:array_bytes], data[array_bytes:]
     if not trailer:
         return
@@ -86,25 +91,25 @@ def _unusable(path: Path, problem: str) -> FolderError:
     return FolderError(f"the probabilities {path} {problem}", remedy=remedy)
 
 
-# The file that snapshots of a training are kept in, as numpy arrays: who only reads them needs no torch.
+# The file with the snapshots of a training, as numpy arrays, which are read without torch.
 #
-# One file in the folder of an attempt, ``snapshots.npy``: the images, then one record a snapshot, as two arrays of
-# numpy's own format one behind the other.
+# There is one file in the folder of an attempt, ``snapshots.npy``: the images, then one record per snapshot, as two
+# consecutive arrays in numpy's format.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Snapshots:
-    """What the transformers of a network did to its probes, at several steps of its training.
+    """Snapshots of the transformers' effect on the probe images of a network, at several steps of its training.
 
     Attributes:
         images: uint8 (probes, channels, height, width).
         steps: int64 (snapshots,), optimiser steps taken, ascending.
-        epochs: int64 (snapshots,), the epoch that it was, from 1; 0 before the first step.
-        losses: float32 (snapshots,), the mean training loss of the last steps; not a number where it is not known.
-        fill: the colour in [0, 255] that preprocessing makes 0.
+        epochs: int64 (snapshots,), the epoch, from 1; 0 before the first step.
+        losses: float32 (snapshots,), the mean training loss of the last steps; NaN if it is not known.
+        fill: the colour in [0, 255] that preprocessing maps to 0.
         places: int64 (transformers, 2), place and branch of each, from 1.
-        points: float32 (snapshots, transformers, probes, lattice points, 2), where the output's lattice lies in the
-            image, -1 and 1 at its outer edges.
+        points: float32 (snapshots, transformers, probes, lattice points, 2), the positions of the output's lattice in
+            the image, -1 and 1 at its outer edges.
     """
 
     images: NDArray[np.uint8]
@@ -117,9 +122,10 @@ class Snapshots:
 
 
 def read_snapshots(folder: Path) -> Snapshots:
-    """The snapshots in the folder of an attempt.
+    """Read the snapshots in the folder of an attempt.
 
-    Raises: FolderError where there are none, or they cannot be read.
+    Raises:
+        FolderError: if there are none, or they cannot be read.
     """
     path = AttemptLayout(folder).snapshots
     try:
@@ -140,7 +146,7 @@ def read_snapshots(folder: Path) -> Snapshots:
 
 
 def _losses(records: NDArray[np.void]) -> NDArray[np.float32]:
-    """Return the losses of records; not a number for those of versions that kept none."""
+    """Return the losses of records; NaN for records of versions that stored none."""
     if "loss" in (records.dtype.names or ()):
         kept: NDArray[np.float32] = records["loss"]
         return kept
@@ -148,15 +154,16 @@ def _losses(records: NDArray[np.void]) -> NDArray[np.float32]:
 
 
 def load_arrays(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.void]]:
-    """The images, and the records as they were written.
+    """Read the images and the records of a snapshot file.
 
-    Raises: one of ``ARRAY_ERRORS`` where they cannot be read.
+    Raises:
+        ARRAY_ERRORS: if they cannot be read.
     """
     with path.open("rb") as file:
         return np.load(file, allow_pickle=False), np.load(file, allow_pickle=False)
 
 
-# The files of an attempt: ``spec.json`` and ``result.json``. No torch: the orchestrator reads them as well.
+# The files ``spec.json`` and ``result.json`` of an attempt. Without torch, since the orchestrator reads them as well.
 
 
 T = TypeVar("T")
@@ -168,23 +175,27 @@ def write_spec(folder: Path, spec: TrialSpec) -> None:
 
 
 def load_spec(folder: Path) -> TrialSpec:
-    """The specification of an attempt. Raises: as ``load_result``."""
+    """Read the specification of an attempt. Raises: as ``load_result``."""
     return _load(TrialSpec, AttemptLayout(folder).spec)
 
 
 def write_result(folder: Path, result: TrialResult) -> None:
-    """Write the result of an attempt, whole or not at all.
+    """Write the result of an attempt atomically.
 
-    Raises: OSError, for example when the disk is full; SpecError for a number that is not finite.
+    Raises:
+        OSError: for example if the disk is full.
+        SpecError: if a number is not finite.
     """
     write_atomic(AttemptLayout(folder).result, to_json(result).encode())
 
 
 def load_result(path: Path) -> TrialResult:
-    """The result in a ``result.json``.
+    """Read the result in a ``result.json``.
 
-    Raises: FolderError where the file cannot be read; SpecError, naming the file and the key, where it is cut short or
-    is no result of this version of stnbench.
+    Raises:
+        FolderError: if the file cannot be read.
+        SpecError: if the file is truncated or is not a result of this version of stnbench; the message names the file
+            and the key.
     """
     return _load(TrialResult, path)
 

@@ -1,4 +1,4 @@
-"""From a specification to a result: the one door to torch."""
+"""Execution of a trial, from its specification to its result; the only entry to torch."""
 
 import contextlib
 import platform
@@ -37,7 +37,7 @@ from stnbench.trials.data import (
 from stnbench.trials.files import write_probabilities, write_result, write_spec
 from stnbench.trials.watch import SnapshotRecorder
 
-# What a result was made with: code, libraries, machine, data.
+# The environment of a result: code, libraries, machine, data.
 
 
 LIBRARIES = ("numpy", "stnbench", "torch", "torchvision")
@@ -46,7 +46,7 @@ LIBRARIES = ("numpy", "stnbench", "torch", "torchvision")
 def describe_environment(
     device: DeviceSpec, *, dataset_digest: str, parts: int = 1, precision: Precision = "float32"
 ) -> Environment:
-    """The environment of this process, as recorded beside a result; ``parts`` are the micro-batches of a batch."""
+    """Return the environment of this process as recorded with a result; ``parts`` is the number of micro-batches."""
     code = code_version(Path(stnbench.__file__).parent)
     return Environment(
         commit=code.commit,
@@ -87,32 +87,39 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     warn: Callable[[str], None] = lambda _: None,
     source: Path | None = None,
 ) -> TrialResult | None:
-    """Train and score one trial, and leave ``spec.json``, ``checkpoint.pt`` and ``result.json`` in its folder.
+    """Train and score one trial, and write ``spec.json``, ``checkpoint.pt`` and ``result.json`` to its folder.
 
-    Beside the result lie the class probabilities of every split that was scored (``probability_file``). Where the trial
-    has spatial transformers, ``snapshots.npy`` shows what they did while it was trained.
+    The class probabilities of every scored split are written as well. If the trial has spatial transformers,
+    ``snapshots.npy`` records their effect on images during the training.
 
-    A run goes on from the checkpoint in its folder, or else from the first in ``resume_from`` that can be read; without
-    one it starts anew. Test images are scored once, after training, and never reported.
+    A run resumes from the checkpoint in its folder, or else from the first in ``resume_from`` that can be read; without
+    one it starts from the beginning. Test images are scored once, after training, and never reported.
 
     Args:
         spec: the trial.
-        token: names the attempt inside its result.
-        folder: of the attempt; made where it is missing.
+        token: identifier of the attempt in its result.
+        folder: folder of the attempt; created if it is missing.
         data_root: the data folder.
-        source: the folder that ``dataset.root`` names; the data folder where it is None.
+        source: the folder that ``dataset.root`` names; the data folder if it is None.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: CPU threads.
-        report: called after every epoch; its checkpoint is on the disk or, where these are dear, half a minute later.
-        should_stop: asked before every step.
+        threads: number of CPU threads.
+        report: called after every epoch; its checkpoint is on the disk by then, or half a minute later if writing
+            checkpoints is slow.
+        should_stop: called before every step.
         resume_from: the folders of earlier attempts of the same trial, the latest first.
-        micro_batches: in how many parts each batch is computed, where memory is short. Gradients are added up, so the
-            result is the same but for rounding, and for batch normalisation, which sees smaller batches.
-        warn: told of each checkpoint that is left out because it cannot be read or does not fit, and of code whose
-            commit cannot be told.
-    Returns: the result, as written; None where ``should_stop`` ended the run.
-    Raises: SpecError, DataError, EngineError, DivergedError, FolderError; OSError when the disk is
-    full; torch.OutOfMemoryError. ``failures.classify`` says which failure each is.
+        micro_batches: number of parts in which each batch is computed, where memory is short. Gradients are
+            accumulated, so the result is the same except for rounding, and for batch normalisation, which sees smaller
+            batches.
+        warn: receives a warning for each checkpoint that cannot be read or does not fit, and if the commit of the code
+            cannot be determined.
+
+    Returns:
+        The result, as written; None if ``should_stop`` ended the run.
+
+    Raises:
+        SpecError, DataError, EngineError, DivergedError, FolderError, torch.OutOfMemoryError: as classified by
+            ``failures.classify``.
+        OSError: if the disk is full.
     """
     where = DeviceSpec.parse(device, threads=threads)
     target = prepare_device(where, spec.training.precision)
@@ -147,7 +154,7 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
 
 
 def _warn_of_code(warn: Callable[[str], None]) -> None:
-    """Say where the version of the code is not known for sure."""
+    """Warn if the version of the code is uncertain."""
     code = code_version(Path(stnbench.__file__).parent)
     if code.problem:
         warn(f"the commit is recorded as {code.commit}, with changes: {code.problem}")
@@ -155,7 +162,7 @@ def _warn_of_code(warn: Callable[[str], None]) -> None:
 
 @dataclass(kw_only=True, slots=True)
 class _Saving:
-    """Checkpoints and snapshots of a run in the folder of its attempt."""
+    """Writer of the checkpoints and snapshots of a run to the folder of its attempt."""
 
     run: TrainingRun
     data: TrainingData
@@ -174,11 +181,11 @@ class _Saving:
         self.keeper.keep(_snapshot(self.run, self.data, progress), at_once=is_last)
 
     def around(self, hooks: Hooks, progress: Progress) -> TrainingOutcome:
-        """Train; where that ends early, the last whole epoch reaches the disk all the same."""
+        """Train; if that ends early, the checkpoint of the last whole epoch is written nevertheless."""
         try:
             outcome = train(self.run, hooks, progress)
         except Exception:
-            # Its own failure matters more: without a disk or a device there is nothing to keep.
+            # The error of the training has priority: without a disk or a device there is nothing to save.
             with contextlib.suppress(OSError, RuntimeError):
                 self.keeper.flush()
             raise
@@ -186,7 +193,7 @@ class _Saving:
         is_whole = outcome.validation is not None
         if (
             is_whole and progress.epochs and outcome.progress == progress
-        ):  # nothing was left to train: the folder gets its own
+        ):  # nothing was left to train: the folder still gets a checkpoint
             self.save(progress)
         return outcome
 
@@ -227,9 +234,13 @@ def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, micro_ba
 def _start(
     prepare: Callable[[], TrainingRun], folders: Sequence[Path], warn: Callable[[str], None]
 ) -> tuple[TrainingRun, Progress, Path | None]:
-    """A run with the network and the optimiser as they were after the epochs so far, and the folder that tells of them.
+    """Prepare a run, and restore its network and optimiser from a checkpoint if there is one.
 
-    A checkpoint that cannot be read, or does not fit, is left out: the run goes on from the next one, or starts anew.
+    A checkpoint that cannot be read, or does not fit, is skipped: the run resumes from the next one, or starts from the
+    beginning.
+
+    Returns:
+        The run, its progress, and the folder of the checkpoint; None if there is none.
     """
     run = prepare()
     trial_id = run.spec.trained_as.trial_id
@@ -264,7 +275,7 @@ def _snapshot(run: TrainingRun, data: TrainingData, progress: Progress) -> Check
 
 
 def _score_test(run: TrainingRun, source: DataSource) -> _Tested | None:
-    """The test half scored; None where there is none on this machine."""
+    """Score the test half; return None if there is none on this machine."""
     try:
         images = open_test_images(source)
     except DataMissingError:
@@ -280,7 +291,7 @@ def _measured(evaluation: Evaluation, split: Split, scored: ScoredImages, warn: 
 
 
 def _write(folder: Path, result: TrialResult, validation: Evaluation, test: _Tested | None) -> None:
-    """The probabilities first: where a result is, they are."""
+    """Write the probabilities, then the result, so that they exist if it does."""
     write_probabilities(folder, "validation", validation.probabilities)
     if test is not None:
         write_probabilities(folder, "test", test.evaluation.probabilities)

@@ -1,4 +1,4 @@
-"""A trained network on a split, from the files that its attempt left."""
+"""Scoring of a trained network on a split, from the files of its attempt."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,9 +23,9 @@ from stnbench.trials.files import Probabilities
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Rescored:
-    """A trial scored anew: its score, and float16 (n, classes), the probabilities of every image behind it.
+    """New score of a trial, with the probabilities of every image, float16 (n, classes).
 
-    The score says on which images it is, but for those of training.
+    The score names its images, except those of training.
     """
 
     score: SplitScore
@@ -45,7 +45,8 @@ def rescore_trial(
 ) -> Rescored:
     """Score the checkpoint in an attempt's folder on a split; arguments as of ``score_network``.
 
-    Raises: as ``score_network``; FolderError or CheckpointError where the folder has no trained network.
+    Raises:
+        FolderError, CheckpointError: if the folder has no trained network; other errors as ``score_network``.
     """
     return score_network(
         StoredNetwork.of_attempt(folder), split, data_root=data_root, source=source, device=device, threads=threads,
@@ -66,12 +67,15 @@ def score_network(
 ) -> Rescored:
     """Score a trained network on a split of its own data set, or of another one.
 
-    With ``views`` every image is looked at in these ways, whatever the trial's own are.
+    ``views`` replaces the views of the trial.
 
-    Another set is split as the trial's own was, and normalised with the statistics of the images the network was
-    trained on. Another device than that of the training may give another class where two are all but equally probable.
-    Raises: CheckpointError where its weights do not fit; SpecError where the other set's images are of another size;
-    DataError where the data cannot be used.
+    Another data set is split like that of the trial, and normalised with the statistics of the images the network was
+    trained on. On another device than that of the training, the class may differ if two are almost equally probable.
+
+    Raises:
+        CheckpointError: if its weights do not fit.
+        SpecError: if the images of the other data set have another size.
+        DataError: if the data cannot be used.
     """
     if views is not None:
         stored = replace(stored, spec=replace(stored.spec, views=views))
@@ -85,7 +89,11 @@ def score_network(
 
 
 def restore_model(spec: TrialSpec, checkpoint: Checkpoint, device: torch.device) -> Model:
-    """The trained model of a trial, ready to score. Raises: CheckpointError where the weights do not fit."""
+    """Return the trained model of a trial, ready to score.
+
+    Raises:
+        CheckpointError: if the weights do not fit.
+    """
     model = build_model(spec, checkpoint.statistics, classes=checkpoint.classes, device=device)
     checkpoint.restore_scored(model.network)
     model.network.eval()

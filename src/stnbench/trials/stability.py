@@ -1,4 +1,4 @@
-"""How still the signs stand behind a trained network's transformers, measured on its validation tracks."""
+"""Stability of the signs in the output of a trained network's transformers, measured on its validation tracks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,14 +39,14 @@ class Measure:
     """One measure of a transformer, means over tracks.
 
     Attributes:
-        name: what is measured.
+        name: name of the measure.
         unit: its unit; empty for a share or a ratio.
-        transformer: of the transformer itself.
-        identity: had it been the identity.
-        zoom: had it been the fixed zoom.
-        to_identity: the first over the second, on the same tracks.
-        to_zoom: the first over the third, likewise.
-    Each is None where no track has a number, a ratio also where its base is 0.
+        transformer: value for the transformer itself.
+        identity: value for the identity in its place.
+        zoom: value for the fixed zoom in its place.
+        to_identity: ratio of transformer to identity, on the same tracks.
+        to_zoom: ratio of transformer to zoom, on the same tracks.
+    Each is None if no track has a finite value, a ratio also if its denominator is 0.
     """
 
     name: str
@@ -60,9 +60,9 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerStability:
-    """The stability of one transformer, the ``branch``-th at its ``place``.
+    """Stability of one transformer, the ``branch``-th at its ``place``.
 
-    ``zoom`` is the fixed zoom it is compared with: the share of a side that it reads itself, on average.
+    ``zoom`` is the fixed zoom it is compared with: the mean share of a side that the transformer reads.
     """
 
     place: int
@@ -73,9 +73,9 @@ class TransformerStability:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stability:
-    """The stability of a network's transformers over so many validation tracks and images.
+    """Stability of a network's transformers over a number of validation tracks and images.
 
-    ``sign`` says what the sign's coordinates are from: its true ``pose``, or its annotated ``box``.
+    ``sign`` is the source of the sign's coordinates: its true ``pose``, or its annotated ``box``.
     """
 
     tracks: int
@@ -86,7 +86,7 @@ class Stability:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Sample:
-    """The images measured, with the track of each on the CPU."""
+    """The measured images, with the track of each on the CPU."""
 
     network: TrainedNetwork
     images: Tensor
@@ -96,7 +96,7 @@ class _Sample:
     seed: int
 
     def regions(self, warp: Tensor | None = None) -> tuple[SampledRegion, ...]:
-        """Where each transformer reads the images, under a warp of them where one is given; on the CPU."""
+        """Return the region that each transformer reads of the images, or of warped images, on the CPU."""
         parts = []
         for images, boxes in zip(torch.split(self.images, _BATCH), torch.split(self.boxes, _BATCH), strict=True):
             seen, where = images, boxes
@@ -115,9 +115,10 @@ class _Sample:
 
 
 def measure_stability(network: TrainedNetwork, *, count: int | None, seed: int) -> Stability:
-    """Measure the transformers of a network on its validation tracks, or on so many of them drawn by the seed.
+    """Measure the transformers of a network on its validation tracks, or on ``count`` of them drawn by the seed.
 
-    Raises: SpecError where there are fewer.
+    Raises:
+        SpecError: if there are fewer.
     """
     sample = _draw(network, count, seed)
     warped = {family: [sample.regions(warp) for warp in warps] for family, warps in WARPS.items()}
@@ -181,7 +182,7 @@ def _measure(sample: _Sample, region: SampledRegion, warped: dict[str, list[Tens
 
 
 def _variance_share(sample: _Sample, place: int, points: Tensor) -> Tensor:
-    """The variance of a pixel along each track of what is shown, over that of the images themselves."""
+    """Return the pixel variance along each track of the transformer's output, relative to that of the images."""
     spec = transformer_at(sample.network.spec, place)
     shown = [
         render(images, at.to(images.device), spec, fill=sample.network.fill)
@@ -191,7 +192,7 @@ def _variance_share(sample: _Sample, place: int, points: Tensor) -> Tensor:
 
 
 def _equivariance(sample: _Sample, family: str, warped: list[Tensor], rivals: tuple[Tensor, ...]) -> Measure:
-    """The error under the warps of a family; the rivals read the same places whatever they are shown."""
+    """Return the error under the warps of a family; identity and zoom read the same points of every image."""
     of_rivals = []
     for index, plain in enumerate(rivals):
         errors = [

@@ -1,4 +1,4 @@
-"""What the spatial transformers of a trained network do, for pictures: numpy arrays, from the files of its attempt."""
+"""Effects of a trained network's spatial transformers as numpy arrays for pictures, from the files of its attempt."""
 
 import io
 import math
@@ -28,27 +28,27 @@ from stnbench.trials.data import DataSource, TrainingData, open_training_data
 from stnbench.trials.files import Snapshots, load_arrays, load_spec, read_snapshots
 from stnbench.trials.score import restore_model
 
-# Snapshots of what the transformers do while a network learns: eight images, watched from before the first step on.
+# Snapshots of the transformers' effect on eight images during training, from before the first step on.
 #
-# They are one file in the folder of an attempt (``snapshot_file``). A record of it holds where in the image each
-# transformer reads a lattice of its output (``training/sampled.py``), 5 kB, from which the picture is made when
-# somebody asks for it. Nothing else is needed then but the specification: neither data nor checkpoint.
+# They are one file in the folder of an attempt (``snapshots.npy``). A record holds the positions in the image of a
+# lattice of each transformer's output, 5 kB, from which the picture is made on request. Besides, only the specification
+# is needed: neither data nor checkpoint.
 
 
 PROBES: Final = 8
-"""Images that are watched."""
+"""Number of probe images."""
 
 
 class SnapshotRecorder:
-    """Takes snapshots of one run, and keeps them in the folder of its attempt.
+    """Recorder of the snapshots of one run in the folder of its attempt.
 
-    A run that goes on from a checkpoint keeps the snapshots up to it, and takes the later ones anew.
+    A run that resumes from a checkpoint keeps the snapshots up to it, and takes the later ones again.
 
     Args:
-        run: what is trained; nothing about it is changed.
-        folder: of the attempt.
-        earlier: the folder of the attempt that the run goes on from, or None.
-        step: optimiser steps already taken.
+        run: the training run, which is not changed.
+        folder: folder of the attempt.
+        earlier: the folder of the attempt from which the run resumes, or None.
+        step: number of optimiser steps already taken.
     """
 
     def __init__(self, run: TrainingRun, folder: Path, *, earlier: Path | None, step: int) -> None:
@@ -64,7 +64,7 @@ class SnapshotRecorder:
         self._is_watching = bool(run.spec.transformers)
 
     def take(self, step: int, loss: float = math.nan) -> None:
-        """Take a snapshot after so many optimiser steps with such a training loss; nothing without a transformer."""
+        """Take a snapshot after ``step`` optimiser steps with a training loss; do nothing without transformers."""
         if self._is_watching:
             regions = sampled_regions(look(self._model, self._images, self._boxes).transformers, self._points)
             record = np.zeros(1, _record_type(len(regions), len(self._images)))
@@ -76,7 +76,7 @@ class SnapshotRecorder:
             self._records = [kept for kept in self._records if kept["step"] < step] + list(record)
 
     def save(self) -> None:
-        """Write all snapshots so far, whole or not at all. Raises: OSError."""
+        """Write all snapshots so far atomically. Raises: OSError."""
         if self._records:
             buffer = io.BytesIO()
             for array in (self._images.cpu().numpy(), np.array(self._records)):
@@ -85,9 +85,9 @@ class SnapshotRecorder:
 
 
 def probe_rows(labels: Tensor, validation: Tensor, *, seed: int, count: int = PROBES) -> Tensor:
-    """The rows (count,) that are watched: held out, drawn by the seed, of as many classes as can be; all if fewer.
+    """Return the held-out rows (count,) of the probe images, drawn by the seed from as many classes as possible.
 
-    All cells of a seed watch the same images.
+    All rows are returned if there are fewer. All configurations of a seed have the same probe images.
     """
     order = np.random.default_rng(derive_seed(seed, "probes")).permutation(len(validation))
     drawn = validation[torch.from_numpy(order).to(validation.device)]
@@ -98,7 +98,7 @@ def probe_rows(labels: Tensor, validation: Tensor, *, seed: int, count: int = PR
 
 
 def _records_until(path: Path, step: int) -> list[NDArray[np.void]]:
-    """The records of an earlier attempt up to a step; none where they cannot be read, for pictures hold nobody up."""
+    """Return the records of an earlier attempt up to a step; none if they are unreadable, which must not stop a run."""
     try:
         records: Iterable[NDArray[np.void]] = load_arrays(path)[1]
         return [_with_loss(record) for record in records if record["step"] <= step]
@@ -107,7 +107,7 @@ def _records_until(path: Path, step: int) -> list[NDArray[np.void]]:
 
 
 def _with_loss(record: NDArray[np.void]) -> NDArray[np.void]:
-    """Return a record of a version that kept no loss as one of today's; any other as it is."""
+    """Convert a record of a version that stored no loss to the present type; return any other unchanged."""
     known = record.dtype.names or ()
     if "loss" in known:
         return record
@@ -128,7 +128,7 @@ def _record_type(transformers: int, probes: int) -> np.dtype[np.void]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WatchSetup:
-    """Where the data lie and what computes: ``cpu`` or ``cuda:N``, and CPU threads."""
+    """Settings for computing: the data folder, the device (``cpu`` or ``cuda:N``), and the number of CPU threads."""
 
     data_root: Path
     device: str
@@ -137,16 +137,16 @@ class WatchSetup:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class View:
-    """What one transformer, the ``branch``-th at its ``place``, shows of some images.
+    """The output of one transformer, the ``branch``-th at its ``place``, for some images.
 
     Attributes:
-        place: the stage it stands before, from 1.
-        branch: which of the place's transformers it is, from 1.
-        outputs: uint8 (images, channels, height, width), what the transformer makes of the image itself; for one that
-            stands before a later stage, of the image under its maps.
-        border: float32 (images, points, 2), round the region of the image that it reads, from the upper left corner of
-            the output clockwise, (x, y) with -1 and 1 at the outer edges of the image.
-        corners: which points of the border are the output's corners.
+        place: the stage before which it is placed, from 1.
+        branch: index among the transformers of the place, from 1.
+        outputs: uint8 (images, channels, height, width), the transformed image; for a transformer before a later stage,
+            the image that corresponds to its feature maps.
+        border: float32 (images, points, 2), the outline of the region of the image that it reads, clockwise from the
+            upper left corner of the output, (x, y) with -1 and 1 at the outer edges of the image.
+        corners: indices of the points of the border that are the output's corners.
     """
 
     place: int
@@ -158,13 +158,13 @@ class View:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Watched:
-    """Images with what every transformer shows of them.
+    """Images with the output of every transformer for them.
 
     Attributes:
         images: uint8 (images, channels, height, width).
-        labels: int64 (images,), their classes; empty where they are not known.
-        predictions: int64 (images,), what the network says; likewise.
-        views: of each transformer whose output can be followed to the image, by ascending place and branch.
+        labels: int64 (images,), their classes; empty if they are not known.
+        predictions: int64 (images,), the classes predicted by the network; empty if they are not known.
+        views: the view of each transformer whose output can be traced to the image, by ascending place and branch.
     """
 
     images: NDArray[np.uint8]
@@ -175,9 +175,9 @@ class Watched:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Moment:
-    """The probes of a training run after so many optimiser steps, within an epoch or at its end; epoch 0 is before.
+    """The probe images of a training run after ``step`` optimiser steps; epoch 0 is before the first step.
 
-    ``loss`` is the mean training loss of the last steps; not a number where it is not known.
+    ``loss`` is the mean training loss of the last steps; NaN if it is not known.
     """
 
     step: int
@@ -190,7 +190,7 @@ class Moment:
 class TrainedNetwork:
     """A trained network with the data it was trained on, on the device.
 
-    ``fill`` is the colour in [0, 255] that preprocessing makes 0, which is what zero padding shows.
+    ``fill`` is the colour in [0, 255] that preprocessing maps to 0, which zero padding therefore shows.
     """
 
     spec: TrialSpec
@@ -200,15 +200,17 @@ class TrainedNetwork:
 
     @property
     def class_names(self) -> Sequence[str]:
-        """One readable name a class, in label order."""
+        """Return one readable name per class, in label order."""
         return dataset_info(self.spec.dataset).class_names
 
 
 def open_network(folder: Path, setup: WatchSetup) -> TrainedNetwork:
-    """The network in the folder of an attempt, with its data.
+    """Open the network in the folder of an attempt, with its data.
 
-    Raises: SpecError where it has no spatial transformer; FolderError or CheckpointError where there is no trained
-    network; DataError where the data cannot be used.
+    Raises:
+        SpecError: if it has no spatial transformer.
+        FolderError, CheckpointError: if there is no trained network.
+        DataError: if the data cannot be used.
     """
     spec = load_spec(folder)
     _require_transformer(spec)
@@ -226,9 +228,10 @@ def open_network(folder: Path, setup: WatchSetup) -> TrainedNetwork:
 
 
 def watch_images(network: TrainedNetwork, *, count: int, seed: int) -> Watched:
-    """So many validation images, drawn by the seed, of as many classes as can be.
+    """Return ``count`` validation images, drawn by the seed from as many classes as possible, with all outputs.
 
-    Raises: SpecError where there are fewer.
+    Raises:
+        SpecError: if there are fewer.
     """
     validation = network.data.validation_rows()
     _require_enough("images", count, len(validation))
@@ -236,9 +239,10 @@ def watch_images(network: TrainedNetwork, *, count: int, seed: int) -> Watched:
 
 
 def watch_tracks(network: TrainedNetwork, *, count: int, seed: int) -> tuple[Watched, ...]:
-    """So many validation tracks of different classes where there are enough, each with its frames in order.
+    """Return ``count`` validation tracks, of different classes if there are enough, each with its frames in order.
 
-    Raises: SpecError where there are fewer.
+    Raises:
+        SpecError: if there are fewer.
     """
     data = network.data
     rows = data.split.validation
@@ -258,9 +262,11 @@ def watch_tracks(network: TrainedNetwork, *, count: int, seed: int) -> tuple[Wat
 
 
 def watch_training(folder: Path) -> tuple[Moment, ...]:
-    """What the transformers made of the probes while the network was trained, from its snapshots; needs no data.
+    """Return the probe images and the transformers' outputs during training, from the snapshots, without the data.
 
-    Raises: SpecError where it has no spatial transformer; FolderError where there are no snapshots.
+    Raises:
+        SpecError: if it has no spatial transformer.
+        FolderError: if there are no snapshots.
     """
     spec = load_spec(folder)
     _require_transformer(spec)
@@ -274,7 +280,7 @@ def watch_training(folder: Path) -> tuple[Moment, ...]:
 
 
 def transformer_at(spec: TrialSpec, place: int) -> TransformerSpec:
-    """The transformer that stands at a place of a trial's network."""
+    """Return the first transformer at a place of a trial's network."""
     return next(placed.transformer for placed in spec.transformers if placed.place == place)
 
 
