@@ -85,7 +85,8 @@ def test_every_sampler_trains(sampler: str, shared_data: Path, tmp_path: Path) -
 @pytest.mark.parametrize("network", choices("network"))
 def test_every_network_trains_with_a_transformer(network: str, shared_data: Path, tmp_path: Path) -> None:
     """Each classifier learns behind an affine transformer."""
-    assert_learns(train(shared_data, tmp_path, *SMALL, *AN_ST, f"network={network}"))
+    deep = ("optimizer.learning_rate=0.001",) if network in {"timm", "torchvision"} else ()
+    assert_learns(train(shared_data, tmp_path, *SMALL, *AN_ST, f"network={network}", *deep))
 
 
 @pytest.mark.parametrize(

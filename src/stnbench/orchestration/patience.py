@@ -169,7 +169,7 @@ def _patient(name: str) -> Callable[..., Any]:
 
 REPEATABLE: Final = (
     *("save_sweep", "add_epoch", "set_metrics", "set_mirrored", "forget_mirrored"),
-    *("sweeps", "sweep_trials", "trial_ids", "unsettled", "latest_timings", "find_trial", "trial_states"),
+    *("sweeps", "version", "sweep_trials", "trial_ids", "unsettled", "latest_timings", "find_trial", "trial_states"),
     *("attempts_of_trial", "attempts_of_sweep", "running_attempts", "superseded_attempts", "epochs_of_trial"),
     *(
         "epochs_of_sweep",

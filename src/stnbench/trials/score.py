@@ -1,5 +1,6 @@
 """Scoring of a trained network on a split, from the files of its attempt."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from stnbench.data.resident import DeviceImages
 from stnbench.models.scored_network import Model, build_model
 from stnbench.spec.augment import ViewsSpec
 from stnbench.spec.data import DatasetSpec, Split
+from stnbench.spec.metrics import measure
 from stnbench.spec.result import ScoredImages, SplitScore
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.checkpoint import Checkpoint
@@ -19,6 +21,8 @@ from stnbench.training.evaluate import evaluate
 from stnbench.trials.data import DataSource, open_test_images, open_training_data, scored_test_images
 from stnbench.trials.export import StoredNetwork
 from stnbench.trials.files import Probabilities
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -85,7 +89,9 @@ def score_network(
     _require_same_size(spec, opened.dataset)
     images, rows, scored = _open_split(spec, split, opened)
     found = evaluate(stored.build(target), images, rows)
-    return Rescored(score=replace(found.score(split), scored=scored), probabilities=found.probabilities)
+    metrics = measure(found.probabilities, images.labels[rows].cpu().numpy(), warn=_LOGGER.warning)
+    score = replace(found.score(split), scored=scored, metrics=metrics)
+    return Rescored(score=score, probabilities=found.probabilities)
 
 
 def restore_model(spec: TrialSpec, checkpoint: Checkpoint, device: torch.device) -> Model:

@@ -248,13 +248,14 @@ def test_the_report_reads_the_store_through_frames_alone() -> None:
     """What a report says, a notebook can say: no other module asks the store anything.
 
     Ensembles do, whose members come from several sweeps and by single trials; and ``runs``, which status needs without
-    pandas, of trials and attempts alone. Exports and metrics that are computed afterwards are of single trials, too.
+    pandas, of trials and attempts alone. Exports, metrics that are computed afterwards, and differences are of single
+    trials, too.
     """
     questions = {name for name in vars(StoreReader) if not name.startswith("_")}
     asked = [
         f"{path.name}: {node.func.attr}"
         for path in sorted((ROOT / "src/stnbench/report").rglob("*.py"))
-        if path.name != "frames.py" and path.name not in {"ensemble.py", "runs.py", "exports.py", "measured.py"}
+        if path.name != "frames.py" and path.name not in {"ensemble.py", "runs.py", "exports.py", "trial_difference.py"}
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if node.func.attr in questions and isinstance(node.func.value, ast.Name)

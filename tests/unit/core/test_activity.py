@@ -19,7 +19,7 @@ def test_parts_are_told_to_the_innermost_listener_alone() -> None:
 
 
 def test_the_preparation_of_data_speaks_every_few_seconds() -> None:
-    """Not of one that is quick; the share is told where the whole is known."""
+    """After the first second, then every five; the share is told where the whole is known."""
     now_s, said = [0.0], list[str]()
     progress = DataProgress("signs", said.append, clock_s=lambda: now_s[0])
     for second in range(13):
@@ -27,6 +27,7 @@ def test_the_preparation_of_data_speaks_every_few_seconds() -> None:
         progress(Advance(work="drawing train signs", done=100 * second, total=2580 if second < 10 else 0))
 
     assert said == [
-        "data   signs: drawing train signs 500 of 2,580, 5 s so far",
-        "data   signs: drawing train signs, 10 s so far",
+        "data   signs: drawing train signs 100 of 2,580, 1 s so far",
+        "data   signs: drawing train signs 600 of 2,580, 6 s so far",
+        "data   signs: drawing train signs, 11 s so far",
     ]

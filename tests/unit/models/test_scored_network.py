@@ -247,8 +247,11 @@ class Asked(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_an_epoch_asks_for_as_many_numbers_as_a_shorter_one(make_run: MakeRun, toy_spec: TrialSpec) -> None:
-    """Ten steps with augmentation or two: the host waits for the device by the epoch, not by the step."""
+def test_an_epoch_asks_for_as_many_numbers_as_a_shorter_one(
+    make_run: MakeRun, toy_spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten steps with augmentation or two: the host waits by the epoch, not by the step; a snapshot waits as well."""
+    monkeypatch.setattr(loop, "FIRST_EPOCH_SNAPSHOTS", 1)
     counts = []
     for batch_size in (10, 50):
         training = dataclasses.replace(toy_spec.training, epochs=1, batch_size=batch_size)
