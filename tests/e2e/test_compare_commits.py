@@ -103,8 +103,9 @@ def test_a_change_of_a_millionth_in_the_sampler_is_caught(tmp_path: Path) -> Non
         path for path in (tmp_path / "src").rglob("*.py") if "torch.ops.aten.grid_sampler_2d(" in path.read_text()
     )
     text = sampler.read_text()
-    assert text.count("    return sampled\n") == 1
-    sampler.write_text(text.replace("    return sampled\n", "    return sampled + 1e-6\n"))
+    called = "_PADDINGS[padding], align_corners)\n    return sampled"
+    assert text.count(called) == 1
+    sampler.write_text(text.replace(called, f"{called} + 1e-6"))
     command = [sys.executable, "-P", str(SCRIPT), "HEAD", "--tree", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
 
