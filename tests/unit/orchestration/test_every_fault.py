@@ -144,6 +144,7 @@ def test_a_system_that_fails_at_any_call_is_made_good(memory: Path, template: Pa
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(900)
 @pytest.mark.slow
 @pytest.mark.parametrize("shift", range(len(ERRORS)))
 def test_every_error_at_every_call_is_made_good(memory: Path, template: Path, shift: int) -> None:
@@ -152,6 +153,7 @@ def test_every_error_at_every_call_is_made_good(memory: Path, template: Path, sh
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(900)
 @pytest.mark.slow
 def test_a_death_at_every_call_of_two_trials_is_made_good(memory: Path, template: Path) -> None:
     """The one that was complete is not run again, the other one is."""
@@ -159,6 +161,7 @@ def test_a_death_at_every_call_of_two_trials_is_made_good(memory: Path, template
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(900)
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [*ERRORS, errno.EDQUOT])
 def test_a_system_that_fails_from_some_call_on_is_made_good(memory: Path, template: Path, code: int) -> None:
@@ -167,6 +170,7 @@ def test_a_system_that_fails_from_some_call_on_is_made_good(memory: Path, templa
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(900)
 @pytest.mark.slow
 @pytest.mark.parametrize("codes", [(DEATH,), ERRORS])
 def test_a_store_that_is_being_made_may_fail_at_any_call(memory: Path, codes: tuple[int | None, ...]) -> None:
