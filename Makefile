@@ -52,7 +52,7 @@ ui: $(STAMP) ## MLflow's pages on http://127.0.0.1:5000 (PORT=... for another po
 test: $(STAMP) ## all tests, end to end included
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not exhaustive and not scheduler'
 
-test-exhaustive: $(STAMP) ## a fault at every single call, every documented command (about 10 minutes); CI runs it
+test-exhaustive: $(STAMP) ## a fault at every single call, every documented command (about 15 minutes); CI runs it before a release
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m exhaustive
 
 test-scheduler: $(STAMP) ## a Slurm that dies in every way, and a real one where it is installed (about 10 minutes)
