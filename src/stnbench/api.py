@@ -1,7 +1,6 @@
 """The Python API: functions to plan, run, load and export, which ``import stnbench`` imports on first use."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ from stnbench.store.store import Store
 if TYPE_CHECKING:  # torch
     import torch
 
-    from stnbench.config.axes import PointComposer
     from stnbench.orchestration.plan import SweepPlan
     from stnbench.orchestration.runner import RunSummary
     from stnbench.orchestration.session import EngineName
@@ -97,7 +95,9 @@ def load_sweep(sweep: str, *overrides: str) -> "SweepSpec":
         >>> sweep.name
         'locnet_sizes-smoke'
     """
-    return _ask(sweep, overrides)[0]
+    from stnbench.orchestration.question import read_question
+
+    return read_question(sweep, overrides).sweep
 
 
 def plan(sweep: str, *overrides: str, runs: str | os.PathLike[str] | None = None) -> "SweepPlan":
@@ -111,35 +111,11 @@ def plan(sweep: str, *overrides: str, runs: str | os.PathLike[str] | None = None
     Raises:
         SpecError: if the sweep is not valid.
     """
-    from stnbench.config.sweeps import require_same_sweep
-    from stnbench.core.process import available_cores
-    from stnbench.engines.slots import plan_slots, visible_gpus
-    from stnbench.orchestration.plan import plan_sweep, read_experience
-    from stnbench.planning.build import build_planner
-    from stnbench.spec.planner import SAMPLERS
-    from stnbench.trials.assess import assess_cost
+    from stnbench.orchestration.question import plan_question, read_question
 
-    spec, compose, _ = _ask(sweep, overrides)
-    slots = len(plan_slots(visible_gpus(), available_cores()))
-    planned = build_planner(spec, compose, slots=slots).ask()
-    layout = _layout(runs)
-    states, experience = {}, []
-    if Store.exists(layout.store):
-        with Store.open(layout.store, writable=False) as store:
-            require_same_sweep(spec, [record.spec for record in store.sweeps()])
-            states = store.trial_states([trial.spec.trial_id for trial in planned], sweep=spec.name)
-            experience = read_experience(store)
-    drawn = len({trial.spec.cell_id for trial in planned if not trial.is_twin})
-    return plan_sweep(
-        spec,
-        planned,
-        states=states,
-        assess=assess_cost,
-        experience=experience,
-        slots=slots,
-        points=drawn if spec.planner.kind in SAMPLERS else sum(1 for _ in spec.points()),
-        notes=compose.notes,
-    )
+    question = read_question(sweep, overrides)
+    slots = question.slots("local")
+    return plan_question(question, question.planner(slots), _layout(runs), slots=slots)
 
 
 def run_sweep(
@@ -168,40 +144,19 @@ def run_sweep(
     Raises:
         StnbenchError: if the sweep cannot start.
     """
-    from stnbench.config.sweeps import require_same_sweep
     from stnbench.core.paths import data_root
-    from stnbench.core.process import available_cores
-    from stnbench.engines.slots import plan_slots, visible_gpus
+    from stnbench.orchestration.question import read_question, run_question
     from stnbench.orchestration.runner import RunOptions
-    from stnbench.orchestration.session import SessionOptions, open_session, prepare_datasets, tracking_uri
-    from stnbench.planning.build import build_planner
-    from stnbench.planning.cells import survey
+    from stnbench.orchestration.session import SessionOptions, open_session, tracking_uri
 
-    spec, compose, source = _ask(sweep, overrides)
+    question = read_question(sweep, overrides, engine=engine)
     layout = _layout(runs)
-    count = len(plan_slots(visible_gpus(), available_cores(), slots=slots))
-    planner = build_planner(spec, compose, slots=count)
-    datasets = dict.fromkeys(trial.dataset for trial in survey(spec, compose))
-    options = SessionOptions(engine=engine, slots=slots, tracking_uri=tracking_uri(layout) if mlflow else None)
+    planner = question.planner(question.slots(engine, slots))
+    trials = question.trials()
+    uri = tracking_uri(layout) if mlflow else None
+    options = SessionOptions(engine=engine, slots=slots, slurm=question.slurm, tracking_uri=uri)
     with open_session(layout, options) as session:
-        require_same_sweep(spec, [record.spec for record in session.store.sweeps()])
-        digests = prepare_datasets(datasets, data_root=data_root(), source=source)
-        return session.run(spec, planner, RunOptions(data_root=data_root(), source=source, digests=digests))
-
-
-def _ask(sweep: str, overrides: Sequence[str]) -> "tuple[SweepSpec, PointComposer, Path | None]":
-    """Return a sweep with its overrides, the composer of its points, and the folder that ``dataset.root`` names."""
-    from stnbench.config.axes import PointComposer, require_effects
-    from stnbench.config.compose import Composer
-    from stnbench.config.locate import conf_folder, find_sweep, sweep_files, take_dataset_root
-    from stnbench.config.overrides import parse_overrides
-    from stnbench.config.sweeps import read_sweep, with_own_name
-
-    composer = Composer(conf_folder())
-    source, others = take_dataset_root(parse_overrides(list(overrides)))
-    spec = with_own_name(read_sweep(find_sweep(sweep, Path.cwd()), composer, others), sweep_files(Path.cwd()))
-    require_effects(spec, composer)
-    return spec, PointComposer(spec, composer), source
+        return run_question(session, question, trials, planner, RunOptions(data_root=data_root()))
 
 
 def _layout(runs: str | os.PathLike[str] | None) -> RunsLayout:

@@ -1,23 +1,18 @@
 """``python -m stnbench.sweep``: run a sweep, or print its plan."""
 
 import argparse
-import dataclasses
 import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from stnbench.cli.parser import CommandParser, above_zero, duration_s, whole
-from stnbench.config.axes import PointComposer, require_effects
-from stnbench.config.compose import Composer
-from stnbench.config.engines import SLURM, take_engine_options
-from stnbench.config.locate import conf_folder, find_sweep, sweep_files, take_dataset_root
-from stnbench.config.overrides import parse_only, parse_overrides
-from stnbench.config.sweeps import DECIDED, UNTIL, read_sweep, require_same_sweep, with_own_name
+from stnbench.config.engines import SLURM
+from stnbench.config.locate import sweep_files
+from stnbench.config.sweeps import DECIDED
 from stnbench.core.command import DONE, SOME_FAILED, tell_doing
 from stnbench.core.errors import InfeasibleError, SpecError
 from stnbench.core.paths import RunsLayout, data_root
@@ -25,33 +20,28 @@ from stnbench.core.process import available_cores
 from stnbench.core.text import counted, hide_passwords
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
-from stnbench.engines.slots import plan_slots, visible_gpus
-from stnbench.engines.slurm_submission import plan_slurm_slots
+from stnbench.engines.slots import visible_gpus
 from stnbench.orchestration import verify
 from stnbench.orchestration.asking import Budget
-from stnbench.orchestration.plan import Experience, ImageDigests, plan_json, plan_lines, plan_sweep, read_experience
+from stnbench.orchestration.plan import plan_json, plan_lines
 from stnbench.orchestration.policy import Patience
+from stnbench.orchestration.question import Question, plan_question, read_question, run_question
 from stnbench.orchestration.runner import RunOptions, RunSummary
 from stnbench.orchestration.session import (
     EngineName,
     Session,
     SessionOptions,
-    find_digests,
     local_tracking_uri,
     open_session,
     prepare_datasets,
     remembered_slots,
     tracking_uri,
 )
-from stnbench.planning.base import ComposePoint, Planner
-from stnbench.planning.build import build_planner
-from stnbench.planning.cells import survey
-from stnbench.planning.limits import LimitedCompose, measure_trial
+from stnbench.planning.base import Planner
 from stnbench.report.board import Leaderboard, cell_views
 from stnbench.report.output import REPORTS, print_summary, read_report, report_json, write_report
 from stnbench.report.refresh import ReportRefresher
 from stnbench.spec.planner import (
-    SAMPLERS,
     GridPlannerSpec,
     Nsga2PlannerSpec,
     OptunaPlannerSpec,
@@ -61,31 +51,11 @@ from stnbench.spec.planner import (
     UntilDecidedPlannerSpec,
 )
 from stnbench.spec.result import FailureKind
-from stnbench.spec.slurm import SlurmOptions
 from stnbench.spec.states import TrialState
-from stnbench.spec.sweep import Override, SweepSpec
-from stnbench.store.records import PlannedTrial
+from stnbench.spec.sweep import SweepSpec
 from stnbench.store.store import Store
 
 AUTO = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A sweep as given on the command line."""
-
-    sweep: SweepSpec
-    compose: PointComposer
-    planner: Planner
-    slots: int
-    source: Path | None
-    slurm: SlurmOptions
-    limited: LimitedCompose | None
-
-    @property
-    def composer(self) -> ComposePoint:
-        """Return the composer of trials from points, within the limits if the sweep has some."""
-        return self.limited or self.compose
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -97,78 +67,24 @@ def main(arguments: Sequence[str]) -> int:
         StnbenchError: if the sweep cannot start.
     """
     options = make_parser().parse_intermixed_args(arguments)
-    question = _ask(options)
+    question = read_question(
+        options.sweep, options.overrides, engine=options.engine, only=options.only, until=options.until
+    )
+    is_auto = options.slots == AUTO and options.engine != SLURM
+    count = remembered_slots(RunsLayout.from_environment()) if is_auto else _number(options.slots)
+    slots = question.slots(options.engine, count, per_gpu=options.slots_per_gpu)
+    planner = question.planner(slots)
     if options.plan:
-        return _plan(question, options)
+        plan = plan_question(question, planner, RunsLayout.from_environment(), slots=slots)
+        lines = [*plan_lines(plan), *_further(question.sweep)]
+        print(json.dumps(plan_json(plan)) if options.json else "\n".join(lines))
+        return DONE
     if options.verify is not None:
         return _verify(question, options)
-    return _run(question, options)
+    return _run(question, planner, options)
 
 
-def _ask(options: argparse.Namespace) -> _Question:
-    composer = Composer(conf_folder())
-    source, overrides = take_dataset_root(parse_overrides(options.overrides))
-    slurm, overrides = take_engine_options(overrides, options.engine, composer.folder)
-    if options.until is not None:
-        overrides = (Override(key=UNTIL, value=options.until), *overrides)
-    path = find_sweep(options.sweep, Path.cwd())
-    sweep = read_sweep(path, composer, overrides, only=parse_only(options.only))
-    sweep = with_own_name(sweep, sweep_files(Path.cwd()))
-    require_effects(sweep, composer)
-    compose = PointComposer(sweep, composer)
-    slots = _slots_of(options, slurm)
-    limits = sweep.limits
-    limited = LimitedCompose(compose=compose, limits=limits, measure=measure_trial) if limits else None
-    planner = build_planner(sweep, limited or compose, slots=slots)
-    return _Question(
-        sweep=sweep, compose=compose, planner=planner, slots=slots, source=source, slurm=slurm, limited=limited
-    )
-
-
-def _slots_of(options: argparse.Namespace, slurm: SlurmOptions) -> int:
-    """Return the number of trials to run at once."""
-    if options.engine == SLURM:
-        return len(plan_slurm_slots(slurm, slots=_number(options.slots), slots_per_gpu=options.slots_per_gpu))
-    count = remembered_slots(RunsLayout.from_environment()) if options.slots == AUTO else _number(options.slots)
-    return len(plan_slots(visible_gpus(), available_cores(), slots=count, per_gpu=options.slots_per_gpu))
-
-
-def _plan(question: _Question, options: argparse.Namespace) -> int:
-    from stnbench.trials.assess import assess_cost  # imports torch, to build networks without memory
-
-    planned = question.planner.ask()
-    states: dict[str, TrialState] = {}
-    experience: list[Experience] = []
-    images = ImageDigests()
-    layout = RunsLayout.from_environment()
-    if Store.exists(layout.store):
-        with Store.open(layout.store, writable=False) as store:
-            require_same_sweep(question.sweep, [record.spec for record in store.sweeps()])
-            ids = [trial.spec.trial_id for trial in planned]
-            states = store.trial_states(ids, sweep=question.sweep.name)
-            experience = read_experience(store)
-            recorded = {trial_id: found.digests for trial_id, found in store.environments(ids).items()}
-        complete = {trial.spec.dataset for trial in planned if trial.spec.trial_id in recorded}
-        found = find_digests(complete, data_root=data_root(), source=question.source)
-        images = ImageDigests(found=found, recorded=recorded)
-    plan = plan_sweep(
-        question.sweep,
-        planned,
-        states=states,
-        assess=assess_cost,
-        experience=experience,
-        slots=question.slots,
-        points=_points(question.sweep, planned),
-        notes=question.compose.notes,
-        images=images,
-        beyond=question.limited.refused if question.limited else None,
-    )
-    further = _further(question.sweep)
-    print(json.dumps(plan_json(plan)) if options.json else "\n".join([*plan_lines(plan), *further]))
-    return DONE
-
-
-def _verify(question: _Question, options: argparse.Namespace) -> int:
+def _verify(question: Question, options: argparse.Namespace) -> int:
     """Train complete trials again and compare the results; the store is only read."""
     layout, name = RunsLayout.from_environment(), question.sweep.name
     if options.engine not in ("local", "inline"):
@@ -203,13 +119,6 @@ def _verify(question: _Question, options: argparse.Namespace) -> int:
     return DONE if plain["reproduced"] else SOME_FAILED
 
 
-def _points(sweep: SweepSpec, planned: Sequence[PlannedTrial]) -> int:
-    """Return the number of points that the axes span; of a sampled space, the number of points drawn."""
-    if sweep.planner.kind in SAMPLERS:
-        return len({trial.spec.cell_id for trial in planned if not trial.is_twin})
-    return sum(1 for _ in sweep.points())
-
-
 def _further(sweep: SweepSpec) -> list[str]:
     """Return lines on what the plan does not show because it depends on answers."""
     match sweep.planner:
@@ -226,12 +135,11 @@ def _further(sweep: SweepSpec) -> list[str]:
             return [f"these are the first; {sweep.planner.kind} proposes others by the answers"]
 
 
-def _run(question: _Question, options: argparse.Namespace) -> int:
+def _run(question: Question, planner: Planner, options: argparse.Namespace) -> int:
     layout = RunsLayout.from_environment()
     uri = None if options.no_mlflow else tracking_uri(layout)
     run_options = RunOptions(
         data_root=data_root(),
-        source=question.source,
         retry_failed=options.retry_failed,
         budget=Budget(
             wall_s=options.budget,
@@ -244,25 +152,20 @@ def _run(question: _Question, options: argparse.Namespace) -> int:
     )
     tell_doing("composing configurations")
     # Composed before anything is written, so that an invalid sweep leaves no trace.
-    specs = list(survey(question.sweep, question.composer))
-    datasets = dict.fromkeys(spec.dataset for spec in specs)
+    trials = question.trials()
     session_options = SessionOptions(
         engine=options.engine,
         slots=_number(options.slots),
-        measure_slots_with=specs[-1] if options.slots == AUTO and specs else None,  # the first ones are baselines
+        measure_slots_with=trials[-1] if options.slots == AUTO and trials else None,  # the first ones are baselines
         slots_per_gpu=options.slots_per_gpu,
         mps=options.mps,
         slurm=question.slurm,
         tracking_uri=uri,
     )
     with open_session(layout, session_options) as session, _served(question.sweep.name, options.serve):
-        require_same_sweep(question.sweep, [record.spec for record in session.store.sweeps()])
-        tell_doing(f"reading {', '.join(dict.fromkeys(spec.kind for spec in datasets))}")
-        digests = prepare_datasets(datasets, data_root=run_options.data_root, source=question.source)
-        run_options = dataclasses.replace(run_options, digests=digests)
         refresher = ReportRefresher(layout, question.sweep.name, _warn)
         try:
-            summary = session.run(question.sweep, question.planner, run_options, [refresher])
+            summary = run_question(session, question, trials, planner, run_options, [refresher])
         finally:
             refresher.close()
         board, is_shown = _report(session, question.sweep, as_json=options.json)

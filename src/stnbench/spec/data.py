@@ -175,12 +175,6 @@ class GtsrbSpec(DatasetSpec):
     image_size: int = 48
     distortion: DistortionSpec | None = None
 
-    def __post_init__(self) -> None:
-        """Check the values."""
-        self.settle()
-        _check_photographs(self.image_size, self.distortion)
-        object.__setattr__(self, "distortion", _effective(self.distortion))
-
     @property
     def licence(self) -> str:
         """Return what is known about the licence of the images."""

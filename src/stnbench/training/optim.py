@@ -336,28 +336,12 @@ def sgd(groups: Groups, spec: SgdSpec) -> Optimizer:
 
 def adam(groups: Groups, spec: AdamSpec) -> Optimizer:
     """Return torch's Adam."""
-    return Adam(
-        groups,
-        lr=spec.learning_rate,
-        betas=(spec.beta1, spec.beta2),
-        eps=spec.epsilon,
-        weight_decay=spec.weight_decay,
-        amsgrad=spec.amsgrad,
-        fused=_fused(groups),
-    )
+    return _adam(Adam, groups, spec)
 
 
 def adamw(groups: Groups, spec: AdamWSpec) -> Optimizer:
     """Return torch's AdamW."""
-    return AdamW(
-        groups,
-        lr=spec.learning_rate,
-        betas=(spec.beta1, spec.beta2),
-        eps=spec.epsilon,
-        weight_decay=spec.weight_decay,
-        amsgrad=spec.amsgrad,
-        fused=_fused(groups),
-    )
+    return _adam(AdamW, groups, spec)
 
 
 def rmsprop(groups: Groups, spec: RmspropSpec) -> Optimizer:
@@ -371,6 +355,19 @@ def rmsprop(groups: Groups, spec: RmspropSpec) -> Optimizer:
         momentum=spec.momentum,
         centered=spec.centered,
         capturable=bool(_fused(groups)),  # there is no fused one; this one reads tensor rates as well
+    )
+
+
+def _adam(optimizer: type[Adam], groups: Groups, spec: AdamSpec | AdamWSpec) -> Optimizer:
+    """Return Adam in one of its forms, which share their keys."""
+    return optimizer(
+        groups,
+        lr=spec.learning_rate,
+        betas=(spec.beta1, spec.beta2),
+        eps=spec.epsilon,
+        weight_decay=spec.weight_decay,
+        amsgrad=spec.amsgrad,
+        fused=_fused(groups),
     )
 
 

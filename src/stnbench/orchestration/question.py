@@ -1,0 +1,191 @@
+"""A sweep as it is asked for, on the command line or from Python: read, planned and run in one way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stnbench.config.axes import PointComposer, require_effects
+from stnbench.config.compose import Composer
+from stnbench.config.engines import SLURM, take_engine_options
+from stnbench.config.locate import conf_folder, find_sweep, sweep_files, take_dataset_root
+from stnbench.config.overrides import parse_only, parse_overrides
+from stnbench.config.sweeps import UNTIL, read_sweep, require_same_sweep, with_own_name
+from stnbench.core.command import tell_doing
+from stnbench.core.paths import RunsLayout, data_root
+from stnbench.core.process import available_cores
+from stnbench.engines.slots import plan_slots, visible_gpus
+from stnbench.engines.slurm_submission import plan_slurm_slots
+from stnbench.orchestration.observer import Observer
+from stnbench.orchestration.plan import Experience, ImageDigests, SweepPlan, plan_sweep, read_experience
+from stnbench.orchestration.runner import RunOptions, RunSummary
+from stnbench.orchestration.session import EngineName, Session, find_digests, prepare_datasets
+from stnbench.planning.base import ComposePoint, Planner
+from stnbench.planning.build import build_planner
+from stnbench.planning.cells import survey
+from stnbench.planning.limits import LimitedCompose, measure_trial
+from stnbench.spec.planner import SAMPLERS
+from stnbench.spec.slurm import SlurmOptions
+from stnbench.spec.states import TrialState
+from stnbench.spec.sweep import Override, SweepSpec
+from stnbench.spec.trial import TrialSpec
+from stnbench.store.records import PlannedTrial
+from stnbench.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A sweep with its overrides, and what composes its trials.
+
+    Attributes:
+        sweep: the sweep.
+        compose: composes trials from points of the axes.
+        source: the folder that ``dataset.root`` names; None for the usual ones.
+        slurm: options of the slurm engine.
+        limited: ``compose`` within the limits of the sweep; None if it has none.
+    """
+
+    sweep: SweepSpec
+    compose: PointComposer
+    source: Path | None
+    slurm: SlurmOptions
+    limited: LimitedCompose | None
+
+    @property
+    def composer(self) -> ComposePoint:
+        """Return the composer of trials from points, within the limits if the sweep has some."""
+        return self.limited or self.compose
+
+    def planner(self, slots: int) -> Planner:
+        """Return the planner of the sweep for a number of trials that run at once."""
+        return build_planner(self.sweep, self.composer, slots=slots)
+
+    def slots(self, engine: EngineName, count: int | None = None, *, per_gpu: int = 1) -> int:
+        """Return the number of trials that run at once.
+
+        Args:
+            engine: the engine.
+            count: the number asked for; if None, one for each GPU or core, or what the slurm options say.
+            per_gpu: the number of trials on one GPU.
+
+        Raises:
+            SpecError: if a number is below 1, or a GPU is not known.
+            EngineError: if the driver does not answer.
+        """
+        if engine == SLURM:
+            return len(plan_slurm_slots(self.slurm, slots=count, slots_per_gpu=per_gpu))
+        return len(plan_slots(visible_gpus(), available_cores(), slots=count, per_gpu=per_gpu))
+
+    def trials(self) -> list[TrialSpec]:
+        """Return a trial of every configuration.
+
+        Raises:
+            SpecError: if a configuration is not valid.
+        """
+        return list(survey(self.sweep, self.composer))
+
+
+def read_question(
+    name: str,
+    overrides: Sequence[str],
+    *,
+    engine: EngineName = "local",
+    only: Sequence[str] = (),
+    until: str | None = None,
+) -> Question:
+    """Read a sweep with its overrides, from the working directory and the package.
+
+    Args:
+        name: the name of a sweep, or the path of its file.
+        overrides: ``key=value`` in Hydra's grammar.
+        engine: the engine, whose options may be among the overrides (``engine.KEY=VALUE``).
+        only: values to which axes are narrowed, ``AXIS=VALUES``.
+        until: ``decided`` to add seeds until all verdicts are in.
+
+    Raises:
+        SpecError: if the sweep or an override is not valid, or an override has no effect.
+    """
+    composer = Composer(conf_folder())
+    source, parsed = take_dataset_root(parse_overrides(list(overrides)))
+    slurm, parsed = take_engine_options(parsed, engine, composer.folder)
+    if until is not None:
+        parsed = (Override(key=UNTIL, value=until), *parsed)
+    sweep = read_sweep(find_sweep(name, Path.cwd()), composer, parsed, only=parse_only(list(only)))
+    sweep = with_own_name(sweep, sweep_files(Path.cwd()))
+    require_effects(sweep, composer)
+    compose = PointComposer(sweep, composer)
+    limits = sweep.limits
+    limited = LimitedCompose(compose=compose, limits=limits, measure=measure_trial) if limits else None
+    return Question(sweep=sweep, compose=compose, source=source, slurm=slurm, limited=limited)
+
+
+def plan_question(question: Question, planner: Planner, layout: RunsLayout, *, slots: int) -> SweepPlan:
+    """Plan a sweep from its planner's first proposals and the store, if there is one; nothing is written.
+
+    Raises:
+        SpecError: if the store has another sweep of this name.
+    """
+    from stnbench.trials.assess import assess_cost  # imports torch, to build networks without memory
+
+    planned = planner.ask()
+    states: dict[str, TrialState] = {}
+    experience: list[Experience] = []
+    images = ImageDigests()
+    if Store.exists(layout.store):
+        with Store.open(layout.store, writable=False) as store:
+            require_same_sweep(question.sweep, [record.spec for record in store.sweeps()])
+            ids = [trial.spec.trial_id for trial in planned]
+            states = store.trial_states(ids, sweep=question.sweep.name)
+            experience = read_experience(store)
+            recorded = {trial_id: found.digests for trial_id, found in store.environments(ids).items()}
+        complete = {trial.spec.dataset for trial in planned if trial.spec.trial_id in recorded}
+        found = find_digests(complete, data_root=data_root(), source=question.source)
+        images = ImageDigests(found=found, recorded=recorded)
+    return plan_sweep(
+        question.sweep,
+        planned,
+        states=states,
+        assess=assess_cost,
+        experience=experience,
+        slots=slots,
+        points=_points(question.sweep, planned),
+        notes=question.compose.notes,
+        images=images,
+        beyond=question.limited.refused if question.limited else None,
+    )
+
+
+def run_question(
+    session: Session,
+    question: Question,
+    trials: Sequence[TrialSpec],
+    planner: Planner,
+    options: RunOptions,
+    observers: Sequence[Observer] = (),
+) -> RunSummary:
+    """Prepare the data sets of a sweep and run its trials in an open session.
+
+    Args:
+        session: the session.
+        question: the sweep.
+        trials: a trial of every configuration, as ``Question.trials`` returns them.
+        planner: its planner.
+        options: of the run; the folder of ``dataset.root`` and the data sets' digests are added.
+        observers: told of the run.
+
+    Raises:
+        SpecError: if the store has another sweep of this name.
+        DataError: if a data set cannot be used.
+    """
+    require_same_sweep(question.sweep, [record.spec for record in session.store.sweeps()])
+    datasets = dict.fromkeys(trial.dataset for trial in trials)
+    tell_doing(f"reading {', '.join(dict.fromkeys(spec.kind for spec in datasets))}")
+    digests = prepare_datasets(datasets, data_root=options.data_root, source=question.source)
+    options = replace(options, source=question.source, digests=digests)
+    return session.run(question.sweep, planner, options, observers)
+
+
+def _points(sweep: SweepSpec, planned: Sequence[PlannedTrial]) -> int:
+    """Return the number of points that the axes span; of a sampled space, the number of points drawn."""
+    if sweep.planner.kind in SAMPLERS:
+        return len({trial.spec.cell_id for trial in planned if not trial.is_twin})
+    return sum(1 for _ in sweep.points())
