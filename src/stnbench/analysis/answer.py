@@ -135,9 +135,10 @@ def _transformer(group: Group) -> Iterator[Sentence]:
     else:
         helps = "helps" if effect.mean > 0 else "hurts"
         told = up if effect.mean > 0 else down
+        verb = "is" if len(told) == 1 else "are"
         text = (
             f"A spatial transformer {helps}: {pp(effect)} on average over {_counted(count)}; {len(told)} of "
-            f"{len(gains)} are told from their baseline one by one"
+            f"{len(gains)} {verb} told from the baseline one by one"
         )
         others = down if effect.mean > 0 else up
         text += f", and {len(others)} go the other way." if others else "."

@@ -1,6 +1,7 @@
 """``python -m stnbench.data``: make the caches of a data set, and describe and check their contents."""
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,13 +29,12 @@ from stnbench.data.gtsrb.download import download_archives
 from stnbench.data.gtsrb.source import Half, content_digest, find_half
 from stnbench.data.quality import Keys, box_facts, content_key, count_shared, find_repeats, pixel_keys
 from stnbench.data.splits import split_tracks
-from stnbench.spec.data import DatasetSpec, DigitsSpec, FolderSpec, GtsrbSpec, MnistSpec, SignsSpec, TrackSplitSpec
+from stnbench.spec.data import DATASETS, DatasetSpec, FolderSpec, TrackSplitSpec
 
 DEFAULT_SPLIT = TrackSplitSpec()
 
 FOLDER = "folder"
 
-SPECS = {"gtsrb": GtsrbSpec, "signs": SignsSpec, "digits": DigitsSpec, "mnist": MnistSpec}
 
 WITHOUT_SOURCE = {"signs": "is drawn and not read", "digits": "comes with scikit-learn"}
 
@@ -50,10 +50,8 @@ def main(arguments: Sequence[str]) -> int:
         problem = f"{options.dataset} {WITHOUT_SOURCE[options.dataset]}"
         raise SpecError(problem, remedy="leave out --root and --download")
     root = data_root() if options.root is None else options.root
-    if options.download and options.dataset == "mnist":
-        digits.download_mnist(root)
-    elif options.download:
-        download_archives(root, say=print)
+    if options.download:
+        _download(options.dataset, root)
     dataset = open_dataset(_spec(options), root=data_root(), workers=available_cores(), source=root)
     return prepare(dataset) if options.command == "prepare" else check(dataset, options.dataset, root)
 
@@ -98,7 +96,7 @@ def make_parser() -> CommandParser:
         "data, 2 cannot start.",
     )
     parser.add_argument("command", choices=("prepare", "check"), help="make the caches, or read and describe them")
-    parser.add_argument("dataset", choices=(*SPECS, FOLDER), help="which data set")
+    parser.add_argument("dataset", choices=DATASETS.names(), help="which data set")
     parser.add_argument(
         "--root", type=path, help="folder with GTSRB's files, or with mnist/ (default: the data folder)"
     )
@@ -109,12 +107,36 @@ def make_parser() -> CommandParser:
     return parser
 
 
+def _download(dataset: str, root: Path) -> None:
+    """Download the files of a data set to a folder.
+
+    Raises:
+        SpecError: if there is nothing known to download.
+        DataError: if the download fails.
+    """
+    if dataset == "gtsrb":
+        download_archives(root, say=print)
+    elif dataset == "mnist":
+        digits.download_mnist(root)
+    else:
+        raise SpecError(f"{dataset} has no download", remedy="leave out --download, and name its files by --root")
+
+
 def _spec(options: argparse.Namespace) -> DatasetSpec:
     sizes = {} if options.image_size is None else {"image_size": options.image_size}
     if options.dataset == FOLDER:
         return _folder_spec(options.root, options.image_size or 48)
     copies = {"copies": 1} if options.dataset == "digits" else {}  # undistorted copies would be equal
-    spec: DatasetSpec = SPECS[options.dataset](**sizes, **copies)
+    made = DATASETS.part(options.dataset).spec
+    needed = [
+        field.name
+        for field in dataclasses.fields(made)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    if needed:
+        problem = f"the dataset {options.dataset} needs {', '.join(needed)}"
+        raise SpecError(problem, remedy=f"it is prepared when it is used: stnbench train dataset={options.dataset}")
+    spec: DatasetSpec = made(**sizes, **copies)
     return spec
 
 

@@ -48,7 +48,6 @@ from stnbench.core.identity import Json
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.planner import (
     PLANNERS,
-    SAMPLERS,
     AnyPlanner,
     AnyPruner,
     FloatSpan,
@@ -60,6 +59,7 @@ from stnbench.spec.planner import (
     PrunerSpec,
     RacingPlannerSpec,
     RandomPlannerSpec,
+    SamplerSpec,
     Span,
     TpePlannerSpec,
     UntilDecidedPlannerSpec,
@@ -287,7 +287,7 @@ def _require_effect(
 
 def _points(sweep: SweepSpec) -> Iterator[Point]:
     """Yield the points of a sweep; of ranges that a search draws from, only the first value."""
-    if sweep.planner.kind not in SAMPLERS:
+    if not isinstance(sweep.planner, SamplerSpec):
         yield from sweep.points()
         return
     for grid in sweep.grids:

@@ -18,7 +18,7 @@ from stnbench.spec.codec import from_plain
 from stnbench.spec.data import GtsrbSpec, PreprocessSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, NetworkSpec
 from stnbench.spec.optimizer import SgdSpec
-from stnbench.spec.planner import SAMPLERS
+from stnbench.spec.planner import SamplerSpec
 from stnbench.spec.sweep import Override, PublishedCell, PublishedResult, PublishedTable, SweepSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
@@ -94,7 +94,7 @@ def match_published(sweep: SweepSpec, composer: Composer, name: str) -> Publishe
         SpecError: if the configurations of the sweep are not known before it runs.
         UnknownNameError: if the table does not exist.
     """
-    if sweep.planner.kind in SAMPLERS:
+    if isinstance(sweep.planner, SamplerSpec):
         raise SpecError(
             f"sweep {sweep.name} compares with {name}, and planner: {sweep.planner.kind} draws its cells",
             remedy="use planner: grid or racing, or leave out published:",

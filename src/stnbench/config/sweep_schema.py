@@ -24,12 +24,12 @@ from stnbench.spec.planner import (
     PLANNERS,
     PRUNERS,
     RESOLUTION,
-    SAMPLERS,
     FloatSpan,
     GridPlannerSpec,
     IntSpan,
     ThresholdPrunerSpec,
     UntilDecidedPlannerSpec,
+    sampler_names,
 )
 from stnbench.spec.registry import Registry
 from stnbench.spec.sweep import EQUAL_PARAMETERS, SEEDS_MAX, LimitsSpec
@@ -412,7 +412,7 @@ def _rules() -> list[Schema]:
     """Return what holds between keys: which planners have what."""
     grid, until_decided = GridPlannerSpec().kind, UntilDecidedPlannerSpec().kind
     on_grids = {"properties": {"planner": _is_one_of(grid, until_decided)}}
-    learns = _set("planner", _is_one_of(*SAMPLERS))
+    learns = _set("planner", _is_one_of(*sampler_names()))
     return [
         {"if": _set("twins", {"const": EQUAL_PARAMETERS}), "then": on_grids},
         {"if": _set("seeds", {"const": UNTIL_DECIDED}), "then": on_grids},

@@ -23,7 +23,7 @@ from stnbench.planning.base import ComposePoint, Planner
 from stnbench.planning.build import build_planner
 from stnbench.planning.cells import survey
 from stnbench.planning.limits import LimitedCompose, measure_trial
-from stnbench.spec.planner import SAMPLERS
+from stnbench.spec.planner import SamplerSpec
 from stnbench.spec.slurm import SlurmOptions
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import Override, SweepSpec
@@ -186,6 +186,6 @@ def run_question(
 
 def _points(sweep: SweepSpec, planned: Sequence[PlannedTrial]) -> int:
     """Return the number of points that the axes span; of a sampled space, the number of points drawn."""
-    if sweep.planner.kind in SAMPLERS:
+    if isinstance(sweep.planner, SamplerSpec):
         return len({trial.spec.cell_id for trial in planned if not trial.is_twin})
     return sum(1 for _ in sweep.points())

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from stnbench.analysis.fitted import ScoredRun
 from stnbench.core.errors import BeyondLimitsError, InfeasibleError
 from stnbench.planning.base import ComposePoint
-from stnbench.spec.planner import SAMPLERS, GridPlannerSpec
+from stnbench.spec.planner import GridPlannerSpec, SamplerSpec
 from stnbench.spec.sweep import EQUAL_PARAMETERS, LABEL_SEPARATOR, Axis, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial
@@ -75,7 +75,7 @@ def survey(sweep: SweepSpec, compose: ComposePoint) -> Iterator[TrialSpec]:
     Raises:
         SpecError: if a point is not valid.
     """
-    if sweep.planner.kind not in SAMPLERS:
+    if not isinstance(sweep.planner, SamplerSpec):
         yield from (cell.spec for cell in grid_cells(sweep, compose))
         return
     grids = [tuple(map(_pinned, grid)) for grid in sweep.grids]

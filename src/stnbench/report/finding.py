@@ -28,7 +28,7 @@ from stnbench.report.findings import (
 )
 from stnbench.report.scored import Cell, Run, mean_of, read_cells
 from stnbench.spec.data import Split
-from stnbench.spec.planner import SAMPLERS
+from stnbench.spec.planner import SamplerSpec
 from stnbench.spec.sweep import Labels, SweepSpec
 
 # The correctness of each trial on each image, and the pairs of configurations that can be compared image by image.
@@ -362,5 +362,5 @@ def _notes(sweep: SweepSpec, groups: Groups, pairs: Sequence[PairFinding], limit
     elif any(len(cells) > limit for _, cells in groups):
         of_group = " of each group" if len(groups) > 1 else ""
         yield f"Compared image by image are the {limit} best cells{of_group} with their twins, not all."
-    if sweep.planner.kind in SAMPLERS:
+    if isinstance(sweep.planner, SamplerSpec):
         yield "The planner chose the cells by what it had seen: effects and importances are those of what it chose."

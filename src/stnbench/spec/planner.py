@@ -292,8 +292,10 @@ PLANNERS.declare_each(
 AnyPlanner = Annotated[PlannerSpec, PLANNERS]
 """Specification of any planner, discriminated by ``kind``."""
 
-SAMPLERS = ("random", "tpe", "nsga2", "optuna")
-"""The kinds of ``SearchPlannerSpec``."""
+
+def sampler_names() -> list[str]:
+    """Return the names of the planners that propose points one by one."""
+    return [name for name in PLANNERS.names() if issubclass(PLANNERS.part(name).spec, SamplerSpec)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

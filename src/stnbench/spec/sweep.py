@@ -11,7 +11,15 @@ from stnbench.core.errors import SpecError
 from stnbench.core.identity import Json
 from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict
-from stnbench.spec.planner import SAMPLERS, AnyPlanner, AnyPruner, GridPlannerSpec, Span, UntilDecidedPlannerSpec
+from stnbench.spec.planner import (
+    AnyPlanner,
+    AnyPruner,
+    GridPlannerSpec,
+    SamplerSpec,
+    Span,
+    UntilDecidedPlannerSpec,
+    sampler_names,
+)
 
 # Published results, and the configurations of a sweep that reproduce them.
 
@@ -260,13 +268,15 @@ class SweepSpec(Strict):
             self._check_grid(grid)
         fits = self.twins != EQUAL_PARAMETERS or self.planner.kind in {"grid", "until_decided"}
         require(fits, "twins", self.twins, "planner: grid has such twins; with others say true")
-        learns = not self.start_from or self.planner.kind in SAMPLERS
-        require(learns, "start_from", self.start_from, f"a planner that learns from answers: {', '.join(SAMPLERS)}")
+        learns = not self.start_from or isinstance(self.planner, SamplerSpec)
+        require(
+            learns, "start_from", self.start_from, f"a planner that learns from answers: {', '.join(sampler_names())}"
+        )
         require(0 <= self.margin < 100, "margin", self.margin, "give percentage points, such as 0.5")
 
     def _check_grid(self, grid: tuple[Axis, ...]) -> None:
         above: set[str] = set()
-        samples = self.planner.kind in SAMPLERS
+        samples = isinstance(self.planner, SamplerSpec)
         require(not (self.within and samples), "within", self.within, "planner: grid or racing compares within an axis")
         for axis in grid:
             key = f"axes.{axis.name}"
@@ -331,7 +341,7 @@ def require_askable(sweep: SweepSpec) -> None:
                 if _may_meet(upper, lower, key, grid):
                     problem = f"the axes {upper.name} and {lower.name} both set {key}"
                     raise SpecError(problem, remedy="let one of them set it, or give one a condition (when:)")
-    if sweep.planner.kind not in SAMPLERS:
+    if not isinstance(sweep.planner, SamplerSpec):
         trials = sum(math.prod(len(axis.values) for axis in grid) for grid in sweep.grids) * len(sweep.seeds)
         if trials > TRIALS_MAX:
             problem = f"the axes span a grid of up to {trials:,} trials, and {TRIALS_MAX:,} are the most"

@@ -135,6 +135,13 @@ def test_embedded_sets_have_no_source(folders: Path, option: list[str], name: st
         run("prepare", name, *option)
 
 
+def test_a_set_without_a_download_refuses_to_fetch_one(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other set's archives are fetched in its place."""
+    monkeypatch.setattr(data, "download_archives", pytest.fail)
+    with pytest.raises(SpecError, match="folder has no download"):
+        run("prepare", "folder", "--download", "--root", str(folders / "source"))
+
+
 def test_mnist_is_prepared_from_its_files(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Counts and size are said, and ``check`` tells it from the official set."""
     write_mnist(folders / "source")
