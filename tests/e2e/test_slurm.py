@@ -280,7 +280,7 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A real Slurm of this machine; the test is skipped where none is installed, and says so."""
     problem = why_not()
     if problem:
-        pytest.skip(f"no Slurm here: {problem} (.ci/run installs it)")
+        pytest.skip(f"no Slurm here: {problem} (Debian: munge slurmctld slurmd slurm-client)")
     with real_slurm(tmp_path / "slurm") as configuration:
         monkeypatch.setenv("SLURM_CONF", str(configuration))
         yield

@@ -367,7 +367,7 @@ def _require_same_shape(votes: Votes) -> None:
     members, images = votes.predictions.shape
     shapes = {probabilities.shape for probabilities in votes.probabilities}
     if members < 2 or len(votes.probabilities) != members:
-        raise SpecError(f"a committee of {members} was asked for", remedy="give two members or more")
+        raise SpecError(f"an ensemble of {members}", remedy="give two members or more")
     if len(shapes) > 1 or {rows for rows, _ in shapes} != {images} or len(votes.labels) != images:
         problem = f"members have probabilities of the shapes {sorted(shapes)} for {len(votes.labels)} images"
         raise SpecError(problem, remedy="all must be of the same images and classes")

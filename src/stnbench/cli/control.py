@@ -70,8 +70,8 @@ def make_parser() -> CommandParser:
         "resume         start trials again\n"
         "stop LABEL     give up a configuration; LABEL#SEED, or the beginning of an id: a trial\n"
         "retry LABEL    run again what failed or was given up; retry all: everything that failed\n"
-        "slots N        run so many trials at once\n"
-        "seeds +N       train every configuration with so many seeds more\n"
+        "slots N        run N trials at once\n"
+        "seeds +N       train every configuration with N more seeds\n"
         "list           list what was asked, and what came of it\n"
         "All of it holds until it is taken back, also when the sweep is started again.\n"
         "Exit codes: 0 done, or left for the next start of the sweep; 1 refused, or not answered; 2 cannot ask.",

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         for record in sweeps:
             cells = cell_views(read_leaderboard(session.store, record.spec.name, findings=False))
             trials = sum(record.counts.values())
-            print(f"{record.spec.name}: {trials} trials, {len(cells)} cells with a score", file=sys.stderr)
+            print(f"{record.spec.name}: {trials} trials, {len(cells)} configurations with a score", file=sys.stderr)
             done = session.sync_mirror(record.spec, cells, timeout_s=_TIMEOUT_S)
             print(f"{record.spec.name}: {'shown' if done else 'NOT shown whole'} in {hide_passwords(uri)}")
             is_done = is_done and done

@@ -129,7 +129,9 @@ def make_parser() -> CommandParser:
     tracks = _add(commands, "tracks", "an animated GIF: the frames of some approaches to signs")
     tracks.add_argument("--tracks", type=whole(), default=5, help="how many (default: %(default)s)")
     stability = _add(commands, "stability", "a table: how still signs are along tracks, and under known warps")
-    stability.add_argument("--tracks", type=whole(), help="measure so many (default: all that are held out)")
+    stability.add_argument(
+        "--tracks", type=whole(), help="number of tracks to measure (default: all that are held out)"
+    )
     stability.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     for command, side in ((transform, 112), (training, 80), (tracks, 80)):
         command.add_argument("--out", type=path, help="file to write (default: named after the trial, here)")

@@ -305,7 +305,7 @@ def _add_verification(parser: CommandParser) -> None:
         "--tolerance",
         type=above_zero,
         metavar="PP",
-        help="accuracies may differ by so many percentage points (default: 2 where bits do not repeat, as on another "
+        help="largest allowed difference of accuracies in pp (default: 2 where bits do not repeat, as on another "
         "device; none elsewhere)",
     )
 
@@ -314,7 +314,7 @@ def _add_limits(parser: CommandParser) -> None:
     """Add the options that end a sweep or a trial early, or free disk space."""
     parser.add_argument("--budget", type=duration_s, metavar="2h", help="stop after this long (90s, 30m, 2h, 1h30m)")
     parser.add_argument("--device-hours", type=above_zero, help="stop when all slots together have worked so long")
-    parser.add_argument("--max-trials", type=whole(0), help="stop when so many trials have ended in this run")
+    parser.add_argument("--max-trials", type=whole(0), help="stop when this number of trials has ended in this run")
     parser.add_argument(
         "--keep-checkpoints", type=whole(0), metavar="K", help="keep those of the K best configurations alone"
     )

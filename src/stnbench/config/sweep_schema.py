@@ -81,7 +81,7 @@ _SAMPLING: Final[Mapping[str, Schema]] = {
 _HALVING: Final[Mapping[str, Schema]] = {
     "min_epochs": {"description": "The epoch at which trials are compared for the first time.", "minimum": 1},
     "reduction_factor": {
-        "description": "One of so many trials goes on at each comparison, and the next is as many times later.",
+        "description": "Reduction factor: the share of trials that goes on at each comparison is 1 over it.",
         "minimum": 2,
     },
 }
@@ -117,8 +117,8 @@ _PART_KEYS: Final[Mapping[str, Mapping[str, Schema]]] = {
     "asha": _HALVING,
     "hyperband": _HALVING,
     "median": {
-        "startup_trials": {"description": "Nothing ends before so many trials are complete.", "minimum": 0},
-        "warmup_epochs": {"description": "Nothing ends in the first epochs, so many.", "minimum": 0},
+        "startup_trials": {"description": "Number of complete trials before which nothing is pruned.", "minimum": 0},
+        "warmup_epochs": {"description": "Number of first epochs in which nothing is pruned.", "minimum": 0},
     },
     "threshold": {
         "accuracy": {"description": "The lowest validation accuracy, in [0, 1].", "minimum": 0, "maximum": 1},
@@ -127,11 +127,11 @@ _PART_KEYS: Final[Mapping[str, Mapping[str, Schema]]] = {
             "minimum": 0,
             "maximum": 1,
         },
-        "warmup_epochs": {"description": "Nothing ends in the first epochs, so many.", "minimum": 0},
+        "warmup_epochs": {"description": "Number of first epochs in which nothing is pruned.", "minimum": 0},
     },
     "health": {
         "verdicts": {"description": "End a trial with one of these verdicts on a transformer.", "minItems": 1},
-        "warmup_epochs": {"description": "Nothing ends in the first epochs, so many.", "minimum": 0},
+        "warmup_epochs": {"description": "Number of first epochs in which nothing is pruned.", "minimum": 0},
     },
 }
 """Descriptions of the keys of each planner and pruner, with the limits that their specifications check."""

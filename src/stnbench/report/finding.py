@@ -144,7 +144,7 @@ def layout_findings(sweep: SweepSpec, cells: Sequence[Cell]) -> LayoutFindings:
     importances = tuple(_importances(sweep, scored, axes))
     remarks = [*_unknown([name for name in axes if name not in effects])]
     if not any(item.ped_anova is not None for item in importances):
-        remarks.append(f"Optuna's importances need {FEWEST_CELLS} cells of different accuracy.")
+        remarks.append(f"Optuna's importances need {FEWEST_CELLS} configurations of different accuracy.")
     return rows, tuple(_interactions(placed, few[:MOST_AXES])), importances, tuple(remarks)
 
 
@@ -200,7 +200,7 @@ def _importances(sweep: SweepSpec, cells: Sequence[Cell], axes: Sequence[str]) -
 def _unknown(axes: Sequence[str]) -> Iterator[str]:
     if axes:
         yield (
-            f"Main effects are not told for {', '.join(axes)}: too many choices for the cells there are, or the axis "
+            f"No main effects of {', '.join(axes)}: too many choices for the number of configurations, or the axis "
             "goes along with another one."
         )
 
@@ -356,11 +356,11 @@ def _fronts(group: str, cells: Sequence[Cell]) -> Iterator[ParetoFront]:
 def _notes(sweep: SweepSpec, groups: Groups, pairs: Sequence[PairFinding], limit: int) -> Iterator[str]:
     if pairs and not any(pair.mcnemar for pair in pairs):
         yield (
-            "The store does not say which images these scores are of, or cells were scored on different ones: nothing "
-            "is said over images."
+            "It is not known which images these scores are of, or configurations were scored on different ones: no "
+            "comparison over images is made."
         )
     elif any(len(cells) > limit for _, cells in groups):
         of_group = " of each group" if len(groups) > 1 else ""
-        yield f"Compared image by image are the {limit} best cells{of_group} with their twins, not all."
+        yield f"Only the {limit} best configurations{of_group} and their baselines are compared image by image."
     if isinstance(sweep.planner, SamplerSpec):
-        yield "The planner chose the cells by what it had seen: effects and importances are those of what it chose."
+        yield "The planner chose configurations by earlier results: effects and importances are those of its choice."

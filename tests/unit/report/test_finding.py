@@ -228,7 +228,7 @@ def test_older_scores_are_compared_over_seeds_alone(fill: Fill) -> None:
     found = findings_of(fill(sweep(), lambda _: None))
     assert found.pairs
     assert all(pair.over_images is pair.mcnemar is None and pair.improvement for pair in found.pairs)
-    assert any("does not say which images" in note for note in found.notes)
+    assert any("not known which images" in note for note in found.notes)
 
 
 def test_other_images_are_not_paired(fill: Fill) -> None:
@@ -251,7 +251,7 @@ def test_one_seed_has_no_interval_over_seeds_and_images(empty: Path, tmp_path: P
         assert pair.standing is Verdict.UNDECIDED
     assert all(gain.over_images is None for gain in found.gains)
     assert [pair.p_value for pair in found.interactions] == [None]
-    assert not any("does not say which images" in note for note in found.notes)
+    assert not any("not known which images" in note for note in found.notes)
 
 
 def test_unknown_tracks_are_said(fill: Fill) -> None:
