@@ -14,7 +14,15 @@ from stnbench.core.image_folder import Survey, remember, survey
 from stnbench.spec.augment import AugmentSpec, ViewsSpec
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES as SIGNS_CLASSES
-from stnbench.spec.data import FRAMES_PER_TRACK, AnyDataset, DatasetSpec, DistortionSpec, PreprocessSpec, SplitSpec
+from stnbench.spec.data import (
+    DATASETS,
+    FRAMES_PER_TRACK,
+    AnyDataset,
+    DatasetSpec,
+    DistortionSpec,
+    PreprocessSpec,
+    SplitSpec,
+)
 from stnbench.spec.network import AnyNetwork, NetworkSpec
 from stnbench.spec.optimizer import AnyOptimizer, AnySchedule
 from stnbench.spec.sweep import Override
@@ -37,15 +45,6 @@ DIGITS_COPIES_MIN = 8
 
 DIGITS_TO_TRAIN_ON = 1100
 """Smallest number of digits left for training once tracks are held out."""
-
-HELD_OUT_TRACKS = {
-    ("digits", "classify"): 28,
-    ("digits", "addition"): 7,
-    ("mnist", "classify"): 500,
-    ("mnist", "addition"): 150,
-}
-"""Default number of held-out tracks per class, by kind and task of the data set; 3 for others. A track of ``digits``
-and ``mnist`` is one digit, or one pair of them."""
 
 FOLDER_HELD_OUT = 5
 """By default, one in this number of tracks of a folder's rarest class is held out; an image is a track unless the
@@ -208,7 +207,9 @@ class _Resolver:
             split["tracks_per_class"] = max(1, tracks // FOLDER_HELD_OUT)
         if split.get("kind") == "tracks" and split.get("tracks_per_class", 0) is None:
             dataset = self._section("dataset")
-            split["tracks_per_class"] = HELD_OUT_TRACKS.get((str(dataset.get("kind")), str(dataset.get("task"))), 3)
+            made = DATASETS.part(str(dataset.get("kind"))).spec
+            held_out = getattr(made, "held_out_tracks", DatasetSpec.held_out_tracks)
+            split["tracks_per_class"] = held_out(str(dataset.get("task", "")))
 
     def _fill_folder(self) -> int:
         """Replace the path of a folder of images by its contents.

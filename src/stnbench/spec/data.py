@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Discriminator
+from typing_extensions import override
 
 from stnbench.spec.check import require
 from stnbench.spec.codec import Strict
@@ -112,6 +113,12 @@ class DatasetSpec(Strict):
         _check_photographs(self.image_size, self.distortion)
         object.__setattr__(self, "distortion", _effective(self.distortion))
 
+    @classmethod
+    def held_out_tracks(cls, task: str) -> int:
+        """Return the default number of tracks per class that are held out for validation, for a task of the set."""
+        del task
+        return 3
+
     @property
     def kind(self) -> str:
         """Return the name of the data set; each specification has a field of this name."""
@@ -200,6 +207,12 @@ class DigitsSpec(DatasetSpec):
     task: DigitTask = "classify"
     distortion: DistortionSpec | None = None
 
+    @classmethod
+    @override
+    def held_out_tracks(cls, task: str) -> int:
+        """Return the default number of held-out tracks per class; a track is one digit, or one pair of them."""
+        return 7 if task == "addition" else 28
+
     def __post_init__(self) -> None:
         """Check the values."""
         self.settle()
@@ -231,6 +244,12 @@ class MnistSpec(DatasetSpec):
     copies: int = 1
     task: DigitTask = "classify"
     distortion: DistortionSpec | None = None
+
+    @classmethod
+    @override
+    def held_out_tracks(cls, task: str) -> int:
+        """Return the default number of held-out tracks per class; a track is one digit, or one pair of them."""
+        return 150 if task == "addition" else 500
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -262,12 +262,12 @@ def test_unknown_tracks_are_said(fill: Fill) -> None:
 
 
 def test_of_large_sweeps_the_best_are_looked_at(fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The best cells and their twins are compared image by image, and the findings say how many."""
+    """The best configurations and their baselines are compared image by image, and the findings say how many."""
     monkeypatch.setattr(finding, "MOST_ANSWERED", 2)
     monkeypatch.setattr(finding, "FEWEST_ANSWERED", 2)
     found = findings_of(fill(sweep(), lambda _: SCORED))
     assert [pair.over_images is not None for pair in found.pairs[:2]] == [True, False]
-    assert any("the 2 best cells" in note for note in found.notes)
+    assert any("the 2 best configurations" in note for note in found.notes)
 
 
 FORMATS: tuple[output.Format, ...] = ("md", "latex", "csv", "json")
