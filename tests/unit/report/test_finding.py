@@ -204,7 +204,7 @@ def test_effects_are_those_of_the_axes_without_twins(board: Leaderboard) -> None
     assert pair.corrected_p == pair.p_value
     shares = [item.variance_explained for item in found.importances]
     assert all(share is not None and 0 < share < 1 for share in shares)
-    assert any("Optuna's importances need 10 cells" in note for note in found.notes)
+    assert any("Optuna's importances need 10 configurations" in note for note in found.notes)
 
 
 def test_fronts_hold_the_best(board: Leaderboard) -> None:
