@@ -1,6 +1,8 @@
 """What test modules share: a small made-up GTSRB in the official layout."""
 
+import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,22 @@ class FakeGtsrb:
 def own_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test writes to the store that its caller happens to use."""
     monkeypatch.delenv("STNBENCH_STORE", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def torch_settings() -> Iterator[None]:
+    """Give the next test torch's defaults: a trial in this process flushes denormals and wants determinism.
+
+    A test that did not load torch costs nothing here.
+    """
+    threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
+        torch.use_deterministic_algorithms(False)
+        torch.utils.deterministic.fill_uninitialized_memory = True
 
 
 @pytest.fixture(scope="session")

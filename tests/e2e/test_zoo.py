@@ -1,11 +1,9 @@
 """Everything that can be chosen trains: two epochs at the scale ``smoke``, and the loss falls."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
@@ -31,16 +29,6 @@ AN_ST = ("locnet@locnet1=conv", "locnet1.sizes=[100,100,50]")
 def choices(group: str, *left_out: str) -> list[str]:
     """The choices of a group, less some."""
     return [choice for choice in COMPOSER.choices(group) if choice not in left_out]
-
-
-@pytest.fixture(autouse=True)
-def torch_settings() -> Iterator[None]:
-    """Training sets the process up for its device; the next test finds it as it was."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 def train(data: Path, folder: Path, *overrides: str) -> TrialResult:

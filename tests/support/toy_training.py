@@ -1,6 +1,6 @@
-"""A toy task that a tiny network learns in a few steps, and torch's global settings put back after every test."""
+"""A toy task that a tiny network learns in a few steps, computed in one thread."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -22,16 +22,9 @@ CLASSES, SIZE, IMAGES = 4, 16, 120
 
 
 @pytest.fixture(autouse=True)
-def torch_settings() -> Iterator[None]:
-    """Settings of the process are as they were after the test; one thread while it runs."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filling = torch.utils.deterministic.fill_uninitialized_memory
+def one_thread(torch_settings: None) -> None:
+    """Operators run in one thread while the test runs."""
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-    torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = filling
 
 
 @pytest.fixture

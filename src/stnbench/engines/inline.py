@@ -114,13 +114,16 @@ class InlineEngine(Engine):
         launch, self._waiting = self._waiting, None
         if launch is not None:
             device = "cuda:0" if self._slot.is_cuda else "cpu"
-            execute(
-                launch,
-                device=device,
-                threads=self._slot.threads,
-                send=self._events.append,
-                should_stop=lambda: launch.token in self._stopped,
-            )
+            from stnbench.training.device import process_settings_kept
+
+            with process_settings_kept():  # the process is the caller's: a notebook, a debugger, a test
+                execute(
+                    launch,
+                    device=device,
+                    threads=self._slot.threads,
+                    send=self._events.append,
+                    should_stop=lambda: launch.token in self._stopped,
+                )
         events = tuple(self._events)
         self._events.clear()
         return events

@@ -8,6 +8,8 @@ import platform
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -90,6 +92,29 @@ def prepare_device(device: DeviceSpec, precision: Precision = "float32") -> torc
     else:
         _keep_freed_memory()
     return device.torch
+
+
+@contextmanager
+def process_settings_kept() -> Iterator[None]:
+    """Restore torch's settings of this process at the end, as ``prepare_device`` changes them for a trial.
+
+    Threads, the flushing of denormal numbers, deterministic algorithms and the filling of new memory are kept. Use it
+    where a trial runs in a process that is not the trial's own; threads that torch started meanwhile keep theirs.
+    """
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only, filling = torch.is_deterministic_algorithms_warn_only_enabled(), _fills_new_memory()
+    flushes = float(torch.tensor([1e-30]) * torch.tensor([1e-10])) == 0.0  # torch has no function that tells
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushes)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined] # as above
+
+
+def _fills_new_memory() -> bool:
+    return bool(torch.utils.deterministic.fill_uninitialized_memory)  # type: ignore[attr-defined] # as above
 
 
 def _keep_freed_memory() -> None:

@@ -5,7 +5,7 @@ import torch
 
 from stnbench.core.errors import EngineError, SpecError
 from stnbench.training import device
-from stnbench.training.device import DeviceSpec, MemoryMeter, device_name, prepare_device
+from stnbench.training.device import DeviceSpec, MemoryMeter, device_name, prepare_device, process_settings_kept
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,28 @@ def test_preparing_flushes_denormals() -> None:
     """A number too small for a normal float32 becomes zero."""
     prepare_device(DeviceSpec.parse("cpu", threads=1))
     assert float(torch.tensor([1e-30]) * torch.tensor([1e-10])) == 0.0
+
+
+def test_the_settings_of_a_process_that_is_not_the_trials_are_kept() -> None:
+    """After a trial in a notebook, denormals, determinism, filling and threads are as its owner had them."""
+    torch.set_num_threads(1)
+    with process_settings_kept():
+        prepare_device(DeviceSpec.parse("cpu", threads=2))
+    assert float(torch.tensor([1e-30]) * torch.tensor([1e-10])) != 0.0
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    assert torch.get_num_threads() == 1
+
+
+def test_settings_that_the_owner_chose_are_kept_too() -> None:
+    """Denormals that were flushed before stay flushed, and determinism that only warns only warns."""
+    torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    with process_settings_kept():
+        torch.set_flush_denormal(False)
+        torch.use_deterministic_algorithms(mode=True)
+    assert float(torch.tensor([1e-30]) * torch.tensor([1e-10])) == 0.0
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 def test_a_gpu_that_is_not_there_is_an_engine_error(monkeypatch: pytest.MonkeyPatch) -> None:

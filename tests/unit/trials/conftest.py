@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from stnbench.core.errors import DataMissingError
 from stnbench.data.base import Dataset, ImageSet
@@ -94,15 +93,3 @@ def toy_spec() -> TrialSpec:
         training=TrainingSpec(epochs=3, batch_size=10),
         seed=7,
     )
-
-
-@pytest.fixture(autouse=True)
-def torch_settings() -> Iterator[None]:
-    """Settings of the process are as they were after the test."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filling = torch.utils.deterministic.fill_uninitialized_memory
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-    torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = filling
