@@ -42,7 +42,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SWEEPS, SEEDS = 10, (1, 2, 3, 4)
 FAMILIES: tuple[Family, ...] = ("affine", "projective", "translation")
 SIZES = range(10, 93)
-"""Three families times 83 sizes and their twin, with four seeds: 1,000 trials a sweep."""
+"""Three families times 83 sizes and their baseline, with four seeds: 1,000 trials a sweep."""
 
 IMAGES, CLASSES, EPOCHS = 1290, 43, 5
 SCORED = ScoredImages(
@@ -89,7 +89,7 @@ def sweep_of(number: int) -> tuple[SweepSpec, list[PlannedTrial]]:
     training = TrainingSpec(train_images=10_000 + number, epochs=EPOCHS)
     return spec, [
         PlannedTrial(spec=replace(cell.spec, training=training, seed=seed), point=cell.point, label=cell.label)
-        if not cell.is_twin
+        if not cell.is_baseline
         else replace(cell, spec=replace(cell.spec, training=training, seed=seed))
         for seed in SEEDS
         for cell in _cells()
@@ -205,8 +205,8 @@ def _choice(key: str, value: str | int) -> Choice:
 
 
 def _cells() -> Iterator[PlannedTrial]:
-    """A twin, and a cell for every family and size, without their training."""
-    yield PlannedTrial(spec=TrialSpec(), point=Point(labels=()), label="no ST", is_twin=True)
+    """A baseline, and a cell for every family and size, without their training."""
+    yield PlannedTrial(spec=TrialSpec(), point=Point(labels=()), label="no ST", is_baseline=True)
     for family in FAMILIES:
         for size in SIZES:
             placed = PlacedTransformerSpec(

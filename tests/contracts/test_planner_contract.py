@@ -31,7 +31,7 @@ SEARCH: tuple[Axis, ...] = (
     choices(MOMENTUM, 0.0, 0.5, 0.9),
     conditional(floats(DECAY, 1e-5, 1e-2, log=True), MOMENTUM, "momentum=0.5", "momentum=0.9"),
 )
-GRID_SWEEP = SweepSpec(name="grid", question="?", axes=GRID, exclude=(EXCLUDED[:2],), seeds=(1, 2), twins=False)
+GRID_SWEEP = SweepSpec(name="grid", question="?", axes=GRID, exclude=(EXCLUDED[:2],), seeds=(1, 2), baselines=False)
 SEARCH_SWEEP = dataclasses.replace(
     GRID_SWEEP,
     name="search",

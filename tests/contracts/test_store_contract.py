@@ -49,11 +49,13 @@ CRASH = Failure(
 )
 
 
-def planned(size: int, *, seed: int = 1, is_twin: bool = False) -> PlannedTrial:
+def planned(size: int, *, seed: int = 1, is_baseline: bool = False) -> PlannedTrial:
     """A trial of its own cell for every size."""
-    transformers = () if is_twin else (PlacedTransformerSpec(place=1),)
+    transformers = () if is_baseline else (PlacedTransformerSpec(place=1),)
     spec = TrialSpec(network=LecunSpec(sizes=(size, 20, 30)), transformers=transformers, seed=seed)
-    return PlannedTrial(spec=spec, point=Point(labels=(("size", str(size)),)), label=f"size {size}", is_twin=is_twin)
+    return PlannedTrial(
+        spec=spec, point=Point(labels=(("size", str(size)),)), label=f"size {size}", is_baseline=is_baseline
+    )
 
 
 def start(trial: PlannedTrial, named: str = "first", *, at: datetime = START) -> AttemptStart:
@@ -155,11 +157,11 @@ class StoreContract:
 
     def test_trials_come_back_in_the_order_of_the_plan(self, store: Store) -> None:
         """Every field of a planned trial is given back, in the order in which it was planned."""
-        plan = [planned(3), planned(1), planned(2, is_twin=True)]
+        plan = [planned(3), planned(1), planned(2, is_baseline=True)]
         store.save_sweep(SWEEP, plan, START)
         records = store.sweep_trials(SWEEP.name)
-        assert [(r.spec, r.point, r.label, r.is_twin) for r in records] == [
-            (p.spec, p.point, p.label, p.is_twin) for p in plan
+        assert [(r.spec, r.point, r.label, r.is_baseline) for r in records] == [
+            (p.spec, p.point, p.label, p.is_baseline) for p in plan
         ]
         assert [r.trial_id for r in records] == [p.spec.trial_id for p in plan]
         assert [r.cell_id for r in records] == [p.spec.cell_id for p in plan]
@@ -215,12 +217,12 @@ class StoreContract:
         """A trial in two sweeps runs once, and each sweep shows it by its own label and position."""
         shared = planned(1)
         store.save_sweep(SWEEP, [shared], START)
-        own = dataclasses.replace(shared, label="mine", point=Point(labels=(("network", "lecun"),)), is_twin=True)
+        own = dataclasses.replace(shared, label="mine", point=Point(labels=(("network", "lecun"),)), is_baseline=True)
         assert store.save_sweep(OTHER, [planned(2), own], LATER) == 1
         store.start_attempt(start(shared))
         [in_first], [_, in_second] = store.sweep_trials(SWEEP.name), store.sweep_trials(OTHER.name)
-        assert (in_first.label, in_first.position, in_first.is_twin) == ("size 1", 0, False)
-        assert (in_second.label, in_second.position, in_second.is_twin) == ("mine", 1, True)
+        assert (in_first.label, in_first.position, in_first.is_baseline) == ("size 1", 0, False)
+        assert (in_second.label, in_second.position, in_second.is_baseline) == ("mine", 1, True)
         assert in_first.last_attempt == in_second.last_attempt
         assert [record.spec.name for record in store.sweeps()] == [OTHER.name, SWEEP.name]
 

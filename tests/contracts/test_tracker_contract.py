@@ -84,7 +84,7 @@ def running(named: str = "first", *, epochs: int = 0, seed: int = 1, number: int
         cell_id=spec.cell_id,
         label="size 20",
         axes=(("size", "20"),),
-        is_twin=False,
+        is_baseline=False,
         spec=spec,
         number=number,
         token=named,
@@ -120,7 +120,7 @@ def cell(*, seeds: int = 2, mean: float = 0.5, low: float | None = 0.25, high: f
         cell_id=running().cell_id,
         label="size 20",
         axes=(("size", "20"),),
-        is_twin=False,
+        is_baseline=False,
         seeds=seeds,
         mean=mean,
         low=low,
@@ -253,7 +253,7 @@ class TestMlflow(TrackerContract):
             "attempt": "2",
             "status": "complete",
             "token": "first",
-            "twin": "false",
+            "baseline": "false",
             "mlflow.source.git.commit": COMMIT,
         }
         assert expected.items() <= run.data.tags.items()

@@ -33,7 +33,7 @@ base: {json.dumps(DIGITS | {"optimizer.learning_rate": 0.03, "training.epochs": 
 axes:
   optimizer.locnet_learning_rate_factor: [1.0, 0.1]
 pruner: health
-twins: false
+baselines: false
 seeds: [1]
 """
 

@@ -119,7 +119,7 @@ def cells(page: Page) -> list[str]:
 def test_columns_sort_by_mouse_and_by_keyboard(visit: Visit) -> None:
     """A click on a heading sorts, a second one the other way round; Enter and the space bar do the same.
 
-    What is missing comes last whichever way: the twin has no gain over itself.
+    What is missing comes last whichever way: the baseline has no gain over itself.
     """
     page, board = visit.page, visit.page.locator("#s0-rows-table")
     assert cells(page) == ["30", "20", "10", "no ST"]

@@ -214,7 +214,7 @@ def test_a_sweep_is_shown_by_a_remote_mlflow(workplace: Workplace, mlflow_server
     """
     address, behind = mlflow_server
     here = ServedWorkplace(workplace.folder, workplace.data, {"MLFLOW_TRACKING_URI": address})
-    done = here.run("sweep", "tiny", "transformer=affine", "seeds=[1]", "twins=false")
+    done = here.run("sweep", "tiny", "transformer=affine", "seeds=[1]", "baselines=false")
     assert done.returncode == 0, done.stderr
     assert f"MLflow: {address}" in done.stderr
     assert not (here.runs / "mlflow.db").exists()

@@ -11,17 +11,17 @@ from PIL import Image
 pytestmark = pytest.mark.slow
 
 
-def trial_of(workplace: Workplace, *, is_twin: bool) -> str:
-    """A trial with a spatial transformer, or of the twin, which has none."""
+def trial_of(workplace: Workplace, *, is_baseline: bool) -> str:
+    """A trial with a spatial transformer, or of the baseline, which has none."""
     with closing(sqlite3.connect(workplace.runs / "stnbench.db")) as connection:
-        sql = "select trial_id from sweep_trials where is_twin = ? order by position limit 1"
-        return str(connection.execute(sql, (is_twin,)).fetchone()[0])
+        sql = "select trial_id from sweep_trials where is_baseline = ? order by position limit 1"
+        return str(connection.execute(sql, (is_baseline,)).fetchone()[0])
 
 
 def test_a_trained_trial_is_shown(workplace: Workplace) -> None:
-    """All three pictures, the table of stability, and a gallery in MLflow that is made once; nothing of a twin."""
+    """All three pictures, the table of stability, and a gallery in MLflow that is made once; nothing of a baseline."""
     assert workplace.run("sweep", "tiny", "seeds=[1]").returncode == 0
-    trial = trial_of(workplace, is_twin=False)
+    trial = trial_of(workplace, is_baseline=False)
     for what, kind, asked in (
         ("transform", "PNG", "--images=3"),
         ("training", "GIF", "--side=40"),
@@ -38,6 +38,6 @@ def test_a_trained_trial_is_shown(workplace: Workplace) -> None:
     assert "tiny: 0 new pictures" not in workplace.run("mirror", "tiny", "--pictures").stdout
     assert "tiny: 0 new pictures" in workplace.run("mirror", "tiny", "--pictures").stdout
 
-    refused = workplace.run("show", "transform", trial_of(workplace, is_twin=True))
+    refused = workplace.run("show", "transform", trial_of(workplace, is_baseline=True))
     assert refused.returncode == 2
     assert "has no spatial transformer: name one that has" in refused.stderr

@@ -133,13 +133,13 @@ def test_a_plan_trains_nothing(workplace: Workplace) -> None:
     assert (plan["cells"], plan["trials"], plan["complete"]) == (3, 6, 0)
     assert [entry["cell"] for entry in plan["infeasible"]] == ["affine", "scale_translation"]
     assert "pools" in plan["infeasible"][0]["reason"]
-    assert next(cell for cell in plan["cell_list"] if cell["twin"])["parameters"] > 0
+    assert next(cell for cell in plan["cell_list"] if cell["baseline"])["parameters"] > 0
     assert not workplace.runs.exists()
 
 
 def test_the_inline_engine_gives_the_same_numbers(workplace: Workplace) -> None:
     """Where a trial runs does not change its result."""
-    narrow = ("transformer=affine", "seeds=[1]", "twins=false")
+    narrow = ("transformer=affine", "seeds=[1]", "baselines=false")
     assert workplace.run("sweep", "tiny", *narrow, "--engine", "inline", "--no-mlflow").returncode == 0
     inline = store_accuracies(workplace)
     shutil.rmtree(workplace.runs)  # of a store alone that is gone, the results would be adopted

@@ -38,13 +38,16 @@ def make_page(folder: Path, *, question: str = "How large must it be?", labels: 
     layout = RunsLayout(folder / "runs")
     digest = _make_images(folder / "data")
     specs = [transformed(size, seed=seed) for seed in SEEDS for size in SIZES]
-    twins = [spec.twin() for spec in specs[:: len(SIZES)]]
+    baselines = [spec.baseline() for spec in specs[:: len(SIZES)]]
     with Store.open(layout.root / "stnbench.db", writable=True) as store:
         filler = Filler(store, SWEEP)
         names = dict(zip(SIZES, labels or map(str, SIZES), strict=True))
-        filler.save([*map(planned, twins), *(_planned(spec, names) for spec in specs)], question=question)
+        filler.save([*map(planned, baselines), *(_planned(spec, names) for spec in specs)], question=question)
         rng = np.random.default_rng(1)
-        for skill, spec in [*((0.5, twin) for twin in twins), *zip((0.6, 0.7, 0.8) * len(SEEDS), specs, strict=True)]:
+        for skill, spec in [
+            *((0.5, baseline) for baseline in baselines),
+            *zip((0.6, 0.7, 0.8) * len(SEEDS), specs, strict=True),
+        ]:
             if spec is specs[-1]:
                 traceback = 'Traceback (most recent call last):\n  File "x.py", line 1\n    <b>boom</b>\nError: boom'
                 filler.fail(spec, Failure(kind=FailureKind.BUG, message="<b>boom</b> & more", traceback=traceback))

@@ -34,9 +34,9 @@ def transformed(size: int, *, seed: int = 1) -> TrialSpec:
 
 
 def planned(spec: TrialSpec, label: str = "", *, axis: str = "locnet1.sizes") -> PlannedTrial:
-    """The trial as a sweep of one axis wants it; one without transformers is a twin."""
+    """The trial as a sweep of one axis wants it; one without transformers is a baseline."""
     if not spec.transformers:
-        return PlannedTrial(spec=spec, point=Point(labels=()), label=label or "no ST", is_twin=True)
+        return PlannedTrial(spec=spec, point=Point(labels=()), label=label or "no ST", is_baseline=True)
     label = label or ",".join(str(size) for size in spec.transformers[0].locnet.sizes)
     return PlannedTrial(spec=spec, point=Point(labels=((axis, label),)), label=label)
 

@@ -188,8 +188,8 @@ class Run:
         )
 
     def cells(self) -> list[str]:
-        """The cells that are no twins, in the order in which they were asked."""
-        return list(dict.fromkeys(trial.spec.cell_id for trial in self.planned.values() if not trial.is_twin))
+        """The cells that are no baselines, in the order in which they were asked."""
+        return list(dict.fromkeys(trial.spec.cell_id for trial in self.planned.values() if not trial.is_baseline))
 
     def best(self) -> float:
         """The highest accuracy of a complete trial."""

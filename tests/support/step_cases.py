@@ -136,7 +136,7 @@ def make_run(
     model = Model(
         network=network,
         preprocess=preprocess,
-        views=spec.views,
+        tta=spec.tta,
         precision=spec.training.precision,
         compute=compute or ComputeOptions(),
     )

@@ -26,14 +26,14 @@ def store(runs: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def sizes(store: Store) -> list[TrialSpec]:
-    """The sweep ``sizes``: three cells and their twin with two seeds; one trial failed and one is still planned."""
+    """The sweep ``sizes``: three cells and their baseline with two seeds; one trial failed and one is still planned."""
     specs = [transformed(size, seed=seed) for seed in (1, 2) for size in (10, 20, 30)]
-    twins = [spec.twin() for spec in specs if spec.transformers[0].locnet.sizes == (10, 10, 10)]
-    filler = Filler(store).save([planned(spec) for spec in (*twins, *specs)])
-    for spec, correct in zip(twins, (1800, 1810), strict=True):
+    baselines = [spec.baseline() for spec in specs if spec.transformers[0].locnet.sizes == (10, 10, 10)]
+    filler = Filler(store).save([planned(spec) for spec in (*baselines, *specs)])
+    for spec, correct in zip(baselines, (1800, 1810), strict=True):
         filler.complete(spec, correct, test=1790)
     for spec, correct in zip(specs[:5], (1850, 1900, 1700, 1860, 1908), strict=True):
         filler.complete(spec, correct, test=1795)
     message = "the loss is nan\nat step 7"
     filler.fail(specs[5], Failure(kind=FailureKind.DIVERGED, message=message, traceback="Traceback\n  here"))
-    return [*twins, *specs]
+    return [*baselines, *specs]

@@ -17,10 +17,10 @@ from stnbench.store.records import AttemptEpoch, AttemptRecord, ImageSets, Outco
 TRIAL_COLUMNS: Final = {
     "trial_id": "object",
     "cell_id": "object",
-    "twin_cell_id": "object",
+    "baseline_cell_id": "object",
     "bare_id": "object",
     "label": "object",
-    "is_twin": "bool",
+    "is_baseline": "bool",
     "seed": "int64",
     "state": "object",
     "attempts": "int64",
@@ -56,7 +56,7 @@ TRIAL_COLUMNS: Final = {
 }
 """One row for each trial, in the order of the sweep, and one column ``axis:<name>`` for each axis.
 
-``twin_cell_id`` is the configuration without transformers (the trial's if it has none), and ``bare_id`` is shared by
+``baseline_cell_id`` is the configuration without transformers (the trial's if it has none); ``bare_id`` is shared by
 all configurations that differ only in transformers and the sizes of the network. ``epochs`` is the number requested,
 ``epoch_duration_s`` the mean of their training times without evaluation. The failure is that of the last attempt.
 ``health`` is the verdict (``spec.verdict.Verdict``) on the worst transformer after the last known epoch. Trials with
@@ -173,13 +173,13 @@ def trials_frame(
         epochs: by trial id.
         images: that trials were scored on, by split.
     """
-    twins = {trial.cell_id: trial for trial in trials}
-    twin_ids = {cell_id: _twin_cell_id(trial) for cell_id, trial in twins.items()}
-    bare_ids = {cell_id: trial.spec.bare_id for cell_id, trial in twins.items()}
+    baselines = {trial.cell_id: trial for trial in trials}
+    baseline_ids = {cell_id: _baseline_cell_id(trial) for cell_id, trial in baselines.items()}
+    bare_ids = {cell_id: trial.spec.bare_id for cell_id, trial in baselines.items()}
     rows = []
     for trial in trials:
         row = _trial_row(trial, outcomes.get(trial.trial_id))
-        row |= {"twin_cell_id": twin_ids[trial.cell_id], "bare_id": bare_ids[trial.cell_id]}
+        row |= {"baseline_cell_id": baseline_ids[trial.cell_id], "bare_id": bare_ids[trial.cell_id]}
         row |= {"health": _verdict(trial, (epochs or {}).get(trial.trial_id, ()))}
         for split, sets in (images or {}).items():
             if split != "validation" or trial.spec.has_held_out_images:
@@ -258,8 +258,8 @@ def _each_epoch(epochs: Mapping[str, Sequence[AttemptEpoch]]) -> Iterator[tuple[
     return ((trial_id, item) for trial_id, items in epochs.items() for item in items)
 
 
-def _twin_cell_id(trial: TrialRecord) -> str:
-    return trial.spec.twin().cell_id if trial.spec.transformers else trial.cell_id
+def _baseline_cell_id(trial: TrialRecord) -> str:
+    return trial.spec.baseline().cell_id if trial.spec.transformers else trial.cell_id
 
 
 def _trial_row(trial: TrialRecord, outcome: Outcome | None) -> Fields:
@@ -267,7 +267,7 @@ def _trial_row(trial: TrialRecord, outcome: Outcome | None) -> Fields:
         "trial_id": trial.trial_id,
         "cell_id": trial.cell_id,
         "label": trial.label,
-        "is_twin": trial.is_twin,
+        "is_baseline": trial.is_baseline,
         "seed": trial.seed,
         "state": trial.state.value,
         "attempts": trial.attempts,

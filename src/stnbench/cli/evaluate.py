@@ -11,13 +11,13 @@ import numpy as np
 
 from stnbench.analysis.ensembles import mean_probabilities
 from stnbench.analysis.inference import wilson_estimate
-from stnbench.cli.parser import CommandParser, whole
+from stnbench.cli.parser import CommandParser, FormerOption, whole
 from stnbench.core.command import DONE
 from stnbench.core.errors import SpecError
 from stnbench.core.paths import RunsLayout, data_root
 from stnbench.core.process import available_cores
 from stnbench.report.exports import NETWORK_HELP, Located, locate_network
-from stnbench.spec.augment import ViewsSpec
+from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import NO_SCORE
 from stnbench.spec.result import SplitScore
 from stnbench.spec.sweep import Override
@@ -41,8 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     source = _source(overrides)
     located = [locate_network(name, layout) for name in names]
     stored = [network.read() for network in located]
-    views = None if options.views is None else _views(options.views)
-    found = [_score(network, options, source, views) for network in stored]
+    tta = None if options.tta is None else _tta(options.tta)
+    found = [_score(network, options, source, tta) for network in stored]
     if len(found) > 1:
         _print_ensemble(located, stored, found, options)
     else:
@@ -51,13 +51,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _score(
-    network: "StoredNetwork", options: argparse.Namespace, source: Path | None, views: ViewsSpec | None
+    network: "StoredNetwork", options: argparse.Namespace, source: Path | None, tta: TtaSpec | None
 ) -> "Rescored":
     from stnbench.trials.score import score_network
 
     return score_network(
         network, options.split, data_root=data_root(), source=source, device=options.device, threads=options.threads,
-        views=views,
+        tta=tta,
     )  # fmt: skip
 
 
@@ -139,8 +139,8 @@ def _source(overrides: Sequence[str]) -> Path | None:
     return source
 
 
-def _views(choice: str) -> ViewsSpec:
-    """Return the views of a choice in conf/views.
+def _tta(choice: str) -> TtaSpec:
+    """Return the views of a choice in conf/tta.
 
     Raises:
         UnknownNameError: if there is no such choice.
@@ -149,8 +149,8 @@ def _views(choice: str) -> ViewsSpec:
     from stnbench.config.locate import conf_folder
     from stnbench.config.resolve import resolve_trial
 
-    spec = resolve_trial(Composer(conf_folder()), (Override(key="views", value=choice),)).spec
-    return spec.views or ViewsSpec()
+    spec = resolve_trial(Composer(conf_folder()), (Override(key="tta", value=choice),)).spec
+    return spec.tta or TtaSpec()
 
 
 def make_parser() -> CommandParser:
@@ -164,8 +164,9 @@ def make_parser() -> CommandParser:
     more = "further networks, which makes an ensemble; dataset.root=DIR: the folder with the official files"
     parser.add_argument("more", nargs="*", metavar="TRIAL|dataset.root=DIR", help=more)
     parser.add_argument("--split", choices=("train", "validation", "test"), default="validation")
-    views = "a choice of conf/views: in which ways every image is looked at (default: as the trial says)"
-    parser.add_argument("--views", metavar="NAME", help=views)
+    tta = "a choice of conf/tta, over whose views probabilities are averaged (default: as the trial says)"
+    parser.add_argument("--tta", metavar="NAME", help=tta)
+    parser.add_argument("--views", dest="tta", action=FormerOption, metavar="NAME", help="the former name of --tta")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=whole(), default=available_cores(), help="CPU threads (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")

@@ -2,7 +2,8 @@
 
 import argparse
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,6 +46,21 @@ class CommandParser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             name = "/".join(action.option_strings) or str(action.metavar or action.dest)
             raise UnknownNameError(name, str(value), map(str, action.choices), where=self.prog)
+
+
+class FormerOption(argparse.Action):
+    """An option with a new name: it stores the value and prints the new name."""
+
+    @override
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        print(f"warning: {option_string} is deprecated, write --{self.dest}", file=sys.stderr)
+        setattr(namespace, self.dest, values)
 
 
 def whole(minimum: int = 1, maximum: int = NUMBER_MAX) -> Callable[[str], int]:

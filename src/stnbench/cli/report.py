@@ -3,11 +3,9 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import get_args
 
-from typing_extensions import override
-
-from stnbench.cli.parser import CommandParser, path
+from stnbench.cli.parser import CommandParser, FormerOption, path
 from stnbench.core.command import DONE
 from stnbench.core.errors import SpecError
 from stnbench.core.files import write_atomic
@@ -125,7 +123,7 @@ def make_parser() -> CommandParser:
         "top:K of the validation split, all, configuration:LABEL, or TRIAL,TRIAL,...",
     )
     parser.add_argument(
-        "--committee", dest="ensemble", action=_Deprecated, metavar="WHICH", help="the former name of --ensemble"
+        "--committee", dest="ensemble", action=FormerOption, metavar="WHICH", help="the former name of --ensemble"
     )
     parser.add_argument(
         "--recompute",
@@ -133,18 +131,3 @@ def make_parser() -> CommandParser:
         help="of an ensemble: compute from checkpoints what members did not keep",
     )
     return parser
-
-
-class _Deprecated(argparse.Action):
-    """An option with a new name: it stores the value and prints the new name."""
-
-    @override
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        print(f"warning: {option_string} is deprecated, write --{self.dest}", file=sys.stderr)
-        setattr(namespace, self.dest, values)

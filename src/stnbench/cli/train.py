@@ -87,7 +87,7 @@ def _train(
     label = ", ".join(str(item) for item in overrides if item.key != "seed") or "the default trial"
     layout = RunsLayout.from_environment()
     sweep = SweepSpec(
-        name=f"train-{spec.trial_id}", question=label, seeds=(spec.seed,), twins=False, overrides=overrides
+        name=f"train-{spec.trial_id}", question=label, seeds=(spec.seed,), baselines=False, overrides=overrides
     )
     with open_session(layout, engine) as session:
         digests = prepare_datasets([spec.dataset], data_root=data_root(), source=source)

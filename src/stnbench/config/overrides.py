@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 
 from stnbench.config.locate import ROOT_KEY
 from stnbench.config.resolve import COMMAND_LINE as WHERE
-from stnbench.config.values import as_value, checked_scalar, checked_text, cut, plain_value
+from stnbench.config.values import as_value, checked_scalar, checked_text, current_key, cut, plain_value
 from stnbench.core.errors import SpecError
 from stnbench.spec.sweep import Override, Scalar, Value, label_of, show_value
 
@@ -60,7 +60,8 @@ def parse_only(texts: Iterable[str]) -> tuple[Override, ...]:
         if not equals or not key.strip() or not listed.strip():
             raise SpecError(f"--only {cut(text)!r} names no axis with a value", remedy="write --only AXIS=VALUE,VALUE")
         items = _hydra_value(f"[{listed.strip()}]", f"--only {cut(text)!r}")
-        values.setdefault(key.strip(), []).extend(_axis_value(key.strip(), item) for item in _items(items, text))
+        key = current_key(key.strip(), "--only")
+        values.setdefault(key, []).extend(_axis_value(key, item) for item in _items(items, text))
     return tuple(Override(key=key, value=tuple(items) if len(items) > 1 else items[0]) for key, items in values.items())
 
 
@@ -70,11 +71,12 @@ def _parse(argument: str) -> Override:
         raise SpecError(f"{WHERE}: '{cut(argument)}' is no override", remedy="write key=value")
     if key[0] in "+~":
         raise SpecError(f"{WHERE}: '{cut(argument)}' adds or deletes a key", remedy="write key=value with one value")
+    key = current_key(key.strip(), WHERE)
     if key == ROOT_KEY:
         return Override(key=key, value=_unquoted(text))
     where = f"{WHERE}: '{cut(argument)}'"
     try:
-        return Override(key=checked_text(key.strip()), value=_value(key, text.strip(), where))
+        return Override(key=checked_text(key), value=_value(key, text.strip(), where))
     except SpecError as error:
         problem = error.problem if error.problem.startswith(WHERE) else f"{where}: {error.problem}"
         raise SpecError(problem, remedy=error.remedy) from error

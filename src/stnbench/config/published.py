@@ -115,7 +115,7 @@ def _cells(sweep: SweepSpec, composer: Composer) -> Iterator[tuple[str, str]]:
     for point in sweep.points():
         own, full = compose(point), compose_full_size(point)
         yield own.cell_id, full.cell_id
-        yield own.twin().cell_id, full.twin().cell_id
+        yield own.baseline().cell_id, full.baseline().cell_id
 
 
 def _read(path: Path) -> Iterator[PublishedResult]:

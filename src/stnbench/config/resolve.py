@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, cast
 from stnbench.config.compose import Composer, Node
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.image_folder import Survey, remember, survey
-from stnbench.spec.augment import AugmentSpec, ViewsSpec
+from stnbench.spec.augment import AugmentSpec, TtaSpec
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES as SIGNS_CLASSES
 from stnbench.spec.data import (
@@ -60,7 +60,7 @@ _PARTS = (
     "optimizer",
     "schedule",
     "training",
-    "views",
+    "tta",
     "synthetic_train_images",
     "synthetic_framing",
     "seed",
@@ -135,7 +135,7 @@ class _Resolver:
             optimizer=self._decode(AnyOptimizer, "optimizer"),
             schedule=self._decode(AnySchedule, "schedule"),
             training=training,
-            views=self._decode_optional(ViewsSpec, "views"),
+            tta=self._decode_optional(TtaSpec, "tta"),
             seed=self._integer("seed"),
         )
         self._note_idle_keys(spec)

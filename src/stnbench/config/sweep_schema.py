@@ -55,7 +55,7 @@ _DESCRIPTIONS: Final[Mapping[str, str]] = {
     "axes": "What varies. Every combination of the axes is one configuration; a list of mappings is several grids.",
     "exclude": "Combinations to leave out: each names axes with the value that they have there.",
     "seeds": "The seeds of every configuration: how many, a list of them, or until_decided for as many as it takes.",
-    "twins": "Whether every configuration with a transformer gets a baseline without one; equal_parameters adds a "
+    "baselines": "Whether every configuration with a transformer gets a baseline without one; equal_parameters adds a "
     "second baseline that is as large as the whole network.",
     "within": "The axis whose values are tasks of their own (data sets, distortions): configurations are compared "
     "within each.",
@@ -167,7 +167,7 @@ def sweep_schema(*, own: bool = False) -> Schema:
         "axes": {"anyOf": [_ref("grid"), {"type": "array", "minItems": 1, "items": _ref("grid")}]},
         "exclude": {"type": ["array", "null"], "items": _ref("overrides")},
         "seeds": _seeds(),
-        "twins": {"enum": [True, False, EQUAL_PARAMETERS], "default": True},
+        "baselines": {"enum": [True, False, EQUAL_PARAMETERS], "default": True},
         "within": {"type": "string"},
         "margin": {"type": "number", "minimum": 0, "exclusiveMaximum": 100, "default": 0.5},
         "columns": {"type": ["string", "array"], "items": {"type": "string"}},
@@ -414,7 +414,7 @@ def _rules() -> list[Schema]:
     on_grids = {"properties": {"planner": _is_one_of(grid, until_decided)}}
     learns = _set("planner", _is_one_of(*sampler_names()))
     return [
-        {"if": _set("twins", {"const": EQUAL_PARAMETERS}), "then": on_grids},
+        {"if": _set("baselines", {"const": EQUAL_PARAMETERS}), "then": on_grids},
         {"if": _set("seeds", {"const": UNTIL_DECIDED}), "then": on_grids},
         {"if": _set("start_from", {"minLength": 1}), "then": learns},
         {"if": _set("within", {"minLength": 1}), "then": {"not": learns}},

@@ -19,7 +19,7 @@ from stnbench.config.compose import Composer
 from stnbench.config.locate import shown
 from stnbench.config.published import match_published
 from stnbench.config.resolve import COMMAND_LINE
-from stnbench.config.values import read_yaml
+from stnbench.config.values import read_yaml, with_current_keys
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import digest
 from stnbench.core.text import short_name
@@ -31,12 +31,12 @@ from stnbench.spec.sweep import (
     EQUAL_PARAMETERS,
     SEEDS_MAX,
     Axis,
+    BaselineChoice,
     Choice,
     Labels,
     LimitsSpec,
     Override,
     SweepSpec,
-    Twins,
     Value,
     label_of,
     require_askable,
@@ -49,7 +49,7 @@ SWEEP_KEYS: Final = (
     "axes",
     "exclude",
     "seeds",
-    "twins",
+    "baselines",
     "within",
     "margin",
     "columns",
@@ -66,7 +66,7 @@ DECIDED: Final = "decided"
 UNTIL_DECIDED: Final = "until_decided"
 FIRST_SEEDS: Final = (1, 2)
 _PLAN_KEYS: Final = ("limits", "start_from")
-_SWEEP_OVERRIDES = ("seeds", "twins", UNTIL)
+_SWEEP_OVERRIDES = ("seeds", "baselines", UNTIL)
 
 
 def read_sweep(
@@ -75,7 +75,7 @@ def read_sweep(
     """Read a sweep from its file, with overrides of the command line for all its configurations.
 
     An override of an axis (``transformer=affine``, or several values ``transformer=[affine,scale]``) narrows the sweep
-    to the points with these values; ``seeds``, ``twins``, ``planner``, ``planner.trials`` and the like replace the
+    to the points with these values; ``seeds``, ``baselines``, ``planner``, ``planner.trials`` and the like replace the
     file's; all others join the base. Overrides that change the sweep make a variant with a separate name
     (``locnet_sizes-gtsrb``), whose trials and reports are kept apart from those of the shipped sweep.
 
@@ -220,8 +220,8 @@ def _suffix(override: Override, composer: Composer) -> str:
 def _apply(spec: SweepSpec, override: Override, where: str) -> SweepSpec:
     if override.key in {"seeds", UNTIL}:
         return _with_seeds(spec, override)
-    if override.key == "twins":
-        return replace(spec, twins=_twins(override.value, COMMAND_LINE))
+    if override.key == "baselines":
+        return replace(spec, baselines=_baselines(override.value, COMMAND_LINE))
     if override.key.partition(".")[0] in PLANNER_KEYS:
         return change_planner(spec, override)
     if override.key.partition(".")[0] in _PLAN_KEYS:
@@ -333,6 +333,7 @@ class _Reader:
         return AxisReader(self.where)
 
     def read(self, content: Mapping[str, Any]) -> SweepSpec:
+        content = with_current_keys(content, self.where)
         for key in content:
             if key not in SWEEP_KEYS:
                 raise UnknownNameError("key", str(key), SWEEP_KEYS, where=self.where)
@@ -352,7 +353,7 @@ class _Reader:
                 more_axes=tuple(more_axes),
                 exclude=self._exclude(content.get("exclude"), (axes, *more_axes)),
                 seeds=_seeds(seeds, self.where),
-                twins=_twins(content.get("twins", True), self.where),
+                baselines=_baselines(content.get("baselines", True), self.where),
                 within=self.text(content.get("within", ""), "within"),
                 margin=self.number(content.get("margin", 0.5), "margin"),
                 columns=self.metrics(content.get("columns", [])),
@@ -423,9 +424,9 @@ def _seeds(value: object, where: str) -> tuple[int, ...]:
     raise SpecError(f"{where}: seeds is {value!r}", remedy="write a list of whole numbers, how many, or until_decided")
 
 
-def _twins(value: object, where: str) -> Twins:
+def _baselines(value: object, where: str) -> BaselineChoice:
     if isinstance(value, bool):
         return value
     if value == EQUAL_PARAMETERS:
         return EQUAL_PARAMETERS
-    raise SpecError(f"{where}: twins is {value!r}", remedy=f"write true or false, or {EQUAL_PARAMETERS}")
+    raise SpecError(f"{where}: baselines is {value!r}", remedy=f"write true or false, or {EQUAL_PARAMETERS}")

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Final, NoReturn, assert_never, cast
 import yaml
 
 from stnbench.config.locate import shown
-from stnbench.core.errors import SpecError
+from stnbench.core.errors import FormerNameWarning, SpecError
 from stnbench.spec.check import INTEGER_MAX
 from stnbench.spec.sweep import Scalar, Value
 
@@ -122,6 +123,30 @@ def as_value(value: object, key: str, where: str) -> Value:
         except SpecError as error:
             raise SpecError(f"{where}: {key}: {error.problem}", remedy=error.remedy) from error
     raise SpecError(f"{where}: {key} is a {type(value).__name__}", remedy="use a number, a name or a list")
+
+
+FORMER_KEYS: Final = {"twins": "baselines", "views": "tta"}
+"""Keys of sweeps and of trials that have new names."""
+
+
+def current_key(key: str, where: str) -> str:
+    """Return a key by its present name, with a warning where it was written by a former one."""
+    first = re.split("[.@]", key, maxsplit=1)[0]
+    if first not in FORMER_KEYS:
+        return key
+    current = FORMER_KEYS[first] + key[len(first) :]
+    warnings.warn(f"{where}: {key} is now {current}; write that", FormerNameWarning, stacklevel=2)
+    return current
+
+
+def with_current_keys(content: Any, where: str) -> Any:  # noqa: ANN401 - whatever a file holds
+    """Return what a sweep file holds with the present names of its keys, at any depth."""
+    if isinstance(content, dict):
+        return {
+            current_key(key, where) if isinstance(key, str) else key: with_current_keys(value, where)
+            for key, value in content.items()
+        }
+    return [with_current_keys(item, where) for item in content] if isinstance(content, list) else content
 
 
 def cut(text: str, limit: int = 40) -> str:

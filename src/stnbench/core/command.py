@@ -11,6 +11,7 @@ import platform
 import sys
 import time
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, Final, NoReturn, TextIO, cast
 
 from typing_extensions import override
 
-from stnbench.core.errors import InternalError, SpecError, StnbenchError, StoreError
+from stnbench.core.errors import FormerNameWarning, InternalError, SpecError, StnbenchError, StoreError
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
 from stnbench.core.process import Interrupted, handling, ignore_further, raise_interrupted
 from stnbench.core.text import hide_passwords, printable
@@ -355,6 +356,7 @@ def run_command(main: Callable[[Sequence[str]], int], arguments: Sequence[str] |
 def _run(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     forgive_encoding()
+    warnings.showwarning = _show_warning
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG_FLAG in given
     given = [argument for argument in given if argument != DEBUG_FLAG]
@@ -375,6 +377,19 @@ def _run(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) 
     finally:
         LOGGER.info("end: exit code %s after %.1f s", code, time.monotonic() - began_s)
     return code
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning; where the user is meant, as one line without the place in the code that gave it."""
+    text = f"warning: {message}\n" if issubclass(category, FormerNameWarning) else None
+    (file or sys.stderr).write(text or warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def one_line(text: str) -> str:

@@ -38,6 +38,10 @@ _SHOWN_MAX: Final = 200
 """Largest number of characters of an unknown name in a message."""
 
 
+class FormerNameWarning(FutureWarning):
+    """A key was written by a former name, which the next release refuses."""
+
+
 class StnbenchError(Exception):
     """Base class of all errors of stnbench.
 

@@ -19,7 +19,7 @@ from stnbench.nn.precision import exact_convolutions, full_precision
 from stnbench.nn.sampling import sample
 from stnbench.nn.transforms.base import pixel_centres
 from stnbench.nn.transforms.homography import invert_homography
-from stnbench.spec.augment import AugmentSpec, ViewsSpec
+from stnbench.spec.augment import AugmentSpec, TtaSpec
 
 # Random numbers of augmentation, drawn in advance for a whole epoch.
 
@@ -358,7 +358,7 @@ def _coloured(
 # The views of an image (``spec.views``), each made by one resampling.
 
 
-def view_moves(spec: ViewsSpec) -> Float[Tensor, "views 3 3"]:
+def view_moves(spec: TtaSpec) -> Float[Tensor, "views 3 3"]:
     """Return the homography that moves the content in each view: zoom, then rotation, then shift; float64 on the CPU.
 
     Convention: homographies of normalised (x, y), -1 and 1 at the outer edges of the image, from input to output.
@@ -371,7 +371,7 @@ def view_moves(spec: ViewsSpec) -> Float[Tensor, "views 3 3"]:
 
 
 def each_view(
-    spec: ViewsSpec,
+    spec: TtaSpec,
     images: UInt8[Tensor, "batch channels side side"] | Float32[Tensor, "batch channels side side"],
     boxes: Float[Tensor, "batch 4"],
 ) -> Iterator[tuple[Float32[Tensor, "batch channels side side"], Float[Tensor, "batch 4"]]]:

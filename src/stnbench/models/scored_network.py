@@ -13,7 +13,7 @@ from stnbench.data.resident import DeviceImages
 from stnbench.models.classifiers import Explained, StnClassifier, build_network
 from stnbench.nn.localization import Localization
 from stnbench.nn.spatial_transformer import ParallelTransformers, SpatialTransformer
-from stnbench.spec.augment import ViewsSpec
+from stnbench.spec.augment import TtaSpec
 from stnbench.spec.trial import ComputeOptions, Precision, TrialSpec
 
 # Spatial transformers of a network that learn: all but the controls.
@@ -84,14 +84,14 @@ class Model:
     Attributes:
         network: the network, with float32 weights.
         preprocess: the preprocessing of images before the network.
-        views: the views over which it is scored, None for one view.
+        tta: the views of test-time augmentation over which it is scored, None for one view.
         precision: of convolutions and matrix products; geometry, sampling, normalisation and logits stay float32.
         compute: options of the computation on the device.
     """
 
     network: StnClassifier
     preprocess: Preprocess
-    views: ViewsSpec | None = None
+    tta: TtaSpec | None = None
     precision: Precision = "float32"
     compute: ComputeOptions = _AS_ON_THE_DEVICE
 
@@ -151,7 +151,7 @@ def build_model(
     return Model(
         network=network,
         preprocess=preprocess.to(device),
-        views=spec.views,
+        tta=spec.tta,
         precision=spec.training.precision,
         compute=compute,
     )

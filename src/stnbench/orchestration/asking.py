@@ -116,7 +116,7 @@ class Asking:
             last = max((item.attempt for item in seen), default=0)
             accuracies = tuple(item.record.validation_accuracy for item in seen if item.attempt == last)
             outcome = outcomes.get(trial.trial_id)
-            planned = PlannedTrial(spec=trial.spec, point=trial.point, label=trial.label, is_twin=trial.is_twin)
+            planned = PlannedTrial(spec=trial.spec, point=trial.point, label=trial.label, is_baseline=trial.is_baseline)
             accuracy = _accuracy(trial.state, outcome, accuracies)
             flops = None if outcome is None else outcome.cost.flops
             again = self._retry_failed and trial.state is TrialState.FAILED

@@ -87,7 +87,7 @@ class CellPlan:
 
     cell_id: str
     label: str
-    is_twin: bool
+    is_baseline: bool
     trials: int
     complete: int
     cost: Cost | None
@@ -158,7 +158,7 @@ def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
         cells=cells,
         trials=len(planned),
         complete=sum(cell.complete for cell in cells),
-        overlapping_points=max(0, points - len(beyond or ()) - sum(not cell.is_twin for cell in cells)),
+        overlapping_points=max(0, points - len(beyond or ()) - sum(not cell.is_baseline for cell in cells)),
         notes=tuple(sorted(notes.items())),
         slots=slots,
         expected_s=left / rate / slots if rate else None,
@@ -220,7 +220,7 @@ def _plan_cell(
     return CellPlan(
         cell_id=cell_id,
         label=first.label,
-        is_twin=first.is_twin,
+        is_baseline=first.is_baseline,
         trials=len(trials),
         complete=len(complete) - len(differences),
         cost=cost,
@@ -285,7 +285,7 @@ def plan_json(plan: SweepPlan) -> dict[str, Json]:
             {
                 "cell": cell.label,
                 "cell_id": cell.cell_id,
-                "twin": cell.is_twin,
+                "baseline": cell.is_baseline,
                 "trials": cell.trials,
                 "complete": cell.complete,
                 "parameters": cell.cost.parameters if cell.cost else None,

@@ -138,7 +138,7 @@ class Progress(Observer):
     @override
     def planned(self, trials: Sequence[PlannedTrial], states: Sequence[TrialState]) -> None:
         self.picture.trials += len(trials)
-        self._baselines += sum(trial.is_twin for trial in trials)
+        self._baselines += sum(trial.is_baseline for trial in trials)
         if self.about.trials is not None:
             self.picture.expected = self.about.trials + self._baselines
         for trial, state in zip(trials, states, strict=True):

@@ -187,5 +187,5 @@ def run_question(
 def _points(sweep: SweepSpec, planned: Sequence[PlannedTrial]) -> int:
     """Return the number of points that the axes span; of a sampled space, the number of points drawn."""
     if isinstance(sweep.planner, SamplerSpec):
-        return len({trial.spec.cell_id for trial in planned if not trial.is_twin})
+        return len({trial.spec.cell_id for trial in planned if not trial.is_baseline})
     return sum(1 for _ in sweep.points())

@@ -12,7 +12,7 @@ from stnbench.spec.sweep import EQUAL_PARAMETERS, LABEL_SEPARATOR, Axis, Point, 
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial
 
-TWIN_LABEL = "no ST"
+BASELINE_LABEL = "no ST"
 NOMINAL_IMAGES = 10_000
 """The assumed number of images of a split whose size a planner does not know."""
 
@@ -42,10 +42,10 @@ def grid_cells(sweep: SweepSpec, compose: ComposePoint) -> list[PlannedTrial]:
         cells.setdefault(spec.cell_id, (point, spec))
     if beyond is not None and not cells:
         raise beyond
-    twins = [*_twins(cells, axes_of_transformers(sweep))] if sweep.twins else []
-    if sweep.twins == EQUAL_PARAMETERS:
-        twins += _equal_size_twins(cells)
-    return [*twins, *(PlannedTrial(spec=spec, point=point, label=point.label) for point, spec in cells.values())]
+    baselines = [*_baselines(cells, axes_of_transformers(sweep))] if sweep.baselines else []
+    if sweep.baselines == EQUAL_PARAMETERS:
+        baselines += _equal_size_baselines(cells)
+    return [*baselines, *(PlannedTrial(spec=spec, point=point, label=point.label) for point, spec in cells.values())]
 
 
 def with_seeds(cells: Iterable[PlannedTrial], seeds: Iterable[int]) -> list[PlannedTrial]:
@@ -98,18 +98,18 @@ def axes_of_transformers(sweep: SweepSpec) -> frozenset[str]:
     )
 
 
-def twin_of(point: Point, spec: TrialSpec, left_out: frozenset[str]) -> PlannedTrial:
+def baseline_of(point: Point, spec: TrialSpec, left_out: frozenset[str]) -> PlannedTrial:
     """Return the baseline without transformers of a proposed configuration, labelled without the axes ``left_out``."""
     labels = tuple((name, label) for name, label in point.labels if name not in left_out)
-    label = LABEL_SEPARATOR.join([*(label for _, label in labels), TWIN_LABEL])
-    return PlannedTrial(spec=spec.twin(), point=Point(labels=labels), label=label, is_twin=True)
+    label = LABEL_SEPARATOR.join([*(label for _, label in labels), BASELINE_LABEL])
+    return PlannedTrial(spec=spec.baseline(), point=Point(labels=labels), label=label, is_baseline=True)
 
 
 def _pinned(axis: Axis) -> Axis:
     return axis if axis.span is None else dataclasses.replace(axis, span=None, choices=axis.values[:1])
 
 
-def _twins(cells: dict[str, tuple[Point, TrialSpec]], left_out: frozenset[str]) -> Iterator[PlannedTrial]:
+def _baselines(cells: dict[str, tuple[Point, TrialSpec]], left_out: frozenset[str]) -> Iterator[PlannedTrial]:
     """Yield the baselines without transformers that are not configurations of the grid themselves.
 
     Each keeps the labels that all of its configurations share, except those on the axes ``left_out``, which change only
@@ -117,46 +117,49 @@ def _twins(cells: dict[str, tuple[Point, TrialSpec]], left_out: frozenset[str]) 
     """
     groups: dict[str, list[tuple[Point, TrialSpec]]] = {}
     for point, spec in cells.values():
-        twin = spec.twin()
-        if twin.cell_id not in cells:
-            groups.setdefault(twin.cell_id, []).append((point, twin))
+        baseline = spec.baseline()
+        if baseline.cell_id not in cells:
+            groups.setdefault(baseline.cell_id, []).append((point, baseline))
     # A label that every configuration of the sweep has is not informative; one that only these have is.
     everywhere = _shared(point for point, _ in cells.values())
     for group in groups.values():
         shared = _shared(point for point, _ in group)
-        first, twin = group[0]
+        first, baseline = group[0]
         labels = tuple(
             (name, label) for name, label in first.labels if (name, label) in shared and name not in left_out
         )
         telling = [label for name, label in labels if (name, label) not in everywhere]
         yield PlannedTrial(
-            spec=twin, point=Point(labels=labels), label=LABEL_SEPARATOR.join([*telling, TWIN_LABEL]), is_twin=True
+            spec=baseline,
+            point=Point(labels=labels),
+            label=LABEL_SEPARATOR.join([*telling, BASELINE_LABEL]),
+            is_baseline=True,
         )
 
 
-def _equal_size_twins(cells: dict[str, tuple[Point, TrialSpec]]) -> Iterator[PlannedTrial]:
+def _equal_size_baselines(cells: dict[str, tuple[Point, TrialSpec]]) -> Iterator[PlannedTrial]:
     """Yield, for each configuration with transformers, a wider baseline with as many parameters.
 
     Configurations of the same size share a baseline. It keeps the labels that all of its configurations share, and is
     labelled with its sizes.
     """
-    from stnbench.trials.assess import equal_size_twin  # imports torch
+    from stnbench.trials.assess import equal_size_baseline  # imports torch
 
     groups: dict[str, list[tuple[Point, TrialSpec]]] = {}
     for point, spec in cells.values():
         try:
-            twin = equal_size_twin(spec)
+            baseline = equal_size_baseline(spec)
         except InfeasibleError:  # reported for the configuration itself
             continue
-        if spec.transformers and twin.cell_id not in cells and twin != spec.twin():
-            groups.setdefault(twin.cell_id, []).append((point, twin))
+        if spec.transformers and baseline.cell_id not in cells and baseline != spec.baseline():
+            groups.setdefault(baseline.cell_id, []).append((point, baseline))
     for group in groups.values():
         shared = _shared(point for point, _ in group)
-        first, twin = group[0]
+        first, baseline = group[0]
         labels = tuple(item for item in first.labels if item in shared)
-        sizes = f"{TWIN_LABEL}, wider: {','.join(map(str, twin.network.sizes))}"
+        sizes = f"{BASELINE_LABEL}, wider: {','.join(map(str, baseline.network.sizes))}"
         label = LABEL_SEPARATOR.join([*(label for _, label in labels), sizes])
-        yield PlannedTrial(spec=twin, point=Point(labels=labels), label=label, is_twin=True)
+        yield PlannedTrial(spec=baseline, point=Point(labels=labels), label=label, is_baseline=True)
 
 
 def _shared(points: Iterable[Point]) -> set[tuple[str, str]]:

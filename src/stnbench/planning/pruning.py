@@ -195,7 +195,7 @@ class PruningPlanner(Planner):
 
     def _expect(self, trial: PlannedTrial) -> None:
         trial_id = trial.spec.trial_id
-        if trial.is_twin or trial_id in self._expected:
+        if trial.is_baseline or trial_id in self._expected:
             return
         self._expected.add(trial_id)
         group = dict(trial.point.labels).get(self._within, "")

@@ -13,7 +13,7 @@ from typing_extensions import override
 from stnbench.core.errors import SpecError, TransitionError
 from stnbench.core.identity import derive_seed
 from stnbench.planning.base import ComposePoint, Known, Observation, Planner, Progress
-from stnbench.planning.cells import axes_of_transformers, twin_of, with_seeds
+from stnbench.planning.cells import axes_of_transformers, baseline_of, with_seeds
 from stnbench.planning.samplers import quiet, sampler_maker
 from stnbench.spec.planner import FloatSpan, IntSpan, Nsga2PlannerSpec, SearchPlannerSpec
 from stnbench.spec.states import TrialState
@@ -211,7 +211,7 @@ class SamplingPlanner(Planner):
     def learn(self, known: Sequence[Known]) -> None:
         cells: dict[str, list[Known]] = {}
         for item in known:
-            if not item.planned.is_twin and item.state is TrialState.COMPLETE:
+            if not item.planned.is_baseline and item.state is TrialState.COMPLETE:
                 cells.setdefault(item.planned.spec.cell_id, []).append(item)
         for trials in cells.values():
             accuracies = [item.validation_accuracy for item in trials if item.validation_accuracy is not None]
@@ -226,7 +226,7 @@ class SamplingPlanner(Planner):
     def resume(self, known: Sequence[Known]) -> None:
         cells: dict[str, list[Known]] = {}
         for item in known:
-            if not item.planned.is_twin:
+            if not item.planned.is_baseline:
                 cells.setdefault(item.planned.spec.cell_id, []).append(item)
         for cell_id, trials in cells.items():
             point = trials[0].planned.point
@@ -308,8 +308,8 @@ class SamplingPlanner(Planner):
         cell = self._cells[spec.cell_id]
         cell.proposals.append(proposal)
         self._proposed.append(cell)
-        if self._sweep.twins and spec.twin().cell_id not in self._cells:
-            asked += self._add(twin_of(point, spec, self._axes_of_transformers))
+        if self._sweep.baselines and spec.baseline().cell_id not in self._cells:
+            asked += self._add(baseline_of(point, spec, self._axes_of_transformers))
         return asked
 
     def _add(self, planned: PlannedTrial) -> list[PlannedTrial]:

@@ -104,8 +104,8 @@ class RacingPlanner(Planner):
             candidates = _may_be_best(cells, level=LEVEL / self._looks) & self._racing.keys()
             if len(candidates) > 1:
                 staying |= candidates
-        twins = {self._racing[cell_id].spec.twin().cell_id for cell_id in staying}
-        self._racing = {key: cell for key, cell in self._racing.items() if key in staying | twins}
+        baselines = {self._racing[cell_id].spec.baseline().cell_id for cell_id in staying}
+        self._racing = {key: cell for key, cell in self._racing.items() if key in staying | baselines}
 
     def _group(self, cell_id: str) -> str:
         cells = self._cells or {}

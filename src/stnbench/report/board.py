@@ -88,7 +88,7 @@ class Row:
         label: its name for people.
         cell_id: its identity.
         axes: the names of the axes with its labels on them.
-        is_twin: whether it is a baseline without transformers.
+        is_baseline: whether it is a baseline without transformers.
         seeds: the seeds with a score.
         states: the states of its trials.
         score: mean accuracy on the board's split; None without a score.
@@ -112,7 +112,7 @@ class Row:
     label: str
     cell_id: str
     axes: tuple[tuple[str, str], ...]
-    is_twin: bool
+    is_baseline: bool
     seeds: tuple[int, ...]
     states: StateCounts
     score: Estimate | None
@@ -244,7 +244,7 @@ def _view(sweep: str, row: Row, score: Estimate, place: int) -> CellView:
         cell_id=row.cell_id,
         label=row.label,
         axes=row.axes,
-        is_twin=row.is_twin,
+        is_baseline=row.is_baseline,
         seeds=score.n,
         mean=score.mean,
         low=score.low,

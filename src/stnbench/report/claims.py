@@ -52,23 +52,23 @@ class ScoredCell:
         baseline: the name in the fit of the same network without transformers; None where the configuration is such a
             network itself, or the fit has none.
         parameters: its number of weights; None where that is not known.
-        twin_parameters: the number of weights of the same network without transformers; None where that is not known.
-        twin_published: the published accuracy of that network, in [0, 1]; None where there is none.
+        baseline_parameters: the number of weights of the same network without transformers; None if that is not known.
+        baseline_published: the published accuracy of that network, in [0, 1]; None where there is none.
     """
 
     configuration: str
     result: PublishedResult
     baseline: str | None = None
     parameters: int | None = None
-    twin_parameters: int | None = None
-    twin_published: float | None = None
+    baseline_parameters: int | None = None
+    baseline_published: float | None = None
 
     @property
     def locnet_parameters(self) -> int | None:
         """Return the number of parameters of the localisation networks; None where that is not known."""
-        if self.parameters is None or self.twin_parameters is None:
+        if self.parameters is None or self.baseline_parameters is None:
             return None
-        return self.parameters - self.twin_parameters
+        return self.parameters - self.baseline_parameters
 
 
 class Judge:
@@ -138,7 +138,9 @@ class Judge:
             verdict = ClaimVerdict.DOES_NOT_HOLD
         else:
             verdict = ClaimVerdict.HOLDS if helped == len(gains) else ClaimVerdict.UNDECIDED
-        published = [cell.result.accuracy - cell.twin_published for cell, _ in known if cell.twin_published is not None]
+        published = [
+            cell.result.accuracy - cell.baseline_published for cell, _ in known if cell.baseline_published is not None
+        ]
         theirs = f"; in 2015 {sum(gain > 0 for gain in published)} of {len(published)}" if published else ""
         ahead = sum(gain.mean > 0 for gain in gains)
         return Claim(
@@ -250,7 +252,7 @@ class _Cell:
     """The scored trials of a configuration; ``scores`` are (images classified correctly, images) by seed."""
 
     label: str
-    twin_cell_id: str
+    baseline_cell_id: str
     parameters: int | None
     scores: dict[int, tuple[int, int]] = field(default_factory=dict)
 
@@ -320,7 +322,7 @@ def _row(
 
 def _claims(items: Sequence[PublishedCell], cells: Mapping[str, _Cell], seeds: Sequence[int]) -> list[Claim]:
     """Test the claims, with strength borrowed from all configurations of the sweep, published or not."""
-    baselines = {name: cell.twin_cell_id for name, cell in cells.items() if cell.twin_cell_id != name}
+    baselines = {name: cell.baseline_cell_id for name, cell in cells.items() if cell.baseline_cell_id != name}
     runs = [
         ScoredRun(configuration=name, seed=seed, correct=right, images=images)
         for name, cell in cells.items()
@@ -340,8 +342,8 @@ def _claims(items: Sequence[PublishedCell], cells: Mapping[str, _Cell], seeds: S
                 baseline=base if base in fitted.place else None,
                 result=item.result,
                 parameters=cells[item.cell_id].parameters,
-                twin_parameters=cells[base].parameters if base is not None and base in cells else None,
-                twin_published=None if base is None else published.get(base),
+                baseline_parameters=cells[base].parameters if base is not None and base in cells else None,
+                baseline_published=None if base is None else published.get(base),
             )
         )
     return Judge(comparison, fitted).claims(found)
@@ -355,12 +357,12 @@ def _usual_seeds(cells: Sequence[_Cell]) -> tuple[int, ...]:
 
 def _read_cells(trials: pd.DataFrame, split: Split) -> dict[str, _Cell]:
     """Return the configurations of a frame by identity, including those without a score yet."""
-    names = ("cell_id", "label", "twin_cell_id", "seed", "parameters", f"{split}_correct", f"{split}_images")
+    names = ("cell_id", "label", "baseline_cell_id", "seed", "parameters", f"{split}_correct", f"{split}_images")
     cells: dict[str, _Cell] = {}
-    for cell_id, label, twin_cell_id, seed, parameters, correct, images in zip(
+    for cell_id, label, baseline_cell_id, seed, parameters, correct, images in zip(
         *(_values(trials[name]) for name in names), strict=True
     ):
-        cell = cells.setdefault(cell_id, _Cell(label=label, twin_cell_id=twin_cell_id, parameters=None))
+        cell = cells.setdefault(cell_id, _Cell(label=label, baseline_cell_id=baseline_cell_id, parameters=None))
         cell.parameters = cell.parameters if parameters is None else int(parameters)
         if correct is not None and images:
             cell.scores[int(seed)] = (int(correct), int(images))

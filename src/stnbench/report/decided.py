@@ -36,15 +36,15 @@ class Baselines:
     def __init__(self, sweep: SweepSpec, cells: Sequence[Cell]) -> None:
         self._by_id = {cell.cell_id: cell for cell in cells if cell.score}
         self._wider: dict[str, list[tuple[int, Cell]]] = {}
-        plain = {cell.twin_cell_id for cell in cells if not cell.is_twin}
-        for cell in self._by_id.values() if sweep.twins == EQUAL_PARAMETERS else ():
+        plain = {cell.baseline_cell_id for cell in cells if not cell.is_baseline}
+        for cell in self._by_id.values() if sweep.baselines == EQUAL_PARAMETERS else ():
             parameters = parameters_of(cell)
-            if cell.is_twin and cell.cell_id not in plain and parameters is not None:
+            if cell.is_baseline and cell.cell_id not in plain and parameters is not None:
                 self._wider.setdefault(cell.bare_id, []).append((parameters, cell))
 
     def plain(self, cell: Cell) -> Cell | None:
         """Return the same network without transformers; None where the configuration has no such baseline."""
-        return None if cell.twin_cell_id == cell.cell_id else self._by_id.get(cell.twin_cell_id)
+        return None if cell.baseline_cell_id == cell.cell_id else self._by_id.get(cell.baseline_cell_id)
 
     def equal_size(self, cell: Cell) -> Cell | None:
         """Return the equal-parameter baseline: of the wider networks without transformers, the nearest in parameters.
@@ -52,7 +52,7 @@ class Baselines:
         It is None where the sweep has none for the configuration.
         """
         wanted = parameters_of(cell)
-        if cell.twin_cell_id == cell.cell_id or wanted is None or cell.bare_id not in self._wider:
+        if cell.baseline_cell_id == cell.cell_id or wanted is None or cell.bare_id not in self._wider:
             return None
         return min(self._wider[cell.bare_id], key=lambda item: (abs(item[0] - wanted), item[1].cell_id))[1]
 
@@ -213,7 +213,7 @@ def _placed(sweep: SweepSpec, own: Sequence[Cell], bases: Baselines) -> list[Pla
                 label=cell.label,
                 axes={name: label for name, label in cell.axes if name != sweep.within},
                 baseline=base.cell_id if base else "",
-                has_axes=not cell.is_twin,
+                has_axes=not cell.is_baseline,
             )
         )
     return placed

@@ -360,8 +360,8 @@ def card_lines(
             "preprocesses them and gives the logits as `output`. It differs from torch by at most "
             f"{difference:.1g} on the images it was compared on."
         )
-        if spec.views is not None:
-            yield f"It looks at every image once; the scores above are means over {spec.views.count} views of each."
+        if spec.tta is not None:
+            yield f"It looks at every image once; the scores above are means over {spec.tta.count} views of each."
     yield from ("", "Classes, in the order of the logits: " + ", ".join(map(_escaped, record.class_names)) + ".")
     yield from ("", "## Data", "")
     digests = ", ".join(f"{half} half `{digest}`" for half, digest in environment.digests.items())

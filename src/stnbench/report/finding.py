@@ -128,7 +128,7 @@ def layout_findings(sweep: SweepSpec, cells: Sequence[Cell]) -> LayoutFindings:
 
     Returns: four tuples, all empty where configurations differ on fewer than two axes.
     """
-    scored = [cell for cell in cells if not cell.is_twin and cell.score]
+    scored = [cell for cell in cells if not cell.is_baseline and cell.score]
     labels = {name: dict.fromkeys(dict(cell.axes).get(name) for cell in scored) for name in _axes(scored)}
     axes = [name for name, own in labels.items() if len(own) > 1 and name != sweep.within]
     if len(axes) < 2:
@@ -242,12 +242,12 @@ def find(
     cells = [known[cell.cell_id] for cell in read]
     groups = [(group, [cell for cell in own if cell.score]) for group, own in decided.groups]
     groups = [(group, own) for group, own in groups if own]
-    twins = Baselines(sweep, cells)
+    baselines = Baselines(sweep, cells)
     limit = max(FEWEST_ANSWERED, MOST_ANSWERED // max(len(groups), 1))
-    looked_at = _looked_at(groups, twins, limit)
+    looked_at = _looked_at(groups, baselines, limit)
     answers = Answers(images[images["split"] == split], looked_at.values(), read_predictions)
     pairs = [pair for group, own in groups for pair in _pairs(group, own, answers, looked_at, decided)]
-    gains = [gain for group, own in groups for gain in _gains(group, own, twins, answers, decided)]
+    gains = [gain for group, own in groups for gain in _gains(group, own, baselines, answers, decided)]
     main_effects, interactions, importances, remarks = layout_findings(sweep, cells)
     return Findings(
         split=split,
@@ -262,9 +262,9 @@ def find(
     )
 
 
-def _looked_at(groups: Groups, twins: Baselines, limit: int) -> dict[str, Cell]:
+def _looked_at(groups: Groups, baselines: Baselines, limit: int) -> dict[str, Cell]:
     best = [cell for _, own in groups for cell in own[:limit]]
-    bases = [twin for cell in best for twin in (twins.plain(cell), twins.equal_size(cell)) if twin]
+    bases = [baseline for cell in best for baseline in (baselines.plain(cell), baselines.equal_size(cell)) if baseline]
     return {cell.cell_id: cell for cell in (*best, *bases)}
 
 
@@ -301,21 +301,21 @@ def _pairs(
 
 
 def _gains(
-    group: str, cells: Sequence[Cell], twins: Baselines, answers: Answers, decided: Decided
+    group: str, cells: Sequence[Cell], baselines: Baselines, answers: Answers, decided: Decided
 ) -> Iterator[GainFinding]:
     for cell in cells:
-        for twin, is_equal_size in ((twins.plain(cell), False), (twins.equal_size(cell), True)):
+        for baseline, is_equal_size in ((baselines.plain(cell), False), (baselines.equal_size(cell), True)):
             decision = decided.decisions[cell.cell_id]
             difference = estimate_of_effect(decision.gain_equal_parameters if is_equal_size else decision.gain)
-            if twin is None or difference is None:
+            if baseline is None or difference is None:
                 continue
-            crossed = _crossed(answers.pairing(cell, twin))
-            own, base = parameters_of(cell), parameters_of(twin)
+            crossed = _crossed(answers.pairing(cell, baseline))
+            own, base = parameters_of(cell), parameters_of(baseline)
             yield GainFinding(
                 group=group,
                 cell_id=cell.cell_id,
                 label=cell.label,
-                twin_cell_id=twin.cell_id,
+                baseline_cell_id=baseline.cell_id,
                 is_equal_size=is_equal_size,
                 parameter_ratio=base / own if own and base else None,
                 difference=difference,

@@ -56,7 +56,7 @@ class GainFinding:
     group: str
     cell_id: str
     label: str
-    twin_cell_id: str
+    baseline_cell_id: str
     is_equal_size: bool
     parameter_ratio: float | None
     difference: Estimate

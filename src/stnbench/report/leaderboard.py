@@ -267,7 +267,7 @@ def _row(group: str, cell: Cell, decision: Decision | None) -> Row:
         label=cell.label,
         cell_id=cell.cell_id,
         axes=cell.axes,
-        is_twin=cell.is_twin,
+        is_baseline=cell.is_baseline,
         seeds=tuple(cell.scores),
         states=states,
         score=score,

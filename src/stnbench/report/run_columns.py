@@ -48,7 +48,7 @@ TRIALS: Final[Sequence[Column[TrialRow]]] = (
            text=lambda it: table.duration(it.busy_s) if it.finished_at else table.MISSING),
     Column(key="trial_id", heading="id", value=lambda it: it.trial_id, is_number=False, importance=7),
     Column(key="cell_id", value=lambda it: it.cell_id),
-    Column(key="twin", value=lambda it: it.is_baseline),
+    Column(key="baseline", value=lambda it: it.is_baseline),
     Column(key="axes", value=lambda it: dict(it.axes), prefix="axis:"),
     Column(key="epoch", value=lambda it: it.epoch),
     Column(key="epochs", value=lambda it: it.epochs),

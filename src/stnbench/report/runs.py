@@ -232,7 +232,7 @@ def _trial_row(
         label=sized_label(trial.label, trial.point.labels, trial.spec),
         seed=trial.seed,
         axes=trial.point.labels,
-        is_baseline=trial.is_twin,
+        is_baseline=trial.is_baseline,
         state=trial.state,
         accuracy=_accuracy(trial, outcome, epochs),
         epoch=epochs[-1].record.epoch if epochs else 0,

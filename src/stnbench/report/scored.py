@@ -45,10 +45,10 @@ class Cell:
     """
 
     cell_id: str
-    twin_cell_id: str
+    baseline_cell_id: str
     bare_id: str
     label: str
-    is_twin: bool
+    is_baseline: bool
     axes: tuple[tuple[str, str], ...]
     runs: tuple[Run, ...]
     scores: Mapping[int, float]
@@ -71,7 +71,7 @@ def read_cells(trials: pd.DataFrame, split: Split) -> list[Cell]:
     for place, cell_id in enumerate(_values(ordered, "cell_id")):
         places.setdefault(cell_id, []).append(place)
     axes = {name.removeprefix(AXIS_PREFIX): _values(ordered, name) for name in axis_columns(trials)}
-    shared = {name: _values(ordered, name) for name in ("twin_cell_id", "bare_id", "label", "is_twin")}
+    shared = {name: _values(ordered, name) for name in ("baseline_cell_id", "bare_id", "label", "is_baseline")}
     cells = []
     for cell_id, own in places.items():
         of_cell = tuple(runs[place] for place in own)

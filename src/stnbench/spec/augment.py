@@ -99,7 +99,7 @@ class AugmentSpec(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ViewsSpec(Strict):
+class TtaSpec(Strict):
     """Views of an image over which class probabilities are averaged in scoring; they are never used in training.
 
     Every combination of a shift, a zoom and a rotation of the content is a view. The shifts are -``shift``, 0 and
@@ -121,7 +121,7 @@ class ViewsSpec(Strict):
         require(bool(self.zooms) and fits, "zooms", list(self.zooms), "at least one, from 0.25 to 4")
         fits = all(abs(angle) <= 180 for angle in self.rotations_deg)
         require(bool(self.rotations_deg) and fits, "rotations_deg", list(self.rotations_deg), "at least one, to 180")
-        require(self.count <= 200, "views", self.count, "at most 200 of them")
+        require(self.count <= 200, "tta", self.count, "at most 200 of them")
         object.__setattr__(self, "zooms", _once_if_alike(sorted(self.zooms)))
         half_turns = (180.0 if angle == -180 else angle for angle in self.rotations_deg)
         object.__setattr__(self, "rotations_deg", _once_if_alike(sorted(half_turns)))

@@ -12,9 +12,10 @@ import numbers
 import typing
 from collections.abc import Callable, Iterator
 from types import UnionType
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Final, TypeVar, cast
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AliasChoices, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from stnbench.core.errors import SpecError, UnknownNameError
@@ -144,6 +145,15 @@ def _sections(plain: Any, section: str) -> Iterator[dict[str, Any]]:  # noqa: AN
         yield from _sections(item, section)
 
 
+FORMER_NAMES: Final = {"tta": "views"}
+"""Fields of specifications that were renamed: identities keep the former name, so that trials keep theirs."""
+
+
+def named_before(name: str, former: str) -> FieldInfo:
+    """Return the mark of a field that stored values may have under a former name."""
+    return cast("FieldInfo", Field(validation_alias=AliasChoices(name, former)))
+
+
 def to_identity(value: object) -> dict[str, Json]:
     """Return a dataclass as JSON values without plain fields at their defaults, which change nothing when stated.
 
@@ -152,13 +162,13 @@ def to_identity(value: object) -> dict[str, Json]:
     """
     plain: dict[str, Json] = {}
     for name, default in _defaults(cast("Any", type(value))):
-        item = getattr(value, name)
+        item, key = getattr(value, name), FORMER_NAMES.get(name, name)
         if hasattr(item, "__dataclass_fields__"):
-            plain[name] = to_identity(item)
+            plain[key] = to_identity(item)
         elif isinstance(item, tuple) and item and hasattr(item[0], "__dataclass_fields__"):
-            plain[name] = [to_identity(part) for part in item]
+            plain[key] = [to_identity(part) for part in item]
         elif name == "kind" or item != default:
-            plain[name] = _listed(item)
+            plain[key] = _listed(item)
     return plain
 
 

@@ -5,12 +5,12 @@ import itertools
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from stnbench.core.errors import SpecError
 from stnbench.core.identity import Json
 from stnbench.spec.check import INTEGER_MAX, require
-from stnbench.spec.codec import Strict
+from stnbench.spec.codec import Strict, named_before
 from stnbench.spec.planner import (
     AnyPlanner,
     AnyPruner,
@@ -99,7 +99,7 @@ TRIALS_MAX: Final = 1_000_000
 
 EQUAL_PARAMETERS: Final = "equal_parameters"
 
-Twins = bool | Literal["equal_parameters"]
+BaselineChoice = bool | Literal["equal_parameters"]
 """Whether configurations have a baseline without transformers; ``equal_parameters`` adds one of the same size."""
 
 LABEL_SEPARATOR = " · "
@@ -214,8 +214,8 @@ class SweepSpec(Strict):
         more_axes: axes of further grids; the sweep is the union of all grids.
         exclude: points to leave out, each a set of axis = label pairs that must all match.
         seeds: seeds with which every configuration is trained.
-        twins: whether every configuration has a baseline without its transformers; ``equal_parameters`` adds a second
-            one that is widened to the number of parameters of the configuration.
+        baselines: whether every configuration has a baseline without its transformers; ``equal_parameters`` adds one
+            more that is widened to the number of parameters of the configuration.
         within: axis whose choices are separate tasks, so that only configurations of the same choice are compared;
             empty if all are one task.
         margin: difference in percentage points within which two configurations are equivalent; it only affects the
@@ -238,7 +238,7 @@ class SweepSpec(Strict):
     more_axes: tuple[tuple[Axis, ...], ...] = ()
     exclude: tuple[Labels, ...] = ()
     seeds: tuple[int, ...] = (1, 2)
-    twins: Twins = True
+    baselines: Annotated[BaselineChoice, named_before("baselines", "twins")] = True
     within: str = ""
     margin: float = 0.5
     columns: tuple[str, ...] = ()
@@ -266,8 +266,8 @@ class SweepSpec(Strict):
                 same = meaning.setdefault((name, choice.label), choice) == choice
                 require(same, f"axes.{name}", choice.label, "let a name stand for the same in every grid")
             self._check_grid(grid)
-        fits = self.twins != EQUAL_PARAMETERS or self.planner.kind in {"grid", "until_decided"}
-        require(fits, "twins", self.twins, "planner: grid has such twins; with others say true")
+        fits = self.baselines != EQUAL_PARAMETERS or self.planner.kind in {"grid", "until_decided"}
+        require(fits, "baselines", self.baselines, "planner: grid has such baselines; with others say true")
         learns = not self.start_from or isinstance(self.planner, SamplerSpec)
         require(
             learns, "start_from", self.start_from, f"a planner that learns from answers: {', '.join(sampler_names())}"

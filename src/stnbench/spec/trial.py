@@ -4,13 +4,13 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from stnbench.core.errors import InfeasibleError, UnknownNameError
 from stnbench.core.identity import RESULTS_VERSION, digest
-from stnbench.spec.augment import AugmentSpec, ViewsSpec
+from stnbench.spec.augment import AugmentSpec, TtaSpec
 from stnbench.spec.check import INTEGER_MAX, require
-from stnbench.spec.codec import Strict, to_identity
+from stnbench.spec.codec import Strict, named_before, to_identity
 from stnbench.spec.data import AllSplitSpec, AnyDataset, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
 from stnbench.spec.network import AnyNetwork, LecunSpec
 from stnbench.spec.optimizer import AnyOptimizer, AnySchedule, ConstantScheduleSpec, SgdSpec
@@ -141,7 +141,7 @@ class TrialSpec(Strict):
     optimizer: AnyOptimizer = field(default_factory=SgdSpec)
     schedule: AnySchedule = field(default_factory=ConstantScheduleSpec)
     training: TrainingSpec = field(default_factory=TrainingSpec)
-    views: ViewsSpec | None = None
+    tta: Annotated[TtaSpec | None, named_before("tta", "views")] = None
     seed: int = 1
     parts: tuple[PartSource, ...] = ()
     """Sources of the external parts that the trial uses; determined automatically."""
@@ -173,8 +173,8 @@ class TrialSpec(Strict):
         usual: dict[str, object] = {"transformers": tuple(self._with_needed_output_sizes())}
         if self.augment is not None and not self.augment.changes_anything:
             usual["augment"] = None
-        if self.views is not None and not self.views.moves_anything:
-            usual["views"] = None
+        if self.tta is not None and not self.tta.moves_anything:
+            usual["tta"] = None
         learns = any(placed.locnet is not None for placed in self.transformers)
         if not learns and self.optimizer.locnet_learning_rate_factor != 1:
             usual["optimizer"] = dataclasses.replace(self.optimizer, locnet_learning_rate_factor=1.0)
@@ -217,13 +217,13 @@ class TrialSpec(Strict):
 
     @property
     def trained_as(self) -> "TrialSpec":
-        """Return the trial with the same training and no views; itself if it has none."""
-        return dataclasses.replace(self, views=None)
+        """Return the trial with the same training and no test-time augmentation; itself if it has none."""
+        return dataclasses.replace(self, tta=None)
 
     @property
     def bare_id(self) -> str:
         """Return an identity shared by all configurations that differ only in transformers and network sizes."""
-        plain = to_identity(self.twin())
+        plain = to_identity(self.baseline())
         plain.pop("seed", None)
         network = plain.get("network")
         if isinstance(network, dict):
@@ -234,6 +234,6 @@ class TrialSpec(Strict):
         """Return the same configuration with another seed."""
         return dataclasses.replace(self, seed=seed)
 
-    def twin(self) -> "TrialSpec":
+    def baseline(self) -> "TrialSpec":
         """Return the baseline: the same trial without spatial transformers."""
         return dataclasses.replace(self, transformers=())

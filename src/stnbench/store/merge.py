@@ -23,7 +23,7 @@ OF_TRIAL: Final = ("attempts", "epochs", "outcomes", "scores", "predictions", "s
 """Tables whose rows belong to a trial, parents before children."""
 
 SHARED: Final = ("environments", "image_sets")
-QUESTION: Final = ("base", "axes", "more_axes", "exclude", "within", "twins")
+QUESTION: Final = ("base", "axes", "more_axes", "exclude", "within", "baselines")
 """Parts of a sweep that must agree between two stores for its name to mean the same."""
 
 NOT_COMPARED: Final = (
@@ -253,10 +253,15 @@ def _links(rows: Rows) -> dict[str, dict[str, Row]]:
 
 def _require_same_question(sweep: str, ours: Row, theirs: Row) -> None:
     one, other = json.loads(str(ours["spec"])), json.loads(str(theirs["spec"]))
-    differing = [part for part in QUESTION if one.get(part) != other.get(part)]
+    differing = [part for part in QUESTION if _part(one, part) != _part(other, part)]
     if differing:
         problem = f"the sweep {sweep} has other {' and '.join(differing)} in each store"
         raise StoreError(problem, remedy="they are two questions: give one another name")
+
+
+def _part(spec: Row, part: str) -> object:
+    """Return a part of a stored sweep; baselines were called twins before."""
+    return spec.get(part, spec.get("twins")) if part == "baselines" else spec.get(part)
 
 
 def _unite(ours: dict[str, Row], theirs: dict[str, Row], *, theirs_lead: bool) -> dict[str, Row]:

@@ -16,7 +16,7 @@ class PlannedTrial:
     spec: TrialSpec
     point: Point
     label: str
-    is_twin: bool = False
+    is_baseline: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +100,7 @@ class TrialRecord:
     cell_id: str
     point: Point
     label: str
-    is_twin: bool
+    is_baseline: bool
     seed: int
     state: TrialState
     attempts: int

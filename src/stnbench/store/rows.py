@@ -117,7 +117,7 @@ def link_fields(sweep: str, trial_id: str, position: int, planned: PlannedTrial)
         "position": position,
         "label": storable(planned.label),
         "point": to_json(planned.point),
-        "is_twin": planned.is_twin,
+        "is_twin": planned.is_baseline,
         "wanted": True,
     }
 
@@ -264,7 +264,7 @@ def trial_record(row: Row[Any]) -> TrialRecord:
         cell_id=row.cell_id,
         point=from_stored(Point, row.point),
         label=row.label,
-        is_twin=row.is_twin,
+        is_baseline=row.is_twin,
         seed=row.seed,
         state=TrialState(row.trial_state),
         attempts=last.number if last else 0,  # numbers count from 1 without gaps

@@ -27,7 +27,7 @@ class AttemptView:
     cell_id: str
     label: str
     axes: tuple[tuple[str, str], ...]
-    is_twin: bool
+    is_baseline: bool
     spec: TrialSpec
     number: int
     token: str
@@ -56,7 +56,7 @@ class CellView:
     cell_id: str
     label: str
     axes: tuple[tuple[str, str], ...]
-    is_twin: bool
+    is_baseline: bool
     seeds: int
     mean: float
     low: float | None

@@ -195,7 +195,7 @@ def run_tags(view: AttemptView) -> dict[str, str]:
         "attempt": str(view.number),
         "status": view.state.value,
         "token": view.token,
-        "twin": show_value(view.is_twin),
+        "baseline": show_value(view.is_baseline),
         "specification": SPECIFICATION,
         NOTE: attempt_note(view),
         **_SOURCE,
@@ -215,7 +215,7 @@ def cell_tags(view: CellView) -> dict[str, str]:
     tags = {
         "sweep": view.sweep,
         "cell": view.cell_id,
-        "twin": show_value(view.is_twin),
+        "baseline": show_value(view.is_baseline),
         "token": cell_token(view.cell_id),
         "summary": "true",
         "method": view.method,
@@ -231,7 +231,7 @@ def run_parameters(view: AttemptView) -> dict[str, str]:
     The whole specification is an artifact: a table of fifty parameters of which three differ is unreadable, and
     MLflow's galleries put all of them above each picture.
     """
-    own = axis_parameters(view.axes) if view.axes or view.is_twin else specification_parameters(view.spec)
+    own = axis_parameters(view.axes) if view.axes or view.is_baseline else specification_parameters(view.spec)
     return own | {"seed": str(view.spec.seed)}
 
 

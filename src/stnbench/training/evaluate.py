@@ -105,10 +105,10 @@ def over_views(model: Model, images: Tensor, boxes: Tensor, logits: Tensor) -> T
     image, so that a score does not depend on which images are scored together.
     """
     noises = [layer for layer in model.network.modules() if isinstance(layer, StudentNoise)]
-    if model.views is None and not noises:
+    if model.tta is None and not noises:
         return logits
     samples = max(_samples(model.network) if noises else [1])
-    looks = [(images, boxes)] if model.views is None else each_view(model.views, images, boxes)
+    looks = [(images, boxes)] if model.tta is None else each_view(model.tta, images, boxes)
     views = []
     try:
         for moved, moved_boxes in looks:

@@ -20,7 +20,7 @@ _HALVINGS = 24
 """Number of bisections of the range of factors; the rest is too small to change a size of a thousand channels."""
 
 
-def equal_size_twin(spec: TrialSpec) -> TrialSpec:
+def equal_size_baseline(spec: TrialSpec) -> TrialSpec:
     """Return the trial without its transformers, with a network widened to about the same number of parameters.
 
     All sizes of the network are multiplied by one factor and rounded, as ``width`` does; the factor is the one whose
@@ -33,18 +33,18 @@ def equal_size_twin(spec: TrialSpec) -> TrialSpec:
     if not spec.transformers:
         return spec
     if not spec.network.sizes:
-        problem = f"twins: equal_parameters widens networks, and {spec.network.kind} has no sizes to multiply"
-        raise SpecError(problem, remedy="say twins: true, or choose a network with sizes")
+        problem = f"baselines: equal_parameters widens networks, and {spec.network.kind} has no sizes to multiply"
+        raise SpecError(problem, remedy="say baselines: true, or choose a network with sizes")
     classes = len(dataset_info(spec.dataset).class_names)
-    wanted, twin = _parameters(spec, classes), spec.twin()
+    wanted, baseline = _parameters(spec, classes), spec.baseline()
     low, high = 1.0, _FACTOR_MAX
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if _parameters(_wider(twin, middle), classes) <= wanted:
+        if _parameters(_wider(baseline, middle), classes) <= wanted:
             low = middle
         else:
             high = middle
-    candidates = (_wider(twin, low), _wider(twin, high))
+    candidates = (_wider(baseline, low), _wider(baseline, high))
     return min(candidates, key=lambda candidate: abs(_parameters(candidate, classes) - wanted))
 
 

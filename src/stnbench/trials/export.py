@@ -161,7 +161,7 @@ class TrainedClassifier(nn.Module):
             ShapeError: if the images have another shape, or boxes are missing.
         """
         logits = self.look_once(images, boxes)
-        if self._model.views is None:
+        if self._model.tta is None:
             return logits
         if boxes is None:
             boxes = images.new_zeros((images.shape[0], 4), dtype=torch.float32)

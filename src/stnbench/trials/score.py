@@ -10,7 +10,7 @@ from torch import Tensor
 from stnbench.core.errors import SpecError
 from stnbench.data.resident import DeviceImages
 from stnbench.models.scored_network import Model, build_model
-from stnbench.spec.augment import ViewsSpec
+from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import DatasetSpec, Split
 from stnbench.spec.metrics import measure
 from stnbench.spec.result import ScoredImages, SplitScore
@@ -45,7 +45,7 @@ def rescore_trial(
     device: str,
     threads: int,
     dataset: DatasetSpec | None = None,
-    views: ViewsSpec | None = None,
+    tta: TtaSpec | None = None,
 ) -> Rescored:
     """Score the checkpoint in an attempt's folder on a split; arguments as of ``score_network``.
 
@@ -54,7 +54,7 @@ def rescore_trial(
     """
     return score_network(
         StoredNetwork.of_attempt(folder), split, data_root=data_root, source=source, device=device, threads=threads,
-        dataset=dataset, views=views,
+        dataset=dataset, tta=tta,
     )  # fmt: skip
 
 
@@ -67,11 +67,11 @@ def score_network(
     device: str,
     threads: int,
     dataset: DatasetSpec | None = None,
-    views: ViewsSpec | None = None,
+    tta: TtaSpec | None = None,
 ) -> Rescored:
     """Score a trained network on a split of its own data set, or of another one.
 
-    ``views`` replaces the views of the trial.
+    ``tta`` replaces the test-time augmentation of the trial.
 
     Another data set is split like that of the trial, and normalised with the statistics of the images the network was
     trained on. On another device than that of the training, the class may differ if two are almost equally probable.
@@ -81,8 +81,8 @@ def score_network(
         SpecError: if the images of the other data set have another size.
         DataError: if the data cannot be used.
     """
-    if views is not None:
-        stored = replace(stored, spec=replace(stored.spec, views=views))
+    if tta is not None:
+        stored = replace(stored, spec=replace(stored.spec, tta=tta))
     spec = stored.spec
     target = prepare_device(DeviceSpec.parse(device, threads=threads), spec.training.precision)
     opened = DataSource(dataset=dataset or spec.dataset, root=data_root, workers=threads, device=target, source=source)

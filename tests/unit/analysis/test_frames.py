@@ -74,11 +74,11 @@ def test_images_that_were_trained_on_are_no_score(store: Store) -> None:
     assert (last.cell_id, last.rank, last.notes) == (final.cell_id, "", ("no score on this split",))
 
 
-def test_twins_are_found_by_cell(store: Store, sizes: list[TrialSpec]) -> None:
-    """The cell of the twin is that of a trial without transformers, for which it is its own."""
+def test_baselines_are_found_by_cell(store: Store, sizes: list[TrialSpec]) -> None:
+    """The cell of the baseline is that of a trial without transformers, for which it is its own."""
     frame = read_trials("sizes", store=store)
-    assert set(frame["twin_cell_id"]) == {sizes[0].cell_id}
-    assert list(frame["is_twin"]) == [True, True, *[False] * 6]
+    assert set(frame["baseline_cell_id"]) == {sizes[0].cell_id}
+    assert list(frame["is_baseline"]) == [True, True, *[False] * 6]
 
 
 def test_no_trials_make_an_empty_frame_with_all_columns() -> None:
@@ -96,7 +96,7 @@ def test_every_epoch_is_a_row(store: Store, sizes: list[TrialSpec]) -> None:
 
 
 def test_health_has_a_row_for_every_transformer(store: Store, sizes: list[TrialSpec]) -> None:
-    """Twins have no transformer, so five complete trials of one transformer and ten epochs are left."""
+    """BaselineChoice have no transformer, so five complete trials of one transformer and ten epochs are left."""
     frame = read_sweep("sizes", store=store).health
     assert {name: str(kind) for name, kind in frame.dtypes.items()} == HEALTH_COLUMNS
     assert len(frame) == 50
@@ -121,9 +121,9 @@ def test_every_attempt_is_a_row(store: Store) -> None:
 def test_a_trial_is_as_healthy_as_its_last_epoch(store: Store) -> None:
     """Complete, pruned or diverged, it has a verdict; without a transformer, or before the first epoch, it has none."""
     fine, bad, ended, diverged, planned_only = (transformed(size) for size in (1, 2, 3, 4, 5))
-    twin = fine.twin()
-    filler = Filler(store).save([planned(spec) for spec in (twin, fine, bad, ended, diverged, planned_only)])
-    filler.complete(twin, 1000)
+    baseline = fine.baseline()
+    filler = Filler(store).save([planned(spec) for spec in (baseline, fine, bad, ended, diverged, planned_only)])
+    filler.complete(baseline, 1000)
     filler.complete(fine, 1000, verdict=Verdict.HEALTHY)
     filler.complete(bad, 1000, verdict=Verdict.CONSTANT)
     filler.prune(ended, Verdict.COLLAPSED)
@@ -131,7 +131,7 @@ def test_a_trial_is_as_healthy_as_its_last_epoch(store: Store) -> None:
     found = read_trials("sizes", store=store).set_index("trial_id")["health"]
     expected = {fine: "healthy", bad: "constant", ended: "collapsed", diverged: "diverged"}
     assert {spec: found[spec.trial_id] for spec in expected} == expected
-    assert {found[spec.trial_id] for spec in (twin, planned_only)} == {None}
+    assert {found[spec.trial_id] for spec in (baseline, planned_only)} == {None}
 
 
 def test_verdicts_are_plain_words_by_epoch(store: Store) -> None:

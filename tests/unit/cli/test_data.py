@@ -64,11 +64,11 @@ def test_check_tells_the_set_from_the_official_one(
     """Plain lines: counts, boxes, digests, repeats of pixels and of files, and that it is another set."""
     images = fake_gtsrb.write_train(folders / "source")
     fake_gtsrb.write_test(folders / "source")
-    twin, table = images / "00000" / "00001_00000.ppm", images / "00000" / "GT-00000.csv"
+    baseline, table = images / "00000" / "00001_00000.ppm", images / "00000" / "GT-00000.csv"
     rows = table.read_text(encoding="utf-8").splitlines()
     original = next(row for row in rows if row.startswith("00000_00000"))
     rows = [original.replace("00000_", "00001_", 1) if row.startswith("00001_00000") else row for row in rows]
-    shutil.copy(images / "00000" / "00000_00000.ppm", twin)
+    shutil.copy(images / "00000" / "00000_00000.ppm", baseline)
     table.write_text("\n".join(rows), encoding="utf-8")
     assert run("check", "gtsrb", "--root", str(folders / "source"), "--image-size", "16") == 0
     out = capsys.readouterr().out

@@ -10,7 +10,8 @@ from stnbench.config.locate import sweep_files
 from stnbench.core.errors import UnknownNameError
 
 MINE = (
-    "question: Which of two?\nbase: {scale: smoke}\naxes: {optimizer: [sgd, momentum]}\nseeds: [1, 2]\ntwins: false\n"
+    "question: Which of two?\nbase: {scale: smoke}\naxes: {optimizer: [sgd, momentum]}\nseeds: [1, 2]\n"
+    "baselines: false\n"
 )
 
 

@@ -36,7 +36,7 @@ def test_prints_the_table_and_writes_the_files(
 
 
 def test_numbers_of_the_leaderboard_are_those_of_the_store(store: Store, sizes: list[TrialSpec]) -> None:
-    """By hand: 20,20,20 scored 1900 and 1908 of 2000, its twin 1800 and 1810: a gain of 4.95 points."""
+    """By hand: 20,20,20 scored 1900 and 1908 of 2000, its baseline 1800 and 1810: a gain of 4.95 points."""
     board = read_leaderboard(store, "sizes")
     labels = [row.label for row in board.rows]
     assert labels == ["20,20,20", "10,10,10", "no ST", "30,30,30"]

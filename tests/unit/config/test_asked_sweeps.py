@@ -21,7 +21,7 @@ from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.sweep import SweepSpec
 
 COMPOSER = Composer(conf_folder())
-HEAD = "question: Does it matter?\nseeds: [1]\ntwins: false\n"
+HEAD = "question: Does it matter?\nseeds: [1]\nbaselines: false\n"
 RECIPES = HEAD + (
     "axes:\n  recipe:\n    plain: {optimizer.learning_rate: 0.01}\n"
     "    fast: {optimizer.learning_rate: 0.05, training.label_smoothing: 0.1}\n"
@@ -216,7 +216,7 @@ BOUNDED = [
 def test_sizes_are_bounded_before_they_are_built(read: Read, text: str, message: str) -> None:
     """A typing error costs a line, not the memory of the machine."""
     with pytest.raises(SpecError, match=r"mine\.yaml") as caught:
-        read("question: How many?\ntwins: false\n" + text)
+        read("question: How many?\nbaselines: false\n" + text)
     assert message in str(caught.value)
 
 

@@ -26,7 +26,7 @@ from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial
 
-HEAD = "question: Does it matter?\nseeds: [1]\ntwins: false\n"
+HEAD = "question: Does it matter?\nseeds: [1]\nbaselines: false\n"
 RANGE = HEAD + "axes: {optimizer.learning_rate: {float: [0.001, 0.1], log: true}}\n"
 
 

@@ -86,7 +86,7 @@ training:
 SEARCH_VIEWS = """# @package _global_
 defaults:
   - search
-  - override /views: nine
+  - override /tta: nine
   - override /preprocess: none
   - _self_
 training:

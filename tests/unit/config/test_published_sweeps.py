@@ -35,7 +35,7 @@ CELLS_AND_TWINS = {
     "headline": (2, 2),
     "committee": (5, 0),
 }
-"""How many cells each has, and how many twins that are not cells themselves."""
+"""How many cells each has, and how many baselines that are not cells themselves."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_the_table_has_the_242_results_of_2015(results: list[PublishedResult]) -
 
 
 def test_the_sweeps_run_what_2015_ran_and_nothing_else(composer: Composer, results: list[PublishedResult]) -> None:
-    """Every published row has its cell at the scale of 2015, and every cell and twin of these sweeps its row."""
+    """Every published row has its cell at the scale of 2015, and every cell and baseline of these sweeps its row."""
     published = {published_trial(item).cell_id: item for item in results}
     asked = {
         trial.spec.cell_id: f"{name}: {trial.label}"
@@ -124,27 +124,27 @@ def test_the_ranking_sweep_has_a_published_result_for_each_of_its_cells(composer
     assert sweep.published is not None
     assert {cell.cell_id for cell in sweep.published.cells} == {trial.spec.cell_id for trial in asked}
     assert len(asked) == 23
-    assert not any(trial.is_twin for trial in asked)
-    assert {trial.spec.twin().cell_id for trial in asked} <= {trial.spec.cell_id for trial in asked}
+    assert not any(trial.is_baseline for trial in asked)
+    assert {trial.spec.baseline().cell_id for trial in asked} <= {trial.spec.cell_id for trial in asked}
 
 
 @pytest.mark.parametrize("name", CELLS_AND_TWINS)
 def test_a_sweep_has_so_many_cells(composer: Composer, name: str) -> None:
     """Each of them with a label of its own."""
     asked = plan(composer, name, "scale=paper", "dataset=gtsrb")
-    twins = sum(trial.is_twin for trial in asked)
+    baselines = sum(trial.is_baseline for trial in asked)
 
-    assert (len(asked) - twins, twins) == CELLS_AND_TWINS[name]
+    assert (len(asked) - baselines, baselines) == CELLS_AND_TWINS[name]
     assert len({trial.spec.cell_id for trial in asked}) == len(asked)
     assert len({trial.label for trial in asked}) == len(asked)
 
 
 def test_the_headline_has_the_parameters_that_its_code_gives(composer: Composer) -> None:
     """10,271,405, of which its two transformers have 3,676,906 and 1,336,356; 14 epochs on all images not held out."""
-    twin, cell = plan(composer, "headline", "scale=paper", "dataset=gtsrb", "training.epochs=14")
+    baseline, cell = plan(composer, "headline", "scale=paper", "dataset=gtsrb", "training.epochs=14")
 
     assert measure_cost(cell.spec, classes=CLASSES).parameters == 10_271_405
-    assert measure_cost(twin.spec, classes=CLASSES).parameters == 10_271_405 - 3_676_906 - 1_336_356
+    assert measure_cost(baseline.spec, classes=CLASSES).parameters == 10_271_405 - 3_676_906 - 1_336_356
     assert (cell.spec.training.epochs, cell.spec.training.train_images) == (14, None)
 
 

@@ -10,7 +10,7 @@ from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder, find_sweep, sweep_files
 from stnbench.config.overrides import parse_overrides
 from stnbench.config.sweeps import read_sweep
-from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.core.errors import FormerNameWarning, SpecError, UnknownNameError
 from stnbench.planning.build import GridPlanner, build_planner
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.planner import UntilDecidedPlannerSpec
@@ -34,13 +34,13 @@ QUESTION = "question: Does it matter?\n"
 
 
 def test_locnet_sizes_asks_the_question_of_2015(composer: Composer) -> None:
-    """8 sizes x 2 families and one twin, two seeds each: 34 trials; every cell once in the first round."""
+    """8 sizes x 2 families and one baseline, two seeds each: 34 trials; every cell once in the first round."""
     sweep = read_sweep(find_sweep("locnet_sizes", Path()), composer)
     asked = GridPlanner(sweep, PointComposer(sweep, composer)).ask()
 
     assert len(asked) == 34
     assert len({trial.spec.cell_id for trial in asked[:17]}) == 17
-    assert [trial.label for trial in asked if trial.is_twin] == ["no ST", "no ST"]
+    assert [trial.label for trial in asked if trial.is_baseline] == ["no ST", "no ST"]
 
 
 def test_every_shipped_sweep_can_be_planned(composer: Composer) -> None:
@@ -116,17 +116,17 @@ GRIDS = QUESTION + (
     "  - network: [idsia]\n"
     "    network.sizes: [[10,20,30,40]]\n"
     "  - {}\n"
-    "twins: false\n"
+    "baselines: false\n"
     "seeds: 1\n"
 )
 
 
-def test_twins_may_be_of_equal_size(tmp_path: Path, composer: Composer) -> None:
+def test_baselines_may_be_of_equal_size(tmp_path: Path, composer: Composer) -> None:
     """In the file, and on the command line, which has the last word."""
-    asked = QUESTION + "axes: {locnet1.sizes: [[10,10,10]]}\ntwins: equal_parameters\n"
-    assert read(tmp_path, composer, asked).twins == "equal_parameters"
-    assert read(tmp_path, composer, asked, "twins=true").twins is True
-    assert read(tmp_path, composer, QUESTION, "twins=equal_parameters").twins == "equal_parameters"
+    asked = QUESTION + "axes: {locnet1.sizes: [[10,10,10]]}\nbaselines: equal_parameters\n"
+    assert read(tmp_path, composer, asked).baselines == "equal_parameters"
+    assert read(tmp_path, composer, asked, "baselines=true").baselines is True
+    assert read(tmp_path, composer, QUESTION, "baselines=equal_parameters").baselines == "equal_parameters"
 
 
 def test_a_list_of_axes_spans_several_grids(tmp_path: Path, composer: Composer) -> None:
@@ -176,7 +176,7 @@ def test_excluded_points_and_named_choices(tmp_path: Path, composer: Composer) -
         "  transformer: [affine, rotation, scale]\n"
         "exclude:\n"
         "  - {st: two, transformer: rotation}\n"
-        "twins: false\n"
+        "baselines: false\n"
         "seeds: 1\n"
     )
     sweep = read(tmp_path, composer, text)
@@ -186,28 +186,28 @@ def test_excluded_points_and_named_choices(tmp_path: Path, composer: Composer) -
 
 
 def test_points_that_mean_the_same_trial_are_asked_once(tmp_path: Path, composer: Composer) -> None:
-    """Without a localisation network the family has no effect, and a cell without a transformer needs no twin."""
+    """Without a localisation network the family has no effect, and a cell without a transformer needs no baseline."""
     text = QUESTION + "axes: {locnet@locnet1: [none, conv], transformer: [affine, rotation]}\nseeds: [1]\n"
     sweep = read(tmp_path, composer, text)
     asked = GridPlanner(sweep, PointComposer(sweep, composer)).ask()
 
     assert [trial.label for trial in asked] == ["none · affine", "conv · affine", "conv · rotation"]
-    assert not any(trial.is_twin for trial in asked)
+    assert not any(trial.is_baseline for trial in asked)
 
 
-def test_twins_keep_the_labels_that_tell_them_apart(tmp_path: Path, composer: Composer) -> None:
-    """Two networks have two twins; what all cells share is not repeated."""
+def test_baselines_keep_the_labels_that_tell_them_apart(tmp_path: Path, composer: Composer) -> None:
+    """Two networks have two baselines; what all cells share is not repeated."""
     text = QUESTION + (
         "base: {locnet@locnet1: conv}\naxes: {network: [lecun, idsia], transformer: [affine, scale]}\nseeds: [1]\n"
     )
     sweep = read(tmp_path, composer, text)
     asked = GridPlanner(sweep, PointComposer(sweep, composer)).ask()
 
-    assert [trial.label for trial in asked if trial.is_twin] == ["lecun · no ST", "idsia · no ST"]
+    assert [trial.label for trial in asked if trial.is_baseline] == ["lecun · no ST", "idsia · no ST"]
 
 
-def test_twins_have_no_label_of_what_they_lack(tmp_path: Path, composer: Composer) -> None:
-    """Where a network stands in one cell only, its twin still is not called after that cell's transformer."""
+def test_baselines_have_no_label_of_what_they_lack(tmp_path: Path, composer: Composer) -> None:
+    """Where a network stands in one cell only, its baseline still is not called after that cell's transformer."""
     text = QUESTION + (
         "base: {locnet@locnet1: conv}\naxes:\n"
         "  - {network: [lecun], transformer: [affine, scale]}\n"
@@ -215,10 +215,10 @@ def test_twins_have_no_label_of_what_they_lack(tmp_path: Path, composer: Compose
         "seeds: [1]\n"
     )
     sweep = read(tmp_path, composer, text)
-    twins = [trial for trial in GridPlanner(sweep, PointComposer(sweep, composer)).ask() if trial.is_twin]
+    baselines = [trial for trial in GridPlanner(sweep, PointComposer(sweep, composer)).ask() if trial.is_baseline]
 
-    assert [twin.label for twin in twins] == ["lecun · no ST", "idsia · no ST"]
-    assert [twin.point.labels for twin in twins] == [(("network", "lecun"),), (("network", "idsia"),)]
+    assert [baseline.label for baseline in baselines] == ["lecun · no ST", "idsia · no ST"]
+    assert [baseline.point.labels for baseline in baselines] == [(("network", "lecun"),), (("network", "idsia"),)]
 
 
 WRONG = [
@@ -235,7 +235,7 @@ WRONG = [
     (QUESTION + "seeds: 0\n", "seeds"),
     (QUESTION + "seeds: [1, 1]\n", "each seed once"),
     (QUESTION + "seeds: [a]\n", "seeds"),
-    (QUESTION + "twins: 1\n", "true or false"),
+    (QUESTION + "baselines: 1\n", "true or false"),
     (QUESTION + "planner: gird\n", "grid"),
     (QUESTION + "base: [a]\n", "keys and values"),
     ("question: [\n", "not YAML"),
@@ -316,3 +316,33 @@ def test_until_something_else_is_refused(tmp_path: Path, composer: Composer) -> 
         with pytest.raises(SpecError) as error:
             read(tmp_path, composer, QUESTION + AXIS, override)
         assert word in error.value.remedy
+
+
+def test_former_keys_of_a_file_are_taken_with_a_warning(tmp_path: Path, composer: Composer) -> None:
+    """``twins`` and an axis ``views`` are the sweep that ``baselines`` and ``tta`` describe."""
+    with pytest.warns(FormerNameWarning, match="is now") as given:
+        former = read(tmp_path, composer, QUESTION + "axes: {views: [one, nine]}\ntwins: false\n")
+    present = read(tmp_path, composer, QUESTION + "axes: {tta: [one, nine]}\nbaselines: false\n")
+
+    assert former == present
+    assert sorted(str(warning.message).split(": ")[1] for warning in given) == [
+        "twins is now baselines; write that",
+        "views is now tta; write that",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("former", "present"), [("twins=false", "baselines=false"), ("views.shift=0.1", "tta.shift=0.1")]
+)
+def test_former_keys_of_the_command_line_are_taken_with_a_warning(former: str, present: str) -> None:
+    """They are the overrides of today."""
+    with pytest.warns(FormerNameWarning, match="the command line"):
+        overrides = parse_overrides([former])
+    assert overrides == parse_overrides([present])
+
+
+def test_sweeps_stored_under_former_names_are_read() -> None:
+    """A store of an earlier release says twins."""
+    plain = to_plain(SweepSpec(name="mine", question="?", baselines=False))
+    stored = {("twins" if key == "baselines" else key): value for key, value in plain.items()}
+    assert from_plain(SweepSpec, stored, where="a store") == SweepSpec(name="mine", question="?", baselines=False)

@@ -63,9 +63,9 @@ def test_an_epoch_without_a_step_has_no_ratio(make_run: MakeRun, toy_spec: Trial
     assert GradientMeter(run.model.network).ratios() == {(1, 1): None}
 
 
-def test_a_twin_has_no_ratio(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+def test_a_baseline_has_no_ratio(make_run: MakeRun, toy_spec: TrialSpec) -> None:
     """Without a localisation network there is nothing to compare."""
-    run = make_run(toy_spec.twin())
+    run = make_run(toy_spec.baseline())
     meter = GradientMeter(run.model.network)
     run.optimizer.step()
     meter.look()

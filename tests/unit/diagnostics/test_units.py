@@ -9,7 +9,7 @@ import torch
 
 from stnbench.diagnostics.health import UnitWatch
 from stnbench.models.scored_network import localization_networks
-from stnbench.spec.augment import ViewsSpec
+from stnbench.spec.augment import TtaSpec
 from stnbench.spec.transformer import DenseLocnetSpec
 from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.training.evaluate import evaluate
@@ -57,7 +57,7 @@ def test_one_image_keeps_a_unit_alive(make_run: MakeRun, toy_spec: TrialSpec) ->
 def test_every_kind_of_localisation_network_is_watched(make_run: MakeRun, toy_spec: TrialSpec) -> None:
     """A fully connected one of two layers as well: its last layer counts. Views are looked at, too."""
     placed = dataclasses.replace(toy_spec.transformers[0], locnet=DenseLocnetSpec(sizes=(6, 4)))
-    run = make_run(dataclasses.replace(toy_spec, transformers=(placed,), views=ViewsSpec(shift=0.1)))
+    run = make_run(dataclasses.replace(toy_spec, transformers=(placed,), tta=TtaSpec(shift=0.1)))
     assert turn_off(run, 2) == 4
     assert dead_share(run) == pytest.approx(0.5)
 

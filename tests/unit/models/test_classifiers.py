@@ -1,4 +1,4 @@
-"""Classifiers: twins, golden logits, multi-scale, and what they tell about their transformers."""
+"""Classifiers: baselines, golden logits, multi-scale, and what they tell about their transformers."""
 
 import dataclasses
 
@@ -54,14 +54,14 @@ def images(batch: int = 2) -> torch.Tensor:
 
 
 @small_networks
-def test_twins_start_with_the_same_classifier(network: NetworkSpec) -> None:
+def test_baselines_start_with_the_same_classifier(network: NetworkSpec) -> None:
     """With and without transformers, every weight they share is bitwise the same, and so are the logits to 1e-4."""
-    twin, with_transformers = build(trial(network)), build(trial(network, 1, 2))
+    baseline, with_transformers = build(trial(network)), build(trial(network, 1, 2))
     shared = with_transformers.state_dict()
-    for name, value in twin.state_dict().items():
+    for name, value in baseline.state_dict().items():
         assert torch.equal(value, shared[name]), name
     with torch.no_grad():
-        torch.testing.assert_close(with_transformers(images()), twin(images()), rtol=0, atol=1e-4)
+        torch.testing.assert_close(with_transformers(images()), baseline(images()), rtol=0, atol=1e-4)
 
 
 @small_networks
@@ -138,7 +138,7 @@ def test_explain_sees_what_each_transformer_did() -> None:
 
 @small_networks
 def test_parameters_are_either_of_localisation_or_of_the_classifier(network: NetworkSpec) -> None:
-    """The two lists together hold every parameter once; a twin has no parameters of localisation."""
+    """The two lists together hold every parameter once; a baseline has no parameters of localisation."""
     classifier = build(trial(network, 1, 2))
     localization, rest = list(classifier.localization_parameters()), list(classifier.classifier_parameters())
     assert len(localization) == 2 * 8

@@ -41,7 +41,7 @@ LOCALIZATION_FLOPS = 2 * (8 * 8 * 75 * 2 + 4 * 4 * 50 * 3 + 3 * 2 * 2 * 4 + 4 * 
 def test_flops_are_twice_the_multiply_adds() -> None:
     """Every convolution and linear layer counts, of localisation networks too."""
     assert measure_cost(SPEC, classes=5).flops == CLASSIFIER_FLOPS + LOCALIZATION_FLOPS
-    assert measure_cost(SPEC.twin(), classes=5).flops == CLASSIFIER_FLOPS
+    assert measure_cost(SPEC.baseline(), classes=5).flops == CLASSIFIER_FLOPS
 
 
 def test_parameters_are_those_of_the_network() -> None:
@@ -56,13 +56,13 @@ def test_activations_are_the_outputs_of_all_layers() -> None:
     classifier = conv_stages + 4 + 4 + 5
     localization = 3 * 8 * 8 + (2 * 8 * 8 + 2 * 2 * 4 * 4) + (3 * 4 * 4 + 2 * 3 * 2 * 2) + 4 + 4 + 6
     transformed = 3 * 16 * 16
-    assert measure_cost(SPEC.twin(), classes=5).activation_bytes == 4 * classifier
+    assert measure_cost(SPEC.baseline(), classes=5).activation_bytes == 4 * classifier
     assert measure_cost(SPEC, classes=5).activation_bytes == 4 * (classifier + localization + transformed)
 
 
 def test_contrastive_norm_adds_flops_and_no_parameters() -> None:
     """The matrix products of the norm are counted."""
-    plain = SPEC.twin()
+    plain = SPEC.baseline()
     normed = dataclasses.replace(plain, network=LecunSpec(sizes=(2, 3, 4)))
     assert measure_cost(normed, classes=5).parameters == measure_cost(plain, classes=5).parameters
     products = 2 * 2 * 2 * (8**3 + 4**3)
@@ -71,7 +71,9 @@ def test_contrastive_norm_adds_flops_and_no_parameters() -> None:
 
 def test_batch_norm_adds_parameters_and_no_flops() -> None:
     """Two numbers a channel are learnt; running statistics are not parameters, and only products are counted."""
-    modern = dataclasses.replace(SPEC.twin(), network=ModernSpec(sizes=(2, 3), convs_per_stage=1, global_average=False))
+    modern = dataclasses.replace(
+        SPEC.baseline(), network=ModernSpec(sizes=(2, 3), convs_per_stage=1, global_average=False)
+    )
     cost = measure_cost(modern, classes=5)
     assert cost.parameters == (27 * 2 + 2 * 2) + (18 * 3 + 2 * 3) + (3 * 4 * 4 + 1) * 5
     assert cost.flops == 2 * (16 * 16 * 27 * 2 + 8 * 8 * 18 * 3 + 3 * 4 * 4 * 5)
@@ -79,7 +81,7 @@ def test_batch_norm_adds_parameters_and_no_flops() -> None:
 
 def test_one_image_on_a_map_of_one_pixel_can_be_measured() -> None:
     """Batch norm has no statistics of a single number while it trains; measuring does not need them."""
-    deep = dataclasses.replace(SPEC.twin(), network=ModernSpec(sizes=(2, 3, 4, 5), dropout=0.5))
+    deep = dataclasses.replace(SPEC.baseline(), network=ModernSpec(sizes=(2, 3, 4, 5), dropout=0.5))
     assert measure_cost(deep, classes=5).flops > 0
 
 

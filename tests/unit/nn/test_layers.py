@@ -221,9 +221,9 @@ def test_dropout_follows_its_seed_and_leaves_global_random_state_alone() -> None
 def test_dropout_keeps_the_maps_type_and_can_be_copied() -> None:
     """bfloat16 stays bfloat16; a copy of a network, as an average of weights needs it, goes on from the same state."""
     layer = ChannelDropout(0.5)
-    twin = copy.deepcopy(layer)
+    baseline = copy.deepcopy(layer)
     maps = torch.ones(4, 32, 2, 2, dtype=torch.bfloat16)
     out = layer(maps)
     assert out.dtype == torch.bfloat16
-    assert torch.equal(out, twin(maps))
+    assert torch.equal(out, baseline(maps))
     assert not layer.state_dict()

@@ -147,7 +147,7 @@ def test_the_total_of_a_search_is_known() -> None:
     search = SweepSpec(name="s", question="?", planner=TpePlannerSpec(trials=9), seeds=(1, 2))
     assert About.of(search, Budget()).trials == 8
     progress = PlainProgress(2, io.StringIO(), about=About.of(search, Budget()))
-    baseline = dataclasses.replace(attempt().trial, is_twin=True)
+    baseline = dataclasses.replace(attempt().trial, is_baseline=True)
     progress.planned([attempt().trial, baseline], [TrialState.PLANNED] * 2)
     assert (progress.picture.trials, progress.picture.total) == (2, 9)
     assert About.of(SweepSpec(name="s", question="?", planner=RacingPlannerSpec()), Budget()).may_add

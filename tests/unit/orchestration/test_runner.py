@@ -28,7 +28,7 @@ from stnbench.orchestration.observer import EndedAttempt, Observer
 from stnbench.orchestration.recovery import drop_checkpoints
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
 from stnbench.planning.base import Known, Observation, Planner, Progress
-from stnbench.spec.augment import ViewsSpec
+from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import AllSplitSpec
 from stnbench.spec.planner import MedianPrunerSpec
 from stnbench.spec.result import FailureKind
@@ -485,7 +485,7 @@ def test_a_trial_with_views_starts_from_the_weights_of_the_one_without(store: St
     """It is launched with the folder of the other's attempt; one that nobody trained before starts from nothing."""
     plain, other = (fake_spec(Task.FINISH, cell=cell) for cell in (0, 1))
     run(store, tmp_path, ListPlanner([plain]))
-    viewed = [dataclasses.replace(spec, views=ViewsSpec(shift=0.1)) for spec in (plain, other)]
+    viewed = [dataclasses.replace(spec, tta=TtaSpec(shift=0.1)) for spec in (plain, other)]
     run(store, tmp_path, ListPlanner(viewed), engine=(engine := NotingEngine(SLOT)))
     folder = RunsLayout(tmp_path / "runs").attempt(plain.trial_id, 1)
     assert [launch.resume_from for launch in engine.launches] == [(str(folder),), ()]

@@ -140,7 +140,7 @@ def test_its_checkpoints_are_read_or_left_out(left: Path) -> None:
 def test_the_command_itself_goes_on(left: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Trained for real: exit code 0, and a leaderboard."""
     place = Workplace(left, tmp_path_factory.mktemp("data"))
-    done = place.run("sweep", "tiny", "transformer=affine", "twins=false", "--no-mlflow", timeout_s=500)
+    done = place.run("sweep", "tiny", "transformer=affine", "baselines=false", "--no-mlflow", timeout_s=500)
 
     assert done.returncode == 0, done.stderr
     assert "1 attempts lost" in done.stderr

@@ -15,7 +15,12 @@ from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import PlannedTrial
 
 SWEEP = SweepSpec(
-    name="rates", question="?", axes=(choices(RATE, 0.001, 0.03),), seeds=(1,), twins=True, pruner=HealthPrunerSpec()
+    name="rates",
+    question="?",
+    axes=(choices(RATE, 0.001, 0.03),),
+    seeds=(1,),
+    baselines=True,
+    pruner=HealthPrunerSpec(),
 )
 
 
@@ -38,9 +43,9 @@ def progress(trial: PlannedTrial, epoch: int, *verdicts: Verdict | None) -> Prog
 
 
 def prunes(pruner: HealthPrunerSpec, epoch: int, *verdicts: Verdict | None) -> bool:
-    """Whether it ends a trial of the sweep that is no twin."""
+    """Whether it ends a trial of the sweep that is no baseline."""
     planner, trials = planned(pruner)
-    trial = next(trial for trial in trials if not trial.is_twin)
+    trial = next(trial for trial in trials if not trial.is_baseline)
     return planner.should_prune(progress(trial, epoch, *verdicts))
 
 
@@ -67,11 +72,13 @@ def test_what_ends_a_trial_and_when_can_be_said() -> None:
     assert not prunes(pruner, 3, Verdict.COLLAPSED)
 
 
-def test_twins_and_the_last_epoch_are_kept() -> None:
+def test_baselines_and_the_last_epoch_are_kept() -> None:
     """As with every pruner."""
     planner, trials = planned(HealthPrunerSpec())
-    twin, trial = (next(item for item in trials if item.is_twin is is_twin) for is_twin in (True, False))
-    assert not planner.should_prune(progress(twin, 1, Verdict.COLLAPSED))
+    baseline, trial = (
+        next(item for item in trials if item.is_baseline is is_baseline) for is_baseline in (True, False)
+    )
+    assert not planner.should_prune(progress(baseline, 1, Verdict.COLLAPSED))
     assert not planner.should_prune(progress(trial, trial.spec.training.epochs, Verdict.COLLAPSED))
 
 

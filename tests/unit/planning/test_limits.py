@@ -33,7 +33,7 @@ SWEEP = SweepSpec(
     question="?",
     axes=(choices(WIDTH, 4, 8, 16), choices(MOMENTUM, 0.0, 0.5)),
     seeds=(1, 2),
-    twins=False,
+    baselines=False,
 )
 
 
@@ -152,7 +152,7 @@ SEARCH = SweepSpec(
     question="?",
     axes=(floats(RATE, 0.001, 0.3, log=True), choices(MOMENTUM, 0.0, 0.5, 0.9)),
     seeds=(1, 2),
-    twins=False,
+    baselines=False,
     planner=TpePlannerSpec(trials=40),
 )
 

@@ -25,7 +25,7 @@ SWEEP = SweepSpec(
     question="?",
     axes=(choices(RATE, 0.001, 0.003, 0.01, 0.03), choices(MOMENTUM, 0.0, 0.5)),
     seeds=(1,),
-    twins=False,
+    baselines=False,
     pruner=AshaPrunerSpec(reduction_factor=2),
 )
 
@@ -67,14 +67,14 @@ def test_nothing_ends_after_its_last_epoch() -> None:
     assert not planner.should_prune(progress(trials[4], 4, 0.0))
 
 
-def test_twins_always_finish() -> None:
+def test_baselines_always_finish() -> None:
     """They are what gains are measured against; they are not competitors either."""
-    sweep = dataclasses.replace(SWEEP, twins=True, pruner=ThresholdPrunerSpec(accuracy=0.5))
+    sweep = dataclasses.replace(SWEEP, baselines=True, pruner=ThresholdPrunerSpec(accuracy=0.5))
     planner, trials = planned(sweep, has_transformer=True)
-    twin = next(trial for trial in trials if trial.is_twin)
-    cell = next(trial for trial in trials if not trial.is_twin)
+    baseline = next(trial for trial in trials if trial.is_baseline)
+    cell = next(trial for trial in trials if not trial.is_baseline)
 
-    assert not planner.should_prune(progress(twin, 1, 0.1))
+    assert not planner.should_prune(progress(baseline, 1, 0.1))
     assert planner.should_prune(progress(cell, 1, 0.1))
 
 

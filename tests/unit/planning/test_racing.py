@@ -18,7 +18,7 @@ SWEEP = SweepSpec(
     question="?",
     axes=(choices(MOMENTUM, 0.1, 0.2, 0.3, 0.8),),
     seeds=(1, 2),
-    twins=False,
+    baselines=False,
     planner=RacingPlannerSpec(max_seeds=8),
 )
 
@@ -103,18 +103,18 @@ def test_tasks_are_races_of_their_own() -> None:
     assert longest == {0.0: 8, 0.1: 8}
 
 
-def test_a_twin_runs_as_long_as_its_cell() -> None:
+def test_a_baseline_runs_as_long_as_its_cell() -> None:
     """The gain of a cell in the race is measured on as many seeds as the cell has."""
-    sweep = dataclasses.replace(SWEEP, twins=True)
+    sweep = dataclasses.replace(SWEEP, baselines=True)
 
     def score(spec: TrialSpec) -> float:
         return ladder(spec) if spec.transformers else ladder(spec) - 0.4
 
     run = Run(score).go_on(build_planner(sweep, MadeUpCompose(sweep, has_transformer=True)))
-    twins = {trial.spec.optimizer.momentum: trial.spec.seed for trial in run.planned.values() if trial.is_twin}
+    baselines = {trial.spec.optimizer.momentum: trial.spec.seed for trial in run.planned.values() if trial.is_baseline}
 
-    assert twins[0.3] == twins[0.8] == 8
-    assert twins[0.1] < 8
+    assert baselines[0.3] == baselines[0.8] == 8
+    assert baselines[0.1] < 8
 
 
 def test_cells_that_fail_leave_the_race() -> None:

@@ -35,7 +35,7 @@ SWEEP = SweepSpec(
     question="?",
     axes=(floats(RATE, 0.001, 0.3, log=True), choices(MOMENTUM, 0.0, 0.5, 0.9)),
     seeds=(1, 2),
-    twins=False,
+    baselines=False,
     planner=RandomPlannerSpec(trials=20),
 )
 
@@ -146,14 +146,14 @@ def test_grids_with_axes_of_the_same_name_are_searched_together() -> None:
     assert len({labels[MOMENTUM] for labels in found}) == 4
 
 
-def test_twins_come_with_their_cells_and_are_not_told() -> None:
-    """Each learning rate has a twin of its own, beside the trials that were wanted."""
-    done = run(dataclasses.replace(SWEEP, twins=True), has_transformer=True)
-    twins = [trial for trial in done.planned.values() if trial.is_twin]
+def test_baselines_come_with_their_cells_and_are_not_told() -> None:
+    """Each learning rate has a baseline of its own, beside the trials that were wanted."""
+    done = run(dataclasses.replace(SWEEP, baselines=True), has_transformer=True)
+    baselines = [trial for trial in done.planned.values() if trial.is_baseline]
 
     assert len(done.cells()) == 10
-    assert len(twins) == 20
-    assert all(trial.label.endswith(" · no ST") and not trial.spec.transformers for trial in twins)
+    assert len(baselines) == 20
+    assert all(trial.label.endswith(" · no ST") and not trial.spec.transformers for trial in baselines)
 
 
 def test_an_edited_sweep_keeps_what_is_done() -> None:

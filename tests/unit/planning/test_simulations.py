@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 def test_tpe_beats_random_within_the_same_trials() -> None:
     """Over three ranges and 40 trials, the best of TPE is on average 0.2 points above that of random, over 8 seeds."""
     axes = (floats(RATE, 1e-4, 1.0, log=True), floats(MOMENTUM, 0.0, 0.95), floats(DECAY, 1e-6, 1e-1, log=True))
-    base = SweepSpec(name="s", question="?", axes=axes, seeds=(1,), twins=False, planner=RandomPlannerSpec())
+    base = SweepSpec(name="s", question="?", axes=axes, seeds=(1,), baselines=False, planner=RandomPlannerSpec())
 
     def best(planner: PlannerSpec) -> float:
         sweep = dataclasses.replace(base, planner=planner)
@@ -52,7 +52,7 @@ def test_asha_ends_most_trials_early_and_keeps_the_best(seed: int) -> None:
     """Half or more of 54 trials end early, half of all epochs are saved, and the best loses 0.5 points at most."""
     rates = [10 ** (-3 + step / 4) for step in range(9)]
     axes = (choices(RATE, *rates), choices(MOMENTUM, 0.0, 0.2, 0.4, 0.6, 0.8, 0.9))
-    whole = SweepSpec(name="g", question="?", axes=axes, seeds=(seed,), twins=False)
+    whole = SweepSpec(name="g", question="?", axes=axes, seeds=(seed,), baselines=False)
     pruned = dataclasses.replace(whole, pruner=AshaPrunerSpec())
     runs = [
         Run(bowl, curve=curve).go_on(build_planner(sweep, MadeUpCompose(sweep, epochs=9)), slots=4)
@@ -83,7 +83,7 @@ def race(number: int) -> tuple[float, bool]:
 
     axes = (choices(FACTOR, *map(float, range(CELLS))),)
     planner = RacingPlannerSpec(max_seeds=SEEDS_MAX)
-    sweep = SweepSpec(name="r", question="?", axes=axes, seeds=(1, 2), twins=False, planner=planner)
+    sweep = SweepSpec(name="r", question="?", axes=axes, seeds=(1, 2), baselines=False, planner=planner)
     run = Run(lambda spec: value(int(spec.optimizer.locnet_learning_rate_factor), spec.seed))
     run.go_on(build_planner(sweep, MadeUpCompose(sweep, epochs=1, has_transformer=True)))
     found: dict[int, list[float]] = {}

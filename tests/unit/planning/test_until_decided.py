@@ -21,7 +21,7 @@ from stnbench.spec.trial import TrialSpec
 
 PLANNER = UntilDecidedPlannerSpec(max_seeds=9, looks=4)
 SWEEP = SweepSpec(
-    name="until", question="?", axes=(choices(MOMENTUM, 0.1, 0.2, 0.3, 0.31),), seeds=(1, 2), twins=False,
+    name="until", question="?", axes=(choices(MOMENTUM, 0.1, 0.2, 0.3, 0.31),), seeds=(1, 2), baselines=False,
     planner=PLANNER, margin=0.0,
 )  # fmt: skip
 

@@ -49,7 +49,7 @@ class Made:
     result: PublishedResult
     scores: dict[int, float]
     parameters: int | None = None
-    twin: dict[int, float] | None = None
+    baseline: dict[int, float] | None = None
 
 
 def scores(mean: float, *, turn: int = 0) -> dict[int, float]:
@@ -58,24 +58,24 @@ def scores(mean: float, *, turn: int = 0) -> dict[int, float]:
 
 
 def transformed(size: int, ours: float, theirs: float, *, family: str = "affine", turn: int = 0) -> Made:
-    """A cell with a localisation network size,size,size, whose parameters grow with it; its twin has 97 % in 2015."""
+    """A cell with a localisation network size,size,size, parameters growing with it; its baseline has 97 % in 2015."""
     result = replace(PLAIN, locnet1=(size, size, size), transformer=family, accuracy=theirs)
-    return Made(result=result, scores=scores(ours, turn=turn), parameters=1000 + size, twin=scores(0.8))
+    return Made(result=result, scores=scores(ours, turn=turn), parameters=1000 + size, baseline=scores(0.8))
 
 
 def judged(*cells: Made, seeds: tuple[int, ...] = (1, 2, 3)) -> dict[str, Claim]:
     """The claims that were tested, by name, in their order."""
     names = [f"cell {place}" for place in range(len(cells))]
-    has_twin = any(cell.twin for cell in cells)
+    has_baseline = any(cell.baseline for cell in cells)
     rows = {name: cell.scores for name, cell in zip(names, cells, strict=True)}
-    rows |= {"twin": scores(0.8)} if has_twin else {}
+    rows |= {"baseline": scores(0.8)} if has_baseline else {}
     runs = [
         ScoredRun(configuration=name, seed=seed, correct=share * IMAGES, images=IMAGES)
         for name, row in rows.items()
         for seed, share in row.items()
         if seed in seeds
     ]
-    baselines = {name: "twin" for name, cell in zip(names, cells, strict=True) if cell.twin}
+    baselines = {name: "baseline" for name, cell in zip(names, cells, strict=True) if cell.baseline}
     comparison, fitted = fit_and_compare(runs, baselines=baselines)
     assert fitted is not None
     scored = [
@@ -84,8 +84,8 @@ def judged(*cells: Made, seeds: tuple[int, ...] = (1, 2, 3)) -> dict[str, Claim]
             result=cell.result,
             baseline=baselines.get(name),
             parameters=cell.parameters,
-            twin_parameters=1000 if cell.twin else None,
-            twin_published=0.97 if cell.twin else None,
+            baseline_parameters=1000 if cell.baseline else None,
+            baseline_published=0.97 if cell.baseline else None,
         )
         for name, cell in zip(names, cells, strict=True)
     ]

@@ -190,8 +190,8 @@ def test_unknown_names_are_told(made: Made, read: Read, store: Store) -> None:
 def test_several_cells_are_no_cell(made: Made, read: Read) -> None:
     """Where the beginning is that of more than one."""
     common = next(letter for letter in "0123456789abcdef" if made.specs[0].cell_id.startswith(letter))
-    twins = [transformed(size) for size in range(40, 400) if transformed(size).cell_id.startswith(common)][:1]
-    made.committees.plan([*made.specs, *twins])
+    baselines = [transformed(size) for size in range(40, 400) if transformed(size).cell_id.startswith(common)][:1]
+    made.committees.plan([*made.specs, *baselines])
     with pytest.raises(SpecError, match="several configurations are meant"):
         read(f"cell:{common}")
 

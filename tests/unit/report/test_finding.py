@@ -50,7 +50,7 @@ def sweep(*, within: str = "") -> SweepSpec:
 
 
 def cells() -> list[tuple[PlannedTrial, float]]:
-    """Every trial of the sweep with the chance that its network is right; twins have one axis and little chance."""
+    """Every trial of the sweep with the chance that its network is right; baselines have one axis and little chance."""
     found = []
     for seed, (size, rate) in product((1, 2, 3), CHANCES):
         spec = replace(transformed(size, seed=seed), optimizer=SgdSpec(learning_rate=rate))
@@ -59,7 +59,7 @@ def cells() -> list[tuple[PlannedTrial, float]]:
         found.append((PlannedTrial(spec=spec, point=Point(labels=labels), label=label), CHANCES[size, rate]))
         if size == 10:
             point, label = Point(labels=labels[1:]), f"rate={rate} \u00b7 no ST"
-            found.append((PlannedTrial(spec=spec.twin(), point=point, label=label, is_twin=True), TWIN))
+            found.append((PlannedTrial(spec=spec.baseline(), point=point, label=label, is_baseline=True), TWIN))
     return found
 
 
@@ -152,7 +152,7 @@ def test_every_cell_is_compared_with_the_best(board: Leaderboard) -> None:
         assert (pair.mcnemar.seeds, pair.mcnemar.images, pair.mcnemar.tracks) == (3, IMAGES, IMAGES // 20)
 
 
-def test_gains_are_over_twins(board: Leaderboard) -> None:
+def test_gains_are_over_baselines(board: Leaderboard) -> None:
     """Each cell with transformers has the gain of the leaderboard, with an interval over images."""
     gains = findings_of(board).gains
     assert {gain.cell_id: gain.difference for gain in gains} == {
@@ -167,16 +167,16 @@ def test_gains_are_over_twins(board: Leaderboard) -> None:
 
 
 def test_gains_are_over_networks_of_equal_size_where_the_sweep_has_them(empty: Path, tmp_path: Path) -> None:
-    """Each cell is compared with the wider twin that is nearest in parameters, beside the plain one."""
+    """Each cell is compared with the wider baseline that is nearest in parameters, beside the plain one."""
     spec = transformed(10)
-    wider = [replace(spec.twin(), network=LecunSpec(sizes=sizes)) for sizes in ((9, 10, 11), (30, 30, 30))]
-    costs = {spec.cell_id: 1000, spec.twin().cell_id: 500, wider[0].cell_id: 950, wider[1].cell_id: 1900}
+    wider = [replace(spec.baseline(), network=LecunSpec(sizes=sizes)) for sizes in ((9, 10, 11), (30, 30, 30))]
+    costs = {spec.cell_id: 1000, spec.baseline().cell_id: 500, wider[0].cell_id: 950, wider[1].cell_id: 1900}
     point = Point(labels=(("size", "size=10"),))
     trials = [
-        PlannedTrial(spec=own.with_seed(seed), point=point, label=str(cost), is_twin=cost != 1000)
-        for (own, cost), seed in product(zip((spec, spec.twin(), *wider), costs.values(), strict=True), (1, 2))
+        PlannedTrial(spec=own.with_seed(seed), point=point, label=str(cost), is_baseline=cost != 1000)
+        for (own, cost), seed in product(zip((spec, spec.baseline(), *wider), costs.values(), strict=True), (1, 2))
     ]
-    asked = SweepSpec(name="grid", question="?", axes=(axis("size", 10),), twins="equal_parameters")
+    asked = SweepSpec(name="grid", question="?", axes=(axis("size", 10),), baselines="equal_parameters")
     with Store.open(Path(shutil.copy(empty, tmp_path / "stnbench.db")), writable=True) as store:
         store.save_sweep(asked, trials, NOW)
         for trial in trials:
@@ -185,14 +185,14 @@ def test_gains_are_over_networks_of_equal_size_where_the_sweep_has_them(empty: P
             made = result(trial.spec, token, 1000 + cost // 100 + trial.spec.seed)
             store.complete_attempt(token, replace(made, cost=replace(made.cost, parameters=cost)), NOW)
         plain, equal = findings_of(read_leaderboard(store, "grid")).gains
-    assert (plain.twin_cell_id, plain.is_equal_size, plain.parameter_ratio) == (spec.twin().cell_id, False, 0.5)
-    assert (equal.twin_cell_id, equal.is_equal_size, equal.parameter_ratio) == (wider[0].cell_id, True, 0.95)
+    assert (plain.baseline_cell_id, plain.is_equal_size, plain.parameter_ratio) == (spec.baseline().cell_id, False, 0.5)
+    assert (equal.baseline_cell_id, equal.is_equal_size, equal.parameter_ratio) == (wider[0].cell_id, True, 0.95)
 
 
-def test_effects_are_those_of_the_axes_without_twins(board: Leaderboard) -> None:
+def test_effects_are_those_of_the_axes_without_baselines(board: Leaderboard) -> None:
     """Size 20 and rate 0.02 are better, by half of the differences of means; both explain the variance together."""
     found = findings_of(board)
-    means = {row.label: row.score.mean for row in board.rows if row.score and not row.is_twin}
+    means = {row.label: row.score.mean for row in board.rows if row.score and not row.is_baseline}
     by_size = [means[f"size={size} \u00b7 rate=0.01"] + means[f"size={size} \u00b7 rate=0.02"] for size in (10, 20)]
     effects = {effect.label: effect for effect in found.main_effects}
     assert list(effects) == ["size=10", "size=20", "rate=0.01", "rate=0.02"]

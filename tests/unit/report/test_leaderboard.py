@@ -64,7 +64,7 @@ class Made:
                 cell_id=spec.cell_id,
                 point=wanted.point,
                 label=wanted.label,
-                is_twin=wanted.is_twin,
+                is_baseline=wanted.is_baseline,
                 seed=spec.seed,
                 state=state,
                 attempts=1 if attempt else 0,
@@ -162,10 +162,10 @@ def test_a_diverged_trial_crowns_nobody() -> None:
     assert "1 of 18 runs diverged" in board.answer.lines[0]
 
 
-def test_gain_is_paired_with_the_twin_by_seed() -> None:
+def test_gain_is_paired_with_the_baseline_by_seed() -> None:
     """Seeds differ by much, the gain of 50 images is the same for each: its interval is narrow."""
     made = Made()
-    made.score(transformed(1).twin(), 1000, 1400, 1800)
+    made.score(transformed(1).baseline(), 1000, 1400, 1800)
     made.score(transformed(1), 1050, 1449, 1851)
     gain = row_of(made.board(), "1,1,1").st_gain
     assert gain is not None
@@ -176,9 +176,9 @@ def test_gain_is_paired_with_the_twin_by_seed() -> None:
 
 
 def test_gain_from_one_common_seed_decides_nothing_and_has_a_note() -> None:
-    """Where the twin has one seed only, the difference is shown and said to prove nothing."""
+    """Where the baseline has one seed only, the difference is shown and said to prove nothing."""
     made = Made()
-    made.score(transformed(1).twin(), 1000)
+    made.score(transformed(1).baseline(), 1000)
     made.score(transformed(1), 1050, 1450)
     board = made.board()
     row = row_of(board, "1,1,1")
@@ -189,10 +189,10 @@ def test_gain_from_one_common_seed_decides_nothing_and_has_a_note() -> None:
     assert board.rows[1].standing is Verdict.UNDECIDED
 
 
-def test_twin_has_no_gain() -> None:
+def test_baseline_has_no_gain() -> None:
     """The base of the gain is compared with nothing."""
     made = Made()
-    made.score(transformed(1).twin(), 1000, 1001)
+    made.score(transformed(1).baseline(), 1000, 1001)
     assert row_of(made.board(), "no ST").st_gain is None
 
 
@@ -383,11 +383,11 @@ def test_tasks_may_have_data_of_their_own() -> None:
 
 
 def test_health_is_counted_over_seeds_and_explained(store: Store) -> None:
-    """Pruned trials count, twins have none, and every word found is explained, healthy apart."""
+    """Pruned trials count, baselines have none, and every word found is explained, healthy apart."""
     cells = [[transformed(size, seed=seed) for seed in (1, 2, 3)] for size in (1, 2, 3)]
-    twin = cells[0][0].twin()
-    filler = Filler(store).save([planned(spec) for spec in (twin, *(spec for cell in cells for spec in cell))])
-    filler.complete(twin, 1500)
+    baseline = cells[0][0].baseline()
+    filler = Filler(store).save([planned(spec) for spec in (baseline, *(spec for cell in cells for spec in cell))])
+    filler.complete(baseline, 1500)
     for spec, verdict in zip(
         cells[0], (HealthVerdict.HEALTHY, HealthVerdict.COLLAPSED, HealthVerdict.COLLAPSED), strict=True
     ):

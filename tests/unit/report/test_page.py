@@ -88,7 +88,7 @@ def small_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Leaderboard, Material]:
-    """A sweep with three cells, their twin and a failure, and all that its page shows."""
+    """A sweep with three cells, their baseline and a failure, and all that its page shows."""
     return read_made_up(tmp_path_factory.mktemp("page"))
 
 

@@ -234,7 +234,7 @@ def test_curves_are_limited(made: tuple[Leaderboard, Material], monkeypatch: pyt
     assert figure is not None
     lines = [trace for trace in figure.views[0].traces if "name" in trace]
     assert [line["visible"] for line in lines] == [True, True, "legendonly"]
-    assert lines[1]["name"] == "no ST"  # the twin is always among those shown
+    assert lines[1]["name"] == "no ST"  # the baseline is always among those shown
     assert "3 of the 4 configurations" in figure.caption
 
 

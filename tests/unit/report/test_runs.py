@@ -34,7 +34,7 @@ def in_grid(spec: TrialSpec, family: str) -> PlannedTrial:
 @pytest.fixture
 def filler(store: Store) -> Filler:
     """A sweep of six trials and a baseline."""
-    return Filler(store).save([planned(transformed(10).twin()), *map(planned, SPECS)])
+    return Filler(store).save([planned(transformed(10).baseline()), *map(planned, SPECS)])
 
 
 def read(store: Store, name: str = "sizes") -> tuple[tuple[TrialRow, ...], RunSummary]:
@@ -85,9 +85,9 @@ def test_ids_and_their_beginnings_are_names(store: Store, filler: Filler) -> Non
 
 def test_best_with_a_transformer_is_no_baseline(store: Store, filler: Filler) -> None:
     """Where a picture of a transformer is wanted, trials without one are passed over."""
-    filler.complete(transformed(10).twin(), 1999)
+    filler.complete(transformed(10).baseline(), 1999)
     filler.complete(SPECS[0], 1000)
-    assert find_trial(store, "best").trial_id == transformed(10).twin().trial_id
+    assert find_trial(store, "best").trial_id == transformed(10).baseline().trial_id
     assert find_trial(store, "best", with_transformer=True).trial_id == SPECS[0].trial_id
 
 
@@ -160,7 +160,7 @@ def test_a_run_says_why_it_ended(store: Store, filler: Filler, end: str, said: s
     elif end == "complete":
         filler.complete(SPECS[0], 1900)
     elif end == "all":
-        filler.complete(transformed(10).twin(), 1800)
+        filler.complete(transformed(10).baseline(), 1800)
         for spec in SPECS[1:]:
             filler.complete(spec, 1900)
         filler.fail(SPECS[0], NAN)

@@ -419,7 +419,7 @@ def test_a_planner_of_ones_own_proposes_trials(tmp_path: Path) -> None:
     """Named in a sweep with a key of its own; where it is absent, the stored sweep is still read."""
     write_part(tmp_path, "backwards", BACKWARDS)
     planner = read_planner({"kind": "backwards", "most": 2}, "a test")
-    sweep = SweepSpec(name="x", question="?", planner=planner, seeds=(1, 2, 3), twins=False)
+    sweep = SweepSpec(name="x", question="?", planner=planner, seeds=(1, 2, 3), baselines=False)
     built = build_planner(sweep, lambda _: TrialSpec())
     stored = to_json(sweep)
 

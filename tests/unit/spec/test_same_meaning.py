@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.core.errors import SpecError
-from stnbench.spec.augment import AugmentSpec, ViewsSpec
-from stnbench.spec.codec import from_json, to_json
+from stnbench.spec.augment import AugmentSpec, TtaSpec
+from stnbench.spec.codec import from_json, from_plain, to_json, to_plain
 from stnbench.spec.data import DigitsSpec, DistortionSpec, GtsrbSpec, PreprocessSpec, SignsSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, ModernSpec
 from stnbench.spec.optimizer import SgdSpec
@@ -48,14 +48,14 @@ def test_a_rate_of_localisation_networks_counts_only_where_one_learns(one: float
 
 
 @given(one=FACTORS, other=FACTORS, family=LEARNING)
-def test_the_twins_of_trials_that_differ_in_that_rate_are_one_trial(one: float, other: float, family: str) -> None:
+def test_the_baselines_of_trials_that_differ_in_that_rate_are_one_trial(one: float, other: float, family: str) -> None:
     """A sweep over the factor has one baseline; the trials themselves differ."""
     trials = [
         TrialSpec(transformers=(placed(family),), optimizer=SgdSpec(locnet_learning_rate_factor=factor))
         for factor in (one, other)
     ]
 
-    assert same(trials[0].twin(), trials[1].twin())
+    assert same(trials[0].baseline(), trials[1].baseline())
     assert same(*trials) == (one == other)
 
 
@@ -143,16 +143,16 @@ def test_the_seed_of_a_constant_distortion_draws_nothing(one: int, other: int, c
 )
 def test_the_order_of_views_counts_not(zooms: list[float], angles: list[float]) -> None:
     """Their probabilities are averaged."""
-    views = ViewsSpec(shift=0.04, zooms=tuple(zooms), rotations_deg=tuple(angles))
+    views = TtaSpec(shift=0.04, zooms=tuple(zooms), rotations_deg=tuple(angles))
     assert same(
-        TrialSpec(views=views),
-        TrialSpec(views=ViewsSpec(shift=0.04, zooms=(0.9, 1.0, 1.1), rotations_deg=(-5.0, 0.0, 5.0))),
+        TrialSpec(tta=views),
+        TrialSpec(tta=TtaSpec(shift=0.04, zooms=(0.9, 1.0, 1.1), rotations_deg=(-5.0, 0.0, 5.0))),
     )
 
 
 NOTHING = [
-    TrialSpec(views=ViewsSpec()),
-    TrialSpec(views=ViewsSpec(zooms=(1.0, 1.0, 1.0), rotations_deg=(-0.0,))),
+    TrialSpec(tta=TtaSpec()),
+    TrialSpec(tta=TtaSpec(zooms=(1.0, 1.0, 1.0), rotations_deg=(-0.0,))),
     TrialSpec(augment=AugmentSpec()),
     TrialSpec(optimizer=SgdSpec(dampening=0.9)),
     TrialSpec(training=TrainingSpec(train_images=None, drop_last="incomplete")),
@@ -177,11 +177,11 @@ def test_dropping_the_last_batch_counts_where_it_is_full(images: int, batch: int
 
 def test_half_turns_to_either_side_are_one_view() -> None:
     """And two views that are the same weigh as one where there is no other."""
-    left, right = (TrialSpec(views=ViewsSpec(rotations_deg=(angle,))) for angle in (-180.0, 180.0))
+    left, right = (TrialSpec(tta=TtaSpec(rotations_deg=(angle,))) for angle in (-180.0, 180.0))
     assert same(left, right)
-    assert same(TrialSpec(views=ViewsSpec(zooms=(2.0, 2.0))), TrialSpec(views=ViewsSpec(zooms=(2.0,))))
-    heavier = TrialSpec(views=ViewsSpec(zooms=(1.0, 2.0, 2.0)))
-    assert not same(heavier, TrialSpec(views=ViewsSpec(zooms=(1.0, 2.0))))
+    assert same(TrialSpec(tta=TtaSpec(zooms=(2.0, 2.0))), TrialSpec(tta=TtaSpec(zooms=(2.0,))))
+    heavier = TrialSpec(tta=TtaSpec(zooms=(1.0, 2.0, 2.0)))
+    assert not same(heavier, TrialSpec(tta=TtaSpec(zooms=(1.0, 2.0))))
 
 
 TYPES: list[tuple[Callable[[], object], Callable[[], object]]] = [
@@ -192,7 +192,7 @@ TYPES: list[tuple[Callable[[], object], Callable[[], object]]] = [
     (lambda: TrainingSpec(epochs=np.int64(3)), lambda: TrainingSpec(epochs=3)),  # type: ignore[arg-type]
     (lambda: LecunSpec(sizes=[1, 2, 3]), lambda: LecunSpec(sizes=(1, 2, 3))),  # type: ignore[arg-type]
     (lambda: ModernSpec(sizes=[8, 8.0]), lambda: ModernSpec(sizes=(8, 8))),  # type: ignore[arg-type, list-item]
-    (lambda: ViewsSpec(zooms=[1, 2]), lambda: ViewsSpec(zooms=(1.0, 2.0))),  # type: ignore[arg-type]
+    (lambda: TtaSpec(zooms=[1, 2]), lambda: TtaSpec(zooms=(1.0, 2.0))),  # type: ignore[arg-type]
     (lambda: TransformerSpec(scale_max=2), lambda: TransformerSpec(scale_max=2.0)),
     (lambda: DistortionSpec(rotation_deg=5), lambda: DistortionSpec(rotation_deg=5.0)),
     (lambda: AugmentSpec(scale=np.float32(0.5)), lambda: AugmentSpec(scale=0.5)),  # type: ignore[arg-type]
@@ -214,3 +214,12 @@ def test_a_number_that_is_not_whole_is_refused_where_whole_ones_count(value: flo
     """From Python as from YAML."""
     with pytest.raises(SpecError, match=r"epochs is .*whole number"):
         TrainingSpec(epochs=value)  # type: ignore[arg-type]
+
+
+def test_trials_with_test_time_augmentation_keep_their_identity() -> None:
+    """The identity says ``views``, as it did before the field had its present name; stored specifications may."""
+    spec = TrialSpec(tta=TtaSpec(shift=0.04))
+    assert spec.trial_id == "4b3e94e20523301b"
+    plain = to_plain(spec)
+    stored = {("views" if key == "tta" else key): value for key, value in plain.items()}
+    assert from_plain(TrialSpec, stored, where="a store") == spec

@@ -75,13 +75,13 @@ def test_a_default_said_aloud_does_not_change_the_identity() -> None:
     assert "image_size" not in str(to_identity(said))
 
 
-def test_the_twin_has_no_transformer_and_is_its_own_twin() -> None:
-    """Twins of different transformers are one trial."""
+def test_the_baseline_has_no_transformer_and_is_its_own_baseline() -> None:
+    """BaselineChoice of different transformers are one trial."""
     one = TrialSpec(transformers=(PlacedTransformerSpec(place=1),))
     other = TrialSpec(transformers=(PlacedTransformerSpec(place=2, transformer=TransformerSpec(family="scale")),))
 
-    assert one.twin() == other.twin() == one.twin().twin()
-    assert one.twin().transformers == ()
+    assert one.baseline() == other.baseline() == one.baseline().baseline()
+    assert one.baseline().transformers == ()
 
 
 def test_a_transformer_beyond_the_last_stage_is_infeasible() -> None:

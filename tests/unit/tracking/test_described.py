@@ -26,12 +26,12 @@ def test_a_sweep_links_to_its_views_and_its_report() -> None:
 
 
 def test_an_attempt_says_where_the_rest_is(attempt: AttemptView) -> None:
-    """The trial, its files and commands that can be typed; a twin has no transformer to look at."""
+    """The trial, its files and commands that can be typed; a baseline has no transformer to look at."""
     said = attempt_note(dataclasses.replace(attempt, failure=None))
     assert said.startswith(f"Trial `{attempt.trial_id}` of the sweep `sizes`, attempt 1.")
     assert f"`runs/trials/{attempt.trial_id}/001`" in said
     assert f"`python -m stnbench.show transform {attempt.trial_id}`" in said
-    assert "stnbench.show" not in attempt_note(dataclasses.replace(attempt, spec=attempt.spec.twin()))
+    assert "stnbench.show" not in attempt_note(dataclasses.replace(attempt, spec=attempt.spec.baseline()))
 
 
 def test_a_traceback_with_a_fence_stays_in_its_own(attempt: AttemptView) -> None:

@@ -21,14 +21,14 @@ def test_parameters_are_what_differs_within_a_sweep(attempt: AttemptView, cell: 
     axes = {"axis.locnet1.sizes": "1,2,3", "axis.optimizer.learning_rate": "0.01", "axis.how_far": "small"}
     assert shown.run_parameters(attempt) == axes | {"seed": "7"}
     assert shown.axis_parameters(cell.axes) == axes
-    assert shown.run_parameters(dataclasses.replace(attempt, axes=(), is_twin=True)) == {"seed": "7"}
+    assert shown.run_parameters(dataclasses.replace(attempt, axes=(), is_baseline=True)) == {"seed": "7"}
 
 
 def test_a_single_trial_shows_what_is_not_at_its_default(attempt: AttemptView) -> None:
     """Every such value has its path; transformers are called by their place, so that columns line up across trials."""
     placed = PlacedTransformerSpec(place=2, locnet=ConvLocnetSpec(sizes=(1, 2, 3)))
     spec = TrialSpec(transformers=(placed,), training=TrainingSpec(epochs=3), seed=1)
-    parameters = shown.run_parameters(dataclasses.replace(attempt, axes=(), is_twin=False, spec=spec))
+    parameters = shown.run_parameters(dataclasses.replace(attempt, axes=(), is_baseline=False, spec=spec))
     assert parameters["seed"] == "1"
     assert parameters["training.epochs"] == "3"
     assert parameters["transformers.2.locnet.sizes"] == "[1,2,3]"
@@ -77,7 +77,7 @@ def test_an_attempt_at_work_has_no_failure_and_no_environment(attempt: AttemptVi
         "attempt": "1",
         "status": "failed",
         "token": "one",
-        "twin": "true",
+        "baseline": "true",
         "specification": "specification.json",
     }
 
@@ -134,7 +134,7 @@ def test_names_count_attempts_and_seeds(attempt: AttemptView, cell: CellView) ->
 
 
 def test_a_cell_shows_only_what_is_known(cell: CellView) -> None:
-    """Without an interval, a cost, a rank or a twin there is no such number."""
+    """Without an interval, a cost, a rank or a baseline there is no such number."""
     bare = dataclasses.replace(cell, low=None, high=None, cost=None, rank=None, rank_text="", standing="", st_gain=None)
     assert shown.cell_values(bare) == {
         "validation_accuracy_mean": 0.5,

@@ -118,9 +118,9 @@ def test_without_finite_parameters_there_is_no_mean(make_run: MakeRun, toy_spec:
     assert 0 <= found.identity == found.all_identity <= 1
 
 
-def test_a_twin_has_nothing_to_replace(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+def test_a_baseline_has_nothing_to_replace(make_run: MakeRun, toy_spec: TrialSpec) -> None:
     """No transformer, no accuracy."""
-    run = make_run(toy_spec.twin())
+    run = make_run(toy_spec.baseline())
     assert (
         replaced_accuracies(run.model, run.images, run.validation, evaluate(run.model, run.images, run.validation))
         == {}

@@ -146,8 +146,8 @@ def test_another_format_is_refused(written: Path, toy_spec: TrialSpec, monkeypat
 def test_weights_that_do_not_fit_are_refused(
     trained: tuple[TrainingRun, Checkpoint], make_run: MakeRun, toy_spec: TrialSpec
 ) -> None:
-    """The network of a twin has no place for a localisation network's weights."""
-    run = make_run(toy_spec.twin())
+    """The network of a baseline has no place for a localisation network's weights."""
+    run = make_run(toy_spec.baseline())
     with pytest.raises(CheckpointError, match="does not fit its network"):
         trained[1].restore(run.model.network, run.optimizer, None)
 

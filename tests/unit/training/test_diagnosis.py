@@ -41,11 +41,11 @@ def test_what_a_transformer_does_decides(make_run: MakeRun, toy_spec: TrialSpec)
     assert verdicts(run, is_last=True) == ["diverged"]
 
 
-def test_controls_and_twins_are_not_judged(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+def test_controls_and_baselines_are_not_judged(make_run: MakeRun, toy_spec: TrialSpec) -> None:
     """A constant zoom is constant by design."""
     zoom = PlacedTransformerSpec(place=1, transformer=TransformerSpec(family="fixed_zoom"), locnet=None)
     assert verdicts(make_run(dataclasses.replace(toy_spec, transformers=(zoom,))), is_last=True) == [None]
-    assert verdicts(make_run(toy_spec.twin()), is_last=True) == []
+    assert verdicts(make_run(toy_spec.baseline()), is_last=True) == []
 
 
 def test_every_epoch_is_judged_and_the_last_one_tried_without_theta(make_run: MakeRun, toy_spec: TrialSpec) -> None:

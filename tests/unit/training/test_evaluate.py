@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from stnbench.spec.augment import ViewsSpec
+from stnbench.spec.augment import TtaSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.training import evaluate as module
 from stnbench.training.evaluate import accuracy, evaluate
@@ -42,8 +42,8 @@ def test_a_new_transformer_is_the_identity(make_run: MakeRun, toy_spec: TrialSpe
 
 
 def test_without_a_transformer_there_is_no_health(make_run: MakeRun, toy_spec: TrialSpec) -> None:
-    """A twin has none to report."""
-    run = make_run(toy_spec.twin())
+    """A baseline has none to report."""
+    run = make_run(toy_spec.baseline())
     assert evaluate(run.model, run.images, run.validation).health == ()
 
 
@@ -79,8 +79,8 @@ def test_probabilities_are_kept_of_every_image(make_run: MakeRun, toy_spec: Tria
 def test_views_average_probabilities(make_run: MakeRun, toy_spec: TrialSpec) -> None:
     """Over two views, the probabilities are the mean of those of each alone, and so is what the loss sees."""
     run = make_run(toy_spec)
-    zooms = (ViewsSpec(zooms=(1.1,)), ViewsSpec(zooms=(1.3,)), ViewsSpec(zooms=(1.1, 1.3)))
-    models = [dataclasses.replace(run.model, views=views) for views in zooms]
+    zooms = (TtaSpec(zooms=(1.1,)), TtaSpec(zooms=(1.3,)), TtaSpec(zooms=(1.1, 1.3)))
+    models = [dataclasses.replace(run.model, tta=views) for views in zooms]
     one, other, both = (evaluate(model, run.images, run.validation) for model in models)
     mean = (one.probabilities.astype(np.float32) + other.probabilities.astype(np.float32)) / 2
     np.testing.assert_allclose(both.probabilities, mean, atol=1e-3)

@@ -240,10 +240,10 @@ def watch_batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
 def test_all_cells_of_one_seed_see_the_same_batches(
     make_run: MakeRun, toy_spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another network, its twin without a transformer, another rate: the images of every step are the same."""
+    """Another network, its baseline without a transformer, another rate: the images of every step are the same."""
     cells = [
         toy_spec,
-        toy_spec.twin(),
+        toy_spec.baseline(),
         dataclasses.replace(toy_spec, network=LecunSpec(sizes=(2, 3, 4)), optimizer=SgdSpec(learning_rate=0.001)),
     ]
     batches = watch_batches(monkeypatch)

@@ -48,7 +48,7 @@ def test_localisation_networks_learn_at_their_multiple_of_the_rate() -> None:
 
 
 def test_without_localisation_networks_there_is_one_group() -> None:
-    """A twin without transformers has nothing to put into the second group."""
+    """A baseline without transformers has nothing to put into the second group."""
     optimizer = build_optimizer(SgdSpec(), classifier=[ones(1)], localization=[])
     assert len(optimizer.param_groups) == 1
 

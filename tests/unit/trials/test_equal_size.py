@@ -1,4 +1,4 @@
-"""Twins of equal size, and the sweeps that ask for them."""
+"""BaselineChoice of equal size, and the sweeps that ask for them."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from stnbench.spec.planner import RacingPlannerSpec
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.trials.assess import assess_cost, equal_size_twin
+from stnbench.trials.assess import assess_cost, equal_size_baseline
 
 LABELS = ("10", "30", "none")
 
@@ -34,7 +34,7 @@ SWEEP = SweepSpec(
             choices=tuple(Choice(label=label, overrides=(Override(key="size", value=label),)) for label in LABELS),
         ),
     ),
-    twins="equal_parameters",
+    baselines="equal_parameters",
 )
 
 
@@ -51,44 +51,44 @@ def compose(point: Point) -> TrialSpec:
 def test_it_is_as_large_as_the_cell(network: NetworkSpec) -> None:
     """Within 5 % in parameters, without transformers, in all else but the sizes as the cell, and none is smaller."""
     cell = spec_of("30", network)
-    twin = equal_size_twin(cell)
-    assert assess_cost(twin).parameters == pytest.approx(assess_cost(cell).parameters, rel=0.05)
-    assert twin.transformers == ()
-    assert dataclasses.replace(twin, network=network) == cell.twin()
-    assert all(wide >= own for wide, own in zip(twin.network.sizes, network.sizes, strict=True))
-    assert twin.bare_id == cell.bare_id == cell.twin().bare_id
-    assert twin.bare_id != dataclasses.replace(cell, seed=5, dataset=SignsSpec(image_size=40)).bare_id
+    baseline = equal_size_baseline(cell)
+    assert assess_cost(baseline).parameters == pytest.approx(assess_cost(cell).parameters, rel=0.05)
+    assert baseline.transformers == ()
+    assert dataclasses.replace(baseline, network=network) == cell.baseline()
+    assert all(wide >= own for wide, own in zip(baseline.network.sizes, network.sizes, strict=True))
+    assert baseline.bare_id == cell.bare_id == cell.baseline().bare_id
+    assert baseline.bare_id != dataclasses.replace(cell, seed=5, dataset=SignsSpec(image_size=40)).bare_id
 
 
 def test_without_a_transformer_it_is_the_trial() -> None:
     """There is nothing to make up for."""
-    assert equal_size_twin(spec_of("none")) == spec_of("none")
+    assert equal_size_baseline(spec_of("none")) == spec_of("none")
 
 
 def test_a_network_that_cannot_be_built_has_none() -> None:
-    """It is said of the cell, and its sweep has the other twins."""
+    """It is said of the cell, and its sweep has the other baselines."""
     impossible = dataclasses.replace(spec_of("10", CnnSpec()), dataset=SignsSpec(image_size=16))
     with pytest.raises(InfeasibleError):
-        equal_size_twin(impossible)
+        equal_size_baseline(impossible)
     small = dataclasses.replace(SWEEP, axes=(dataclasses.replace(SWEEP.axes[0], choices=SWEEP.axes[0].choices[:1]),))
     planned = grid_cells(small, lambda _: impossible)
     assert [trial.label for trial in planned] == ["no ST", "10"]
 
 
 def test_a_sweep_that_asks_has_one_for_each_size() -> None:
-    """After the plain twin, called after their sizes, with the labels of the cell they are as large as."""
+    """After the plain baseline, called after their sizes, with the labels of the cell they are as large as."""
     planned = grid_cells(SWEEP, compose)
-    assert [trial.is_twin for trial in planned] == [True, True, False, False, False]
+    assert [trial.is_baseline for trial in planned] == [True, True, False, False, False]
     first, second = planned[:2]
     assert [trial.point.labels for trial in (first, second)] == [(("size", "10"),), (("size", "30"),)]
     for trial, label in zip((first, second), LABELS, strict=False):
         assert trial.label.startswith(f"{label} \u00b7 no ST, wider: ")
-        assert trial.spec == equal_size_twin(spec_of(label))
-    plain = grid_cells(dataclasses.replace(SWEEP, twins=True), compose)
+        assert trial.spec == equal_size_baseline(spec_of(label))
+    plain = grid_cells(dataclasses.replace(SWEEP, baselines=True), compose)
     assert plain == planned[2:]
 
 
 def test_only_grids_have_them() -> None:
     """Other planners would drop them from the race, or propose cells one by one."""
-    with pytest.raises(SpecError, match="twins is 'equal_parameters'"):
+    with pytest.raises(SpecError, match="baselines is 'equal_parameters'"):
         dataclasses.replace(SWEEP, planner=RacingPlannerSpec())

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stnbench.core.errors import CheckpointError, ExportError, ShapeError
-from stnbench.spec.augment import ViewsSpec
+from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import PreprocessSpec
 from stnbench.spec.result import TrialResult
 from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
@@ -85,12 +85,12 @@ def test_an_export_reads_back_bit_for_bit(tmp_path: Path, exported: Path) -> Non
     assert torch.equal(TrainedClassifier(back, CPU)(images()), TrainedClassifier(trained, CPU)(images()))
 
 
-@pytest.mark.parametrize("views", [None, ViewsSpec(shift=0.1)])
+@pytest.mark.parametrize("views", [None, TtaSpec(shift=0.1)])
 def test_a_trained_network_says_what_its_trial_was_scored_on(
-    tmp_path: Path, toy_dataset: Any, toy_spec: TrialSpec, views: ViewsSpec | None
+    tmp_path: Path, toy_dataset: Any, toy_spec: TrialSpec, views: TtaSpec | None
 ) -> None:
     """Image by image, over views as well; uint8 images and floats of the same levels alike."""
-    scored = train(replace(toy_spec, views=views), tmp_path / "attempt")
+    scored = train(replace(toy_spec, tta=views), tmp_path / "attempt")
     network = TrainedClassifier(StoredNetwork.of_attempt(tmp_path / "attempt"), CPU)
     held_out = scored.validation.scored
     assert held_out is not None

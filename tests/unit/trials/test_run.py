@@ -13,7 +13,7 @@ import torch
 from stnbench.core.errors import DivergedError, EngineError, FolderError, SpecError
 from stnbench.core.paths import AttemptLayout
 from stnbench.models.cost import measure_cost
-from stnbench.spec.augment import ViewsSpec
+from stnbench.spec.augment import TtaSpec
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.result import EpochRecord, TrialResult
 from stnbench.spec.trial import TrainingSpec, TrialSpec
@@ -155,7 +155,7 @@ def test_a_warm_worker_opens_its_data_once(run: Run, toy_spec: TrialSpec, toy_da
 def test_what_a_warm_worker_did_before_changes_nothing(run: Run, toy_spec: TrialSpec) -> None:
     """The same trial, first in a process and after another trial, has the same scores."""
     first = run(toy_spec)
-    run(toy_spec.twin().with_seed(3), "between")
+    run(toy_spec.baseline().with_seed(3), "between")
     again = run(toy_spec, "again")
     assert first is not None
     assert again is not None
@@ -211,7 +211,7 @@ def test_a_trial_with_views_goes_on_from_the_weights_of_the_one_without(
 ) -> None:
     """Not a step is taken, the weights are the same, and the score is that of the views."""
     run(toy_spec)
-    viewed = dataclasses.replace(toy_spec, views=ViewsSpec(zooms=(0.5, 1.0)))
+    viewed = dataclasses.replace(toy_spec, tta=TtaSpec(zooms=(0.5, 1.0)))
     again = run(viewed, "viewed", resume_from=[tmp_path / "first"], should_stop=lambda: pytest.fail("a step"))
     trained = run(viewed, "trained")
     assert again is not None

@@ -326,7 +326,7 @@ def _pictures(
 
 def _read_watched(board: Leaderboard, frames: SweepFrames, layout: RunsLayout) -> Watched | None:
     """Read the snapshots of the first seed of the best configuration with a transformer; None where there are none."""
-    row = next((row for row in board.rows if row.score and not row.is_twin and row.health.verdicts), None)
+    row = next((row for row in board.rows if row.score and not row.is_baseline and row.health.verdicts), None)
     if row is None:
         return None
     trials = frames.trials

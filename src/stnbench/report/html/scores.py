@@ -127,7 +127,7 @@ def _cost_group(rows: Sequence[Row], field: str, front: ParetoFront | None, inde
             "x": [float(f"{getattr(row, field):.5g}") for row in rows],
             "y": [round(100 * score.mean, 3) for score in scores],
             "error_y": whiskers(scores),
-            "marker": {"size": 9, "symbol": ["diamond-open" if row.is_twin else "circle" for row in rows]},
+            "marker": {"size": 9, "symbol": ["diamond-open" if row.is_baseline else "circle" for row in rows]},
             "text": [_cost_hover(row, field) for row in rows],
             "hovertemplate": "%{text}<extra></extra>",
             "meta": {"colour": colours},
@@ -197,15 +197,15 @@ def _chosen(board: Leaderboard) -> dict[str, list[Row]]:
     for row in board.rows:
         if row.score is not None:
             groups[row.group].append(row)
-    return {name: _with_twin(rows)[:MOST_LINES] for name, rows in list(groups.items())[:_MOST_GROUPS]}
+    return {name: _with_baseline(rows)[:MOST_LINES] for name, rows in list(groups.items())[:_MOST_GROUPS]}
 
 
-def _with_twin(rows: list[Row]) -> list[Row]:
-    twin = next((row for row in rows if row.is_twin), None)
-    if twin is None or twin in rows[:SHOWN_CELLS]:
+def _with_baseline(rows: list[Row]) -> list[Row]:
+    baseline = next((row for row in rows if row.is_baseline), None)
+    if baseline is None or baseline in rows[:SHOWN_CELLS]:
         return rows
-    others = [row for row in rows if row is not twin]
-    return [*others[: SHOWN_CELLS - 1], twin, *others[SHOWN_CELLS - 1 :]]
+    others = [row for row in rows if row is not baseline]
+    return [*others[: SHOWN_CELLS - 1], baseline, *others[SHOWN_CELLS - 1 :]]
 
 
 def _read(trials: pd.DataFrame, epochs: pd.DataFrame, wanted: set[str]) -> dict[str, dict[str, Curve]]:
@@ -257,7 +257,7 @@ def _line(row: Row, index: int, curve: Curve, factor: float, *, widest: float) -
         forward: list[Json] = [epoch for epoch, _, _ in banded]
         band: Trace = {"x": [*forward, *reversed(forward)], "y": [*upper, *lower], "fill": "toself", "mode": "lines"}
         yield {**common, **band, "hoverinfo": "skip", "showlegend": False}
-    dash = _DASHES[(index // 8) % len(_DASHES)] if not row.is_twin else "dot"
+    dash = _DASHES[(index // 8) % len(_DASHES)] if not row.is_baseline else "dot"
     yield {
         **common,
         "name": name,

@@ -5,7 +5,7 @@ import torch
 
 from stnbench.core.errors import SpecError
 from stnbench.data.augmentation import each_view, view_moves
-from stnbench.spec.augment import ViewsSpec
+from stnbench.spec.augment import TtaSpec
 
 BOXES = torch.tensor([[-0.5, -0.5, 0.5, 0.5]])
 
@@ -19,15 +19,15 @@ def image() -> torch.Tensor:
 
 def test_there_are_as_many_views_as_combinations() -> None:
     """Nine shifts, two zooms and three rotations give 54; without a shift, six."""
-    spec = ViewsSpec(shift=0.1, zooms=(1.0, 1.1), rotations_deg=(-5.0, 0.0, 5.0))
+    spec = TtaSpec(shift=0.1, zooms=(1.0, 1.1), rotations_deg=(-5.0, 0.0, 5.0))
     assert spec.count == len(view_moves(spec)) == 54
-    still = ViewsSpec(zooms=(1.0, 1.1), rotations_deg=(-5.0, 0.0, 5.0))
+    still = TtaSpec(zooms=(1.0, 1.1), rotations_deg=(-5.0, 0.0, 5.0))
     assert still.count == len(view_moves(still)) == 6
 
 
 def test_the_view_that_moves_nothing_is_the_image() -> None:
     """It is the same to the last bit, box included."""
-    ((same, boxes),) = each_view(ViewsSpec(), image(), BOXES)
+    ((same, boxes),) = each_view(TtaSpec(), image(), BOXES)
     assert torch.equal(same, image().float())
     assert torch.equal(boxes, BOXES)
 
@@ -35,7 +35,7 @@ def test_the_view_that_moves_nothing_is_the_image() -> None:
 def test_shifts_move_the_content_by_whole_pixels() -> None:
     """A shift of a sixteenth of 16 pixels puts the bright pixel on each of its neighbours once, and leaves it once."""
     places = set()
-    for moved, _ in each_view(ViewsSpec(shift=1 / 16), image(), BOXES):
+    for moved, _ in each_view(TtaSpec(shift=1 / 16), image(), BOXES):
         row, column = divmod(int(moved[0, 0].argmax()), 16)
         assert float(moved[0, 0, row, column]) == pytest.approx(200, abs=1e-2)
         places.add((row - 5, column - 8))
@@ -44,7 +44,7 @@ def test_shifts_move_the_content_by_whole_pixels() -> None:
 
 def test_boxes_move_with_the_content() -> None:
     """A zoom of 1.5 makes the box half as large again."""
-    ((_, boxes),) = each_view(ViewsSpec(zooms=(1.5,)), image(), BOXES)
+    ((_, boxes),) = each_view(TtaSpec(zooms=(1.5,)), image(), BOXES)
     torch.testing.assert_close(boxes, 1.5 * BOXES)
 
 
@@ -52,4 +52,4 @@ def test_boxes_move_with_the_content() -> None:
 def test_impossible_views_are_refused(wrong: dict[str, object]) -> None:
     """The message names the key."""
     with pytest.raises(SpecError, match=next(iter(wrong))):
-        ViewsSpec(**wrong)  # type: ignore[arg-type] # wrong on purpose
+        TtaSpec(**wrong)  # type: ignore[arg-type] # wrong on purpose
