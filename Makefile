@@ -14,7 +14,7 @@ overrides = $(if $(DATASET),dataset=$(DATASET)) $(if $(SCALE),scale=$(SCALE)) $(
 engine = $(if $(ENGINE),--engine $(ENGINE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan report site status ui test test-fast test-exhaustive test-scheduler lint docs format bench-orchestrator bench-training bench-store bench-statistics bench-gpu test-gpu chaos compare check lock clean
+.PHONY: help setup sweep plan report site status ui test test-fast test-thorough test-full test-exhaustive test-scheduler lint docs format bench-orchestrator bench-training bench-store bench-statistics bench-gpu test-gpu chaos compare check lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -49,17 +49,26 @@ status: $(STAMP) ## states, progress and failures of all sweeps
 ui: $(STAMP) ## MLflow's pages on http://127.0.0.1:5000 (PORT=... for another port)
 	@$(BIN)/python -m stnbench.mirror --serve --port $(or $(PORT),5000)
 
-test: $(STAMP) ## all tests, end to end included
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not exhaustive and not scheduler'
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+UP_TO_TEST = not thorough and not exhaustive and not scheduler and not cuda
 
-test-exhaustive: $(STAMP) ## a fault at every single call, every documented command (about 15 minutes); CI runs it before a release
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m exhaustive
+test: $(STAMP) ## every promise once, the main ways end to end (under five minutes on two cores)
+	@$(PYTEST) -m '$(UP_TO_TEST)'
+
+test-fast: $(STAMP) ## the inner loop: no subprocess, no training beyond a few steps (under 45 seconds)
+	@$(PYTEST) -m 'not slow and $(UP_TO_TEST)'
+
+test-thorough: $(STAMP) ## what test leaves out for its time: every combination and every way end to end; CI runs it as well
+	@$(PYTEST) -m 'thorough and not exhaustive and not scheduler and not cuda'
+
+test-full: $(STAMP) ## test and test-thorough in one
+	@$(PYTEST) -m 'not exhaustive and not scheduler and not cuda'
+
+test-exhaustive: $(STAMP) ## a fault at every single call, every documented command; CI runs it before a release
+	@$(PYTEST) -m exhaustive
 
 test-scheduler: $(STAMP) ## a Slurm that dies in every way, and a real one where it is installed (about 10 minutes)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m scheduler
-
-test-fast: $(STAMP) ## the inner loop: no subprocess, no training beyond a few steps
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow'
+	@$(PYTEST) -m scheduler
 
 lint: $(STAMP) ## format, lint, types and layers
 	@$(BIN)/ruff format --check .
