@@ -11,7 +11,7 @@ from stnbench.core.lazy import lazy_names
 if TYPE_CHECKING:
     from stnbench.analysis.compare_frame import compare
     from stnbench.analysis.frames import read_sweep as read_results
-    from stnbench.api import export, load_sweep, load_trial, plan, run_sweep
+    from stnbench.api import export, load_pretrained, load_sweep, load_trial, plan, run_sweep
     from stnbench.spec.parts import register
 
 __version__ = "0.1.0"
@@ -20,6 +20,7 @@ __all__ = [
     "__version__",
     "compare",
     "export",
+    "load_pretrained",
     "load_sweep",
     "load_trial",
     "plan",
@@ -33,6 +34,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "compare": "stnbench.analysis.compare_frame",
         "export": "stnbench.api",
+        "load_pretrained": "stnbench.api",
         "load_sweep": "stnbench.api",
         "load_trial": "stnbench.api",
         "plan": "stnbench.api",

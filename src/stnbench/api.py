@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stnbench.core.paths import RunsLayout, user_path
-from stnbench.report.exports import Exported, export_trial, locate_network
+from stnbench.report.exports import PRETRAINED, Exported, ExportOptions, export_trial, locate_network
 from stnbench.store.store import Store
 
 if TYPE_CHECKING:  # torch
@@ -54,11 +54,36 @@ def load_trial(
     return TrainedClassifier(located.read(), torch.device(device))
 
 
+def load_pretrained(name: str, *, device: "str | torch.device" = "cpu") -> "TrainedClassifier":
+    """Load a network that was published with stnbench, from ``pretrained/`` of the working folder or of its repository.
+
+    An installed stnbench holds no weights: copy the folder ``pretrained/NAME`` of the repository to where you work.
+
+    Args:
+        name: the name of its folder.
+        device: the device of the network.
+
+    Returns:
+        The network, as from ``load_trial``. Its folder has a card with its accuracy, data and recipe.
+
+    Raises:
+        UnknownNameError: if there is no such folder; the message suggests the most similar names.
+        ExportError: if its files are not as they were written.
+
+    Example:
+        >>> network = stnbench.load_pretrained("gtsrb-record-1")  # doctest: +SKIP
+    """
+    return load_trial(PRETRAINED + name, device=device)
+
+
 def export(
     trial: str,
     folder: str | os.PathLike[str] | None = None,
     *,
     with_onnx: bool = True,
+    half: bool = False,
+    note: str = "",
+    dataset_root: str | os.PathLike[str] | None = None,
     runs: str | os.PathLike[str] | None = None,
 ) -> Exported:
     """Export a complete trial: its weights (safetensors), an ONNX file and a model card.
@@ -67,6 +92,10 @@ def export(
         trial: a trial of the store, as in every command.
         folder: the folder to write; ``exports/<trial id>`` if None. An existing export is replaced.
         with_onnx: whether to write an ONNX file, whose outputs are first compared with torch.
+        half: whether to store weights in half precision, which is refused if the network then errs on other images of
+            the training half.
+        note: a paragraph for the card.
+        dataset_root: the folder with the files of the data set, which ``half`` reads; the data folder if None.
         runs: the runs folder; if None, ``$STNBENCH_RUNS``, or ``runs/`` in the working directory.
 
     Returns:
@@ -76,8 +105,10 @@ def export(
         StnbenchError: if the trial is not complete or cannot be exported; nothing is written then.
     """
     layout = _layout(runs)
+    source = None if dataset_root is None else user_path(os.fspath(dataset_root), "dataset_root")
+    options = ExportOptions(with_onnx=with_onnx, half=half, note=note, source=source)
     with Store.open(layout.store, writable=False) as store:
-        return export_trial(store, layout, trial, None if folder is None else Path(folder), with_onnx=with_onnx)
+        return export_trial(store, layout, trial, None if folder is None else Path(folder), options)
 
 
 def load_sweep(sweep: str, *overrides: str) -> "SweepSpec":

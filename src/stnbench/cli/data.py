@@ -2,15 +2,18 @@
 
 import argparse
 import dataclasses
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stnbench.cli.parser import CommandParser, path, whole
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import DataMissingError, SpecError
+from stnbench.core.identity import Json
 from stnbench.core.image_folder import remember, survey
 from stnbench.core.paths import data_root
 from stnbench.core.process import available_cores
@@ -27,7 +30,17 @@ from stnbench.data.gtsrb.archive import (
 )
 from stnbench.data.gtsrb.download import download_archives
 from stnbench.data.gtsrb.source import Half, content_digest, find_half
-from stnbench.data.quality import Keys, box_facts, content_key, count_shared, find_repeats, pixel_keys
+from stnbench.data.quality import (
+    Keys,
+    NearPairs,
+    box_facts,
+    content_key,
+    equal_pairs,
+    find_repeats,
+    near_pairs,
+    perceptual_hashes,
+    pixel_keys,
+)
 from stnbench.data.splits import split_tracks
 from stnbench.spec.data import DATASETS, DatasetSpec, FolderSpec, TrackSplitSpec
 
@@ -46,6 +59,8 @@ def main(arguments: Sequence[str]) -> int:
         StnbenchError: if the data cannot be found, read or made.
     """
     options = make_parser().parse_args(arguments)
+    if options.json and options.command == "prepare":
+        raise SpecError("prepare has no --json", remedy="leave it out, or run check")
     if options.dataset in WITHOUT_SOURCE and (options.root is not None or options.download):
         problem = f"{options.dataset} {WITHOUT_SOURCE[options.dataset]}"
         raise SpecError(problem, remedy="leave out --root and --download")
@@ -53,7 +68,9 @@ def main(arguments: Sequence[str]) -> int:
     if options.download:
         _download(options.dataset, root)
     dataset = open_dataset(_spec(options), root=data_root(), workers=available_cores(), source=root)
-    return prepare(dataset) if options.command == "prepare" else check(dataset, options.dataset, root)
+    if options.command == "prepare":
+        return prepare(dataset)
+    return check(dataset, options.dataset, root, as_json=options.json)
 
 
 def prepare(dataset: Dataset) -> int:
@@ -61,30 +78,53 @@ def prepare(dataset: Dataset) -> int:
     started = time.perf_counter()
     print(f"train: {_counts(dataset.train())}, ready after {time.perf_counter() - started:.1f} s")
     started = time.perf_counter()
-    test = _test_or_none(dataset)
+    test = _test_or_none(dataset, _Report())
     if test is not None:
         print(f"test: {_counts(test)}, ready after {time.perf_counter() - started:.1f} s")
     return DONE
 
 
-def check(dataset: Dataset, name: str, source: Path) -> int:
+def check(dataset: Dataset, name: str, source: Path, *, as_json: bool = False) -> int:
     """Read and describe all data; return 1 if something is wrong with them, else 0."""
-    train, test = dataset.train(), _test_or_none(dataset)
-    wrong = _check_half("train", train)
+    say = _Report(is_silent=as_json)
+    train, test = dataset.train(), _test_or_none(dataset, say)
+    _check_half("train", train, say)
     if test is not None:
-        wrong += _check_half("test", test)
+        _check_half("test", test, say)
     train_keys, test_keys = pixel_keys(train.images), None if test is None else pixel_keys(test.images)
-    _say_repeats("resized pixels", train, train_keys, test_keys)
+    _say_repeats("resized pixels", train, train_keys, test_keys, say)
+    _say_near(train, test, say)
     if name == "gtsrb":
-        _say_official("train", (len(train), len(np.unique(train.tracks))), (TRAIN_IMAGES, TRAIN_TRACKS))
+        _say_official("train", (len(train), len(np.unique(train.tracks))), (TRAIN_IMAGES, TRAIN_TRACKS), say)
         if test is not None:
-            _say_official("test", (len(test),), (TEST_IMAGES,))
-        _check_files(train, source, with_test=test is not None)
+            _say_official("test", (len(test),), (TEST_IMAGES,), say)
+        _check_files(train, source, say, with_test=test is not None)
     if name == "mnist":
-        _say_official("train", (len(train),), (digits.TRAIN_IMAGES,))
+        _say_official("train", (len(train),), (digits.TRAIN_IMAGES,), say)
         if test is not None:
-            _say_official("test", (len(test),), (digits.TEST_IMAGES,))
-    return SOME_FAILED if wrong else DONE
+            _say_official("test", (len(test),), (digits.TEST_IMAGES,), say)
+    if as_json:
+        print(json.dumps({"dataset": name, "wrong": say.wrong, **say.facts}))
+    return SOME_FAILED if say.wrong else DONE
+
+
+class _Report:
+    """Facts on a data set, printed as lines or kept as one JSON object.
+
+    Attributes:
+        facts: the facts by their names; those of a half are under its name.
+        wrong: the number of failed checks.
+    """
+
+    def __init__(self, *, is_silent: bool = False) -> None:
+        self.facts: dict[str, Json] = {}
+        self.wrong = 0
+        self._is_silent = is_silent
+
+    def line(self, text: str) -> None:
+        """Print a line."""
+        if not self._is_silent:
+            print(text)
 
 
 def make_parser() -> CommandParser:
@@ -103,6 +143,8 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--download", action="store_true", help="first fetch GTSRB (360 MB) or MNIST (11 MB) to that folder"
     )
+    facts = "of check: print one JSON object on standard output, which lists repeated and nearly repeated images"
+    parser.add_argument("--json", action="store_true", help=facts)
     parser.add_argument("--image-size", type=whole(), help="side of an image in pixels (default: 48; of digits 42)")
     return parser
 
@@ -160,11 +202,12 @@ def _folder_spec(root: Path | None, image_size: int) -> FolderSpec:
     )
 
 
-def _test_or_none(dataset: Dataset) -> ImageSet | None:
+def _test_or_none(dataset: Dataset, say: _Report) -> ImageSet | None:
     try:
         return dataset.test()
     except DataMissingError as error:
-        print(f"test: missing, {error}")
+        say.facts["test"] = None
+        say.line(f"test: missing, {error}")
         return None
 
 
@@ -175,55 +218,138 @@ def _counts(images: ImageSet) -> str:
     return f"{len(images):,} images of {size} pixels, {classes} classes, {known}, digest {images.digest}"
 
 
-def _check_half(half: str, images: ImageSet) -> int:
-    """Print the facts of a half, and return the number of failed checks."""
-    print(f"{half}: {_counts(images)}")
+def _check_half(half: str, images: ImageSet, say: _Report) -> None:
+    """Report the facts of a half, and count its failed checks."""
+    say.line(f"{half}: {_counts(images)}")
     per_class = np.bincount(images.labels)
     sizes = ", ".join(f"{low}-{high}" for low, high in np.quantile(images.original_size, [0, 1], axis=0).T.astype(int))
-    print(f"{half}: {per_class.min():,} to {per_class.max():,} images a class; width, height before resizing {sizes}")
+    say.line(
+        f"{half}: {per_class.min():,} to {per_class.max():,} images a class; width, height before resizing {sizes}"
+    )
     boxes = box_facts(images)
     low, middle, high = boxes.width_share
-    print(
+    say.line(
         f"{half}: {boxes.wrong} wrong boxes; width of the box over that of the image {low:.3f} {middle:.3f} {high:.3f} "
         f"(5, 50, 95 %), sd of its centre {boxes.centre_sd[0]:.3f} {boxes.centre_sd[1]:.3f}"
     )
     same = images_digest(images.images, images.labels) == images.digest
-    print(f"{half}: pixels and labels {'match' if same else 'DO NOT MATCH'} the digest")
-    return int(boxes.wrong > 0) + int(not same)
+    say.line(f"{half}: pixels and labels {'match' if same else 'DO NOT MATCH'} the digest")
+    say.wrong += int(boxes.wrong > 0) + int(not same)
+    tracks = np.unique(images.tracks)
+    say.facts[half] = {
+        "images": len(images),
+        "images_per_class": per_class.tolist(),
+        "tracks": len(tracks) if tracks[0] >= 0 else None,
+        "digest": images.digest,
+        "matches_digest": same,
+        "wrong_boxes": boxes.wrong,
+    }
 
 
-def _say_repeats(what: str, train: ImageSet, train_keys: Keys, test_keys: Keys | None) -> None:
+def _say_repeats(what: str, train: ImageSet, train_keys: Keys, test_keys: Keys | None, say: _Report) -> None:
     held_out = split_tracks(DEFAULT_SPLIT, train.labels, train.tracks).validation
     found = find_repeats(train_keys, train.labels, train.tracks, held_out)
-    print(
+    say.line(
         f"train, equal {what}: {found.groups:,} groups of {found.images:,} images; {found.across_tracks:,} groups "
         f"across tracks, {found.across_classes:,} across classes, {found.across_split:,} across the default track split"
     )
+    facts: dict[str, Json] = {"train": {name: getattr(found, name) for name in found.__slots__}, "train_test": None}
     if test_keys is not None:
-        shared = count_shared(train_keys, test_keys)
-        print(f"train and test, equal {what}: {shared:,} test images are training images too")
+        shared = np.array(equal_pairs(train_keys, test_keys), np.int64).reshape(-1, 2)
+        say.line(f"train and test, equal {what}: {_shared(train, shared)} too")
+        facts["train_test"] = _shared_facts(train, shared, None)
+    say.facts["equal_" + what.replace(" ", "_")] = facts
 
 
-def _say_official(half: str, found: tuple[int, ...], official: tuple[int, ...]) -> None:
+def _say_near(train: ImageSet, test: ImageSet | None, say: _Report) -> None:
+    """Report near duplicates: those of the training half across tracks, and those of training and test images."""
+    hashes = perceptual_hashes(train.images)
+    pairs = near_pairs(hashes)
+    first, second = pairs.rows.T
+    # The frames of a track are near duplicates by nature; without tracks, all pairs count.
+    across = pairs.where(train.tracks[first] != train.tracks[second]) if train.tracks.min() >= 0 else pairs
+    first, second = across.rows.T
+    is_held_out = np.zeros(len(train), bool)
+    is_held_out[split_tracks(DEFAULT_SPLIT, train.labels, train.tracks).validation] = True
+    classes = int(np.sum(train.labels[first] != train.labels[second]))
+    split = int(np.sum(is_held_out[first] != is_held_out[second]))
+    tracks = len(np.unique(np.sort(train.tracks[across.rows], axis=1), axis=0))
+    say.line(
+        f"train, nearly equal images of different tracks: {len(across):,} pairs of {len(np.unique(across.rows)):,} "
+        f"images, of {tracks:,} pairs of tracks; {classes:,} pairs across classes, {split:,} across the default track "
+        "split"
+    )
+    facts: dict[str, Json] = {
+        "train": {
+            "pairs": len(across),
+            "images": len(np.unique(across.rows)),
+            "track_pairs": tracks,
+            "across_classes": classes,
+            "across_split": split,
+            "list": [
+                {
+                    "rows": rows,
+                    "tracks": train.tracks[rows].tolist(),
+                    "frames": train.frames[rows].tolist(),
+                    "labels": train.labels[rows].tolist(),
+                    "bits": bits,
+                }
+                for rows, bits in zip(across.rows.tolist(), across.bits.tolist(), strict=True)
+            ],
+        },
+        "train_test": None,
+    }
+    if test is not None:
+        shared = near_pairs(hashes, perceptual_hashes(test.images))
+        say.line(f"train and test, nearly equal: {_shared(train, shared.rows)} too, or nearly")
+        facts["train_test"] = _shared_facts(train, shared.rows, shared)
+    say.facts["nearly_equal"] = facts
+
+
+def _shared(train: ImageSet, pairs: NDArray[np.int64]) -> str:
+    """Return how many test images are paired with training images, and with how many tracks."""
+    rows, others = pairs.T
+    tracks = f" (of {len(np.unique(train.tracks[rows])):,} tracks)" if len(pairs) and train.tracks.min() >= 0 else ""
+    return f"{len(np.unique(others)):,} test images are training images{tracks}"
+
+
+def _shared_facts(train: ImageSet, pairs: NDArray[np.int64], near: NearPairs | None) -> Json:
+    """Return the pairs of a training and a test image, with their distances if they are only nearly equal."""
+    rows, others = pairs.T
+    bits = [None] * len(pairs) if near is None else near.bits.tolist()
+    return {
+        "test_images": len(np.unique(others)),
+        "train_tracks": np.unique(train.tracks[rows]).tolist(),
+        "list": [
+            {"train_row": row, "test_row": other, "track": int(train.tracks[row]), "frame": int(train.frames[row])}
+            | ({} if own is None else {"bits": own})
+            for row, other, own in zip(rows.tolist(), others.tolist(), bits, strict=True)
+        ],
+    }
+
+
+def _say_official(half: str, found: tuple[int, ...], official: tuple[int, ...], say: _Report) -> None:
     names = ("images", "tracks")
     said = ", ".join(f"{number:,} {name}" for number, name in zip(official, names, strict=False))
+    say.facts[f"{half}_is_official"] = found == official
     if found == official:
-        print(f"{half}: the official counts ({said})")
+        say.line(f"{half}: the official counts ({said})")
         return
     other = " (as many as torchvision's archive has)" if found[0] == TORCHVISION_TRAIN_IMAGES else ""
-    print(f"{half}: NOT the official set, which has {said}{other}: results do not compare with published ones")
+    say.line(f"{half}: NOT the official set, which has {said}{other}: results do not compare with published ones")
 
 
-def _check_files(train: ImageSet, source: Path, *, with_test: bool) -> None:
+def _check_files(train: ImageSet, source: Path, say: _Report, *, with_test: bool) -> None:
     """Check the official files: whether files are repeated, and whether they are the known ones."""
     half = find_half(source, "train")
     if half is None:
-        print(f"train: the files are not below {source}; only the cache was checked")
+        say.line(f"train: the files are not below {source}; only the cache was checked")
         return
     test = find_half(source, "test") if with_test else None
-    _say_repeats("files", train, _file_keys(half), None if test is None else _file_keys(test))
+    _say_repeats("files", train, _file_keys(half), None if test is None else _file_keys(test), say)
     known = content_digest(half) == TRAIN_CONTENT_DIGEST
-    print(f"train: files and tables are {'the known ones' if known else 'NOT those of the known copy'}")
+    say.facts["train_files_are_known"] = known
+    say.line(f"train: files and tables are {'the known ones' if known else 'NOT those of the known copy'}")
 
 
 def _file_keys(half: Half) -> list[bytes]:

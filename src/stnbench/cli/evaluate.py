@@ -4,10 +4,12 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stnbench.analysis.ensembles import mean_probabilities
 from stnbench.analysis.inference import wilson_estimate
@@ -22,7 +24,8 @@ from stnbench.spec.data import NO_SCORE
 from stnbench.spec.result import SplitScore
 from stnbench.spec.sweep import Override
 
-if TYPE_CHECKING:  # imports torch
+if TYPE_CHECKING:  # imports torch, or scipy
+    from stnbench.data.quality import DuplicateKind
     from stnbench.trials.export import StoredNetwork
     from stnbench.trials.score import Rescored
 
@@ -38,16 +41,57 @@ def main(arguments: Sequence[str]) -> int:
     options = make_parser().parse_intermixed_args(arguments)
     layout = RunsLayout.from_environment()
     names, overrides = _names_and_overrides([options.trial, *options.more])
-    source = _source(overrides)
+    source = only_root(overrides)
     located = [locate_network(name, layout) for name in names]
     stored = [network.read() for network in located]
     tta = None if options.tta is None else _tta(options.tta)
     found = [_score(network, options, source, tta) for network in stored]
+    kept = None if options.without_duplicates is None else _without_duplicates(stored, options, source)
     if len(found) > 1:
-        _print_ensemble(located, stored, found, options)
+        _print_ensemble(located, stored, found, options, kept)
     else:
-        _print_score(located[0], stored[0], found[0].score, options)
+        _print_score(located[0], stored[0], found[0].score, options, kept)
     return DONE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Kept:
+    """The images of a split that repeat no image trained on, as a mask, and what a repeat is."""
+
+    kind: "DuplicateKind"
+    mask: NDArray[np.bool_]
+
+    def score(self, right: NDArray[np.bool_]) -> dict[str, float | str]:
+        """Return the accuracy without the others, from whether each image of the split was recognised."""
+        images, correct = int(self.mask.sum()), int(right[self.mask].sum())
+        counts = {"images": images, "correct": correct, "errors": images - correct}
+        return {"kind": self.kind, "left_out": len(right) - images, "accuracy": correct / max(images, 1), **counts}
+
+    def line(self, split: str, right: NDArray[np.bool_]) -> str:
+        """Return the score without the others as text."""
+        said = self.score(right)
+        what = "equal or nearly equal to" if self.kind == "near" else "equal to"
+        return (
+            f"{split} without the {said['left_out']:,} images that are {what} one trained on: "
+            f"{100 * float(said['accuracy']):.3f} % of {said['images']:,} images ({said['errors']} errors)"
+        )
+
+
+def _without_duplicates(stored: "Sequence[StoredNetwork]", options: argparse.Namespace, source: Path | None) -> _Kept:
+    """Find the images of the split that repeat no image on which one of the networks was trained."""
+    from stnbench.trials.score import repeated_images
+
+    different = {
+        (one.spec.dataset, one.spec.split, one.spec.training.train_images, one.spec.seed): one for one in stored
+    }
+    masks = [
+        repeated_images(
+            network, options.split, options.without_duplicates, data_root=data_root(), source=source,
+            workers=options.threads,
+        )
+        for network in different.values()
+    ]  # fmt: skip
+    return _Kept(kind=options.without_duplicates, mask=~np.any(masks, axis=0))
 
 
 def _score(
@@ -61,18 +105,26 @@ def _score(
     )  # fmt: skip
 
 
-def _print_score(located: Located, stored: "StoredNetwork", score: SplitScore, options: argparse.Namespace) -> None:
+def _print_score(
+    located: Located, stored: "StoredNetwork", score: SplitScore, options: argparse.Namespace, kept: _Kept | None
+) -> None:
     wrong = score.images - score.correct
+    right = np.zeros(0, bool)
+    if kept is not None and score.scored is not None:
+        right = np.array(score.predictions) == np.array(score.scored.labels)
     if options.json:
         counts = {"images": score.images, "correct": score.correct, "errors": wrong}
         said = {"trial": located.trial_id, "split": score.split, "accuracy": score.accuracy, **counts}
-        print(json.dumps({**said, "loss": score.loss, "label": located.label, "seed": located.seed}))
+        said |= {"loss": score.loss, "label": located.label, "seed": located.seed}
+        print(json.dumps(said if kept is None else said | {"without_duplicates": kept.score(right)}))
         return
     print(f"{located.name}, trial {located.trial_id}")
     if score.split == "validation" and not stored.spec.has_held_out_images:
         print(NO_SCORE)
     percent = 100 * score.accuracy
     print(f"{score.split}: {percent:.3f} % of {score.images:,} images ({wrong} errors), loss {score.loss:.4f}")
+    if kept is not None:
+        print(kept.line(score.split, right))
 
 
 def _print_ensemble(
@@ -80,6 +132,7 @@ def _print_ensemble(
     stored: Sequence["StoredNetwork"],
     found: Sequence["Rescored"],
     options: argparse.Namespace,
+    kept: _Kept | None,
 ) -> None:
     """Print the score of the averaged probabilities, and that of each network alone.
 
@@ -105,7 +158,7 @@ def _print_ensemble(
         counts = {"images": len(labels), "correct": len(labels) - wrong, "errors": wrong}
         interval = {"low": accuracy.low, "high": accuracy.high}
         said = {"ensemble": members, "split": options.split, "accuracy": accuracy.mean, **interval, **counts}
-        print(json.dumps(said))
+        print(json.dumps(said if kept is None else said | {"without_duplicates": kept.score(right)}))
         return
     for network, one in zip(located, found, strict=True):
         print(f"{network.name}, trial {network.trial_id}: {100 * one.score.accuracy:.3f} %")
@@ -116,6 +169,8 @@ def _print_ensemble(
         f"ensemble of {len(found)}, {options.split}: {100 * accuracy.mean:.3f} % {interval_text}, "
         f"of {len(labels):,} images ({wrong} errors)"
     )
+    if kept is not None:
+        print(kept.line(f"ensemble of {len(found)}, {options.split}", right))
 
 
 def _names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -124,7 +179,7 @@ def _names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [words[0], *(word for word in words[1:] if word not in overrides)], overrides
 
 
-def _source(overrides: Sequence[str]) -> Path | None:
+def only_root(overrides: Sequence[str]) -> Path | None:
     """Return the folder that ``dataset.root=...`` names.
 
     Raises:
@@ -167,6 +222,8 @@ def make_parser() -> CommandParser:
     tta = "a choice of conf/tta, over whose views probabilities are averaged (default: as the trial says)"
     parser.add_argument("--tta", metavar="NAME", help=tta)
     parser.add_argument("--views", dest="tta", action=FormerOption, metavar="NAME", help="the former name of --tta")
+    without = "score also without the images of the split that an image trained on is equal to, or nearly equal to"
+    parser.add_argument("--without-duplicates", choices=("equal", "near"), metavar="equal|near", help=without)
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=whole(), default=available_cores(), help="CPU threads (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")

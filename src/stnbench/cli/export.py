@@ -3,10 +3,12 @@
 import json
 from collections.abc import Sequence
 
+from stnbench.cli.evaluate import only_root
 from stnbench.cli.parser import CommandParser, path
 from stnbench.core.command import DONE
+from stnbench.core.errors import SpecError
 from stnbench.core.paths import RunsLayout
-from stnbench.report.exports import FOLDER, export_trial
+from stnbench.report.exports import FOLDER, ExportOptions, export_trial
 from stnbench.report.runs import TRIAL_HELP
 from stnbench.store.store import Store
 
@@ -17,10 +19,14 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         StnbenchError: if the trial or its checkpoint is missing, or it cannot be exported.
     """
-    options = make_parser().parse_args(arguments)
+    options = make_parser().parse_intermixed_args(arguments)
     layout = RunsLayout.from_environment()
+    source = only_root(options.root)
+    if source is not None and not options.half:
+        raise SpecError("an export without --half reads no images", remedy="leave out dataset.root")
+    choices = ExportOptions(with_onnx=not options.no_onnx, half=options.half, note=options.note, source=source)
     with Store.open(layout.store, writable=False) as store:
-        done = export_trial(store, layout, options.trial, options.out, with_onnx=not options.no_onnx)
+        done = export_trial(store, layout, options.trial, options.out, choices)
     if options.json:
         scores = {
             split: None if score is None else {"accuracy": score.mean, "low": score.low, "high": score.high}
@@ -49,6 +55,12 @@ def make_parser() -> CommandParser:
     parser.add_argument("trial", help=TRIAL_HELP)
     out = f"the folder to write; an export that is there is replaced (default: {FOLDER}/TRIAL_ID)"
     parser.add_argument("--out", type=path, metavar="DIR", help=out)
+    root = "the folder with the official files, which --half reads (default: the data folder)"
+    parser.add_argument("root", nargs="*", metavar="dataset.root=DIR", help=root)
+    half = "store weights in half precision, if the network then errs on the same images of the training half"
+    parser.add_argument("--half", action="store_true", help=half)
+    note = "a paragraph for the card, such as an estimate from a cross-validation"
+    parser.add_argument("--note", default="", metavar="TEXT", help=note)
     parser.add_argument("--no-onnx", action="store_true", help="write no ONNX file")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     return parser

@@ -12,8 +12,9 @@ import yaml
 
 from stnbench.analysis.inference import Estimate, accuracy_estimate, wilson_estimate
 from stnbench.config.locate import find_pretrained
-from stnbench.core.errors import FolderError, SpecError, UnknownNameError
-from stnbench.core.paths import AttemptLayout, RunsLayout, user_path
+from stnbench.core.errors import ExportError, FolderError, SpecError, UnknownNameError
+from stnbench.core.paths import AttemptLayout, RunsLayout, data_root, user_path
+from stnbench.core.process import available_cores
 from stnbench.report.runs import TRIAL_HELP, find_trial, sweep_command
 from stnbench.spec.codec import to_plain
 from stnbench.spec.data import DatasetSpec, Split
@@ -112,7 +113,7 @@ def _fill(store: Store, one: _Scored, *, warn: Callable[[str], None]) -> Literal
 
 
 if TYPE_CHECKING:  # imports torch
-    from stnbench.trials.export import ExportRecord, StoredNetwork
+    from stnbench.trials.export import ExportRecord, HalfCheck, StoredNetwork
 
 PRETRAINED: Final = "pretrained:"
 """The prefix of the name of an export in ``pretrained/``."""
@@ -146,8 +147,29 @@ class Exported:
     files: Mapping[str, int]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportOptions:
+    """Options of an export.
+
+    Attributes:
+        with_onnx: whether an ONNX file is written as well.
+        half: whether weights are stored in half precision, if that makes no image of the training half right or wrong.
+        note: what the card says beside the scores, in Markdown.
+        source: the folder with the files of the data set, which ``half`` reads; if None, the data folder.
+    """
+
+    with_onnx: bool = True
+    half: bool = False
+    note: str = ""
+    source: Path | None = None
+
+
 def export_trial(
-    store: StoreReader, layout: RunsLayout, name: str, folder: Path | None = None, *, with_onnx: bool = True
+    store: StoreReader,
+    layout: RunsLayout,
+    name: str,
+    folder: Path | None = None,
+    options: ExportOptions = ExportOptions(),
 ) -> Exported:
     """Export a complete trial of the store.
 
@@ -156,10 +178,11 @@ def export_trial(
         layout: the runs folder with its checkpoint.
         name: the name of the trial, as every command takes it.
         folder: the folder to write; ``exports/<trial id>`` by default.
-        with_onnx: whether an ONNX file is written as well.
+        options: what is written, and how.
 
     Raises:
         SpecError: if the trial is not complete.
+        ExportError: if half precision makes an image right or wrong.
         StnbenchError: if its checkpoint is missing, or it cannot be exported.
     """
     from stnbench.trials.export import StoredNetwork, new_record, write_export
@@ -168,6 +191,11 @@ def export_trial(
     outcome = complete_outcome(store, trial)
     stored = StoredNetwork.of_attempt(layout.attempt(trial.trial_id, outcome.attempt))
     label = f"{trial.sweep}: {trial.label}, seed {trial.seed}"
+    half = None
+    if options.half:
+        rounded = stored.rounded_to_half()
+        half = _check_half(stored, rounded, options.source)
+        stored = rounded
     record = new_record(
         stored,
         name=label,
@@ -176,6 +204,8 @@ def export_trial(
         cost=outcome.cost,
         environment=outcome.environment,
         train_duration_s=outcome.train_duration_s,
+        half=half,
+        note=options.note,
     )
     facts = _Facts.of(store, trial, chosen_as=name)
 
@@ -183,7 +213,7 @@ def export_trial(
         return "\n".join(card_lines(record, facts, sizes, difference)) + "\n"
 
     folder = FOLDER / trial.trial_id if folder is None else folder
-    difference = write_export(folder, stored, record, card, with_onnx=with_onnx)
+    difference = write_export(folder, stored, record, card, with_onnx=options.with_onnx)
     return Exported(
         folder=folder,
         trial_id=trial.trial_id,
@@ -193,6 +223,28 @@ def export_trial(
         onnx_difference=difference,
         files={path.name: path.stat().st_size for path in sorted(folder.iterdir())},
     )
+
+
+def _check_half(stored: "StoredNetwork", rounded: "StoredNetwork", source: Path | None) -> "HalfCheck":
+    """Compare a network with its rounded form on every image that it was trained on or held out.
+
+    Raises:
+        ExportError: if an image becomes right or wrong.
+        DataError: if the images cannot be used.
+    """
+    from stnbench.trials.export import HalfCheck
+    from stnbench.trials.score import compare_networks
+
+    splits: tuple[Split, ...] = ("train", "validation") if stored.spec.has_held_out_images else ("train",)
+    found = [
+        compare_networks(stored, rounded, split, data_root=data_root(), source=source, threads=available_cores())
+        for split in splits
+    ]
+    images, flipped = sum(one.images for one in found), sum(one.flipped for one in found)
+    if flipped:
+        problem = f"in half precision the trial {stored.spec.trial_id} errs on other images ({flipped} of {images:,})"
+        raise ExportError(problem, remedy="export it without --half")
+    return HalfCheck(images=images, changed=sum(one.changed for one in found))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -424,6 +476,13 @@ def _caveats(record: "ExportRecord", facts: _Facts) -> Iterator[str]:
         )
     if record.test is None:
         yield "It was not scored on test images: there were none where it was trained."
+    if record.half is not None:
+        yield (
+            f"Weights are stored in half precision: of {record.half.images:,} images of the training half the network "
+            f"classifies {record.half.images - record.half.changed:,} as before, and is right and wrong on the same."
+        )
+    if record.note:
+        yield from ("", record.note, "")
     if len(facts.seeds) < 2:
         yield "One seed says nothing of how another would have done."
 

@@ -76,6 +76,22 @@ class StoredNetwork:
         """Return the number of classes."""
         return len(self.class_names)
 
+    def rounded_to_half(self) -> "StoredNetwork":
+        """Return the network with its weights rounded to float16, as float32.
+
+        Raises:
+            ExportError: if a weight is beyond the range of float16.
+        """
+        rounded = {
+            name: tensor.to(torch.float16).to(tensor.dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in self.weights.items()
+        }
+        for name, tensor in rounded.items():
+            if not torch.isfinite(tensor).all():
+                problem = f"{name} of the trial {self.spec.trial_id} is beyond the range of half precision"
+                raise ExportError(problem, remedy="export it without --half")
+        return replace(self, weights=rounded)
+
     def build(self, device: torch.device) -> Model:
         """Build the model with its trained weights, ready to score.
 
@@ -226,6 +242,19 @@ _INSTALL: Final = "pip install 'stnbench[export]'"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HalfCheck(Strict):
+    """Comparison of a network with itself after its weights were rounded to float16.
+
+    Attributes:
+        images: the number of images of the training half that both classified.
+        changed: the number of those that they classify differently, all of them wrongly.
+    """
+
+    images: int
+    changed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ExportRecord(Strict):
     """Description of an export.
 
@@ -242,6 +271,8 @@ class ExportRecord(Strict):
         cost: cost of the network.
         environment: environment of the training, including the digest of the data.
         train_duration_s: duration of the training in seconds.
+        half: the check of weights that are stored in half precision; None where they are stored as they were trained.
+        note: what the exporter has to say, such as an estimate from a cross-validation; may be empty.
     """
 
     format: int
@@ -256,6 +287,8 @@ class ExportRecord(Strict):
     cost: Cost
     environment: Environment
     train_duration_s: float
+    half: HalfCheck | None = None
+    note: str = ""
 
 
 def write_export(
@@ -270,7 +303,7 @@ def write_export(
 
     Args:
         folder: the folder to write; an existing export is replaced.
-        stored: the network.
+        stored: the network; with ``record.half``, its weights are those of ``rounded_to_half``.
         record: description of the network.
         card: returns the text of the card, from the sizes of the files in bytes and the difference of the ONNX file.
         with_onnx: whether to write an ONNX file, after comparing it with torch.
@@ -293,6 +326,8 @@ def write_export(
         made.mkdir()
         difference = _write_onnx(stored, made / ONNX) if with_onnx else None
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in stored.weights.items()}
+        if record.half is not None:  # they are rounded already, so that the files hold one network
+            weights = {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
         write_atomic(made / WEIGHTS, save(weights, metadata={"trial_id": record.trial_id}))
         write_atomic(made / RECORD, to_json(record).encode())
         sizes = {path.name: path.stat().st_size for path in sorted(made.iterdir())}
@@ -358,6 +393,7 @@ def read_export(folder: Path) -> StoredNetwork:
         weights: dict[str, Tensor] = load((folder / WEIGHTS).read_bytes())
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ExportError(f"{folder / WEIGHTS} cannot be read ({error})", remedy=_AGAIN) from error
+    weights = {name: t.float() if t.dtype == torch.float16 else t for name, t in weights.items()}
     return StoredNetwork(
         spec=record.spec, statistics=record.statistics, class_names=record.class_names, weights=weights
     )

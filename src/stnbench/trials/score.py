@@ -3,12 +3,18 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import assert_never
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stnbench.core.errors import SpecError
+from stnbench.data.build import open_dataset
+from stnbench.data.quality import DuplicateKind, repeats_of
 from stnbench.data.resident import DeviceImages
+from stnbench.data.splits import split_tracks, subset
 from stnbench.models.scored_network import Model, build_model
 from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import DatasetSpec, Split
@@ -92,6 +98,74 @@ def score_network(
     metrics = measure(found.probabilities, images.labels[rows].cpu().numpy(), warn=_LOGGER.warning)
     score = replace(found.score(split), scored=scored, metrics=metrics)
     return Rescored(score=score, probabilities=found.probabilities)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """How far two networks agree: images, those with another prediction, and those that only one recognises."""
+
+    images: int
+    changed: int
+    flipped: int
+
+
+def compare_networks(
+    one: StoredNetwork, other: StoredNetwork, split: Split, *, data_root: Path, source: Path | None, threads: int
+) -> Agreement:
+    """Count the images of a split on which two networks of one trial differ; errors as of ``score_network``."""
+    device = prepare_device(DeviceSpec.parse("cpu", threads=threads), one.spec.training.precision)
+    opened = DataSource(dataset=one.spec.dataset, root=data_root, workers=threads, device=device, source=source)
+    images, rows, _ = _open_split(one.spec, split, opened)
+    labels = images.labels[rows].cpu().numpy()
+    first, second = (
+        np.array(evaluate(network.build(device), images, rows).score(split).predictions) for network in (one, other)
+    )
+    return Agreement(
+        images=len(labels),
+        changed=int((first != second).sum()),
+        flipped=int(((first == labels) != (second == labels)).sum()),
+    )
+
+
+def repeated_images(
+    stored: StoredNetwork,
+    split: Split,
+    kind: DuplicateKind,
+    *,
+    data_root: Path,
+    source: Path | None = None,
+    workers: int = 1,
+) -> NDArray[np.bool_]:
+    """Return for each image of a split whether it repeats an image that the network was trained on.
+
+    Args:
+        stored: the trained network.
+        split: the split, whose images are in the order of its predictions.
+        kind: what a repeat is.
+        data_root: the data folder.
+        source: the folder with the files of the data set, if it is another.
+        workers: the number of processes that draw missing images.
+
+    Raises:
+        DataError: if the data cannot be used.
+    """
+    spec = stored.spec
+    dataset = open_dataset(spec.dataset, root=data_root, workers=workers, source=source)
+    half = dataset.train()
+    rows = split_tracks(spec.split, half.labels, half.tracks)
+    trained = rows.train
+    if spec.training.train_images is not None:
+        trained = subset(trained, spec.training.train_images, spec.seed)
+    match split:
+        case "test":
+            images = dataset.test().images
+        case "validation":
+            images = half.images[rows.validation]
+        case "train":
+            raise SpecError("all images of the split train are trained on", remedy="choose another split")
+        case _:
+            assert_never(split)
+    return repeats_of(images, half.images[trained], kind)
 
 
 def restore_model(spec: TrialSpec, checkpoint: Checkpoint, device: torch.device) -> Model:

@@ -1,5 +1,6 @@
 """``python -m stnbench.data`` makes caches and says what is in them."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,91 @@ def test_check_tells_the_set_from_the_official_one(
     assert "train: NOT the official set, which has 39,209 images, 1,307 tracks" in out
     assert "test: NOT the official set, which has 12,630 images" in out
     assert "train: files and tables are NOT those of the known copy" in out
+
+
+def test_check_counts_and_lists_test_images_that_are_trained_on(
+    folders: Path, fake_gtsrb: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two copies of files and one with other levels: equal and nearly equal, with tracks, as lines and as JSON."""
+    train = fake_gtsrb.write_train(folders / "source")
+    test = fake_gtsrb.write_test(folders / "source")
+    copied = {"00000": "00000/00000_00001", "00003": "00042/00001_00002", "00004": "00007/00001_00000"}
+    truth = folders / "source" / "GTSRB" / "GT-final_test.csv"
+    rows = truth.read_text(encoding="utf-8").splitlines()
+    for name, original in copied.items():
+        data = (train / f"{original}.ppm").read_bytes()
+        start = len(data) - len(data.partition(b"255\n")[2])
+        if name == "00004":
+            data = data[:start] + bytes(level * 7 // 8 for level in data[start:])
+        (test / f"{name}.ppm").write_bytes(data)
+        table = next((train / original).parent.glob("GT-*.csv")).read_text(encoding="utf-8").splitlines()
+        row = next(row for row in table if row.startswith(f"{Path(original).name}.ppm;"))
+        rows[1 + int(name)] = row.replace(f"{Path(original).name}.ppm", f"{name}.ppm")
+    truth.write_text("\n".join(rows), encoding="utf-8")
+    words = ("check", "gtsrb", "--root", str(folders / "source"), "--image-size", "32")
+
+    assert run(*words) == 0
+    out = capsys.readouterr().out
+    assert "train and test, equal files: 2 test images are training images (of 2 tracks) too" in out
+    assert "train and test, equal resized pixels: 2 test images are training images (of 2 tracks) too" in out
+    assert "train and test, nearly equal: 3 test images are training images (of 3 tracks) too, or nearly" in out
+
+    assert run(*words, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["wrong"] == 0
+    assert facts["train"]["tracks"] == 7
+    assert facts["test"]["tracks"] is None
+    equal = facts["equal_files"]["train_test"]
+    assert [(pair["test_row"], pair["track"], pair["frame"]) for pair in equal["list"]] == [
+        (0, 0, 1),
+        (3, 4_200_001, 2),
+    ]
+    near = facts["nearly_equal"]["train_test"]
+    assert near["test_images"] == 3
+    assert near["train_tracks"] == [0, 700_001, 4_200_001]
+    assert {pair["test_row"] for pair in near["list"]} == {0, 3, 4}
+    assert facts["nearly_equal"]["train"]["list"] == []
+
+
+def test_check_lists_nearly_equal_images_of_different_tracks(
+    folders: Path, fake_gtsrb: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Within a track they are no fault; across tracks each pair is listed with its frames and distances."""
+    images = fake_gtsrb.write_train(folders / "source", tracks={3: 2, 5: 2})
+    for one, other in (("00003/00000_00000", "00003/00000_00001"), ("00003/00000_00002", "00005/00001_00001")):
+        shutil.copy(images / f"{one}.ppm", images / f"{other}.ppm")
+        tables = [next((images / name).parent.glob("GT-*.csv")) for name in (one, other)]
+        row, label = (
+            next(row for row in table.read_text(encoding="utf-8").splitlines() if row.startswith(Path(name).name))
+            for table, name in zip(tables, (one, other), strict=True)
+        )
+        new = row.replace(Path(one).name, Path(other).name).rpartition(";")[0] + ";" + label.rpartition(";")[2]
+        tables[1].write_text(tables[1].read_text(encoding="utf-8").replace(label, new), encoding="utf-8")
+    assert run("check", "gtsrb", "--root", str(folders / "source"), "--image-size", "32", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["test"] is None
+    near = facts["nearly_equal"]
+    assert near["train_test"] is None
+    (pair,) = near["train"]["list"]
+    assert pair == {
+        "rows": [2, 10],
+        "tracks": [300_000, 500_001],
+        "frames": [2, 1],
+        "labels": [3, 5],
+        "bits": [0, 0],
+    }
+    assert {name: near["train"][name] for name in ("pairs", "images", "track_pairs", "across_classes")} == {
+        "pairs": 1,
+        "images": 2,
+        "track_pairs": 1,
+        "across_classes": 1,
+    }
+
+
+def test_prepare_has_no_json(folders: Path) -> None:
+    """It would print no object, so the option is refused."""
+    with pytest.raises(SpecError, match="prepare has no --json"):
+        run("prepare", "digits", "--json")
 
 
 def test_check_goes_on_without_the_classes_of_the_test_half(

@@ -20,6 +20,7 @@ from stnbench.trials import export
 from stnbench.trials.export import (
     SUMS,
     ExportRecord,
+    HalfCheck,
     StoredNetwork,
     TrainedClassifier,
     new_record,
@@ -28,6 +29,7 @@ from stnbench.trials.export import (
     write_export,
 )
 from stnbench.trials.run import run_trial
+from stnbench.trials.score import compare_networks
 
 CPU = torch.device("cpu")
 ROI = PlacedTransformerSpec(place=1, transformer=TransformerSpec(family="roi"), locnet=None)
@@ -83,6 +85,51 @@ def test_an_export_reads_back_bit_for_bit(tmp_path: Path, exported: Path) -> Non
     assert {*back.weights} == {*trained.weights}
     assert all(torch.equal(back.weights[name], trained.weights[name]) for name in trained.weights)
     assert torch.equal(TrainedClassifier(back, CPU)(images()), TrainedClassifier(trained, CPU)(images()))
+
+
+def test_half_precision_reads_back_as_the_rounded_network(tmp_path: Path, result: TrialResult) -> None:
+    """What is loaded is what was rounded, bit for bit, in float32; the file has half the size, and counters stay."""
+    trained = StoredNetwork.of_attempt(tmp_path / "attempt")
+    rounded = trained.rounded_to_half()
+    record = replace(record_of(rounded, result), half=HalfCheck(images=9, changed=1), note="Held out: 5 %.")
+    for folder, stored, own in (("full", trained, record_of(trained, result)), ("half", rounded, record)):
+        write_export(tmp_path / folder, stored, own, card, with_onnx=False)
+
+    back = read_export(tmp_path / "half")
+
+    assert read_record(tmp_path / "half") == record
+    for name, tensor in trained.weights.items():
+        assert back.weights[name].dtype == tensor.dtype
+        is_float = tensor.is_floating_point()
+        assert torch.equal(back.weights[name], tensor.half().float() if is_float else tensor)
+    assert torch.equal(TrainedClassifier(back, CPU)(images()), TrainedClassifier(rounded, CPU)(images()))
+    sizes = [(tmp_path / folder / export.WEIGHTS).stat().st_size for folder in ("full", "half")]
+    saved = 2 * sum(tensor.numel() for tensor in trained.weights.values() if tensor.is_floating_point())
+    assert sizes[0] - sizes[1] == pytest.approx(saved, abs=256)
+
+
+def test_weights_beyond_half_precision_are_refused(tmp_path: Path, result: TrialResult) -> None:
+    """They would become infinite; the message names the first."""
+    trained = StoredNetwork.of_attempt(tmp_path / "attempt")
+    name = next(name for name, tensor in trained.weights.items() if tensor.is_floating_point())
+    weights = {**trained.weights, name: torch.full_like(trained.weights[name], 7e4)}
+    with pytest.raises(ExportError, match=f"{name} of the trial .* is beyond the range"):
+        replace(trained, weights=weights).rounded_to_half()
+
+
+def test_networks_are_compared_image_by_image(tmp_path: Path, result: TrialResult) -> None:
+    """A network agrees with itself; with its classes exchanged it says other things, and errs on other images."""
+    trained = StoredNetwork.of_attempt(tmp_path / "attempt")
+    where: dict[str, Any] = {"data_root": tmp_path, "source": None, "threads": 1}
+    name = [name for name, tensor in trained.weights.items() if tensor.shape[:1] == (trained.classes,)]
+    turned = replace(trained, weights={key: t.flip(0) if key in name[-2:] else t for key, t in trained.weights.items()})
+    for split in ("train", "validation"):
+        same = compare_networks(trained, trained, split, **where)  # type: ignore[arg-type]
+        assert (same.changed, same.flipped) == (0, 0)
+        other = compare_networks(trained, turned, split, **where)  # type: ignore[arg-type]
+        assert other.images == same.images > 0
+        assert other.changed >= other.flipped
+        assert other.changed > 0
 
 
 @pytest.mark.parametrize("views", [None, TtaSpec(shift=0.1)])
