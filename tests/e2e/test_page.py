@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import chromium, needs_chromium
-from made_up_pages import SWEEP, make_many, make_page
+from made_up_pages import SWEEP, MadeUpPage, make_many, make_page, make_search
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, expect
 
 from stnbench.report import output
@@ -219,18 +219,29 @@ def test_hostile_names_run_nothing(browser: Browser, tmp_path: Path) -> None:
     page.close()
 
 
+def written(made: MadeUpPage, name: str, folder: Path) -> Path:
+    """The page of a made-up store as a file."""
+    places = Places(layout=made.layout, data_root=made.data_root, reports=made.reports)
+    with Store.open(made.layout.store, writable=False) as store:
+        report = output.read_report(store, name)
+        material = read_material(report.board, report.frames, places)
+    path = folder / "index.html"
+    path.write_text(to_page([report.board], {name: material}), encoding="utf-8")
+    return path
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of 150 configurations, half done, with failures of five kinds."""
     folder = tmp_path_factory.mktemp("many")
-    made = make_many(folder)
-    places = Places(layout=made.layout, data_root=made.data_root, reports=made.reports)
-    with Store.open(made.layout.store, writable=False) as store:
-        report = output.read_report(store, "many")
-        material = read_material(report.board, report.frames, places)
-    path = folder / "index.html"
-    path.write_text(to_page([report.board], {"many": material}), encoding="utf-8")
-    return path
+    return written(make_many(folder), "many", folder)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a search by TPE of 60 trials, 20 of them pruned and two failed."""
+    folder = tmp_path_factory.mktemp("search")
+    return written(make_search(folder), "search", folder)
 
 
 @pytest.fixture
@@ -277,14 +288,131 @@ def test_columns_can_be_chosen_and_rows_lead_to_trials(large: Page) -> None:
     assert trials.all_inner_texts() == [name, name]
 
 
-SAFE_BUTTONS = {"Zoom", "Pan", "Reset axes", "Download plot as a PNG"}
+def lines_kept(page: Page) -> int:
+    """The number of lines of the parallel coordinates that are in colour."""
+    return int(
+        page.evaluate(
+            """() => {
+              const { link } = JSON.parse(document.getElementById("s0-parallel-data").textContent)[0];
+              const { data } = document.querySelector("#s0-parallel .plot");
+              const kept = data.slice(-link.rows.length); // those behind the faint ones, where there are any
+              return kept.reduce((sum, trace) => sum + trace.x.filter((x) => x === null).length, 0);
+            }"""
+        )
+    )
 
 
-def test_no_button_sends_anything_away(visit: Visit) -> None:
-    """The mode bars of figures have four buttons that stay on the page; pressing every one asks for nothing.
+def drag_along(page: Page, axis: int, low: float, high: float) -> None:
+    """Choose a part of an axis of the parallel coordinates, from its share ``low`` to ``high``."""
+    plot = page.locator("#s0-parallel .plot")
+    plot.scroll_into_view_if_needed()
+    expect(plot.locator("svg.main-svg").first).to_be_attached()
+    place = page.evaluate(
+        """([axis, low, high]) => {
+          const plot = document.querySelector("#s0-parallel .plot");
+          const { xaxis, yaxis } = plot._fullLayout;
+          const box = plot.getBoundingClientRect();
+          const at = (share) => box.top + yaxis._offset + yaxis.c2p(share);
+          return [box.left + xaxis._offset + xaxis.c2p(axis), at(low), at(high)];
+        }""",
+        [axis, low, high],
+    )
+    page.mouse.move(place[0] - 10, place[1])
+    page.mouse.down()
+    page.mouse.move(place[0] + 10, place[2], steps=4)
+    page.mouse.up()
+
+
+def serious_findings(visit: Visit) -> list[tuple[str, list[str]]]:
+    """What axe-core calls serious or critical, each with some places."""
+    found = Axe().run(visit.page).response["violations"]
+    return [
+        (item["id"], [node["html"][:200] for node in item["nodes"][:3]])
+        for item in found
+        if item["impact"] in {"serious", "critical"}
+    ]
+
+
+@pytest.mark.parametrize("visit", [{"width": 1280}, {"width": 1920, "scheme": "dark"}], indirect=True)
+def test_parallel_coordinates_and_the_table_filter_each_other(visit: Visit, searched: Path) -> None:
+    """Half of an axis leaves the rows of the lines that cross there; a second axis narrows further; reset frees all.
+
+    What the table's own filters leave is what is in colour.
+    """
+    page = visit.page
+    page.goto(searched.as_uri())
+    found = page.locator("#s0-rows-table-filter output")
+    expect(found).to_have_text("25 of 60 rows")
+    page.locator("#s0-parallel").scroll_into_view_if_needed()
+    drag_along(page, 4, 0.5, 1.03)
+    expect(found).not_to_have_text("25 of 60 rows")
+    accuracies = page.evaluate(
+        """() => {
+          const view = JSON.parse(document.getElementById("s0-parallel-data").textContent)[0];
+          const own = (trace, rows) => rows.map((row, place) => [row, trace.y[6 * place + 4]]);
+          return view.data.flatMap((trace, index) => own(trace, view.link.rows[index]));
+        }"""
+    )
+    expected = sorted(row for row, share in accuracies if share is not None and share >= 0.5)
+    assert 0 < len(expected) < 60
+    expect(found).to_have_text(f"{len(expected)} of 60 rows")
+    rows = page.locator("#s0-rows-table tbody tr:not([hidden])")
+    assert sorted(int(str(row.get_attribute("data-at"))) for row in rows.all()) == expected
+    assert lines_kept(page) == len(expected)
+    page.get_by_label("transformer").first.select_option("attention")
+    expect(rows.first).to_be_visible()
+    both = rows.count()
+    assert 0 < both < len(expected)
+    page.wait_for_function("document.querySelector('#s0-parallel .plot').data.length > 6")
+    assert lines_kept(page) == both
+    page.locator("#s0-rows-table-filter").get_by_role("button", name="Reset").click()
+    expect(found).to_have_text("25 of 60 rows")
+    assert lines_kept(page) == 60
+
+
+def test_any_two_axes_are_chosen_from_a_list(visit: Visit, searched: Path) -> None:
+    """The list shows the pair that it names; contours and heat maps are drawn without a complaint."""
+    page = visit.page
+    page.goto(searched.as_uri())
+    figure = page.locator("#s0-pairs")
+    figure.scroll_into_view_if_needed()
+    expect(figure.locator("svg.main-svg").first).to_be_attached()
+    pairs = figure.locator("option").all_inner_texts()
+    assert len(pairs) == 6
+    for pair in pairs:
+        first, second = pair.split(" \u00d7 ")
+        figure.locator("select").select_option(pair)
+        expect(figure.locator(".ytitle")).to_have_text(first)
+        expect(figure.locator(".xtitle")).to_have_text(second)
+
+
+@pytest.mark.parametrize("visit", WINDOWS, indirect=True, ids=lambda window: f"{window['width']}-{window['scheme']}")
+def test_a_search_is_drawn_on_any_screen(visit: Visit, searched: Path) -> None:
+    """Every figure of the search is drawn, without sideways scrolling; axe finds nothing serious."""
+    visit.page.goto(searched.as_uri())
+    visit.scroll()
+    keys = visit.page.locator(".figure").evaluate_all("all => all.map(one => one.id)")
+    assert {f"s0-{key}" for key in ("history", "parallel", "slices", "pairs", "pruned", "importance")} <= {*keys}
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= visit.page.evaluate("innerWidth")
+    assert serious_findings(visit) == []
+
+
+def test_a_large_page_has_no_serious_finding(visit: Visit, many: Path) -> None:
+    """axe-core on 150 configurations with failures of five kinds, half done."""
+    visit.page.goto(many.as_uri())
+    visit.scroll()
+    assert serious_findings(visit) == []
+
+
+SAFE_BUTTONS = {"Zoom", "Pan", "Reset axes", "Download plot as a PNG", "Box Select"}
+
+
+def test_no_button_sends_anything_away(visit: Visit, searched: Path) -> None:
+    """The mode bars of figures have buttons that stay on the page; pressing every one asks for nothing.
 
     ``visit`` fails where anything was asked of the network.
     """
+    visit.page.goto(searched.as_uri())
     visit.scroll()
     buttons = visit.page.locator(".modebar-btn")
     names = {button.get_attribute("data-title") or button.get_attribute("aria-label") for button in buttons.all()}
@@ -304,13 +432,7 @@ def test_axe_finds_nothing_serious(visit: Visit) -> None:
     """axe-core's rules for WCAG: no finding that is serious or critical, with every figure drawn and details open."""
     visit.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     visit.scroll()
-    found = Axe().run(visit.page).response["violations"]
-    serious = [
-        (item["id"], [node["html"][:200] for node in item["nodes"][:3]])
-        for item in found
-        if item["impact"] in {"serious", "critical"}
-    ]
-    assert serious == []
+    assert serious_findings(visit) == []
 
 
 def test_without_scripts_figures_are_told_in_words(browser: Browser, report: Path) -> None:

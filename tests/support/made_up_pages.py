@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.data.cache import CacheArrays, Layout, Recipe, open_or_build
+from stnbench.spec.optimizer import SgdSpec
+from stnbench.spec.planner import FloatSpan, MedianPrunerSpec, TpePlannerSpec
 from stnbench.spec.result import EpochRecord, Failure, FailureKind, ScoredImages, SplitScore, TrialResult
-from stnbench.spec.states import Verdict
-from stnbench.spec.sweep import Point
+from stnbench.spec.states import AttemptState, TrialState, Verdict
+from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec, Value, label_of
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
@@ -169,3 +171,74 @@ def _in_grid(size: int, family: str, seed: int) -> PlannedTrial:
     label = f"size {10 * (1 + size)}"
     point = Point(labels=(("locnet1.sizes", label), ("transformer", family)))
     return PlannedTrial(spec=spec, point=point, label=f"{label} · {family}")
+
+
+def search_spec(name: str) -> SweepSpec:
+    """A search by TPE over two ranges and two axes of choices, with a pruner."""
+
+    def choices(key: str, *values: Value) -> tuple[Choice, ...]:
+        return tuple(
+            Choice(label=label_of(key, value), overrides=(Override(key=key, value=value),)) for value in values
+        )
+
+    return SweepSpec(
+        name=name,
+        question="Which learning rates suit the classifier and its localisation network?",
+        axes=(
+            Axis(name="optimizer.learning_rate", span=FloatSpan(low=0.001, high=0.3, log=True)),
+            Axis(name="optimizer.locnet_learning_rate_factor", span=FloatSpan(low=0.01, high=3, log=True)),
+            Axis(name="locnet1.sizes", choices=choices("locnet1.sizes", (20, 20, 20), (50, 100, 50), (100, 200, 100))),
+            Axis(name="transformer", choices=choices("transformer", *FAMILIES[:3])),
+        ),
+        seeds=(1,),
+        twins=False,
+        planner=TpePlannerSpec(trials=SEARCHED),
+        pruner=MedianPrunerSpec(),
+        file=name,
+    )
+
+
+SEARCHED = 60
+PRUNED = 20
+
+
+def make_search(folder: Path, *, name: str = "search") -> MadeUpPage:
+    """Fill a store with a search by TPE of 60 trials, of which 20 were pruned and two failed."""
+    layout = RunsLayout(folder / "runs")
+    rng = np.random.default_rng(5)
+    sweep = search_spec(name)
+    rates, factors, sizes, families = sweep.axes
+    items, skills = [], []
+    for place in range(SEARCHED):
+        spread = 500 if place < 12 else 160  # later proposals are near the best place
+        rate = int(np.clip(rng.normal(520, spread), 0, 1000))
+        factor = int(np.clip(rng.normal(400, spread), 0, 1000))
+        size, family = (int(number) for number in rng.integers(0, 3, 2))
+        picked = (rates.values[rate], factors.values[factor], sizes.values[size], families.values[family])
+        labels = tuple((axis.name, choice.label) for axis, choice in zip(sweep.axes, picked, strict=True))
+        numbers = [choice.overrides[0].value for choice in picked[:2]]
+        spec = transformed(10 + 10 * size + family)
+        optimizer = SgdSpec(learning_rate=float(str(numbers[0])), locnet_learning_rate_factor=float(str(numbers[1])))
+        point = Point(labels=labels)
+        items.append(PlannedTrial(spec=replace(spec, optimizer=optimizer), point=point, label=point.label))
+        far = ((rate - 520) / 400) ** 2 + ((factor - 400) / 600) ** 2
+        skills.append(round(1930 - 260 * min(far, 3) + 25 * size + 12 * family + rng.normal(0, 10)))
+    worst = sorted(range(12, SEARCHED), key=lambda place: skills[place])[:PRUNED]
+    with Store.open(layout.root / "stnbench.db", writable=True) as store:
+        filler = Filler(store, name).save(items, sweep=sweep)
+        for place, item in enumerate(items):
+            filler.started_at += timedelta(seconds=31)
+            if place in (3, 7):
+                filler.fail(item.spec, Failure(kind=FailureKind.DIVERGED, message="the loss is nan"))
+                continue
+            token = filler.start(item.spec)
+            made = result(item.spec, token, min(skills[place], 1990), verdict=Verdict.HEALTHY)
+            made = replace(made, epochs=tuple(_epoch(epoch, made.validation.accuracy) for epoch in made.epochs))
+            end = filler.started_at + timedelta(seconds=30)
+            if place in worst:
+                for epoch in made.epochs[: 1 + place % 3]:
+                    store.add_epoch(token, epoch)
+                store.end_attempt(token, AttemptState.PRUNED, None, end, trial_state=TrialState.PRUNED, sweep=name)
+            else:
+                store.complete_attempt(token, made, end)
+    return MadeUpPage(layout=layout, data_root=folder / "data", reports=folder / "reports")

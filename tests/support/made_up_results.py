@@ -110,11 +110,14 @@ class Filler:
     started_at: datetime = NOW
     trials: list[PlannedTrial] = field(default_factory=list)
 
-    def save(self, trials: list[PlannedTrial], *, question: str = "How large must it be?") -> "Filler":
-        """Write the sweep and its trials."""
+    def save(
+        self, trials: list[PlannedTrial], *, question: str = "How large must it be?", sweep: SweepSpec | None = None
+    ) -> "Filler":
+        """Write the sweep, by default one without axes, and its trials."""
         self.trials = trials
         seeds = tuple(dict.fromkeys(trial.spec.seed for trial in trials)) or (1,)
-        self.store.save_sweep(SweepSpec(name=self.name, question=question, seeds=seeds), trials, self.started_at)
+        sweep = sweep or SweepSpec(name=self.name, question=question, seeds=seeds)
+        self.store.save_sweep(sweep, trials, self.started_at)
         return self
 
     def start(self, spec: TrialSpec) -> str:

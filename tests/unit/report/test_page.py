@@ -130,10 +130,10 @@ def test_same_store_gives_the_same_bytes(tmp_path: Path, made: tuple[Leaderboard
     assert to_page([again], {SWEEP: same}) == to_page([replace(board, question=again.question)], {SWEEP: material})
 
 
-def test_hostile_names_stay_text(tmp_path: Path, made: tuple[Leaderboard, Material]) -> None:
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
     """Names of cells, the question and messages add no element, no attribute and no script to a page."""
-    plain_board, plain_material = made
-    board, material = read_made_up(tmp_path, labels=HOSTILE[:3], question=HOSTILE[3])
+    plain_board, plain_material = read_made_up(tmp_path / "plain", labels=("one", "other", "third"))
+    board, material = read_made_up(tmp_path / "hostile", labels=HOSTILE[:3], question=HOSTILE[3])
     plain = Document(to_page([plain_board], {SWEEP: plain_material}))
     read = Document(to_page([board], {SWEEP: material}))
     assert len(read.scripts) == len(plain.scripts)
@@ -194,7 +194,7 @@ def test_several_sweeps_share_one_page_and_one_plotly(made: tuple[Leaderboard, M
 
 def test_page_without_figures_does_without_plotly(made: tuple[Leaderboard, Material]) -> None:
     """A leaderboard alone is a small page."""
-    assert len(to_page([made[0]])) < 70_000
+    assert len(to_page([made[0]])) < 80_000
 
 
 def test_page_stays_small(made: tuple[Leaderboard, Material]) -> None:

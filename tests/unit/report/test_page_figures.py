@@ -180,7 +180,18 @@ def test_plotly_knows_every_word(made: tuple[Leaderboard, Material]) -> None:
     written = to_page([told], {SWEEP: material})
     blocks = re.findall(r'<script type="application/json" id="s0-(\w+)-data">(.*?)</script>', written)
     views = [(name, view) for name, block in blocks if name != "watch" for view in json.loads(block)]
-    drawn = {"curves", "costs", "effects", "interactions", "importance", "published", "confusion", "health", "timeline"}
+    drawn = {
+        "curves",
+        "costs",
+        "effects",
+        "interactions",
+        "importance",
+        "published",
+        "confusion",
+        "health",
+        "timeline",
+        "sizes",
+    }
     assert {name for name, _ in views} == drawn
     for _, view in views:
         Checked(data=view["data"], layout=view["layout"])

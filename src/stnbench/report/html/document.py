@@ -225,15 +225,30 @@ Trace = dict[str, Json]
 MOST_LINES: Final = 16
 """The largest number of lines of the text that describes a view."""
 
+MOST_LETTERS: Final = 120
+"""The greatest length of the names of all views that have a button each; longer ones are in a list to choose from."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """A view of a figure, with Plotly's traces and layout."""
+    """A view of a figure, with Plotly's traces and layout.
+
+    Attributes:
+        label: its name, where a figure has several.
+        traces: the traces.
+        layout: the layout.
+        height_px: the height.
+        words: its content as text; made from the traces where it is empty.
+        link: ties parallel coordinates to a table, whose ``table`` is its id on the page; ``rows`` has the row of each
+            line, by trace, and ``axes`` is the number of points of a line.
+    """
 
     label: str
     traces: Sequence[Trace]
     layout: Mapping[str, Json]
     height_px: int = 420
+    words: Sequence[str] = ()
+    link: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -293,7 +308,8 @@ def describe(view: View) -> list[str]:
 
     A line has the texts or values of the trace, or the first and the last point of a curve.
     """
-    lines = [line for trace in view.traces if trace.get("hoverinfo") != "skip" for line in _described(trace)]
+    drawn = (trace for trace in view.traces if trace.get("hoverinfo") != "skip")
+    lines = [*view.words] or [line for trace in drawn for line in _described(trace)]
     more = len(lines) - MOST_LINES
     return [*lines[:MOST_LINES], f"and {more} more"] if more > 0 else lines
 
@@ -332,13 +348,21 @@ def _number(value: Json) -> str:
 
 
 def _switch(figure: Figure, name: str) -> Iterator[str]:
-    """Yield buttons, one for each view."""
+    """Yield what chooses a view: buttons, or a list where there are many."""
     yield f'<div class="switch" role="group" aria-label="Show" data-switch="{escape(name)}-data" hidden>'
-    for index, view in enumerate(figure.views):
-        pressed = "true" if index == 0 else "false"
-        yield f'<button type="button" data-view="{index}" aria-pressed="{pressed}">{escape(view.label)}</button>'
+    if sum(len(view.label) for view in figure.views) > MOST_LETTERS:
+        yield "<label>Show <select>"
+        yield "".join(
+            f'<option value="{index}">{escape(view.label)}</option>' for index, view in enumerate(figure.views)
+        )
+        yield "</select></label>"
+    else:
+        for index, view in enumerate(figure.views):
+            pressed = "true" if index == 0 else "false"
+            yield f'<button type="button" data-view="{index}" aria-pressed="{pressed}">{escape(view.label)}</button>'
     yield "</div>"
 
 
 def _view_data(view: View) -> Json:
-    return {"data": list(view.traces), "layout": dict(view.layout), "height": view.height_px}
+    link = {} if view.link is None else {"link": dict(view.link)}
+    return {"data": list(view.traces), "layout": dict(view.layout), "height": view.height_px, **link}

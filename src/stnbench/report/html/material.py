@@ -22,7 +22,9 @@ from stnbench.data.cache import MANIFEST, open_cache, read_manifest
 from stnbench.report.board import Leaderboard, Row
 from stnbench.report.html.answers import Answers, hardest, picture_png
 from stnbench.report.html.document import data_uri, escape, json_block
+from stnbench.spec.planner import SamplerSpec
 from stnbench.spec.result import read_digests
+from stnbench.spec.sweep import SweepSpec
 from stnbench.trials.files import read_snapshots
 
 # Pictures beside the report, and a film of transformers during training.
@@ -167,6 +169,7 @@ class Material:
         pictures: the pictures beside the report.
         watched: the snapshots of the best configuration with a transformer.
         last_lines: the last lines of output of failed trials, by trial id.
+        is_search: whether a planner chose configurations by their results, or an axis is a range.
     """
 
     trials: pd.DataFrame | None = None
@@ -177,6 +180,7 @@ class Material:
     pictures: Sequence[Picture] = ()
     watched: Watched | None = None
     last_lines: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    is_search: bool = False
 
 
 MOST_TRIALS: Final = 400
@@ -228,7 +232,12 @@ def read_material(board: Leaderboard, frames: SweepFrames, places: Places) -> Ma
         pictures=read_pictures(places.reports, board.sweep),
         watched=_read_watched(board, frames, places.layout),
         last_lines=_last_lines(board, frames),
+        is_search=_is_search(frames.spec),
     )
+
+
+def _is_search(spec: SweepSpec) -> bool:
+    return isinstance(spec.planner, SamplerSpec) or any(axis.span is not None for grid in spec.grids for axis in grid)
 
 
 def find_images(cache: Path, digest: str) -> ImageSet | None:

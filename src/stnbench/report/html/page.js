@@ -59,20 +59,26 @@
     if (!state) return;
     const words = state.search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const chosen = all("select", state.form).filter((select) => select.value !== "");
-    const isFiltered = words.length > 0 || chosen.length > 0;
+    const isFiltered = words.length > 0 || chosen.length > 0 || state.picked !== null;
     const most = isFiltered || state.isWhole ? Infinity : Number(table.dataset.first);
+    const found = new Set();
     let shown = 0;
     for (const row of table.tBodies[0].rows) {
       const said = row.textContent.toLowerCase();
-      const kept =
+      const at = Number(row.dataset.at);
+      const isFound =
         words.every((word) => said.includes(word)) &&
         chosen.every((select) => row.getAttribute(`data-f${select.dataset.facet}`) === select.value);
+      if (isFound) found.add(at);
+      const kept = isFound && (state.picked === null || state.picked.has(at));
       row.hidden = !kept || shown >= most;
       shown += row.hidden ? 0 : 1;
     }
     const count = table.tBodies[0].rows.length;
     state.form.querySelector("output").textContent = shown === count ? `${count} rows` : `${shown} of ${count} rows`;
     if (state.more) state.more.hidden = isFiltered || count <= Number(table.dataset.first);
+    const isNarrowed = words.length > 0 || chosen.length > 0;
+    state.followers.forEach((follow) => follow(isNarrowed ? found : null));
   }
 
   function showColumn(table, index, isShown) {
@@ -119,13 +125,15 @@
     const form = document.getElementById(table.dataset.filter || "");
     if (!form) return;
     const more = document.querySelector(`[data-more="${table.id}"]`);
-    const state = { form, search: form.querySelector("input[type=search]"), more, isWhole: false, hasChosen: false, boxes: [] };
+    const state = { form, search: form.querySelector("input[type=search]"), more, isWhole: false, hasChosen: false, boxes: [], picked: null, followers: [] };
     tables.set(table, state);
     setUpChooser(table, state);
     const update = () => filterTable(table);
     form.addEventListener("input", (event) => { if (!event.target.closest(".chooser")) update(); });
     form.addEventListener("reset", () => window.setTimeout(() => {
       state.hasChosen = false;
+      state.picked = null;
+      state.followers.forEach((follow) => follow(null, true));
       fitColumns(table);
       update();
     }));
@@ -164,10 +172,18 @@
   const VERDICTS = themes.verdicts; // names, from good to bad
   const faded = (colour, share) => `${colour}${Math.round(share * 255).toString(16).padStart(2, "0")}`;
 
+  /** The colour between a line (0) and the strong end of the scale of one hue (1). */
+  function hue(share) {
+    const [weak, strong] = [theme().line, theme().high].map((colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)));
+    const mixed = weak.map((part, index) => Math.round(part + share * (strong[index] - part)));
+    return `#${mixed.map((part) => part.toString(16).padStart(2, "0")).join("")}`;
+  }
+
   function colourOf(name) {
+    if (typeof name === "string" && name.startsWith("hue ")) return hue(Number(name.slice(4)));
     if (typeof name === "number") return theme().lines[name % theme().lines.length];
     if (VERDICTS.includes(name)) return theme().verdicts[VERDICTS.indexOf(name)];
-    return ["accent", "faint", "good", "bad"].includes(name) ? theme()[name] : theme().ink;
+    return ["accent", "faint", "good", "bad", "line"].includes(name) ? theme()[name] : theme().ink;
   }
 
   function paint(trace) {
@@ -227,12 +243,84 @@
     responsive: true,
     modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]], // these alone: others send charts elsewhere
   };
+  const BRUSHED = { ...CONFIG, modeBarButtons: [["select2d", "toImage"]] };
   const figures = all(".plot").map((element) => ({
     element,
     views: read(element.dataset.figure),
     view: 0,
     isDrawn: false,
+    found: null, // the rows of the linked table that its own filters leave; null for all
+    boxes: [], // what was chosen on the axes of parallel coordinates
   }));
+
+  // ---- parallel coordinates, tied to a table -----------------------------------------------------------------------
+
+  /** The ranges that the boxes keep on each axis; a box between two axes is meant for the nearer one. */
+  function rangesOf(figure, link) {
+    const ranges = new Map();
+    for (const box of figure.boxes) {
+      const [left, right] = [Math.min(box.x0, box.x1), Math.max(box.x0, box.x1)];
+      const range = [Math.min(box.y0, box.y1), Math.max(box.y0, box.y1)];
+      const inside = [...Array(link.axes).keys()].filter((axis) => axis >= left && axis <= right);
+      const nearest = Math.min(Math.max(Math.round((left + right) / 2), 0), link.axes - 1);
+      for (const axis of inside.length ? inside : [nearest]) ranges.set(axis, [...(ranges.get(axis) || []), range]);
+    }
+    return ranges;
+  }
+
+  /** The rows of the lines that cross every axis within one of its ranges; null where nothing is chosen. */
+  function pickedRows(figure, view) {
+    const ranges = rangesOf(figure, view.link);
+    if (!ranges.size) return null;
+    const picked = new Set();
+    view.data.forEach((trace, index) => view.link.rows[index].forEach((row, place) => {
+      const start = place * (view.link.axes + 1); // a gap stands behind each line
+      const crosses = (axis, own) => {
+        const y = trace.y[start + axis];
+        return y !== null && own.some(([low, high]) => y >= low && y <= high);
+      };
+      if ([...ranges].every(([axis, own]) => crosses(axis, own))) picked.add(row);
+    }));
+    return picked;
+  }
+
+  /** The traces with the lines that are kept in their colours, over the others. */
+  function linkedTraces(figure, view) {
+    const picked = pickedRows(figure, view);
+    if (!picked && !figure.found) return view.data;
+    const isKept = (row) => (!picked || picked.has(row)) && (!figure.found || figure.found.has(row));
+    const length = view.link.axes + 1;
+    const part = (trace, index, wanted) => {
+      const places = [...view.link.rows[index].keys()].filter((place) => isKept(view.link.rows[index][place]) === wanted);
+      const cut = (values) => places.flatMap((place) => values.slice(place * length, (place + 1) * length));
+      return { ...trace, x: cut(trace.x), y: cut(trace.y), customdata: cut(trace.customdata) };
+    };
+    const others = view.data.map((trace, index) => ({
+      ...part(trace, index, false), mode: "lines", opacity: 0.35, hoverinfo: "skip", hovertemplate: null, meta: { colour: "line" },
+    }));
+    return [...others, ...view.data.map((trace, index) => part(trace, index, true))];
+  }
+
+  function linkTable(figure) {
+    const view = figure.views[0];
+    const table = view.link && document.getElementById(view.link.table);
+    const state = table && tables.get(table);
+    if (!state) return;
+    state.followers.push((found, isReset) => {
+      const isSame = !isReset && (found === null ? figure.found === null : figure.found !== null && found.size === figure.found.size && [...found].every((row) => figure.found.has(row)));
+      if (isSame) return;
+      figure.found = found;
+      if (isReset) figure.boxes = [];
+      if (figure.isDrawn) draw(figure);
+    });
+    figure.pick = () => {
+      figure.boxes = (figure.element.layout.selections || []).map(({ x0, x1, y0, y1 }) => ({ x0, x1, y0, y1 }));
+      state.picked = pickedRows(figure, view);
+      filterTable(table);
+      draw(figure);
+    };
+    filterTable(table); // what was typed before the page was loaded again
+  }
 
   function draw(figure) {
     if (!window.Plotly) return;
@@ -244,7 +332,20 @@
     const size = isPrinting ? { width, height, autosize: false } : { autosize: true };
     const layout = { ...structuredClone(view.layout), ...size, template: template(width) };
     if (width < NARROW && layout.annotations) layout.annotations.forEach((note) => { note.font = { size: 10 }; });
-    window.Plotly.react(figure.element, view.data.map(paint), layout, CONFIG);
+    (layout.annotations || []).forEach((note) => {
+      if (note.name === "over lines") note.bgcolor = faded(theme().panel, 0.8);
+    });
+    if (view.link) {
+      layout.dragmode = layout.template.layout.dragmode && "select";
+      layout.selections = figure.boxes.map((box) => ({ ...box, type: "rect", line: { color: theme().accent, width: 1 } }));
+    }
+    const traces = view.link ? linkedTraces(figure, view) : view.data;
+    window.Plotly.react(figure.element, traces.map(paint), layout, view.link ? BRUSHED : CONFIG);
+    if (figure.pick && !figure.isDrawn) {
+      // Plotly still changes its selections while it tells of them.
+      const soonPick = () => window.setTimeout(figure.pick);
+      ["plotly_selected", "plotly_deselect"].forEach((name) => figure.element.on(name, soonPick));
+    }
     figure.isDrawn = true;
   }
 
@@ -287,6 +388,7 @@
     },
     { rootMargin: "800px" },
   );
+  figures.forEach(linkTable);
   figures.forEach((figure) => soon.observe(figure.element));
   dark.addEventListener("change", redraw);
   window.addEventListener("beforeprint", () => {
@@ -303,6 +405,13 @@
 
   all("[data-switch]").forEach((group) => {
     const figure = figures.find((one) => one.element.dataset.figure === group.dataset.switch);
+    const select = group.querySelector("select");
+    if (select) {
+      select.addEventListener("input", () => {
+        figure.view = Number(select.value);
+        draw(figure);
+      });
+    }
     all("button", group).forEach((button) => {
       button.addEventListener("click", () => {
         figure.view = Number(button.dataset.view);

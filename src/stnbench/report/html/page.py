@@ -10,6 +10,7 @@ from stnbench.report.html.document import Figure, bullets, document_lines, escap
 from stnbench.report.html.effects import effect_figure, health_figure, importance_figure, interaction_figure
 from stnbench.report.html.material import Material, gallery_lines, watch_lines
 from stnbench.report.html.scores import cost_figure, learning_curves, published_figure, timeline_figure
+from stnbench.report.html.search import AxisFigures, axis_figures
 from stnbench.report.html.tables import FIRST_ROWS, table_lines
 from stnbench.report.sections import board_sections
 from stnbench.report.table import Section
@@ -89,19 +90,26 @@ def _article(board: Leaderboard, material: Material, prefix: str) -> Iterator[st
 def _parts(board: Leaderboard, sections: Mapping[str, Section], material: Material, prefix: str) -> Parts:
     """Return the sections and the parts that only a page has; figures precede a long leaderboard."""
     figures = ("Learning and cost", list(_score_figures(board, material, prefix)))
+    of_axes = _axis_figures(board, material, prefix)
+    title = "The search" if material.is_search else "Accuracy over the axes"
+    ahead = (title, list(_figure_grid(of_axes.first, prefix)))
     own: Parts = {}
     for key, section in sections.items():
         if key in _IN_HEADER:
             continue
         if key == "leaderboard" and len(board.rows) > FIRST_ROWS:
-            own["learning"] = figures
+            own["search"], own["learning"] = ahead, figures
         if section.is_detail:
-            own.setdefault("findings", ("What makes the difference", list(_finding_figures(board, prefix))))
+            is_apart = material.is_search  # the importances stand beside the axes of a search
+            lines = list(_finding_figures(board, prefix, has_importance=not is_apart))
+            own.setdefault("findings", ("What makes the difference", lines))
             own["findings"][1].extend(_detail_lines(section, prefix))
         else:
             own[key] = (section.heading, list(_section_lines(board, section, material, prefix)))
         if key == "leaderboard":
+            own.setdefault("search", ahead)
             own.setdefault("learning", figures)
+            own["axes"] = ("Axes", list(_figure_grid(of_axes.second, prefix)))
             own["transformers"] = ("What the transformers do", list(_transformers(board, material, prefix)))
             own["errors"] = ("Errors", list(_errors(material, prefix)))
     return own
@@ -166,16 +174,34 @@ def _score_figures(board: Leaderboard, material: Material, prefix: str) -> Itera
         found.append(learning_curves(board, material.trials, material.epochs))
     if material.trials is not None:
         found.append(cost_figure(board))
-    lines = [line for figure in found for line in _figure(figure, prefix)]
+    yield from _figure_grid(found, prefix)
+
+
+def _figure_grid(figures: Sequence[Figure | None], prefix: str) -> Iterator[str]:
+    """Yield figures side by side where there is room."""
+    lines = [line for figure in figures for line in _figure(figure, prefix)]
     if lines:
         yield from ('<div class="figures">', *lines, "</div>")
 
 
-def _finding_figures(board: Leaderboard, prefix: str) -> Iterator[str]:
+def _axis_figures(board: Leaderboard, material: Material, prefix: str) -> AxisFigures:
+    """Return the figures of the axes, those of a search with the importances; none without trials."""
+    if material.trials is None:
+        return AxisFigures(first=(), second=())
+    table_id, is_search = f"{prefix}-rows-table", material.is_search
+    found = axis_figures(board, material.trials, material.epochs, is_search=is_search, table_id=table_id)
+    weights = importance_figure(board.findings) if board.findings is not None and is_search else None
+    return AxisFigures(
+        first=found.first, second=[*found.second[:1], *([weights] if weights else []), *found.second[1:]]
+    )
+
+
+def _finding_figures(board: Leaderboard, prefix: str, *, has_importance: bool) -> Iterator[str]:
     if board.findings is not None:
         for figure in (effect_figure(board.findings), interaction_figure(board.findings)):
             yield from _figure(figure, prefix)
-        yield from _figure(importance_figure(board.findings), prefix)
+        if has_importance:
+            yield from _figure(importance_figure(board.findings), prefix)
 
 
 def _errors(material: Material, prefix: str) -> Iterator[str]:
