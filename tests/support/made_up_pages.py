@@ -191,7 +191,7 @@ def search_spec(name: str) -> SweepSpec:
             Axis(name="transformer", choices=choices("transformer", *FAMILIES[:3])),
         ),
         seeds=(1,),
-        twins=False,
+        baselines=False,
         planner=TpePlannerSpec(trials=SEARCHED),
         pruner=MedianPrunerSpec(),
         file=name,

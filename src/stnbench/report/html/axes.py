@@ -118,7 +118,7 @@ class Configuration:
 def read_configurations(board: Leaderboard, trials: pd.DataFrame) -> list[Configuration]:
     """Return the configurations of a sweep in the order in which they were proposed, without baselines."""
     column = f"{board.split}_accuracy"
-    places = {row.cell_id: at for at, row in enumerate(board.rows) if not row.is_twin}
+    places = {row.cell_id: at for at, row in enumerate(board.rows) if not row.is_baseline}
     scores: dict[str, dict[int, float]] = {}
     columns = ("cell_id", "seed", "state", column)
     for cell_id, seed, state, accuracy in zip(*(trials[name] for name in columns), strict=True):
