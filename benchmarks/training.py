@@ -1,22 +1,28 @@
 """Training throughput of stnbench beside other ways to train the same networks on the same images, in one go.
 
-``make bench-training`` prints the tables and writes ``benchmarks/training.md``.
+``make bench-training`` prints the tables and writes ``benchmarks/training.md``; ``--against COMMIT`` compares the
+trainer here with those of other commits instead, in turn, by the CPU time of each repeat, and writes nothing.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import torch
 
 sys.path.append(str(Path(__file__).parent))  # last, so that statistics.py here is not Python's
-from training_cases import BATCH, CASES, SIGNS, Case, draw_images
+from training_cases import BATCH, CASES, SIGNS, Case, data_root, draw_images
 
 from stnbench.training.device import DeviceSpec, device_name
 
@@ -27,15 +33,19 @@ SAME_LOSS = 1e-3
 
 
 class Way:
-    """A process that trains one repeat whenever it is told to."""
+    """A process that trains one repeat whenever it is told to, with the code and the data of a tree."""
 
-    def __init__(self, way: str, case: str, threads: int) -> None:
+    def __init__(self, way: str, case: str, threads: int, tree: Path = HERE.parent, data: Path | None = None) -> None:
+        environment = {**os.environ, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree / 'benchmarks'}"}
+        if data is not None:
+            environment["STNBENCH_DATA"] = str(data)
         self.process = subprocess.Popen(
-            [sys.executable, "-P", str(HERE / "training_way.py"), way, case, str(threads)],
+            [sys.executable, "-P", str(tree / "benchmarks" / "training_way.py"), way, case, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=environment,
         )
         self.name = f"{way} {case}"
 
@@ -57,6 +67,11 @@ class Way:
         """Train one repeat and wait for it."""
         self.start()
         return self.answer()
+
+    def cpu_s(self) -> float:
+        """Return the seconds of CPU time that its threads have taken so far."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
 
     def close(self) -> None:
         """End it."""
@@ -215,14 +230,61 @@ def _explanation() -> list[str]:
     ]
 
 
+@contextlib.contextmanager
+def trees(commits: Sequence[str]) -> Iterator[dict[str, Path]]:
+    """Check out commits beside this tree for the time of the block."""
+    with tempfile.TemporaryDirectory(prefix="stnbench-training-") as folder, contextlib.ExitStack() as stack:
+        found = {}
+        for index, commit in enumerate(commits):
+            found[commit] = Path(folder) / str(index)
+            git = ["git", "-C", str(HERE.parent), "worktree"]
+            subprocess.run([*git, "add", "--quiet", "--detach", str(found[commit]), commit], check=True)
+            stack.callback(subprocess.run, [*git, "remove", "--force", str(found[commit])], check=True)
+        yield found
+
+
+def compare(names: Sequence[str], commits: Sequence[str], repeats: int) -> None:
+    """Print the time of a repeat here over that of other commits, by case; the order of every round is random.
+
+    All use one thread, so that CPU time is the time of the work, whoever else uses the machine.
+    """
+    head = ["network", "commit", "CPU s, here", "CPU s, there", "here / there", "clock, here / there"]
+    print("\n".join(table(head, [])))
+    with trees(commits) as found:
+        for name in names:
+            ways = {"here": Way("beside", name, 1)}
+            for key, tree in found.items():  # another version may keep its images otherwise
+                ways[key] = Way("beside", name, 1, tree, data_root() / f"of-{key}")
+            for way in ways.values():
+                way.answer()
+            cpu_s: dict[str, list[float]] = {key: [] for key in ways}
+            clock_s: dict[str, list[float]] = {key: [] for key in ways}
+            shuffled = random.Random(0)
+            for _ in range(repeats):
+                for key in shuffled.sample(list(ways), len(ways)):
+                    before_s = ways[key].cpu_s()
+                    clock_s[key].append(ways[key].repeat()["seconds"])
+                    cpu_s[key].append(ways[key].cpu_s() - before_s)
+            for way in ways.values():
+                way.close()
+            for key in found:
+                cpu, clock = ([a / b for a, b in zip(s["here"], s[key], strict=True)] for s in (cpu_s, clock_s))
+                row = [CASES[name].title, key, spread(cpu_s["here"], 2), spread(cpu_s[key], 2), spread(cpu, 3)]
+                print(f"| {' | '.join([*row, spread(clock, 3)])} |", flush=True)
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", choices=tuple(CASES), help="one network; nothing is written then")
+    parser.add_argument("--against", nargs="+", metavar="COMMIT", help="compare the trainer with those of commits")
     options = parser.parse_args()
     draw_images(THREADS)
     names = [options.only] if options.only else list(CASES)
+    if options.against:
+        compare(names, options.against, options.repeats)
+        return
     peak = Way("peak", names[0], THREADS)
     peak.answer()
     measured = {}

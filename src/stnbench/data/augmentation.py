@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -355,7 +355,7 @@ def _coloured(
     return mapped.add_(mean).clamp_(0, BRIGHTEST)
 
 
-# The views of an image (``spec.views``), each made by one resampling.
+# The views of an image (``spec.tta``), each made by one resampling.
 
 
 def view_moves(spec: TtaSpec) -> Float[Tensor, "views 3 3"]:
@@ -363,31 +363,61 @@ def view_moves(spec: TtaSpec) -> Float[Tensor, "views 3 3"]:
 
     Convention: homographies of normalised (x, y), -1 and 1 at the outer edges of the image, from input to output.
     """
-    steps = (-spec.shift, 0.0, spec.shift) if spec.shift > 0 else (0.0,)
-    grid = itertools.product(spec.zooms, spec.rotations_deg, steps, steps)
-    zoom, angle_deg, y, x = torch.tensor(list(grid), dtype=torch.float64).unbind(1)
+    zoom, angle_deg, y, x = torch.tensor(_view_grid(spec), dtype=torch.float64).unbind(1)
     turned = homographies.rotation(radians(angle_deg)) @ homographies.scaling(zoom, zoom)
     return homographies.translation(2 * x, 2 * y) @ turned
 
 
+def _view_grid(spec: TtaSpec) -> list[tuple[float, float, float, float]]:
+    """Return the zoom, rotation in degrees, and shift along y and x of each view."""
+    steps = (-spec.shift, 0.0, spec.shift) if spec.shift > 0 else (0.0,)
+    return list(itertools.product(spec.zooms, spec.rotations_deg, steps, steps))
+
+
+_STILL: Final = (1.0, 0.0, 0.0, 0.0)
+"""Zoom, rotation and shifts of the view that moves nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewMove:
+    """One view: homographies (3, 3), float32 on the images' device, from input to output and back."""
+
+    in_to_out: Float32[Tensor, "3 3"]
+    out_to_in: Float32[Tensor, "3 3"]
+
+
+def prepare_views(spec: TtaSpec, device: torch.device) -> tuple[ViewMove | None, ...]:
+    """Return the move of each view on a device, None for a view that moves nothing."""
+    moves = view_moves(spec)
+    back = invert_homography(moves)
+    return tuple(
+        None if grid == _STILL else ViewMove(in_to_out.float().to(device), out_to_in.float().to(device))
+        for grid, in_to_out, out_to_in in zip(_view_grid(spec), moves, back, strict=True)
+    )
+
+
 def each_view(
-    spec: TtaSpec,
+    moves: Sequence[ViewMove | None],
     images: UInt8[Tensor, "batch channels side side"] | Float32[Tensor, "batch channels side side"],
     boxes: Float[Tensor, "batch 4"],
 ) -> Iterator[tuple[Float32[Tensor, "batch channels side side"], Float[Tensor, "batch 4"]]]:
     """Yield the images, float32 in [0, 255], and the boxes, moved as in each view; borders are replicated outwards.
 
     A view that moves nothing yields the images unchanged, to the last bit.
+
+    Args:
+        moves: the views, as ``prepare_views`` returns them for the device of the images.
+        images: the images as they are.
+        boxes: the boxes of their signs, -1 and 1 at the outer edges of the image.
     """
-    for move in view_moves(spec):
-        if torch.equal(move, torch.eye(3, dtype=move.dtype)):
+    for move in moves:
+        if move is None:
             yield images.float(), boxes
             continue
-        in_to_out = move.expand(len(images), 3, 3)
         moved = Augmentations(
-            in_to_out=in_to_out.float(),
-            out_to_in=invert_homography(in_to_out).float(),
+            in_to_out=move.in_to_out.expand(len(images), 3, 3).contiguous(),
+            out_to_in=move.out_to_in.expand(len(images), 3, 3).contiguous(),
             colour=None,
             mean_share=None,
         )
-        yield moved.to(images.device).apply(images, boxes)
+        yield moved.apply(images, boxes)

@@ -1,7 +1,7 @@
 """Health of spatial transformers while a network learns: statistics of theta, dead units and gradients."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
@@ -35,26 +35,37 @@ class UnitWatch:
         self._on: dict[Key, Tensor] = {}
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch all images that go through the network within the context."""
-        handles = [network.hidden.register_forward_hook(self._look(key)) for key, network in self._networks.items()]
+    def watching(self) -> Iterator[dict[Key, Tensor]]:
+        """Watch the images that go through the network within the context.
+
+        Yields:
+            Which units were on for any of them, bool (units,) by transformer; it is filled as they go through.
+        """
+        on: dict[Key, Tensor] = {}
+        handles = [network.hidden.register_forward_hook(_look(on, key)) for key, network in self._networks.items()]
         try:
-            yield
+            yield on
         finally:
             for handle in handles:
                 handle.remove()
+
+    def add(self, on: Mapping[Key, Tensor]) -> None:
+        """Add the units that were on for any image of a batch."""
+        for key, units in on.items():
+            self._on[key] = units.clone() if key not in self._on else torch.logical_or(self._on[key], units)
 
     def completed(self, healths: tuple[TransformerHealth, ...]) -> tuple[TransformerHealth, ...]:
         """Return the health of transformers with the ``dead_share`` in [0, 1], None for those that were not watched."""
         shares = {key: 1 - float(on.double().mean()) for key, on in self._on.items()}
         return tuple(replace(health, dead_share=shares.get((health.place, health.branch))) for health in healths)
 
-    def _look(self, key: Key) -> Callable[[nn.Module, object, Tensor], None]:
-        def look(_module: nn.Module, _inputs: object, hidden: Tensor) -> None:
-            on = (hidden.detach() > 0).any(dim=0)
-            self._on[key] = on if key not in self._on else torch.logical_or(self._on[key], on)
 
-        return look
+def _look(on: dict[Key, Tensor], key: Key) -> Callable[[nn.Module, object, Tensor], None]:
+    def look(_module: nn.Module, _inputs: object, hidden: Tensor) -> None:
+        units = (hidden.detach() > 0).any(dim=0)
+        on[key] = units if key not in on else torch.logical_or(on[key], units)
+
+    return look
 
 
 # Gradients of the localisation networks, relative to those of the classifier.

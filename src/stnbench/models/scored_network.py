@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from stnbench.core.errors import EngineError
 from stnbench.data.preprocessing import GlobalStatistics, Preprocess
-from stnbench.data.resident import DeviceImages
 from stnbench.models.classifiers import Explained, StnClassifier, build_network
 from stnbench.nn.localization import Localization
 from stnbench.nn.spatial_transformer import ParallelTransformers, SpatialTransformer
@@ -105,12 +104,6 @@ class Model:
         with torch.no_grad():
             prepared: Tensor = self.preprocess(images)
         return self.explain_prepared(prepared, boxes)
-
-    def explain_rows(self, images: DeviceImages, rows: Tensor) -> Explained:
-        """Return ``explain`` of the images at rows (batch,) of a set, whose preprocessed images may have been kept."""
-        if images.prepared is None:
-            return self.explain(images.images[rows], images.boxes[rows])
-        return self.explain_prepared(images.prepared.rows(rows), images.boxes[rows])
 
     def explain_prepared(self, images: Tensor, boxes: Tensor | None) -> Explained:
         """Return ``explain`` of images (batch, channels, height, width) that have been preprocessed."""

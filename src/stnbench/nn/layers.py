@@ -214,27 +214,41 @@ class StudentNoise(RandomLayer):
     def __init__(self) -> None:
         super().__init__()
         self._fixed: int | None = None
+        self._kept: dict[tuple[int, int], Tensor] = {}
 
     def draw(self, numbers: int) -> Float[Tensor, " numbers"]:
         """Return ``numbers`` numbers of Student's t with 2 degrees of freedom, on the CPU."""
         return _student(numbers, self.generator)
 
-    def fix(self, sample: int | None) -> None:
-        """Use draw number ``sample`` for every image, the same every time; None ends this."""
+    def fix(self, sample: int | None, kept: dict[tuple[int, int], Tensor] | None = None) -> None:
+        """Use draw number ``sample`` for every image, the same every time; None ends this.
+
+        Args:
+            sample: the number of the draw.
+            kept: numbers by draw and count, filled as they are needed: a pass that finds them there uploads nothing.
+        """
         self._fixed = sample
+        self._kept = {} if kept is None else kept
 
     def forward(
         self, means: Float[Tensor, "batch parameters"], scales: Float[Tensor, "batch parameters"]
     ) -> Float[Tensor, "batch parameters"]:
         """Return the means plus noise in training or with a fixed draw, else the means."""
         if self._fixed is not None:
-            seeded = torch.Generator(_CPU).manual_seed(derive_seed(self._fixed, "posterior"))
-            drawn = _student(means.shape[1], seeded).to(means.device)
+            drawn = self._fixed_draw(self._fixed, means.shape[1], means.device)
         elif self.training:
             drawn = self._take(means.shape[0] * means.shape[1], means.device).view(means.shape)
         else:
             return means
         return means + scales * drawn.to(means.dtype)
+
+    def _fixed_draw(self, sample: int, numbers: int, device: torch.device) -> Tensor:
+        """Return the numbers of a fixed draw on a device, from those that are kept where they are."""
+        key = (sample, numbers)
+        if key not in self._kept:
+            seeded = torch.Generator(_CPU).manual_seed(derive_seed(sample, "posterior"))
+            self._kept[key] = _student(numbers, seeded).to(device)
+        return self._kept[key]
 
 
 def _student(numbers: int, generator: torch.Generator) -> Float[Tensor, " numbers"]:

@@ -98,12 +98,15 @@ def prepare_device(device: DeviceSpec, precision: Precision = "float32") -> torc
 def process_settings_kept() -> Iterator[None]:
     """Restore torch's settings of this process at the end, as ``prepare_device`` changes them for a trial.
 
-    Threads, the flushing of denormal numbers, deterministic algorithms and the filling of new memory are kept. Use it
-    where a trial runs in a process that is not the trial's own; threads that torch started meanwhile keep theirs.
+    Threads, the flushing of denormal numbers, deterministic algorithms, the filling of new memory, and how cuDNN and
+    cuBLAS compute are kept. Use it where a trial runs in a process that is not the trial's own; threads that torch
+    started meanwhile keep theirs.
     """
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn_only, filling = torch.is_deterministic_algorithms_warn_only_enabled(), _fills_new_memory()
     flushes = float(torch.tensor([1e-30]) * torch.tensor([1e-10])) == 0.0  # torch has no function that tells
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    benchmark, convolutions_round, products_round = cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
     try:
         yield
     finally:
@@ -111,6 +114,7 @@ def process_settings_kept() -> Iterator[None]:
         torch.set_flush_denormal(flushes)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined] # as above
+        cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = benchmark, convolutions_round, products_round
 
 
 def _fills_new_memory() -> bool:

@@ -13,11 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from stnbench.core.process import advancing
-from stnbench.data.augmentation import each_view
+from stnbench.data.augmentation import ViewMove, each_view, prepare_views
 from stnbench.data.resident import DeviceImages
 from stnbench.diagnostics.health import Looks, TransformerWatch, UnitWatch
+from stnbench.models.classifiers import Explained
 from stnbench.models.scored_network import Key, Model, learning_transformers, localization_networks
 from stnbench.nn.layers import StudentNoise
 from stnbench.nn.spatial_transformer import SpatialTransformer
@@ -29,6 +31,129 @@ from stnbench.spec.result import SplitScore, TransformerHealth, judge
 
 _BATCH: Final = 250
 """Images in a batch; fixed, so that a score never depends on a setting."""
+
+WARM_UP_PASSES: Final = 2
+"""Passes of a shape that run kernel by kernel before one is captured; a shape that comes less often never is."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Output of a network at rest for a batch.
+
+    Attributes:
+        explained: the output for the images as they are, with that of the transformers.
+        logits: (batch, classes), over all views and draws of a posterior.
+        on: the hidden units of localisation networks that were on for any image, as ``UnitWatch`` yields them.
+    """
+
+    explained: Explained
+    logits: Tensor
+    on: Mapping[Key, Tensor]
+
+
+@dataclass(slots=True, eq=False)
+class ScoringConstants:
+    """Numbers that every batch needs on its device; they are uploaded with the first, so that others upload none."""
+
+    moves: tuple[ViewMove | None, ...] = ()
+    draws: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+
+class ForwardPass:
+    """Passes of a network at rest over batches of images, kernel by kernel.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._units = UnitWatch(model)
+        self._constants = ScoringConstants()
+
+    def score(self, images: DeviceImages, rows: Tensor) -> Scored:
+        """Return the output for the images at rows (batch,) of a set; it holds until the next batch is scored."""
+        prepared = None if images.prepared is None else images.prepared.rows(rows)
+        return self._score(images.images[rows], images.boxes[rows], prepared)
+
+    def _score(self, images: Tensor, boxes: Tensor, prepared: Tensor | None) -> Scored:
+        """Return the output for images, boxes and, where they are kept, preprocessed images."""
+        with self._units.watching() as on:
+            if prepared is None:
+                explained = self.model.explain(images, boxes)
+            else:
+                explained = self.model.explain_prepared(prepared, boxes)
+            logits = over_views(self.model, images, boxes, explained.logits, self._constants)
+        return Scored(explained, logits, on)
+
+
+class CapturedPass(ForwardPass):
+    """The same passes as replays of CUDA graphs, one for each shape of a batch.
+
+    A shape is captured after ``WARM_UP_PASSES`` passes: whole batches in the first epoch, and the rest of a split,
+    which fills no batch, where it is scored again. It is not padded, so that kernels, and the last bits, are those of
+    the pass without a graph. The images are copied to where the graph reads them, and may be of any set.
+
+    Args:
+        model: the model, on a GPU.
+        device: the GPU.
+    """
+
+    def __init__(self, model: Model, device: torch.device) -> None:
+        super().__init__(model)
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self._recordings: dict[object, _Recording] = {}
+
+    @override
+    def _score(self, images: Tensor, boxes: Tensor, prepared: Tensor | None) -> Scored:
+        given = (images, boxes) if prepared is None else (images, boxes, prepared)
+        shape = tuple((tensor.shape, tensor.dtype) for tensor in given)
+        recording = self._recordings.setdefault(shape, _Recording(tuple(map(torch.empty_like, given))))
+        for own, new in zip(recording.inputs, given, strict=True):
+            own.copy_(new)
+        if recording.passes < WARM_UP_PASSES:
+            recording.passes += 1
+            return self._warm_up(recording)
+        if recording.scored is None:
+            recording.scored, recording.replay = self._capture(recording)
+        recording.replay()
+        return recording.scored
+
+    def _take(self, recording: "_Recording") -> Scored:
+        """Return the output for the inputs of a recording, kernel by kernel."""
+        images, boxes, *prepared = recording.inputs
+        return super()._score(images, boxes, prepared[0] if prepared else None)
+
+    def _warm_up(self, recording: "_Recording") -> Scored:
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            scored = self._take(recording)
+        current.wait_stream(self._stream)
+        return scored
+
+    def _capture(self, recording: "_Recording") -> tuple[Scored, Callable[[], None]]:
+        """Return the output that each replay changes, and what replays."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream):
+            scored = self._take(recording)
+        return scored, graph.replay
+
+
+@dataclass(slots=True, eq=False)
+class _Recording:
+    """Inputs of the passes of a shape at one place in memory, the number of passes so far, and what was captured."""
+
+    inputs: tuple[Tensor, ...]
+    passes: int = 0
+    scored: Scored | None = None
+    replay: Callable[[], None] = lambda: None
+
+
+def build_pass(model: Model, device: torch.device) -> ForwardPass:
+    """Return the passes of a model over images on a device: CUDA graphs where its options request them."""
+    return CapturedPass(model, device) if model.compute.cuda_graphs else ForwardPass(model)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,18 +189,26 @@ class Evaluation:
         )
 
 
-def evaluate(model: Model, images: DeviceImages, indices: Tensor) -> Evaluation:
-    """Evaluate the model on the images at the indices (n,), at least one; the network keeps its mode."""
+def evaluate(model: Model, images: DeviceImages, indices: Tensor, *, forward: ForwardPass | None = None) -> Evaluation:
+    """Evaluate the model on some images; the network keeps its mode.
+
+    Args:
+        model: the model.
+        images: the images, on the device of the model.
+        indices: int64 (n,), the rows of at least one image.
+        forward: the model's passes over images, where they are used for several evaluations.
+    """
+    forward = forward or build_pass(model, images.labels.device)
     watch, units = TransformerWatch(), UnitWatch(model)
     predictions, probabilities, losses = [], [], []
-    with _at_rest(model), units.watching():
+    with _at_rest(model):
         for batch in advancing(torch.split(indices, _BATCH), "scoring"):
-            explained = model.explain_rows(images, batch)
-            watch.add(explained.transformers, None if images.poses is None else images.poses[batch])
-            logits = over_views(model, images.images[batch], images.boxes[batch], explained.logits)
-            losses.append(functional.cross_entropy(logits, images.labels[batch], reduction="sum").double())
-            predictions.append(logits.argmax(dim=1))
-            probabilities.append(logits.softmax(dim=1).half())
+            scored = forward.score(images, batch)
+            watch.add(scored.explained.transformers, None if images.poses is None else images.poses[batch])
+            units.add(scored.on)
+            losses.append(functional.cross_entropy(scored.logits, images.labels[batch], reduction="sum").double())
+            predictions.append(scored.logits.argmax(dim=1))
+            probabilities.append(scored.logits.softmax(dim=1).half())
     predicted = torch.cat(predictions)
     return Evaluation(
         loss=float(torch.stack(losses).sum()) / len(indices),
@@ -88,33 +221,47 @@ def evaluate(model: Model, images: DeviceImages, indices: Tensor) -> Evaluation:
 
 
 def accuracy(model: Model, images: DeviceImages, indices: Tensor) -> float:
-    """Return the share in [0, 1] of the images at the indices (n,), at least one, that are classified correctly."""
-    hits = []
+    """Return the share in [0, 1] of the images at the indices (n,), at least one, that are classified correctly.
+
+    It runs kernel by kernel, since constants may stand in for localisation networks (``emitting``).
+    """
+    forward, hits = ForwardPass(model), []
     with _at_rest(model):
         for batch in advancing(torch.split(indices, _BATCH), "scoring"):
-            explained = model.explain_rows(images, batch)
-            logits = over_views(model, images.images[batch], images.boxes[batch], explained.logits)
+            logits = forward.score(images, batch).logits
             hits.append((logits.argmax(dim=1) == images.labels[batch]).sum())
     return int(torch.stack(hits).sum()) / len(indices)
 
 
-def over_views(model: Model, images: Tensor, boxes: Tensor, logits: Tensor) -> Tensor:
+def over_views(
+    model: Model, images: Tensor, boxes: Tensor, logits: Tensor, constants: ScoringConstants | None = None
+) -> Tensor:
     """Return the logarithms (batch, classes) of the mean probabilities over a model's views and draws of its posterior.
 
     Without views and a posterior, it returns ``logits``, those of the images as they are. Draws are the same for every
     image, so that a score does not depend on which images are scored together.
+
+    Args:
+        model: the model.
+        images: (batch, channels, height, width), the images as they are.
+        boxes: (batch, 4), the boxes of the signs.
+        logits: (batch, classes), the logits of the images as they are.
+        constants: what is kept on the device from batch to batch.
     """
+    constants = constants or ScoringConstants()
     noises = [layer for layer in model.network.modules() if isinstance(layer, StudentNoise)]
     if model.tta is None and not noises:
         return logits
     samples = max(_samples(model.network) if noises else [1])
-    looks = [(images, boxes)] if model.tta is None else each_view(model.tta, images, boxes)
+    if model.tta is not None and not constants.moves:
+        constants.moves = prepare_views(model.tta, images.device)
+    looks = [(images, boxes)] if model.tta is None else each_view(constants.moves, images, boxes)
     views = []
     try:
         for moved, moved_boxes in looks:
             for sample in range(samples):
                 for noise in noises:
-                    noise.fix(sample)
+                    noise.fix(sample, constants.draws)
                 views.append(model.explain(moved, moved_boxes).logits.log_softmax(dim=1))
     finally:
         for noise in noises:

@@ -13,7 +13,7 @@ from stnbench.core.errors import DivergedError
 from stnbench.diagnostics.health import GradientMeter
 from stnbench.spec.result import EpochRecord
 from stnbench.training.checkpoint import Progress
-from stnbench.training.evaluate import Evaluation, diagnose, evaluate
+from stnbench.training.evaluate import Evaluation, build_pass, diagnose, evaluate
 from stnbench.training.step import StaticStep, TrainingRun, build_step
 
 CHECK_EVERY_STEPS: Final = 50
@@ -85,6 +85,7 @@ def train(run: TrainingRun, hooks: Hooks, progress: Progress) -> TrainingOutcome
 
 def _train(step: StaticStep, hooks: Hooks, progress: Progress) -> TrainingOutcome:
     run, validation = step.run, None
+    forward = build_pass(run.model, run.images.labels.device)
     while progress.epochs < run.spec.training.epochs:
         started_s = hooks.clock()
         gradients = GradientMeter(run.model.network)
@@ -94,7 +95,7 @@ def _train(step: StaticStep, hooks: Hooks, progress: Progress) -> TrainingOutcom
         trained_s = hooks.clock()
         steps = progress.step + run.steps
         with run.scored():
-            validation = evaluate(run.model, run.images, run.validation)
+            validation = evaluate(run.model, run.images, run.validation, forward=forward)
             _require_finite_network(run, validation, steps)
             hooks.snapshot(steps, _recent_loss(losses))
             is_last = progress.epochs + 1 == run.spec.training.epochs

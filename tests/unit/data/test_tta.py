@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from stnbench.core.errors import SpecError
-from stnbench.data.augmentation import each_view, view_moves
+from stnbench.data.augmentation import each_view, prepare_views, view_moves
 from stnbench.spec.augment import TtaSpec
 
+CPU = torch.device("cpu")
 BOXES = torch.tensor([[-0.5, -0.5, 0.5, 0.5]])
 
 
@@ -27,7 +28,7 @@ def test_there_are_as_many_views_as_combinations() -> None:
 
 def test_the_view_that_moves_nothing_is_the_image() -> None:
     """It is the same to the last bit, box included."""
-    ((same, boxes),) = each_view(TtaSpec(), image(), BOXES)
+    ((same, boxes),) = each_view(prepare_views(TtaSpec(), CPU), image(), BOXES)
     assert torch.equal(same, image().float())
     assert torch.equal(boxes, BOXES)
 
@@ -35,7 +36,7 @@ def test_the_view_that_moves_nothing_is_the_image() -> None:
 def test_shifts_move_the_content_by_whole_pixels() -> None:
     """A shift of a sixteenth of 16 pixels puts the bright pixel on each of its neighbours once, and leaves it once."""
     places = set()
-    for moved, _ in each_view(TtaSpec(shift=1 / 16), image(), BOXES):
+    for moved, _ in each_view(prepare_views(TtaSpec(shift=1 / 16), CPU), image(), BOXES):
         row, column = divmod(int(moved[0, 0].argmax()), 16)
         assert float(moved[0, 0, row, column]) == pytest.approx(200, abs=1e-2)
         places.add((row - 5, column - 8))
@@ -44,7 +45,7 @@ def test_shifts_move_the_content_by_whole_pixels() -> None:
 
 def test_boxes_move_with_the_content() -> None:
     """A zoom of 1.5 makes the box half as large again."""
-    ((_, boxes),) = each_view(TtaSpec(zooms=(1.5,)), image(), BOXES)
+    ((_, boxes),) = each_view(prepare_views(TtaSpec(zooms=(1.5,)), CPU), image(), BOXES)
     torch.testing.assert_close(boxes, 1.5 * BOXES)
 
 

@@ -227,6 +227,38 @@ def test_out_of_memory_is_tried_alone_and_in_ever_smaller_parts(store: Store, tm
     assert sorted(folder.name for folder in folders) == [f"{number:03}" for number in range(1, 7)]
 
 
+class Neighboured(InlineEngine):
+    """As inline, with idle slots beside it, one on the same device and one on another; notes what is released."""
+
+    def __init__(self) -> None:
+        super().__init__(SLOT)
+        self.happened: list[str] = []
+
+    @property
+    @override
+    def slots(self) -> Sequence[Slot]:
+        return (SLOT, Slot(name="beside", device=SLOT.device, threads=1), Slot(name="apart", device="1", threads=1))
+
+    @override
+    def submit(self, slot: Slot, launch: Launch) -> None:
+        self.happened.append(f"submitted to {slot.name}")
+        super().submit(slot, launch)
+
+    @override
+    def release(self, slot: Slot) -> None:
+        self.happened.append(f"released {slot.name}")
+
+
+def test_a_retry_alone_first_ends_the_idle_workers_of_its_device(store: Store, tmp_path: Path) -> None:
+    """What they keep of its memory is free before the attempt begins; those of other devices stay warm."""
+    engine = Neighboured()
+    run(store, tmp_path, ListPlanner([fake_spec(Task.OUT_OF_MEMORY)]), engine=engine)
+    attempt, begins = f"submitted to {SLOT.name}", engine.happened[:3]
+    assert begins == [attempt, "released beside", attempt]
+    assert engine.happened.count("released beside") == engine.happened.count(attempt) - 1
+    assert "released apart" not in engine.happened
+
+
 def test_a_result_that_cannot_be_read_fails_the_trial(store: Store, tmp_path: Path) -> None:
     """A worker that says it has finished and left garbage has a bug."""
     spec = fake_spec(Task.GARBLE_RESULT)

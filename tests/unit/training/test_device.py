@@ -1,11 +1,27 @@
 """Devices are parsed strictly, and preparing one sets the process up as it says."""
 
+import gc
+import os
+import sys
+import weakref
+from collections.abc import Iterator
+from typing import get_args
+
 import pytest
 import torch
 
 from stnbench.core.errors import EngineError, SpecError
+from stnbench.spec.trial import Precision
 from stnbench.training import device
-from stnbench.training.device import DeviceSpec, MemoryMeter, device_name, prepare_device, process_settings_kept
+from stnbench.training.device import (
+    DeviceSpec,
+    MemoryMeter,
+    device_name,
+    numerics,
+    prepare_device,
+    process_settings_kept,
+    release_memory,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +90,125 @@ def test_a_gpu_that_is_not_there_is_an_engine_error(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(EngineError, match="cuda:2 is not there: torch sees 2 GPUs"):
         prepare_device(DeviceSpec.parse("cuda:2", threads=1))
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[object]]]:
+    """A CUDA of one GPU of compute capability 9.0, as far as settings go; what it is told is noted by function."""
+    told: dict[str, list[object]] = {}
+    for name in ("init", "set_device", "empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda *given, name=name: told.setdefault(name, []).append(given))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _index: (9, 0))
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with process_settings_kept():
+        yield told
+    os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+@pytest.mark.parametrize("precision", get_args(Precision))
+@pytest.mark.usefixtures("fake_cuda")
+def test_a_gpu_rounds_convolutions_where_a_trial_asks_for_it(precision: Precision) -> None:
+    """Only in tf32, and never products of matrices, which geometry uses; the result says what was rounded."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "tf32"
+    torch.backends.cudnn.benchmark = True
+    where = DeviceSpec.parse("cuda:0", threads=1)
+    assert prepare_device(where, precision) == torch.device("cuda:0")
+    assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.benchmark
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    expected = {"float32": "float32", "tf32": "tf32 convolutions", "bfloat16": "bfloat16"}[precision]
+    assert numerics(where, precision) == f"{expected}, deterministic"
+
+
+def test_a_gpu_before_ampere_computes_tf32_trials_in_float32(
+    fake_cuda: dict[str, list[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a CPU does; the result's environment says so."""
+    del fake_cuda
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _index: (7, 5))
+    where = DeviceSpec.parse("cuda:0", threads=1)
+    prepare_device(where, "tf32")
+    assert numerics(where, "tf32") == "float32, deterministic"
+    assert numerics(DeviceSpec.parse("cpu", threads=1), "tf32") == "float32, deterministic"
+
+
+@pytest.mark.usefixtures("fake_cuda")
+def test_how_a_gpu_computes_is_the_owners_again_after_a_trial() -> None:
+    """A notebook that lets its own products round goes on rounding them."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.benchmark = True
+    with process_settings_kept():
+        prepare_device(DeviceSpec.parse("cuda:0", threads=1), "float32")
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.benchmark
+
+
+class Linked:
+    """Half of a cycle, as a compiled part and its forward are."""
+
+    other: "Linked"
+
+
+def test_the_memory_of_an_ended_trial_is_released(
+    fake_cuda: dict[str, list[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cycles are collected, then torch gives its cache back to the GPU, where it has used one."""
+    one, other = Linked(), Linked()
+    one.other, other.other = other, one
+    alive = weakref.ref(one)
+    gc.disable()
+    try:
+        del one, other
+        assert alive() is not None
+        release_memory("cuda:0")
+        assert alive() is None
+    finally:
+        gc.enable()
+    assert fake_cuda["empty_cache"] == [()]
+    release_memory("cpu")
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    release_memory("cuda:0")
+    assert fake_cuda["empty_cache"] == [()]
+
+
+def test_what_was_compiled_is_forgotten_with_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch counts compilations by code, so the next trial's would be refused at the limit of a process."""
+    resets: list[int] = []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(1))
+    monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
+    release_memory("cpu")
+    assert resets == []
+    monkeypatch.setitem(sys.modules, "torch._dynamo", torch)
+    release_memory("cpu")
+    assert resets == [1]
+
+
+def test_memory_is_released_after_an_error_of_cuda_too(
+    fake_cuda: dict[str, list[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every call of the process fails then, and the error has been reported."""
+    del fake_cuda
+
+    def fail() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", fail)
+    release_memory("cuda:0")
+
+
+def test_the_memory_meter_counts_what_torch_reserves_of_a_gpu(
+    fake_cuda: dict[str, list[object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than its tensors need, and not there for other processes; the peak of the trial before does not count."""
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _device: 300 << 20)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _device: 200 << 20)
+    gpu = torch.device("cuda:0")
+    assert MemoryMeter(gpu).peak_mib == 300.0
+    assert fake_cuda["reset_peak_memory_stats"] == [(gpu,)]
 
 
 def test_the_cpu_has_a_name() -> None:

@@ -110,23 +110,6 @@ def test_a_static_step_is_the_textbook_s(spec: TrialSpec) -> None:
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
 
 
-@pytest.fixture
-def fake_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Layers that are made without memory get fake tensors: torch would swap them into real ones, and cannot."""
-
-    def to_empty(module: nn.Module, *, device: torch.device) -> nn.Module:
-        for part in module.modules():
-            for name, weight in part.named_parameters(recurse=False):
-                part._parameters[name] = nn.Parameter(torch.empty(weight.shape, dtype=weight.dtype, device=device))
-            for name, buffer in part.named_buffers(recurse=False):
-                part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
-        return module
-
-    monkeypatch.setattr(nn.Module, "to_empty", to_empty)
-    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-
-
 @every_case
 @pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch knows no CUDA; that of the lock does")
 @pytest.mark.usefixtures("fake_weights")

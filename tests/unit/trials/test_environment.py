@@ -140,3 +140,24 @@ def test_the_options_of_the_machine_are_recorded(monkeypatch: pytest.MonkeyPatch
     assert describe_environment(where, dataset_digest="train a").compute == "channels_last,compile"
     monkeypatch.delenv("STNBENCH_COMPUTE")
     assert describe_environment(where, dataset_digest="train a").compute == ""
+
+
+def test_a_gpu_s_driver_and_rounding_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card, its driver, the libraries on it, what its products are rounded to, and that runs repeat."""
+    monkeypatch.setattr(run, "code_version", lambda package: CodeVersion(commit="c0ffee", dirty=False))
+    monkeypatch.setattr(run, "gpu_driver", lambda: "580.65.06")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"NVIDIA H100 {index}")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 92400)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    found = describe_environment(DeviceSpec.parse("cuda:1", threads=1), dataset_digest="train a", precision="tf32")
+    assert (found.device, found.driver, found.numerics) == (
+        "NVIDIA H100 1",
+        "580.65.06",
+        "tf32 convolutions, deterministic",
+    )
+    assert dict(found.versions)["cudnn"] == "92400"
+    assert dict(found.versions).keys() >= {"cuda", "cudnn"}
+    there = describe_environment(DeviceSpec.parse("cpu", threads=1), dataset_digest="train a", precision="float32")
+    assert (there.driver, there.numerics) == ("", "float32, deterministic")
