@@ -65,10 +65,10 @@ test-full: $(STAMP) ## test and test-thorough in one
 	@$(PYTEST) -m 'not exhaustive and not scheduler and not cuda'
 
 test-exhaustive: $(STAMP) ## a fault at every single call, every documented command; CI runs it before a release
-	@$(PYTEST) -m exhaustive
+	@$(PYTEST) -m 'exhaustive'
 
 test-scheduler: $(STAMP) ## a Slurm that dies in every way, and a real one where it is installed (about 10 minutes)
-	@$(PYTEST) -m scheduler
+	@$(PYTEST) -m 'scheduler'
 
 lint: $(STAMP) ## format, lint, types and layers
 	@$(BIN)/ruff format --check .
@@ -100,7 +100,7 @@ bench-gpu: $(STAMP) ## steps, sharing and 2015's rows on a GPU beside its limits
 	@$(BIN)/python -P benchmarks/gpu.py
 
 test-gpu: $(STAMP) ## the tests that need a GPU
-	@$(BIN)/python -m pytest -q -m cuda tests/cuda
+	@$(BIN)/python -m pytest -q -m 'cuda' tests/cuda
 
 chaos: $(STAMP) ## 60 trials under at least 200 random faults (about 25 minutes; the tests run a short version)
 	@CHAOS_TRIALS=60 CHAOS_FAULTS=200 $(BIN)/python -m pytest -q -s tests/e2e/test_chaos.py

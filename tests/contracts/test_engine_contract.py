@@ -53,7 +53,11 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlurm
     slurm.close()
 
 
-ENGINES = ("inline", *(pytest.param(name, marks=pytest.mark.slow) for name in ("local", "ray", "slurm")))
+ENGINES = (
+    "inline",
+    pytest.param("local", marks=pytest.mark.slow),
+    *(pytest.param(name, marks=[pytest.mark.slow, pytest.mark.thorough]) for name in ("ray", "slurm")),
+)
 
 
 @pytest.fixture(params=ENGINES)

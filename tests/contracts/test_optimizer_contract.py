@@ -26,6 +26,8 @@ from stnbench.training.checkpoint import Checkpoint, Progress, read_checkpoint, 
 from stnbench.training.loop import Hooks, TrainingOutcome, TrainingRun, train
 from stnbench.training.optim import optimizer_state
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[[TrialSpec], TrainingRun]
 
 PLATEAU = PlateauScheduleSpec(patience_epochs=0, threshold=0.5, warmup_epochs=0.5)

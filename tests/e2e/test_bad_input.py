@@ -45,6 +45,7 @@ def test_a_locnet_too_deep_for_its_input(workplace: Workplace) -> None:
     assert_refused(workplace, "localisation network", "6 x 6", command=("train", *deep))
 
 
+@pytest.mark.thorough
 def test_a_sweep_of_which_nothing_can_be_built(workplace: Workplace) -> None:
     """Where every cell is infeasible the sweep cannot start."""
     (workplace.folder / "sweeps" / "deep.yaml").write_text(
@@ -103,6 +104,7 @@ def test_a_runs_folder_that_cannot_be_written(workplace: Workplace) -> None:
     assert_refused(workplace, str(workplace.runs), "STNBENCH_RUNS", command=("sweep", "tiny"))
 
 
+@pytest.mark.thorough
 def test_a_store_from_a_newer_version(workplace: Workplace) -> None:
     """Both revisions are named, and the store stays as it is."""
     assert workplace.run("sweep", "tiny", "--budget", "0.01s", "--no-mlflow").returncode == 1

@@ -17,7 +17,7 @@ from chaos import KINDS, Chaos
 from commands import Workplace
 from disks import Disk, disk_in
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 TRIALS = int(os.environ.get("CHAOS_TRIALS", "3"))
 FAULTS = int(os.environ.get("CHAOS_FAULTS", "6"))

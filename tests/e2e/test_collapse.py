@@ -13,7 +13,7 @@ from stnbench.spec.result import EpochRecord
 from stnbench.spec.states import Verdict
 from stnbench.store.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 DIGITS = {
     "scale": "quick_wide",

@@ -13,7 +13,7 @@ import stnbench
 from stnbench.cli.main import main
 from stnbench.core.errors import DataMissingError, SpecError, UnknownNameError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 TRIAL = (
     "dataset=gtsrb",

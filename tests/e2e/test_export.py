@@ -13,7 +13,7 @@ import stnbench
 from stnbench.cli.main import main
 from stnbench.core.errors import ExportError, StnbenchError, UnknownNameError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 
 def say(capsys: pytest.CaptureFixture[str], *words: str) -> Any:

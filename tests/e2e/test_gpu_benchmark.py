@@ -23,6 +23,7 @@ def benchmark(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.thorough
 def test_every_stage_of_the_benchmark_runs_dry(tmp_path: Path) -> None:
     """Each prints what it found, none fails, the tables are made of it, and no measurement of a CPU is written."""
     before = (ROOT / "benchmarks" / "gpu.md").exists()
@@ -47,6 +48,7 @@ def test_without_a_gpu_nothing_is_measured(tmp_path: Path) -> None:
     assert "--dry" in done.stderr
 
 
+@pytest.mark.thorough
 def test_the_tests_that_need_a_gpu_are_collected_and_say_that_there_is_none() -> None:
     """As the first minutes start them, without this suite's tools; they are skipped, not passed, where no GPU is."""
     command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-o", "addopts=--import-mode=importlib"]

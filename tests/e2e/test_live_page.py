@@ -20,7 +20,7 @@ from stnbench.store.store import Store
 
 expect.set_options(timeout=60_000)  # machines that test are busy
 
-pytestmark = [pytest.mark.slow, needs_chromium, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.slow, needs_chromium, pytest.mark.timeout(480), pytest.mark.thorough]
 
 SWEEP = TINY.replace("scale: smoke", "scale: smoke\n  training.epochs: 5").replace("seeds: [1, 2]", "seeds: [1]")
 STOPPED = "affine"

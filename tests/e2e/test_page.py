@@ -17,7 +17,7 @@ from stnbench.store.store import Store
 
 expect.set_options(timeout=20_000)  # machines that test are busy
 
-pytestmark = [pytest.mark.slow, needs_chromium]
+pytestmark = [pytest.mark.slow, needs_chromium, pytest.mark.thorough]
 
 
 @pytest.fixture(scope="module")

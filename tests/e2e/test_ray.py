@@ -17,7 +17,7 @@ from ray_clusters import RayCluster, ray_cluster
 from stnbench.core.errors import EngineError
 from stnbench.engines.base import Ending, Engine, EngineEvent, Finished, Launch, Lost, Stopped
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 ROOT = Path(__file__).parents[2]
 FAKE_WORKER = (sys.executable, str(ROOT / "tests" / "support" / "fake_worker.py"))

@@ -27,7 +27,7 @@ from sqlalchemy import make_url
 from stnbench.spec.states import TrialState
 from stnbench.store.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 
 @dataclass(frozen=True, slots=True)

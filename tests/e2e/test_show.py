@@ -8,7 +8,7 @@ import pytest
 from commands import Workplace
 from PIL import Image
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 
 def trial_of(workplace: Workplace, *, is_baseline: bool) -> str:

@@ -19,7 +19,7 @@ from commands import Workplace, is_alive, kill_orchestrator
 from fake_slurm import FakeSlurm
 from real_slurm import real_slurm, why_not
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.thorough]
 
 SWEEP = """\
 question: Does it survive?

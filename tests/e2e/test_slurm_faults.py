@@ -23,7 +23,7 @@ from stnbench.engines.spool import Spool
 from stnbench.spec.slurm import SlurmOptions
 from stnbench.trials.files import load_result
 
-pytestmark = [pytest.mark.slow, pytest.mark.scheduler, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.scheduler, pytest.mark.timeout(600), pytest.mark.thorough]
 
 FAKE_WORKER = (sys.executable, str(Path(__file__).parents[1] / "support" / "fake_worker.py"))
 TRIALS = int(os.environ.get("CHAOS_TRIALS", "24"))

@@ -137,6 +137,7 @@ def test_a_plan_trains_nothing(workplace: Workplace) -> None:
     assert not workplace.runs.exists()
 
 
+@pytest.mark.thorough
 def test_the_inline_engine_gives_the_same_numbers(workplace: Workplace) -> None:
     """Where a trial runs does not change its result."""
     narrow = ("transformer=affine", "seeds=[1]", "baselines=false")

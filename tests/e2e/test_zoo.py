@@ -1,7 +1,9 @@
 """Everything that can be chosen trains: two epochs at the scale ``smoke``, and the loss falls."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,11 @@ def choices(group: str, *left_out: str) -> list[str]:
     return [choice for choice in COMPOSER.choices(group) if choice not in left_out]
 
 
+def thorough(values: Iterable[Any], *kept: Any) -> list[Any]:
+    """Return the values as parameters: all are thorough but those that stand for them in ``make test``."""
+    return [pytest.param(value, marks=() if value in kept else pytest.mark.thorough) for value in values]
+
+
 def train(data: Path, folder: Path, *overrides: str) -> TrialResult:
     """One trial, in this process."""
     spec = resolve_trial(COMPOSER, parse_overrides(overrides)).spec
@@ -55,7 +62,7 @@ def assert_learns(result: TrialResult) -> None:
     assert second.train_loss < first.train_loss
 
 
-@pytest.mark.parametrize("transformer", choices("transformer", "same"))
+@pytest.mark.parametrize("transformer", thorough(choices("transformer", "same"), "affine"))
 def test_every_transformer_trains(transformer: str, shared_data: Path, tmp_path: Path) -> None:
     """A network with this family before it learns, and its health is recorded, theta error included."""
     result = train(shared_data, tmp_path, *SMALL, *AN_ST, f"transformer={transformer}")
@@ -64,19 +71,20 @@ def test_every_transformer_trains(transformer: str, shared_data: Path, tmp_path:
     assert health.theta_error is not None
 
 
-@pytest.mark.parametrize("sampler", ["bicubic", "nearest", "mipmap", "linearized"])
+@pytest.mark.parametrize("sampler", thorough(["bicubic", "nearest", "mipmap", "linearized"]))
 def test_every_sampler_trains(sampler: str, shared_data: Path, tmp_path: Path) -> None:
     """A network that reads its image so learns; bilinear is every other test's."""
     assert_learns(train(shared_data, tmp_path, *SMALL, *AN_ST, f"transformer.sampler={sampler}"))
 
 
-@pytest.mark.parametrize("network", choices("network"))
+@pytest.mark.parametrize("network", thorough(choices("network"), "idsia"))
 def test_every_network_trains_with_a_transformer(network: str, shared_data: Path, tmp_path: Path) -> None:
     """Each classifier learns behind an affine transformer."""
     deep = ("optimizer.learning_rate=0.001",) if network in {"timm", "torchvision"} else ()
     assert_learns(train(shared_data, tmp_path, *SMALL, *AN_ST, f"network={network}", *deep))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -99,19 +107,19 @@ def test_every_place_and_kind_of_localisation_trains(
     assert_learns(train(shared_data, tmp_path, *SMALL, *overrides))
 
 
-@pytest.mark.parametrize("preprocess", choices("preprocess", "contrastive", "none"))
+@pytest.mark.parametrize("preprocess", thorough(choices("preprocess", "contrastive", "none")))
 def test_every_preprocessing_trains(preprocess: str, shared_data: Path, tmp_path: Path) -> None:
     """A network behind each version of the images learns."""
     assert_learns(train(shared_data, tmp_path, *SMALL, f"preprocess={preprocess}"))
 
 
-@pytest.mark.parametrize("augment", choices("augment", "none"))
+@pytest.mark.parametrize("augment", thorough(choices("augment", "none")))
 def test_every_augmentation_trains(augment: str, shared_data: Path, tmp_path: Path) -> None:
     """A network and its transformer learn from images that are never the same twice."""
     assert_learns(train(shared_data, tmp_path, *SMALL, *AN_ST, f"augment={augment}"))
 
 
-@pytest.mark.parametrize("distortion", choices("distortion"))
+@pytest.mark.parametrize("distortion", thorough(choices("distortion"), "RTS"))
 def test_every_distortion_of_digits_trains(distortion: str, shared_data: Path, tmp_path: Path) -> None:
     """The paper's network with a transformer learns each task, and its theta error is recorded."""
     result = train(shared_data, tmp_path, *DIGITS, *AN_ST, "network=cnn", f"distortion={distortion}")
@@ -119,6 +127,7 @@ def test_every_distortion_of_digits_trains(distortion: str, shared_data: Path, t
     assert result.epochs[-1].health[0].theta_error is not None
 
 
+@pytest.mark.thorough
 def test_digit_addition_trains(shared_data: Path, tmp_path: Path) -> None:
     """Two parallel transformers look at two channels with a digit each, and the network learns their sum."""
     overrides = ("dataset=digits_addition", "distortion=RTS", "network=fcn", "transformer.branches=2")
@@ -126,6 +135,7 @@ def test_digit_addition_trains(shared_data: Path, tmp_path: Path) -> None:
     assert_learns(train(shared_data, tmp_path, *own, *AN_ST, *overrides))
 
 
+@pytest.mark.thorough
 def test_the_theta_error_falls_where_a_transformer_learns(shared_data: Path, tmp_path: Path) -> None:
     """On digits somewhere in a larger frame, the sign moves less in the output than it did, and than in the image."""
     digits = ("scale=quick_wide", "dataset=digits", "dataset.copies=4", "distortion=T", "preprocess=global")

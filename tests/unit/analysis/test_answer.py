@@ -102,6 +102,7 @@ def test_one_seed_is_asked_for_a_second() -> None:
     assert not any(item.is_decided for item in answer.sentences)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_bounds_hold_as_often_as_they_say() -> None:
     """Of 200 sweeps without any effect, at most 8 % (5 and two standard errors) claim one of size or transformer."""

@@ -22,7 +22,7 @@ from stnbench.analysis.inference import (
 )
 from stnbench.analysis.verdicts import folds_accuracy
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 Fixed = tuple[NDArray[np.int64], float]
 """Images right (cells, seeds), and the true accuracy."""

@@ -11,7 +11,7 @@ from stnbench.analysis.fitted import ScoredRun
 from stnbench.analysis.inference import LEVEL
 from stnbench.analysis.verdicts import Comparison, Verdict
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 ACCURACY = 0.95
 DEVIATION = 0.005

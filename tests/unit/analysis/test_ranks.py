@@ -93,6 +93,7 @@ def test_ups_and_downs_that_all_cells_share_are_no_noise() -> None:
     assert rho.low <= rho.value <= rho.high  # type: ignore[operator]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize(("noise", "agreement", "clusters"), [(0.1, 0.7, False), (1.0, 0.95, False), (0.4, 0.95, True)])
 def test_intervals_hold_the_correlation_without_noise(noise: float, agreement: float, *, clusters: bool) -> None:

@@ -23,6 +23,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_new_transformer_passes_its_contract(own_folder: Path) -> None:
     """The skeleton is whole: every check passes, and the test that comes with it too."""
@@ -37,6 +38,7 @@ def test_a_new_transformer_passes_its_contract(own_folder: Path) -> None:
     assert tested.returncode == 0, tested.stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_broken_part_is_told_what_it_breaks(own_folder: Path) -> None:
     """A family that is not the identity at the start, and one with a wrong gradient, fail there and nowhere else."""

@@ -29,6 +29,7 @@ def combinations(draw: st.DrawFn) -> list[Override]:
     return [choice for choice in chosen if not (is_quick and choice.key in {"optimizer", "schedule", "preprocess"})]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(chosen=combinations())
@@ -55,6 +56,7 @@ def test_a_composed_configuration_may_be_changed() -> None:
     assert COMPOSER.compose([])["dataset"]["image_size"] != 3  # type: ignore[index, call-overload]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_an_experiment_is_what_hydra_composes() -> None:
     """Alone, every shipped experiment is Hydra's."""

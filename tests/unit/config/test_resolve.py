@@ -195,6 +195,7 @@ def test_bad_input_is_named(composer: Composer, overrides: list[str], kind: type
     assert not isinstance(caught.value, InfeasibleError)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_every_choice_of_every_group_resolves(composer: Composer) -> None:
     """No shipped file is broken."""

@@ -349,6 +349,7 @@ def test_two_processes_at_once_make_one_cache(tmp_path: Path) -> None:
     assert len(log.read_text(encoding="utf-8").splitlines()) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_opening_the_size_of_gtsrb_is_quick(tmp_path: Path) -> None:
     """39,209 images of 48 pixels open in less than 0.3 s."""

@@ -267,6 +267,7 @@ def test_line_ends_do_not_change_the_content(root: Path, fake_gtsrb: Any) -> Non
     assert content_digest(find(root)) != before
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_thousand_images_are_cached_in_a_few_seconds(root: Path, fake_gtsrb: Any) -> None:
     """At 25 s for 39,209 images a thousand take 0.64 s; three times that is allowed here."""

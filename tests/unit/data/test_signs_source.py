@@ -72,6 +72,7 @@ def test_class_names_are_those_of_gtsrb(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_workers_draw_what_one_process_draws_without_a_main_guard(tmp_path: Path) -> None:
     """An unguarded script with two workers gets the bytes that this process draws alone."""
@@ -90,6 +91,7 @@ def test_workers_draw_what_one_process_draws_without_a_main_guard(tmp_path: Path
     assert by_two.stdout.strip()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_worker_that_dies_is_an_error_with_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that cannot start is reported, and no half drawn set comes out."""

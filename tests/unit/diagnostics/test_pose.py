@@ -75,6 +75,7 @@ def test_one_affine_choice_for_all_images_costs_nothing(choice: torch.Tensor) ->
     assert error(poses(), poses() @ choice).mean == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 @given(common=COMMON, share=st.floats(0, 1))
 def test_a_common_affine_map_gains_and_costs_nothing(common: torch.Tensor, share: float) -> None:
     """Whatever a transformer has learnt, from nothing (share 0) to all of the pose (share 1)."""
@@ -110,6 +111,7 @@ def test_the_error_is_in_half_sides_of_the_sign() -> None:
     assert error(pose, IDENTITY).mean == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 @given(share=st.floats(0.02, 0.49))
 def test_images_thrown_far_away_show(share: float) -> None:
     """Each with the largest error; the others, whose pose is undone, keep theirs of 0."""
@@ -132,6 +134,7 @@ def test_images_shrunk_to_a_point_show() -> None:
     assert 0.24 * FAR_ERROR < found.mean < 0.24 * LARGEST_ERROR
 
 
+@pytest.mark.slow
 @given(sd=st.floats(0.001, 0.02))
 def test_jitter_is_no_learning(sd: float) -> None:
     """Theta that varies without a reason reads no better than one that does not."""

@@ -28,7 +28,7 @@ from stnbench.engines.base import (
 )
 from stnbench.engines.remote import Parcel, SlotHost, _read_files, earlier_files, write_files
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 SUPPORT = Path(__file__).parents[2] / "support"
 FAKE_WORKER = (sys.executable, str(SUPPORT / "fake_worker.py"))

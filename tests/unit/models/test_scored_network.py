@@ -136,6 +136,7 @@ def test_bfloat16_gradients_are_float32_and_point_the_same_way(make_run: MakeRun
     assert functional.cosine_similarity(low, full, dim=0).item() > 0.98
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # the compiler looks, and hides it
 @torch._dynamo.config.patch(recompile_limit=100)
@@ -176,6 +177,7 @@ def test_the_parts_are_compiled_as_asked(
     assert torch.equal(explain(run).logits, expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 @pytest.mark.usefixtures("fresh_compiler")

@@ -147,6 +147,7 @@ def in_torch() -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "sampler"), WAYS)
 def test_compilers_and_exporters_agree(family: str, sampler: str, in_torch: dict[str, Any]) -> None:
@@ -159,6 +160,7 @@ def test_compilers_and_exporters_agree(family: str, sampler: str, in_torch: dict
     assert in_torch[f"in_onnx {family} {sampler}"] <= 1e-4
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_an_onnx_file_that_disagrees_is_not_written(in_torch: dict[str, Any]) -> None:
     """A module whose export differs from it, or has no counterpart, is refused and leaves nothing behind."""

@@ -22,6 +22,7 @@ from stnbench.store import engine as sqlite
 from stnbench.store.store import Store
 
 pytestmark = [
+    pytest.mark.slow,
     # What a dead process leaves open is closed by the collector, which warns.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

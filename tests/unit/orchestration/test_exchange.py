@@ -22,6 +22,8 @@ from stnbench.spec.sweep import Axis, Choice, Override
 from stnbench.spec.trial import TrialSpec
 from stnbench.trials.files import write_result
 
+pytestmark = pytest.mark.slow
+
 OTHER = replace(SWEEP, name="other", question="Does it run as well?")
 MORE = tuple(fake_spec(Task.FINISH, seed=seed, epochs=1, cell=7) for seed in (1, 2))
 

@@ -21,6 +21,8 @@ from stnbench.spec.result import FailureKind
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OTHER = replace(SWEEP, name="other", question="Does it run as well?")
 BROKEN = fake_spec(Task.FAIL, cell=7)

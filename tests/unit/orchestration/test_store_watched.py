@@ -19,6 +19,8 @@ from stnbench.store import file as store_file
 from stnbench.store.file import StoreFile
 from stnbench.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 def replace_by_a_copy(path: Path) -> None:
     """Put a copy in its place, as an editor or a synchroniser does."""

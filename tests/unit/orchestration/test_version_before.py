@@ -135,6 +135,7 @@ def test_its_checkpoints_are_read_or_left_out(left: Path) -> None:
         read_checkpoint(path, trial_id=COMPLETE)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_command_itself_goes_on(left: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -170,6 +170,7 @@ def best_first(sweep: SweepSpec, known: list[Known], cells: int) -> float:
     return max(bowl(spec) for spec in specs_of(done)[: 2 * cells])
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_search_that_starts_from_another_begins_where_it_ended() -> None:
     """Its first three configurations are better on average than without knowledge; none of the others is counted."""

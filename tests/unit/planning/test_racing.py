@@ -61,6 +61,7 @@ def test_the_race_is_over_with_one_cell_left() -> None:
     assert len(seeds[0.3]) == max(map(len, seeds.values()))
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_repeated_looks_keep_the_error_rate() -> None:
     """Of 25 races of four equals with six looks, no more than 3 ever drop one."""

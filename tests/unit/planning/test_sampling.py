@@ -185,6 +185,7 @@ def test_what_the_sweep_lost_is_not_asked_again() -> None:
         assert all(trial.spec.optimizer.momentum < 0.9 for trial in again.planned.values())
 
 
+@pytest.mark.slow
 def test_nsga2_finds_cheap_cells_as_well_as_good_ones() -> None:
     """Where only the width costs, late finds are cheaper than early ones: in the median of five searches."""
     ratios = []

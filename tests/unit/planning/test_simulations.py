@@ -21,7 +21,7 @@ from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 
 def test_tpe_beats_random_within_the_same_trials() -> None:

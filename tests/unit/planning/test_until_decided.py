@@ -171,6 +171,7 @@ def test_impossible_numbers_are_refused(key: str) -> None:
         UntilDecidedPlannerSpec(**{key: 0})  # type: ignore[arg-type]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_repeated_looks_keep_the_error_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 40 sweeps of four equals with five looks, no more than 4 ever call one lower; at 5 % a look more would."""

@@ -234,6 +234,7 @@ def test_a_one_line_choice_fills_the_rest(kind: str, tmp_path: Path, monkeypatch
         resolved(f"{group}={name}x")
 
 
+@pytest.mark.slow
 def test_an_optimiser_and_a_schedule_of_ones_own_train(
     tmp_path: Path,
     make_run: Any,
@@ -253,6 +254,7 @@ def test_an_optimiser_and_a_schedule_of_ones_own_train(
     assert records[-1].train_loss < records[0].train_loss
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_trains_and_goes_on(tmp_path: Path, make_run: Any, toy_spec: TrialSpec) -> None:
     """Transformers stand before both of its stages; weights and dropout derive from the seed, across a break too."""
     write_part(tmp_path, "pooled", POOLED)
@@ -274,6 +276,7 @@ def test_a_network_of_ones_own_trains_and_goes_on(tmp_path: Path, make_run: Any,
     assert len(set(losses)) == 3
 
 
+@pytest.mark.slow
 def test_a_localisation_network_of_ones_own_trains(tmp_path: Path, make_run: Any, toy_spec: TrialSpec) -> None:
     """The transformer starts as the identity, and its parameters and features learn."""
     write_part(tmp_path, "mean", MEAN)
@@ -289,6 +292,7 @@ def test_a_localisation_network_of_ones_own_trains(tmp_path: Path, make_run: Any
     assert measure_cost(spec, classes=4).parameters == sum(item.numel() for item in run.model.network.parameters())
 
 
+@pytest.mark.slow
 def test_a_data_set_of_ones_own_is_trained_on(tmp_path: Path) -> None:
     """A whole trial reads it, by its name in a configuration alone; it can be distorted as well."""
     write_part(tmp_path, "stripes", STRIPES)

@@ -14,6 +14,8 @@ from stnbench.training.evaluate import evaluate
 from stnbench.training.loop import Hooks, TrainingRun, train
 from stnbench.training.optim import WeightAverage
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[[TrialSpec], TrainingRun]
 
 

@@ -22,6 +22,8 @@ from stnbench.training.checkpoint import (
 )
 from stnbench.training.loop import Hooks, TrainingRun, train
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[[TrialSpec], TrainingRun]
 
 

@@ -24,6 +24,8 @@ from stnbench.training.checkpoint import Progress
 from stnbench.training.evaluate import evaluate
 from stnbench.training.loop import Hooks, TrainingOutcome, TrainingRun, train
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[[TrialSpec], TrainingRun]
 
 

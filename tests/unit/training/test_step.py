@@ -100,6 +100,7 @@ def state_of(run: TrainingRun) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
+@pytest.mark.slow
 @every_case
 def test_a_static_step_is_the_textbook_s(spec: TrialSpec) -> None:
     """Losses, weights, statistics, momentum and averages after two epochs, bit for bit on one CPU thread."""
@@ -159,6 +160,7 @@ def test_a_whole_step_reads_no_number(name: str) -> None:
     assert log.names & HIDDEN_WAITS == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", GRAPHS.values(), ids=GRAPHS)
 def test_one_recording_of_a_step_is_every_step(spec: TrialSpec) -> None:
     """What make_fx records of the fourth step is replayed for all that follow, into the next epoch.

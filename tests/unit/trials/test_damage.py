@@ -25,6 +25,8 @@ from stnbench.trials.files import (
     write_spec,
 )
 
+pytestmark = pytest.mark.slow
+
 IMAGES, SIDE = 4, 3
 SPEC = fake_spec(Task.FINISH)
 RECORD = np.dtype([("step", "<i8"), ("epoch", "<i8"), ("fill", "<f4"), ("places", "<i8", (1, 2)), ("points", "<f4", 2)])

@@ -31,6 +31,8 @@ from stnbench.trials.export import (
 from stnbench.trials.run import run_trial
 from stnbench.trials.score import compare_networks
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 ROI = PlacedTransformerSpec(place=1, transformer=TransformerSpec(family="roi"), locnet=None)
 

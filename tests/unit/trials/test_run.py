@@ -21,6 +21,8 @@ from stnbench.trials import data
 from stnbench.trials.files import load_result, load_spec, read_probabilities
 from stnbench.trials.run import run_trial
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., TrialResult | None]
 
 

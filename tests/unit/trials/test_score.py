@@ -16,6 +16,8 @@ from stnbench.trials.files import read_probabilities, write_spec
 from stnbench.trials.run import run_trial
 from stnbench.trials.score import rescore_trial
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def result(tmp_path: Path, toy_dataset: Any, toy_spec: TrialSpec) -> TrialResult:

@@ -17,6 +17,8 @@ from stnbench.trials.files import load_arrays, read_snapshots
 from stnbench.trials.run import run_trial
 from stnbench.trials.watch import PROBES, probe_rows
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Any]
 
 
