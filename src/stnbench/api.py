@@ -141,6 +141,10 @@ def plan(sweep: str, *overrides: str, runs: str | os.PathLike[str] | None = None
 
     Raises:
         SpecError: if the sweep is not valid.
+
+    Example:
+        >>> stnbench.plan("locnet_sizes", "scale=smoke", runs="nowhere").trials
+        34
     """
     from stnbench.orchestration.question import plan_question, read_question
 
@@ -159,7 +163,7 @@ def run_sweep(
 ) -> "RunSummary":
     """Run every trial of a sweep that is not complete; ``read_results`` reads the results.
 
-    It may be stopped at any moment, and continues from there when it is called again; no report is written.
+    It can be stopped at any moment: called again, it continues from there. It writes no report.
 
     Args:
         sweep: a name, or the path of a file.
@@ -174,6 +178,11 @@ def run_sweep(
 
     Raises:
         StnbenchError: if the sweep cannot start.
+
+    Example:
+        >>> summary = stnbench.run_sweep("locnet_sizes", "scale=smoke", slots=2)  # doctest: +SKIP
+        >>> summary.complete, summary.trials  # doctest: +SKIP
+        (34, 34)
     """
     from stnbench.core.paths import data_root
     from stnbench.orchestration.question import read_question, run_question

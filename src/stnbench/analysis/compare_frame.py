@@ -56,6 +56,14 @@ def compare(frame: pd.DataFrame, baseline: str | None = None, margin: float = DE
 
     Raises:
         SpecError: if a column is missing, the baseline is unknown, or counts or runs are not valid.
+
+    Example:
+        >>> import pandas as pd
+        >>> import stnbench
+        >>> rows = [("plain", 1, 912), ("plain", 2, 905), ("affine", 1, 961), ("affine", 2, 957)]
+        >>> runs = pd.DataFrame(rows, columns=["configuration", "seed", "correct"]).assign(images=1000)
+        >>> stnbench.compare(runs, baseline="plain")[["configuration", "verdict"]].values.tolist()
+        [['affine', 'best'], ['plain', 'lower']]
     """
     if not isinstance(margin, int | float) or not 0 <= margin < 1:
         raise SpecError(f"the margin is {margin}", remedy="give a share from 0 on and below 1, such as 0.005")

@@ -298,10 +298,11 @@ def _content_moves(spec: AugmentSpec, drawn: Float[Tensor, "n numbers"]) -> Floa
 def _colour_maps(
     spec: AugmentSpec, drawn: Float[Tensor, "n numbers"]
 ) -> tuple[Float[Tensor, "n colours colours"], Float[Tensor, " n"]]:
-    """Return the colour matrix of every image, and the share of its mean lightness that is added.
+    """Return the colour matrices of a batch, and the share of each image's mean lightness that is added to it.
 
-    All four variations (brightness, contrast, saturation, hue) are linear maps that keep grey grey, and the last two
-    keep the luma, so that one matrix covers them all.
+    Apply them as ``out = matrix @ pixel + share * mean_lightness``. All four variations (brightness, contrast,
+    saturation, hue) are linear maps that keep grey grey, and the last two keep the luma, so that one matrix covers them
+    all.
     """
     brightness, contrast = 1 + spec.brightness * drawn[:, 6], 1 + spec.contrast * drawn[:, 7]
     colour = (brightness * contrast)[:, None, None]

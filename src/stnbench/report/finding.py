@@ -326,7 +326,7 @@ def _gains(
 def _crossed(pairing: Pairing | None) -> Crossed | None:
     """Return the difference over seeds and images.
 
-    It is None where the predictions are not known, or with one seed, which says nothing about other seeds.
+    It is None if predictions are missing, or if there is only one seed, which has no variance.
     """
     if pairing is None or len(pairing.cell) < 2:
         return None

@@ -88,9 +88,10 @@ def matrix_of_rows(*rows: tuple[Float[Tensor, " batch"], ...]) -> Float[Tensor, 
 
 
 class FixedZoom(AffineTransformation):
-    """Control: the same zoom about the centre for every image, without parameters: [[zoom, 0, 0], [0, zoom, 0]].
+    """Zoom every image by the same factor about its centre, as a control without parameters.
 
-    It has no identity: the empty parameters, the only ones, give the zoom.
+    Convention: ``x_in = zoom x``, ``y_in = zoom y``, with (x, y) in the output. There is no identity: the empty
+    parameters, the only ones, give the zoom.
 
     Args:
         zoom: the share of each side that is read; below 1 the image is enlarged.
