@@ -8,19 +8,17 @@ import pytest
 from made_up_mnist import write_mnist
 
 from stnbench.data.base import Dataset, ImageSet
-from stnbench.data.build import dataset_info, open_dataset
+from stnbench.data.build import open_dataset
 from stnbench.data.cache import images_digest
-from stnbench.data.splits import split_tracks
 from stnbench.spec.data import (
     DatasetSpec,
     DigitsSpec,
     DistortionSpec,
     GtsrbSpec,
     MnistSpec,
-    OneTrackSplitSpec,
     SignsSpec,
-    TrackSplitSpec,
 )
+from stnbench.testing.parts import DATASET_CHECKS, Opened
 
 SIZE = 16
 
@@ -42,6 +40,9 @@ SPECS: dict[str, DatasetSpec] = {
 
 SLOW = {"signs", "signs_perturbed"}
 
+MADE_UP = {"gtsrb", "mnist"}
+"""Sets of which the tests have a few images, and not as many as the real ones announce."""
+
 
 @pytest.fixture(
     scope="module", params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SPECS]
@@ -52,14 +53,25 @@ def spec(request: pytest.FixtureRequest) -> DatasetSpec:
 
 
 @pytest.fixture(scope="module")
-def dataset(spec: DatasetSpec, tmp_path_factory: pytest.TempPathFactory, fake_gtsrb: Any) -> Dataset:
+def dataset(spec: DatasetSpec, root: Path, fake_gtsrb: Any) -> Dataset:
     """The set, from made-up files where it is read from files."""
-    root: Path = tmp_path_factory.mktemp(spec.kind)
     if spec.kind == "gtsrb":
         fake_gtsrb.write_train(root)
         fake_gtsrb.write_test(root)
     if spec.kind == "mnist":
         write_mnist(root)
+    return open_dataset(spec, root=root, workers=1)
+
+
+@pytest.fixture(scope="module")
+def root(spec: DatasetSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of the set."""
+    return tmp_path_factory.mktemp(spec.kind)
+
+
+@pytest.fixture(scope="module")
+def reopened(spec: DatasetSpec, dataset: Dataset, root: Path) -> Dataset:
+    """The same set, opened anew from its cache."""
     return open_dataset(spec, root=root, workers=1)
 
 
@@ -69,67 +81,12 @@ def half(request: pytest.FixtureRequest, dataset: Dataset) -> ImageSet:
     return dataset.train() if request.param == "train" else dataset.test()
 
 
-def test_every_array_has_one_row_an_image(spec: DatasetSpec, half: ImageSet) -> None:
-    """Types and shapes are those of the contract, and those that were known beforehand."""
-    n = len(half)
-    assert n > 0
-    expected = {
-        "images": (np.uint8, (n, *dataset_info(spec).image_shape)),
-        "labels": (np.int64, (n,)),
-        "tracks": (np.int64, (n,)),
-        "frames": (np.int64, (n,)),
-        "roi": (np.float32, (n, 4)),
-        "original_size": (np.int64, (n, 2)),
-    }
-    assert {name: (getattr(half, name).dtype, getattr(half, name).shape) for name in expected} == expected
-    assert half.pose is None or (half.pose.dtype, half.pose.shape) == (np.float32, (n, 3, 3))
-    points = half.control_points
-    assert points is None or (points.dtype, points.shape) == (np.float32, (n, 16, 2))
-    assert points is None or half.pose is not None
-
-
-def test_labels_name_classes(spec: DatasetSpec, dataset: Dataset, half: ImageSet) -> None:
-    """Every label has a readable name of its own, known beforehand."""
-    names = list(dataset.class_names)
-    assert names == list(dataset_info(spec).class_names)
-    assert len(set(names)) == len(names)
-    assert half.labels.min() >= 0
-    assert half.labels.max() < len(names)
-
-
-def test_boxes_lie_in_the_image(half: ImageSet) -> None:
-    """Normalised, not empty, and in the order x1, y1, x2, y2."""
-    assert (np.abs(half.roi) <= 1).all()
-    assert (half.roi[:, :2] < half.roi[:, 2:]).all()
-    assert (half.original_size >= 1).all()
-
-
-def test_the_pose_carries_the_sign_into_its_box(half: ImageSet) -> None:
-    """Where the pose is known, the middle of the sign lies in its box, and the last element is 1."""
-    if half.pose is not None:
-        assert np.allclose(half.pose[:, 2, 2], 1)
-        middle = half.pose[:, :2, 2]
-        assert (half.roi[:, :2] <= middle).all()
-        assert (middle <= half.roi[:, 2:]).all()
-
-
-def test_tracks_are_of_one_class_and_frames_count_from_zero(half: ImageSet) -> None:
-    """Known tracks have each frame once; unknown ones are -1 throughout."""
-    if half.tracks.min() < 0:
-        assert set(half.tracks.tolist()) == set(half.frames.tolist()) == {-1}
+@pytest.mark.parametrize("check", DATASET_CHECKS)
+def test_every_data_set_keeps_its_promises(check: str, spec: DatasetSpec, dataset: Dataset, reopened: Dataset) -> None:
+    """What ``stnbench check-part`` asks of a data set of a user's own."""
+    if check == "announced size" and spec.kind in MADE_UP:
         return
-    for track in np.unique(half.tracks):
-        rows = half.tracks == track
-        assert len(np.unique(half.labels[rows])) == 1
-        assert sorted(half.frames[rows].tolist()) == list(range(rows.sum()))
-
-
-def test_training_tracks_are_known_and_can_be_split(dataset: Dataset) -> None:
-    """Both kinds of split apply to the training half."""
-    train = dataset.train()
-    for spec in (TrackSplitSpec(), OneTrackSplitSpec()):
-        split = split_tracks(spec, train.labels, train.tracks)
-        assert len(split.train) + len(split.validation) == len(train)
+    DATASET_CHECKS[check](Opened(spec=spec, dataset=dataset, again=lambda: reopened))
 
 
 def test_the_digest_is_that_of_images_and_labels(half: ImageSet) -> None:
@@ -137,18 +94,7 @@ def test_the_digest_is_that_of_images_and_labels(half: ImageSet) -> None:
     assert half.digest == images_digest(half.images, half.labels)
 
 
-def test_halves_differ(dataset: Dataset) -> None:
-    """No image is in both halves."""
-    train = {image.tobytes() for image in dataset.train().images}
-    assert train.isdisjoint(image.tobytes() for image in dataset.test().images)
-
-
 def test_images_are_shared_read_only(half: ImageSet) -> None:
     """Processes map the same pages, and none may write them."""
     assert isinstance(half.images, np.memmap)
     assert not half.images.flags.writeable
-
-
-def test_opening_again_gives_the_same(dataset: Dataset) -> None:
-    """A half does not change between two askings."""
-    assert dataset.train().digest == dataset.train().digest

@@ -2,14 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from typing import Final
 
 from stnbench.cli.parser import CommandParser
 from stnbench.core.command import DONE, SOME_FAILED
-from stnbench.core.errors import StnbenchError
 from stnbench.spec.parts import VARIABLE
-
-KINDS: Final = ("transformer",)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -17,31 +13,26 @@ def main(arguments: Sequence[str]) -> int:
 
     Raises:
         UnknownNameError: for a part that is not registered.
-        SpecError: for a key that the part does not have.
+        SpecError: for a key that the part does not have, or a name that parts of several kinds have.
     """
     options = make_parser().parse_args(arguments)
-    from stnbench.testing.transformers import TRANSFORMER_CHECKS, specification
+    from stnbench.testing.parts import menu_of, run_checks, specification
 
-    spec = specification(options.name, **dict(_setting(item) for item in options.settings))
-    results: dict[str, str] = {}
-    for name, check in TRANSFORMER_CHECKS.items():
-        try:
-            check(spec)
-            results[name] = ""
-        except Exception as error:  # noqa: BLE001 - whatever the user's code raises is what the check found
-            results[name] = str(error) if isinstance(error, AssertionError | StnbenchError) else _told(error)
+    menu = menu_of(options.name, options.kind)
+    spec = specification(menu, options.name, dict(_setting(item) for item in options.settings))
+
+    def tell(name: str, found: str) -> None:
         if not options.json:
-            print(f"ok      {name}" if not results[name] else f"FAILED  {name}: {results[name]}", flush=True)
+            print(f"FAILED  {name}: {found}" if found else f"ok      {name}", flush=True)
+
+    results = run_checks(menu, spec, tell)
     failed = sum(map(bool, results.values()))
     if options.json:
-        print(json.dumps({"part": options.name, "failed": failed, "checks": results}))
+        kind = menu.registry.kind
+        print(json.dumps({"part": options.name, "kind": kind, "failed": failed, "checks": results}))
     else:
         print(f"{options.name}: {len(results) - failed} of {len(results)} checks passed")
     return SOME_FAILED if failed else DONE
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def _setting(item: str) -> tuple[str, object]:
@@ -56,12 +47,13 @@ def make_parser() -> CommandParser:
     """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench check-part",
-        description="Checks a family of transformations against what every family promises: the identity at the start, "
-        "shapes, gradients, half precision, determinism, the compiler.",
+        description="Checks a transformer, a network or a data set against what every part of its kind promises: for a "
+        "transformer the identity at the start, shapes, gradients, half precision, determinism, the compiler.",
         epilog=f"Parts are found in the folders, files and modules that {VARIABLE} names, and in installed packages. "
         "Exit codes: 0 all checks pass, 1 one fails, 2 there is no such part.",
     )
-    parser.add_argument("name", help="the family, ours or one of your own")
+    parser.add_argument("name", help="the part, of stnbench or of your own")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="keys of its specification")
+    parser.add_argument("--kind", default="", help="transformer, network or dataset, where several have the name")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     return parser

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, cast
 from stnbench.config.compose import Composer, Node
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.image_folder import Survey, remember, survey
-from stnbench.spec.augment import AugmentSpec, TtaSpec
+from stnbench.spec.augment import AnyAugmentation, TtaSpec
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES as SIGNS_CLASSES
 from stnbench.spec.data import (
@@ -129,7 +129,7 @@ class _Resolver:
             dataset=dataclasses.replace(dataset, distortion=self._decode_optional(DistortionSpec, "distortion")),
             split=split,
             preprocess=self._decode(PreprocessSpec, "preprocess"),
-            augment=self._decode_optional(AugmentSpec, "augment"),
+            augment=self._decode_optional(AnyAugmentation, "augment"),
             network=network,
             transformers=self._transformers(network, width),
             optimizer=self._decode(AnyOptimizer, "optimizer"),

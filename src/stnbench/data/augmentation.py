@@ -1,8 +1,8 @@
 """Augmentation of training images, drawn in advance for a whole epoch, and the views of test-time augmentation."""
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
-from stnbench.core.errors import InfeasibleError, ShapeError
+from stnbench.core.errors import InfeasibleError, ShapeError, SpecError
 from stnbench.core.identity import derive_seed
 from stnbench.data import homographies
 from stnbench.data.homographies import radians
@@ -19,7 +20,121 @@ from stnbench.nn.precision import exact_convolutions, full_precision
 from stnbench.nn.sampling import sample
 from stnbench.nn.transforms.base import pixel_centres
 from stnbench.nn.transforms.homography import invert_homography
-from stnbench.spec.augment import AugmentSpec, TtaSpec
+from stnbench.spec.augment import AUGMENTATIONS, AugmentationSpec, AugmentSpec, TtaSpec
+
+# Contract of an augmentation. What it does to the images of an epoch is drawn before the epoch, on the CPU: a run that
+# resumes from a checkpoint, runs on another device or in other batches varies images in the same way.
+
+
+class Augmentation(ABC):
+    """A random variation of training images, made from its specification.
+
+    An instance keeps nothing between calls. Validation and test images are never varied.
+    """
+
+    def require_channels(self, channels: int) -> None:
+        """Raise InfeasibleError if images of this number of channels cannot be varied."""
+        del channels
+
+    @abstractmethod
+    def draw(self, *, seed: int, epoch: int, count: int) -> Mapping[str, Tensor]:
+        """Draw the numbers of an epoch, on the CPU, from the arguments alone (see ``draw_uniform``).
+
+        The names, the types and all but the first dimension of the tensors are the same in every epoch.
+
+        Args:
+            seed: the trial's seed.
+            epoch: the epoch, from 0.
+            count: number of images that the epoch visits.
+
+        Returns:
+            Tensors with ``count`` rows, by name; row i is for the i-th image that the epoch visits.
+        """
+
+    @abstractmethod
+    def apply(
+        self,
+        images: UInt8[Tensor, "batch channels height width"] | Float32[Tensor, "batch channels height width"],
+        boxes: Float[Tensor, "batch 4"],
+        numbers: Mapping[str, Tensor],
+    ) -> tuple[Float32[Tensor, "batch channels height width"], Float[Tensor, "batch 4"]]:
+        """Return varied images, float32 in [0, 255], and the boxes around their contents.
+
+        On a GPU the call may be captured in a graph: it reads no value of a tensor into Python.
+
+        Args:
+            images: levels in [0, 255].
+            boxes: x1, y1, x2, y2 of the content, normalised, -1 and 1 at the outer edges.
+            numbers: rows of what ``draw`` has returned, one an image, on the device of the images.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DrawnAugmentation:
+    """An augmentation with the numbers of some images.
+
+    Attributes:
+        augmentation: what is done.
+        numbers: tensors with one row an image, by name.
+    """
+
+    augmentation: Augmentation
+    numbers: Mapping[str, Tensor]
+
+    def to(self, device: torch.device) -> "DrawnAugmentation":
+        """Return the same numbers on a device."""
+        numbers = {name: part.to(device) for name, part in self.numbers.items()}
+        return DrawnAugmentation(augmentation=self.augmentation, numbers=numbers)
+
+    def rows(self, index: Tensor | slice) -> "DrawnAugmentation":
+        """Return the numbers of some images, for a batch."""
+        numbers = {name: part[index] for name, part in self.numbers.items()}
+        return DrawnAugmentation(augmentation=self.augmentation, numbers=numbers)
+
+    def apply(self, images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the varied images, float32 in [0, 255], and the boxes around their contents.
+
+        Raises:
+            ShapeError: if the number of images does not fit, or images or boxes change their shape.
+        """
+        varied, moved = self.augmentation.apply(images, boxes, self.numbers)
+        if varied.shape != images.shape or varied.dtype != torch.float32:
+            raise ShapeError("images of an augmentation", varied.shape, f"{tuple(images.shape)}, float32")
+        if moved.shape != boxes.shape:
+            raise ShapeError("boxes of an augmentation", moved.shape, tuple(boxes.shape))
+        return varied, moved
+
+
+def build_augmentation(spec: AugmentationSpec) -> Augmentation:
+    """Return the augmentation of a specification.
+
+    Raises:
+        UnknownNameError: if it is not registered.
+        SpecError: if one from outside is not an ``Augmentation``.
+    """
+    made = AUGMENTATIONS.implementation(spec.kind)(spec)
+    if not isinstance(made, Augmentation):
+        problem = f"the augmentation {spec.kind} is {type(made).__name__}"
+        raise SpecError(problem, remedy="register a class that extends stnbench.data.augmentation.Augmentation")
+    return made
+
+
+def draw_augmentation(spec: AugmentationSpec, *, seed: int, epoch: int, count: int) -> DrawnAugmentation:
+    """Build an augmentation and draw the numbers of an epoch; see ``Augmentation.draw``.
+
+    Raises:
+        UnknownNameError: if it is not registered.
+        SpecError: if one from outside is not an ``Augmentation``, or draws other rows than one an image.
+    """
+    made = build_augmentation(spec)
+    numbers = made.draw(seed=seed, epoch=epoch, count=count)
+    for name, part in numbers.items():
+        if not isinstance(part, Tensor) or part.device.type != "cpu" or part.shape[:1] != (count,):
+            found = f"shape {tuple(part.shape)} on {part.device}" if isinstance(part, Tensor) else type(part).__name__
+            problem = f"the augmentation {spec.kind} draws {name} as {found}"
+            raise SpecError(problem, remedy=f"return a tensor with {count} rows, one an image, on the CPU")
+    return DrawnAugmentation(augmentation=made, numbers=numbers)
+
 
 # Random numbers of augmentation, drawn in advance for a whole epoch.
 
@@ -33,7 +148,7 @@ def draw_uniform(label: str, seed: int, epoch: int, shape: tuple[int, ...]) -> F
     return torch.rand(math.prod(shape), generator=generator, dtype=torch.float64, device="cpu").reshape(shape)
 
 
-# The lightness of images, and changes of the lightness that keep the hue.
+# The lightness of images.
 
 
 LUMA = (0.299, 0.587, 0.114)
@@ -53,27 +168,6 @@ def lightness(
         return images
     red, green, blue = images.unbind(1)
     return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)[:, None]
-
-
-def with_lightness(
-    images: Float[Tensor, "batch channels height width"], wanted: Float[Tensor, "batch lightnesses height width"]
-) -> Float[Tensor, "batch channels height width"]:
-    """Return the images with another lightness and the same hue.
-
-    All three colours move by the same amount, which keeps hue and chroma; where one would leave [0, 255], the pixel is
-    moved towards its grey until none does, so that hue and lightness stay exact and only the saturation falls.
-
-    Args:
-        images: levels in [0, 255].
-        wanted: the new lightness, in [0, 255]; images that are not RGB are replaced by it.
-    """
-    if images.shape[1] != COLOURS:
-        return wanted
-    chroma = images - lightness(images)
-    above, below = chroma.amax(1, keepdim=True), -chroma.amin(1, keepdim=True)
-    smallest = torch.finfo(images.dtype).tiny
-    room = torch.minimum((BRIGHTEST - wanted) / above.clamp(min=smallest), wanted / below.clamp(min=smallest))
-    return (chroma * room.clamp(max=1) + wanted).clamp(0, BRIGHTEST)
 
 
 # Gamma: shadows become darker or lighter while light parts change less, as when a camera exposes for the sky behind
@@ -205,11 +299,11 @@ class Augmentations:
 
     def to(self, device: torch.device) -> "Augmentations":
         """Return the same augmentations on a device."""
-        return Augmentations(**{name: None if part is None else part.to(device) for name, part in self._parts()})
+        return Augmentations(**{name: None if part is None else part.to(device) for name, part in self.parts()})
 
     def rows(self, index: Tensor | slice) -> "Augmentations":
         """Return the augmentations of some images, for a batch."""
-        return Augmentations(**{name: None if part is None else part[index] for name, part in self._parts()})
+        return Augmentations(**{name: None if part is None else part[index] for name, part in self.parts()})
 
     def apply(
         self,
@@ -241,24 +335,43 @@ class Augmentations:
                 levels = erased(levels, self.erased)
         return levels, boxes
 
-    def _parts(self) -> list[tuple[str, Tensor | None]]:
+    def parts(self) -> list[tuple[str, Tensor | None]]:
+        """Return the parameters by name; None for a variation that is disabled."""
         return [(part.name, getattr(self, part.name)) for part in fields(self)]
 
     def _check(self, images: Tensor) -> None:
-        for name, part in self._parts():
+        for name, part in self.parts():
             if part is not None and len(part) != len(images):
                 raise ShapeError(f"{name} of the augmentations", part.shape, f"{len(images)} rows, one an image")
         if self.colour is not None and self.colour.shape[-1] not in (1, images.shape[1]):
             raise ShapeError("a batch whose saturation or hue is varied", images.shape, "(batch, 3, height, width)")
 
 
-def require_augmentable(spec: AugmentSpec, channels: int) -> None:
-    """Raise InfeasibleError if the specification varies colours and the images are not RGB."""
-    if spec.needs_rgb and channels != COLOURS:
-        raise InfeasibleError(
-            f"augment has saturation {spec.saturation} and hue_deg {spec.hue_deg}, and images have {channels} channels",
-            remedy="only RGB images have colours: set augment.saturation=0 and augment.hue_deg=0",
-        )
+class RandomAugmentation(Augmentation):
+    """The variations that ``AugmentSpec`` describes."""
+
+    def __init__(self, spec: AugmentSpec) -> None:
+        self.spec = spec
+
+    @override
+    def require_channels(self, channels: int) -> None:
+        spec = self.spec
+        if spec.needs_rgb and channels != COLOURS:
+            varied = f"saturation {spec.saturation} and hue_deg {spec.hue_deg}"
+            raise InfeasibleError(
+                f"augment has {varied}, and images have {channels} channels",
+                remedy="only RGB images have colours: set augment.saturation=0 and augment.hue_deg=0",
+            )
+
+    @override
+    def draw(self, *, seed: int, epoch: int, count: int) -> dict[str, Tensor]:
+        drawn = draw_augmentations(self.spec, seed=seed, epoch=epoch, count=count)
+        return {name: part for name, part in drawn.parts() if part is not None}
+
+    @override
+    def apply(self, images: Tensor, boxes: Tensor, numbers: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        parts = {field.name: numbers.get(field.name) for field in fields(Augmentations)}
+        return Augmentations(**parts).apply(images, boxes)
 
 
 def draw_augmentations(spec: AugmentSpec, *, seed: int, epoch: int, count: int) -> Augmentations:
@@ -359,46 +472,8 @@ def _coloured(
 # The views of an image (``spec.tta``), each made by one resampling.
 
 
-def view_moves(spec: TtaSpec) -> Float[Tensor, "views 3 3"]:
-    """Return the homography that moves the content in each view: zoom, then rotation, then shift; float64 on the CPU.
-
-    Convention: homographies of normalised (x, y), -1 and 1 at the outer edges of the image, from input to output.
-    """
-    zoom, angle_deg, y, x = torch.tensor(_view_grid(spec), dtype=torch.float64).unbind(1)
-    turned = homographies.rotation(radians(angle_deg)) @ homographies.scaling(zoom, zoom)
-    return homographies.translation(2 * x, 2 * y) @ turned
-
-
-def _view_grid(spec: TtaSpec) -> list[tuple[float, float, float, float]]:
-    """Return the zoom, rotation in degrees, and shift along y and x of each view."""
-    steps = (-spec.shift, 0.0, spec.shift) if spec.shift > 0 else (0.0,)
-    return list(itertools.product(spec.zooms, spec.rotations_deg, steps, steps))
-
-
-_STILL: Final = (1.0, 0.0, 0.0, 0.0)
-"""Zoom, rotation and shifts of the view that moves nothing."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ViewMove:
-    """One view: homographies (3, 3), float32 on the images' device, from input to output and back."""
-
-    in_to_out: Float32[Tensor, "3 3"]
-    out_to_in: Float32[Tensor, "3 3"]
-
-
-def prepare_views(spec: TtaSpec, device: torch.device) -> tuple[ViewMove | None, ...]:
-    """Return the move of each view on a device, None for a view that moves nothing."""
-    moves = view_moves(spec)
-    back = invert_homography(moves)
-    return tuple(
-        None if grid == _STILL else ViewMove(in_to_out.float().to(device), out_to_in.float().to(device))
-        for grid, in_to_out, out_to_in in zip(_view_grid(spec), moves, back, strict=True)
-    )
-
-
 def each_view(
-    moves: Sequence[ViewMove | None],
+    moves: Sequence[homographies.ViewMove | None],
     images: UInt8[Tensor, "batch channels side side"] | Float32[Tensor, "batch channels side side"],
     boxes: Float[Tensor, "batch 4"],
 ) -> Iterator[tuple[Float32[Tensor, "batch channels side side"], Float[Tensor, "batch 4"]]]:
@@ -407,7 +482,7 @@ def each_view(
     A view that moves nothing yields the images unchanged, to the last bit.
 
     Args:
-        moves: the views, as ``prepare_views`` returns them for the device of the images.
+        moves: the views, as ``homographies.prepare_views`` returns them for the device of the images.
         images: the images as they are.
         boxes: the boxes of their signs, -1 and 1 at the outer edges of the image.
     """

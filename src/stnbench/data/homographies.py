@@ -1,15 +1,19 @@
 """Homographies of the plane: the mapping of points, and the homographies of augmentation."""
 
+import itertools
 import math
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from numpy.typing import NDArray
 from torch import Tensor
 
 from stnbench.nn.transforms.affine import matrix_of_rows
-from stnbench.nn.transforms.homography import Corners
+from stnbench.nn.transforms.homography import Corners, invert_homography
+from stnbench.spec.augment import TtaSpec
 
 # The mapping of points by one homography, in NumPy.
 
@@ -96,4 +100,42 @@ def _affine(*rows: tuple[Tensor | float, Tensor | float, Tensor | float]) -> Flo
     whole = (*rows, (0.0, 0.0, 1.0))
     return matrix_of_rows(
         *(tuple(entry if isinstance(entry, Tensor) else torch.full_like(like, entry) for entry in row) for row in whole)
+    )
+
+
+def view_moves(spec: TtaSpec) -> Float[Tensor, "views 3 3"]:
+    """Return the homography that moves the content in each view: zoom, then rotation, then shift; float64 on the CPU.
+
+    Convention: homographies of normalised (x, y), -1 and 1 at the outer edges of the image, from input to output.
+    """
+    zoom, angle_deg, y, x = torch.tensor(view_grid(spec), dtype=torch.float64).unbind(1)
+    turned = rotation(radians(angle_deg)) @ scaling(zoom, zoom)
+    return translation(2 * x, 2 * y) @ turned
+
+
+def view_grid(spec: TtaSpec) -> list[tuple[float, float, float, float]]:
+    """Return the zoom, rotation in degrees, and shift along y and x of each view."""
+    steps = (-spec.shift, 0.0, spec.shift) if spec.shift > 0 else (0.0,)
+    return list(itertools.product(spec.zooms, spec.rotations_deg, steps, steps))
+
+
+_STILL: Final = (1.0, 0.0, 0.0, 0.0)
+"""Zoom, rotation and shifts of the view that moves nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewMove:
+    """One view: homographies (3, 3), float32 on the images' device, from input to output and back."""
+
+    in_to_out: Float32[Tensor, "3 3"]
+    out_to_in: Float32[Tensor, "3 3"]
+
+
+def prepare_views(spec: TtaSpec, device: torch.device) -> tuple[ViewMove | None, ...]:
+    """Return the move of each view on a device, None for a view that moves nothing."""
+    moves = view_moves(spec)
+    back = invert_homography(moves)
+    return tuple(
+        None if grid == _STILL else ViewMove(in_to_out.float().to(device), out_to_in.float().to(device))
+        for grid, in_to_out, out_to_in in zip(view_grid(spec), moves, back, strict=True)
     )

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from stnbench.core.errors import DataCorruptError, DataMissingError
 from stnbench.core.process import advancing
-from stnbench.data.augmentation import BRIGHTEST, lightness, with_lightness
+from stnbench.data.augmentation import BRIGHTEST, COLOURS, lightness
 from stnbench.nn.layers import ContrastiveNorm, gaussian_kernel
 from stnbench.nn.precision import exact_convolutions, full_precision
 from stnbench.spec.data import Contrast, PreprocessSpec
@@ -60,6 +60,27 @@ def adjust_contrast(
     with full_precision(images.device.type):
         adjusted = _ADJUSTMENTS[contrast](planes)
     return with_lightness(images, adjusted.reshape(values.shape))
+
+
+def with_lightness(
+    images: Float[Tensor, "batch channels height width"], wanted: Float[Tensor, "batch lightnesses height width"]
+) -> Float[Tensor, "batch channels height width"]:
+    """Return the images with another lightness and the same hue.
+
+    All three colours move by the same amount, which keeps hue and chroma; where one would leave [0, 255], the pixel is
+    moved towards its grey until none does, so that hue and lightness stay exact and only the saturation falls.
+
+    Args:
+        images: levels in [0, 255].
+        wanted: the new lightness, in [0, 255]; images that are not RGB are replaced by it.
+    """
+    if images.shape[1] != COLOURS:
+        return wanted
+    chroma = images - lightness(images)
+    above, below = chroma.amax(1, keepdim=True), -chroma.amin(1, keepdim=True)
+    smallest = torch.finfo(images.dtype).tiny
+    room = torch.minimum((BRIGHTEST - wanted) / above.clamp(min=smallest), wanted / below.clamp(min=smallest))
+    return (chroma * room.clamp(max=1) + wanted).clamp(0, BRIGHTEST)
 
 
 def adjust_image(planes: Float[Tensor, "planes height width"]) -> Float[Tensor, "planes height width"]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnbench.core.errors import InfeasibleError
-from stnbench.data.augmentation import require_augmentable
+from stnbench.data.augmentation import build_augmentation
 from stnbench.models import designs
 from stnbench.models.designs import LayerDesign, NetworkDesign, StageDesign, design_network
 from stnbench.nn.initialization import (
@@ -403,7 +403,7 @@ def feasible(spec: TrialSpec) -> Iterator[None]:
     require_same_parts(spec.parts)
     size = input_map(spec)
     if spec.augment is not None:
-        require_augmentable(spec.augment, size.channels)
+        build_augmentation(spec.augment).require_channels(size.channels)
     try:
         yield
     except InfeasibleError as error:

@@ -1,15 +1,39 @@
-"""Specifications of data augmentation in training and of views in scoring."""
+"""Specifications of data augmentation in training and of views in scoring.
+
+Augmentations are parts in a registry: that of stnbench is declared here with the place of its implementation, external
+ones are registered with :func:`stnbench.register`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 from stnbench.spec.check import require
 from stnbench.spec.codec import Strict
+from stnbench.spec.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AugmentSpec(Strict):
+class AugmentationSpec(Strict):
+    """Base specification of augmentations, which vary the training images anew in every epoch."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        self.settle()
+
+    @property
+    def kind(self) -> str:
+        """Return the name of the augmentation; each specification has a field of this name."""
+        raise NotImplementedError
+
+    @property
+    def changes_anything(self) -> bool:
+        """Return whether images can differ from what they are; a trial drops an augmentation that changes nothing."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentSpec(AugmentationSpec):
     """Largest random variation of each kind; 0 disables it, and with all at 0 images are unchanged.
 
     Every number is drawn uniformly between minus and plus its key, anew for every image and epoch. The kinds are
@@ -93,6 +117,13 @@ class AugmentSpec(Strict):
 
     def _any(self, *keys: str) -> bool:
         return any(getattr(self, key) > 0 for key in keys)
+
+
+AUGMENTATIONS: Final = Registry("augmentation", AugmentationSpec, section="augment")
+AUGMENTATIONS.declare_each({AugmentSpec: "stnbench.data.augmentation:RandomAugmentation"})
+
+AnyAugmentation = Annotated[AugmentationSpec, AUGMENTATIONS]
+"""Specification of any augmentation, discriminated by ``kind``."""
 
 
 # Views: in scoring, a network may see every image several times, each time moved slightly.

@@ -7,11 +7,11 @@ from stnbench.spec.check import require, require_sizes
 from stnbench.spec.codec import Strict
 from stnbench.spec.registry import Registry
 
-CONTROL, RIGID, DISCRETE = "control", "rigid", "discrete"
+CONTROL, RIGID, DISCRETE, READS_BOXES = "control", "rigid", "discrete", "reads_boxes"
 """Traits of families.
 
 A control learns nothing and has no localisation network; a rigid one has a scale of 1; a discrete one chooses one of
-finitely many maps.
+finitely many maps; one that reads boxes takes its parameters from the annotated box of the image.
 """
 
 Padding = Literal["zeros", "border", "reflection"]
@@ -239,7 +239,7 @@ TRANSFORMERS.declare(
     },
     traits={
         "fixed_zoom": [CONTROL],
-        "roi": [CONTROL],
+        "roi": [CONTROL, READS_BOXES],
         "rotation": [RIGID],
         "translation": [RIGID],
         "rotation_translation": [RIGID],

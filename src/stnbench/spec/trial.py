@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from stnbench.core.errors import InfeasibleError, UnknownNameError
 from stnbench.core.identity import RESULTS_VERSION, digest
-from stnbench.spec.augment import AugmentSpec, TtaSpec
+from stnbench.spec.augment import AnyAugmentation, TtaSpec
 from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict, named_before, to_identity
 from stnbench.spec.data import AllSplitSpec, AnyDataset, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
@@ -135,7 +135,7 @@ class TrialSpec(Strict):
     dataset: AnyDataset = field(default_factory=SignsSpec)
     split: SplitSpec = field(default_factory=TrackSplitSpec)
     preprocess: PreprocessSpec = field(default_factory=PreprocessSpec)
-    augment: AugmentSpec | None = None
+    augment: AnyAugmentation | None = None
     network: AnyNetwork = field(default_factory=LecunSpec)
     transformers: tuple[PlacedTransformerSpec, ...] = ()
     optimizer: AnyOptimizer = field(default_factory=SgdSpec)

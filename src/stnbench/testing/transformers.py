@@ -10,7 +10,7 @@ from stnbench.nn.spatial_transformer import SpatialTransformer
 from stnbench.nn.transforms.base import Transformation
 from stnbench.nn.transforms.registry import build_transformation
 from stnbench.spec.codec import from_json, from_plain, to_json
-from stnbench.spec.transformer import CONTROL, TRANSFORMERS, AnyTransformer, TransformerSpec
+from stnbench.spec.transformer import CONTROL, READS_BOXES, TRANSFORMERS, AnyTransformer, TransformerSpec
 
 SIZE: Final = (12, 17)
 """Height and width of the images: not square, so that swapped axes are detected."""
@@ -48,8 +48,8 @@ def names_and_identity(spec: TransformerSpec) -> None:
     """Check that there are as many names as identity parameters, and no name twice."""
     family = build_transformation(spec)
     names, identity = family.parameter_names, family.identity_parameters()
-    _require(len(names) == len(identity), f"{len(names)} parameter names and {len(identity)} identity parameters")
-    _require(len(set(names)) == len(names), f"a parameter name occurs twice: {names}")
+    require(len(names) == len(identity), f"{len(names)} parameter names and {len(identity)} identity parameters")
+    require(len(set(names)) == len(names), f"a parameter name occurs twice: {names}")
 
 
 def identity_start(spec: TransformerSpec) -> None:
@@ -59,9 +59,9 @@ def identity_start(spec: TransformerSpec) -> None:
     family = build_transformation(spec)
     parameters = torch.tensor([family.identity_parameters()] * 2)
     points = _points()
-    _close(family.map_points(parameters, points), points.expand(2, -1, -1), 1e-6, "the identity moves points")
+    require_close(family.map_points(parameters, points), points.expand(2, -1, -1), 1e-6, "the identity moves points")
     layer, images = _layer(spec), _images()
-    _close(layer(images), images, 1e-5, "a new layer changes images")
+    require_close(layer(images), images, 1e-5, "a new layer changes images")
 
 
 def shapes(spec: TransformerSpec) -> None:
@@ -70,9 +70,9 @@ def shapes(spec: TransformerSpec) -> None:
     for batch in (1, 3):
         parameters = _parameters(family, batch)
         grid = family.grid(parameters, SIZE, align_corners=True)
-        _require(tuple(grid.shape) == (batch, *SIZE, 2), f"the grid of {batch} images has shape {tuple(grid.shape)}")
+        require(tuple(grid.shape) == (batch, *SIZE, 2), f"the grid of {batch} images has shape {tuple(grid.shape)}")
         theta = family.theta_out_to_in(parameters)
-        _require(tuple(theta.shape) == (batch, 2, 3), f"theta of {batch} images has shape {tuple(theta.shape)}")
+        require(tuple(theta.shape) == (batch, 2, 3), f"theta of {batch} images has shape {tuple(theta.shape)}")
 
 
 def images_alone(spec: TransformerSpec) -> None:
@@ -81,7 +81,7 @@ def images_alone(spec: TransformerSpec) -> None:
     parameters = _parameters(family, 3)
     together = family.grid(parameters, SIZE, align_corners=False)
     alone = torch.cat([family.grid(row[None], SIZE, align_corners=False) for row in parameters])
-    _close(together, alone, 1e-6, "an image is transformed otherwise in a batch than alone")
+    require_close(together, alone, 1e-6, "an image is transformed otherwise in a batch than alone")
 
 
 def own_points(spec: TransformerSpec) -> None:
@@ -89,7 +89,9 @@ def own_points(spec: TransformerSpec) -> None:
     family = build_transformation(spec)
     parameters, points = _parameters(family, 3), _points()
     shared = family.map_points(parameters, points)
-    _close(family.map_points(parameters, points.expand(3, -1, -1)), shared, 1e-6, "own points differ from shared ones")
+    require_close(
+        family.map_points(parameters, points.expand(3, -1, -1)), shared, 1e-6, "own points differ from shared ones"
+    )
 
 
 def gradients(spec: TransformerSpec) -> None:
@@ -101,7 +103,7 @@ def gradients(spec: TransformerSpec) -> None:
     if family.is_discrete:  # the gradient is that of another map, so finite differences do not match
         parameters = _parameters(family, 2).double().requires_grad_()
         (slope,) = torch.autograd.grad(family.map_points(parameters, points).square().sum(), parameters)
-        _require(bool(slope.isfinite().all()) and bool(slope.any()), "the gradient is not finite, or nothing but zero")
+        require(bool(slope.isfinite().all()) and bool(slope.any()), "the gradient is not finite, or nothing but zero")
         return
     for spread in (0.0, 0.1):
         parameters = _parameters(family, 2, spread=spread).double().requires_grad_()
@@ -117,8 +119,8 @@ def half_precision(spec: TransformerSpec) -> None:
     family = build_transformation(spec)
     for kind in (torch.bfloat16, torch.float16):
         grid = family.grid(_parameters(family, 2).to(kind), SIZE, align_corners=True)
-        _require(grid.dtype == torch.float32, f"parameters in {kind} give a grid in {grid.dtype}")
-        _require(bool(grid.isfinite().all()), f"parameters in {kind} give a grid that is not finite")
+        require(grid.dtype == torch.float32, f"parameters in {kind} give a grid in {grid.dtype}")
+        require(bool(grid.isfinite().all()), f"parameters in {kind} give a grid that is not finite")
 
 
 def determinism(spec: TransformerSpec) -> None:
@@ -127,7 +129,7 @@ def determinism(spec: TransformerSpec) -> None:
     for _ in range(2):
         family = build_transformation(spec)
         grids.append(family.grid(_parameters(family, 2), SIZE, align_corners=True))
-    _require(torch.equal(*grids), "two calls differ")
+    require(torch.equal(*grids), "two calls differ")
 
 
 def meta_device(spec: TransformerSpec) -> None:
@@ -135,13 +137,13 @@ def meta_device(spec: TransformerSpec) -> None:
     family = build_transformation(spec)
     parameters = torch.empty(2, len(family.parameter_names), device="meta")
     grid = family.grid(parameters, SIZE, align_corners=True)
-    _require(tuple(grid.shape) == (2, *SIZE, 2), f"the grid has shape {tuple(grid.shape)} on the meta device")
-    _require(grid.device.type == "meta", f"the grid is on {grid.device}: a tensor was made elsewhere")
+    require(tuple(grid.shape) == (2, *SIZE, 2), f"the grid has shape {tuple(grid.shape)} on the meta device")
+    require(grid.device.type == "meta", f"the grid is on {grid.device}: a tensor was made elsewhere")
 
 
 def one_graph(spec: TransformerSpec) -> None:
     """Check that ``torch.compile(fullgraph=True)`` captures the layer, with the same result."""
-    if spec.family == "roi":  # reads boxes
+    if TRANSFORMERS.has_trait(spec.family, READS_BOXES):
         return
     layer, images = _layer(spec), _images()
     torch.compiler.reset()
@@ -149,13 +151,13 @@ def one_graph(spec: TransformerSpec) -> None:
         compiled = torch.compile(layer, fullgraph=True, backend="eager")(images)
     except Exception as error:
         raise AssertionError(f"torch.compile cannot capture it: {str(error).splitlines()[0]}") from error
-    _close(compiled, layer(images), 1e-5, "the compiled layer differs")
+    require_close(compiled, layer(images), 1e-5, "the compiled layer differs")
 
 
 def stored(spec: TransformerSpec) -> None:
     """Check that the specification is unchanged after serialisation to JSON and back."""
     again = from_json(cast("Any", AnyTransformer), to_json(spec), where="the part")
-    _require(again == spec, f"{spec} comes back from JSON as {again}")
+    require(again == spec, f"{spec} comes back from JSON as {again}")
 
 
 TRANSFORMER_CHECKS: Final[Mapping[str, Check]] = {
@@ -194,11 +196,13 @@ def _points() -> Tensor:
     return 2.2 * torch.rand(1, 30, 2, generator=torch.Generator().manual_seed(3)) - 1.1
 
 
-def _require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads as a sentence
+def require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads as a sentence
+    """Raise an AssertionError with a message if a condition does not hold."""
     if not condition:
         raise AssertionError(message)
 
 
-def _close(found: Tensor, expected: Tensor, tolerance: float, message: str) -> None:
+def require_close(found: Tensor, expected: Tensor, tolerance: float, message: str) -> None:
+    """Raise an AssertionError if any two numbers differ by more than a tolerance."""
     difference = float((found - expected).detach().abs().max())
-    _require(difference <= tolerance, f"{message}, by {difference:.2g} where {tolerance:g} is allowed")
+    require(difference <= tolerance, f"{message}, by {difference:.2g} where {tolerance:g} is allowed")

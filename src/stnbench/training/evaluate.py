@@ -16,7 +16,8 @@ from torch.nn import functional
 from typing_extensions import override
 
 from stnbench.core.process import advancing
-from stnbench.data.augmentation import ViewMove, each_view, prepare_views
+from stnbench.data.augmentation import each_view
+from stnbench.data.homographies import ViewMove, prepare_views
 from stnbench.data.resident import DeviceImages
 from stnbench.diagnostics.health import Looks, TransformerWatch, UnitWatch
 from stnbench.models.classifiers import Explained

@@ -8,7 +8,7 @@ replay needs no argument (``CapturedStep``). On a CPU the same step runs as it i
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from stnbench.core.errors import EngineError
 from stnbench.core.identity import derive_seed
-from stnbench.data.augmentation import Augmentations, draw_augmentations
+from stnbench.data.augmentation import DrawnAugmentation, draw_augmentation
 from stnbench.data.resident import DeviceImages, epoch_order, steps_per_epoch
 from stnbench.models.classifiers import build_network
 from stnbench.models.scored_network import Model
@@ -103,7 +103,7 @@ class EpochTables:
     """
 
     rows: Tensor
-    augmentations: Augmentations | None
+    augmentations: DrawnAugmentation | None
     kept: tuple[Tensor, ...]
     rates: Tensor
     shares: Tensor
@@ -127,8 +127,7 @@ class EpochTables:
         """Yield all tensors, in a fixed order."""
         yield from (self.rows, self.rates, self.shares, *self.kept)
         if self.augmentations is not None:
-            parts = (getattr(self.augmentations, part.name) for part in fields(self.augmentations))
-            yield from (part for part in parts if part is not None)
+            yield from self.augmentations.numbers.values()
 
 
 def draw_tables(
@@ -149,7 +148,7 @@ def draw_tables(
     seed_dropout(network, derive_seed(spec.seed, "dropout", epoch))
     augmentations = None
     if spec.augment is not None:
-        augmentations = draw_augmentations(spec.augment, seed=spec.seed, epoch=epoch, count=count)
+        augmentations = draw_augmentation(spec.augment, seed=spec.seed, epoch=epoch, count=count)
     return EpochTables(
         rows=epoch_order(run.train, seed=spec.seed, epoch=epoch)[:count],
         augmentations=augmentations,
@@ -316,7 +315,7 @@ def dropout_numbers(run: TrainingRun) -> tuple[int, ...]:
     return tuple(channels * run.spec.training.batch_size for channels in needed.values())
 
 
-def _update_weights(run: TrainingRun, rows: Tensor, augmentations: Augmentations | None) -> Tensor:
+def _update_weights(run: TrainingRun, rows: Tensor, augmentations: DrawnAugmentation | None) -> Tensor:
     """Take one step of the optimiser, and return the cross-entropy before it, without the transformers' penalties."""
     prepared = run.images.prepared if augmentations is None else None
     images = run.images.images[rows] if prepared is None else prepared.rows(rows)

@@ -24,16 +24,13 @@ from stnbench.models.scored_network import Model, build_model
 from stnbench.nn.onnx import export_onnx
 from stnbench.spec.codec import Strict, from_stored, to_json
 from stnbench.spec.result import Cost, Environment, SplitScore
+from stnbench.spec.transformer import READS_BOXES, TRANSFORMERS
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.checkpoint import read_checkpoint
 from stnbench.training.evaluate import over_views
 from stnbench.trials.files import load_spec
 
 # Trained networks, read from the folder of an attempt for use in any program.
-
-
-READS_BOXES: Final = "roi"
-"""The family that reads the boxes of the signs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -159,7 +156,7 @@ class TrainedClassifier(nn.Module):
     @property
     def reads_boxes(self) -> bool:
         """Return whether a transformer reads the boxes of the signs (the control ``roi``)."""
-        return any(placed.transformer.family == READS_BOXES for placed in self.spec.transformers)
+        return any(TRANSFORMERS.has_trait(placed.transformer.family, READS_BOXES) for placed in self.spec.transformers)
 
     def forward(self, images: Tensor, boxes: Tensor | None = None) -> Tensor:
         """Compute the logits of images.

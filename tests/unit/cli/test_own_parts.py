@@ -25,16 +25,17 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_a_new_transformer_passes_its_contract(own_folder: Path) -> None:
+@pytest.mark.parametrize(("kind", "least"), [("transformer", 11), ("network", 10), ("dataset", 9)])
+def test_a_new_part_passes_its_contract(kind: str, least: int, own_folder: Path) -> None:
     """The skeleton is whole: every check passes, and the test that comes with it too."""
-    assert new.main(["transformer", "my_turn"]) == 0
+    assert new.main([kind, "my_turn"]) == 0
     checked = run(own_folder, "-m", "stnbench", "check-part", "my_turn", "--json")
     tested = run(own_folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "parts")
 
     assert checked.returncode == 0, checked.stderr
     found = json.loads(checked.stdout)
-    assert found["failed"] == 0
-    assert len(found["checks"]) >= 10
+    assert (found["kind"], found["failed"]) == (kind, 0), found
+    assert len(found["checks"]) >= least
     assert tested.returncode == 0, tested.stdout
 
 
@@ -67,6 +68,19 @@ def test_a_new_sweep_takes_up_the_parts_that_are_there(own_folder: Path, capsys:
     assert "parts: parts" in text
     assert "transformer: [affine, my_turn]" in text
     assert capsys.readouterr().out.endswith("look at its plan: stnbench sweep mine --plan\n")
+
+
+def test_a_new_sweep_takes_up_networks_and_data_sets(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its plan has the user's transformer and network beside ours, on the user's images."""
+    for kind in ("transformer", "network", "dataset"):
+        new.main([kind, f"my_{kind}"])
+    new.main(["sweep", "mine"])
+    planned = run(own_folder, "-m", "stnbench", "sweep", "mine", "--plan", "--json")
+
+    assert planned.returncode == 0, planned.stderr
+    plan = json.loads(planned.stdout)
+    assert (plan["cells"], plan["trials"], plan["infeasible"]) == (6, 18, [])  # two networks, two families, no ST
+    assert "dataset: my_dataset" in (own_folder / "sweeps" / "mine.yaml").read_text()
 
 
 def test_a_new_sweep_brings_its_schema(own_folder: Path) -> None:
@@ -115,7 +129,7 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
 
 def test_a_part_that_is_not_there_is_refused() -> None:
     """So is a key that its specification has not."""
-    with pytest.raises(UnknownNameError, match="unknown family 'afine' in the part: did you mean affine"):
+    with pytest.raises(UnknownNameError, match="unknown part 'afine': did you mean affine"):
         check_part.main(["afine"])
     with pytest.raises(UnknownNameError, match="unknown key"):
         check_part.main(["tps", "points=3"])

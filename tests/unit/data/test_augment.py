@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stnbench.core.errors import InfeasibleError, ShapeError
 from stnbench.data import augmentation
-from stnbench.data.augmentation import Augmentations, draw_augmentations, lightness, require_augmentable
+from stnbench.data.augmentation import Augmentations, build_augmentation, draw_augmentations, lightness
 from stnbench.spec.augment import AugmentSpec
 
 GEOMETRY = AugmentSpec(perspective=0.06, scale=0.2, aspect=0.1, shear_deg=8.0, rotation_deg=30.0, translation=0.1)
@@ -221,9 +221,9 @@ def test_colours_need_rgb() -> None:
     """Saturation or hue of images with one channel is infeasible, and the message says what to set; the rest is not."""
     for spec in (AugmentSpec(saturation=0.1), AugmentSpec(hue_deg=5.0)):
         with pytest.raises(InfeasibleError, match=r"1 channels: .*augment\.saturation=0"):
-            require_augmentable(spec, 1)
-        require_augmentable(spec, 3)
-    require_augmentable(dataclasses.replace(GEOMETRY, brightness=0.2, contrast=0.2), 1)
+            build_augmentation(spec).require_channels(1)
+        build_augmentation(spec).require_channels(3)
+    build_augmentation(dataclasses.replace(GEOMETRY, brightness=0.2, contrast=0.2)).require_channels(1)
 
 
 def test_numbers_that_do_not_fit_are_errors() -> None:

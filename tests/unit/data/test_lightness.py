@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stnbench.data.augmentation import lightness, with_lightness
+from stnbench.data.augmentation import lightness
+from stnbench.data.preprocessing import with_lightness
 
 LEVEL = st.floats(0, 255, width=32)
 

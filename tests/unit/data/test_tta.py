@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from stnbench.core.errors import SpecError
-from stnbench.data.augmentation import each_view, prepare_views, view_moves
+from stnbench.data.augmentation import each_view
+from stnbench.data.homographies import prepare_views, view_moves
 from stnbench.spec.augment import TtaSpec
 
 CPU = torch.device("cpu")

@@ -1,14 +1,18 @@
 """Augmentation as a trial describes it, and the choices in conf/."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 import yaml
 
-from stnbench.core.errors import SpecError
+from stnbench.config.compose import Composer
+from stnbench.config.locate import conf_folder
+from stnbench.config.resolve import resolve_trial
+from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.codec import from_plain, to_identity, to_plain
+from stnbench.spec.sweep import Override
+from stnbench.spec.trial import TrialSpec
 
 CHOICES = Path(__file__).parents[3] / "conf" / "augment"
 
@@ -63,14 +67,28 @@ def test_values_that_cannot_be_meant_are_errors(key: str, value: float) -> None:
         from_plain(AugmentSpec, {key: value}, where="a test")
 
 
-@pytest.mark.parametrize("name", ["idsia", "strong"])
-def test_the_choices_say_every_key(name: str) -> None:
-    """A choice decodes, survives its own JSON, and names every key, so that each can be overridden."""
+@pytest.mark.parametrize("name", sorted(path.stem for path in CHOICES.glob("*.yaml") if path.stem != "none"))
+def test_a_choice_says_what_differs_and_every_key_can_be_set(name: str) -> None:
+    """A choice decodes, survives its own JSON, names no default, and any key can be overridden."""
     plain = yaml.safe_load((CHOICES / f"{name}.yaml").read_text())
     spec = from_plain(AugmentSpec, plain, where=name)
-    assert list(plain) == [field.name for field in dataclasses.fields(AugmentSpec)]
+    defaults = to_plain(AugmentSpec())
+    composer = Composer(conf_folder())
+
+    assert [key for key, value in plain.items() if key != "kind" and defaults[key] == value] == []
     assert from_plain(AugmentSpec, to_plain(spec), where=name) == spec
     assert spec.is_geometric
+    for key in defaults.keys() - {"kind"}:
+        asked = (Override(key="augment", value=name), Override(key=f"augment.{key}", value=0.125))
+        assert getattr(resolve_trial(composer, asked).spec.augment, key) == 0.125
+
+
+def test_an_unknown_augmentation_is_refused(tmp_path: Path) -> None:
+    """By the choice on a command line, and by the kind in a file, with the nearest name."""
+    with pytest.raises(UnknownNameError, match=r"unknown augment 'stong'.*did you mean strong"):
+        resolve_trial(Composer(conf_folder()), (Override(key="augment", value="stong"),))
+    with pytest.raises(UnknownNameError, match=r"unknown augment.kind 'randon'.*did you mean random"):
+        from_plain(TrialSpec, {"augment": {"kind": "randon"}}, where="a test")
 
 
 def test_no_augmentation_is_a_choice_of_its_own() -> None:

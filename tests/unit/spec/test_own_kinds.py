@@ -14,7 +14,8 @@ from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
 from stnbench.config.overrides import parse_overrides
 from stnbench.config.resolve import resolve_trial
-from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
+from stnbench.core.errors import InfeasibleError, ShapeError, SpecError, UnknownNameError
+from stnbench.data.augmentation import draw_augmentation
 from stnbench.data.build import dataset_info, open_dataset
 from stnbench.models.classifiers import build_network
 from stnbench.models.cost import measure_cost
@@ -162,6 +163,30 @@ class Stripes(Dataset):
 """
 
 
+SPECKS = """
+from dataclasses import dataclass
+import stnbench
+from stnbench.data.augmentation import Augmentation, draw_uniform
+
+@stnbench.register("augmentation", "specks")
+class Specks(Augmentation):
+    @dataclass(frozen=True, kw_only=True)
+    class Spec:
+        level: float = 20.0
+
+    def __init__(self, spec):
+        self.level = spec.level
+
+    def draw(self, *, seed, epoch, count):
+        return {"up": (draw_uniform("specks", seed, epoch, (count, 1, 4, 4)) > 0.5).float()}
+
+    def apply(self, images, boxes, numbers):
+        side = images.shape[-1] // 4
+        up = numbers["up"].repeat_interleave(side, 2).repeat_interleave(side, 3)
+        return (images.float() + self.level * up).clamp(0, 255), boxes
+"""
+
+
 def resolved(*arguments: str) -> TrialSpec:
     """The trial of a command line."""
     return resolve_trial(Composer(conf_folder()), parse_overrides(arguments)).spec
@@ -173,6 +198,7 @@ PARTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "network": ("pooled", POOLED, {"channels": 5}),
     "locnet": ("mean", MEAN, {"units": 3}),
     "dataset": ("stripes", STRIPES, {"widths": 4}),
+    "augmentation": ("specks", SPECKS, {"level": 3.0}),
 }
 """By kind: a part's name, its file, and a value of its own."""
 
@@ -183,7 +209,8 @@ def trial(kind: str, **keys: object) -> TrialSpec:
     if kind == "locnet":
         placed = {"place": 1, "locnet": {"kind": name, **keys}}
         return from_plain(TrialSpec, {"transformers": [placed]}, where="a test")
-    return from_plain(TrialSpec, {kind: {REGISTRIES[kind].discriminator: name, **keys}}, where="a test")
+    registry = REGISTRIES[kind]
+    return from_plain(TrialSpec, {registry.section: {registry.discriminator: name, **keys}}, where="a test")
 
 
 @pytest.mark.parametrize("kind", PARTS)
@@ -221,13 +248,14 @@ def test_a_one_line_choice_fills_the_rest(kind: str, tmp_path: Path, monkeypatch
     """``conf/optimizer/sign.yaml`` names the part; every key of its specification can be set on the command line."""
     name, text, own = PARTS[kind]
     write_part(tmp_path, name, text)
-    (tmp_path / "conf" / kind).mkdir(parents=True)
-    (tmp_path / "conf" / kind / f"{name}.yaml").write_text(f"kind: {name}\n")
+    folder = REGISTRIES[kind].section
+    (tmp_path / "conf" / folder).mkdir(parents=True)
+    (tmp_path / "conf" / folder / f"{name}.yaml").write_text(f"kind: {name}\n")
     monkeypatch.chdir(tmp_path)
     ((key, value),) = own.items()
-    group, section = ("locnet@locnet1", "locnet1") if kind == "locnet" else (kind, kind)
+    group, section = ("locnet@locnet1", "locnet1") if kind == "locnet" else (folder, folder)
     found = resolved(f"{group}={name}", f"{section}.{key}={value}")
-    spec = found.transformers[0].locnet if kind == "locnet" else getattr(found, kind)
+    spec = found.transformers[0].locnet if kind == "locnet" else getattr(found, folder)
 
     assert (spec.kind, getattr(spec, key)) == (name, value)
     with pytest.raises(UnknownNameError, match=f"unknown {group} '{name}x'.*{name}"):
@@ -316,6 +344,47 @@ def test_a_data_set_of_ones_own_is_trained_on(tmp_path: Path) -> None:
     warped = open_dataset(turned, root=tmp_path, workers=1).train()
     assert warped.pose is not None
     assert warped.images.shape == (60, 1, 16, 16)
+
+
+def test_an_augmentation_of_ones_own_is_trained_with(tmp_path: Path, make_run: Any, toy_spec: TrialSpec) -> None:
+    """Its numbers are drawn anew for every epoch, the same in a second run, and a break in between changes nothing."""
+    write_part(tmp_path, "specks", SPECKS)
+    spec = dataclasses.replace(toy_spec, augment=trial("augmentation").augment)
+    goes_on = Hooks(save=lambda _: None, report=lambda _: None, should_stop=lambda: False)
+    expected = train(make_run(spec), goes_on, Progress()).progress.records
+    asked_before_steps = iter(range(100))
+    first, second = make_run(spec), make_run(spec)
+    begun = train(
+        first, dataclasses.replace(goes_on, should_stop=lambda: next(asked_before_steps) >= 10), Progress()
+    ).progress
+    second.model.network.load_state_dict(first.model.network.state_dict())
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    found = train(second, goes_on, begun).progress.records
+    (bare,) = {record.train_loss for record in train(make_run(toy_spec), goes_on, Progress()).progress.records[:1]}
+
+    assert [record.train_loss for record in found] == [record.train_loss for record in expected]
+    assert bare != expected[0].train_loss
+    drawn = [draw_augmentation(spec.augment, seed=1, epoch=epoch, count=5).numbers["up"] for epoch in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("class Specks(Augmentation)", "class Specks"), "the augmentation specks is Specks"),
+        (("(count, 1, 4, 4)", "(1, 1, 4, 4)"), r"the augmentation specks draws up as shape \(1, 1, 4, 4\)"),
+        (("(images.float() +", "(images.float()[:, :, 1:] +"), "images of an augmentation"),
+    ],
+)
+def test_an_augmentation_that_cannot_be_used_is_refused(change: tuple[str, str], message: str, tmp_path: Path) -> None:
+    """One of another class, one with numbers for other images, and one that changes the size of images."""
+    text = SPECKS.replace(*change)
+    text = text.replace("self.level * up", "self.level") if "images" in change[0] else text
+    write_part(tmp_path, "specks", text)
+    spec, images, boxes = trial("augmentation").augment, torch.zeros(3, 1, 8, 8), torch.zeros(3, 4)
+    with pytest.raises((SpecError, ShapeError), match=message):
+        draw_augmentation(spec, seed=1, epoch=0, count=3).apply(images, boxes)
 
 
 def test_weights_of_a_module_of_ones_own_derive_from_the_seed_alone(tmp_path: Path, toy_spec: TrialSpec) -> None:
