@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,22 +15,16 @@ from stnbench.cli.parser import CommandParser, path, whole
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import DataMissingError, SpecError
 from stnbench.core.identity import Json
-from stnbench.core.image_folder import remember, survey
 from stnbench.core.paths import data_root
 from stnbench.core.process import available_cores
-from stnbench.data import digits
 from stnbench.data.base import Dataset, ImageSet
 from stnbench.data.build import open_dataset
 from stnbench.data.cache import images_digest
 from stnbench.data.gtsrb.archive import (
-    TEST_IMAGES,
     TORCHVISION_TRAIN_IMAGES,
     TRAIN_CONTENT_DIGEST,
-    TRAIN_IMAGES,
-    TRAIN_TRACKS,
 )
-from stnbench.data.gtsrb.download import download_archives
-from stnbench.data.gtsrb.source import Half, content_digest, find_half
+from stnbench.data.gtsrb.source import Gtsrb, Half, content_digest, find_half
 from stnbench.data.quality import (
     Keys,
     NearPairs,
@@ -42,14 +37,12 @@ from stnbench.data.quality import (
     pixel_keys,
 )
 from stnbench.data.splits import split_tracks
-from stnbench.spec.data import DATASETS, DatasetSpec, FolderSpec, TrackSplitSpec
+from stnbench.spec.codec import from_plain
+from stnbench.spec.data import DATASETS, WITHOUT_FILES, DatasetSpec, FolderSpec, TrackSplitSpec
 
 DEFAULT_SPLIT = TrackSplitSpec()
 
 FOLDER = "folder"
-
-
-WITHOUT_SOURCE = {"signs": "is drawn and not read", "digits": "comes with scikit-learn"}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -59,28 +52,31 @@ def main(arguments: Sequence[str]) -> int:
         StnbenchError: if the data cannot be found, read or made.
     """
     options = make_parser().parse_args(arguments)
-    if options.json and options.command == "prepare":
-        raise SpecError("prepare has no --json", remedy="leave it out, or run check")
-    if options.dataset in WITHOUT_SOURCE and (options.root is not None or options.download):
-        problem = f"{options.dataset} {WITHOUT_SOURCE[options.dataset]}"
-        raise SpecError(problem, remedy="leave out --root and --download")
+    if DATASETS.has_trait(options.dataset, WITHOUT_FILES) and (options.root is not None or options.download):
+        raise SpecError(f"{options.dataset} comes with stnbench", remedy="leave out --root and --download")
+    if options.download and options.dataset == FOLDER:
+        raise SpecError("folder has no download", remedy="leave out --download, and name its files by --root")
     root = data_root() if options.root is None else options.root
-    if options.download:
-        _download(options.dataset, root)
     dataset = open_dataset(_spec(options), root=data_root(), workers=available_cores(), source=root)
+    if options.download:
+        dataset.download(root, lambda line: print(line, file=sys.stderr if options.json else sys.stdout))
     if options.command == "prepare":
-        return prepare(dataset)
+        return prepare(dataset, options.dataset, as_json=options.json)
     return check(dataset, options.dataset, root, as_json=options.json)
 
 
-def prepare(dataset: Dataset) -> int:
+def prepare(dataset: Dataset, name: str, *, as_json: bool = False) -> int:
     """Make or open the caches, and print one line for each half; a missing test half is reported and is no failure."""
-    started = time.perf_counter()
-    print(f"train: {_counts(dataset.train())}, ready after {time.perf_counter() - started:.1f} s")
-    started = time.perf_counter()
-    test = _test_or_none(dataset, _Report())
-    if test is not None:
-        print(f"test: {_counts(test)}, ready after {time.perf_counter() - started:.1f} s")
+    say = _Report(is_silent=as_json)
+    for half, opened in (("train", dataset.train), ("test", lambda: _test_or_none(dataset, say))):
+        started = time.perf_counter()
+        images = opened()
+        if images is not None:
+            ready_s = time.perf_counter() - started
+            say.line(f"{half}: {_counts(images)}, ready after {ready_s:.1f} s")
+            say.facts[half] = {"images": len(images), "digest": images.digest, "ready_s": round(ready_s, 3)}
+    if as_json:
+        print(json.dumps({"dataset": name, **say.facts}))
     return DONE
 
 
@@ -94,15 +90,13 @@ def check(dataset: Dataset, name: str, source: Path, *, as_json: bool = False) -
     train_keys, test_keys = pixel_keys(train.images), None if test is None else pixel_keys(test.images)
     _say_repeats("resized pixels", train, train_keys, test_keys, say)
     _say_near(train, test, say)
-    if name == "gtsrb":
-        _say_official("train", (len(train), len(np.unique(train.tracks))), (TRAIN_IMAGES, TRAIN_TRACKS), say)
-        if test is not None:
-            _say_official("test", (len(test),), (TEST_IMAGES,), say)
+    for name_of_half, half in (("train", train), ("test", test)):
+        official = dataset.official_counts.get(name_of_half)
+        if half is not None and official is not None:
+            counts = (len(half), len(np.unique(half.tracks)))[: len(official)]
+            _say_official(name_of_half, counts, official, say)
+    if isinstance(dataset, Gtsrb):
         _check_files(train, source, say, with_test=test is not None)
-    if name == "mnist":
-        _say_official("train", (len(train),), (digits.TRAIN_IMAGES,), say)
-        if test is not None:
-            _say_official("test", (len(test),), (digits.TEST_IMAGES,), say)
     if as_json:
         print(json.dumps({"dataset": name, "wrong": say.wrong, **say.facts}))
     return SOME_FAILED if say.wrong else DONE
@@ -143,33 +137,19 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--download", action="store_true", help="first fetch GTSRB (360 MB) or MNIST (11 MB) to that folder"
     )
-    facts = "of check: print one JSON object on standard output, which lists repeated and nearly repeated images"
+    facts = "print one JSON object on standard output; that of check lists repeated and nearly repeated images"
     parser.add_argument("--json", action="store_true", help=facts)
     parser.add_argument("--image-size", type=whole(), help="side of an image in pixels (default: 48; of digits 42)")
     return parser
-
-
-def _download(dataset: str, root: Path) -> None:
-    """Download the files of a data set to a folder.
-
-    Raises:
-        SpecError: if there is nothing known to download.
-        DataError: if the download fails.
-    """
-    if dataset == "gtsrb":
-        download_archives(root, say=print)
-    elif dataset == "mnist":
-        digits.download_mnist(root)
-    else:
-        raise SpecError(f"{dataset} has no download", remedy="leave out --download, and name its files by --root")
 
 
 def _spec(options: argparse.Namespace) -> DatasetSpec:
     sizes = {} if options.image_size is None else {"image_size": options.image_size}
     if options.dataset == FOLDER:
         return _folder_spec(options.root, options.image_size or 48)
-    copies = {"copies": 1} if options.dataset == "digits" else {}  # undistorted copies would be equal
     made = DATASETS.part(options.dataset).spec
+    names = {field.name for field in dataclasses.fields(made)}
+    copies = {"copies": 1} if "copies" in names else {}  # undistorted copies would be equal
     needed = [
         field.name
         for field in dataclasses.fields(made)
@@ -191,15 +171,9 @@ def _folder_spec(root: Path | None, image_size: int) -> FolderSpec:
     """
     if root is None:
         raise SpecError("the data set folder needs --root", remedy="name the folder, tar or zip of images")
-    found = survey(root)
-    remember(found)
-    return FolderSpec(
-        name=found.place.name.partition(".")[0],
-        digest=found.digest,
-        class_names=found.class_names,
-        train_images=len(found.half(is_test=False)),
-        image_size=image_size,
-    )
+    section: dict[str, Json] = {"kind": FOLDER, "path": str(root), "image_size": image_size}
+    FolderSpec.locate(section)
+    return from_plain(FolderSpec, section, where="--root")
 
 
 def _test_or_none(dataset: Dataset, say: _Report) -> ImageSet | None:

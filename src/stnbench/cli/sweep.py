@@ -41,15 +41,6 @@ from stnbench.planning.base import Planner
 from stnbench.report.board import Leaderboard, cell_views
 from stnbench.report.output import REPORTS, print_summary, read_report, report_json, write_report
 from stnbench.report.refresh import ReportRefresher
-from stnbench.spec.planner import (
-    GridPlannerSpec,
-    Nsga2PlannerSpec,
-    OptunaPlannerSpec,
-    RacingPlannerSpec,
-    RandomPlannerSpec,
-    TpePlannerSpec,
-    UntilDecidedPlannerSpec,
-)
 from stnbench.spec.result import FailureKind
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
@@ -121,18 +112,8 @@ def _verify(question: Question, options: argparse.Namespace) -> int:
 
 def _further(sweep: SweepSpec) -> list[str]:
     """Return lines on what the plan does not show because it depends on answers."""
-    match sweep.planner:
-        case GridPlannerSpec():
-            return []
-        case RacingPlannerSpec(max_seeds=seeds):
-            return [f"then up to {seeds} seeds for configurations that may still be the best (racing)"]
-        case UntilDecidedPlannerSpec() as planner:
-            looks = ", ".join(map(str, planner.look_seeds(len(sweep.seeds))))
-            return [f"then seeds for configurations that are undecided; looks are planned at {looks} seeds"]
-        case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec() as planner:
-            return [f"these are the first; {planner.kind} asks for {planner.trials} trials in all, by the answers"]
-        case _:
-            return [f"these are the first; {sweep.planner.kind} proposes others by the answers"]
+    further = sweep.planner.further(len(sweep.seeds))
+    return [further] if further else []
 
 
 def _run(question: Question, planner: Planner, options: argparse.Namespace) -> int:

@@ -51,17 +51,11 @@ from stnbench.spec.planner import (
     AnyPlanner,
     AnyPruner,
     FloatSpan,
-    GridPlannerSpec,
     IntSpan,
-    Nsga2PlannerSpec,
-    OptunaPlannerSpec,
     PlannerSpec,
     PrunerSpec,
-    RacingPlannerSpec,
-    RandomPlannerSpec,
     SamplerSpec,
     Span,
-    TpePlannerSpec,
     UntilDecidedPlannerSpec,
 )
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec, label_of
@@ -336,18 +330,17 @@ def until_decided(planner: PlannerSpec, where: str) -> PlannerSpec:
     Raises:
         SpecError: if the planner adds or chooses trials itself.
     """
-    match planner:
-        case UntilDecidedPlannerSpec():
-            return planner
-        case GridPlannerSpec():
-            return UntilDecidedPlannerSpec()
-        case RacingPlannerSpec():
-            problem = f"{where}: planner: racing adds seeds itself, and cannot go on until all is decided as well"
-        case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec():
-            problem = f"{where}: planner: {planner.kind} proposes configurations, which are too many to decide on each"
-        case _:
-            problem = f"{where}: planner: {planner.kind} proposes trials itself"
-    raise SpecError(problem, remedy="use planner: grid")
+    if isinstance(planner, UntilDecidedPlannerSpec):
+        return planner
+    if planner.is_grid:
+        return UntilDecidedPlannerSpec()
+    if planner.chooses_seeds:
+        reason = "adds seeds itself, and cannot go on until all is decided as well"
+    elif isinstance(planner, SamplerSpec):
+        reason = "proposes configurations, which are too many to decide on each"
+    else:
+        reason = "proposes trials itself"
+    raise SpecError(f"{where}: planner: {planner.kind} {reason}", remedy="use planner: grid")
 
 
 def change_planner(spec: SweepSpec, override: Override) -> SweepSpec:

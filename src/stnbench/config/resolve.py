@@ -1,25 +1,22 @@
 """Conversion of a composed configuration to a trial: applies widths, drops inactive parts and checks all values."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from stnbench.config.compose import Composer, Node
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.core.image_folder import Survey, remember, survey
 from stnbench.spec.augment import AnyAugmentation, TtaSpec
 from stnbench.spec.codec import from_plain, to_plain
-from stnbench.spec.data import CLASSES as SIGNS_CLASSES
 from stnbench.spec.data import (
     DATASETS,
-    FRAMES_PER_TRACK,
     AnyDataset,
+    DataNeeds,
     DatasetSpec,
     DistortionSpec,
+    Framing,
     PreprocessSpec,
     SplitSpec,
 )
@@ -39,16 +36,9 @@ from stnbench.spec.trial import TrainingSpec, TrialSpec
 PLACES = (1, 2, 3, 4)
 """Places at which ``conf/trial.yaml`` offers transformers."""
 
-SIGNS_TRACKS_PER_CLASS_MIN = 5
-
-DIGITS_COPIES_MIN = 8
-
-DIGITS_TO_TRAIN_ON = 1100
-"""Smallest number of digits left for training once tracks are held out."""
-
-FOLDER_HELD_OUT = 5
-"""By default, one in this number of tracks of a folder's rarest class is held out; an image is a track unless the
-table says otherwise."""
+HELD_OUT = 5
+"""By default, one in this number of tracks of the rarest class is held out, where it is known; in a folder, an image is
+a track unless the table says otherwise."""
 
 _PARTS = (
     "dataset",
@@ -80,14 +70,6 @@ class Resolved:
 
     spec: TrialSpec
     notes: tuple[str, ...]
-
-
-@functools.cache
-def surveyed(place: Path) -> Survey:
-    """Survey a folder of images, once per process, since a sweep resolves thousands of trials."""
-    found = survey(place)
-    remember(found)
-    return found
 
 
 def resolve_trial(composer: Composer, overrides: Iterable[Override], *, said_in: str = COMMAND_LINE) -> Resolved:
@@ -202,56 +184,34 @@ class _Resolver:
 
     def _fill_split(self) -> None:
         """Set the number of held-out tracks per class by the data set if it is not given."""
-        split, tracks = self._section("split"), self._fill_folder()
-        if tracks and split.get("kind") == "tracks" and split.get("tracks_per_class", 0) is None:
-            split["tracks_per_class"] = max(1, tracks // FOLDER_HELD_OUT)
+        split, dataset = self._section("split"), self._section("dataset")
+        tracks = self._locate()
         if split.get("kind") == "tracks" and split.get("tracks_per_class", 0) is None:
-            dataset = self._section("dataset")
-            made = DATASETS.part(str(dataset.get("kind"))).spec
-            held_out = getattr(made, "held_out_tracks", DatasetSpec.held_out_tracks)
-            split["tracks_per_class"] = held_out(str(dataset.get("task", "")))
+            usual = self._dataset_spec().held_out_tracks(str(dataset.get("task", "")))
+            split["tracks_per_class"] = max(1, tracks // HELD_OUT) if tracks else usual
 
-    def _fill_folder(self) -> int:
-        """Replace the path of a folder of images by its contents.
-
-        Returns:
-            The number of tracks of its rarest class; 0 for other data sets.
-
-        Raises:
-            SpecError: if the path is no text.
-            DataMissingError: if the folder does not exist or holds no images.
-            DataCorruptError: if the folder cannot be used.
-        """
-        dataset = self._section("dataset")
-        if dataset.get("kind") != "folder" or "path" not in dataset:
-            return 0
-        path = dataset.pop("path")
-        if not isinstance(path, str) or not path:
+    def _locate(self) -> int:
+        """Replace the place of images by their contents; see ``DatasetSpec.locate``."""
+        try:
+            return self._dataset_spec().locate(self._section("dataset"))
+        except SpecError as error:
             where = self.composer.file_of("dataset", self.choices)
-            raise SpecError(f"{where}: dataset.path is {path!r}", remedy="name a folder, a tar or a zip of images")
-        found = surveyed(Path(path).expanduser().resolve())
-        dataset["name"] = found.place.name.partition(".")[0]
-        dataset["digest"] = found.digest
-        dataset["class_names"] = list(found.class_names)
-        dataset["train_images"] = len(found.half(is_test=False))
-        return found.tracks
+            raise type(error)(f"{where}: dataset.{error.problem}", remedy=error.remedy) from error
+
+    def _dataset_spec(self) -> type[DatasetSpec]:
+        """Return the class of the data set's specification; the base class for one that is not registered."""
+        name = str(self._section("dataset").get("kind"))
+        return DatasetSpec if DATASETS.is_absent(name) else cast("type[DatasetSpec]", DATASETS.part(name).spec)
 
     def _fill_dataset(self, split: SplitSpec, training: TrainingSpec) -> None:
-        """Set the size and framing of synthetic data sets if they are not given: as many images as the trial needs."""
-        dataset = self._section("dataset")
-        if dataset.get("kind") == "signs" and dataset.get("framing", "") is None:
-            is_distorted = self._section("distortion").get("kind") != "none"
-            dataset["framing"] = "tight" if is_distorted else self.node["synthetic_framing"]
-        held_out = getattr(split, "tracks_per_class", 1)
-        wanted = training.train_images or self._integer("synthetic_train_images")
-        match dataset:
-            case {"kind": "signs", "tracks_per_class": None}:
-                tracks = math.ceil(wanted / (SIGNS_CLASSES * FRAMES_PER_TRACK))
-                dataset["tracks_per_class"] = max(SIGNS_TRACKS_PER_CLASS_MIN, tracks + held_out, 2 * held_out)
-            case {"kind": "digits", "copies": None}:
-                dataset["copies"] = max(DIGITS_COPIES_MIN, math.ceil(wanted / DIGITS_TO_TRAIN_ON))
-            case _:  # the number is given, or the set is not synthetic
-                pass
+        """Set the numbers that the configuration of the data set leaves open."""
+        is_distorted = self._section("distortion").get("kind") != "none"
+        needs = DataNeeds(
+            train_images=training.train_images or self._integer("synthetic_train_images"),
+            held_out=getattr(split, "tracks_per_class", 1),
+            framing="tight" if is_distorted else cast("Framing", self.node["synthetic_framing"]),
+        )
+        self._dataset_spec().fill(self._section("dataset"), needs)
 
     def _transformers(self, network: NetworkSpec, width: float) -> tuple[PlacedTransformerSpec, ...]:
         everywhere = self._section("transformer")

@@ -24,6 +24,7 @@ from stnbench.spec.planner import (
     PLANNERS,
     PRUNERS,
     RESOLUTION,
+    SCHEMA,
     FloatSpan,
     GridPlannerSpec,
     IntSpan,
@@ -68,73 +69,6 @@ _DESCRIPTIONS: Final[Mapping[str, str]] = {
     "planner": "How configurations are proposed: the name of a planner, or a mapping with its kind and its keys.",
     "pruner": "When a trial ends early: the name of a pruner, or a mapping with its kind and its keys; none never.",
 }
-
-_SAMPLING: Final[Mapping[str, Schema]] = {
-    "trials": {"description": "How many trials are proposed, seeds counted.", "minimum": 1},
-    "at_once": {
-        "description": "How many configurations are proposed before the first is answered; null keeps all slots busy.",
-        "minimum": 1,
-    },
-    "seed": {"description": "Decides everything random of the planner.", "minimum": 0},
-}
-
-_HALVING: Final[Mapping[str, Schema]] = {
-    "min_epochs": {"description": "The epoch at which trials are compared for the first time.", "minimum": 1},
-    "reduction_factor": {
-        "description": "Reduction factor: the share of trials that goes on at each comparison is 1 over it.",
-        "minimum": 2,
-    },
-}
-
-_MORE_SEEDS: Final[Schema] = {"description": "End before it would take more trials than these.", "minimum": 1}
-
-_PART_KEYS: Final[Mapping[str, Mapping[str, Schema]]] = {
-    "grid": {},
-    "racing": {
-        "max_seeds": {"description": "Seeds of a configuration, at most.", "minimum": 2},
-        "trials": _MORE_SEEDS,
-    },
-    "until_decided": {
-        "max_seeds": {"description": "Seeds of a configuration, at most.", "minimum": 2, "maximum": 10_000},
-        "looks": {
-            "description": "How often verdicts are looked for; each look is at 5 % over their number.",
-            "minimum": 2,
-            "maximum": 1_000,
-        },
-        "trials": _MORE_SEEDS,
-    },
-    "random": _SAMPLING,
-    "tpe": _SAMPLING,
-    "nsga2": {
-        **_SAMPLING,
-        "population": {"description": "The configurations of one generation.", "minimum": 2},
-    },
-    "optuna": {
-        **_SAMPLING,
-        "sampler": {"description": "The class of a sampler of Optuna, such as CmaEsSampler."},
-        "options": {"description": "Arguments of the sampler."},
-    },
-    "asha": _HALVING,
-    "hyperband": _HALVING,
-    "median": {
-        "startup_trials": {"description": "Number of complete trials before which nothing is pruned.", "minimum": 0},
-        "warmup_epochs": {"description": "Number of first epochs in which nothing is pruned.", "minimum": 0},
-    },
-    "threshold": {
-        "accuracy": {"description": "The lowest validation accuracy, in [0, 1].", "minimum": 0, "maximum": 1},
-        "outside_share": {
-            "description": "The largest share of points that a transformer samples outside the image.",
-            "minimum": 0,
-            "maximum": 1,
-        },
-        "warmup_epochs": {"description": "Number of first epochs in which nothing is pruned.", "minimum": 0},
-    },
-    "health": {
-        "verdicts": {"description": "End a trial with one of these verdicts on a transformer.", "minItems": 1},
-        "warmup_epochs": {"description": "Number of first epochs in which nothing is pruned.", "minimum": 0},
-    },
-}
-"""Descriptions of the keys of each planner and pruner, with the limits that their specifications check."""
 
 _SPAN_KEYS: Final[Mapping[str, Schema]] = {
     "log": {"description": "Whether the numbers are spread on a logarithmic scale, of positive numbers."},
@@ -360,7 +294,8 @@ def _is_complete(spec: Any) -> bool:  # noqa: ANN401 - a dataclass
 def _part(name: str, spec: Any) -> Schema:  # noqa: ANN401 - a dataclass
     """Return the schema of a planner or a pruner as a mapping."""
     required = [field.name for field in dataclasses.fields(spec) if _is_required(field)]
-    schema = _named(name, _properties(spec, _PART_KEYS[name], without=("kind",)), required)
+    said = {field.name: field.metadata[SCHEMA] for field in dataclasses.fields(spec) if SCHEMA in field.metadata}
+    schema = _named(name, _properties(spec, said, without=("kind",)), required)
     schema |= {"description": inspect.getdoc(spec), "additionalProperties": False}
     if spec is ThresholdPrunerSpec:
         schema["anyOf"] = [{"required": ["accuracy"]}, {"required": ["outside_share"]}]
@@ -410,12 +345,14 @@ def _plain(schema: Any, definitions: Mapping[str, Schema]) -> Any:  # noqa: ANN4
 
 def _rules() -> list[Schema]:
     """Return what holds between keys: which planners have what."""
-    grid, until_decided = GridPlannerSpec().kind, UntilDecidedPlannerSpec().kind
-    on_grids = {"properties": {"planner": _is_one_of(grid, until_decided)}}
+    specs = _specs(PLANNERS)
+    until_decided = UntilDecidedPlannerSpec().kind
+    on_grids = {"properties": {"planner": _is_one_of(*(name for name, spec in specs.items() if spec.compares_all))}}
+    grids = {"properties": {"planner": _is_one_of(GridPlannerSpec().kind, until_decided)}}
     learns = _set("planner", _is_one_of(*sampler_names()))
     return [
         {"if": _set("baselines", {"const": EQUAL_PARAMETERS}), "then": on_grids},
-        {"if": _set("seeds", {"const": UNTIL_DECIDED}), "then": on_grids},
+        {"if": _set("seeds", {"const": UNTIL_DECIDED}), "then": grids},
         {"if": _set("start_from", {"minLength": 1}), "then": learns},
         {"if": _set("within", {"minLength": 1}), "then": {"not": learns}},
     ]

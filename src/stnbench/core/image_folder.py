@@ -166,6 +166,14 @@ def remember(found: Survey) -> None:
     _remembered()[found.digest] = found.place
 
 
+@functools.cache
+def surveyed(place: Path) -> Survey:
+    """Survey a folder once per process, since a sweep resolves thousands of trials, and record its place."""
+    found = survey(place)
+    remember(found)
+    return found
+
+
 def recall(digest: str, name: str, roots: Sequence[Path]) -> Path | None:
     """Return the folder of a digest; None if it is not found.
 

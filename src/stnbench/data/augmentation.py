@@ -20,7 +20,7 @@ from stnbench.nn.precision import exact_convolutions, full_precision
 from stnbench.nn.sampling import sample
 from stnbench.nn.transforms.base import pixel_centres
 from stnbench.nn.transforms.homography import invert_homography
-from stnbench.spec.augment import AUGMENTATIONS, AugmentationSpec, AugmentSpec, TtaSpec
+from stnbench.spec.augment import AUGMENTATIONS, AugmentationSpec, AugmentSpec
 
 # Contract of an augmentation. What it does to the images of an epoch is drawn before the epoch, on the CPU: a run that
 # resumes from a checkpoint, runs on another device or in other batches varies images in the same way.
@@ -101,7 +101,7 @@ class DrawnAugmentation:
         if varied.shape != images.shape or varied.dtype != torch.float32:
             raise ShapeError("images of an augmentation", varied.shape, f"{tuple(images.shape)}, float32")
         if moved.shape != boxes.shape:
-            raise ShapeError("boxes of an augmentation", moved.shape, tuple(boxes.shape))
+            raise ShapeError("boxes of an augmentation", moved.shape, str(tuple(boxes.shape)))
         return varied, moved
 
 

@@ -1,12 +1,14 @@
 """The interface of a data set: a training and a test half of images in tracks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stnbench.core.errors import SpecError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -80,6 +82,22 @@ class Dataset(ABC):
     @abstractmethod
     def class_names(self) -> Sequence[str]:
         """Return one readable name per class, in label order."""
+
+    @property
+    def official_counts(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the images, and the tracks where they are known, of the published halves, ``train`` and ``test``."""
+        return {}
+
+    def download(self, root: Path, say: Callable[[str], None]) -> None:
+        """Download the files of the set to a folder, and tell the progress.
+
+        Raises:
+            SpecError: if nothing is known to download.
+            DataError: if the download fails.
+        """
+        del root, say
+        problem = f"{type(self).__name__} has no download"
+        raise SpecError(problem, remedy="leave out --download, and name its files by --root")
 
     @abstractmethod
     def train(self) -> ImageSet:

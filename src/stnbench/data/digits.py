@@ -1,12 +1,13 @@
 """Distorted digits: glyphs, clutter, and the data sets made from them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from stnbench.core.errors import DataCorruptError, DataMissingError
 from stnbench.core.identity import Json, derive_seed, digest
@@ -358,6 +359,19 @@ class Digits(Dataset):
         """Return ``0`` to ``9``, or ``0`` to ``18`` in the task ``addition``."""
         return digit_class_names(self._spec)
 
+    @property
+    @override
+    def official_counts(self) -> Mapping[str, tuple[int, ...]]:
+        is_mnist = isinstance(self._spec, MnistSpec)
+        return {"train": (TRAIN_IMAGES,), "test": (TEST_IMAGES,)} if is_mnist else {}
+
+    @override
+    def download(self, root: Path, say: Callable[[str], None]) -> None:
+        if isinstance(self._spec, MnistSpec):
+            download_mnist(root)
+        else:
+            super().download(root, say)
+
     def train(self) -> ImageSet:
         """Return the training half, validation included: 1,438 digits of ``digits``, 60,000 of ``mnist``.
 
@@ -386,7 +400,7 @@ class Digits(Dataset):
 
     def _recipe(self, half: Half) -> Recipe:
         spec = self._spec
-        glyphs = load_sklearn_glyphs(half) if spec.kind == "digits" else load_mnist_glyphs(half, self._source)
+        glyphs = load_mnist_glyphs(half, self._source) if isinstance(spec, MnistSpec) else load_sklearn_glyphs(half)
         plan = plan_half(spec, half, glyphs)
         distortion, channels = spec.distortion, digit_channels(spec)
         layout = Layout(

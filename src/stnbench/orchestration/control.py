@@ -36,7 +36,6 @@ from stnbench.spec.control import (
     Stop,
     further_seeds,
 )
-from stnbench.spec.planner import RacingPlannerSpec, UntilDecidedPlannerSpec
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import TrialRecord
@@ -194,7 +193,7 @@ def decide(  # noqa: C901, PLR0911 - a branch for each action
             effect = Effect(slots=offered, slots_before=started)
             return Decision(outcome=f"{counted(offered, 'slot')} from now on{limit}", effect=effect)
         case AddSeeds(count=count):
-            if isinstance(sweep.planner, RacingPlannerSpec | UntilDecidedPlannerSpec):
+            if sweep.planner.chooses_seeds:
                 outcome = f"the planner {sweep.planner.kind} chooses seeds itself; raise its max_seeds instead"
                 return Decision(outcome=outcome, is_refused=True)
             seeds = further_seeds(sweep.seeds, controls.further_seeds + count)[-count:]

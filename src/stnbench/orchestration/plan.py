@@ -19,14 +19,7 @@ from stnbench.spec.data import (
     TrackSplitSpec,
 )
 from stnbench.spec.planner import (
-    GridPlannerSpec,
-    Nsga2PlannerSpec,
-    OptunaPlannerSpec,
     PlannerSpec,
-    RacingPlannerSpec,
-    RandomPlannerSpec,
-    TpePlannerSpec,
-    UntilDecidedPlannerSpec,
 )
 from stnbench.spec.result import Cost, other_half
 from stnbench.spec.states import TrialState
@@ -304,17 +297,7 @@ def plan_json(plan: SweepPlan) -> dict[str, Json]:
 
 def _budget(planner: PlannerSpec) -> dict[str, Json] | None:
     """Return the total numbers of trials and seeds that a planner may request; None for a grid, which is not open."""
-    match planner:
-        case GridPlannerSpec():
-            return None
-        case (
-            RacingPlannerSpec(max_seeds=seeds, trials=trials) | UntilDecidedPlannerSpec(max_seeds=seeds, trials=trials)
-        ):
-            return {"trials": trials, "seeds": seeds}
-        case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec() as search:
-            return {"trials": search.trials, "seeds": None}
-        case _:
-            return {"trials": None, "seeds": None}
+    return None if planner.is_grid else {"trials": planner.trials_max, "seeds": planner.seeds_max}
 
 
 def _cell_line(cell: CellPlan, width: int) -> str:

@@ -20,15 +20,7 @@ from stnbench.core.process import Advance
 from stnbench.core.text import counted, printable
 from stnbench.orchestration.asking import Budget
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
-from stnbench.spec.planner import (
-    GridPlannerSpec,
-    Nsga2PlannerSpec,
-    OptunaPlannerSpec,
-    RacingPlannerSpec,
-    RandomPlannerSpec,
-    TpePlannerSpec,
-    UntilDecidedPlannerSpec,
-)
+from stnbench.spec.planner import SamplerSpec
 from stnbench.spec.result import Failure, judge_attempt
 from stnbench.spec.states import TrialState, Verdict
 from stnbench.spec.sweep import SweepSpec
@@ -54,16 +46,11 @@ class About:
     @classmethod
     def of(cls, sweep: SweepSpec, budget: Budget) -> "About":
         """Return the facts about a sweep and its budget."""
-        match sweep.planner:
-            case RandomPlannerSpec() | TpePlannerSpec() | Nsga2PlannerSpec() | OptunaPlannerSpec() as planner:
-                seeds = len(sweep.seeds)
-                return cls(name=sweep.name, budget=budget, trials=max(1, planner.trials // seeds) * seeds)
-            case RacingPlannerSpec() | UntilDecidedPlannerSpec():
-                return cls(name=sweep.name, budget=budget, may_add=True)
-            case GridPlannerSpec():
-                return cls(name=sweep.name, budget=budget)
-            case _:
-                return cls(name=sweep.name, budget=budget, may_add=True)
+        planner = sweep.planner
+        if isinstance(planner, SamplerSpec):
+            seeds = len(sweep.seeds)
+            return cls(name=sweep.name, budget=budget, trials=max(1, planner.trials // seeds) * seeds)
+        return cls(name=sweep.name, budget=budget, may_add=not planner.is_grid)
 
 
 @dataclass(slots=True)

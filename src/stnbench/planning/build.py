@@ -17,7 +17,7 @@ from stnbench.spec.planner import (
     HealthPrunerSpec,
     PrunerSpec,
     RacingPlannerSpec,
-    SearchPlannerSpec,
+    SamplerSpec,
     ThresholdPrunerSpec,
     UntilDecidedPlannerSpec,
 )
@@ -66,7 +66,7 @@ def build_planner(sweep: SweepSpec, compose: ComposePoint, *, slots: int = 1) ->
         SpecError: if the sampler does not exist or cannot be used; also raised on composing a trial without held-out
             images if validation scores decide.
     """
-    decides = sweep.pruner is not None or not isinstance(sweep.planner, GridPlannerSpec)
+    decides = sweep.pruner is not None or not sweep.planner.is_grid
     planner = _build(sweep, _holding_out(compose) if decides else compose, slots)
     if sweep.pruner is None:
         return planner
@@ -99,7 +99,7 @@ def until_decided(sweep: SweepSpec, spec: UntilDecidedPlannerSpec, compose: Comp
     return UntilDecidedPlanner(sweep, spec, compose)
 
 
-def search(sweep: SweepSpec, spec: SearchPlannerSpec, compose: ComposePoint, slots: int) -> Planner:
+def search(sweep: SweepSpec, spec: SamplerSpec, compose: ComposePoint, slots: int) -> Planner:
     """Return the planner that asks one of Optuna's samplers."""
     return SamplingPlanner(sweep, spec, compose, slots=slots)
 

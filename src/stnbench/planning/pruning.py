@@ -1,8 +1,8 @@
 """Pruning: any planner together with a judge of running trials."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, assert_never
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
@@ -13,7 +13,6 @@ from stnbench.spec.planner import (
     HealthPrunerSpec,
     HyperbandPrunerSpec,
     MedianPrunerSpec,
-    OptunaPrunerSpec,
     ThresholdPrunerSpec,
 )
 from stnbench.spec.states import TrialState
@@ -23,6 +22,9 @@ from stnbench.store.records import PlannedTrial
 if TYPE_CHECKING:
     import optuna
     from optuna.pruners import BasePruner
+
+MakePruner = Callable[[int], "BasePruner"]
+"""A function that returns a pruner for trials of a number of epochs."""
 
 
 class Judge(ABC):
@@ -62,10 +64,15 @@ class ThresholdJudge(Judge):
 
 
 class OptunaJudge(Judge):
-    """One of Optuna's pruners, with an in-memory study for each group and one trial of Optuna for each trial."""
+    """One of Optuna's pruners, with an in-memory study for each group and one trial of Optuna for each trial.
 
-    def __init__(self, spec: OptunaPrunerSpec, sweep: str) -> None:
-        self._spec = spec
+    Args:
+        pruner: returns the pruner for trials of a number of epochs.
+        sweep: name of the sweep.
+    """
+
+    def __init__(self, pruner: MakePruner, sweep: str) -> None:
+        self._pruner = pruner
         self._sweep = sweep
         self._studies: dict[str, optuna.Study] = {}
         self._trials: dict[str, tuple[optuna.Study, optuna.Trial]] = {}
@@ -112,19 +119,34 @@ class OptunaJudge(Judge):
         name = f"{self._sweep}/{group}"  # Hyperband's brackets depend on the name and the number of a trial
         return optuna.create_study(direction="maximize", sampler=sampler, pruner=self._pruner(epochs), study_name=name)
 
-    def _pruner(self, epochs: int) -> "BasePruner":
-        from optuna import pruners
 
-        match self._spec:
-            case AshaPrunerSpec(min_epochs=least, reduction_factor=factor):
-                return pruners.SuccessiveHalvingPruner(min_resource=least, reduction_factor=factor)
-            case HyperbandPrunerSpec(min_epochs=least, reduction_factor=factor):
-                most = max(epochs, least)
-                return pruners.HyperbandPruner(min_resource=least, max_resource=most, reduction_factor=factor)
-            case MedianPrunerSpec(startup_trials=trials, warmup_epochs=warmup):
-                return pruners.MedianPruner(n_startup_trials=trials, n_warmup_steps=warmup)
-            case _:
-                assert_never(self._spec)
+def asha(spec: AshaPrunerSpec, sweep: str) -> Judge:
+    """Return the judge of asynchronous successive halving."""
+    from optuna import pruners
+
+    least, factor = spec.min_epochs, spec.reduction_factor
+    return OptunaJudge(lambda _: pruners.SuccessiveHalvingPruner(min_resource=least, reduction_factor=factor), sweep)
+
+
+def hyperband(spec: HyperbandPrunerSpec, sweep: str) -> Judge:
+    """Return the judge of successive halving with several first rungs."""
+    from optuna import pruners
+
+    least, factor = spec.min_epochs, spec.reduction_factor
+
+    def pruner(epochs: int) -> "BasePruner":
+        most = max(epochs, least)
+        return pruners.HyperbandPruner(min_resource=least, max_resource=most, reduction_factor=factor)
+
+    return OptunaJudge(pruner, sweep)
+
+
+def median(spec: MedianPrunerSpec, sweep: str) -> Judge:
+    """Return the judge that compares with the median of other trials."""
+    from optuna import pruners
+
+    trials, warmup = spec.startup_trials, spec.warmup_epochs
+    return OptunaJudge(lambda _: pruners.MedianPruner(n_startup_trials=trials, n_warmup_steps=warmup), sweep)
 
 
 class PruningPlanner(Planner):

@@ -5,17 +5,11 @@ import importlib.util
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import derive_seed
-from stnbench.spec.planner import (
-    Nsga2PlannerSpec,
-    OptunaPlannerSpec,
-    RandomPlannerSpec,
-    SearchPlannerSpec,
-    TpePlannerSpec,
-)
+from stnbench.spec.planner import SamplerSpec
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -55,14 +49,14 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def sampler_maker(spec: SearchPlannerSpec) -> MakeSampler:
+def sampler_maker(spec: SamplerSpec) -> MakeSampler:
     """Return the function that makes the samplers of a planner.
 
     Raises:
         UnknownNameError: for a sampler or an option that does not exist.
         SpecError: for a sampler or an option that cannot be used.
     """
-    name, options = _named(spec)
+    name, options = spec.optuna_sampler
     kind = _find(name)
     _check_options(name, kind, options)
     package = _PACKAGES.get(name)
@@ -80,21 +74,6 @@ def sampler_maker(spec: SearchPlannerSpec) -> MakeSampler:
 
     make(spec.seed)  # errors are raised before anything runs
     return make
-
-
-def _named(spec: SearchPlannerSpec) -> tuple[str, Mapping[str, Any]]:
-    match spec:
-        case TpePlannerSpec():
-            # Running configurations count as poor ones, so that several at once do not cluster in one place.
-            return "TPESampler", {"constant_liar": True}
-        case Nsga2PlannerSpec(population=population):
-            return "NSGAIISampler", {"population_size": population}
-        case OptunaPlannerSpec(sampler=sampler, options=options):
-            return sampler, options
-        case RandomPlannerSpec():
-            return "RandomSampler", {}
-        case _:
-            assert_never(spec)
 
 
 def _find(name: str) -> Callable[..., "BaseSampler"]:

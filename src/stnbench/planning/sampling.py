@@ -15,7 +15,7 @@ from stnbench.core.identity import derive_seed
 from stnbench.planning.base import ComposePoint, Known, Observation, Planner, Progress
 from stnbench.planning.cells import axes_of_transformers, baseline_of, with_seeds
 from stnbench.planning.samplers import quiet, sampler_maker
-from stnbench.spec.planner import FloatSpan, IntSpan, Nsga2PlannerSpec, SearchPlannerSpec
+from stnbench.spec.planner import FloatSpan, IntSpan, SamplerSpec
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import Axis, Labels, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
@@ -61,14 +61,14 @@ class CellStudy:
         SpecError: for a sampler that cannot be used.
     """
 
-    def __init__(self, sweep: SweepSpec, spec: SearchPlannerSpec) -> None:
+    def __init__(self, sweep: SweepSpec, spec: SamplerSpec) -> None:
         import optuna
 
         self._sweep = sweep
         self._spec = spec
         self._make_sampler = sampler_maker(spec)
         self._aims: list[Literal["minimize", "maximize"]] = ["maximize"]
-        if isinstance(spec, Nsga2PlannerSpec):
+        if spec.objectives > 1:
             self._aims.append("minimize")
         with quiet():
             self._study = optuna.create_study(directions=self._aims, sampler=self._make_sampler(spec.seed))
@@ -189,7 +189,7 @@ class SamplingPlanner(Planner):
     trials.
     """
 
-    def __init__(self, sweep: SweepSpec, spec: SearchPlannerSpec, compose: ComposePoint, *, slots: int = 1) -> None:
+    def __init__(self, sweep: SweepSpec, spec: SamplerSpec, compose: ComposePoint, *, slots: int = 1) -> None:
         self._sweep = sweep
         self._spec = spec
         self._compose = compose

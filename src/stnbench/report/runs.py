@@ -368,7 +368,7 @@ def next_commands(spec: SweepSpec, rows: Sequence[TrialRow]) -> Iterator[tuple[s
         overrides = [item for item in spec.overrides if item.key != "seeds"]
         more = shlex.join(["stnbench", "sweep", spec.file, *map(str, overrides), f"seeds={len(spec.seeds) + 2}"])
         yield "Add two seeds", more
-        if spec.planner.kind == "grid":
+        if spec.planner.is_grid:
             yield "Add seeds until it is decided", sweep_command(spec, "--until", "decided", "--budget", "2h")
     if rows:
         yield "List the trials", shlex.join(["stnbench", "trials", spec.name])

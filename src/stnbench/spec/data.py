@@ -1,11 +1,16 @@
 """Specifications of a trial's data: data sets, distortions, held-out images and preprocessing."""
 
+import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Discriminator
 from typing_extensions import override
 
+from stnbench.core.errors import SpecError
+from stnbench.core.identity import Json
+from stnbench.core.image_folder import surveyed
 from stnbench.spec.check import require
 from stnbench.spec.codec import Strict
 from stnbench.spec.registry import Registry
@@ -23,8 +28,12 @@ GTSRB_TRAIN_IMAGES = 39_209
 DIGITS_TRAIN, MNIST_TRAIN = 1438, 60_000
 _DIGITS, _SUMS = 10, 19
 
-DISTORTS_ITSELF: Final = "distorts_itself"
-"""Trait of a data set that applies the distortion when it makes its images; others are distorted afterwards."""
+SIGNS_TRACKS_PER_CLASS_MIN, DIGITS_COPIES_MIN = 5, 8
+DIGITS_TO_TRAIN_ON = 1100
+"""Smallest number of digits left for training once tracks are held out."""
+
+DISTORTS_ITSELF, WITHOUT_FILES = "distorts_itself", "without_files"
+"""Traits of data sets: it distorts its images as it makes them, not afterwards; and it reads no files of the user."""
 
 DigitTask = Literal["classify", "addition"]
 
@@ -92,6 +101,21 @@ Framing = Literal["tight", "loose"]
 """Cropping of images: closely around the sign as in GTSRB, or with the sign at varying position and size."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataNeeds:
+    """What a trial needs of a data set whose configuration leaves numbers open.
+
+    Attributes:
+        train_images: number of images that it trains on.
+        held_out: number of tracks per class that are held out.
+        framing: cropping of drawn images.
+    """
+
+    train_images: int
+    held_out: int
+    framing: Framing
+
+
 class TrainingHalf(NamedTuple):
     """Size of the training half of a data set, including validation images."""
 
@@ -118,6 +142,28 @@ class DatasetSpec(Strict):
         """Return the default number of tracks per class that are held out for validation, for a task of the set."""
         del task
         return 3
+
+    @classmethod
+    def locate(cls, section: dict[str, Json]) -> int:
+        """Replace a place on this machine in a configuration by what decides the images.
+
+        Args:
+            section: keys of the configuration, which are changed.
+
+        Returns:
+            The number of tracks of the rarest class; 0 if it is not known, and ``held_out_tracks`` decides.
+
+        Raises:
+            SpecError: if a place is malformed.
+            DataError: if the images cannot be found or used.
+        """
+        del section
+        return 0
+
+    @classmethod
+    def fill(cls, section: dict[str, Json], needs: DataNeeds) -> None:
+        """Set the keys that a configuration leaves open (null): as many images as the trial needs."""
+        del section, needs
 
     @property
     def kind(self) -> str:
@@ -163,6 +209,16 @@ class SignsSpec(DatasetSpec):
         require(self.tracks_per_class >= 2, "tracks_per_class", self.tracks_per_class, "at least 2, one to hold out")
         require(self.test_tracks_per_class >= 1, "test_tracks_per_class", self.test_tracks_per_class, "at least 1")
 
+    @classmethod
+    @override
+    def fill(cls, section: dict[str, Json], needs: DataNeeds) -> None:
+        """Set the framing, and the number of tracks, of which ``held_out`` are not trained on."""
+        if section.get("framing", "") is None:
+            section["framing"] = needs.framing
+        if section.get("tracks_per_class", 0) is None:
+            tracks = math.ceil(needs.train_images / (CLASSES * FRAMES_PER_TRACK)) + needs.held_out
+            section["tracks_per_class"] = max(SIGNS_TRACKS_PER_CLASS_MIN, tracks, 2 * needs.held_out)
+
     @property
     def licence(self) -> str:
         """Return what is known about the licence of the images."""
@@ -194,7 +250,34 @@ class GtsrbSpec(DatasetSpec):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DigitsSpec(DatasetSpec):
+class _DigitImagesSpec(DatasetSpec):
+    """What the sets of handwritten digits share."""
+
+    image_size: int = 42
+    copies: int = 1
+    task: DigitTask = "classify"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        self.settle()
+        require(8 <= self.image_size <= 512, "image_size", self.image_size, "between 8 and 512 pixels")
+        require(1 <= self.copies <= 10_000, "copies", self.copies, "from 1 to 10,000")
+        object.__setattr__(self, "distortion", _effective(self.distortion))
+
+    @property
+    def channels(self) -> int:
+        """Return the number of channels: one per digit."""
+        return 2 if self.task == "addition" else 1
+
+    def half_of(self, digits: int) -> TrainingHalf:
+        """Return the training half of a number of digits, each in copies, or of their pairs for addition."""
+        if self.task == "addition":
+            return TrainingHalf(digits // 2 * self.copies, _SUMS, self.copies)
+        return TrainingHalf(digits * self.copies, _DIGITS, self.copies)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DigitsSpec(_DigitImagesSpec):
     """The 1,797 handwritten digits of scikit-learn, 8x8 pixels, each in ``copies`` distorted versions.
 
     ``classify``: the digit, 10 classes, one channel. ``addition`` (Jaderberg et al. 2015): the sum of two digits, each
@@ -202,27 +285,19 @@ class DigitsSpec(DatasetSpec):
     """
 
     kind: Literal["digits"] = "digits"
-    image_size: int = 42
     copies: int = 8
-    task: DigitTask = "classify"
-    distortion: DistortionSpec | None = None
 
     @classmethod
     @override
     def held_out_tracks(cls, task: str) -> int:
-        """Return the default number of held-out tracks per class; a track is one digit, or one pair of them."""
         return 7 if task == "addition" else 28
 
-    def __post_init__(self) -> None:
-        """Check the values."""
-        self.settle()
-        _check_digits(self.image_size, self.copies)
-        object.__setattr__(self, "distortion", _effective(self.distortion))
-
-    @property
-    def channels(self) -> int:
-        """Return the number of channels: one per digit."""
-        return 2 if self.task == "addition" else 1
+    @classmethod
+    @override
+    def fill(cls, section: dict[str, Json], needs: DataNeeds) -> None:
+        """Set the number of distorted copies of each digit."""
+        if section.get("copies", 0) is None:
+            section["copies"] = max(DIGITS_COPIES_MIN, math.ceil(needs.train_images / DIGITS_TO_TRAIN_ON))
 
     @property
     def licence(self) -> str:
@@ -232,35 +307,19 @@ class DigitsSpec(DatasetSpec):
     @property
     def training_half(self) -> TrainingHalf:
         """Return the size of the training half."""
-        return _digits_half(DIGITS_TRAIN, self)
+        return self.half_of(DIGITS_TRAIN)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MnistSpec(DatasetSpec):
+class MnistSpec(_DigitImagesSpec):
     """MNIST: 60,000 training and 10,000 test digits of 28x28 pixels; ``copies`` and ``task`` as for ``DigitsSpec``."""
 
     kind: Literal["mnist"] = "mnist"
-    image_size: int = 42
-    copies: int = 1
-    task: DigitTask = "classify"
-    distortion: DistortionSpec | None = None
 
     @classmethod
     @override
     def held_out_tracks(cls, task: str) -> int:
-        """Return the default number of held-out tracks per class; a track is one digit, or one pair of them."""
         return 150 if task == "addition" else 500
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        self.settle()
-        _check_digits(self.image_size, self.copies)
-        object.__setattr__(self, "distortion", _effective(self.distortion))
-
-    @property
-    def channels(self) -> int:
-        """Return the number of channels: one per digit."""
-        return 2 if self.task == "addition" else 1
 
     @property
     def licence(self) -> str:
@@ -270,7 +329,7 @@ class MnistSpec(DatasetSpec):
     @property
     def training_half(self) -> TrainingHalf:
         """Return the size of the training half."""
-        return _digits_half(MNIST_TRAIN, self)
+        return self.half_of(MNIST_TRAIN)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -304,6 +363,20 @@ class FolderSpec(DatasetSpec):
         require(len(self.class_names) >= 2, "class_names", list(self.class_names), "at least two")
         require(self.channels in (1, 3), "channels", self.channels, "3 for colour, or 1 for grey")
 
+    @classmethod
+    @override
+    def locate(cls, section: dict[str, Json]) -> int:
+        """Replace ``path``, a folder, a tar or a zip, by its name and contents; return the tracks of a class."""
+        if "path" not in section:
+            return 0
+        path = section.pop("path")
+        if not isinstance(path, str) or not path:
+            raise SpecError(f"path is {path!r}", remedy="name a folder, a tar or a zip of images")
+        found = surveyed(Path(path).expanduser().resolve())
+        section |= {"name": found.place.name.partition(".")[0], "digest": found.digest}
+        section |= {"class_names": list(found.class_names), "train_images": len(found.half(is_test=False))}
+        return found.tracks
+
     @property
     def licence(self) -> str:
         """Return what is known about the licence of the images."""
@@ -324,18 +397,11 @@ DATASETS.declare_each(
         MnistSpec: "stnbench.data.build:digits",
         FolderSpec: "stnbench.data.build:folder",
     },
-    traits={DigitsSpec: [DISTORTS_ITSELF], MnistSpec: [DISTORTS_ITSELF]},
+    traits={SignsSpec: [WITHOUT_FILES], DigitsSpec: [DISTORTS_ITSELF, WITHOUT_FILES], MnistSpec: [DISTORTS_ITSELF]},
 )
 
 AnyDataset = Annotated[DatasetSpec, DATASETS]
 """Specification of any data set, discriminated by ``kind``."""
-
-
-def _digits_half(digits: int, spec: DigitsSpec | MnistSpec) -> TrainingHalf:
-    """Return the training half of a number of digits, each in copies, or of their pairs for addition."""
-    if spec.task == "addition":
-        return TrainingHalf(digits // 2 * spec.copies, _SUMS, spec.copies)
-    return TrainingHalf(digits * spec.copies, _DIGITS, spec.copies)
 
 
 def _effective(distortion: DistortionSpec | None) -> DistortionSpec | None:
@@ -347,11 +413,6 @@ def _check_photographs(image_size: int, distortion: DistortionSpec | None) -> No
     require(8 <= image_size <= 512, "image_size", image_size, "between 8 and 512 pixels")
     clutter = 0 if distortion is None else distortion.clutter
     require(clutter == 0, "distortion.clutter", clutter, "clutter is for digits; choose a distortion without it")
-
-
-def _check_digits(image_size: int, copies: int) -> None:
-    require(8 <= image_size <= 512, "image_size", image_size, "between 8 and 512 pixels")
-    require(1 <= copies <= 10_000, "copies", copies, "from 1 to 10,000")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

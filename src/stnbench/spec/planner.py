@@ -6,11 +6,12 @@ these.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Discriminator
+from typing_extensions import override
 
 from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict
@@ -136,9 +137,52 @@ def _rounded(numbers: Sequence[float]) -> tuple[float, ...]:
     return tuple(dict.fromkeys([ends[0], *inner, ends[1]]))
 
 
+_MAX_SEEDS: Final = "Seeds of a configuration, at most."
+_MAX_TRIALS: Final = "End before it would take more trials than these."
+_WARM_UP: Final = "Number of first epochs in which nothing is pruned."
+
+OptionValue = bool | int | float | str | None
+SCHEMA: Final = "schema"
+"""Key of the metadata of a field with its description and limits in JSON Schema, for editors of sweep files."""
+
+
+def key(description: str, default: Any, **limits: float) -> Any:  # noqa: ANN401 - as dataclasses.field does
+    """Return a field with a default, and with a description and limits in the words of JSON Schema."""
+    return field(default=default, metadata=_said(description, **limits))
+
+
+def _said(description: str, **limits: float) -> dict[str, Any]:
+    return {SCHEMA: {"description": description, **limits}}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannerSpec(Strict):
-    """Base specification of planners; external planners propose points of the grid."""
+    """Base specification of planners; external planners propose points of the grid.
+
+    Attributes:
+        is_grid: whether it trains every point with every seed, and nothing else.
+        compares_all: whether every point gets the seeds of the sweep, so that equal-parameter baselines can be sized.
+        chooses_seeds: whether it decides how many seeds a configuration gets.
+    """
+
+    is_grid: ClassVar[bool] = False
+    compares_all: ClassVar[bool] = False
+    chooses_seeds: ClassVar[bool] = False
+
+    @property
+    def trials_max(self) -> int | None:
+        """Return the largest number of trials that it proposes, its key ``trials``; None if there is no limit."""
+        return getattr(self, "trials", None)
+
+    @property
+    def seeds_max(self) -> int | None:
+        """Return the largest number of seeds of a configuration, its key ``max_seeds``; None if the sweep decides."""
+        return getattr(self, "max_seeds", None)
+
+    def further(self, seeds: int) -> str:
+        """Return what a plan does not show because it depends on answers, for a sweep with a number of seeds."""
+        del seeds
+        return "" if self.is_grid else f"these are the first; {self.kind} proposes others by the answers"
 
     @property
     def kind(self) -> str:
@@ -160,6 +204,8 @@ class PrunerSpec(Strict):
 class GridPlannerSpec(PlannerSpec):
     """All points of all grids, without the excluded ones, with every seed."""
 
+    is_grid: ClassVar[bool] = True
+    compares_all: ClassVar[bool] = True
     kind: Literal["grid"] = "grid"
 
 
@@ -171,14 +217,19 @@ class RacingPlannerSpec(PlannerSpec):
     is left, at ``max_seeds`` per configuration, or before it would need more than ``trials``.
     """
 
+    chooses_seeds: ClassVar[bool] = True
     kind: Literal["racing"] = "racing"
-    max_seeds: int = 10
-    trials: int | None = None
+    max_seeds: int = key(_MAX_SEEDS, 10, minimum=2)
+    trials: int | None = key(_MAX_TRIALS, None, minimum=1)
 
     def __post_init__(self) -> None:
         """Check the values."""
         require(self.max_seeds >= 2, "max_seeds", self.max_seeds, "at least 2")
         require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
+
+    @override
+    def further(self, seeds: int) -> str:
+        return f"then up to {self.max_seeds} seeds for configurations that may still be the best (racing)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,16 +240,25 @@ class UntilDecidedPlannerSpec(PlannerSpec):
     verdict on every configuration, at ``max_seeds`` per configuration, or before it would need more than ``trials``.
     """
 
+    compares_all: ClassVar[bool] = True
+    chooses_seeds: ClassVar[bool] = True
     kind: Literal["until_decided"] = "until_decided"
-    max_seeds: int = 20
-    looks: int = 6
-    trials: int | None = None
+    max_seeds: int = key(_MAX_SEEDS, 20, minimum=2, maximum=10_000)
+    looks: int = key(
+        "How often verdicts are looked for; each look is at 5 % over their number.", 6, minimum=2, maximum=1_000
+    )
+    trials: int | None = key(_MAX_TRIALS, None, minimum=1)
 
     def __post_init__(self) -> None:
         """Check the values."""
         require(2 <= self.max_seeds <= 10_000, "max_seeds", self.max_seeds, "from 2 to 10,000")
         require(2 <= self.looks <= 1_000, "looks", self.looks, "from 2 to 1,000")
         require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
+
+    def further(self, seeds: int) -> str:
+        """Return what a plan does not show because it depends on answers."""
+        looks = ", ".join(map(str, self.look_seeds(seeds)))
+        return f"then seeds for configurations that are undecided; looks are planned at {looks} seeds"
 
     def look_seeds(self, first: int) -> tuple[int, ...]:
         """Return the number of seeds per configuration at each planned analysis, growing by about the same factor.
@@ -224,17 +284,30 @@ class SamplerSpec(PlannerSpec):
 
     ``at_once`` is the number of configurations that are proposed before the first of them is complete; None for as many
     as keep the slots busy, so that proposals depend on the number of slots. ``seed`` determines all random choices.
+    ``objectives`` is 2 for a planner that is told FLOPs as well as accuracies.
     """
 
-    trials: int = 50
-    at_once: int | None = None
-    seed: int = 1
+    objectives: ClassVar[int] = 1
+    trials: int = key("How many trials are proposed, seeds counted.", 50, minimum=1)
+    at_once: int | None = key(
+        "How many configurations are proposed before the first is answered; null keeps all slots busy.", None, minimum=1
+    )
+    seed: int = key("Decides everything random of the planner.", 1, minimum=0)
 
     def __post_init__(self) -> None:
         """Check the values."""
         require(self.trials >= 1, "trials", self.trials, "at least 1")
         require(self.at_once is None or self.at_once >= 1, "at_once", self.at_once, "at least 1")
         require(self.seed >= 0, "seed", self.seed, "at least 0")
+
+    @property
+    def optuna_sampler(self) -> tuple[str, Mapping[str, OptionValue]]:
+        """Return the class of Optuna's sampler and its arguments."""
+        raise NotImplementedError
+
+    @override
+    def further(self, seeds: int) -> str:
+        return f"these are the first; {self.kind} asks for {self.trials} trials in all, by the answers"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,6 +316,11 @@ class RandomPlannerSpec(SamplerSpec):
 
     kind: Literal["random"] = "random"
 
+    @property
+    def optuna_sampler(self) -> tuple[str, Mapping[str, OptionValue]]:
+        """Return the class of Optuna's sampler and its arguments."""
+        return "RandomSampler", {}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TpePlannerSpec(SamplerSpec):
@@ -250,18 +328,30 @@ class TpePlannerSpec(SamplerSpec):
 
     kind: Literal["tpe"] = "tpe"
 
+    @property
+    def optuna_sampler(self) -> tuple[str, Mapping[str, OptionValue]]:
+        """Return the class of Optuna's sampler and its arguments."""
+        # Running configurations count as poor ones, so that several at once do not cluster in one place.
+        return "TPESampler", {"constant_liar": True}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Nsga2PlannerSpec(SamplerSpec):
     """NSGA-II (Deb et al. 2002) for two objectives: high validation accuracy and few FLOPs."""
 
+    objectives: ClassVar[int] = 2
     kind: Literal["nsga2"] = "nsga2"
-    population: int = 10
+    population: int = key("The configurations of one generation.", 10, minimum=2)
 
     def __post_init__(self) -> None:
         """Check the values."""
         SamplerSpec.__post_init__(self)
         require(self.population >= 2, "population", self.population, "at least 2")
+
+    @property
+    def optuna_sampler(self) -> tuple[str, Mapping[str, OptionValue]]:
+        """Return the class of Optuna's sampler and its arguments."""
+        return "NSGAIISampler", {"population_size": self.population}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -269,12 +359,14 @@ class OptunaPlannerSpec(SamplerSpec):
     """Any of Optuna's samplers by the name of its class, with options that are plain numbers and names."""
 
     kind: Literal["optuna"] = "optuna"
-    sampler: str
-    options: dict[str, bool | int | float | str | None] = field(default_factory=dict)
+    sampler: str = field(metadata=_said("The class of a sampler of Optuna, such as CmaEsSampler."))
+    options: dict[str, OptionValue] = field(default_factory=dict, metadata=_said("Arguments of the sampler."))
 
+    @property
+    def optuna_sampler(self) -> tuple[str, Mapping[str, OptionValue]]:
+        """Return the class of Optuna's sampler and its arguments."""
+        return self.sampler, self.options
 
-SearchPlannerSpec = RandomPlannerSpec | TpePlannerSpec | Nsga2PlannerSpec | OptunaPlannerSpec
-"""Planners that propose points one by one, also from ranges."""
 
 PLANNERS: Final = Registry("planner", PlannerSpec, section="planner")
 PLANNERS.declare_each(
@@ -299,7 +391,22 @@ def sampler_names() -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AshaPrunerSpec(PrunerSpec):
+class _HalvingSpec(PrunerSpec):
+    """What the pruners by successive halving share."""
+
+    min_epochs: int = key("The epoch at which trials are compared for the first time.", 1, minimum=1)
+    reduction_factor: int = key(
+        "Reduction factor: the share of trials that goes on at each comparison is 1 over it.", 3, minimum=2
+    )
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require(self.min_epochs >= 1, "min_epochs", self.min_epochs, "at least 1")
+        require(self.reduction_factor >= 2, "reduction_factor", self.reduction_factor, "at least 2")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AshaPrunerSpec(_HalvingSpec):
     """Asynchronous successive halving (Li et al. 2020).
 
     At ``min_epochs``, and at each further multiple by ``reduction_factor``, only the best 1 / ``reduction_factor`` of
@@ -307,25 +414,13 @@ class AshaPrunerSpec(PrunerSpec):
     """
 
     kind: Literal["asha"] = "asha"
-    min_epochs: int = 1
-    reduction_factor: int = 3
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        _check_halving(self.min_epochs, self.reduction_factor)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HyperbandPrunerSpec(PrunerSpec):
+class HyperbandPrunerSpec(_HalvingSpec):
     """Hyperband (Li et al. 2018): successive halving with several first rungs, each for a share of the trials."""
 
     kind: Literal["hyperband"] = "hyperband"
-    min_epochs: int = 1
-    reduction_factor: int = 3
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        _check_halving(self.min_epochs, self.reduction_factor)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -336,8 +431,8 @@ class MedianPrunerSpec(PrunerSpec):
     """
 
     kind: Literal["median"] = "median"
-    startup_trials: int = 5
-    warmup_epochs: int = 1
+    startup_trials: int = key("Number of complete trials before which nothing is pruned.", 5, minimum=0)
+    warmup_epochs: int = key(_WARM_UP, 1, minimum=0)
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -354,9 +449,11 @@ class ThresholdPrunerSpec(PrunerSpec):
     """
 
     kind: Literal["threshold"] = "threshold"
-    accuracy: float | None = None
-    outside_share: float | None = None
-    warmup_epochs: int = 1
+    accuracy: float | None = key("The lowest validation accuracy, in [0, 1].", None, minimum=0, maximum=1)
+    outside_share: float | None = key(
+        "The largest share of points that a transformer samples outside the image.", None, minimum=0, maximum=1
+    )
+    warmup_epochs: int = key(_WARM_UP, 1, minimum=0)
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -376,8 +473,10 @@ class HealthPrunerSpec(PrunerSpec):
     """
 
     kind: Literal["health"] = "health"
-    verdicts: tuple[Verdict, ...] = (Verdict.COLLAPSED, Verdict.DIVERGED)
-    warmup_epochs: int = 0
+    verdicts: tuple[Verdict, ...] = key(
+        "End a trial with one of these verdicts on a transformer.", (Verdict.COLLAPSED, Verdict.DIVERGED), minItems=1
+    )
+    warmup_epochs: int = key(_WARM_UP, 0, minimum=0)
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -386,15 +485,12 @@ class HealthPrunerSpec(PrunerSpec):
         require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "at least 0")
 
 
-OptunaPrunerSpec = AshaPrunerSpec | HyperbandPrunerSpec | MedianPrunerSpec
-"""Pruners that Optuna implements."""
-
 PRUNERS: Final = Registry("pruner", PrunerSpec, section="pruner")
 PRUNERS.declare_each(
     {
-        AshaPrunerSpec: "stnbench.planning.pruning:OptunaJudge",
-        HyperbandPrunerSpec: "stnbench.planning.pruning:OptunaJudge",
-        MedianPrunerSpec: "stnbench.planning.pruning:OptunaJudge",
+        AshaPrunerSpec: "stnbench.planning.pruning:asha",
+        HyperbandPrunerSpec: "stnbench.planning.pruning:hyperband",
+        MedianPrunerSpec: "stnbench.planning.pruning:median",
         ThresholdPrunerSpec: "stnbench.planning.build:threshold",
         HealthPrunerSpec: "stnbench.planning.build:health",
     }
@@ -402,8 +498,3 @@ PRUNERS.declare_each(
 
 AnyPruner = Annotated[PrunerSpec, PRUNERS]
 """Specification of any pruner, discriminated by ``kind``."""
-
-
-def _check_halving(min_epochs: int, reduction_factor: int) -> None:
-    require(min_epochs >= 1, "min_epochs", min_epochs, "at least 1")
-    require(reduction_factor >= 2, "reduction_factor", reduction_factor, "at least 2")

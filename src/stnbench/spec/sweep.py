@@ -266,7 +266,7 @@ class SweepSpec(Strict):
                 same = meaning.setdefault((name, choice.label), choice) == choice
                 require(same, f"axes.{name}", choice.label, "let a name stand for the same in every grid")
             self._check_grid(grid)
-        fits = self.baselines != EQUAL_PARAMETERS or self.planner.kind in {"grid", "until_decided"}
+        fits = self.baselines != EQUAL_PARAMETERS or self.planner.compares_all
         require(fits, "baselines", self.baselines, "planner: grid has such baselines; with others say true")
         learns = not self.start_from or isinstance(self.planner, SamplerSpec)
         require(

@@ -15,10 +15,10 @@ from PIL import Image
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
 from stnbench.config.overrides import parse_overrides
-from stnbench.config.resolve import resolve_trial, surveyed
+from stnbench.config.resolve import resolve_trial
 from stnbench.core import image_folder
 from stnbench.core.errors import DataCorruptError, DataMissingError, SpecError
-from stnbench.core.image_folder import recall, remember, survey
+from stnbench.core.image_folder import recall, remember, survey, surveyed
 from stnbench.data.build import dataset_info, open_dataset
 from stnbench.spec.data import FolderSpec
 

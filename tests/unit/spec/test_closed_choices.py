@@ -9,23 +9,32 @@ import numpy as np
 import pytest
 
 import stnbench
+from stnbench.config.axes import read_planner, read_pruner
+from stnbench.core.errors import UnknownNameError
+from stnbench.data.build import open_dataset
 from stnbench.data.splits import split_tracks
-from stnbench.planning.pruning import OptunaJudge
-from stnbench.planning.samplers import sampler_maker
-from stnbench.spec.planner import SamplerSpec
+from stnbench.nn.localization import build_localization
+from stnbench.nn.maps import MapSize
+from stnbench.planning.build import build_planner
+from stnbench.spec.codec import from_plain
 from stnbench.spec.sweep import SweepSpec
+from stnbench.spec.trial import TrialSpec
+from stnbench.training.optim import StepTime, learning_rate_at
 
 ROOT = Path(stnbench.__file__).parent
 
 
-class Unheard(SamplerSpec):
-    """A choice that somebody forgot to add: it has what every specification has, and no place knows it."""
+class Unheard:
+    """A choice that somebody forgot to register: it has what every specification has, and no registry knows it."""
 
     kind = "unheard"
     distortion = None
     image_size = 8
     sizes = (1, 2, 3)
     seed = 1
+    is_grid = False
+    samples = False
+    warmup_epochs = 0.0
 
 
 def sweep(**changes: object) -> SweepSpec:
@@ -37,20 +46,43 @@ def sweep(**changes: object) -> SweepSpec:
 
 
 UNHEARD = cast("Any", Unheard())
+TIME = StepTime(step=0, steps_per_epoch=1, epochs=1, records=())
 
-# ``unwrap``: without the types that tests check at run time, and users' processes do not.
-PLACES: dict[str, Callable[[], object]] = {
-    "sampler": lambda: sampler_maker(UNHEARD),
-    "pruner of Optuna": lambda: OptunaJudge(UNHEARD, "x").expect("t", "", 3),
-    "split": lambda: split_tracks(UNHEARD, np.array([0]), np.array([0])),
+BUILT: dict[str, Callable[[], object]] = {
+    "planner": lambda: build_planner(sweep(planner=UNHEARD), lambda _: TrialSpec()),
+    "pruner": lambda: build_planner(sweep(pruner=UNHEARD), lambda _: TrialSpec()),
+    "locnet": lambda: build_localization(UNHEARD, MapSize(3, 8, 8), identity=(0.0,)),
+    "schedule": lambda: learning_rate_at(UNHEARD, peak=0.1, time=TIME),
+    "dataset": lambda: open_dataset(UNHEARD, root=Path(), workers=1),
+}
+
+READ: dict[str, Callable[[], object]] = {
+    "planner": lambda: read_planner({"kind": "unheard"}, "a test"),
+    "pruner": lambda: read_pruner({"kind": "unheard"}, "a test"),
+    "locnet": lambda: from_plain(
+        TrialSpec, {"transformers": [{"place": 1, "locnet": {"kind": "unheard"}}]}, where="a test"
+    ),
+    "schedule": lambda: from_plain(TrialSpec, {"schedule": {"kind": "unheard"}}, where="a test"),
+    "dataset": lambda: from_plain(TrialSpec, {"dataset": {"kind": "unheard"}}, where="a test"),
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_a_choice_that_nobody_added_is_refused(place: str) -> None:
-    """An unknown sampler was random search, an unknown schedule constant, an unknown data set GTSRB; now none runs."""
+@pytest.mark.parametrize("kind", BUILT)
+def test_what_once_fell_through_is_refused(kind: str) -> None:
+    """An unknown sampler was random search, an unknown pruner none, an unknown localisation network flatten and dense.
+
+    An unknown schedule was constant and an unknown data set GTSRB; none is read or built any more.
+    """
+    with pytest.raises(UnknownNameError, match="'unheard'"):
+        READ[kind]()
+    with pytest.raises(UnknownNameError, match=f"unknown {kind} 'unheard'"):
+        BUILT[kind]()
+
+
+def test_a_split_that_nobody_added_is_refused() -> None:
+    """A closed choice is matched to its end."""
     with pytest.raises(AssertionError, match="unreachable"):
-        PLACES[place]()
+        split_tracks(UNHEARD, np.array([0]), np.array([0]))
 
 
 def matches() -> Iterator[tuple[str, ast.Match]]:

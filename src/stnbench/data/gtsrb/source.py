@@ -4,13 +4,14 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from stnbench.core.errors import DataCorruptError, DataError
 from stnbench.core.identity import Json, digest
@@ -20,12 +21,16 @@ from stnbench.data.cache import CacheArrays, Layout, Recipe, open_cache, open_or
 from stnbench.data.gtsrb.archive import (
     CLASS_FOLDER,
     GTSRB_CLASSES,
+    TEST_IMAGES,
+    TRAIN_IMAGES,
+    TRAIN_TRACKS,
     Files,
     find_test,
     find_train,
     missing_test,
     missing_train,
 )
+from stnbench.data.gtsrb.download import download_archives
 from stnbench.data.gtsrb.resize import RESIZE_VERSION, normalized_position, resize
 from stnbench.spec.data import CLASSES, GtsrbSpec
 
@@ -356,6 +361,15 @@ class Gtsrb(Dataset):
     def class_names(self) -> Sequence[str]:
         """Return the names of the 43 classes of signs, in label order."""
         return GTSRB_CLASSES
+
+    @property
+    @override
+    def official_counts(self) -> Mapping[str, tuple[int, ...]]:
+        return {"train": (TRAIN_IMAGES, TRAIN_TRACKS), "test": (TEST_IMAGES,)}
+
+    @override
+    def download(self, root: Path, say: Callable[[str], None]) -> None:
+        download_archives(root, say=say)
 
     def train(self) -> ImageSet:
         """Return the training half, 39,209 images if it is the official one; tracks are class * 100000 + track.
