@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from stnbench.cli.parser import CommandParser
+from stnbench.cli.parser import CommandParser, add_json
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.spec.parts import VARIABLE
 
@@ -55,5 +55,5 @@ def make_parser() -> CommandParser:
     parser.add_argument("name", help="the part, of stnbench or of your own")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="keys of its specification")
     parser.add_argument("--kind", default="", help="transformer, network or dataset, where several have the name")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    add_json(parser)
     return parser

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stnbench.cli.parser import CommandParser
+from stnbench.cli.parser import CommandParser, add_json
 from stnbench.core.command import DONE
 from stnbench.core.errors import SpecError
 from stnbench.core.text import printable
@@ -120,5 +120,5 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "--margin", type=float, default=0.005, help="of equivalence, a share of images (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    add_json(parser)
     return parser

@@ -1,12 +1,13 @@
 """``stnbench control``: pause, resume and stop a sweep while it runs, retry trials, and change slots and seeds."""
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from stnbench.cli.parser import CommandParser
+from stnbench.cli.parser import CommandParser, add_json, print_result
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import UnknownNameError
 from stnbench.core.paths import RunsLayout
@@ -33,20 +34,39 @@ def main(arguments: Sequence[str]) -> int:
         if options.sweep not in sweeps:
             raise UnknownNameError("sweep", options.sweep, sweeps, where="the store")
         if options.action == "list":
-            print("\n".join(control_lines(store.controls(options.sweep))))
+            records = store.controls(options.sweep)
+            facts = {"sweep": options.sweep, "controls": [*map(_facts, records)]}
+            print_result(options, "\n".join(control_lines(records)), facts)
             return DONE
         action = parse_action(options.action, options.value, store.sweep_trials(options.sweep), options.sweep)
         request = send_request(layout.control, options.sweep, action, at=datetime.now(UTC), program="stnbench control")
         if not is_held(layout):
-            print(f"no sweep runs here: this is carried out when {options.sweep} is started")
+            later = f"no sweep runs here: this is carried out when {options.sweep} is started"
+            facts = {"sweep": options.sweep, "request": request.request_id, "state": "waiting"}
+            print_result(options, later, facts)
             return DONE
         record = wait_for(store, request, sleep=time.sleep, clock_s=time.monotonic)
     if record is None:
         late = f"not carried out yet: the process that runs another sweep here, or is busy, has {request.request_id}"
         print(late, file=sys.stderr)
+        if options.json:
+            print(json.dumps({"sweep": options.sweep, "request": request.request_id, "state": "unanswered"}))
         return SOME_FAILED
-    print(("refused: " if record.is_refused else "") + printable(record.outcome))
+    text = ("refused: " if record.is_refused else "") + printable(record.outcome)
+    state = "refused" if record.is_refused else "done"
+    facts = {"sweep": options.sweep, "request": request.request_id, "state": state, "outcome": record.outcome}
+    print_result(options, text, facts)
     return SOME_FAILED if record.is_refused else DONE
+
+
+def _facts(record: ControlRecord) -> dict[str, object]:
+    return {
+        "at": record.applied_at.isoformat(),
+        "action": record.request.action.kind,
+        "outcome": record.outcome,
+        "refused": record.is_refused,
+        "asked_by": record.request.asked_by,
+    }
 
 
 def control_lines(records: Sequence[ControlRecord]) -> list[str]:
@@ -79,4 +99,5 @@ def make_parser() -> CommandParser:
     parser.add_argument("sweep", metavar="SWEEP", help="a sweep of the store")
     parser.add_argument("action", choices=(*ACTIONS, "list"), metavar="ACTION", help=", ".join((*ACTIONS, "list")))
     parser.add_argument("value", nargs="?", metavar="VALUE", help="LABEL, N or +N, where the action takes one")
+    add_json(parser)
     return parser

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stnbench.analysis.ensembles import mean_probabilities
 from stnbench.analysis.inference import wilson_estimate
-from stnbench.cli.parser import CommandParser, FormerOption, whole
+from stnbench.cli.parser import CommandParser, FormerOption, add_json, whole
 from stnbench.core.command import DONE
 from stnbench.core.errors import SpecError
 from stnbench.core.paths import RunsLayout, data_root
@@ -226,5 +226,5 @@ def make_parser() -> CommandParser:
     parser.add_argument("--without-duplicates", choices=("equal", "near"), metavar="equal|near", help=without)
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=whole(), default=available_cores(), help="CPU threads (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    add_json(parser)
     return parser

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from stnbench.cli.evaluate import only_root
-from stnbench.cli.parser import CommandParser, path
+from stnbench.cli.parser import CommandParser, add_json, path
 from stnbench.core.command import DONE
 from stnbench.core.errors import SpecError
 from stnbench.core.paths import RunsLayout
@@ -62,5 +62,5 @@ def make_parser() -> CommandParser:
     note = "a paragraph for the card, such as an estimate from a cross-validation"
     parser.add_argument("--note", default="", metavar="TEXT", help=note)
     parser.add_argument("--no-onnx", action="store_true", help="write no ONNX file")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    add_json(parser)
     return parser

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from stnbench.cli.parser import CommandParser
+from stnbench.cli.parser import CommandParser, add_json, print_result
 from stnbench.config.axes import PointComposer
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder, shown, sweep_files
@@ -58,12 +58,25 @@ def main(arguments: Sequence[str]) -> int:
         StoreError: for a store that cannot be used.
     """
     options = make_parser().parse_args(arguments)
+    if options.names:
+        names = sweep_names(Path.cwd(), RunsLayout.from_environment())
+        print_result(options, "\n".join(names), {"names": names})
+        return DONE
     sweeps = list(list_sweeps(Path.cwd(), RunsLayout.from_environment(), options))
     if options.json:
         sys.stdout.write(json.dumps({"sweeps": [asdict(sweep) for sweep in sweeps]}, indent=2) + "\n")
     else:
         print("\n".join(sweep_lines(sweeps)))
     return DONE
+
+
+def sweep_names(folder: Path, layout: RunsLayout) -> list[str]:
+    """Return the names of the sweeps of the files and of the store, without reading the files."""
+    names = {*sweep_files(folder)}
+    if Store.exists(layout.store):
+        with Store.open(layout.store, writable=False) as store:
+            names |= {record.spec.name for record in store.sweeps()}
+    return sorted(names)
 
 
 def list_sweeps(folder: Path, layout: RunsLayout, options: argparse.Namespace) -> Iterator[ListedSweep]:
@@ -159,5 +172,6 @@ def make_parser() -> CommandParser:
     )
     parser.add_argument("sweep", nargs="?", metavar="SWEEP", help="one sweep (default: all)")
     parser.add_argument("--cost", action="store_true", help="expected time at the pace of this store (takes a while)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    parser.add_argument("--names", action="store_true", help="names alone, one a line, without planning anything")
+    add_json(parser)
     return parser

@@ -1,10 +1,12 @@
 """``python -m stnbench.mirror``: replay the store into MLflow, or serve MLflow's pages."""
 
+import argparse
+import json
 import sys
 from collections.abc import Sequence
 from typing import Final
 
-from stnbench.cli.parser import CommandParser, whole
+from stnbench.cli.parser import CommandParser, add_json, print_result, whole
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.paths import AttemptLayout, RunsLayout
@@ -33,23 +35,28 @@ def main(arguments: Sequence[str]) -> int:
     layout = RunsLayout.from_environment()
     uri = tracking_uri(layout)
     if options.serve:
-        return _serve(layout, uri, options.port)
+        return _serve(layout, uri, options)
     if not Store.exists(layout.store):
         Store.open(layout.store, writable=False).close()  # raises an error if it is missing, without making it
     with open_session(layout, SessionOptions(tracking_uri=uri)) as session:
         sweeps = _chosen(session.store.sweeps(), options.sweep)
         session.store.forget_mirrored(hide_passwords(uri))
-        is_done = True
+        shown: list[dict[str, object]] = []
         for record in sweeps:
             cells = cell_views(read_leaderboard(session.store, record.spec.name, findings=False))
             trials = sum(record.counts.values())
             print(f"{record.spec.name}: {trials} trials, {len(cells)} configurations with a score", file=sys.stderr)
             done = session.sync_mirror(record.spec, cells, timeout_s=_TIMEOUT_S)
-            print(f"{record.spec.name}: {'shown' if done else 'NOT shown whole'} in {hide_passwords(uri)}")
-            is_done = is_done and done
-        if options.pictures:
-            _show_pictures(session.store, layout, uri, sweeps)
-    return DONE if is_done else SOME_FAILED
+            shown.append({"sweep": record.spec.name, "trials": trials, "configurations": len(cells), "shown": done})
+            if not options.json:
+                print(f"{record.spec.name}: {'shown' if done else 'NOT shown whole'} in {hide_passwords(uri)}")
+        for facts, record in zip(shown, sweeps if options.pictures else (), strict=False):
+            facts["pictures"] = new = _show_pictures(session.store, layout, uri, record)
+            if not options.json:
+                print(f"{record.spec.name}: {new} new pictures")
+    if options.json:
+        print(json.dumps({"tracking_uri": hide_passwords(uri), "sweeps": shown}))
+    return DONE if all(facts["shown"] for facts in shown) else SOME_FAILED
 
 
 def _chosen(sweeps: Sequence[SweepRecord], name: str | None) -> list[SweepRecord]:
@@ -59,23 +66,26 @@ def _chosen(sweeps: Sequence[SweepRecord], name: str | None) -> list[SweepRecord
     return chosen
 
 
-def _show_pictures(store: Store, layout: RunsLayout, uri: str, sweeps: Sequence[SweepRecord]) -> None:
-    """Show what the transformers of every complete trial did during training, as a gallery with a slider of steps."""
+def _show_pictures(store: Store, layout: RunsLayout, uri: str, record: SweepRecord) -> int:
+    """Show what the transformers of every complete trial did during training, as a gallery with a slider of steps.
+
+    Returns:
+        The number of new pictures.
+    """
     from stnbench.show.pictures import training_gallery
     from stnbench.tracking.mlflow import MlflowTracker
 
     tracker = MlflowTracker(uri, None if uri.startswith(_REMOTE) else layout.mlflow_artifacts)
-    for record in sweeps:
-        new = 0
-        for view in stored_views(store, record.spec.name):
-            folder = layout.attempt(view.trial_id, view.number)
-            if view.state is AttemptState.COMPLETE and AttemptLayout(folder).snapshots.exists():
-                new += tracker.show_pictures(view, training_gallery(folder, title=view.label))
-        print(f"{record.spec.name}: {new} new pictures")
+    new = 0
+    for view in stored_views(store, record.spec.name):
+        folder = layout.attempt(view.trial_id, view.number)
+        if view.state is AttemptState.COMPLETE and AttemptLayout(folder).snapshots.exists():
+            new += tracker.show_pictures(view, training_gallery(folder, title=view.label))
     tracker.close()
+    return new
 
 
-def _serve(layout: RunsLayout, uri: str, port: int) -> int:
+def _serve(layout: RunsLayout, uri: str, options: argparse.Namespace) -> int:
     """Run MLflow's server on the loopback interface until Ctrl-C, and return its exit code.
 
     Raises:
@@ -91,8 +101,9 @@ def _serve(layout: RunsLayout, uri: str, port: int) -> int:
         remedy = "show its runs again with: python -m stnbench.mirror"
         print(f"warning: MLflow's database was damaged, and was moved to {aside}; {remedy}", file=sys.stderr)
     initialise(uri)
-    print(f"MLflow on {address(port)} (Ctrl-C ends it)", flush=True)
-    return serve(uri, layout.mlflow_artifacts, port)
+    where = address(options.port)
+    print_result(options, f"MLflow on {where} (Ctrl-C ends it)", {"address": where})
+    return serve(uri, layout.mlflow_artifacts, options.port)
 
 
 def address(port: int) -> str:
@@ -112,4 +123,5 @@ def make_parser() -> CommandParser:
     parser.add_argument("--pictures", action="store_true", help="show what transformers did during training, as well")
     parser.add_argument("--serve", action="store_true", help="serve MLflow's pages on 127.0.0.1 instead")
     parser.add_argument("--port", type=whole(1, 65_535), default=5000, help="port of the pages (default: %(default)s)")
+    add_json(parser)
     return parser

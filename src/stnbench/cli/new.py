@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stnbench.cli.parser import CommandParser
+from stnbench.cli.parser import CommandParser, add_json, print_result
 from stnbench.config.sweep_schema import FILE_NAME, MODELINE, is_schema, schema_text
 from stnbench.core.command import DONE
 from stnbench.core.errors import FolderError, SpecError
@@ -223,8 +223,9 @@ def main(arguments: Sequence[str]) -> int:
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        print(path)
-    print(then)
+    written = [str(path) for path in files]
+    facts = {"kind": options.kind, "name": name, "files": written, "next": then.partition(": ")[2]}
+    print_result(options, "\n".join([*written, then]), facts)
     return DONE
 
 
@@ -272,4 +273,5 @@ def make_parser() -> CommandParser:
     )
     parser.add_argument("kind", choices=(*_SKELETONS, SWEEP), help="what to write")
     parser.add_argument("name", help="its name: lower-case letters, digits and underscores")
+    add_json(parser)
     return parser

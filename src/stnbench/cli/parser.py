@@ -1,9 +1,10 @@
 """The argument parser of every command, with one-line errors and types that check their values."""
 
 import argparse
+import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,6 +62,16 @@ class FormerOption(argparse.Action):
     ) -> None:
         print(f"warning: {option_string} is deprecated, write --{self.dest}", file=sys.stderr)
         setattr(namespace, self.dest, values)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``, which every command has: one object on standard output, and nothing else."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+
+
+def print_result(options: argparse.Namespace, text: str, facts: Mapping[str, Any]) -> None:
+    """Print the facts as a JSON object if ``--json`` is given, and a text otherwise."""
+    print(json.dumps(facts) if options.json else text, flush=True)
 
 
 def whole(minimum: int = 1, maximum: int = NUMBER_MAX) -> Callable[[str], int]:

@@ -98,6 +98,8 @@ def make_parser() -> CommandParser:
     )
     parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="sweeps of the store (default: all)")
     parser.add_argument("--format", choices=get_args(Format), help="print this format alone, and write no file")
+    json_help = "the same as --format json"
+    parser.add_argument("--json", dest="format", action="store_const", const="json", help=json_help)
     parser.add_argument("--out", type=path, metavar="DIR", help=f"where to write (default: {REPORTS}/)")
     parser.add_argument(
         "--split",

@@ -1,10 +1,12 @@
 """``stnbench serve``: the live page of sweeps on this machine."""
 
 import argparse
+import json
+import re
 import sys
 from collections.abc import Sequence
 
-from stnbench.cli.parser import CommandParser, whole
+from stnbench.cli.parser import CommandParser, add_json, whole
 from stnbench.core.command import DONE
 from stnbench.core.errors import UnknownNameError
 from stnbench.core.paths import RunsLayout
@@ -28,6 +30,9 @@ def main(arguments: Sequence[str]) -> int:
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
+        found = re.search(r"http://\S+", line) if options.json else None
+        if found is not None:
+            print(json.dumps({"address": found[0]}), flush=True)
 
     serve(layout, sweep=options.sweep, port=options.port, until_input_ends=options.until_input_ends, say=say)
     return DONE
@@ -46,5 +51,6 @@ def make_parser() -> CommandParser:
     )
     port = f"of 127.0.0.1 (default: {FIRST_PORT} or the next that is free)"
     parser.add_argument("--port", type=whole(0, 65_535), help=port)
+    add_json(parser)
     parser.add_argument(CHILD_FLAG, action="store_true", help=argparse.SUPPRESS)
     return parser

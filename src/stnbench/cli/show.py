@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stnbench.cli.parser import CommandParser, path, whole
+from stnbench.cli.parser import CommandParser, add_json, path, print_result, whole
 from stnbench.core.command import DONE
 from stnbench.core.errors import FolderError, SpecError
 from stnbench.core.files import writable_folder, write_atomic
@@ -49,7 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         problem = f"the picture {path} cannot be written ({error.strerror or error})"
         raise FolderError(problem, remedy="name another file with --out") from error
-    print(f"{trial.title}\n{path}, {len(picture) / 1e3:,.0f} kB")
+    facts = {"trial": trial.trial_id, "title": trial.title, "file": str(path), "bytes": len(picture)}
+    print_result(options, f"{trial.title}\n{path}, {len(picture) / 1e3:,.0f} kB", facts)
     return DONE
 
 
@@ -132,7 +133,6 @@ def make_parser() -> CommandParser:
     stability.add_argument(
         "--tracks", type=whole(), help="number of tracks to measure (default: all that are held out)"
     )
-    stability.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     for command, side in ((transform, 112), (training, 80), (tracks, 80)):
         command.add_argument("--out", type=path, help="file to write (default: named after the trial, here)")
         command.add_argument("--side", type=whole(), default=side, help="pixels of an image (default: %(default)s)")
@@ -150,4 +150,5 @@ def make_parser() -> CommandParser:
 def _add(commands: "argparse._SubParsersAction[CommandParser]", name: str, said: str) -> CommandParser:
     command = commands.add_parser(name, help=said, description=f"{said[0].upper()}{said[1:]}.")
     command.add_argument("trial", help=TRIAL_HELP)
+    add_json(command)
     return command

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import stnbench
-from stnbench.cli.parser import CommandParser, path
+from stnbench.cli.parser import CommandParser, add_json, path, print_result
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import SpecError
 from stnbench.core.paths import RunsLayout
@@ -31,7 +31,9 @@ def main(arguments: Sequence[str]) -> int:
         raise SpecError(f"trial {trial.trial_id} was never started", remedy="run its sweep first")
     attempt = next((item for item in attempts if item.state is AttemptState.COMPLETE), attempts[-1])
     source = find_source(layout, attempt.token)
-    print("\n".join([f"trial {trial.trial_id} ({trial.label} #{trial.seed})", *source_lines(source)]))
+    said: list[str] = [f"trial {trial.trial_id} ({trial.label} #{trial.seed})", *source_lines(source)]
+    facts: dict[str, object] = {"trial": trial.trial_id, "label": trial.label, "seed": trial.seed, "lines": said[1:]}
+    facts |= {"commit": source.record.commit, "dirty": source.record.dirty, "diff": source.diff, "written": None}
     if outcome is not None and (outcome.environment.commit, outcome.environment.dirty) != (
         source.record.commit,
         source.record.dirty,
@@ -39,13 +41,14 @@ def main(arguments: Sequence[str]) -> int:
         then = f"commit {outcome.environment.commit}{', with changes' if outcome.environment.dirty else ''}"
         print(f"warning: the trial itself says {then}: the code changed while the sweep ran", file=sys.stderr)
     if options.out is None:
-        if source.diff:
-            print(f"\n{source.diff}", end="")
+        diff = ["", source.diff.removesuffix("\n")] if source.diff else []
+        print_result(options, "\n".join([*said, *diff]), facts)
         return DONE
     problems = write_sources(source, options.out, package=Path(stnbench.__file__).parent)
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
-    print(f"wrote {options.out}")
+    facts |= {"written": str(options.out), "problems": [*map(str, problems)]}
+    print_result(options, "\n".join([*said, f"wrote {options.out}"]), facts)
     return SOME_FAILED if problems else DONE
 
 
@@ -63,4 +66,5 @@ def make_parser() -> CommandParser:
         metavar="DIR",
         help="write the record, the diff and the commit's files with it, into a new folder",
     )
+    add_json(parser)
     return parser

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from stnbench.cli.parser import CommandParser, path
+from stnbench.cli.parser import CommandParser, add_json, path, print_result
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import FolderError, StnbenchError, StoreError
 from stnbench.core.paths import RunsLayout
@@ -39,7 +39,7 @@ def _rebuild(layout: RunsLayout, options: argparse.Namespace) -> int:
         if not options.force:
             _refuse_whole(layout)
         restored = restore_store(layout, now=datetime.now(UTC))
-    _say(layout, restored)
+    _say(layout, restored, options)
     return DONE
 
 
@@ -60,7 +60,7 @@ def _refuse_whole(layout: RunsLayout) -> None:
         raise StoreError(problem, remedy="nothing needs to be done; --force makes it again all the same")
 
 
-def _say(layout: RunsLayout, restored: Restored) -> None:
+def _say(layout: RunsLayout, restored: Restored, options: argparse.Namespace) -> None:
     for problem in restored.problems:
         print(f"warning: {problem}", file=sys.stderr)
     if restored.aside is not None:
@@ -69,16 +69,23 @@ def _say(layout: RunsLayout, restored: Restored) -> None:
         print(f"{restored.missing} complete trials have lost their result and are planned again", file=sys.stderr)
     if not restored.sweeps:
         print("no sweep is known any more: run its command again, its results are there", file=sys.stderr)
-    print(f"{layout.store}: {restored.summary}")
+    facts = {
+        "store": str(layout.store),
+        "sweeps": restored.sweeps,
+        "missing": restored.missing,
+        "problems": [str(problem) for problem in restored.problems],
+        "aside": None if restored.aside is None else str(restored.aside),
+        "summary": restored.summary,
+    }
+    print_result(options, f"{layout.store}: {restored.summary}", facts)
 
 
 def _back_up(layout: RunsLayout, options: argparse.Namespace) -> int:
-    del options
     with Store.open(layout.store, writable=False) as store:
         copy = store.back_up(layout.backups)
     if copy is None:
         raise StoreError("the store is on a server", remedy="copy it with the server's own means, as pg_dump")
-    print(copy)
+    print_result(options, str(copy), {"backup": str(copy)})
     return DONE
 
 
@@ -87,14 +94,15 @@ def _export(layout: RunsLayout, options: argparse.Namespace) -> int:
     trials, files = export_sweeps(
         layout, [options.sweep], out, checkpoints=CHECKPOINTS in options.extras, now=datetime.now(UTC)
     )
-    print(f"{out}: {trials} trials, {files} files")
+    facts = {"archive": str(out), "trials": trials, "files": files}
+    print_result(options, f"{out}: {trials} trials, {files} files", facts)
     return DONE
 
 
 def _import(layout: RunsLayout, options: argparse.Namespace) -> int:
     source = ArchiveSource(options.archive)
     with contextlib.closing(source):
-        return _bring(layout, source)
+        return _bring(layout, source, options)
 
 
 def _merge(layout: RunsLayout, options: argparse.Namespace) -> int:
@@ -102,19 +110,22 @@ def _merge(layout: RunsLayout, options: argparse.Namespace) -> int:
     if other.root.resolve() == layout.root.resolve():
         raise StoreError(f"{other.root} is the same runs folder", remedy="name another one")
     checkpoints = CHECKPOINTS in options.extras
-    return _bring(layout, FolderSource(other, None, checkpoints=checkpoints, now=datetime.now(UTC)))
+    return _bring(layout, FolderSource(other, None, checkpoints=checkpoints, now=datetime.now(UTC)), options)
 
 
-def _bring(layout: RunsLayout, source: Source) -> int:
+def _bring(layout: RunsLayout, source: Source, options: argparse.Namespace) -> int:
     """Import a source, and return 1 if a trial has different results there and here."""
     with open_session(layout, SessionOptions()) as session:
         merged = merge_source(session.store, layout, source)
     counts = f"{merged.taken} trials are new, {merged.replaced} replace ours, {merged.known} were here already"
-    print(f"{layout.root}: {counts}")
+    lines = [f"{layout.root}: {counts}"]
     differing = [one for one in merged.reproduced if one.differs]
+    same = len(merged.reproduced) - len(differing)
     if merged.reproduced:
-        same = len(merged.reproduced) - len(differing)
-        print(f"reproduced: {same} of {len(merged.reproduced)} trials with two results are equal")
+        lines.append(f"reproduced: {same} of {len(merged.reproduced)} trials with two results are equal")
+    facts = {"runs": str(layout.root), "new": merged.taken, "replaced": merged.replaced, "known": merged.known}
+    facts |= {"reproduced": same, "differ": [one.trial_id for one in differing]}
+    print_result(options, "\n".join(lines), facts)
     for one in differing:
         print(f"NOT REPRODUCED: trial {one.trial_id}: {'; '.join(one.differs[:5])}", file=sys.stderr)
         print(f"  here:  {one.ours}\n  there: {one.theirs}", file=sys.stderr)
@@ -125,7 +136,8 @@ def _metrics(layout: RunsLayout, options: argparse.Namespace) -> int:
     """Compute missing metrics, and return 1 if a score has no stored probabilities to compute them from."""
     with open_session(layout, SessionOptions()) as session:
         done = fill_metrics(session.store, layout, options.sweep, warn=lambda line: print(line, file=sys.stderr))
-    print(f"{done.written} scores have new metrics, {done.complete} had all, {done.without} kept no probabilities")
+    text = f"{done.written} scores have new metrics, {done.complete} had all, {done.without} kept no probabilities"
+    print_result(options, text, {"written": done.written, "complete": done.complete, "without": done.without})
     return SOME_FAILED if done.without else DONE
 
 
@@ -159,6 +171,8 @@ def make_parser() -> argparse.ArgumentParser:
     metrics = commands.add_parser("metrics", help="compute metrics that scores lack, from the probabilities they kept")
     metrics.add_argument("sweep", nargs="?", help="a sweep of the store (default: all)")
     metrics.set_defaults(action=_metrics)
+    for command in (rebuild, backup, export, importing, merge, metrics):
+        add_json(command)
     return parser
 
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import get_args
 
-from stnbench.cli.parser import CommandParser, above_zero, duration_s, whole
+from stnbench.cli.parser import CommandParser, above_zero, add_json, duration_s, whole
 from stnbench.config.engines import SLURM
 from stnbench.config.locate import sweep_files
 from stnbench.config.sweeps import DECIDED
@@ -247,7 +247,7 @@ def make_parser() -> CommandParser:
         "--plan", action="store_true", help="list configurations, cost and expected time; train nothing"
     )
     _add_verification(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    add_json(parser)
     parser.add_argument("--engine", choices=get_args(EngineName), default="local", help="where attempts run")
     parser.add_argument(
         "--slots",

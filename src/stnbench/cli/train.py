@@ -10,7 +10,7 @@ from typing import get_args
 import yaml
 from typing_extensions import override
 
-from stnbench.cli.parser import CommandParser
+from stnbench.cli.parser import CommandParser, add_json
 from stnbench.config.axes import require_effect
 from stnbench.config.compose import Composer
 from stnbench.config.engines import take_engine_options
@@ -146,5 +146,5 @@ def make_parser(composer: Composer | None = None) -> CommandParser:
     engines = "where it runs: a worker process, or this one, for debuggers (no progress then)"
     parser.add_argument("--engine", choices=get_args(EngineName), default="local", help=engines)
     parser.add_argument("--retry-failed", action="store_true", help="try again where the trial has failed")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    add_json(parser)
     return parser

@@ -102,4 +102,6 @@ def make_parser() -> CommandParser:
     parser.add_argument("--state", choices=[state.value for state in TrialState], help="trials in this state alone")
     parser.add_argument("--sort", choices=SORTS, default="plan", help="by what (default: the order of the plan)")
     parser.add_argument("--format", choices=("csv", "json"), help="print this format instead of a table")
+    json_help = "the same as --format json"
+    parser.add_argument("--json", dest="format", action="store_const", const="json", help=json_help)
     return parser

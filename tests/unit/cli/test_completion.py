@@ -1,6 +1,8 @@
 """``stnbench completion``."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,19 +33,36 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("stnbench swe", {"sweep"}),
         ("stnbench train --eng", {"--engine"}),
         ("stnbench train --engine ", {"inline", "local"}),
-        ("stnbench new ", {"transformer", "sweep"}),
+        ("stnbench new ", {"transformer", "network", "dataset", "sweep"}),
+        ("stnbench sweep loc", {"locnet_sizes"}),
+        ("stnbench report ranking", {"ranking_2015"}),
+        ("stnbench status of_this", {"of_this_folder"}),
+        ("stnbench store export of_this", {"of_this_folder"}),
         ("stnbench store m", {"merge", "metrics"}),
         ("stnbench completion ", {*completion.SHELLS}),
     ],
 )
-def test_bash_completes_commands_options_and_choices(typed: str, offered: set[str], bash_script: Path) -> None:
-    """As one types them; each is offered, whatever else is."""
+def test_bash_completes_commands_options_and_choices(
+    typed: str, offered: set[str], bash_script: Path, tmp_path: Path
+) -> None:
+    """As one types them, with the sweeps of the folder one works in; each is offered, whatever else is."""
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "of_this_folder.yaml").write_text("question: ?\n")
+    (tmp_path / "stnbench").write_text(f'#!/bin/sh\nexec {sys.executable} -m stnbench "$@"\n')
+    (tmp_path / "stnbench").chmod(0o755)
     words = typed.split(" ")
     ask = (
         f"source {bash_script}; COMP_WORDS=({' '.join(words[:-1])} '{words[-1]}'); COMP_CWORD={len(words) - 1}; "
         "$(complete -p stnbench | sed 's/.*-F \\([^ ]*\\).*/\\1/') stnbench; printf '%s\\n' \"${COMPREPLY[@]}\""
     )
-    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True, timeout=30)
+    shell = {
+        **os.environ,
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "STNBENCH_RUNS": str(tmp_path / "runs"),
+    }
+    done = subprocess.run(
+        ["bash", "-c", ask], capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path, env=shell
+    )
 
     assert offered <= set(done.stdout.split()), done.stdout
 

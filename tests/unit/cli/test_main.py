@@ -1,8 +1,11 @@
 """``stnbench COMMAND``."""
 
+import argparse
+import importlib
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,24 @@ def test_every_command_explains_itself_under_its_own_name(name: str, capsys: pyt
 
     assert left.value.code == 0
     assert f"usage: stnbench {name}" in capsys.readouterr().out
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parser, or those of its sub-commands."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        yield parser
+    for action in below:
+        for choice in action.choices.values():
+            yield from leaves(choice)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_json(name: str) -> None:
+    """A program can read the answer of any of them, of every sub-command too."""
+    parser = importlib.import_module(COMMANDS[name].module).make_parser()
+
+    assert [leaf.prog for leaf in leaves(parser) if "--json" not in leaf._option_string_actions] == []
 
 
 def test_every_module_of_commands_is_a_command() -> None:
