@@ -218,7 +218,8 @@ def _say_end(summary: RunSummary, board: Leaderboard, layout: RunsLayout, uri: s
         lines.append(f"{counted(summary.failed, 'trial')} failed: python -m stnbench.status {board.sweep}")
     lines.append(f"page: {REPORTS / board.sweep / 'index.html'}")
     if uri == local_tracking_uri(layout):
-        lines.append("MLflow: make ui")
+        # An installed stnbench has no Makefile, which is found beside a checkout alone.
+        lines.append(f"MLflow: {'make ui' if Path('Makefile').is_file() else 'stnbench mirror --serve'}")
     elif uri is not None:
         lines.append(f"MLflow: {hide_passwords(uri)}")
     print("\n".join(lines), file=sys.stderr)

@@ -61,7 +61,7 @@ QUESTION_LIMIT = 1000
 def sweep_note(sweep: SweepSpec, views: dict[str, str]) -> str:
     """Return a sweep's question with links to saved views of MLflow, by name, and the path of the report."""
     links = " · ".join(f"[{name}]({address})" for name, address in views.items())
-    report = f"Report: `reports/{sweep.name}/index.html` where the sweep was run, written by `make report`."
+    report = f"Report: `reports/{sweep.name}/index.html` where the sweep was run, written by `stnbench report`."
     base = ", ".join(_code(str(override)) for override in (*sweep.base, *sweep.overrides))
     same = f"The same in all runs: {base}." if base else ""
     question = plain_markdown(sweep.question[:QUESTION_LIMIT])

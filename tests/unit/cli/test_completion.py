@@ -19,7 +19,7 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The script of bash, in a file."""
     with pytest.MonkeyPatch.context() as patch:
         printed: list[str] = []
-        patch.setattr("builtins.print", printed.append)
+        patch.setattr("builtins.print", lambda text, **_: printed.append(text))
         assert completion.main(["bash"]) == 0
     path = tmp_path_factory.mktemp("completion") / "stnbench"
     path.write_text(printed[0])
