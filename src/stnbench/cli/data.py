@@ -2,10 +2,11 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,11 @@ def main(arguments: Sequence[str]) -> int:
 def prepare(dataset: Dataset, name: str, *, as_json: bool = False) -> int:
     """Make or open the caches, and print one line for each half; a missing test half is reported and is no failure."""
     say = _Report(is_silent=as_json)
-    for half, opened in (("train", dataset.train), ("test", lambda: _test_or_none(dataset, say))):
+    halves: dict[str, Callable[[], ImageSet | None]] = {
+        "train": dataset.train,
+        "test": functools.partial(_test_or_none, dataset, say),
+    }
+    for half, opened in halves.items():
         started = time.perf_counter()
         images = opened()
         if images is not None:

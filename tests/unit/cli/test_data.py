@@ -164,12 +164,6 @@ def test_check_lists_nearly_equal_images_of_different_tracks(
     }
 
 
-def test_prepare_has_no_json(folders: Path) -> None:
-    """It would print no object, so the option is refused."""
-    with pytest.raises(SpecError, match="prepare has no --json"):
-        run("prepare", "digits", "--json")
-
-
 def test_check_goes_on_without_the_classes_of_the_test_half(
     folders: Path, fake_gtsrb: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,13 +48,14 @@ def test_new_tells_its_files(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_data_tells_its_halves(capsys: pytest.CaptureFixture[str]) -> None:
-    """Counts and digest of each, and the lines that are printed otherwise."""
-    assert data.main(["check", "digits", "--image-size", "8", "--json"]) == 0
-    found = said(capsys)
+    """Counts and digest of each, of prepare as of check."""
+    for command in ("prepare", "check"):
+        assert data.main([command, "digits", "--image-size", "8", "--json"]) == 0
+        found = said(capsys)
 
-    assert (found["dataset"], found["is_right"]) == ("digits", True)
-    assert (found["train"]["images"], found["train"]["classes"], found["train"]["shape"]) == (1438, 10, [1, 8, 8])
-    assert any(line.startswith("train: 1,438 images") for line in found["lines"])
+        assert found["dataset"] == "digits"
+        assert (found["train"]["images"], found["test"]["images"]) == (1438, 359)
+        assert len(found["train"]["digest"]) == 16
 
 
 def test_store_tells_what_it_did(kept: RunsLayout, capsys: pytest.CaptureFixture[str]) -> None:
