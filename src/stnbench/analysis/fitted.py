@@ -14,10 +14,10 @@ from stnbench.analysis.moderated import BlockModel, Mixture, Runs
 from stnbench.analysis.simultaneous import (
     exceedance,
     many_to_one_table,
+    mean_reach,
     pairs_table,
     reach,
     seeds_to_decide,
-    two_t_reach,
     wilson_limits,
 )
 from stnbench.analysis.verdicts import SEEDS_METHOD, Comparison, Decision, Effect, Pair, Verdict
@@ -28,7 +28,6 @@ BASELINE_METHOD: Final = "many to one, moderated t"
 IMAGES_METHOD: Final = "images of one seed"
 
 _CAUTION: Final = 0.25
-_CAUTION_WITH_A_BASELINE: Final = 2.0
 """See ``BlockModel.moderated``. By simulation, for an error of 6 % with log-normal standard deviations of 0.5."""
 
 _ANGLES: Final = np.linspace(0.0, 2 * np.pi, 65)[:-1]
@@ -102,7 +101,7 @@ class Fitted:
 
         They are pooled if they scatter little, which has the most power; otherwise they are taken as quite unequal.
         """
-        return self.model.pooled() if self.model.is_even else self.model.moderated(caution=_CAUTION_WITH_A_BASELINE)
+        return self.model.pooled() if self.model.is_even else self.model.uneven()
 
     @property
     def means(self) -> Floats:
@@ -339,8 +338,8 @@ class Fitted:
     def _mean_limits(self) -> list[tuple[float | None, float | None, str]]:
         """Return single intervals of the means over all possible seeds, with their method.
 
-        The mean of a seed's effect and of the configuration's noise have variances of different degrees of freedom: the
-        interval is that of the sum of two t variables (Behrens and Fisher).
+        The mean of a seed's effect and of the configuration's noise have variances of different degrees of freedom; see
+        ``mean_reach``.
         """
         model, counts = self.model, self.model.counts
         if self._picked is None or (counts == 1).all():
@@ -353,7 +352,7 @@ class Fitted:
         usual = float(self.model.of_means(expected).mean()) / len(self.names) if shared else 0.0
         own = np.maximum(model.of_means(expected) - usual, 0.05 * model.of_means(expected))
         inverse = mixture.weights @ mixture.inverse
-        half = two_t_reach(math.sqrt(shared), max(len(self._seeds) - 1, 1), np.sqrt(own), 1 / inverse)
+        half = mean_reach(shared, max(len(self._seeds) - 1, 1), own, 1 / inverse)
         low = model.means_at(model.centres - half)
         high = model.means_at(model.centres + half)
         return [

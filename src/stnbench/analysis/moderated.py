@@ -7,6 +7,7 @@ seeds contain little information about that number, so that it is not a point es
 over a grid of it, weighted by its marginal likelihood and a prior.
 """
 
+import functools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 from typing_extensions import override
+
+from stnbench.core.identity import derive_seed
 
 # Scales on which the runs of a sweep may have equal variances: accuracy, its arcsine, its log-odds.
 
@@ -133,10 +136,14 @@ _FREEDOM_FOR_SCALE: Final = 8
 _FREEDOM_FOR_TREND: Final = 20
 _CONFIGURATIONS_FOR_TREND: Final = 10
 _TREND_LEVEL: Final = 0.01
-_EVEN: Final = 0.7
-"""See ``is_even``. The largest multiple of 0.1 that keeps the error of a baseline's family within 6 % by simulation, at
-17 configurations and two seeds with log-normal standard deviations of 0.5. Chosen with a recorded sweep at hand, whose
-scatter is 0.69 (docs/statistics.md)."""
+_EVEN: Final = 0.37
+"""See ``is_even``. The largest hundredth that keeps the error of a baseline's family within 6 % in all simulated
+layouts with log-normal standard deviations of 0.5 (docs/statistics.md)."""
+
+_SCATTERS: Final = 20_000
+"""The number of draws of the scatter of equal variances."""
+
+_CONFIGURATIONS_FOR_SCATTER: Final = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -307,7 +314,7 @@ class BlockModel:
             return flat
         freedom = self.own_freedom[with_freedom]
         own = np.maximum(self._squares[with_freedom] / freedom, self._floor[with_freedom])
-        logs = np.log(own) - special.digamma(freedom / 2) + np.log(freedom / 2)
+        logs = _logarithms(own, freedom)
         weights = 1 / (special.polygamma(1, freedom / 2) + 0.3)
         centres = self.centres[with_freedom]
         middle = np.average(centres, weights=weights)
@@ -325,16 +332,17 @@ class BlockModel:
 
     @property
     def is_even(self) -> bool:
-        """Return whether the variances scatter clearly less than draws of unequal ones would.
+        """Return whether the variances scatter little even for equal ones.
 
-        If all are equal, their logarithms have a known variance (trigamma); here the observed one is at most 0.7 of it.
+        The scatter is the variance of their logarithms; it is compared with that of draws of equal variances with the
+        same degrees of freedom, of which at most the share ``_EVEN`` scatter less.
         """
-        freedom = self.own_freedom[self.own_freedom > 0]
-        if len(freedom) <= 3:
+        known = self.own_freedom > 0
+        freedom = self.own_freedom[known]
+        if len(freedom) < _CONFIGURATIONS_FOR_SCATTER:
             return True
-        logs = np.log(self._scaled()[self.own_freedom > 0]) - special.digamma(freedom / 2) + np.log(freedom / 2)
-        expected = float(special.polygamma(1, freedom / 2).mean())
-        return float(logs.var(ddof=1)) <= _EVEN * expected
+        scatter = float(_logarithms(self._scaled()[known], freedom).var(ddof=1))
+        return scatter <= _even_scatter(tuple(sorted(np.round(freedom, 3).tolist())))
 
     def _scaled(self) -> Floats:
         """Return each configuration's variance over the trend, of shape (configurations,).
@@ -355,6 +363,10 @@ class BlockModel:
                 larger values take variances as more unequal unless the data show otherwise.
         """
         return self._mixture(PRIOR_FREEDOMS, PRIOR_FREEDOMS**-caution)
+
+    def uneven(self) -> Mixture:
+        """Return variances of a run that are as unequal as the grid of prior degrees of freedom allows."""
+        return self._mixture(PRIOR_FREEDOMS[:1], np.ones(1))
 
     def pooled(self) -> Mixture:
         """Return the common variance of a run under equal variances."""
@@ -414,6 +426,21 @@ class BlockModel:
     def seeds_variance(self) -> float:
         """Return the variance of the estimated effects of seeds; 0 if they are not separated from noise."""
         return float(self.seeds.var(ddof=1)) if self.has_blocks else 0.0
+
+
+def _logarithms(variances: Floats, freedom: Floats) -> Floats:
+    """Return the logarithms of estimated variances, without the bias that their degrees of freedom give them."""
+    return np.asarray(np.log(variances) - special.digamma(freedom / 2) + np.log(freedom / 2))
+
+
+@functools.lru_cache(maxsize=64)
+def _even_scatter(freedoms: tuple[float, ...]) -> float:
+    """Return the quantile ``_EVEN`` of the scatter of equal variances with these degrees of freedom, by simulation."""
+    freedom = np.array(freedoms)
+    random = np.random.default_rng(derive_seed(len(freedoms), "scatter"))
+    rows = _SCATTERS
+    scatters = _logarithms(random.chisquare(freedom, (rows, len(freedom))) / freedom, freedom).var(axis=1, ddof=1)
+    return float(np.quantile(scatters, _EVEN))
 
 
 def _marginal(own: Floats, freedom: Floats, prior: Floats) -> tuple[Floats, Floats, Floats]:

@@ -229,8 +229,8 @@ def chance_interval(statistic: float, freedom: float, scale: float, *, tail: flo
 # Limits of differences, and the number of seeds that decide them.
 
 
-_HALVINGS: Final = 20
-"""The number of bisections of an interval, which is then known to a millionth of its width."""
+_PASSING: Final = 1.5
+"""See ``mean_reach``. With 1 (Cochran's) intervals hold up to 98.6 % with two seeds, with 2 as few as 90.7 %."""
 
 _KNOWN: Final = 1e6
 """Degrees of freedom of a known scale; the uncertainty of scales is in the table."""
@@ -308,18 +308,25 @@ def wilson_limits(shares: Floats, images: Floats, z: float) -> tuple[Floats, Flo
     return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
 
 
-def two_t_reach(first: float, first_freedom: float, second: Floats, second_freedom: Floats) -> Floats:
-    """Return the 95 % limit of the absolute sum of two independent t variables, each times its scale."""
-    if first <= 1e-12 * float(second.max(initial=0.0)):
-        return np.asarray(second * special.stdtrit(second_freedom, 1 - LEVEL / 2))
-    nodes, weights = np.polynomial.legendre.leggauss(32)
-    places = special.stdtrit(second_freedom[:, None], (nodes + 1) / 2) * second[:, None]
-    low = np.zeros(len(second))
-    high = 2 * (first * special.stdtrit(first_freedom, 0.9995) + second * special.stdtrit(second_freedom, 0.9995))
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        outside = special.stdtr(first_freedom, (places - middle[:, None]) / first)
-        outside = outside + special.stdtr(first_freedom, (-places - middle[:, None]) / first)
-        is_short = (outside * weights / 2).sum(axis=1) > LEVEL
-        low, high = np.where(is_short, middle, low), np.where(is_short, high, middle)
-    return np.asarray(high)
+def mean_reach(shared: float, shared_freedom: float, own: Floats, own_freedom: Floats) -> Floats:
+    """Return the 95 % limit of the absolute sum of two independent normal errors, each with an estimated variance.
+
+    It lies between two limits: that of Satterthwaite's degrees of freedom (1946), which leaves out too much if the
+    shared variance has far fewer degrees of freedom than the other, and one that passes from the second variance's
+    quantile of t to the first one's with the share of the first (Cochran 1964), which is too wide if both have few. The
+    limit of Behrens and Fisher is wider than either. ``docs/statistics.md`` has the coverage.
+
+    Args:
+        shared: the variance that all means have in common.
+        shared_freedom: of that variance.
+        own: the other variance, of shape (means,).
+        own_freedom: of that variance, of shape (means,).
+    """
+    whole = np.maximum(shared + own, 1e-300)
+    share = shared / whole
+    freedom = 1 / (share**2 / shared_freedom + (1 - share) ** 2 / own_freedom)
+    even = special.stdtrit(freedom, 1 - LEVEL / 2)
+    first, second = (special.stdtrit(each, 1 - LEVEL / 2) for each in (shared_freedom, own_freedom))
+    passing = second + share**_PASSING * (first - second)
+    alike = np.minimum(shared_freedom / own_freedom, 1.0)
+    return np.asarray((alike * even + (1 - alike) * passing) * np.sqrt(whole))

@@ -11,7 +11,14 @@ from scipy import stats
 
 import stnbench
 from stnbench.analysis.moderated import SCALES
-from stnbench.analysis.simultaneous import critical_value, many_to_one_table, pairs_table, seeds_to_decide, single_table
+from stnbench.analysis.simultaneous import (
+    critical_value,
+    many_to_one_table,
+    mean_reach,
+    pairs_table,
+    seeds_to_decide,
+    single_table,
+)
 from stnbench.cli import compare as command
 from stnbench.core.errors import SpecError
 
@@ -296,3 +303,17 @@ def test_seeds_to_decide_are_the_first_with_the_power(effect: float, configurati
         limit = critical_value(1e6, pairs_table(configurations, freedom), 0.05)
         chances.append(stats.nct.sf(limit, 2 * freedom, effect * np.sqrt(seeds)))
     assert chances[0] < 0.8 <= chances[1]
+
+
+@pytest.mark.parametrize(("seeds", "least", "most"), [(2, 0.917, 0.981), (3, 0.937, 0.975), (10, 0.945, 0.971)])
+@pytest.mark.parametrize("own_freedom", [3.0, 8.0, 1e6])
+def test_single_intervals_hold_the_mean(seeds: int, least: float, most: float, own_freedom: float) -> None:
+    """By quadrature over both estimated variances, whatever part of the variance is that of seeds."""
+    chances = (np.arange(200) + 0.5) / 200
+    few, many = seeds - 1, max(own_freedom, seeds - 1)
+    shared = stats.chi2.ppf(chances, few) / few
+    own = stats.chi2.ppf(chances[::4], many) / many
+    for ratio in (0.0, 0.1, 0.5, 1.0, 3.0, 10.0, 100.0):
+        limits = [mean_reach(ratio * drawn, few, own, np.full(len(own), many)) for drawn in shared]
+        held = float(np.mean(1 - 2 * stats.norm.sf(np.array(limits) / np.sqrt(1 + ratio))))
+        assert least <= held <= most, ratio
