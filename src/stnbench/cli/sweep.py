@@ -14,7 +14,7 @@ from stnbench.config.engines import SLURM
 from stnbench.config.locate import sweep_files
 from stnbench.config.sweeps import DECIDED
 from stnbench.core.command import DONE, SOME_FAILED, tell_doing
-from stnbench.core.errors import InfeasibleError, SpecError
+from stnbench.core.errors import InfeasibleError, SpecError, StnbenchError
 from stnbench.core.paths import RunsLayout, data_root
 from stnbench.core.process import available_cores
 from stnbench.core.text import counted, hide_passwords
@@ -38,12 +38,14 @@ from stnbench.orchestration.session import (
     tracking_uri,
 )
 from stnbench.planning.base import Planner
+from stnbench.planning.study import require_storage, storage_url, write_study
 from stnbench.report.board import Leaderboard, cell_views
 from stnbench.report.output import REPORTS, print_summary, read_report, report_json, write_report
-from stnbench.report.refresh import ReportRefresher
+from stnbench.report.refresh import ReportRefresher, write_now
 from stnbench.spec.result import FailureKind
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
+from stnbench.store.queries import StoreReader
 from stnbench.store.store import Store
 
 AUTO = "auto"
@@ -144,17 +146,58 @@ def _run(question: Question, planner: Planner, options: argparse.Namespace) -> i
         tracking_uri=uri,
     )
     with open_session(layout, session_options) as session, _served(question.sweep.name, options.serve):
-        refresher = ReportRefresher(layout, question.sweep.name, _warn)
+        study = _Study(layout, question.sweep, options.optuna_storage)
+        refresher = ReportRefresher(layout, question.sweep.name, _warn, write=study.write_report)
         try:
             summary = run_question(session, question, trials, planner, run_options, [refresher])
         finally:
             refresher.close()
+            study.write(session.store)
         board, is_shown = _report(session, question.sweep, as_json=options.json)
         infeasible = _infeasible(session.store, question.sweep.name)
     if summary.trials and len(infeasible) == summary.trials:
         raise InfeasibleError(f"no configuration of {question.sweep.name} can be built: {infeasible[0]}")
     _say_end(summary, board, layout, uri if is_shown else None)
     return DONE if summary.complete + summary.pruned == summary.trials else SOME_FAILED
+
+
+class _Study:
+    """The study of a sweep in an Optuna storage, written with every report; without a storage, the report alone.
+
+    Raises:
+        SpecError: if the storage cannot be used.
+    """
+
+    def __init__(self, layout: RunsLayout, sweep: SweepSpec, storage: str | None) -> None:
+        self._sweep = sweep
+        self._has_failed = False
+        self._url = None if storage is None else storage_url(storage, layout.optuna_store)
+        if self._url is not None:
+            require_storage(self._url, sweep.name)
+
+    def write(self, store: StoreReader) -> None:
+        """Write the study; a failure is a warning, because it can be written again from the store."""
+        if self._url is None:
+            return
+        try:
+            written = write_study(store, self._sweep, self._url)
+        except StnbenchError as error:
+            _warn(f"{error}; the same command writes the study again")
+        else:
+            said = f"Optuna: {counted(written, 'configuration')}, optuna-dashboard {hide_passwords(self._url)}"
+            print(said, file=sys.stderr, flush=True)
+
+    def write_report(self, layout: RunsLayout, sweep: str, out: Path) -> None:
+        """Write the report while the sweep runs, and the study."""
+        write_now(layout, sweep, out)
+        if self._url is None or self._has_failed:
+            return
+        try:
+            with Store.open(layout.store, writable=False) as store:
+                write_study(store, self._sweep, self._url)
+        except StnbenchError as error:
+            self._has_failed = True
+            _warn(f"{error}; it is tried again when the sweep ends")
 
 
 def _served(sweep: str, port: int | None) -> AbstractContextManager[None]:
@@ -267,6 +310,13 @@ def make_parser() -> CommandParser:
         const=0,
         metavar="PORT",
         help="show the sweep live on a page of this machine, with controls (default port: one that is free)",
+    )
+    parser.add_argument(
+        "--optuna-storage",
+        nargs="?",
+        const="",
+        metavar="FILE|URL",
+        help="write the configurations as a study that optuna-dashboard opens (default: runs/optuna.db)",
     )
     parser.add_argument("--no-mlflow", action="store_true", help="show nothing in MLflow; `stnbench.mirror` can later")
     return parser

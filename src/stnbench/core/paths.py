@@ -80,6 +80,11 @@ class RunsLayout:
         return self.root / "mlflow.db"
 
     @property
+    def optuna_store(self) -> Path:
+        """Return the path of the Optuna storage, a view of the store."""
+        return self.root / "optuna.db"
+
+    @property
     def mlflow_artifacts(self) -> Path:
         """Return the folder of MLflow's artifacts."""
         return self.root / "mlartifacts"
