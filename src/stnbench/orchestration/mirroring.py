@@ -17,7 +17,7 @@ from typing_extensions import override
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.spec.states import AttemptState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store.records import AttemptRecord, Outcome, TrialRecord
+from stnbench.store.records import AttemptRecord, Outcome, PlannedTrial, TrialRecord
 from stnbench.store.store import Store
 from stnbench.tracking.base import AttemptView, CellView, Tracker, view_digest
 
@@ -26,22 +26,9 @@ from stnbench.tracking.base import AttemptView, CellView, Tracker, view_digest
 
 def running_view(sweep: str, attempt: RunningAttempt) -> AttemptView:
     """Return the view of a running attempt."""
-    trial, record = attempt.trial, attempt.record
-    return AttemptView(
-        sweep=sweep,
-        trial_id=trial.spec.trial_id,
-        cell_id=trial.spec.cell_id,
-        label=trial.label,
-        axes=trial.point.labels,
-        is_baseline=trial.is_baseline,
-        spec=trial.spec,
-        number=record.number,
-        token=record.token,
-        state=AttemptState.RUNNING,
-        started_at_ms=_milliseconds(record.started_at),
-        finished_at_ms=None,
-        epochs=attempt.epochs,
-    )
+    spec = attempt.trial.spec
+    view = _view(sweep, attempt.trial, attempt.record, trial_id=spec.trial_id, cell_id=spec.cell_id)
+    return dataclasses.replace(view, epochs=attempt.epochs)
 
 
 def ended_view(sweep: str, end: EndedAttempt) -> AttemptView:
@@ -81,24 +68,35 @@ def view_key(view: AttemptView | CellView) -> str:
 
 
 def _stored_view(trial: TrialRecord, record: AttemptRecord, outcome: Outcome | None) -> AttemptView:
-    return AttemptView(
-        sweep=trial.sweep,
-        trial_id=trial.trial_id,
-        cell_id=trial.cell_id,
-        label=trial.label,
-        axes=trial.point.labels,
-        is_baseline=trial.is_baseline,
-        spec=trial.spec,
-        number=record.number,
-        token=record.token,
+    return dataclasses.replace(
+        _view(trial.sweep, trial, record, trial_id=trial.trial_id, cell_id=trial.cell_id),
         state=record.state,
-        started_at_ms=_milliseconds(record.started_at),
         finished_at_ms=_milliseconds(record.finished_at) if record.finished_at else None,
         validation=outcome.validation if outcome else None,
         test=outcome.test if outcome else None,
         cost=outcome.cost if outcome else None,
         environment=outcome.environment if outcome else None,
         failure=record.failure,
+    )
+
+
+def _view(
+    sweep: str, trial: PlannedTrial | TrialRecord, record: AttemptRecord, *, trial_id: str, cell_id: str
+) -> AttemptView:
+    """Return what is known of an attempt when it starts; ids are stored, since a later version may count others."""
+    return AttemptView(
+        sweep=sweep,
+        trial_id=trial_id,
+        cell_id=cell_id,
+        label=trial.label,
+        axes=trial.point.labels,
+        is_baseline=trial.is_baseline,
+        spec=trial.spec,
+        number=record.number,
+        token=record.token,
+        state=AttemptState.RUNNING,
+        started_at_ms=_milliseconds(record.started_at),
+        finished_at_ms=None,
     )
 
 

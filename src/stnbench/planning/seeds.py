@@ -17,6 +17,39 @@ from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import PlannedTrial
 
+
+class AskedTrials:
+    """Trials that were asked for in rounds, each of which ends with the last answer to it."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, tuple[str, int]] = {}
+        self._unanswered: set[str] = set()
+
+    def __len__(self) -> int:
+        """Return the number of trials of all rounds."""
+        return len(self._places)
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether a trial of the last round is not answered."""
+        return bool(self._unanswered)
+
+    def add(self, trials: Sequence[PlannedTrial]) -> None:
+        """Begin a round with these trials."""
+        self._unanswered = {trial.spec.trial_id for trial in trials}
+        self._places |= {trial.spec.trial_id: (trial.spec.cell_id, trial.spec.seed) for trial in trials}
+
+    def answer(self, observation: Observation) -> tuple[str, int] | None:
+        """Take an answer, and return the configuration's id and the seed.
+
+        It is None for a trial that goes on, that was not asked for, or that is answered already.
+        """
+        if observation.trial_id not in self._unanswered or not observation.state.is_final:
+            return None
+        self._unanswered.remove(observation.trial_id)
+        return self._places[observation.trial_id]
+
+
 # Racing: seeds are added only to configurations that may still be the best.
 
 
@@ -44,16 +77,15 @@ class RacingPlanner(Planner):
         self._compose = compose
         self._cells: dict[str, PlannedTrial] | None = None
         self._racing: dict[str, PlannedTrial] = {}
-        self._places: dict[str, tuple[str, int]] = {}
         self._scores: dict[str, dict[int, float]] = {}
-        self._unanswered: set[str] = set()
+        self._asked = AskedTrials()
         self._looks = max(spec.max_seeds - len(sweep.seeds), 1)
         self._rounds = self._seeds()
         self._is_over = False
 
     @override
     def ask(self) -> Sequence[PlannedTrial]:
-        if self._is_over or self._unanswered:
+        if self._is_over or self._asked.is_open:
             return ()
         if self._cells is None:
             self._cells = {cell.spec.cell_id: cell for cell in grid_cells(self._sweep, self._compose)}
@@ -63,19 +95,18 @@ class RacingPlanner(Planner):
         seeds = next(self._rounds, ())
         asked = with_seeds(self._racing.values(), seeds)
         limit = self._spec.trials
-        if not asked or (self._places and limit is not None and len(self._places) + len(asked) > limit):
+        if not asked or (len(self._asked) and limit is not None and len(self._asked) + len(asked) > limit):
             self._is_over = True
             return ()
-        self._places |= {trial.spec.trial_id: (trial.spec.cell_id, trial.spec.seed) for trial in asked}
-        self._unanswered = {trial.spec.trial_id for trial in asked}
+        self._asked.add(asked)
         return asked
 
     @override
     def tell(self, observation: Observation) -> None:
-        if observation.trial_id not in self._unanswered or not observation.state.is_final:
+        place = self._asked.answer(observation)
+        if place is None:
             return
-        self._unanswered.discard(observation.trial_id)
-        cell_id, seed = self._places[observation.trial_id]
+        cell_id, seed = place
         accuracy = observation.validation_accuracy
         if observation.state is TrialState.COMPLETE and accuracy is not None:
             self._scores.setdefault(cell_id, {})[seed] = accuracy
@@ -207,31 +238,30 @@ class UntilDecidedPlanner(Planner):
         self._runs: dict[str, list[ScoredRun]] = {}
         self._cost: dict[str, float] = {}
         self._pruned: set[str] = set()
-        self._places: dict[str, tuple[str, int]] = {}
-        self._unanswered: set[str] = set()
+        self._asked = AskedTrials()
         self._is_over = False
         self.reason = ""
         """Why the planner ended; empty before."""
 
     @override
     def ask(self) -> Sequence[PlannedTrial]:
-        if self._is_over or self._unanswered:
+        if self._is_over or self._asked.is_open:
             return ()
         if not self._cells:
             self._cells = {cell.spec.cell_id: cell for cell in grid_cells(self._sweep, self._compose)}
             self._run = dict.fromkeys(self._cells, self._looks[0])
             # Seed by seed, so that a sweep that is stopped early has run every configuration.
-            return self._asked([(name, seed) for seed in self._seeds[: self._looks[0]] for name in self._cells])
-        asked = self._asked(self._further())
+            return self._ask([(name, seed) for seed in self._seeds[: self._looks[0]] for name in self._cells])
+        asked = self._ask(self._further())
         self._is_over = not asked
         return asked
 
     @override
     def tell(self, observation: Observation) -> None:
-        if observation.trial_id not in self._unanswered or not observation.state.is_final:
+        place = self._asked.answer(observation)
+        if place is None:
             return
-        self._unanswered.discard(observation.trial_id)
-        cell_id, seed = self._places[observation.trial_id]
+        cell_id, seed = place
         accuracy = observation.validation_accuracy
         if observation.state is TrialState.PRUNED:
             self._pruned.add(cell_id)
@@ -246,13 +276,9 @@ class UntilDecidedPlanner(Planner):
     def is_exhausted(self) -> bool:
         return self._is_over
 
-    def _asked(self, places: Sequence[tuple[str, int]]) -> list[PlannedTrial]:
-        asked = []
-        for cell_id, seed in places:
-            trial = with_seeds([self._cells[cell_id]], [seed])[0]
-            self._places[trial.spec.trial_id] = (cell_id, seed)
-            asked.append(trial)
-        self._unanswered = {trial.spec.trial_id for trial in asked}
+    def _ask(self, places: Sequence[tuple[str, int]]) -> list[PlannedTrial]:
+        asked = [with_seeds([self._cells[cell_id]], [seed])[0] for cell_id, seed in places]
+        self._asked.add(asked)
         return asked
 
     def _further(self) -> list[tuple[str, int]]:
@@ -267,7 +293,7 @@ class UntilDecidedPlanner(Planner):
         found: list[tuple[str, int]] = []
         for item in wanted:
             own = self._seeds[self._run[item.configuration] : self._looks[self._looked]]
-            if self._spec.trials is not None and len(self._places) + len(found) + len(own) > self._spec.trials:
+            if self._spec.trials is not None and len(self._asked) + len(found) + len(own) > self._spec.trials:
                 self.reason = f"{self._spec.trials} trials are the most allowed"
                 break
             if item.configuration not in self._pruned:
