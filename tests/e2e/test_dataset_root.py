@@ -46,6 +46,8 @@ def test_a_root_is_read_by_every_command_and_another_one_is_not_taken_for_it(
     assert trained.returncode == 0, trained.stderr
     found = json.loads(trained.stdout)
     assert found["test"] is not None
+    assert found["durations_s"].keys() == {"data", "train", "evaluate", "other"}
+    assert min(found["durations_s"].values()) > 0
 
     scored = apart.run("evaluate", found["trial"], "--split", "test", f"dataset.root={one}", "--json")
     assert scored.returncode == 0, scored.stderr

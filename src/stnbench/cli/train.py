@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -90,17 +91,36 @@ def _train(
         name=f"train-{spec.trial_id}", question=label, seeds=(spec.seed,), baselines=False, overrides=overrides
     )
     with open_session(layout, engine) as session:
+        began_s = time.perf_counter()
         digests = prepare_datasets([spec.dataset], data_root=data_root(), source=source)
+        data_s = time.perf_counter() - began_s
         run_options = RunOptions(
             data_root=data_root(), source=source, digests=digests, retry_failed=options.retry_failed
         )
         summary = session.run(sweep, OneTrial(spec, label), run_options)
         session.sync_mirror(sweep, ())
-        _print_outcome(session.store, layout, spec, summary, as_json=options.json)
+        _print_outcome(session.store, layout, spec, summary, data_s=data_s, as_json=options.json)
     return DONE if summary.complete else SOME_FAILED
 
 
-def _print_outcome(store: Store, layout: RunsLayout, spec: TrialSpec, summary: RunSummary, *, as_json: bool) -> None:
+def _durations_s(store: Store, trial_id: str, attempt: int, data_s: float) -> dict[str, float]:
+    """Return the seconds of each part of a training: the data of this command, then the parts of the attempt.
+
+    ``other`` is what the attempt took beside its epochs: opening the data, the score of the test half, writing.
+    """
+    epochs = [epoch.record for epoch in store.epochs_of_trial(trial_id) if epoch.attempt == attempt]
+    train, evaluate = (
+        sum(record.train_duration_s for record in epochs),
+        sum(record.evaluate_duration_s for record in epochs),
+    )
+    whole = next((one.duration_s for one in store.attempts_of_trial(trial_id) if one.number == attempt), None)
+    other = max(0.0, (whole or 0.0) - train - evaluate)
+    return {"data": data_s, "train": train, "evaluate": evaluate, "other": other}
+
+
+def _print_outcome(
+    store: Store, layout: RunsLayout, spec: TrialSpec, summary: RunSummary, *, data_s: float, as_json: bool
+) -> None:
     outcome = store.outcome(spec.trial_id)
     if outcome is None:
         state = store.trial_states([spec.trial_id])[spec.trial_id]
@@ -108,9 +128,11 @@ def _print_outcome(store: Store, layout: RunsLayout, spec: TrialSpec, summary: R
         print(f"trial {spec.trial_id} is {state}{why}", file=sys.stderr)
         return
     attempt = AttemptLayout(layout.attempt(spec.trial_id, outcome.attempt))
+    durations_s = _durations_s(store, spec.trial_id, outcome.attempt, data_s)
     if as_json:
         scores = {"validation": outcome.validation.accuracy, "test": outcome.test.accuracy if outcome.test else None}
-        print(json.dumps({"trial": spec.trial_id, **scores, "folder": str(attempt.folder), "spec": to_plain(spec)}))
+        where = {"folder": str(attempt.folder), "durations_s": durations_s}
+        print(json.dumps({"trial": spec.trial_id, **scores, **where, "spec": to_plain(spec)}))
         return
     for score in (outcome.validation, outcome.test):
         if score is not None:
@@ -119,6 +141,8 @@ def _print_outcome(store: Store, layout: RunsLayout, spec: TrialSpec, summary: R
     if not spec.has_held_out_images:
         print(NO_SCORE)
     print(f"{outcome.cost.parameters:,} parameters, trained in {outcome.train_duration_s:.1f} s")
+    parts = {"the data": "data", "scoring the epochs": "evaluate", "the rest of the attempt": "other"}
+    print("also took " + ", ".join(f"{part} {durations_s[name]:.1f} s" for part, name in parts.items()))
     print(f"trial {spec.trial_id} in {attempt.folder}")
 
 
