@@ -11,23 +11,22 @@ Nothing is unpacked and no image is decoded here; :mod:`stnbench.data.folder` do
 large folder are cached in the data folder, so that the folder is read once.
 """
 
-import contextlib
 import csv
 import functools
 import hashlib
 import io
 import json
-import os
+import lzma
 import tarfile
-import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from stnbench.core.errors import DataCorruptError, DataMissingError
-from stnbench.core.files import write_atomic
+from stnbench.core.files import file_mark, memory_of, remembered_digests
 from stnbench.core.identity import DIGEST_LENGTH
 from stnbench.core.paths import data_root
 
@@ -41,11 +40,17 @@ COLUMNS: Final = ("path", "class", "track", "frame", "x1", "y1", "x2", "y2", "sp
 
 BOX: Final = ("x1", "y1", "x2", "y2")
 
-REMEMBERED_MIN_BYTES: Final = 32 << 20
-"""Digests of a smaller folder are not cached: it is read in less than a tenth of a second."""
-
-SETTLED_NS: Final = 2_000_000_000
-"""Age in nanoseconds below which a digest is not cached: a file may change again within the resolution of its time."""
+_ARCHIVE_ERRORS: Final = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+"""Exceptions of zipfile and tarfile, and of what unpacks for them, for an archive that is damaged or encrypted."""
 
 _REMEDY: Final = "put images into one sub-folder a class, or name the class of each in images.csv"
 
@@ -151,7 +156,7 @@ def read_members(place: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes
                 for name in names:
                     file = tar.extractfile(members[name])
                     yield name, b"" if file is None else file.read()
-    except (OSError, KeyError, tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError) as error:
+    except (KeyError, *_ARCHIVE_ERRORS) as error:
         raise DataCorruptError(f"{place} cannot be read ({error})", remedy="check the file it names") from error
 
 
@@ -293,7 +298,7 @@ def _sizes(place: Path) -> dict[str, int]:
             with tarfile.open(place) as tar:
                 known = {info.name: info.size for info in tar.getmembers() if info.isfile()}
             files = {name: known[member] for name, member in _stripped(known).items()}
-    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+    except _ARCHIVE_ERRORS as error:
         raise DataCorruptError(
             f"{place} is no folder, tar or zip that can be read ({error})", remedy=_REMEDY
         ) from error
@@ -301,47 +306,18 @@ def _sizes(place: Path) -> dict[str, int]:
 
 
 def _contents(place: Path, images: Sequence[str], *, total: int) -> dict[str, str]:
-    """Return the SHA-256 of every image by name, from the cache where it is still valid.
-
-    A cached digest is valid while size, times and inode of the file (for members, of the archive) are unchanged.
-    Folders below ``REMEMBERED_MIN_BYTES`` are not cached.
-    """
-    marks = {name: _mark(place / name) for name in images} if place.is_dir() else dict.fromkeys(images, _mark(place))
-    if total < REMEMBERED_MIN_BYTES:
-        return {name: hashlib.sha256(data).hexdigest() for name, data in read_members(place, images)}
-    memory = (
-        data_root() / "cache" / "contents" / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:DIGEST_LENGTH]}.json"
+    """Return the SHA-256 of every image by name, from the memory of the folder or archive where that is still valid."""
+    marks = (
+        {name: file_mark(place / name) for name in images}
+        if place.is_dir()
+        else dict.fromkeys(images, file_mark(place))
     )
-    kept = _recall_contents(memory)
-    known = {name: kept[name][1] for name in images if name in kept and kept[name][0] == marks[name]}
-    started_ns = time.time_ns()
-    missing = [name for name in images if name not in known]
-    known |= {name: hashlib.sha256(data).hexdigest() for name, data in read_members(place, missing)}
-    if missing:
-        settled = {name for name in images if max(marks[name][1:3], default=0) < started_ns - SETTLED_NS}
-        plain = {name: [marks[name], known[name]] for name in images if name in settled}
-        with contextlib.suppress(OSError):  # without the cache, the next survey only takes longer
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(memory, json.dumps(plain).encode())
-    return known
-
-
-def _mark(path: Path) -> list[int]:
-    """Return size, modification and change time and inode of a file, which change when it is written or replaced."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise DataCorruptError(f"{path} cannot be read ({error})", remedy="check the file it names") from error
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
-
-
-def _recall_contents(memory: Path) -> dict[str, tuple[list[int], str]]:
-    """Return the cached marks and digests of a folder's files; empty if the cache cannot be read."""
-    try:
-        kept = json.loads(memory.read_bytes())
-        return {str(name): (list(mark), str(digest)) for name, (mark, digest) in kept.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+    return remembered_digests(
+        memory_of(data_root() / "cache", place),
+        marks,
+        lambda names: (data for _, data in read_members(place, names)),
+        total_bytes=total,
+    )
 
 
 def _stripped(members: Iterator[str] | Mapping[str, int]) -> dict[str, str]:

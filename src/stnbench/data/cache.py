@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
-from stnbench.core.errors import DataCorruptError, DataMissingError, FolderError
+from stnbench.core.errors import DataCorruptError, DataError, DataMissingError, FolderError
 from stnbench.core.files import ARRAY_ERRORS, lock_error, sync_folder, writable_folder
 from stnbench.core.identity import DIGEST_LENGTH, Json, canonical_json
 from stnbench.core.paths import DATA_VARIABLE
@@ -213,6 +213,43 @@ def open_or_build(
         if not _is_current(folder, identity):
             _build(folder, identity, recipe)
     return open_cache(folder)
+
+
+def open_prepared(cache: Path, pattern: str, made_with: Mapping[str, Json], *, absent: str) -> ImageSet | None:
+    """Open the one cache that was made with these settings, whatever its source was; return None if there is none.
+
+    Args:
+        cache: the folder of caches.
+        pattern: the names of the caches of this half.
+        made_with: the part of the identity that does not depend on the source.
+        absent: a sentence that says which source is missing, for the message.
+
+    Raises:
+        DataError: if there are several.
+        DataCorruptError: if one of them is wrong.
+    """
+    prepared = [folder for folder in sorted(cache.glob(pattern)) if _is_made_with(folder, made_with)]
+    if len(prepared) > 1:
+        names = ", ".join(str(folder) for folder in prepared)
+        problem = f"{absent}, and there are {len(prepared)} caches"
+        raise DataError(problem, remedy=f"delete those that are not meant: {names}")
+    return open_cache(prepared[0]) if prepared else None
+
+
+def _is_made_with(folder: Path, made_with: Mapping[str, Json]) -> bool:
+    manifest = read_manifest(folder)
+    return manifest is not None and manifest.identity.items() >= made_with.items()
+
+
+def remove_superseded(folder: Path) -> None:
+    """Remove a cache of an older version, which did not record the images of its source; another one is in its place.
+
+    Processes that have opened it keep what they read.
+    """
+    if folder.is_dir():
+        with _lock(folder):
+            _retire(folder)
+            _clean(folder)
 
 
 def open_cache(folder: Path) -> ImageSet:

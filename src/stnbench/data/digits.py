@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from stnbench.core.errors import DataCorruptError, DataMissingError
+from stnbench.core.files import file_mark, memory_of, remembered_digests
 from stnbench.core.identity import Json, derive_seed, digest
 from stnbench.core.process import advancing
 from stnbench.data.base import Dataset, ImageSet
-from stnbench.data.cache import CacheArrays, Layout, Recipe, open_or_build
+from stnbench.data.cache import CacheArrays, Layout, Recipe, open_or_build, open_prepared, remove_superseded
 from stnbench.data.distort import Picture, Projective, Trace, draw_warp, make_picture, render, trace_whole
 from stnbench.spec.codec import to_plain
 from stnbench.spec.data import DigitsSpec, DigitTask, DistortionSpec, MnistSpec
@@ -190,6 +191,34 @@ def load_mnist_glyphs(half: Half, root: Path) -> Glyphs:
     return Glyphs(images=images, labels=labels, numbers=np.arange(len(labels)), original_size=(GLYPH_SIDE, GLYPH_SIDE))
 
 
+def mnist_source(root: Path, half: Half, cache: Path) -> dict[str, Json] | None:
+    """Return what identifies the files of one half of MNIST below ``root``; None if they are not all there.
+
+    Args:
+        root: as for ``load_mnist_glyphs``.
+        half: the half.
+        cache: the folder of caches, where the digests of the files are remembered.
+
+    Raises:
+        DataCorruptError: if a file cannot be read.
+    """
+    folder = mnist_folder(root) / "MNIST" / "raw"
+    names = [f"{'t10k' if half == 'test' else half}-{part}-ubyte" for part in ("images-idx3", "labels-idx1")]
+    if not all((folder / name).is_file() for name in names):
+        return None
+    marks = {name: file_mark(folder / name) for name in names}
+    try:
+        digests = remembered_digests(
+            memory_of(cache, folder / half),
+            marks,
+            lambda missing: ((folder / name).read_bytes() for name in missing),
+            total_bytes=sum(mark[0] for mark in marks.values()),
+        )
+    except OSError as error:
+        raise _corrupt(mnist_folder(root), error) from error
+    return {"files_sha256": [digests[name] for name in names]}
+
+
 def download_mnist(root: Path) -> None:
     """Download the four files, 11 MB, to the folder below ``root`` that ``load_mnist_glyphs`` reads; verify checksums.
 
@@ -338,8 +367,8 @@ class Digits(Dataset):
     parts without ink; in ``addition`` it is the box around both squares, and there is no pose, since there would be
     two.
 
-    Another version of SciPy may change single pixels, which changes the digest. A cache is not made again if other
-    files of MNIST replace those that it was made from.
+    Another version of SciPy may change single pixels, which changes the digest. If other files of MNIST replace those
+    that a cache was made from, another cache is made; once there is one, the files are not needed.
 
     Args:
         spec: the set of digits, and their distortion.
@@ -390,13 +419,24 @@ class Digits(Dataset):
         return self._half("test")
 
     def _half(self, half: Half) -> ImageSet:
-        identity: dict[str, Json] = {"version": DISTORTION_VERSION, "half": half, **to_plain(self._spec)}
-        return open_or_build(
-            self._cache / f"{self._spec.kind}-{half}-{digest(identity)}",
+        kind = self._spec.kind
+        drawn: dict[str, Json] = {"version": DISTORTION_VERSION, "half": half, **to_plain(self._spec)}
+        source = mnist_source(self._source, half, self._cache) if kind == "mnist" else {}
+        if source is None:
+            absent = f"the files of MNIST are not below {self._source}"
+            prepared = open_prepared(self._cache, f"{kind}-{half}-*", drawn, absent=absent)
+            if prepared is not None:
+                return prepared
+        identity = drawn | (source or {})
+        opened = open_or_build(
+            self._cache / f"{kind}-{half}-{digest(identity)}",
             identity=identity,
             recipe=lambda: self._recipe(half),
             builds=self._builds,
         )
+        if source and self._builds:
+            remove_superseded(self._cache / f"{kind}-{half}-{digest(drawn)}")
+        return opened
 
     def _recipe(self, half: Half) -> Recipe:
         spec = self._spec

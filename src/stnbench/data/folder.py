@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stnbench.core.errors import DataCorruptError, DataMissingError
 from stnbench.core.identity import Json, digest
-from stnbench.core.image_folder import Entry, read_members, recall, survey
+from stnbench.core.image_folder import Entry, Survey, read_members, recall, survey
 from stnbench.data.base import Dataset, ImageSet
 from stnbench.data.cache import MANIFEST, CacheArrays, Layout, Recipe, open_cache, open_or_build
 from stnbench.data.gtsrb.resize import RESIZE_VERSION, normalized_position, resize
@@ -86,10 +86,7 @@ class Folder(Dataset):
         return open_or_build(folder, identity=identity, recipe=lambda: self._recipe(place, half), builds=self._builds)
 
     def _recipe(self, place: Path, half: str) -> Recipe:
-        found = survey(place)
-        if found.digest != self._spec.digest:
-            problem = f"the images in {place} have changed since the trial was planned"
-            raise DataCorruptError(problem, remedy="plan the sweep again: other images make other trials")
+        found = self._require_planned(place)
         entries = found.half(is_test=half == "test")
         if not entries:
             remedy = "put test images into test/ beside train/, or say so in images.csv"
@@ -97,7 +94,20 @@ class Folder(Dataset):
         layout = Layout(
             count=len(entries), image_size=self._spec.image_size, channels=self._spec.channels, has_pose=False
         )
-        return Recipe(layout=layout, fill=lambda arrays: _fill(arrays, place, entries))
+
+        def fill(arrays: CacheArrays) -> None:
+            _fill(arrays, place, entries)
+            self._require_planned(place)  # nothing was written there while the images were read
+
+        return Recipe(layout=layout, fill=fill)
+
+    def _require_planned(self, place: Path) -> Survey:
+        """Return what the folder holds. Raises: DataCorruptError if that is not what the trial was planned with."""
+        found = survey(place)
+        if found.digest != self._spec.digest:
+            problem = f"the images in {place} have changed since the trial was planned"
+            raise DataCorruptError(problem, remedy="plan the sweep again: other images make other trials")
+        return found
 
 
 def _fill(arrays: CacheArrays, place: Path, entries: Sequence[Entry]) -> None:

@@ -40,6 +40,18 @@ def test_a_cache_serves_without_the_files(tmp_path: Path) -> None:
     assert open_dataset(spec, root=tmp_path, workers=1).train().digest == made.digest
 
 
+def test_other_files_are_another_set(tmp_path: Path) -> None:
+    """Files that are replaced by others of the same size are noticed beside a cache, and so are the former ones."""
+    write_mnist(tmp_path)
+    spec, raw = MnistSpec(image_size=8), tmp_path / "mnist" / "MNIST" / "raw"
+    path = raw / "train-images-idx3-ubyte"
+    whole, before = path.read_bytes(), open_dataset(spec, root=tmp_path, workers=1).train().digest
+    path.write_bytes(whole[:-200] + bytes(byte ^ 0xFF for byte in whole[-200:]))
+    assert open_dataset(spec, root=tmp_path, workers=1).train().digest != before
+    path.write_bytes(whole)
+    assert open_dataset(spec, root=tmp_path, workers=1).train().digest == before
+
+
 @pytest.mark.parametrize("keep", [2, 16, 500])
 def test_a_cut_file_is_refused(tmp_path: Path, keep: int) -> None:
     """It names the folder and the remedy."""

@@ -16,8 +16,8 @@ from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
 from stnbench.config.overrides import parse_overrides
 from stnbench.config.resolve import resolve_trial
-from stnbench.core import image_folder
-from stnbench.core.errors import DataCorruptError, DataMissingError, SpecError
+from stnbench.core import files
+from stnbench.core.errors import DataCorruptError, DataError, DataMissingError, SpecError
 from stnbench.core.image_folder import recall, remember, survey, surveyed
 from stnbench.data.build import dataset_info, open_dataset
 from stnbench.spec.data import FolderSpec
@@ -250,8 +250,8 @@ def test_remembered_contents_are_those_of_the_files_as_they_are(
     keeps: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where digests are kept between commands, an edit is noticed all the same: with its old time, or two swapped."""
-    monkeypatch.setattr(image_folder, "REMEMBERED_MIN_BYTES", 0)
-    monkeypatch.setattr(image_folder, "SETTLED_NS", 0)
+    monkeypatch.setattr(files, "REMEMBERED_MIN_BYTES", 0)
+    monkeypatch.setattr(files, "SETTLED_NS", 0)
     monkeypatch.setenv("STNBENCH_DATA", str(tmp_path / "data"))
     one, other = folder / "green" / "1.BMP", folder / "red" / "1.BMP"
     before = survey(folder).digest
@@ -272,8 +272,8 @@ def test_remembered_contents_are_those_of_the_files_as_they_are(
 
 def test_remembered_contents_save_reading(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large folder is read once; a memory that is damaged or cannot be written costs only time."""
-    monkeypatch.setattr(image_folder, "REMEMBERED_MIN_BYTES", 0)
-    monkeypatch.setattr(image_folder, "SETTLED_NS", 0)
+    monkeypatch.setattr(files, "REMEMBERED_MIN_BYTES", 0)
+    monkeypatch.setattr(files, "SETTLED_NS", 0)
     monkeypatch.setenv("STNBENCH_DATA", str(tmp_path / "data"))
     before = survey(folder).digest
     (memory,) = (tmp_path / "data" / "cache" / "contents").iterdir()
@@ -286,5 +286,30 @@ def test_remembered_contents_save_reading(folder: Path, tmp_path: Path, monkeypa
         memory.write_bytes(damaged)
         assert survey(folder).digest == before
     monkeypatch.setenv("STNBENCH_DATA", str(folder / "notes.txt"))
-    monkeypatch.setattr(image_folder, "REMEMBERED_MIN_BYTES", 0)
+    monkeypatch.setattr(files, "REMEMBERED_MIN_BYTES", 0)
     assert survey(folder).digest == before
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar.xz", "tar.bz2"])
+def test_a_damaged_archive_is_refused_by_name(kind: str, folder: Path, tmp_path: Path) -> None:
+    """Cut or with a bit turned over anywhere, it is read or refused, whatever unpacks it."""
+    path = tmp_path / f"images.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(folder.rglob("*")):
+                archive.write(file, file.relative_to(folder))
+    else:
+        with tarfile.open(path, f"w:{kind.removeprefix('tar.')}") as tar:  # type: ignore[call-overload]
+            tar.add(folder, ".")
+    whole, found = path.read_bytes(), survey(path)
+    refused = 0
+    for place in range(0, len(whole), max(1, len(whole) // 60)):
+        for damaged in (whole[:place], whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :]):
+            path.write_bytes(damaged)
+            try:
+                after = survey(path)
+            except DataError:
+                refused += 1
+            else:
+                assert after.digest == found.digest or len(damaged) == len(whole)
+    assert refused > 30

@@ -1,14 +1,18 @@
 """GTSRB is found in every usual place, read whole, and refused where it contradicts itself."""
 
+import os
 import shutil
-import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from stnbench.core.errors import DataCorruptError, DataError, DataMissingError
+from stnbench.core.identity import digest as identity_digest
+from stnbench.data.cache import read_manifest, write_manifest
+from stnbench.data.gtsrb import source
 from stnbench.data.gtsrb.archive import TRUTH
 from stnbench.data.gtsrb.resize import resize
 from stnbench.data.gtsrb.source import Gtsrb, Half, content_digest, find_half, parse_ppm
@@ -267,12 +271,124 @@ def test_line_ends_do_not_change_the_content(root: Path, fake_gtsrb: Any) -> Non
     assert content_digest(find(root)) != before
 
 
-@pytest.mark.thorough
-@pytest.mark.slow
-def test_a_thousand_images_are_cached_in_a_few_seconds(root: Path, fake_gtsrb: Any) -> None:
-    """At 25 s for 39,209 images a thousand take 0.64 s; three times that is allowed here."""
-    fake_gtsrb.write_train(root, tracks={3: 40}, frames=25)
-    started = time.perf_counter()
-    train = opened(root, size=48).train()
-    assert time.perf_counter() - started < 2.0
-    assert np.unique(train.tracks).size == 40
+def flipped(data: bytes) -> bytes:
+    """The same bytes with one pixel changed."""
+    return data[:-1] + bytes([data[-1] ^ 0x40])
+
+
+def edit_pixel(images: Path) -> None:
+    """Another pixel in a file of the same size."""
+    path = images / "00007" / "00001_00002.ppm"
+    path.write_bytes(flipped(path.read_bytes()))
+
+
+def edit_pixel_and_keep_its_time(images: Path) -> None:
+    """The same, as a tool does it that copies times along."""
+    path = images / "00007" / "00001_00002.ppm"
+    stamp = path.stat()
+    path.write_bytes(flipped(path.read_bytes()))
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+
+def replace_by_a_rename(images: Path) -> None:
+    """A new file in the place of the old one, with its time."""
+    path = images / "00000" / "00000_00001.ppm"
+    stamp, new = path.stat(), path.with_suffix(".new")
+    new.write_bytes(flipped(path.read_bytes()))
+    os.utime(new, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    new.replace(path)
+
+
+EDITS = (edit_pixel, edit_pixel_and_keep_its_time, replace_by_a_rename)
+
+
+@pytest.mark.parametrize("is_large", [True, False], ids=["remembered", "read each time"])
+@pytest.mark.parametrize("place", ["tree", "archive"])
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
+def test_changed_images_under_unchanged_tables_are_other_images(
+    edit: Callable[[Path], None],
+    place: str,
+    is_large: bool,
+    tmp_path: Path,
+    fake_gtsrb: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A prepared cache does not hide them, in a tree or an archive; the former images have their cache again."""
+    if is_large:
+        monkeypatch.setattr("stnbench.core.files.REMEMBERED_MIN_BYTES", 0)
+        monkeypatch.setattr("stnbench.core.files.SETTLED_NS", 0)
+    tree, cache = tmp_path / "tree", tmp_path / "cache"
+    images = fake_gtsrb.write_train(tree, tracks={0: 1, 7: 2})
+    fake_gtsrb.write_test(tree, count=1)
+    whole = {path: path.read_bytes() for path in images.rglob("*.ppm")}
+
+    def train() -> Any:
+        root = tree
+        if place == "archive":
+            root = tmp_path / "zips"
+            root.mkdir(exist_ok=True)
+            fake_gtsrb.write_archives(tree, root)
+        return opened(root, cache).train()
+
+    before = train()
+    assert train().digest == before.digest
+    edit(images)
+    after = train()
+    assert after.digest != before.digest
+    assert len(after) == len(before)
+    for path, data in whole.items():
+        if path.read_bytes() != data:
+            path.write_bytes(data)
+    assert train().digest == before.digest
+    assert len(list(cache.glob("gtsrb-train-*"))) == 2
+
+
+def test_images_that_have_not_changed_are_not_read_again(
+    root: Path, fake_gtsrb: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large data set, only the images are read whose size, times or inode differ."""
+    monkeypatch.setattr("stnbench.core.files.REMEMBERED_MIN_BYTES", 0)
+    monkeypatch.setattr("stnbench.core.files.SETTLED_NS", 0)
+    images = fake_gtsrb.write_train(root)
+    opened(root).train()
+    read: list[str] = []
+    real = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or real(path))
+    opened(root).train()
+    assert not [name for name in read if name.endswith(".ppm")]
+    os.utime(images / "00007" / "00001_00002.ppm")
+    opened(root).train()
+    assert [name for name in read if name.endswith(".ppm")] == ["00001_00002.ppm"]
+
+
+def test_images_written_while_they_are_read_make_no_cache(
+    root: Path, fake_gtsrb: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digests of a half's images are those of the images that were resized, or there is an error."""
+    images = fake_gtsrb.write_train(root)
+    real = source.fill_arrays
+
+    def fill(half: Half, arrays: Any) -> None:
+        real(half, arrays)
+        edit_pixel(images)
+
+    monkeypatch.setattr(source, "fill_arrays", fill)
+    with pytest.raises(DataCorruptError, match="changed while they were read"):
+        opened(root).train()
+    assert not list((root.parent / "cache").glob("gtsrb*"))
+
+
+def test_a_cache_that_does_not_know_its_images_is_made_again(root: Path, fake_gtsrb: Any) -> None:
+    """Caches of before recorded the tables only; with the source there they are replaced, without it they serve."""
+    fake_gtsrb.write_train(root)
+    now = opened(root).train()
+    cache = next((root.parent / "cache").glob("gtsrb-train-*"))
+    manifest = read_manifest(cache)
+    assert manifest is not None
+    identity = {key: value for key, value in manifest.identity.items() if key != "images_sha256"}
+    write_manifest(cache, replace(manifest, identity=identity))
+    old = cache.rename(cache.with_name(f"gtsrb-train-16-{identity_digest(identity)}"))
+    assert opened(root / "elsewhere", root.parent / "cache").train().digest == now.digest
+    assert opened(root).train().digest == now.digest
+    assert not old.exists()
+    assert cache.exists()

@@ -5,12 +5,16 @@ import re
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from typing_extensions import override
+
 from stnbench.core.errors import DataCorruptError, DataMissingError
+from stnbench.core.files import file_mark, memory_of, remembered_digests
+from stnbench.core.process import advancing
 
 # The 43 classes of GTSRB in label order, which ``signs`` also uses.
 
@@ -139,9 +143,40 @@ class Files(ABC):
             DataCorruptError: if a file cannot be read; the message names it.
         """
 
+    @property
+    @abstractmethod
+    def place(self) -> Path:
+        """Return the folder or the archive."""
+
+    @abstractmethod
+    def marks(self, names: Iterable[str]) -> tuple[dict[str, list[int]], int]:
+        """Return the mark (``core.files.file_mark``) of each file, or of its archive, and the bytes of all of them.
+
+        Raises:
+            DataCorruptError: if a file is not there.
+        """
+
     @abstractmethod
     def full_name(self, name: str) -> str:
         """Return the name with the path of the folder or the archive, for messages."""
+
+    def digests(self, names: Sequence[str], cache: Path) -> dict[str, str]:
+        """Return the SHA-256 of each file by name; only those are read that may have changed since the last time.
+
+        Args:
+            names: the files.
+            cache: the folder of caches, which holds the memory of earlier digests.
+
+        Raises:
+            DataCorruptError: if a file cannot be read.
+        """
+        marks, total_bytes = self.marks(names)
+        return remembered_digests(
+            memory_of(cache, self.place),
+            marks,
+            lambda missing: self.read(advancing(missing, f"reading {self.place.name}", len(missing))),
+            total_bytes=total_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +206,16 @@ class FolderFiles(Files):
             except OSError as error:
                 raise DataCorruptError(f"{self.full_name(name)} cannot be read ({error})", remedy=REMEDY) from error
             yield data
+
+    @property
+    @override
+    def place(self) -> Path:
+        return self.folder
+
+    @override
+    def marks(self, names: Iterable[str]) -> tuple[dict[str, list[int]], int]:
+        marks = {name: file_mark(self.folder / name) for name in names}
+        return marks, sum(mark[0] for mark in marks.values())
 
     def full_name(self, name: str) -> str:
         """Return the path of a file."""
@@ -210,6 +255,16 @@ class ZipFiles(Files):
             for name in names:
                 yield self._read_one(archive, name)
 
+    @property
+    @override
+    def place(self) -> Path:
+        return self.archive
+
+    @override
+    def marks(self, names: Iterable[str]) -> tuple[dict[str, list[int]], int]:
+        mark = file_mark(self.archive)
+        return dict.fromkeys(names, mark), mark[0]
+
     def full_name(self, name: str) -> str:
         """Return the path of the archive and of the member inside it."""
         return f"{self.archive}:{self.prefix}{name}"
@@ -229,7 +284,7 @@ class ZipFiles(Files):
             return archive.read(member)
         except KeyError as error:
             raise DataCorruptError(f"{self.full_name(name)} is not in the archive", remedy=REMEDY) from error
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
             raise DataCorruptError(f"{self.full_name(name)} cannot be read ({error})", remedy=REMEDY) from error
 
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from stnbench.core.errors import DataCorruptError, DataError
+from stnbench.core.errors import DataCorruptError
 from stnbench.core.identity import Json, digest
 from stnbench.core.process import advancing
 from stnbench.data.base import Dataset, ImageSet
-from stnbench.data.cache import CacheArrays, Layout, Recipe, open_cache, open_or_build, read_manifest
+from stnbench.data.cache import CacheArrays, Layout, Recipe, open_or_build, open_prepared, remove_superseded
 from stnbench.data.gtsrb.archive import (
     CLASS_FOLDER,
     GTSRB_CLASSES,
@@ -182,6 +183,18 @@ class Half:
             sha.update(table.folder.encode() + b"\0" + table.data)
         return {"half": self.half, "images": len(self), "tables_sha256": sha.hexdigest()}
 
+    def images_sha256(self, cache: Path) -> str:
+        """Return the SHA-256 over the name and the bytes of every image; only images that may have changed are read.
+
+        Args:
+            cache: the folder of caches, where the digests of the images are remembered.
+
+        Raises:
+            DataCorruptError: if an image cannot be read.
+        """
+        digests = self.files.digests(self.names, cache)
+        return hashlib.sha256(json.dumps([[name, digests[name]] for name in self.names]).encode()).hexdigest()
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
@@ -339,9 +352,9 @@ class Gtsrb(Dataset):
     """The German Traffic Sign Recognition Benchmark, resized to squares.
 
     A half is cached in ``cache / gtsrb-<half>-<size>-<digest>``; the digest covers the size, the versions of reader and
-    resizing, the number of images and the tables, not their location. If the source is there, it determines the cache.
-    If it is not (deleted after preparing, or prepared with ``--root``), the one cache of the half and size is opened;
-    several caches are an error. Changed pixels under an unchanged table are not detected.
+    resizing, the tables and the bytes of every image, not their location. If the source is there, it determines the
+    cache; an image is read again only if its size, times or inode have changed. If the source is not there (deleted
+    after preparing, or prepared with ``--root``), the one cache of the half and size is opened; several are an error.
 
     Args:
         spec: the specification, which has the size.
@@ -396,16 +409,29 @@ class Gtsrb(Dataset):
         return self._opened[half]
 
     def _open(self, half: Half) -> ImageSet:
-        identity: dict[str, Json] = {"image_size": self._image_size, **VERSIONS, **half.fingerprint()}
-        return open_or_build(
-            self._cache / f"gtsrb-{half.half}-{self._image_size}-{digest(identity)}",
+        tables: dict[str, Json] = {"image_size": self._image_size, **VERSIONS, **half.fingerprint()}
+        identity = tables | {"images_sha256": half.images_sha256(self._cache)}
+        opened = open_or_build(
+            self._folder(half.half, identity),
             identity=identity,
             recipe=lambda: Recipe(
                 layout=Layout(count=len(half), image_size=self._image_size, has_pose=False),
-                fill=lambda arrays: fill_arrays(half, arrays),
+                fill=lambda arrays: self._fill(half, arrays, identity),
             ),
             builds=self._builds,
         )
+        if self._builds:
+            remove_superseded(self._folder(half.half, tables))
+        return opened
+
+    def _fill(self, half: Half, arrays: CacheArrays, identity: dict[str, Json]) -> None:
+        fill_arrays(half, arrays)
+        if half.images_sha256(self._cache) != identity["images_sha256"]:
+            problem = f"images in {half.files.place} changed while they were read"
+            raise DataCorruptError(problem, remedy="run the command again when nothing writes there")
+
+    def _folder(self, half: HalfName, identity: dict[str, Json]) -> Path:
+        return self._cache / f"gtsrb-{half}-{self._image_size}-{digest(identity)}"
 
     def _open_prepared(self, half: HalfName) -> ImageSet:
         """Open the one cache of this half and size, for a source that is not there.
@@ -414,24 +440,12 @@ class Gtsrb(Dataset):
             DataError: if there are several caches.
             DataMissingError: if there is none.
         """
-        folders = sorted(self._cache.glob(f"gtsrb-{half}-{self._image_size}-*"))
-        prepared = [folder for folder in folders if _is_current(folder)]
-        if len(prepared) > 1:
-            names = ", ".join(str(folder) for folder in prepared)
-            problem = (
-                f"the source of GTSRB's {half} half is not below {self._source}, and there are {len(prepared)} caches"
-            )
-            raise DataError(problem, remedy=f"delete those that are not meant: {names}")
-        if not prepared:
+        opened = open_prepared(
+            self._cache,
+            f"gtsrb-{half}-{self._image_size}-*",
+            VERSIONS,
+            absent=f"the source of GTSRB's {half} half is not below {self._source}",
+        )
+        if opened is None:
             raise missing_train(self._source) if half == "train" else missing_test(self._source)
-        return open_cache(prepared[0])
-
-
-def _is_current(folder: Path) -> bool:
-    """Return whether a cache was made by this version.
-
-    Raises:
-        DataCorruptError: if its manifest is missing or damaged.
-    """
-    manifest = read_manifest(folder)
-    return manifest is not None and manifest.identity.items() >= VERSIONS.items()
+        return opened
