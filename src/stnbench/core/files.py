@@ -140,7 +140,7 @@ SETTLED_NS: Final = 2_000_000_000
 """Age in nanoseconds below which a digest is not remembered: a file may change again within its time's resolution."""
 
 
-def file_mark(path: Path) -> list[int]:
+def file_mark(path: Path | str) -> list[int]:
     """Return size, modification and change time and inode of a file, which change when it is written or replaced.
 
     Raises:
