@@ -161,7 +161,7 @@ def memory_of(cache: Path, place: Path) -> Path:
 def remembered_digests(
     memory: Path,
     marks: Mapping[str, Sequence[int]],
-    read: Callable[[Sequence[str]], Iterator[bytes]],
+    measure: Callable[[Sequence[str]], Iterator[str]],
     *,
     total_bytes: int,
 ) -> dict[str, str]:
@@ -170,11 +170,11 @@ def remembered_digests(
     Args:
         memory: the file that holds marks and digests; it need not exist, nor be writable.
         marks: the mark of every file (of its archive, for members), as ``file_mark`` returns it.
-        read: yields the contents of the files that it is given the names of.
+        measure: yields the SHA-256 of each of the files that it is given the names of.
         total_bytes: the size of all files; nothing is remembered below ``REMEMBERED_MIN_BYTES``.
 
     Raises:
-        Exception: those of ``read``.
+        Exception: those of ``measure``.
     """
     is_kept = total_bytes >= REMEMBERED_MIN_BYTES
     kept = _read_memory(memory) if is_kept else {}
@@ -182,7 +182,7 @@ def remembered_digests(
     started_ns = time.time_ns()
     missing = [name for name in marks if name not in known]
     if missing:
-        known |= {name: hashlib.sha256(data).hexdigest() for name, data in zip(missing, read(missing), strict=True)}
+        known |= dict(zip(missing, measure(missing), strict=True))
     if missing and is_kept:
         settled = {
             name: [mark, known[name]] for name, mark in marks.items() if max(mark[1:3]) < started_ns - SETTLED_NS

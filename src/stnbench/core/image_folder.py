@@ -315,7 +315,7 @@ def _contents(place: Path, images: Sequence[str], *, total: int) -> dict[str, st
     return remembered_digests(
         memory_of(data_root() / "cache", place),
         marks,
-        lambda names: (data for _, data in read_members(place, names)),
+        lambda names: (hashlib.sha256(data).hexdigest() for _, data in read_members(place, names)),
         total_bytes=total,
     )
 

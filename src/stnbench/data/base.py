@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from stnbench.core.errors import SpecError
 
 
+def nothing_to_check() -> None:
+    """Do nothing, as the check of images that are in memory."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ImageSet:
     """One half (train or test) of a data set; every array has one row per image, in one fixed order.
@@ -32,6 +36,8 @@ class ImageSet:
         control_points: float32 (n, 16, 2) or None: where the regular 4x4 lattice of that square, corners included, row
             by row and x fastest, lies in the image. Only sets distorted by thin plate splines have it.
         digest: SHA-256 (first 16 hexadecimal digits) over images and labels.
+        check: raises DataCorruptError if the file that the images are mapped from has been changed since; it costs a
+            look at the file's times.
     """
 
     images: NDArray[np.uint8]
@@ -43,6 +49,7 @@ class ImageSet:
     pose: NDArray[np.float32] | None
     digest: str
     control_points: NDArray[np.float32] | None = None
+    check: Callable[[], None] = nothing_to_check
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -1,7 +1,8 @@
 """One half of a data set as a folder of NumPy files, made once and memory-mapped by every process that needs it.
 
 A cache is complete or absent: it is filled in a temporary folder next to its final one, synced, and renamed under a
-file lock. Opening checks sizes, shapes, types and the digests of the small arrays; ``verify`` also reads every pixel.
+file lock. Opening checks sizes, shapes, types and the digests of the arrays; that of the pixels of a large cache only
+if their file has changed since it was last read, by its size, times or inode. ``verify`` reads every pixel.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stnbench.core.errors import DataCorruptError, DataError, DataMissingError, FolderError
-from stnbench.core.files import ARRAY_ERRORS, lock_error, sync_folder, writable_folder
+from stnbench.core.files import ARRAY_ERRORS, file_mark, lock_error, remembered_digests, sync_folder, writable_folder
 from stnbench.core.identity import DIGEST_LENGTH, Json, canonical_json
 from stnbench.core.paths import DATA_VARIABLE
 from stnbench.core.process import advance
@@ -36,6 +37,10 @@ FORMAT_VERSION = 1
 """Increased when the files of a cache change their meaning, so that older caches are made again."""
 
 MANIFEST = "manifest.json"
+IMAGES = "images.npy"
+SEEN = "seen.json"
+"""The file in a cache that remembers the digest of the pixels, and the mark of their file when they were read."""
+
 REMEDY = "delete its folder and run 'python -m stnbench.data prepare' again"
 _HASH_CHUNK = 1 << 22
 
@@ -253,7 +258,7 @@ def remove_superseded(folder: Path) -> None:
 
 
 def open_cache(folder: Path) -> ImageSet:
-    """Open a cache and map its images read-only, in a fraction of a second.
+    """Open a cache and map its images read-only, in a fraction of a second; a large one takes longer the first time.
 
     Raises:
         DataMissingError: if there is no cache.
@@ -265,7 +270,36 @@ def open_cache(folder: Path) -> ImageSet:
 def _open(folder: Path, manifest: Manifest) -> ImageSet:
     small = {name: _read_small(folder, name, manifest) for name in manifest.layout.shapes() if name != "images"}
     pose = small.pop("pose", None)
-    return ImageSet(images=_map_images(folder, manifest), pose=pose, digest=manifest.digest, **small)
+    images, watch = _map_images(folder, manifest)
+    return ImageSet(images=images, pose=pose, digest=manifest.digest, check=watch.check, **small)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Watch:
+    """Watch on the file that images are mapped from: writing to it changes images that a process has opened.
+
+    Attributes:
+        path: the file.
+        mark: its mark when it was opened.
+        sha256: the digest of the whole file.
+    """
+
+    path: Path
+    mark: list[int]
+    sha256: str
+
+    def check(self) -> None:
+        """Raise DataCorruptError if the file has been written to; one that was removed or replaced stays mapped."""
+        try:
+            mark = file_mark(self.path)
+        except DataCorruptError:
+            return
+        if mark != self.mark and mark[-1] == self.mark[-1] and file_sha256(self.path) != self.sha256:
+            raise _changed(self.path)
+
+
+def _changed(path: Path) -> DataCorruptError:
+    return DataCorruptError(f"{path} has changed since it was made (its SHA-256 differs)", remedy=REMEDY)
 
 
 def verify(folder: Path) -> Manifest:
@@ -277,9 +311,9 @@ def verify(folder: Path) -> Manifest:
     """
     manifest = _read_current(folder)
     images = _open(folder, manifest)
-    path = folder / "images.npy"
-    if file_sha256(path) != manifest.sha256["images.npy"]:
-        raise DataCorruptError(f"{path} has changed since it was made (its SHA-256 differs)", remedy=REMEDY)
+    path = folder / IMAGES
+    if file_sha256(path) != manifest.sha256[IMAGES]:
+        raise _changed(path)
     if images_digest(images.images, images.labels) != manifest.digest:
         raise DataCorruptError(f"{folder / MANIFEST} has a digest of other images", remedy=REMEDY)
     return manifest
@@ -370,7 +404,7 @@ def _retire(folder: Path) -> None:
 def _allocate(folder: Path, layout: Layout) -> CacheArrays:
     shapes = layout.shapes()
     dtype, shape = shapes.pop("images")
-    path = folder / "images.npy"
+    path = folder / IMAGES
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
     _reserve(path)
     small = {name: np.zeros(shape, dtype) for name, (dtype, shape) in shapes.items()}
@@ -409,7 +443,7 @@ def _read_small(folder: Path, name: str, manifest: Manifest) -> NDArray[Any]:
     try:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != manifest.sha256.get(path.name):
-            raise DataCorruptError(f"{path} has changed since it was made (its SHA-256 differs)", remedy=REMEDY)
+            raise _changed(path)
         array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except ARRAY_ERRORS as error:
         raise DataCorruptError(f"{path} cannot be read ({error})", remedy=REMEDY) from error
@@ -418,8 +452,8 @@ def _read_small(folder: Path, name: str, manifest: Manifest) -> NDArray[Any]:
     return array
 
 
-def _map_images(folder: Path, manifest: Manifest) -> NDArray[np.uint8]:
-    path = folder / "images.npy"
+def _map_images(folder: Path, manifest: Manifest) -> tuple[NDArray[np.uint8], _Watch]:
+    path = folder / IMAGES
     try:
         images = np.lib.format.open_memmap(path, mode="r")
         size = path.stat().st_size
@@ -429,7 +463,13 @@ def _map_images(folder: Path, manifest: Manifest) -> NDArray[np.uint8]:
     if size != images.offset + images.nbytes:
         problem = f"{path} has {size} bytes instead of {images.offset + images.nbytes}"
         raise DataCorruptError(problem, remedy=REMEDY)
-    return images
+    watch = _Watch(path=path, mark=file_mark(path), sha256=manifest.sha256[IMAGES])
+    seen = remembered_digests(
+        folder / SEEN, {IMAGES: watch.mark}, lambda _: iter((file_sha256(path),)), total_bytes=size
+    )
+    if seen[IMAGES] != watch.sha256:
+        raise _changed(path)
+    return images, watch
 
 
 def _check_layout(path: Path, array: NDArray[Any], layout: tuple[str, tuple[int, ...]]) -> None:

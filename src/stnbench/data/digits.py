@@ -14,7 +14,15 @@ from stnbench.core.files import file_mark, memory_of, remembered_digests
 from stnbench.core.identity import Json, derive_seed, digest
 from stnbench.core.process import advancing
 from stnbench.data.base import Dataset, ImageSet
-from stnbench.data.cache import CacheArrays, Layout, Recipe, open_or_build, open_prepared, remove_superseded
+from stnbench.data.cache import (
+    CacheArrays,
+    Layout,
+    Recipe,
+    file_sha256,
+    open_or_build,
+    open_prepared,
+    remove_superseded,
+)
 from stnbench.data.distort import Picture, Projective, Trace, draw_warp, make_picture, render, trace_whole
 from stnbench.spec.codec import to_plain
 from stnbench.spec.data import DigitsSpec, DigitTask, DistortionSpec, MnistSpec
@@ -211,7 +219,7 @@ def mnist_source(root: Path, half: Half, cache: Path) -> dict[str, Json] | None:
         digests = remembered_digests(
             memory_of(cache, folder / half),
             marks,
-            lambda missing: ((folder / name).read_bytes() for name in missing),
+            lambda missing: (file_sha256(folder / name) for name in missing),
             total_bytes=sum(mark[0] for mark in marks.values()),
         )
     except OSError as error:

@@ -1,6 +1,7 @@
 """Images resident on the device, and the order in which an epoch visits them."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from stnbench.core.errors import SpecError
 from stnbench.core.identity import derive_seed
-from stnbench.data.base import ImageSet
+from stnbench.data.base import ImageSet, nothing_to_check
 from stnbench.spec.trial import DropLast
 
 # Preprocessed images, kept so that no epoch computes them again.
@@ -118,6 +119,7 @@ class DeviceImages:
         boxes: float32 (n, 4), as ``ImageSet.roi``.
         poses: float32 (n, 3, 3), as ``ImageSet.pose``; None if they are not known.
         digest: the digest of the ``ImageSet``.
+        check: as ``ImageSet.check``, for images that are mapped from a file; there is nothing to check on a GPU.
         prepared: the preprocessed images; None if they are not kept.
     """
 
@@ -126,6 +128,7 @@ class DeviceImages:
     boxes: Tensor
     poses: Tensor | None
     digest: str
+    check: Callable[[], None] = nothing_to_check
     prepared: PreparedImages | None = None
 
     @classmethod
@@ -135,17 +138,25 @@ class DeviceImages:
         A GPU gets one uint8 copy, so that no step moves an image; pinned memory would only help this one transfer, and
         cost another copy. On the CPU the tensors share the set's memory, usually a memory map of the cache that all
         workers of a machine share; they must not be written to.
+
+        Raises:
+            DataCorruptError: if the file of the images has changed while they were copied.
         """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             images, labels, boxes = (torch.from_numpy(array) for array in (half.images, half.labels, half.roi))
             poses = None if half.pose is None else torch.from_numpy(half.pose).to(device)
+        copied = images.to(device)
+        is_mapped = device.type == "cpu"
+        if not is_mapped:
+            half.check()
         return cls(
-            images=images.to(device),
+            images=copied,
             labels=labels.to(device),
             boxes=boxes.to(device),
             poses=poses,
             digest=half.digest,
+            check=half.check if is_mapped else nothing_to_check,
         )
 
     def __len__(self) -> int:

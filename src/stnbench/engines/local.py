@@ -354,7 +354,8 @@ def _is_spoilt_by(kind: FailureKind, slot: Slot) -> bool:
     """Check whether a worker is ended after a failure of its attempt, so that the next attempt gets a fresh process.
 
     After a CUDA error every further call of the process fails with it; after an out-of-memory error the memory stays
-    fragmented. A bug on a GPU may be either of them: a failed assertion of a kernel makes the context unusable as well.
+    fragmented; changed images stay mapped. A bug on a GPU may be either of the first two: a failed assertion of a
+    kernel makes the context unusable as well.
     """
-    spoilt = (FailureKind.DEVICE, FailureKind.NO_DEVICE, FailureKind.OUT_OF_MEMORY)
+    spoilt = (FailureKind.DEVICE, FailureKind.NO_DEVICE, FailureKind.DATA, FailureKind.OUT_OF_MEMORY)
     return kind in spoilt or (kind is FailureKind.BUG and slot.is_cuda)

@@ -49,6 +49,7 @@ from stnbench.orchestration.messages import (
     WorkDone,
 )
 from stnbench.orchestration.policy import (
+    BLINDING,
     BREAKER_THRESHOLD,
     MACHINES_DOING,
     RETRIES,
@@ -114,6 +115,7 @@ class Machine:
         self._troubles = 0
         self._in_trouble: set[str] = set()
         self._blind: Counter[str] = Counter()
+        self._without_data: Counter[str] = Counter()
         self._paused_until_s = float("-inf")
         self._admission = Admission(self._slots)
         self._now_s = 0.0
@@ -225,7 +227,8 @@ class Machine:
 
     def _finish(self, event: AttemptFinished) -> tuple[Command, ...]:
         self._bugs.clear()
-        del self._blind[self._attempt(event.token).slot.name]
+        slot = self._attempt(event.token).slot
+        del self._blind[slot.name], self._without_data[slot.name]
         self._end_trouble()
         self._leave(event.token, TrialState.COMPLETE, "finished")
         return (RecordComplete(token=event.token),)
@@ -240,9 +243,9 @@ class Machine:
         is_of_machine = self._is_of_machine(failure, attempt.trial_id)
         if is_of_machine:
             self._hold_back(attempt)
-        is_blind = failure.kind is FailureKind.NO_DEVICE
-        if is_blind:
-            self._blind[attempt.slot.name] += 1
+        is_blind = failure.kind in BLINDING
+        if is_blind:  # an epoch shows that there is a GPU, and only a result that the images were the right ones
+            (self._blind if failure.kind is FailureKind.NO_DEVICE else self._without_data)[attempt.slot.name] += 1
         trial.failures[failure.kind] += 1
         retry = next_try(failure.kind, trial.failures[failure.kind])
         if retry is not None:
@@ -350,7 +353,7 @@ class Machine:
     def _break(self, failure: Failure) -> tuple[Command, ...]:
         if self._is_in_trouble(failure) and not self.stop_reason:
             return self._ask_stop(StopAsked(reason=f"no trial got on: {failure.message}"))
-        if failure.kind is FailureKind.NO_DEVICE and not self.stop_reason and all(map(self._is_blind, self._slots)):
+        if failure.kind in BLINDING and not self.stop_reason and all(map(self._is_blind, self._slots)):
             return self._ask_stop(StopAsked(reason=failure.message))
         if failure.kind is not FailureKind.BUG or self.stop_reason:
             return ()
@@ -387,8 +390,9 @@ class Machine:
         return self._admission.admits(trial_id, slot, [attempt.trial_id for attempt in neighbours])
 
     def _is_blind(self, slot: Slot) -> bool:
-        """Check whether the slot saw no GPU, even in a fresh process; other slots may continue."""
-        return self._blind[slot.name] > RETRIES[FailureKind.NO_DEVICE].retries
+        """Check whether the slot saw no GPU or no usable data, even in a fresh process; other slots may continue."""
+        counts = {FailureKind.NO_DEVICE: self._blind, FailureKind.DATA: self._without_data}
+        return any(count[slot.name] > RETRIES[kind].retries for kind, count in counts.items())
 
     def _launch(self, trial_id: str, slot: Slot) -> LaunchTrial:
         trial = self._trials[trial_id]

@@ -38,6 +38,9 @@ RETRIES: dict[FailureKind, RetryPolicy] = {
     # Torch sees no GPU, or one that it cannot use. After this many retries in a slot without progress the slot is not
     # used any more, and if no slot is left the sweep ends; no trial fails because of it.
     FailureKind.NO_DEVICE: RetryPolicy(retries=1),
+    # A data set is missing, damaged, or was changed during the sweep: a person must act, and no trial is at fault. As
+    # for a GPU that is not seen, since on a cluster the data of one node may be the cause.
+    FailureKind.DATA: RetryPolicy(retries=1),
     # A driver or a mount that does not answer, or a deadlock; the attempt resumes from its last checkpoint.
     FailureKind.HUNG: RetryPolicy(retries=3),
     # A full disk or an unavailable file server: a person or another program must fix it. A minute in all. If other
@@ -53,6 +56,9 @@ TROUBLES_MAX = RETRIES[FailureKind.INFRASTRUCTURE].retries
 
 MACHINES_DOING = frozenset({FailureKind.INFRASTRUCTURE, FailureKind.DEVICE, FailureKind.HUNG})
 """Kinds of failure that, in several trials in a row without progress, are attributed to the machine."""
+
+BLINDING = frozenset({FailureKind.NO_DEVICE, FailureKind.DATA})
+"""Kinds of failure after which a slot is not used any more, if a retry without progress in between fails as well."""
 
 BREAKER_THRESHOLD = 3
 """Number of trials failing with the same bug, without a complete one in between, that stops the sweep."""

@@ -59,7 +59,7 @@ from stnbench.orchestration.recovery import drop_checkpoints, recover, result_of
 from stnbench.planning.base import Planner
 from stnbench.spec.control import Action, AddSeeds, ControlRecord, ControlRequest, Pause, Resume, Retry, SetSlots, Stop
 from stnbench.spec.data import DatasetSpec
-from stnbench.spec.result import Failure, FailureKind, TrialResult
+from stnbench.spec.result import Failure, FailureKind, TrialResult, other_half
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import AttemptStart, PlannedTrial
@@ -357,19 +357,32 @@ class Runner:
         record = attempt.record
         folder = self._layout.attempt(record.trial_id, record.number)
         try:
-            self._results[record.token] = load_result(AttemptLayout(folder).result)
-        except StnbenchError as error:
-            failure = Failure(kind=FailureKind.BUG, message=f"finished without a readable result: {error}")
+            result = load_result(AttemptLayout(folder).result)
+        except StnbenchError as error:  # it was damaged in the meantime; the next attempt has its checkpoint
+            failure = Failure(kind=FailureKind.KILLED, message=f"finished without a readable result: {error}")
             return AttemptFailed(token=record.token, failure=failure)
-        return AttemptFinished(token=record.token)
+        return self._accepted(attempt, result)
+
+    def _accepted(self, attempt: RunningAttempt, result: TrialResult) -> Event:
+        """Return the event for a result, which counts if it is of the images that were found when the sweep began."""
+        token = attempt.record.token
+        found = self._options.digests.get(attempt.trial.spec.dataset, {})
+        half = other_half(result.environment.digests, found)
+        if half is not None:
+            message = (
+                f"the {half} images of {attempt.trial.spec.dataset.kind} changed during the sweep: their digest was "
+                f"{found[half]} when it began, and this trial read {result.environment.digests[half]}"
+            )
+            return AttemptFailed(token=token, failure=Failure(kind=FailureKind.DATA, message=message))
+        self._results[token] = result
+        return AttemptFinished(token=token)
 
     def _lost(self, attempt: RunningAttempt, event: Lost) -> Event:
         """Return the event for a lost attempt, which counts as finished if its result was written before the end."""
         record = attempt.record
         result = result_of(self._layout, record.trial_id, record.number, record.token)
         if result is not None:
-            self._results[record.token] = result
-            return AttemptFinished(token=record.token)
+            return self._accepted(attempt, result)
         failure = Failure(kind=FailureKind.KILLED, message=event.reason, last_output=event.last_output)
         return AttemptFailed(token=record.token, failure=failure)
 

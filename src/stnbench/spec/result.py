@@ -22,6 +22,7 @@ class FailureKind(StrEnum):
     KILLED = "killed"
     DEVICE = "device"
     NO_DEVICE = "no_device"
+    DATA = "data"
     HUNG = "hung"
     INFRASTRUCTURE = "infrastructure"
     INVALID = "invalid"

@@ -71,6 +71,7 @@ class Checkpoint:
         optimizer: the optimiser's state, as ``optim.optimizer_state`` returns it.
         average: the averages of the weights by name, which are scored in place of the weights; empty where there are
             none.
+        images: the digest of the training half; empty in checkpoints of older versions.
     """
 
     trial_id: str
@@ -80,6 +81,7 @@ class Checkpoint:
     network: dict[str, Tensor]
     optimizer: dict[str, Any]
     average: dict[str, Tensor] = field(default_factory=dict)
+    images: str = ""
 
     def restore(self, network: nn.Module, optimizer: Optimizer, average: WeightAverage | None) -> None:
         """Load the state into the parts of a training run, on their devices, so that it can go on.
@@ -186,6 +188,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "network": checkpoint.network,
         "optimizer": checkpoint.optimizer,
         "average": checkpoint.average,
+        "images": checkpoint.images,
     }
     torch.save(content, buffer)
     write_atomic(path, buffer.getvalue())
@@ -212,6 +215,7 @@ def read_checkpoint(path: Path, *, trial_id: str) -> Checkpoint:
             network=content["network"],
             optimizer=content["optimizer"],
             average=content["average"],
+            images=content.get("images", ""),
         )
     except SpecError as error:
         raise CheckpointError(f"the checkpoint {path} cannot be read ({error})", remedy=_REMEDY) from error
@@ -226,7 +230,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"there is no checkpoint {path}", remedy="train the trial first") from error
     except Exception as error:  # a damaged file makes zipfile and torch fail in any way
         raise CheckpointError(f"the checkpoint {path} cannot be read ({error})", remedy=_REMEDY) from error
-    if not isinstance(content, dict) or content.keys() != _KEYS or content["format"] != _FORMAT:
+    if not isinstance(content, dict) or content.keys() - {"images"} != _KEYS or content["format"] != _FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this version of stnbench", remedy=_REMEDY)
     return content
 

@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from stnbench.core.errors import DataCorruptError
 from stnbench.data.build import open_dataset
 from stnbench.data.preprocessing import GlobalStatistics, Preprocess, measure_statistics
 from stnbench.data.resident import DeviceImages, PreparedImages, fits_beside_training
@@ -125,6 +126,21 @@ def open_test_images(source: DataSource) -> DeviceImages:
     """
     dataset = open_dataset(source.dataset, root=source.root, workers=source.workers, source=source.source)
     return DeviceImages.from_image_set(dataset.test(), source.device)
+
+
+def require_unchanged(*images: DeviceImages) -> None:
+    """Check that the files of images that a trial has read were not written to while it ran.
+
+    Raises:
+        DataCorruptError: if one was; it is opened anew, and refused, by the next trial of this process.
+    """
+    try:
+        for half in images:
+            half.check()
+    except DataCorruptError:
+        open_training_data.cache_clear()
+        open_test_images.cache_clear()
+        raise
 
 
 def scored_test_images(images: DeviceImages) -> ScoredImages:

@@ -4,7 +4,7 @@ import errno
 import traceback
 from collections.abc import Iterator
 
-from stnbench.core.errors import DeviceError, DivergedError, NoDeviceError, SpecError
+from stnbench.core.errors import DataError, DeviceError, DivergedError, NoDeviceError, SpecError
 from stnbench.spec.result import Failure, FailureKind
 
 TRACEBACK_LIMIT = 8_000
@@ -98,7 +98,9 @@ too many open files, a broken connection, an unavailable file server."""
 
 def classify(error: BaseException) -> Failure:
     """Return the failure for the exception that ended an attempt; its causes are searched, the nearest first."""
-    kind = next((kind for link in _chain(error) if (kind := _kind(link))), FailureKind.BUG)
+    # Data that cannot be read because a disk or a file server fails may be there again in a minute.
+    rest = FailureKind.DATA if any(isinstance(link, DataError) for link in _chain(error)) else FailureKind.BUG
+    kind = next((kind for link in _chain(error) if (kind := _kind(link))), rest)
     text = "".join(traceback.format_exception(error))
     message = f"{type(error).__name__}: {error}" if kind is FailureKind.BUG else str(error) or type(error).__name__
     return Failure(kind=kind, message=shorten(message, MESSAGE_LIMIT), traceback=shorten(text, TRACEBACK_LIMIT))

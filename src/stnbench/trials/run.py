@@ -11,7 +11,7 @@ import torch
 
 import stnbench
 from stnbench.core.code import code_version, library_version
-from stnbench.core.errors import CheckpointError, DataMissingError
+from stnbench.core.errors import CheckpointError, DataCorruptError, DataMissingError
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout
 from stnbench.data.resident import DeviceImages
@@ -32,6 +32,7 @@ from stnbench.trials.data import (
     TrainingData,
     open_test_images,
     open_training_data,
+    require_unchanged,
     scored_test_images,
 )
 from stnbench.trials.files import write_probabilities, write_result, write_spec
@@ -136,6 +137,7 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     if outcome.validation is None:
         return None
     test = _score_test(run, images)
+    require_unchanged(data.images, *(() if test is None else (test.images,)))
     result = TrialResult(
         trial_id=spec.trial_id,
         token=token,
@@ -186,7 +188,7 @@ class _Saving:
             outcome = train(self.run, hooks, progress)
         except Exception:
             # The error of the training has priority: without a disk or a device there is nothing to save.
-            with contextlib.suppress(OSError, RuntimeError):
+            with contextlib.suppress(OSError, RuntimeError, DataCorruptError):
                 self.keeper.flush()
             raise
         self.keeper.flush()
@@ -198,6 +200,7 @@ class _Saving:
         return outcome
 
     def _write(self, checkpoint: Checkpoint) -> None:
+        require_unchanged(self.data.images)  # an attempt that goes on from here has seen the images of its data set
         self.snapshots.save()
         write_checkpoint(AttemptLayout(self.folder).checkpoint, checkpoint)
 
@@ -206,7 +209,7 @@ class _Saving:
 class _Tested:
     evaluation: Evaluation
     scored: ScoredImages
-    digest: str
+    images: DeviceImages
 
 
 def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, micro_batches: int) -> TrainingRun:
@@ -236,8 +239,8 @@ def _start(
 ) -> tuple[TrainingRun, Progress, Path | None]:
     """Prepare a run, and restore its network and optimiser from a checkpoint if there is one.
 
-    A checkpoint that cannot be read, or does not fit, is skipped: the run resumes from the next one, or starts from the
-    beginning.
+    A checkpoint that cannot be read, does not fit, or saw other images is skipped: the run resumes from the next one,
+    or starts from the beginning.
 
     Returns:
         The run, its progress, and the folder of the checkpoint; None if there is none.
@@ -251,6 +254,9 @@ def _start(
             checkpoint = read_checkpoint(path, trial_id=trial_id)
         except CheckpointError as error:
             warn(f"{error.problem}; it is left out")
+            continue
+        if checkpoint.images not in {"", run.images.digest}:
+            warn(f"the checkpoint {path} is of other images (digest {checkpoint.images}); it is left out")
             continue
         try:
             checkpoint.restore(run.model.network, run.optimizer, run.average)
@@ -271,6 +277,7 @@ def _snapshot(run: TrainingRun, data: TrainingData, progress: Progress) -> Check
         network=run.model.network.state_dict(),
         optimizer=optimizer_state(run.optimizer),
         average={} if run.average is None else run.average.state(),
+        images=data.images.digest,
     )
 
 
@@ -281,7 +288,7 @@ def _score_test(run: TrainingRun, source: DataSource) -> _Tested | None:
     except DataMissingError:
         return None
     evaluation = evaluate(run.model, images, images.all_rows())
-    return _Tested(evaluation=evaluation, scored=scored_test_images(images), digest=images.digest)
+    return _Tested(evaluation=evaluation, scored=scored_test_images(images), images=images)
 
 
 def _measured(evaluation: Evaluation, split: Split, scored: ScoredImages, warn: Callable[[str], None]) -> SplitScore:
@@ -299,4 +306,4 @@ def _write(folder: Path, result: TrialResult, validation: Evaluation, test: _Tes
 
 
 def _digests(train_half: DeviceImages, test: _Tested | None) -> str:
-    return show_digests({"train": train_half.digest} | ({} if test is None else {"test": test.digest}))
+    return show_digests({"train": train_half.digest} | ({} if test is None else {"test": test.images.digest}))

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -227,16 +226,66 @@ def test_edited_manifest_is_refused(tmp_path: Path) -> None:
         open_cache(tmp_path / "a")
 
 
-def test_one_changed_pixel_is_found_by_verify(tmp_path: Path) -> None:
-    """Opening does not read the pixels; verifying does."""
+def turn_over(path: Path, place: int = -1) -> None:
+    """Turn one bit of a file over, in place: who has mapped it sees that."""
+    with path.open("r+b") as file:
+        file.seek(place, os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(place, os.SEEK_END)
+        file.write(bytes([byte ^ 1]))
+
+
+@pytest.mark.parametrize("is_large", [True, False], ids=["remembered", "read each time"])
+def test_one_changed_pixel_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_large: bool) -> None:
+    """By opening and by verifying, also where the pixels were read before and their digest is remembered."""
+    if is_large:
+        monkeypatch.setattr("stnbench.core.files.REMEMBERED_MIN_BYTES", 0)
+        monkeypatch.setattr("stnbench.core.files.SETTLED_NS", 0)
     build(tmp_path / "a")
-    path = tmp_path / "a" / "images.npy"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
     open_cache(tmp_path / "a")
+    path = tmp_path / "a" / "images.npy"
+    stamp = path.stat()
+    turn_over(path)
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    for read in (open_cache, verify):
+        with pytest.raises(DataCorruptError, match=r"images\.npy has changed"):
+            read(tmp_path / "a")
+
+
+def test_pixels_of_a_large_cache_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later openings compare size, times and inode; what they remember may be damaged or missing."""
+    monkeypatch.setattr("stnbench.core.files.REMEMBERED_MIN_BYTES", 0)
+    monkeypatch.setattr("stnbench.core.files.SETTLED_NS", 0)
+    build(tmp_path / "a")
+    read: list[str] = []
+    real = cache.file_sha256
+    monkeypatch.setattr(cache, "file_sha256", lambda path: read.append(path.name) or real(path))
+    open_cache(tmp_path / "a")
+    assert read == []
+    seen = tmp_path / "a" / "seen.json"
+    for damaged in (seen.read_bytes().replace(b"0", b"1"), b"{", b"[" * 100_000, None):
+        seen.unlink() if damaged is None else seen.write_bytes(damaged)
+        open_cache(tmp_path / "a")
+    assert read == ["images.npy"] * 4
+
+
+def test_writing_to_images_that_are_open_is_found(tmp_path: Path) -> None:
+    """A process maps them; one that was removed or replaced meanwhile keeps what it mapped."""
+    opened = build(tmp_path / "a")
+    path = tmp_path / "a" / "images.npy"
+    opened.check()
+    os.utime(path)
+    opened.check()
+    whole = path.read_bytes()
+    path.rename(path.with_suffix(".old"))
+    opened.check()
+    path.write_bytes(whole[:-9])
+    opened.check()
+    path.with_suffix(".old").replace(path)
+    opened.check()
+    turn_over(path)
     with pytest.raises(DataCorruptError, match=r"images\.npy has changed"):
-        verify(tmp_path / "a")
+        opened.check()
 
 
 def test_a_full_disk_leaves_no_half_cache(tmp_path: Path) -> None:
@@ -347,18 +396,6 @@ def test_two_processes_at_once_make_one_cache(tmp_path: Path) -> None:
     assert outputs[0][0] == outputs[1][0]
     assert outputs[0][0].split()[1] == str(3 * COUNT * 3 * SIZE * SIZE)
     assert len(log.read_text(encoding="utf-8").splitlines()) == 1
-
-
-@pytest.mark.thorough
-@pytest.mark.slow
-def test_opening_the_size_of_gtsrb_is_quick(tmp_path: Path) -> None:
-    """39,209 images of 48 pixels open in less than 0.3 s."""
-    layout = Layout(count=39_209, image_size=48, has_pose=True)
-    open_or_build(tmp_path / "a", identity={}, recipe=lambda: Recipe(layout=layout, fill=lambda arrays: None))
-    started = time.perf_counter()
-    images = open_or_build(tmp_path / "a", identity={}, recipe=lambda: Recipe(layout=layout, fill=refuse))
-    assert time.perf_counter() - started < 0.3
-    assert len(images) == 39_209
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, 524, errno.EINVAL])

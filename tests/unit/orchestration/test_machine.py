@@ -86,7 +86,7 @@ def test_each_kind_of_failure_has_its_own_retries(kind: FailureKind) -> None:
             break
 
     assert number == RETRIES[kind].retries + 1
-    no_fault_of_its_own = kind is FailureKind.NO_DEVICE
+    no_fault_of_its_own = kind in {FailureKind.NO_DEVICE, FailureKind.DATA}
     assert it.state_of("a") is (TrialState.PLANNED if no_fault_of_its_own else TrialState.FAILED)
     lost = kind is FailureKind.KILLED
     assert commands[0].attempt_state is (AttemptState.LOST if lost else AttemptState.FAILED)
@@ -273,9 +273,12 @@ def test_a_gpu_that_is_gone_fails_no_trial(slots: int) -> None:
     assert {it.state_of(name) for name in names} == {TrialState.PLANNED}
 
 
+@pytest.mark.parametrize("kind", [FailureKind.NO_DEVICE, FailureKind.DATA])
 @pytest.mark.parametrize("slots", [1, 2, 4])
 @pytest.mark.parametrize("trials", [1, 2, 20])
-def test_where_torch_sees_no_gpu_the_sweep_ends_at_once(slots: int, trials: int) -> None:
+def test_where_torch_sees_no_gpu_or_the_data_are_damaged_the_sweep_ends_at_once(
+    kind: FailureKind, slots: int, trials: int
+) -> None:
     """Two fresh processes a slot, no pause, no trial failed, and the remedy is the reason of the end."""
     it = machine(slots=slots)
     names = tuple(f"t{number}" for number in range(trials))
@@ -283,10 +286,10 @@ def test_where_torch_sees_no_gpu_the_sweep_ends_at_once(slots: int, trials: int)
     attempts = 0
     while not it.stop_reason:
         attempts += 1
-        it.handle(AttemptFailed(token=next(iter(it.running)), failure=failure(FailureKind.NO_DEVICE)))
+        it.handle(AttemptFailed(token=next(iter(it.running)), failure=failure(kind)))
 
     assert attempts == 2 * slots
-    assert it.stop_reason == "Error: no_device"
+    assert it.stop_reason == f"Error: {kind}"
     assert it.is_idle
     assert {it.state_of(name) for name in names} == {TrialState.PLANNED}
 

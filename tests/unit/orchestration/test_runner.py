@@ -25,6 +25,7 @@ from stnbench.engines.local import LocalEngine
 from stnbench.orchestration.asking import Budget
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.observer import EndedAttempt, Observer
+from stnbench.orchestration.policy import RETRIES
 from stnbench.orchestration.recovery import drop_checkpoints
 from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
 from stnbench.planning.base import Known, Observation, Planner, Progress
@@ -259,15 +260,29 @@ def test_a_retry_alone_first_ends_the_idle_workers_of_its_device(store: Store, t
     assert "released apart" not in engine.happened
 
 
-def test_a_result_that_cannot_be_read_fails_the_trial(store: Store, tmp_path: Path) -> None:
-    """A worker that says it has finished and left garbage has a bug."""
+def test_a_result_that_can_never_be_read_fails_the_trial(store: Store, tmp_path: Path) -> None:
+    """It is tried again as a lost attempt is, since a file may be damaged; then it has failed, and says why."""
     spec = fake_spec(Task.GARBLE_RESULT)
     summary = run(store, tmp_path, ListPlanner([spec]))
 
-    failure = store.attempts_of_trial(spec.trial_id)[0].failure
-    assert summary.failed == 1
-    assert failure is not None
-    assert "result.json" in failure.message
+    attempts = store.attempts_of_trial(spec.trial_id)
+    assert (summary.failed, len(attempts)) == (1, RETRIES[FailureKind.KILLED].retries + 1)
+    assert attempts[0].failure is not None
+    assert "result.json" in attempts[0].failure.message
+
+
+def test_images_that_change_during_a_sweep_end_it(store: Store, tmp_path: Path) -> None:
+    """A trial that read others than those found when it began is not complete, and both digests are named."""
+    specs = [fake_spec(Task.FINISH, seed=seed) for seed in (1, 2)]
+    asked = {specs[0].dataset: {"train": "before", "test": "fake2"}}
+    summary = run(store, tmp_path, ListPlanner(specs), digests=asked)
+
+    assert (summary.complete, summary.failed) == (0, 0)
+    assert "train images" in summary.stop_reason
+    assert "before" in summary.stop_reason
+    assert "fake1" in summary.stop_reason
+    same = {specs[0].dataset: {"train": "fake1", "test": "fake2"}}
+    assert run(store, tmp_path, ListPlanner(specs), digests=same).complete == 2
 
 
 def test_recovery_adopts_a_result_that_reached_the_disk(store: Store, tmp_path: Path) -> None:

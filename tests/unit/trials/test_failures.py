@@ -8,6 +8,8 @@ import torch
 from stnbench.core.errors import (
     CheckpointError,
     DataCorruptError,
+    DataError,
+    DataMissingError,
     DeviceError,
     DivergedError,
     EngineError,
@@ -127,6 +129,15 @@ def test_what_cuda_says_of_a_lost_device_is_the_device(text: str) -> None:
 def test_a_machine_without_a_usable_gpu_is_told_from_one_that_loses_it(error: Exception) -> None:
     """Waiting does not help: another kind of failure."""
     assert classify(error).kind is FailureKind.NO_DEVICE
+
+
+@pytest.mark.parametrize("kind", [DataError, DataCorruptError, DataMissingError])
+def test_a_fault_of_the_data_is_no_trial_s(kind: type[DataError]) -> None:
+    """It is told from a bug: no trial fails for good because a file is damaged."""
+    error = kind("images.npy has changed", remedy="make it again")
+    assert classify(error).kind is FailureKind.DATA
+    error.__cause__ = OSError(errno.ESTALE, "the file server has forgotten it")
+    assert classify(error).kind is FailureKind.INFRASTRUCTURE
 
 
 def test_a_real_failed_allocation_is_out_of_memory() -> None:

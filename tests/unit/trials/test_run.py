@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from stnbench.core.errors import DivergedError, EngineError, FolderError, SpecError
+from stnbench.core.errors import DataCorruptError, DivergedError, EngineError, FolderError, SpecError
 from stnbench.core.paths import AttemptLayout
 from stnbench.models.cost import measure_cost
 from stnbench.spec.augment import TtaSpec
@@ -227,6 +227,7 @@ def test_a_trial_with_views_goes_on_from_the_weights_of_the_one_without(
 def spoil(checkpoint: Path, how: str) -> None:
     """Make a checkpoint what power cuts, quotas, other versions and mistakes leave."""
     data = checkpoint.read_bytes()
+    changed = {"older": {"format": 1}, "of another trial": {"trial_id": "0123"}, "of other images": {"images": "toy3"}}
     match how:
         case "empty":
             checkpoint.write_bytes(b"")
@@ -234,23 +235,19 @@ def spoil(checkpoint: Path, how: str) -> None:
             checkpoint.write_bytes(data[: len(data) // 2])
         case "flipped":
             checkpoint.write_bytes(data[:5000] + bytes([data[5000] ^ 1]) + data[5001:])
-        case "older":
-            content = torch.load(checkpoint, weights_only=True)
-            torch.save(content | {"format": 1}, checkpoint)
         case "of another network":
             content = torch.load(checkpoint, weights_only=True)
             name = next(iter(content["network"]))
             content["network"][name] = content["network"][name][:1]
             torch.save(content, checkpoint)
-        case "of another trial":
-            content = torch.load(checkpoint, weights_only=True)
-            torch.save(content | {"trial_id": "0123456789abcdef"}, checkpoint)
         case "a folder":
             checkpoint.unlink()
             checkpoint.mkdir()
+        case _:
+            torch.save(torch.load(checkpoint, weights_only=True) | changed[how], checkpoint)
 
 
-SPOILT = ["empty", "cut", "flipped", "older", "of another network", "of another trial", "a folder"]
+SPOILT = ["empty", "cut", "flipped", "older", "of another network", "of another trial", "of other images", "a folder"]
 
 
 @pytest.mark.parametrize("how", SPOILT)
@@ -279,6 +276,56 @@ def test_a_checkpoint_that_cannot_be_used_is_left_out(how: str, run: Run, toy_sp
         assert "left out" in warning
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "fourth")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_checkpoint_of_before_images_were_recorded_is_gone_on_from(
+    run: Run, toy_spec: TrialSpec, tmp_path: Path
+) -> None:
+    """The version before wrote none of their digest: nothing that it trained is trained again."""
+    run(toy_spec, "first", should_stop=stop_after(8))
+    path = AttemptLayout(tmp_path / "first").checkpoint
+    content = torch.load(path, weights_only=True)
+    del content["images"]
+    torch.save(content, path)
+    warnings: list[str] = []
+    asked: list[int] = []
+    run(
+        toy_spec,
+        "second",
+        resume_from=[path.parent],
+        should_stop=lambda: bool(asked.append(1)),  # type: ignore[func-returns-value]
+        warn=warnings.append,
+    )
+    assert (len(asked), warnings) == (12, [])
+
+
+@pytest.mark.parametrize(("half", "looks", "epochs"), [("train", 0, 0), ("train", 1, 1), ("test", 0, 3)])
+def test_images_written_to_while_a_trial_runs_leave_nothing_of_it(
+    run: Run, toy_spec: TrialSpec, toy_dataset: Any, tmp_path: Path, half: str, looks: int, epochs: int
+) -> None:
+    """No result, and no checkpoint of an epoch that saw them: the next attempt equals one of a trial left in peace."""
+    whole = run(toy_spec, "whole")
+    data.open_training_data.cache_clear()
+    data.open_test_images.cache_clear()
+    calls = iter(range(looks))
+
+    def check() -> None:
+        if next(calls, None) is None:
+            raise DataCorruptError("images.npy has changed")
+
+    real = getattr(toy_dataset, half)
+    setattr(toy_dataset, half, lambda: dataclasses.replace(real(), check=check))
+    with pytest.raises(DataCorruptError, match=r"images\.npy has changed"):
+        run(toy_spec, "first")
+    folder = tmp_path / "first"
+    assert not (folder / "result.json").exists()
+    written = AttemptLayout(folder).checkpoint
+    assert len(torch.load(written, weights_only=True)["records"] if written.exists() else ()) <= epochs
+    setattr(toy_dataset, half, real)
+    again = run(toy_spec, "second", resume_from=[folder])
+    assert whole is not None
+    assert again is not None
+    assert (again.validation, again.test) == (whole.validation, whole.test)
 
 
 def test_a_folder_without_a_checkpoint_means_a_new_start(run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The official archives of GTSRB: names, counts, checksums, classes; and files in a folder or a zip, not extracted."""
 
+import hashlib
 import os
 import re
 import zipfile
@@ -170,13 +171,13 @@ class Files(ABC):
         Raises:
             DataCorruptError: if a file cannot be read.
         """
+
+        def measure(missing: Sequence[str]) -> Iterator[str]:
+            read = self.read(advancing(missing, f"reading {self.place.name}", len(missing)))
+            return (hashlib.sha256(data).hexdigest() for data in read)
+
         marks, total_bytes = self.marks(names)
-        return remembered_digests(
-            memory_of(cache, self.place),
-            marks,
-            lambda missing: self.read(advancing(missing, f"reading {self.place.name}", len(missing))),
-            total_bytes=total_bytes,
-        )
+        return remembered_digests(memory_of(cache, self.place), marks, measure, total_bytes=total_bytes)
 
 
 @dataclass(frozen=True, slots=True)
