@@ -30,6 +30,7 @@ import step_cases
 
 from stnbench.engines.slots import device_memory_mib, driver_version, visible_gpus
 from stnbench.models.cost import measure_cost
+from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import PreprocessSpec, SignsSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec
 from stnbench.spec.optimizer import SgdSpec
@@ -37,6 +38,7 @@ from stnbench.spec.sweep import SWEEPS_OF_2015
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import ComputeOptions, Precision, TrainingSpec, TrialSpec
 from stnbench.training.device import DeviceSpec, device_name, prepare_device, synchronize
+from stnbench.training.evaluate import CapturedPass, ForwardPass, evaluate
 from stnbench.training.step import CapturedStep, StaticStep, TrainingRun
 
 SIDE, CLASSES, BATCH = 48, 43, 50
@@ -210,6 +212,46 @@ def ceilings(bench: Bench) -> dict[str, Any]:
     return found
 
 
+def ways_of(bench: Bench) -> list[tuple[str, type[StaticStep], ComputeOptions]]:
+    """Every way to take a step: order in memory, loop or graph, and the kernels that are chosen by name."""
+    nchw, nhwc = ComputeOptions(), ComputeOptions(channels_last=True)
+    padded = ComputeOptions(channels_last=True, padded_channels=True)
+    found: list[tuple[str, type[StaticStep], ComputeOptions]] = [
+        ("nchw loop", StaticStep, nchw),
+        ("nhwc loop", StaticStep, nhwc),
+        ("nhwc loop padded", StaticStep, padded),
+    ]
+    if bench.device.type == "cuda":
+        fused = dataclasses.replace(nhwc, fused_kernels=True)
+        both = dataclasses.replace(padded, fused_kernels=True)
+        graphs = {"nchw": nchw, "nhwc": nhwc, "nhwc padded": padded, "nhwc fused": fused, "nhwc padded fused": both}
+        for name, compute in graphs.items():
+            order, *kernels = name.split()
+            found.append((" ".join([order, "graph", *kernels]), CapturedStep, compute))
+    return found
+
+
+def scoring(bench: Bench) -> dict[str, Any]:
+    """Milliseconds of a batch of 250 images that is scored, kernel by kernel and by graph, with two views as well."""
+    found: dict[str, Any] = {}
+    for name, spec in rows_of(bench).items():
+        own = in_precision(spec, "float32" if bench.is_dry else "bfloat16")
+        for label, tta in (("one view", None), ("two views", TtaSpec(zooms=(1.0, 1.1)))):
+            run = make_run(bench, dataclasses.replace(own, tta=tta), ComputeOptions(channels_last=True))
+            passes = {"loop": ForwardPass(run.model)}
+            if bench.device.type == "cuda":
+                passes["graph"] = CapturedPass(run.model, bench.device)
+            for way, forward in passes.items():
+                rows = run.images.all_rows()[: 50 if bench.is_dry else 2000]
+                evaluate(run.model, run.images, rows, forward=forward)
+                ms = timed_ms(
+                    bench,
+                    lambda run=run, rows=rows, forward=forward: evaluate(run.model, run.images, rows, forward=forward),
+                )  # type: ignore[misc]
+                found[f"{name}, {label}, {way}"] = round(ms * 250 / len(rows), 3)
+    return found
+
+
 def steps(bench: Bench) -> dict[str, Any]:
     """Milliseconds of a step by row, precision, order in memory, and way; TFLOP/s behind it."""
     found: dict[str, Any] = {}
@@ -220,17 +262,14 @@ def steps(bench: Bench) -> dict[str, Any]:
         for precision in precisions:
             own = in_precision(spec, precision)
             prepare_device(DeviceSpec.parse(str(bench.device), threads=1 if bench.is_dry else 8), precision)
-            for last in (False, True):
-                for way, kind in {"loop": StaticStep, "graph": CapturedStep}.items():
-                    if kind is CapturedStep and bench.device.type != "cuda":
-                        continue
-                    label = f"{precision} {'nhwc' if last else 'nchw'} {way}"
-                    try:
-                        ms = step_ms(bench, make_run(bench, own, ComputeOptions(channels_last=last)), kind)
-                    except Exception as error:  # noqa: BLE001 - the next way is measured all the same
-                        line[label] = f"{type(error).__name__}: {error}"[:200]
-                        continue
-                    line[label] = {"ms": [round(value, 3) for value in ms], "tflops": round(gflop / min(ms), 2)}
+            for label, kind, compute in ways_of(bench):
+                try:
+                    ms = step_ms(bench, make_run(bench, own, compute), kind)
+                except Exception as error:  # noqa: BLE001 - the next way is measured all the same
+                    line[f"{precision} {label}"] = f"{type(error).__name__}: {error}"[:200]
+                    continue
+                rate = round(gflop / min(ms), 2)
+                line[f"{precision} {label}"] = {"ms": [round(value, 3) for value in ms], "tflops": rate}
         found[name] = line
         print(json.dumps({name: line}), flush=True)
         if bench.left_s() < RESERVED_S and not bench.is_dry:
@@ -512,6 +551,7 @@ STAGES: dict[str, tuple[Callable[[Bench], dict[str, Any]], float]] = {
     "facts": (facts, 5),
     "ceilings": (ceilings, 20),
     "steps": (steps, 60),
+    "scoring": (scoring, 20),
     "others": (others, 20),
     "sharing": (sharing, 40),
     "rows": (rows, 100),
@@ -548,7 +588,7 @@ def render(found: dict[str, Any]) -> str:
                 lines.append(f"| {name} | {way} | {min(ms)} ({min(ms)}-{max(ms)}) | {measured['tflops']} | {share} |")
             elif way != "gflop":
                 lines.append(f"| {name} | {way} | {measured} | | |")
-    for stage in ("ceilings", "others", "sharing", "rows", "recipes"):
+    for stage in ("ceilings", "scoring", "others", "sharing", "rows", "recipes"):
         lines += ["", f"## {stage.capitalize()}", "", str(STAGES[stage][0].__doc__).splitlines()[0], "", "```"]
         lines += [json.dumps({key: value}) for key, value in found.get(stage, {"not run": True}).items()]
         lines.append("```")

@@ -4,6 +4,7 @@
 machine without the development tools can run them: ``pytest --noconftest -o addopts=--import-mode=importlib -m cuda``.
 """
 
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -16,9 +17,11 @@ from fake_trials import Task, fake_spec
 from stnbench.engines.base import EngineEvent, Epoch, Failed, Finished, Launch, Slot
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import visible_gpus
+from stnbench.spec.augment import TtaSpec
 from stnbench.spec.result import FailureKind
 from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.training.device import DeviceSpec, prepare_device
+from stnbench.training.evaluate import CapturedPass, evaluate
 from stnbench.training.step import CapturedStep, StaticStep, TrainingRun
 
 pytestmark = [
@@ -111,6 +114,35 @@ def test_a_capture_is_of_a_run_with_parts_of_batches_too() -> None:
     runs = [step_cases.make_run(CASES["momentum"], GPU, micro_batches=2) for _ in range(2)]
     losses = [take(run, kind, epochs=5) for run, kind in zip(runs, (StaticStep, CapturedStep), strict=True)]
     assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("tta", [None, TtaSpec(zooms=(1.0, 1.2))])
+@pytest.mark.parametrize("name", REPEATABLE)
+def test_a_replayed_pass_is_the_pass(name: str, tta: TtaSpec | None) -> None:
+    """Evaluations by graph, of whole batches and of a rest, before and after weights change, bit for bit."""
+    run = step_cases.make_run(dataclasses.replace(CASES[name], tta=tta), GPU, images=600)
+    captured = CapturedPass(run.model, GPU)
+    for rows in (run.train, run.train[:590], run.train.flip(0), run.train):
+        with torch.no_grad():
+            for weight in run.model.network.parameters():
+                weight.add_(0.001)
+        expected = evaluate(run.model, run.images, rows)
+        found = evaluate(run.model, run.images, rows, forward=captured)
+        assert found == expected
+        assert (found.probabilities == expected.probabilities).all()
+
+
+@pytest.mark.parametrize("options", [{"fused_kernels": True}, {"padded_channels": True}], ids=str)
+@pytest.mark.parametrize("name", ["affine", "three places", "cnn", "bfloat16", "augmented"])
+def test_chosen_kernels_take_the_same_steps(name: str, options: dict[str, bool]) -> None:
+    """Losses of five steps agree with those of torch's layers to the precision's rounding, as graphs as well."""
+    spec = CASES[name]
+    compute = ComputeOptions(channels_last=True, **options)
+    prepare_device(DeviceSpec.parse("cuda:0", threads=2), spec.training.precision)
+    plain = take(step_cases.make_run(spec, GPU), StaticStep)
+    for kind in (StaticStep, CapturedStep):
+        found = take(step_cases.make_run(spec, GPU, compute=compute), kind)
+        torch.testing.assert_close(found, plain, rtol=0, atol=EQUAL[spec.training.precision])
 
 
 def endings(engine: LocalEngine, count: int) -> dict[str, EngineEvent]:

@@ -32,10 +32,11 @@ def test_every_stage_of_the_benchmark_runs_dry(tmp_path: Path) -> None:
     found: dict[str, dict[str, object]] = {}
     for line in done.stdout.splitlines():
         found |= json.loads(line)
-    assert {"facts", "ceilings", "steps", "others", "sharing", "rows", "recipes"} <= found.keys()
+    assert {"facts", "ceilings", "steps", "scoring", "others", "sharing", "rows", "recipes"} <= found.keys()
     assert not [name for name, stage in found.items() if "failed" in stage]
     (row,) = found["steps"].values()
-    assert row["float32 nhwc loop"]["ms"]  # type: ignore[index]
+    assert [row[f"float32 {way}"]["ms"] for way in ("nchw loop", "nhwc loop", "nhwc loop padded")]  # type: ignore[index]
+    assert found["scoring"].keys() == {"lecun 4,4,4, one view, loop", "lecun 4,4,4, two views, loop"}
     assert found["rows"]["1 a GPU"]["epochs"]  # type: ignore[index]
     assert "| lecun 4,4,4 | float32 nchw loop |" in done.stderr
     assert (ROOT / "benchmarks" / "gpu.md").exists() is before

@@ -8,7 +8,7 @@ import torch
 from stnbench.data.preprocessing import GlobalStatistics, Preprocess
 from stnbench.data.resident import DeviceImages
 from stnbench.models.classifiers import build_network
-from stnbench.models.scored_network import Model
+from stnbench.models.scored_network import Model, choose_kernels
 from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.data import Contrast, PreprocessSpec, SignsSpec
 from stnbench.spec.network import CnnSpec, IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec, PoojahiraSpec
@@ -133,6 +133,7 @@ def make_run(
     with torch.device(device):
         network = build_network(spec, classes=CLASSES, seed=spec.seed)
         preprocess = Preprocess(spec.preprocess, GlobalStatistics(mean=0.45, std=0.25), image_size=SIDE)
+    choose_kernels(network, preprocess, compute or ComputeOptions())
     model = Model(
         network=network,
         preprocess=preprocess,

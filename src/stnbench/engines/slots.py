@@ -33,6 +33,13 @@ DRIVER_TIMEOUT_S: Final = 20.0
 MIG_MIB_A_GB: Final = 900.0
 """Minimum memory in MiB of a MIG slice for each GB of its profile's name: 4,864 MiB for ``1g.5gb``."""
 
+_CUDA_OF_DRIVERS: Final[Mapping[int, str]] = {
+    580: "13.0", 575: "12.9", 570: "12.8", 565: "12.7", 560: "12.6", 555: "12.5", 550: "12.4", 545: "12.3",
+    535: "12.2", 530: "12.1", 525: "12.0", 520: "11.8", 515: "11.7", 510: "11.6", 495: "11.5", 470: "11.4",
+    465: "11.3", 460: "11.2", 455: "11.1", 450: "11.0",
+}  # fmt: skip
+"""The version of CUDA that each driver branch came with, newest first (CUDA Toolkit release notes)."""
+
 _DRIVERS: Final[Mapping[int, int]] = {13: 580, 12: 525, 11: 450}
 """The oldest driver branch that runs each major version of CUDA (CUDA Compatibility, tables of minor versions)."""
 
@@ -143,9 +150,9 @@ def require_computable(gpus: Sequence[str], environment: Mapping[str, str] = os.
     """
     compute = ComputeOptions.from_environment(environment)
     if not gpus:
-        if compute.cuda_graphs:
-            problem = f"{COMPUTE_VARIABLE} asks for cuda_graphs, and no GPU is visible"
-            raise EngineError(problem, remedy=f"take cuda_graphs out of {COMPUTE_VARIABLE}, or run on a GPU")
+        for name in compute.of_gpus:
+            problem = f"{COMPUTE_VARIABLE} asks for {name}, and no GPU is visible"
+            raise EngineError(problem, remedy=f"take {name} out of {COMPUTE_VARIABLE}, or run on a GPU")
         return
     torch_file = _torch_version_file()
     if torch_file is None:
@@ -166,8 +173,9 @@ def _require_driver(major: int, version: str) -> None:
     runs = max((cuda for cuda, oldest in _DRIVERS.items() if branch >= oldest), default=None)
     wheel = _WHEELS.get(runs) if runs else None
     other = f"make setup TORCH={wheel}, " if wheel else ""
+    supported = next((cuda for oldest, cuda in _CUDA_OF_DRIVERS.items() if branch >= oldest), runs)
     raise EngineError(
-        f"the NVIDIA driver {driver} supports CUDA {runs} at most, and this torch was built for CUDA {version}",
+        f"the NVIDIA driver {driver} supports CUDA {supported}, and this torch was built for CUDA {version}",
         remedy=f"{other}a driver of {needed} or newer, {_CPU_REMEDY}",
     )
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from stnbench.core.errors import EngineError
 from stnbench.data.preprocessing import GlobalStatistics, Preprocess
 from stnbench.models.classifiers import Explained, StnClassifier, build_network
+from stnbench.nn.initialization import pad_channels
 from stnbench.nn.localization import Localization
 from stnbench.nn.spatial_transformer import ParallelTransformers, SpatialTransformer
 from stnbench.spec.augment import TtaSpec
@@ -54,18 +55,43 @@ def compile_network(network: StnClassifier, compute: ComputeOptions, device: tor
     compiler, for example); there is no fallback.
 
     Raises:
-        EngineError: where CUDA graphs, which training uses, are requested and the device is not a GPU.
+        EngineError: where an option needs a GPU, as CUDA graphs do, which training uses, and the device is none.
     """
-    if compute.cuda_graphs and device.type != "cuda":
+    if compute.of_gpus and device.type != "cuda":
+        name = compute.of_gpus[0]
         raise EngineError(
-            f"CUDA graphs are asked for, and the device is {device}",
-            remedy="take cuda_graphs out of STNBENCH_COMPUTE, or run on a GPU",
+            f"{name} are asked for, and the device is {device}",
+            remedy=f"take {name} out of STNBENCH_COMPUTE, or run on a GPU",
         )
     if compute.compile:
         # Beyond its limit of compilations torch would run a part uncompiled, and report it in a log alone.
         torch._dynamo.config.fail_on_recompile_limit_hit = True  # noqa: SLF001 - where torch documents it
         for part in compiled_parts(network):
             cast("Any", part).forward = torch.compile(part.forward, backend=BACKEND)
+
+
+def choose_kernels(network: StnClassifier, preprocess: nn.Module, compute: ComputeOptions) -> None:
+    """Make the layers of a network and its preprocessing compute with the kernels that ``compute`` names.
+
+    Weights and their names stay as they are. Nothing falls back to another kernel.
+
+    Raises:
+        EngineError: where kernels in Triton are requested and it is not installed, or parts are to be compiled as well.
+        InfeasibleError: where a layer is too large for a kernel.
+    """
+    if compute.padded_channels:
+        pad_channels(network)
+    if compute.fused_kernels:
+        if compute.compile:
+            problem = "fused_kernels and compile are asked for, and a compiled part has kernels of its own"
+            raise EngineError(problem, remedy="take one of them out of STNBENCH_COMPUTE")
+        try:
+            from stnbench.nn.fused import use_fused_kernels  # Triton, which comes with torch for CUDA
+        except ModuleNotFoundError as error:
+            problem = f"fused_kernels are asked for, and {error.name} is not installed"
+            raise EngineError(problem, remedy="take fused_kernels out of STNBENCH_COMPUTE, or make setup") from error
+        use_fused_kernels(network)
+        use_fused_kernels(preprocess)
 
 
 def compiled_parts(network: StnClassifier) -> list[nn.Module]:
@@ -141,6 +167,7 @@ def build_model(
     preprocess = Preprocess(spec.preprocess, statistics, image_size=spec.dataset.image_size)
     network = network.to(device, memory_format=memory_format(device, compute))  # type: ignore[call-overload] # missing in torch's stubs
     compile_network(network, compute, device)
+    choose_kernels(network, preprocess, compute)
     return Model(
         network=network,
         preprocess=preprocess.to(device),

@@ -1,13 +1,14 @@
 """Layers whose weights start at zero, and the drawing of weights from a given random generator."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+from typing_extensions import override
 
 from stnbench.core.errors import InfeasibleError, StnbenchError
 from stnbench.core.identity import derive_seed
@@ -47,6 +48,42 @@ class FewChannelConv2d(nn.Conv2d):
         maps = super().forward(images.detach())
         connected: Tensor = _InputGradient.apply(maps, images, self.weight.detach(), int(self.padding[0]))
         return connected
+
+
+CHANNEL_MULTIPLE: Final = 8
+"""Channels that a GPU's tensor cores take at once: with other numbers of them, cuDNN may have no fast kernel."""
+
+
+class PaddedConv2d(nn.Conv2d):
+    """``torch.nn.Conv2d`` that is computed with zero channels added, up to a multiple of ``CHANNEL_MULTIPLE``.
+
+    Weights, outputs and their gradients are those of the convolution without them, except for the order of sums. Images
+    of up to ``MOST_CHANNELS`` channels are not padded, since that would multiply the work; their maps are.
+    """
+
+    @override
+    def forward(
+        self, input: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch out_channels out_height out_width"]:
+        """Return the feature maps of maps."""
+        outputs = -self.out_channels % CHANNEL_MULTIPLE
+        inputs = 0 if self.in_channels <= MOST_CHANNELS else -self.in_channels % CHANNEL_MULTIPLE
+        weight = functional.pad(self.weight, (0, 0, 0, 0, 0, inputs, 0, outputs))
+        bias = None if self.bias is None else functional.pad(self.bias, (0, outputs))
+        maps = functional.pad(input, (0, 0, 0, 0, 0, inputs)) if inputs else input
+        found: Tensor = self._conv_forward(maps, weight, bias)
+        return found[:, : self.out_channels]
+
+
+def pad_channels(module: nn.Module) -> None:
+    """Make the convolutions of a module that have no multiple of ``CHANNEL_MULTIPLE`` channels compute padded ones."""
+    for layer in module.modules():
+        if type(layer) in {nn.Conv2d, FewChannelConv2d}:
+            conv = cast("nn.Conv2d", layer)
+            odd = conv.out_channels % CHANNEL_MULTIPLE
+            odd = odd or (conv.in_channels > MOST_CHANNELS and conv.in_channels % CHANNEL_MULTIPLE)
+            if odd and conv.groups == 1:
+                cast("Any", conv).__class__ = PaddedConv2d
 
 
 class _InputGradient(torch.autograd.Function):

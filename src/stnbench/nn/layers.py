@@ -95,6 +95,12 @@ class ContrastiveNorm(nn.Module):
         """
         if maps.shape[-2:] != self.coef.shape:
             raise ShapeError("the input of a contrastive norm", maps.shape, f"(batch, channels, {_size(self.coef)})")
+        return self.normalised(maps)
+
+    def normalised(
+        self, maps: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Return the normalised maps, whose shape has been checked."""
         with full_precision(maps.device.type):
             values = at_least_float32(maps)
             coef = self.coef.to(values.dtype)

@@ -226,7 +226,7 @@ class Session:
         """Return the fastest number of trials per GPU of this machine, measured once and stored."""
         from stnbench.trials.assess import estimate_gpu_mib  # torch, which no other decision here needs
 
-        remembered, compute = gpu_slot_choice(self.layout), str(ComputeOptions.from_environment())
+        remembered, compute = gpu_slot_choice(self.layout), str(ComputeOptions.for_trial(spec, is_on_gpu=True))
         compute = ",".join(part for part in (compute, "mps" if self._options.mps else "") if part)
         choice = recall_choice(remembered, cores=cores, gpus=gpus, compute=compute)
         if choice is None:

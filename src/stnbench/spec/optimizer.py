@@ -14,6 +14,9 @@ from stnbench.spec.registry import Registry
 OUTPUTS_APART: Final = "outputs_apart"
 """Trait of an optimiser that needs the parameters of last layers in separate groups."""
 
+TENSOR_RATES: Final = "tensor_rates"
+"""Trait of an optimiser that reads its learning rates on a GPU, so that a step can be captured as a CUDA graph."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerSpec(Strict):
@@ -170,7 +173,10 @@ OPTIMIZERS.declare_each(
         RmspropSpec: "stnbench.training.optim:rmsprop",
         MuonSpec: "stnbench.training.muon:muon",
     },
-    traits={MuonSpec: [OUTPUTS_APART]},
+    traits={
+        MuonSpec: [OUTPUTS_APART],
+        **{spec: [TENSOR_RATES] for spec in (SgdSpec, AdamSpec, AdamWSpec, RmspropSpec)},
+    },
 )
 
 AnyOptimizer = Annotated[OptimizerSpec, OPTIMIZERS]

@@ -13,7 +13,14 @@ from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict, named_before, to_identity
 from stnbench.spec.data import AllSplitSpec, AnyDataset, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
 from stnbench.spec.network import AnyNetwork, LecunSpec
-from stnbench.spec.optimizer import AnyOptimizer, AnySchedule, ConstantScheduleSpec, SgdSpec
+from stnbench.spec.optimizer import (
+    OPTIMIZERS,
+    TENSOR_RATES,
+    AnyOptimizer,
+    AnySchedule,
+    ConstantScheduleSpec,
+    SgdSpec,
+)
 from stnbench.spec.registry import PartSource, used_parts
 from stnbench.spec.transformer import PlacedTransformerSpec
 
@@ -42,11 +49,23 @@ class ComputeOptions:
         cuda_graphs: replay each training step on a GPU as one graph of kernels, captured once per trial without a
             compiler. It suits small networks, whose kernels run for less time than their launch takes. It is an error
             without a GPU.
+        padded_channels: compute convolutions with zero channels added up to a multiple of 8, for which a GPU's tensor
+            cores have kernels. It costs copies of maps; whether it is faster has not been measured.
+        fused_kernels: compute contrastive normalisation and pooling on a GPU by kernels written in Triton
+            (``nn.fused``), which read maps two or three times instead of eight, and keep a byte for each maximum
+            instead of eight. It is an error without a GPU, and together with ``compile``.
     """
 
     channels_last: bool = False
     compile: bool = False
     cuda_graphs: bool = False
+    padded_channels: bool = False
+    fused_kernels: bool = False
+
+    @property
+    def of_gpus(self) -> tuple[str, ...]:
+        """Return the names of the options that are on and need a GPU."""
+        return tuple(name for name in ("cuda_graphs", "fused_kernels") if getattr(self, name))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "ComputeOptions":
@@ -61,6 +80,25 @@ class ComputeOptions:
             if name not in known:
                 raise UnknownNameError("option", name, known, where=COMPUTE_VARIABLE)
         return cls(**dict.fromkeys(named, True))
+
+    @classmethod
+    def for_trial(
+        cls, spec: "TrialSpec", *, is_on_gpu: bool, environment: Mapping[str, str] = os.environ
+    ) -> "ComputeOptions":
+        """Return the options with which a trial is computed: those that ``STNBENCH_COMPUTE`` names, or the usual ones.
+
+        Where the variable is not set, a trial in bfloat16 on a GPU, as ``scale=paper_fast`` makes them, is computed
+        with ``channels_last``, and with ``cuda_graphs`` where its step can be captured: its optimiser reads its
+        learning rates on the GPU, and no part of it is a third party's. All other trials have no options then. Set to
+        nothing, the variable turns the usual options off.
+
+        Raises:
+            UnknownNameError: if a name in the variable is no option.
+        """
+        if COMPUTE_VARIABLE in environment or not is_on_gpu or spec.training.precision != "bfloat16":
+            return cls.from_environment(environment)
+        can_capture = OPTIMIZERS.has_trait(spec.optimizer.kind, TENSOR_RATES) and not tuple(spec.parts)
+        return cls(channels_last=True, cuda_graphs=can_capture)
 
     def __str__(self) -> str:
         """Return the names as in the variable, in a fixed order."""

@@ -44,8 +44,16 @@ from stnbench.trials.watch import SnapshotRecorder
 LIBRARIES = ("numpy", "stnbench", "torch", "torchvision")
 
 
+_NO_OPTIONS = ComputeOptions()
+
+
 def describe_environment(
-    device: DeviceSpec, *, dataset_digest: str, parts: int = 1, precision: Precision = "float32"
+    device: DeviceSpec,
+    *,
+    dataset_digest: str,
+    parts: int = 1,
+    precision: Precision = "float32",
+    compute: ComputeOptions = _NO_OPTIONS,
 ) -> Environment:
     """Return the environment of this process as recorded with a result; ``parts`` is the number of micro-batches."""
     code = code_version(Path(stnbench.__file__).parent)
@@ -60,7 +68,7 @@ def describe_environment(
         versions=_versions(device),
         dataset_digest=dataset_digest,
         micro_batches=parts,
-        compute=str(ComputeOptions.from_environment()),
+        compute=str(compute),
         driver=gpu_driver() if device.kind == "cuda" else "",
         numerics=numerics(device, precision),
     )
@@ -146,7 +154,11 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
         test=None if test is None else _measured(test.evaluation, "test", test.scored, warn),
         cost=measure_cost(spec, classes=data.classes),
         environment=describe_environment(
-            where, dataset_digest=_digests(data.images, test), parts=micro_batches, precision=spec.training.precision
+            where,
+            dataset_digest=_digests(data.images, test),
+            parts=micro_batches,
+            precision=spec.training.precision,
+            compute=run.model.compute,
         ),
         train_duration_s=sum(record.train_duration_s for record in outcome.progress.records),
         peak_memory_mib=memory.peak_mib,
@@ -213,7 +225,7 @@ class _Tested:
 
 
 def _prepare(spec: TrialSpec, data: TrainingData, device: torch.device, micro_batches: int) -> TrainingRun:
-    compute = ComputeOptions.from_environment()
+    compute = ComputeOptions.for_trial(spec, is_on_gpu=device.type == "cuda")
     model = build_model(spec, data.statistics, classes=data.classes, device=device, compute=compute)
     network = model.network
     optimizer = build_optimizer(

@@ -163,9 +163,10 @@ def test_a_driver_that_hangs_is_an_error_and_one_that_is_broken_is_none(
 @pytest.mark.parametrize(
     ("cuda", "version", "message"),
     [
-        ("13.0", "535.183.01", r"535.183.01 supports CUDA 12 at most, .*CUDA 13.0: make setup TORCH=cu126"),
-        ("13.0", "470.82", "supports CUDA 11 at most, .*: a driver of 580 or newer"),
-        ("12.6", "470.82", "supports CUDA 11 at most"),
+        ("13.0", "535.183.01", r"535.183.01 supports CUDA 12.2, .*CUDA 13.0: make setup TORCH=cu126"),
+        ("13.0", "575.51.03", "supports CUDA 12.9, .*make setup TORCH=cu126"),
+        ("13.0", "470.82", "supports CUDA 11.4, .*: a driver of 580 or newer"),
+        ("12.6", "470.82", "supports CUDA 11.4"),
         (None, "580.65.06", "2 GPUs are visible, and this torch was built without CUDA: make setup TORCH=cu130"),
         ("13.0", "580.65.06", ""),
         ("12.6", "525.60.13", ""),
@@ -196,7 +197,12 @@ def test_the_driver_has_a_version_where_there_is_one(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize(
     ("named", "gpus", "kind"),
-    [("chanels_last", ("0",), UnknownNameError), ("cuda_graphs", (), EngineError), ("channels_last,tf", (), SpecError)],
+    [
+        ("chanels_last", ("0",), UnknownNameError),
+        ("cuda_graphs", (), EngineError),
+        ("padded_channels,fused_kernels", (), EngineError),
+        ("channels_last,tf", (), SpecError),
+    ],
 )
 def test_how_a_machine_computes_is_checked_before_anything_runs(
     named: str, gpus: tuple[str, ...], kind: type[StnbenchError]

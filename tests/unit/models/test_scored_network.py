@@ -224,7 +224,7 @@ def test_a_part_that_cannot_be_compiled_again_is_an_error(
 def test_cuda_graphs_without_a_gpu_are_an_error(toy_spec: TrialSpec) -> None:
     """Rather than a run without them: the message names the variable."""
     statistics = GlobalStatistics(mean=0.25, std=0.25)
-    with pytest.raises(EngineError, match="CUDA graphs are asked for, and the device is cpu: take cuda_graphs out of"):
+    with pytest.raises(EngineError, match="cuda_graphs are asked for, and the device is cpu: take cuda_graphs out of"):
         build_model(toy_spec, statistics, classes=4, device=CPU, compute=ComputeOptions(cuda_graphs=True))
 
 

@@ -1,13 +1,27 @@
 """The convolution of few channels computes what torch's does, gradients included."""
 
+import copy
+
 import pytest
+import step_cases
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stnbench.nn.initialization import FewChannelConv2d, conv, draw_weights, input_gradient, part_generator
+from stnbench.models.scored_network import choose_kernels
+from stnbench.nn.initialization import (
+    FewChannelConv2d,
+    PaddedConv2d,
+    conv,
+    draw_weights,
+    input_gradient,
+    pad_channels,
+    part_generator,
+)
+from stnbench.spec.trial import ComputeOptions
+from stnbench.training.step import StaticStep
 
 
 def pair(channels: int, kernel: int, padding: int) -> tuple[nn.Conv2d, nn.Conv2d]:
@@ -100,3 +114,66 @@ def test_many_channels_have_torch_s_own_layer() -> None:
     """Only few channels leave vectors empty; the names of the weights are the same."""
     assert type(conv(5, 7, kernel=3, padding=1)) is nn.Conv2d
     assert list(conv(3, 7, kernel=3, padding=1).state_dict()) == ["weight", "bias"]
+
+
+def whole_numbers(*shape: int, seed: int) -> Tensor:
+    """Small whole numbers, whose sums of products float32 holds exactly in any order."""
+    return torch.randint(-3, 4, shape, generator=torch.Generator().manual_seed(seed)).float()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "kernel", "padding", "bias"),
+    [(3, 108, 5, 2, True), (108, 13, 3, 1, True), (9, 16, 4, 0, False), (16, 9, 5, 2, False), (1, 1, 1, 0, True)],
+)
+def test_zero_channels_change_no_number(
+    inputs: int, outputs: int, kernel: int, padding: int, bias: bool, layout: torch.memory_format
+) -> None:
+    """Maps, and the gradients of maps, weights and biases, are exactly those without them."""
+    plain = conv(inputs, outputs, kernel=kernel, padding=padding, bias=bias)
+    with torch.no_grad():
+        for index, weight in enumerate(plain.parameters()):
+            weight.copy_(whole_numbers(*weight.shape, seed=index))
+    padded = copy.deepcopy(plain)
+    pad_channels(padded)
+    assert type(padded) is PaddedConv2d
+    found = []
+    for layer in (plain, padded):
+        maps = whole_numbers(2, inputs, 8, 6, seed=7).contiguous(memory_format=layout).requires_grad_()
+        result = layer(maps)
+        result.backward(whole_numbers(*result.shape, seed=8))
+        found.append([result.detach(), maps.grad, *(weight.grad for weight in layer.parameters())])
+    assert len(found[0]) == 3 + bias
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert list(plain.state_dict()) == list(padded.state_dict())
+
+
+def test_only_channels_that_are_no_multiple_of_eight_are_padded() -> None:
+    """Images keep their three channels, and convolutions in groups are left alone."""
+    module = nn.Sequential(
+        conv(3, 16, kernel=3, padding=1),
+        conv(3, 20, kernel=3, padding=1),
+        conv(16, 24, kernel=3, padding=1),
+        conv(20, 24, kernel=3, padding=1),
+        nn.Conv2d(12, 12, 3, groups=4),
+    )
+    pad_channels(module)
+    assert [type(layer) is PaddedConv2d for layer in module] == [False, True, False, True, False]
+
+
+def test_a_padded_network_takes_the_same_steps() -> None:
+    """Losses of four steps agree with the plain one's to rounding; later a maximum may be another pixel's."""
+    spec = step_cases.trial(step_cases.placed())
+    losses = []
+    for is_padded in (False, True):
+        run = step_cases.make_run(spec, torch.device("cpu"))
+        if is_padded:
+            choose_kernels(run.model.network, nn.Identity(), ComputeOptions(padded_channels=True))
+            assert any(type(layer) is PaddedConv2d for layer in run.model.network.modules())
+        step = StaticStep(run)
+        run.model.network.train()
+        step.begin_epoch(0, 0)
+        for _ in range(4):
+            step.take()
+        losses.append(step.losses.clone())
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-6)

@@ -6,6 +6,8 @@ import pytest
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.codec import from_plain, to_identity, to_plain
+from stnbench.spec.optimizer import AdamWSpec, MuonSpec, RmspropSpec
+from stnbench.spec.registry import PartSource
 from stnbench.spec.trial import ComputeOptions, TrainingSpec, TrialSpec
 
 
@@ -22,6 +24,44 @@ def test_without_the_variable_nothing_is_on(environment: dict[str, str]) -> None
     """And the record of it is empty, as in results of older versions."""
     assert ComputeOptions.from_environment(environment) == ComputeOptions()
     assert str(ComputeOptions()) == ""
+
+
+FAST = TrainingSpec(precision="bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_on_gpu", "named", "expected"),
+    [
+        (TrialSpec(training=FAST), True, None, "channels_last,cuda_graphs"),
+        (TrialSpec(training=FAST, optimizer=AdamWSpec()), True, None, "channels_last,cuda_graphs"),
+        (TrialSpec(training=FAST, optimizer=RmspropSpec()), True, None, "channels_last,cuda_graphs"),
+        (TrialSpec(training=FAST, optimizer=MuonSpec()), True, None, "channels_last"),
+        (TrialSpec(training=FAST), False, None, ""),
+        (TrialSpec(training=TrainingSpec(precision="tf32")), True, None, ""),
+        (TrialSpec(), True, None, ""),
+        (TrialSpec(training=FAST), True, "", ""),
+        (TrialSpec(training=FAST), True, "compile", "compile"),
+        (TrialSpec(), True, "cuda_graphs", "cuda_graphs"),
+    ],
+)
+def test_the_fast_choice_on_a_gpu_is_captured_unless_the_variable_says_otherwise(
+    spec: TrialSpec, is_on_gpu: bool, named: str | None, expected: str
+) -> None:
+    """Trials in bfloat16 are, where their optimiser can be; none of it is part of what a trial is."""
+    environment = {} if named is None else {"STNBENCH_COMPUTE": named}
+    trial_id = spec.trial_id
+    assert str(ComputeOptions.for_trial(spec, is_on_gpu=is_on_gpu, environment=environment)) == expected
+    assert spec.trial_id == trial_id
+
+
+def test_a_part_of_a_third_party_is_not_captured_by_itself() -> None:
+    """It may read numbers on the host; who names the option takes that on."""
+    spec = TrialSpec(training=FAST)
+    source = PartSource(kind="network", name="theirs", distribution="theirs 1.0", digest="d")
+    object.__setattr__(spec, "parts", (source,))
+    assert str(ComputeOptions.for_trial(spec, is_on_gpu=True, environment={})) == "channels_last"
+    asked = {"STNBENCH_COMPUTE": "cuda_graphs"}
+    assert str(ComputeOptions.for_trial(spec, is_on_gpu=True, environment=asked)) == "cuda_graphs"
 
 
 def test_an_unknown_option_is_refused() -> None:

@@ -7,21 +7,34 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau, StepLR
 
 from stnbench.core.errors import InfeasibleError
 from stnbench.spec.optimizer import (
+    OPTIMIZERS,
+    TENSOR_RATES,
+    AdamSpec,
+    AdamWSpec,
     ConstantScheduleSpec,
     CosineScheduleSpec,
     MuonSpec,
     OneCycleScheduleSpec,
+    OptimizerSpec,
     PlateauScheduleSpec,
+    RmspropSpec,
     ScheduleSpec,
     SgdSpec,
     StepScheduleSpec,
 )
 from stnbench.spec.result import EpochRecord
-from stnbench.training.optim import StepTime, build_optimizer, learning_rate_at, set_learning_rate
+from stnbench.training.optim import (
+    StepTime,
+    build_optimizer,
+    learning_rate_at,
+    reads_tensor_rates,
+    set_learning_rate,
+)
 
 
 def rate_at(schedule: ScheduleSpec, *, peak: float, step: int, steps: int) -> float:
@@ -45,6 +58,23 @@ def test_localisation_networks_learn_at_their_multiple_of_the_rate() -> None:
     optimizer.step()
     assert classifier.tolist() == pytest.approx([0.9] * 3)
     assert localization.tolist() == pytest.approx([0.99] * 2)
+
+
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch knows no CUDA; that of the lock does")
+@pytest.mark.parametrize("spec", [SgdSpec(momentum=0.9), AdamSpec(), AdamWSpec(), RmspropSpec(), MuonSpec()])
+def test_on_a_gpu_one_kernel_updates_and_reads_its_rate_there(spec: OptimizerSpec) -> None:
+    """Fused, or capturable where there is no fused one; what the registry promises of an optimiser is so."""
+    with FakeTensorMode():
+        weights = [nn.Parameter(torch.ones(3, 2, device="cuda")) for _ in range(2)]
+        optimizer = build_optimizer(spec, classifier=weights[:1], localization=weights[1:])
+    assert reads_tensor_rates(optimizer) == OPTIMIZERS.has_trait(spec.kind, TENSOR_RATES) == (spec.kind != "muon")
+    on_cpu = build_optimizer(spec, classifier=[ones(3)] if spec.kind != "muon" else [square()], localization=[])
+    assert not reads_tensor_rates(on_cpu)
+
+
+def square() -> nn.Parameter:
+    """A matrix, which Muon takes."""
+    return nn.Parameter(torch.ones(2, 2))
 
 
 def test_without_localisation_networks_there_is_one_group() -> None:

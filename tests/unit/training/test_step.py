@@ -297,7 +297,7 @@ def test_without_the_option_a_step_is_taken_as_it_is(toy_spec: TrialSpec) -> Non
     """Kernel by kernel; a model that asks for graphs where there is no GPU cannot be built."""
     assert type(build_step(step_cases.make_run(OTHERS["momentum"], CPU))) is StaticStep
     statistics = GlobalStatistics(mean=0.25, std=0.25)
-    with pytest.raises(Exception, match="CUDA graphs are asked for, and the device is cpu"):
+    with pytest.raises(Exception, match="cuda_graphs are asked for, and the device is cpu"):
         build_model(toy_spec, statistics, classes=4, device=CPU, compute=ComputeOptions(cuda_graphs=True))
 
 

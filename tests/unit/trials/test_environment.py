@@ -9,6 +9,7 @@ import torch
 
 from stnbench.core import code
 from stnbench.core.code import CodeVersion, code_version
+from stnbench.spec.trial import ComputeOptions
 from stnbench.training.device import DeviceSpec
 from stnbench.trials import run
 from stnbench.trials.run import describe_environment
@@ -133,12 +134,10 @@ def test_the_environment_names_machine_libraries_and_data(monkeypatch: pytest.Mo
 
 
 def test_the_options_of_the_machine_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ``STNBENCH_COMPUTE`` turned on stands beside the result; nothing where it is not set."""
+    """What a trial was computed with stands beside its result; nothing where there was no option."""
     monkeypatch.setattr(run, "code_version", lambda package: CodeVersion(commit="c0ffee", dirty=False))
-    monkeypatch.setenv("STNBENCH_COMPUTE", "compile,channels_last")
-    where = DeviceSpec.parse("cpu", threads=1)
-    assert describe_environment(where, dataset_digest="train a").compute == "channels_last,compile"
-    monkeypatch.delenv("STNBENCH_COMPUTE")
+    where, options = DeviceSpec.parse("cpu", threads=1), ComputeOptions(compile=True, channels_last=True)
+    assert describe_environment(where, dataset_digest="train a", compute=options).compute == "channels_last,compile"
     assert describe_environment(where, dataset_digest="train a").compute == ""
 
 
