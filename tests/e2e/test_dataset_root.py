@@ -134,6 +134,10 @@ def test_a_published_network_is_scored_as_soon_as_an_archive_is_there(
     assert ensemble["ensemble"][0]["accuracy"] == below_root["accuracy"]
     assert main([*words[:4], "--without-duplicates", "equal"]) == 0
     assert "test without the 2 images that are equal to one trained on: " in capsys.readouterr().out
+    assert main(["evaluate", "pretrained:made-up-1", "--without-duplicates", "near"]) == 0
+    assert "one trained on: none is left" in capsys.readouterr().out  # split=all trains on the validation images
+    with pytest.raises(SpecError, match="are trained on"):
+        main(["evaluate", "pretrained:made-up-1", "--split", "train", "--without-duplicates", "near"])
     with pytest.raises(UnknownNameError, match=r"did you mean .*made-up-1"):
         stnbench.load_pretrained("made-up-l")
 

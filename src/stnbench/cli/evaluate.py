@@ -45,8 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     located = [locate_network(name, layout) for name in names]
     stored = [network.read() for network in located]
     tta = None if options.tta is None else _tta(options.tta)
-    found = [_score(network, options, source, tta) for network in stored]
     kept = None if options.without_duplicates is None else _without_duplicates(stored, options, source)
+    found = [_score(network, options, source, tta) for network in stored]
     if len(found) > 1:
         _print_ensemble(located, stored, found, options, kept)
     else:
@@ -61,20 +61,22 @@ class _Kept:
     kind: "DuplicateKind"
     mask: NDArray[np.bool_]
 
-    def score(self, right: NDArray[np.bool_]) -> dict[str, float | str]:
-        """Return the accuracy without the others, from whether each image of the split was recognised."""
+    def score(self, right: NDArray[np.bool_]) -> dict[str, float | str | None]:
+        """Return the accuracy without the others, None if none is left, from whether each image was recognised."""
         images, correct = int(self.mask.sum()), int(right[self.mask].sum())
         counts = {"images": images, "correct": correct, "errors": images - correct}
-        return {"kind": self.kind, "left_out": len(right) - images, "accuracy": correct / max(images, 1), **counts}
+        accuracy = correct / images if images else None
+        return {"kind": self.kind, "left_out": len(self.mask) - images, "accuracy": accuracy, **counts}
 
     def line(self, split: str, right: NDArray[np.bool_]) -> str:
         """Return the score without the others as text."""
         said = self.score(right)
         what = "equal or nearly equal to" if self.kind == "near" else "equal to"
-        return (
-            f"{split} without the {said['left_out']:,} images that are {what} one trained on: "
-            f"{100 * float(said['accuracy']):.3f} % of {said['images']:,} images ({said['errors']} errors)"
-        )
+        without = f"{split} without the {said['left_out']:,} images that are {what} one trained on: "
+        if not said["images"]:
+            return without + "none is left"
+        percent = 100 * int(right[self.mask].sum()) / int(self.mask.sum())
+        return without + f"{percent:.3f} % of {said['images']:,} images ({said['errors']} errors)"
 
 
 def _without_duplicates(stored: "Sequence[StoredNetwork]", options: argparse.Namespace, source: Path | None) -> _Kept:
