@@ -154,45 +154,53 @@ def _window(mean, rows, columns, height, width, HEIGHT: tl.constexpr, WIDTH: tl.
 
 @triton.jit
 @no_type_check
+def _read(first_of_pixels, stride, channel, channels, inside):
+    # some channels of all pixels, as float32; 0 outside
+    mask = inside[:, None] & (channel < channels)[None, :]
+    return tl.load(first_of_pixels[:, None] + channel[None, :] * stride, mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
+@no_type_check
+def _write(first_of_pixels, stride, channel, channels, inside, values):
+    mask = inside[:, None] & (channel < channels)[None, :]
+    tl.store(first_of_pixels[:, None] + channel[None, :] * stride, values, mask=mask)
+
+
+@triton.jit
+@no_type_check
 def _normalise(
     maps, result, subtracted, variance, rows, columns, coefs, channels, height, width,
     maps_image, maps_channel, maps_row, maps_column, result_image, result_channel, result_row, result_column, threshold,
     HEIGHT: tl.constexpr, WIDTH: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(0).to(tl.int64)
-    pixel = tl.arange(0, HEIGHT * WIDTH)
-    row = pixel // WIDTH
-    column = pixel % WIDTH
+    row = tl.arange(0, HEIGHT * WIDTH) // WIDTH
+    column = tl.arange(0, HEIGHT * WIDTH) % WIDTH
     inside = (row < height) & (column < width)
-    read = maps + image * maps_image + row * maps_row + column * maps_column
-    mean = tl.zeros((HEIGHT * WIDTH,), tl.float32)
-    for first in range(0, channels, CHANNELS):
-        channel = first + tl.arange(0, CHANNELS)
-        mask = inside[:, None] & (channel < channels)[None, :]
-        values = tl.load(read[:, None] + channel[None, :] * maps_channel, mask=mask, other=0.0).to(tl.float32)
-        mean += tl.sum(values, axis=1)
     coef = tl.load(coefs + row * width + column, mask=inside, other=1.0)
-    around = _window(mean / channels, rows, columns, height, width, HEIGHT, WIDTH, False) / coef
+    pixels = maps + image * maps_image + row * maps_row + column * maps_column
+    sums = tl.zeros((HEIGHT * WIDTH,), tl.float32)
+    for first in range(0, channels, CHANNELS):
+        sums += tl.sum(_read(pixels, maps_channel, first + tl.arange(0, CHANNELS), channels, inside), axis=1)
+    around = _window(sums / channels, rows, columns, height, width, HEIGHT, WIDTH, False) / coef
     squares = tl.zeros((HEIGHT * WIDTH,), tl.float32)
     for first in range(0, channels, CHANNELS):
         channel = first + tl.arange(0, CHANNELS)
-        mask = inside[:, None] & (channel < channels)[None, :]
-        values = tl.load(read[:, None] + channel[None, :] * maps_channel, mask=mask, other=0.0).to(tl.float32)
-        centred = tl.where(mask, values - around[:, None], 0.0)
-        squares += tl.sum(centred * centred, axis=1)
+        centred = _read(pixels, maps_channel, channel, channels, inside) - around[:, None]
+        squares += tl.sum(tl.where((channel < channels)[None, :], centred * centred, 0.0), axis=1)
+    squares = tl.where(inside, squares, 0.0)
     spread = _window(squares / channels, rows, columns, height, width, HEIGHT, WIDTH, False)
     kept = (image * height + row) * width + column
     tl.store(subtracted + kept, around, mask=inside)
     tl.store(variance + kept, spread, mask=inside)
     least = threshold * coef
     deviation = tl.sqrt(tl.maximum(spread, least * least)) / coef
-    write = result + image * result_image + row * result_row + column * result_column
+    written = result + image * result_image + row * result_row + column * result_column
     for first in range(0, channels, CHANNELS):
         channel = first + tl.arange(0, CHANNELS)
-        mask = inside[:, None] & (channel < channels)[None, :]
-        values = tl.load(read[:, None] + channel[None, :] * maps_channel, mask=mask, other=0.0).to(tl.float32)
-        normal = (values - around[:, None]) / deviation[:, None]
-        tl.store(write[:, None] + channel[None, :] * result_channel, normal, mask=mask)
+        centred = _read(pixels, maps_channel, channel, channels, inside) - around[:, None]
+        _write(written, result_channel, channel, channels, inside, centred / deviation[:, None])
 
 
 @triton.jit
@@ -206,12 +214,9 @@ def _normalise_backward(
     # With g = the gradient of y: dv = -sum(g u) / s^2 / (2 sqrt(v) coef) where v is above its bound, else 0;
     # dq = W'(dv); du = g / s + 2 u dq / channels; da = -sum(du) / coef; dx = du + W'(da) / channels.
     image = tl.program_id(0).to(tl.int64)
-    pixel = tl.arange(0, HEIGHT * WIDTH)
-    row = pixel // WIDTH
-    column = pixel % WIDTH
+    row = tl.arange(0, HEIGHT * WIDTH) // WIDTH
+    column = tl.arange(0, HEIGHT * WIDTH) % WIDTH
     inside = (row < height) & (column < width)
-    read = maps + image * maps_image + row * maps_row + column * maps_column
-    read_gradient = gradient + image * gradient_image + row * gradient_row + column * gradient_column
     kept = (image * height + row) * width + column
     around = tl.load(subtracted + kept, mask=inside, other=0.0)
     spread = tl.load(variance + kept, mask=inside, other=1.0)
@@ -219,33 +224,30 @@ def _normalise_backward(
     least = threshold * coef
     root = tl.sqrt(tl.maximum(spread, least * least))
     scale = coef / root
+    pixels = maps + image * maps_image + row * maps_row + column * maps_column
+    ups = gradient + image * gradient_image + row * gradient_row + column * gradient_column
     products = tl.zeros((HEIGHT * WIDTH,), tl.float32)
-    gradients = tl.zeros((HEIGHT * WIDTH,), tl.float32)
+    up_sums = tl.zeros((HEIGHT * WIDTH,), tl.float32)
     sums = tl.zeros((HEIGHT * WIDTH,), tl.float32)
     for first in range(0, channels, CHANNELS):
         channel = first + tl.arange(0, CHANNELS)
-        mask = inside[:, None] & (channel < channels)[None, :]
-        values = tl.load(read[:, None] + channel[None, :] * maps_channel, mask=mask, other=0.0).to(tl.float32)
-        up = tl.load(read_gradient[:, None] + channel[None, :] * gradient_channel, mask=mask, other=0.0).to(tl.float32)
-        centred = tl.where(mask, values - around[:, None], 0.0)
+        centred = _read(pixels, maps_channel, channel, channels, inside) - around[:, None]
+        up = _read(ups, gradient_channel, channel, channels, inside)
         products += tl.sum(up * centred, axis=1)
-        gradients += tl.sum(up, axis=1)
-        sums += tl.sum(centred, axis=1)
+        up_sums += tl.sum(up, axis=1)
+        sums += tl.sum(tl.where((channel < channels)[None, :], centred, 0.0), axis=1)
     passes = inside & (spread >= least * least)
     of_variance = tl.where(passes, -products * scale * scale / (2.0 * root * coef), 0.0)
-    turned = _window(of_variance, rows, columns, height, width, HEIGHT, WIDTH, True)
-    factor = 2.0 * turned / channels
-    of_around = tl.where(inside, -(gradients * scale + factor * sums) / coef, 0.0)
+    factor = 2.0 * _window(of_variance, rows, columns, height, width, HEIGHT, WIDTH, True) / channels
+    of_around = tl.where(inside, -(up_sums * scale + factor * sums) / coef, 0.0)
     of_mean = _window(of_around, rows, columns, height, width, HEIGHT, WIDTH, True) / channels
-    write = of_maps + image * result_image + row * result_row + column * result_column
+    written = of_maps + image * result_image + row * result_row + column * result_column
     for first in range(0, channels, CHANNELS):
         channel = first + tl.arange(0, CHANNELS)
-        mask = inside[:, None] & (channel < channels)[None, :]
-        values = tl.load(read[:, None] + channel[None, :] * maps_channel, mask=mask, other=0.0).to(tl.float32)
-        up = tl.load(read_gradient[:, None] + channel[None, :] * gradient_channel, mask=mask, other=0.0).to(tl.float32)
-        centred = values - around[:, None]
+        centred = _read(pixels, maps_channel, channel, channels, inside) - around[:, None]
+        up = _read(ups, gradient_channel, channel, channels, inside)
         down = up * scale[:, None] + centred * factor[:, None] + of_mean[:, None]
-        tl.store(write[:, None] + channel[None, :] * result_channel, down, mask=mask)
+        _write(written, result_channel, channel, channels, inside, down)
 
 
 # Pooling. A map is seen as (images, height, width, inner): inner is the channels where they are last in memory, else 1.

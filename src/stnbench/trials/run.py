@@ -153,13 +153,7 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
         validation=_measured(outcome.validation, "validation", data.validation_images(), warn),
         test=None if test is None else _measured(test.evaluation, "test", test.scored, warn),
         cost=measure_cost(spec, classes=data.classes),
-        environment=describe_environment(
-            where,
-            dataset_digest=_digests(data.images, test),
-            parts=micro_batches,
-            precision=spec.training.precision,
-            compute=run.model.compute,
-        ),
+        environment=_environment(where, run, _digests(data.images, test)),
         train_duration_s=sum(record.train_duration_s for record in outcome.progress.records),
         peak_memory_mib=memory.peak_mib,
     )
@@ -290,6 +284,17 @@ def _snapshot(run: TrainingRun, data: TrainingData, progress: Progress) -> Check
         optimizer=optimizer_state(run.optimizer),
         average={} if run.average is None else run.average.state(),
         images=data.images.digest,
+    )
+
+
+def _environment(device: DeviceSpec, run: TrainingRun, digests: str) -> Environment:
+    """Return the environment of a run, with how it was computed."""
+    return describe_environment(
+        device,
+        dataset_digest=digests,
+        parts=run.micro_batches,
+        precision=run.spec.training.precision,
+        compute=run.model.compute,
     )
 
 
