@@ -14,7 +14,7 @@ overrides = $(if $(DATASET),dataset=$(DATASET)) $(if $(SCALE),scale=$(SCALE)) $(
 engine = $(if $(ENGINE),--engine $(ENGINE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan report site status ui test test-fast test-thorough test-full test-exhaustive test-scheduler lint docs format bench-orchestrator bench-training bench-store bench-statistics bench-gpu test-gpu chaos compare check lock clean
+.PHONY: help setup sweep plan report site status ui test test-fast test-thorough test-full test-exhaustive test-scheduler lint docs format bench-orchestrator bench-training bench-store bench-statistics bench-gpu test-gpu chaos chaos-shared compare check lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -104,6 +104,9 @@ test-gpu: $(STAMP) ## the tests that need a GPU
 
 chaos: $(STAMP) ## 60 trials under at least 200 random faults (about 25 minutes; the tests run a short version)
 	@CHAOS_TRIALS=60 CHAOS_FAULTS=200 $(BIN)/python -m pytest -q -s tests/e2e/test_chaos.py
+
+chaos-shared: $(STAMP) ## two sweeps on one PostgreSQL store, 200 random kills (about 15 minutes; the tests run a short version)
+	@SHARED_KILLS=200 .ci/with-postgres $(BIN)/python -m pytest -q -s tests/e2e/test_shared_store.py
 
 compare: $(STAMP) ## train six tiny trials here and at another commit, compare bit for bit: make compare BASE=main (a minute)
 	@$(BIN)/python -P benchmarks/compare_commits.py $(or $(BASE),main)

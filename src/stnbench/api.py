@@ -194,7 +194,9 @@ def run_sweep(
     planner = question.planner(question.slots(engine, slots))
     trials = question.trials()
     uri = tracking_uri(layout) if mlflow else None
-    options = SessionOptions(engine=engine, slots=slots, slurm=question.slurm, tracking_uri=uri)
+    options = SessionOptions(
+        engine=engine, slots=slots, slurm=question.slurm, tracking_uri=uri, sweep=question.sweep.name
+    )
     with open_session(layout, options) as session:
         return run_question(session, question, trials, planner, RunOptions(data_root=data_root()))
 

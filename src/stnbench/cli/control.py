@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
             return DONE
         action = parse_action(options.action, options.value, store.sweep_trials(options.sweep), options.sweep)
         request = send_request(layout.control, options.sweep, action, at=datetime.now(UTC), program="stnbench control")
-        if not is_held(layout):
+        if not is_held(layout, options.sweep):
             later = f"no sweep runs here: this is carried out when {options.sweep} is started"
             facts = {"sweep": options.sweep, "request": request.request_id, "state": "waiting"}
             print_result(options, later, facts)

@@ -144,6 +144,7 @@ def _run(question: Question, planner: Planner, options: argparse.Namespace) -> i
         mps=options.mps,
         slurm=question.slurm,
         tracking_uri=uri,
+        sweep=question.sweep.name,
     )
     with open_session(layout, session_options) as session, _served(question.sweep.name, options.serve):
         study = _Study(layout, question.sweep, options.optuna_storage)

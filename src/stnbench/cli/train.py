@@ -74,7 +74,8 @@ def main(arguments: Sequence[str]) -> int:
     spec = resolved.spec
     _require_feasible(spec)
     uri = tracking_uri(RunsLayout.from_environment())
-    engine = SessionOptions(engine=options.engine, slots=1, slurm=slurm, tracking_uri=uri)
+    name = f"train-{spec.trial_id}"
+    engine = SessionOptions(engine=options.engine, slots=1, slurm=slurm, tracking_uri=uri, sweep=name)
     return _train(spec, overrides, engine, options, source)
 
 
@@ -87,9 +88,7 @@ def _train(
 ) -> int:
     label = ", ".join(str(item) for item in overrides if item.key != "seed") or "the default trial"
     layout = RunsLayout.from_environment()
-    sweep = SweepSpec(
-        name=f"train-{spec.trial_id}", question=label, seeds=(spec.seed,), baselines=False, overrides=overrides
-    )
+    sweep = SweepSpec(name=engine.sweep, question=label, seeds=(spec.seed,), baselines=False, overrides=overrides)
     with open_session(layout, engine) as session:
         began_s = time.perf_counter()
         digests = prepare_datasets([spec.dataset], data_root=data_root(), source=source)

@@ -66,8 +66,17 @@ class RunsLayout:
 
     @property
     def orchestrator_lock(self) -> Path:
-        """Return the lock that the one process writing this folder and its store holds."""
+        """Return the lock that the process holds which alone writes this folder and its store; see ``lock_of``."""
         return self.root / "orchestrator.lock"
+
+    @property
+    def is_shared(self) -> bool:
+        """Return whether several orchestrators may use the store at once, each for another sweep."""
+        return bool(self.store_url)
+
+    def lock_of(self, sweep: str) -> Path:
+        """Return the lock of the process that runs a sweep, or, for an empty name, that alone writes the store."""
+        return self.root / f"orchestrator-{sweep}.lock" if sweep and self.is_shared else self.orchestrator_lock
 
     @property
     def control(self) -> Path:

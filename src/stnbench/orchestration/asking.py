@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from stnbench.core.errors import DataError
+from stnbench.core.errors import DataError, TransitionError
 from stnbench.orchestration.observer import RunningAttempt
 from stnbench.planning.base import Known, Observation, Planner, Progress
 from stnbench.spec.control import Controls, controls_after, further_seeds
@@ -119,7 +119,7 @@ class Asking:
             planned = PlannedTrial(spec=trial.spec, point=trial.point, label=trial.label, is_baseline=trial.is_baseline)
             accuracy = _accuracy(trial.state, outcome, accuracies)
             flops = None if outcome is None else outcome.cost.flops
-            again = self._retry_failed and trial.state is TrialState.FAILED
+            again = (self._retry_failed and trial.state is TrialState.FAILED) or trial.state is TrialState.RUNNING
             known.append(
                 Known(
                     planned=planned,
@@ -169,9 +169,15 @@ class Asking:
         seeded = [replace(cell, spec=cell.spec.with_seed(seed)) for seed in seeds for cell in cells.values()]
         return [trial for trial in seeded if trial.spec.trial_id not in known]
 
-    def tell_dropped(self, trial_id: str) -> None:
-        """Report a trial that was given up before its end to the planner."""
-        self._tell_known(trial_id, TrialState.PRUNED)
+    def tell_ended(self, trial_id: str, state: TrialState) -> None:
+        """Report to the planner how a trial ended without an attempt of this run.
+
+        Raises:
+            DataError: if it is complete and read other images than those found now.
+        """
+        if state is TrialState.COMPLETE:
+            self._require_same_data([self.trials[trial_id]])
+        self._tell_known(trial_id, state)
 
     def tell(self, attempt: RunningAttempt, state: TrialState, result: TrialResult | None) -> None:
         """Report the end of a requested trial to the planner."""
@@ -231,9 +237,13 @@ class Asking:
         ids = [trial.spec.trial_id for trial in asked]
         states = self._store.trial_states(ids, sweep=self._sweep.name)
         failed = [trial_id for trial_id in ids if states[trial_id] is TrialState.FAILED]
-        if self._retry_failed and failed:
-            self._store.replan(failed)
-            states |= dict.fromkeys(failed, TrialState.PLANNED)
+        for trial_id in failed if self._retry_failed else ():
+            try:
+                self._store.replan([trial_id])
+            except TransitionError:
+                if not self._store.is_shared:
+                    raise  # otherwise another sweep has planned it again, which is all that is wanted
+            states[trial_id] = TrialState.PLANNED
         return [states[trial_id] for trial_id in ids]
 
     def _tell_known(self, trial_id: str, state: TrialState) -> None:

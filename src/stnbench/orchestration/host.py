@@ -1,12 +1,13 @@
-"""Identity of processes, the check whether one is still alive, and the lock of a runs folder."""
+"""Identity of processes, the check whether one is still alive, and the locks of a runs folder."""
 
 import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import psutil
 from filelock import FileLock, Timeout
@@ -15,6 +16,7 @@ from stnbench.core.errors import SpecError, StoreBusyError
 from stnbench.core.files import lock_error
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
 from stnbench.spec.codec import Strict, from_json, to_json
+from stnbench.store.records import AttemptRecord
 
 # The identity of a process, by which another can later determine whether it is still alive.
 #
@@ -75,23 +77,92 @@ def start_ticks(pid: int) -> int:
         return 0
 
 
-# The lock that an orchestrator holds on a runs folder, so that there is one writer.
+def is_running(pid: int) -> bool:
+    """Check whether a process of this host runs; one that has ended and was not waited for does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
+
+
+# Claims on trials. Where several orchestrators share a store, the running attempt of a trial is the claim of the
+# process that began it, and the session in its token names that process.
+
+CLAIM_GRACE_S: Final = 90.0
+"""Seconds without a connection after which a process that cannot be seen is taken to be gone; longer than a server's
+restart and the time in which a process connects again."""
+
+
+@dataclass(slots=True)
+class Claims:
+    """Judge of the claims of other processes: which of them are gone, so that their trials are free again.
+
+    A process whose session is live at the server is there. One that is not is gone at once if it ran on this host and
+    its process has ended; otherwise after ``grace_s`` seconds in which its session was never seen live.
+    """
+
+    here: ProcessIdentity
+    grace_s: float = CLAIM_GRACE_S
+    is_running: Callable[[int], bool] = is_running
+    _missing_since_s: dict[str, float] = field(default_factory=dict)
+
+    def gone(self, attempts: Sequence[AttemptRecord], live: Collection[str], now_s: float) -> list[AttemptRecord]:
+        """Return the running attempts of processes that are gone.
+
+        Args:
+            attempts: running attempts, of any process.
+            live: sessions that are live at the server.
+            now_s: current time of a monotonic clock.
+        """
+        sessions = {session_of(attempt.token) for attempt in attempts}
+        self._missing_since_s = {
+            session: self._missing_since_s.get(session, now_s) for session in sessions if session not in live
+        }
+        return [attempt for attempt in attempts if self._is_gone(attempt, now_s)]
+
+    def _is_gone(self, attempt: AttemptRecord, now_s: float) -> bool:
+        session = session_of(attempt.token)
+        if session == self.here.session or session not in self._missing_since_s:
+            return False
+        if attempt.host == self.here.host and not (
+            attempt.boot_id == self.here.boot_id and self.is_running(attempt.pid)
+        ):
+            return True
+        return now_s - self._missing_since_s[session] > self.grace_s
+
+
+def session_of(token: str) -> str:
+    """Return the session of the orchestrator that began the attempt of a token."""
+    return token.rpartition("-")[0]
+
+
+# The lock that an orchestrator holds on a runs folder, so that there is one writer. Where the store is on a server,
+# several may use the folder at once, each for another sweep: then each holds a lock of its sweep.
 
 
 @contextlib.contextmanager
-def orchestrator_lock(layout: RunsLayout, identity: ProcessIdentity) -> Iterator[None]:
+def orchestrator_lock(layout: RunsLayout, identity: ProcessIdentity, *, sweep: str = "") -> Iterator[None]:
     """Hold the lock for the block; the system releases it when the process ends for any reason.
+
+    Args:
+        layout: the runs folder.
+        identity: this process.
+        sweep: the sweep that this process runs, if the store lets others run at the same time; else empty.
 
     Raises:
         StoreBusyError: if another process holds the lock; the message names it.
         FolderError: if the folder cannot be written.
     """
-    lock = FileLock(layout.orchestrator_lock, timeout=0)
-    holder = layout.orchestrator_lock.with_suffix(".holder")
+    path = layout.lock_of(sweep)
+    lock = FileLock(path, timeout=0)
+    holder = path.with_suffix(".holder")
     try:
         lock.acquire()
     except Timeout as error:
-        problem = f"another sweep runs on {layout.root} ({_holder_title(layout)})"
+        what = f"the sweep {sweep} runs already" if layout.is_shared and sweep else "another sweep runs"
+        problem = f"{what} on {layout.root} ({_holder_title(holder)})"
         raise StoreBusyError(problem, remedy="wait for it, stop it, or set STNBENCH_RUNS to another folder") from error
     except (OSError, NotImplementedError) as error:
         raise lock_error(layout.root, error, RUNS_VARIABLE) from error
@@ -107,27 +178,28 @@ def orchestrator_lock(layout: RunsLayout, identity: ProcessIdentity) -> Iterator
             lock.release()
 
 
-def read_holder(layout: RunsLayout) -> ProcessIdentity | None:
+def read_holder(layout: RunsLayout, sweep: str = "") -> ProcessIdentity | None:
     """Return the process that holds the lock or died holding it; None if there is none or it is not recorded."""
     try:
-        _, _, text = layout.orchestrator_lock.with_suffix(".holder").read_text(errors="replace").partition("\n")
+        path = layout.lock_of(sweep).with_suffix(".holder")
+        _, _, text = path.read_text(errors="replace").partition("\n")
         return from_json(ProcessIdentity, text.encode(), where="the holder of the lock") if text.strip() else None
     except (OSError, SpecError):
         return None
 
 
-def is_held(layout: RunsLayout) -> bool:
+def is_held(layout: RunsLayout, sweep: str) -> bool:
     """Check whether a process runs a sweep in this folder, as far as this can be determined from this host."""
-    holder = read_holder(layout)
+    holder = read_holder(layout, sweep)
     if holder is None:
         return False
     here = ProcessIdentity.current()
     return (holder.host, holder.boot_id) != (here.host, here.boot_id) or holder.is_alive()
 
 
-def _holder_title(layout: RunsLayout) -> str:
+def _holder_title(holder: Path) -> str:
     try:
-        text = layout.orchestrator_lock.with_suffix(".holder").read_text(errors="replace")
+        text = holder.read_text(errors="replace")
     except OSError:
         text = ""
     return text.partition("\n")[0].strip() or "another process"

@@ -14,6 +14,9 @@ runner executes the commands and reports their outcome as events.
 
 A running trial that the planner prunes becomes pruned once its attempt has stopped; so does a trial that a user gives
 up, at once if it does not run. A user may request such a trial, or one that has failed, again: it is then planned.
+
+Where orchestrators of several sweeps share a store, a trial may be elsewhere: claimed or ended by another one. It is
+neither queued nor running here until the runner reports what became of it.
 """
 
 import itertools
@@ -28,12 +31,16 @@ from stnbench.orchestration.messages import (
     AttemptFailed,
     AttemptFinished,
     AttemptStopped,
+    AttemptTaken,
     Command,
     DropTrial,
+    ElsewhereChanged,
     EpochEnded,
     Event,
+    ForgetAttempt,
     GiveUpAsked,
     KillAttempt,
+    LaunchRefused,
     LaunchTrial,
     PauseChanged,
     PeakMemoryLearnt,
@@ -88,6 +95,7 @@ class _Attempt:
     condemned_as: Failure | None = None
     is_killed: bool = False
     is_pruned: bool = False
+    is_taken: bool = False
     given_up_s: float | None = None
 
     def show_life(self, parts: int) -> None:
@@ -111,6 +119,7 @@ class Machine:
         self._trials: dict[str, _Trial] = {}
         self._queue: deque[str] = deque()
         self._running: dict[str, _Attempt] = {}
+        self._elsewhere: set[str] = set()
         self._bugs: Counter[str] = Counter()
         self._troubles = 0
         self._in_trouble: set[str] = set()
@@ -126,7 +135,13 @@ class Machine:
     @property
     def is_idle(self) -> bool:
         """Return whether nothing runs and nothing more will, unless trials are planned."""
-        return not self._running and (not self._queue or bool(self.stop_reason))
+        is_done = not self._queue and not self._elsewhere
+        return not self._running and (is_done or bool(self.stop_reason))
+
+    @property
+    def elsewhere(self) -> frozenset[str]:
+        """Return the ids of the trials that another orchestrator has claimed or ended."""
+        return frozenset(self._elsewhere)
 
     @property
     def running(self) -> dict[str, str]:
@@ -158,6 +173,9 @@ class Machine:
             GiveUpAsked: self._give_up,
             RetryAsked: self._ask_retry,
             SlotsChanged: self._change_slots,
+            LaunchRefused: self._refuse_launch,
+            AttemptTaken: self._take_away,
+            ElsewhereChanged: self._change_elsewhere,
         }
         return (*handlers[type(event)](event), *self._launches())
 
@@ -179,8 +197,10 @@ class Machine:
             if attempt.trial_id in asked and attempt.given_up_s is None:
                 attempt.given_up_s = self._now_s
                 commands.append(StopAttempt(token=token))
-        for trial_id in [name for name in self._queue if name in asked]:
-            self._queue.remove(trial_id)
+        waiting = [name for name in self._queue if name in asked]
+        for trial_id in [*waiting, *sorted(self._elsewhere & asked)]:
+            self._unqueue(trial_id)
+            self._elsewhere.discard(trial_id)
             self._trials[trial_id].state = TrialState.PRUNED
             self._trials[trial_id].history.append("given up")
             commands.append(DropTrial(trial_id=trial_id))
@@ -201,6 +221,45 @@ class Machine:
     def _change_slots(self, event: SlotsChanged) -> tuple[Command, ...]:
         self._slots = self._admission.slots = event.slots
         return ()
+
+    def _refuse_launch(self, event: LaunchRefused) -> tuple[Command, ...]:
+        attempt = self._running.pop(event.token)
+        self._await(attempt.trial_id, "refused: elsewhere")
+        return ()
+
+    def _take_away(self, event: AttemptTaken) -> tuple[Command, ...]:
+        attempt = self._running.get(event.token)
+        if attempt is not None:
+            is_killed, attempt.is_taken, attempt.is_killed = attempt.is_killed, True, True
+            return () if is_killed else (KillAttempt(token=event.token),)
+        if event.trial_id not in self.running.values():  # otherwise a later attempt has been granted
+            self._await(event.trial_id, "taken over elsewhere")
+        return ()
+
+    def _change_elsewhere(self, event: ElsewhereChanged) -> tuple[Command, ...]:
+        self._elsewhere.discard(event.trial_id)
+        trial = self._trials[event.trial_id]
+        trial.state = event.state
+        trial.history.append(f"{event.state} elsewhere")
+        if event.state is TrialState.PLANNED:
+            self._queue.append(event.trial_id)
+        return ()
+
+    def _await(self, trial_id: str, why: str) -> None:
+        """Leave a trial to another orchestrator until ``ElsewhereChanged``."""
+        self._unqueue(trial_id)
+        self._elsewhere.add(trial_id)
+        self._trials[trial_id].state = TrialState.RUNNING
+        self._trials[trial_id].history.append(why)
+
+    def _unqueue(self, trial_id: str) -> None:
+        if trial_id in self._queue:
+            self._queue.remove(trial_id)
+
+    def _yield_up(self, token: str) -> tuple[Command, ...]:
+        """Forget an ended attempt whose trial was taken over."""
+        self._await(self._running.pop(token).trial_id, "ended after it was taken over")
+        return (ForgetAttempt(token=token),)
 
     def _learn(self, event: PeakMemoryLearnt) -> tuple[Command, ...]:
         (self._admission.expect if event.is_estimate else self._admission.learn)(event.peak_mib)
@@ -235,6 +294,8 @@ class Machine:
 
     def _fail(self, event: AttemptFailed) -> tuple[Command, ...]:
         attempt = self._attempt(event.token)
+        if attempt.is_taken:
+            return self._yield_up(event.token)
         is_unwanted = attempt.is_pruned or attempt.given_up_s is not None
         if is_unwanted and _is_killed(event.failure):  # it was killed because it did not stop
             return self._end_stopped(AttemptStopped(token=event.token))
@@ -299,6 +360,8 @@ class Machine:
 
     def _end_stopped(self, event: AttemptStopped) -> tuple[Command, ...]:
         attempt = self._attempt(event.token)
+        if attempt.is_taken:
+            return self._yield_up(event.token)
         is_pruned, is_given_up = attempt.is_pruned, attempt.given_up_s is not None
         state = TrialState.PRUNED if is_pruned or is_given_up else TrialState.PLANNED
         self._leave(event.token, state, "pruned" if is_pruned else "given up" if is_given_up else "stopped")

@@ -122,6 +122,29 @@ class SlotsChanged:
     slots: tuple[Slot, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchRefused:
+    """Event: an attempt could not begin, since another orchestrator has claimed or ended its trial."""
+
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptTaken:
+    """Event: another orchestrator believed this one gone and has ended an attempt of it; if it runs, it is killed."""
+
+    token: str
+    trial_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ElsewhereChanged:
+    """Event: a trial that another orchestrator had claimed is now in this state, which is not running."""
+
+    trial_id: str
+    state: TrialState
+
+
 Event = (
     TrialsPlanned
     | PeakMemoryLearnt
@@ -137,6 +160,9 @@ Event = (
     | GiveUpAsked
     | RetryAsked
     | SlotsChanged
+    | LaunchRefused
+    | AttemptTaken
+    | ElsewhereChanged
 )
 
 # Commands
@@ -194,4 +220,11 @@ class DropTrial:
     trial_id: str
 
 
-Command = DropTrial | LaunchTrial | RecordComplete | RecordEnd | StopAttempt | KillAttempt
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForgetAttempt:
+    """Command to forget an attempt whose trial another orchestrator has taken over, and which has now ended."""
+
+    token: str
+
+
+Command = DropTrial | ForgetAttempt | LaunchTrial | RecordComplete | RecordEnd | StopAttempt | KillAttempt

@@ -125,9 +125,9 @@ class PatientStore(Store):
             return True
 
         def settled() -> bool | None:
-            # An attempt that ran at the first try and does not any more was ended by it: there is no other writer.
-            running = {attempt.token for attempt in Store.running_attempts(self)}
-            return None if token in running else True
+            # With a shared store another process may have ended it otherwise: then the call is made again, and refused.
+            attempt = Store.find_attempt(self, token)
+            return True if attempt is not None and attempt.state is state else None
 
         self.wait.until_done(end, settled=settled)
 
@@ -168,9 +168,10 @@ def _patient(name: str) -> Callable[..., Any]:
 
 
 REPEATABLE: Final = (
-    *("save_sweep", "add_epoch", "set_metrics", "set_mirrored", "forget_mirrored"),
+    *("check", "save_sweep", "add_epoch", "set_metrics", "set_mirrored", "forget_mirrored"),
     *("sweeps", "version", "sweep_trials", "trial_ids", "unsettled", "latest_timings", "find_trial", "trial_states"),
     *("attempts_of_trial", "attempts_of_sweep", "running_attempts", "superseded_attempts", "epochs_of_trial"),
+    *("live_sessions", "find_attempt"),
     *(
         "epochs_of_sweep",
         "outcomes",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
-from stnbench.core.errors import FolderError, StnbenchError, StoreError
+from stnbench.core.errors import FolderError, StnbenchError, StoreError, TransitionError
 from stnbench.core.files import sync_folder
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.orchestration.observer import Observer
@@ -88,6 +88,8 @@ SERVER_REMEDY: Final = (
 )
 
 BACKUP_EVERY_S: Final = 3600.0
+SHARED_LEFTOVER_S: Final = 3600.0
+"""Age in seconds from which a temporary file of a runs folder that several processes write is a leftover."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -401,24 +403,56 @@ LEFTOVERS = (
 """Patterns, below the runs folder, of files that only an unfinished write leaves."""
 
 
-def recover(store: Store, layout: RunsLayout, now: datetime) -> tuple[int, int]:
-    """Settle every attempt that is running according to the store; return the numbers of adopted and lost ones."""
-    running: Sequence[AttemptRecord] = store.running_attempts()
-    adopted = sum(_settle(store, layout, attempt, now) for attempt in running)
-    remove_leftovers(layout)
+def recover(
+    store: Store, layout: RunsLayout, now: datetime, *, attempts: Sequence[AttemptRecord] | None = None
+) -> tuple[int, int]:
+    """Settle running attempts whose process is gone, and remove leftovers.
+
+    Args:
+        store: the store.
+        layout: the runs folder.
+        now: current time.
+        attempts: the attempts; if None, all that are running according to the store.
+
+    Returns:
+        The numbers of adopted and lost attempts.
+    """
+    running = store.running_attempts() if attempts is None else attempts
+    settled = settle(store, layout, running, now)
+    # Where others write as well, a temporary file may be in use; no file is written for an hour.
+    remove_leftovers(layout, older_than_s=SHARED_LEFTOVER_S if store.is_shared else 0.0)
     remove_checkpoints(store, layout)
-    return adopted, len(running) - adopted
+    return settled
 
 
-def remove_leftovers(layout: RunsLayout) -> int:
+def settle(store: Store, layout: RunsLayout, attempts: Sequence[AttemptRecord], now: datetime) -> tuple[int, int]:
+    """Adopt the results of attempts whose process is gone, and record the others as lost; return both numbers.
+
+    Attempts of a shared store that another process has settled meanwhile are left out.
+    """
+    adopted = lost = 0
+    for attempt in attempts:
+        try:
+            is_adopted = _settle(store, layout, attempt, now)
+        except TransitionError:
+            if not store.is_shared:
+                raise
+            continue
+        adopted, lost = adopted + is_adopted, lost + (not is_adopted)
+    return adopted, lost
+
+
+def remove_leftovers(layout: RunsLayout, *, older_than_s: float = 0.0) -> int:
     """Remove temporary files and folders of killed writers, and return their number.
 
-    Errors of the disk are ignored.
+    Errors of the disk are ignored. Files that were changed in the last ``older_than_s`` seconds are kept.
     """
     removed = 0
     for pattern in LEFTOVERS:
         for path in layout.root.glob(pattern):
             with contextlib.suppress(OSError):
+                if older_than_s and time.time() - path.lstat().st_mtime < older_than_s:
+                    continue
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:

@@ -1,6 +1,7 @@
 """The runner, which carries out the machine's decisions; it owns the writable store, the engine and the clock."""
 
 import dataclasses
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import assert_never
 
-from stnbench.core.errors import FolderError, StnbenchError
+from stnbench.core.errors import FolderError, StnbenchError, TransitionError
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.engines.base import (
@@ -27,18 +28,22 @@ from stnbench.engines.base import (
 )
 from stnbench.orchestration.asking import Asking, Budget, Spent
 from stnbench.orchestration.control import Decision, Inbox, decide
-from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.host import Claims, ProcessIdentity, session_of
 from stnbench.orchestration.machine import Machine
 from stnbench.orchestration.messages import (
     AttemptFailed,
     AttemptFinished,
     AttemptStopped,
+    AttemptTaken,
     Command,
     DropTrial,
+    ElsewhereChanged,
     EpochEnded,
     Event,
+    ForgetAttempt,
     GiveUpAsked,
     KillAttempt,
+    LaunchRefused,
     LaunchTrial,
     PauseChanged,
     PeakMemoryLearnt,
@@ -55,20 +60,23 @@ from stnbench.orchestration.messages import (
 )
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.orchestration.policy import Patience
-from stnbench.orchestration.recovery import drop_checkpoints, recover, result_of
+from stnbench.orchestration.recovery import drop_checkpoints, recover, result_of, settle
 from stnbench.planning.base import Planner
 from stnbench.spec.control import Action, AddSeeds, ControlRecord, ControlRequest, Pause, Resume, Retry, SetSlots, Stop
 from stnbench.spec.data import DatasetSpec
 from stnbench.spec.result import Failure, FailureKind, TrialResult, other_half
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store.records import AttemptStart, PlannedTrial
+from stnbench.store.records import AttemptRecord, AttemptStart, PlannedTrial
 from stnbench.store.store import Store
 from stnbench.trials.files import load_result
 
 POLL_S = 0.2
 CONTROL_EVERY_S = 0.5
 """Seconds between two checks for requests."""
+
+ELSEWHERE_EVERY_S = 1.0
+"""Seconds between two looks at trials that other orchestrators have claimed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +163,9 @@ class Runner:
         self._looked_s, self._slots_started = float("-inf"), len(engine.slots)
         self._running: dict[str, RunningAttempt] = {}
         self._results: dict[str, TrialResult] = {}
-        self._failed_at_once: list[AttemptFailed] = []
+        self._following: list[Event] = []
+        self._claims = Claims(identity)
+        self._looked_elsewhere_s = float("-inf")
         self._stop_asked = ""
         self._launched = self._ended = 0
         self._device_s = 0.0
@@ -175,9 +185,10 @@ class Runner:
         Raises:
             StnbenchError: if the sweep cannot be planned or the store, the engine or a folder fails.
         """
-        adopted, lost = recover(self._store, self._layout, self._now())
-        self._asking.resume()
         started_s = now_s = self._clock_s()
+        gone = self._gone(self._store.running_attempts(), now_s)
+        adopted, lost = recover(self._store, self._layout, self._now(), attempts=gone)
+        self._asking.resume()
         self._handle(TimePassed(now_s=started_s))
         self._begin_controlled()
         while not (self._machine.is_idle and (self._asking.is_exhausted or self._machine.stop_reason)):
@@ -188,9 +199,34 @@ class Runner:
             if now_s - self._looked_s >= CONTROL_EVERY_S:
                 self._looked_s = now_s
                 self._take_requests()
+            self._look_elsewhere(now_s)
             self._pass_time(now_s, Spent(wall_s=now_s - started_s, device_s=self._device_s, trials=self._ended))
             self._plan()
         return self._summary(adopted, lost)
+
+    def _gone(self, attempts: Sequence[AttemptRecord], now_s: float) -> list[AttemptRecord]:
+        """Return those running attempts of other processes that are gone: all, unless the store is shared."""
+        if not self._store.is_shared:
+            return list(attempts)
+        live = self._store.live_sessions(session_of(attempt.token) for attempt in attempts)
+        return self._claims.gone(attempts, live, now_s)
+
+    def _look_elsewhere(self, now_s: float) -> None:
+        """Adopt what other orchestrators made of trials of this sweep, and free those of processes that are gone."""
+        awaited = self._machine.elsewhere
+        if not awaited or now_s - self._looked_elsewhere_s < ELSEWHERE_EVERY_S:
+            return
+        self._looked_elsewhere_s = now_s
+        running = [attempt for attempt in self._store.running_attempts() if attempt.trial_id in awaited]
+        settle(self._store, self._layout, self._gone(running, now_s), self._now())
+        for trial_id, state in sorted(self._store.trial_states(awaited, sweep=self._sweep.name).items()):
+            if state is TrialState.RUNNING:
+                continue
+            if state.is_final:
+                self._asking.tell_ended(trial_id, state)
+                for observer in self._observers:
+                    observer.changed((trial_id,), state)
+            self._handle(ElsewhereChanged(trial_id=trial_id, state=state))
 
     def _begin_controlled(self) -> None:
         """Plan, and apply the earlier requests of users; nothing is launched until that is done."""
@@ -337,7 +373,9 @@ class Runner:
 
     def _end_epoch(self, attempt: RunningAttempt) -> None:
         token = attempt.record.token
-        self._store.add_epoch(token, attempt.epochs[-1])
+        if not self._is_written(lambda: self._store.add_epoch(token, attempt.epochs[-1])):
+            self._handle(AttemptTaken(token=token, trial_id=attempt.record.trial_id))
+            return
         self._running[token] = attempt
         self._handle(EpochEnded(token=token, epoch=attempt.epochs[-1].epoch))
         for observer in self._observers:
@@ -389,33 +427,45 @@ class Runner:
     def _handle(self, event: Event) -> None:
         for command in self._machine.handle(event):
             self._execute(command)
-        while self._failed_at_once:
-            self._handle(self._failed_at_once.pop())
+        while self._following:
+            self._handle(self._following.pop())
 
     def _execute(self, command: Command) -> None:
         match command:
             case LaunchTrial():
                 self._launch(command)
             case DropTrial(trial_id=trial_id):
-                self._asking.tell_dropped(trial_id)
+                self._asking.tell_ended(trial_id, TrialState.PRUNED)
                 for observer in self._observers:
                     observer.changed((trial_id,), TrialState.PRUNED)
-            case RecordComplete(token=token):
-                result = self._results.pop(token)
-                now = self._now()
-                self._store.complete_attempt(token, result, now)
-                self._end(token, AttemptState.COMPLETE, TrialState.COMPLETE, now, result=result)
-                self._save_room()
-            case RecordEnd(token=token, attempt_state=state, trial_state=trial_state, failure=failure):
-                now = self._now()
-                self._store.end_attempt(token, state, failure, now, trial_state=trial_state, sweep=self._sweep.name)
-                self._end(token, state, trial_state, now, failure=failure)
+            case RecordComplete() | RecordEnd():
+                self._record(command)
+            case ForgetAttempt(token=token):
+                self._forget(token)
             case StopAttempt(token=token):
                 self._engine.stop(token)
             case KillAttempt(token=token):
                 self._engine.kill(token)
             case _:
                 assert_never(command)
+
+    def _record(self, command: RecordComplete | RecordEnd) -> None:
+        """Write the end of an attempt; if another orchestrator has ended it already, leave the trial to that one."""
+        token, now = command.token, self._now()
+        if isinstance(command, RecordComplete):
+            result = self._results.pop(token)
+            if self._is_written(lambda: self._store.complete_attempt(token, result, now)):
+                self._end(token, AttemptState.COMPLETE, TrialState.COMPLETE, now, result=result)
+                self._save_room()
+                return
+        else:
+            state, trial_state, failure = command.attempt_state, command.trial_state, command.failure
+            end = functools.partial(self._store.end_attempt, trial_state=trial_state, sweep=self._sweep.name)
+            if self._is_written(lambda: end(token, state, failure, now)):
+                self._end(token, state, trial_state, now, failure=failure)
+                return
+        self._following.append(AttemptTaken(token=token, trial_id=self._running[token].record.trial_id))
+        self._forget(token)
 
     def _launch(self, command: LaunchTrial) -> None:
         trial = self._asking.trials[command.trial_id]
@@ -428,7 +478,11 @@ class Runner:
             boot_id=self._identity.boot_id,
             started_at=self._now(),
         )
-        record = self._store.start_attempt(start)
+        started: list[AttemptRecord] = []
+        if not self._is_written(lambda: started.append(self._store.start_attempt(start))):
+            self._following.append(LaunchRefused(token=command.token))
+            return
+        (record,) = started
         attempt = RunningAttempt(trial=trial, record=record, slot=command.slot)
         self._running[command.token] = attempt
         self._launched += 1
@@ -437,7 +491,7 @@ class Runner:
             folder = writable_folder(self._layout.attempt(command.trial_id, record.number), "an attempt", remedy=remedy)
         except FolderError as error:  # the disk is full or not writable, which may be temporary
             failure = Failure(kind=FailureKind.INFRASTRUCTURE, message=error.problem)
-            self._failed_at_once.append(AttemptFailed(token=command.token, failure=failure))
+            self._following.append(AttemptFailed(token=command.token, failure=failure))
             return
         launch = Launch(
             spec=trial.spec,
@@ -486,6 +540,28 @@ class Runner:
             self._asking.tell(attempt, trial_state, result)
         end = EndedAttempt(
             attempt=attempt, state=state, trial_state=trial_state, finished_at=at, result=result, failure=failure
+        )
+        for observer in self._observers:
+            observer.ended(end)
+
+    def _is_written(self, write: Callable[[], None]) -> bool:
+        """Write to the store, and return whether it agrees: with a shared one, another process may have been first."""
+        try:
+            write()
+        except TransitionError:
+            if not self._store.is_shared:
+                raise
+            return False
+        return True
+
+    def _forget(self, token: str) -> None:
+        failure = Failure(kind=FailureKind.KILLED, message="another sweep has taken the trial over")
+        end = EndedAttempt(
+            attempt=self._running.pop(token),
+            state=AttemptState.LOST,
+            trial_state=TrialState.PLANNED,
+            finished_at=self._now(),
+            failure=failure,
         )
         for observer in self._observers:
             observer.ended(end)

@@ -45,6 +45,7 @@ from stnbench.spec.data import DatasetSpec
 from stnbench.spec.slurm import SlurmOptions
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import ComputeOptions, TrialSpec
+from stnbench.store.file import Holder
 from stnbench.tracking.base import CellView, Tracker
 from stnbench.tracking.mlflow_server import set_aside_damaged
 
@@ -68,16 +69,22 @@ class SessionOptions:
     """Options of the Slurm engine."""
     tracking_uri: str | None = None
     """URI of MLflow's tracking store; None for no mirror."""
+    sweep: str = ""
+    """The sweep that is to run; on a server's store, sessions of other sweeps may be open at the same time. If it is
+    empty, the session is the only one."""
 
 
 class Session:
-    """The single writing session on a runs folder, whose lock is held while it is open."""
+    """A writing session on a runs folder: the only one, or on a server's store the only one of its sweep."""
 
     def __init__(
         self, layout: RunsLayout, store: PatientStore, identity: ProcessIdentity, options: SessionOptions
     ) -> None:
         self.layout = layout
         self.store = store
+        # Sessions that share the folder keep what is named by slots or jobs apart, in folders named by their sweep.
+        own = options.sweep if store.is_shared else ""
+        self._logs, self._spool = layout.logs / own, layout.slurm_spool / own
         self._identity = identity
         self._options = options
         self._mirrors: dict[str, Mirror] = {}
@@ -89,7 +96,10 @@ class Session:
 
         Raises:
             StnbenchError: if it cannot start or go on.
+            ValueError: if the session was opened for another sweep.
         """
+        if self.store.is_shared and sweep.name != self._options.sweep:
+            raise ValueError(f"the session is open for the sweep {self._options.sweep}, not {sweep.name}")
         with mps_daemon() if self._options.mps else contextlib.nullcontext():
             return self._run(sweep, planner, options, observers)
 
@@ -198,7 +208,7 @@ class Session:
             shares = math.ceil(wanted / len(gpus)) if gpus else 1
             return plan_slots(gpus, cores, slots=wanted, per_gpu=shares, memory_mib=memory_mib)
 
-        return LocalEngine(slots, self.layout.logs, more=more)
+        return LocalEngine(slots, self._logs, more=more)
 
     def _measure_slots(self, spec: TrialSpec, cores: int, options: RunOptions) -> int:
         """Return the fastest number of CPU slots of this machine, measured once and stored."""
@@ -209,7 +219,7 @@ class Session:
             choice = measure_choice(
                 spec,
                 cores=cores,
-                open_engine=lambda slots: LocalEngine(slots, self.layout.logs),
+                open_engine=lambda slots: LocalEngine(slots, self._logs),
                 scratch=self.layout.root / "calibration",
                 data_root=options.data_root,
                 source=options.source,
@@ -238,7 +248,7 @@ class Session:
                 needed_mib=estimate_gpu_mib(spec),
                 memory_mib=memory_mib,
                 compute=compute,
-                open_engine=lambda slots: LocalEngine(slots, self.layout.logs),
+                open_engine=lambda slots: LocalEngine(slots, self._logs),
                 scratch=self.layout.root / "calibration",
                 data_root=options.data_root,
                 source=options.source,
@@ -259,7 +269,7 @@ class Session:
     def _open_slurm_engine(self) -> Engine:
         options = self._options
         return SlurmEngine(
-            self.layout.slurm_spool,
+            self._spool,
             options.slurm,
             session=self._identity.session,
             slots=options.slots,
@@ -277,7 +287,10 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(layout: RunsLayout, options: SessionOptions) -> Iterator[Session]:
-    """Open the single session that may write this runs folder, for the block.
+    """Open a session that may write this runs folder, for the block.
+
+    It is the only one, unless the store is on a server and ``options`` name the sweep that is to run: then it is the
+    only one of that sweep.
 
     Raises:
         FolderError: if the folder cannot be written.
@@ -293,8 +306,8 @@ def open_session(layout: RunsLayout, options: SessionOptions) -> Iterator[Sessio
         require_mps()
     writable_folder(layout.root, "runs", remedy=f"set {RUNS_VARIABLE} to a folder you can write")
     identity = ProcessIdentity.current()
-    holder = identity.title
-    with orchestrator_lock(layout, identity), _open_store(layout, holder) as store:
+    holder = Holder(title=identity.title, session=identity.session, sweep=options.sweep if layout.is_shared else "")
+    with orchestrator_lock(layout, identity, sweep=options.sweep), _open_store(layout, holder) as store:
         session = Session(layout, store, identity, options)
         try:
             yield session
@@ -302,7 +315,7 @@ def open_session(layout: RunsLayout, options: SessionOptions) -> Iterator[Sessio
             session.close()
 
 
-def _open_store(layout: RunsLayout, holder: str) -> PatientStore:
+def _open_store(layout: RunsLayout, holder: Holder) -> PatientStore:
     """Open the store with its history; restore it first if it is missing and there are files to restore it from.
 
     Raises:

@@ -178,7 +178,7 @@ class Sweeps:
             spec = self.specs().get(sweep)
             if spec is None:
                 return None
-            held = is_held(self.layout)
+            held = is_held(self.layout, sweep)
             stamp = self.store().version(sweep)
             board, is_new = self._board(spec, stamp)
             version = f"{stamp} {held} {is_new}"
@@ -335,7 +335,7 @@ class _Pages:
             return str(error), True
         layout = self._sweeps.layout
         request = send_request(layout.control, name, action, at=datetime.now(UTC), program="live page")
-        if not is_held(layout):
+        if not is_held(layout, name):
             return f"Carried out when {name} is started again.", False
         record = wait_for(store, request, sleep=time.sleep, clock_s=time.monotonic, wait_s=ANSWER_S)
         if record is None:

@@ -13,7 +13,7 @@ from sqlalchemy.pool import QueuePool
 
 from stnbench.core.errors import StnbenchError, StoreBusyError, StoreError, StoreVersionError
 from stnbench.core.files import writable_folder
-from stnbench.store.file import BUSY_TIMEOUT_S, REBUILD_REMEDY, Backend, StoreFile
+from stnbench.store.file import BUSY_TIMEOUT_S, REBUILD_REMEDY, Backend, Holder, StoreFile
 from stnbench.store.postgres import open_postgres
 from stnbench.store.tables import REVISIONS
 
@@ -118,7 +118,12 @@ class Database:
 
     @classmethod
     def open(
-        cls, where: Path | str, *, writable: bool, busy_timeout_s: float = BUSY_TIMEOUT_S, holder: str = ""
+        cls,
+        where: Path | str,
+        *,
+        writable: bool,
+        busy_timeout_s: float = BUSY_TIMEOUT_S,
+        holder: Holder | None = None,
     ) -> "Database":
         """Open a database by the path of a SQLite file or by URL.
 
@@ -128,12 +133,12 @@ class Database:
             where: path or URL.
             writable: whether the database is opened for writing.
             busy_timeout_s: seconds to wait for locks.
-            holder: name of the process that alone may write the database of a server until it is closed; empty for
-                none. A file is protected by the lock of its runs folder instead.
+            holder: process that keeps the right to write the database of a server until it is closed; None for no such
+                process. A file is protected by the lock of its runs folder instead.
 
         Raises:
             FolderError: if a file or folder cannot be created.
-            StoreBusyError: if another process holds the server's database.
+            StoreBusyError: if another process holds the server's database, or runs the same sweep on it.
             StoreError: if the URL is invalid, a file to read is missing, or the server cannot be reached.
         """
         url = _url(where)
@@ -142,9 +147,8 @@ class Database:
             return cls(backend=backend, writable=writable)
         backend = open_postgres(url, writable=writable, busy_timeout_s=busy_timeout_s, holder=holder)
         database = cls(backend=backend, writable=writable)
-        if holder:
-            with database._explained(), backend.writer.connect():
-                pass  # the pooled connection holds the right to write
+        if holder is not None:
+            database.hold()
         return database
 
     @property
@@ -189,6 +193,17 @@ class Database:
         """
         if self.backend.file is not None and self.writable:
             self.backend.file.check()
+
+    def hold(self) -> None:
+        """Check that a server's database is held, and hold it again after a lost connection; do nothing for a file.
+
+        Raises:
+            StoreBusyError: if another process holds it by now.
+            StoreError: if the server cannot be reached.
+        """
+        if self.backend.file is None and self.writable:
+            with self._explained(), self.backend.writer.connect():
+                pass  # the pooled connection holds the right to write
 
     def check_whole(self, attempts: Mapping[str, int]) -> None:
         """Check a file as ``check`` does, and read all of it as another process does.
@@ -258,6 +273,7 @@ def prepare(database: Database, *, backups: Path | None = None) -> None:
 
     Raises:
         StoreVersionError: if the database is newer than this program, or older and open for reading only.
+        StoreBusyError: if sweeps of an older program run on it.
         StoreError: if it is no store.
     """
     with database.reading() as connection:
@@ -267,6 +283,9 @@ def prepare(database: Database, *, backups: Path | None = None) -> None:
     if revision is not None and backups is not None:
         database.back_up(backups, note=f"before-{REVISIONS[-1]}")
     with database.transaction() as connection:
+        if find_revision(database.name, connection) == REVISIONS[-1]:
+            return  # another process has upgraded it meanwhile
+        database.backend.require_alone(connection)
         upgrade(connection)
 
 

@@ -4,13 +4,13 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import StatementError
 
 from stnbench.core.errors import StoreError
@@ -152,7 +152,30 @@ class StoreFile:
             raise StoreError(problem, remedy=REBUILD_REMEDY)
 
 
-# The interface of a database backend: connections, and the meaning of its errors.
+# The interface of a database backend: connections, who may write, and the meaning of its errors.
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holder:
+    """A process that keeps the right to write a store for as long as it is open.
+
+    A store that is a file has one writer, which holds the lock of its runs folder. A server may have several, each for
+    another sweep.
+
+    Attributes:
+        title: description of the process for messages.
+        session: name of the process, unique among all; empty if it starts no attempts.
+        sweep: the sweep that it alone runs, beside those of others; empty if it alone writes the store.
+    """
+
+    title: str
+    session: str = ""
+    sweep: str = ""
+
+
+def no_other_session(_connection: Connection, _sessions: Collection[str]) -> set[str]:
+    """Return the given sessions that are connected to the database: none, since a file has a single writer."""
+    return set()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,6 +189,10 @@ class Backend:
             statement on.
         explain: function that converts an error of the database to a StoreError; None for a bug of stnbench.
         file: the file of the database; None for a server.
+        is_shared: whether other processes may write at the same time, each for another sweep.
+        require_alone: function that raises StoreBusyError if other sweeps run, inside a transaction; until the end of
+            that transaction none can begin.
+        live_sessions: function that returns those of the given sessions that hold a right to write at present.
     """
 
     name: str
@@ -173,3 +200,6 @@ class Backend:
     writer: Engine
     explain: Callable[[str, StatementError], StoreError | None]
     file: StoreFile | None = None
+    is_shared: bool = False
+    require_alone: Callable[[Connection], None] = lambda _: None
+    live_sessions: Callable[[Connection, Collection[str]], set[str]] = no_other_session

@@ -1,8 +1,11 @@
 """PostgreSQL backend: connections that read, and one that writes and holds the right to write.
 
-That right is an advisory lock of the server for the schema of the store. A process that keeps it for a whole sweep
-holds it in the connection that writes: a writer that loses its connection loses the right with it, and commits nothing
-until it has both again. Therefore two orchestrators never both write, whichever hosts they run on.
+That right is an advisory lock of the server for the schema of the store: exclusive for a process that alone writes it,
+such as one that merges stores, and shared among processes that run sweeps, each of which also holds an exclusive lock
+for its sweep and one for its session. They are held by the connection that writes: a writer that loses its connection
+loses its rights with it, and commits nothing until it has all of them again. Therefore two orchestrators never run the
+same sweep, whichever hosts they are on, and others see by the lock of its session whether one is still there. Each
+transaction that writes holds another lock, so that there is one at a time.
 
 A connection that was lost between two transactions is reopened, for up to ``RECONNECT_S``, so a restart of the server
 only causes a pause. A loss within a transaction is an error, since it is unknown whether the transaction was committed;
@@ -11,6 +14,7 @@ the next run finds out.
 
 import contextlib
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +30,7 @@ from sqlalchemy.exc import (
 
 from stnbench.core.errors import StoreBusyError, StoreError
 from stnbench.core.text import hide_passwords
-from stnbench.store.file import Backend
+from stnbench.store.file import Backend, Holder
 
 if TYPE_CHECKING:
     import psycopg
@@ -58,24 +62,63 @@ SETTINGS = {
 """Settings of the session: a host that was switched off loses its lock within a minute, not after TCP's two hours."""
 
 LOCK = f"{int.from_bytes(b'stnb')}, hashtext(current_schema())"
-"""Key of the advisory lock; stores in different schemas of one database do not exclude each other."""
+"""Key of the advisory lock of a store; stores in different schemas of one database do not exclude each other."""
 
-HOLDER = f"""
-SELECT l.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-WHERE l.locktype = 'advisory' AND l.granted AND (l.classid, l.objid, l.objsubid) = ({LOCK}, 2)
+WRITING = f"{int.from_bytes(b'stnw')}, hashtext(current_schema())"
+"""Key of the advisory lock of a transaction that writes."""
+
+NAMED = "hashtextextended(current_schema()::text || %s::text, 0)"
+"""Key of the advisory lock of a sweep or session, whose name is the parameter."""
+
+HELD = """
+FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted
 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""  # noqa: S608 - of constants
-"""Query for the server's process that holds the lock, and the name of its client."""
+"""
+HOLDER = "SELECT l.pid, (SELECT application_name FROM pg_stat_activity a WHERE a.pid = l.pid) AS holder " + HELD  # noqa: S608 - of constants
+"""Query for the server's process that holds a lock, and the name of its client; the lock's key is to be appended."""
+
+BY_PAIR = f"AND (l.classid, l.objid, l.objsubid) = ({LOCK}, 2) ORDER BY l.mode"  # exclusive before shared
+BY_NAME = f"AND l.objsubid = 1 AND (l.classid::bigint << 32 | l.objid::bigint) = {NAMED}"
 
 
-def open_postgres(url: URL, *, writable: bool, busy_timeout_s: float, holder: str) -> Backend:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Right:
+    """An advisory lock that a holder keeps: how it is tried for, who else may have it, and what a refusal says."""
+
+    take: str
+    holder: str
+    held: str
+    remedy: str
+    name: tuple[str, ...] = ()
+    is_transient: bool = False
+
+
+def _rights(holder: Holder) -> list[_Right]:
+    """Return the locks of a holder, in the order in which they are taken."""
+    other = "wait for it, stop it, or set STNBENCH_STORE to another database"
+    if not holder.sweep:
+        take = f"SELECT pg_try_advisory_lock({LOCK})"
+        return [_Right(take=take, holder=HOLDER + BY_PAIR, held="another sweep runs on", remedy=other)]
+    # Whoever alone writes the store merges, upgrades or shows it, which takes minutes at most.
+    take, held = f"SELECT pg_try_advisory_lock_shared({LOCK})", "another process alone writes"
+    rights = [_Right(take=take, holder=HOLDER + BY_PAIR, held=held, remedy=other, is_transient=True)]
+    of_sweep = f"the sweep {holder.sweep} runs already on"
+    of_session = f"the session {holder.session} is open already on"
+    for kind, name, held in (("sweep", holder.sweep, of_sweep), ("session", holder.session, of_session)):
+        key = (f"/{kind}/{name}",)
+        take = f"SELECT pg_try_advisory_lock({NAMED})"
+        rights.append(_Right(take=take, holder=HOLDER + BY_NAME, held=held, remedy="wait for it or stop it", name=key))
+    return rights
+
+
+def open_postgres(url: URL, *, writable: bool, busy_timeout_s: float, holder: Holder | None) -> Backend:
     """Return the backend of a server's database without connecting.
 
     Args:
         url: URL of the database.
         writable: whether the database is opened for writing.
         busy_timeout_s: seconds to wait for locks.
-        holder: name of the process that holds the right to write until the database is closed; empty for none.
+        holder: process that holds the right to write until the database is closed; None for no such process.
 
     Raises:
         StoreError: if the URL is invalid or of another kind of server, or the driver is not installed.
@@ -93,12 +136,27 @@ def open_postgres(url: URL, *, writable: bool, busy_timeout_s: float, holder: st
     reading = _Connector(name=name, settings=settings | {"default_transaction_read_only": "on"})
     reader = _engine(url, reading, isolation_level="REPEATABLE READ")
     if not writable:
-        return Backend(name=name, reader=reader, writer=reader, explain=explain)
+        return Backend(name=name, reader=reader, writer=reader, explain=explain, live_sessions=live_sessions)
     writing = _Connector(name=name, settings=settings, holder=holder)
-    # A writer with the right to write is alone, and must see everything committed before.
+    # A transaction that writes is the only one, and must see everything committed before.
     writer = _engine(url, writing, isolation_level="READ COMMITTED", pool_size=1, max_overflow=0)
-    event.listen(writer, "begin", _take_right)
-    return Backend(name=name, reader=reader, writer=writer, explain=explain)
+    event.listen(writer, "begin", _begin_alone if holder is None else _begin)
+    return Backend(
+        name=name,
+        reader=reader,
+        writer=writer,
+        explain=explain,
+        is_shared=holder is not None and bool(holder.sweep),
+        require_alone=writing.require_alone,
+        live_sessions=live_sessions,
+    )
+
+
+def live_sessions(connection: Connection, sessions: Collection[str]) -> set[str]:
+    """Return those of the given sessions whose lock is held."""
+    query = f"SELECT count(*) {HELD} {BY_NAME}"
+    names = {session: (f"/session/{session}",) for session in sessions}
+    return {session for session, name in names.items() if connection.exec_driver_sql(query, name).scalar()}
 
 
 def _require_known(url: URL, name: str) -> None:
@@ -151,7 +209,7 @@ class _Connector:
 
     name: str
     settings: dict[str, str]
-    holder: str = ""
+    holder: Holder | None = None
     pids: set[int] = field(default_factory=set)
     """Server processes of our connections; one that the server has not ended yet may still hold our lock."""
 
@@ -162,7 +220,7 @@ class _Connector:
             StoreBusyError: if another process has the right to write.
         """
         deadline_s = time.monotonic() + (RECONNECT_S if self.pids else 0.0)
-        title = f"{PROGRAM} {self.holder}" if self.holder else PROGRAM
+        title = PROGRAM if self.holder is None else f"{PROGRAM} {self.holder.title}"
         while True:
             may_wait = time.monotonic() < deadline_s
             try:
@@ -181,7 +239,8 @@ class _Connector:
             connection.autocommit = True
             calls = ", ".join("set_config(%s, %s, false)" for _ in self.settings)
             connection.execute(f"SELECT {calls}", [word for pair in self.settings.items() for word in pair])
-            is_ready = not self.holder or self._hold(connection, may_wait=may_wait)
+            rights = [] if self.holder is None else _rights(self.holder)
+            is_ready = all(self._hold(connection, right, may_wait=may_wait) for right in rights)
             connection.autocommit = False
             self.pids.add(connection.info.backend_pid)
         finally:
@@ -189,26 +248,50 @@ class _Connector:
                 connection.close()
         return is_ready
 
-    def _hold(self, connection: "psycopg.Connection[Any]", *, may_wait: bool) -> bool:
-        """Take the lock for the life of the connection; return False if an earlier connection of ours still has it.
+    def _hold(self, connection: "psycopg.Connection[Any]", right: _Right, *, may_wait: bool) -> bool:
+        """Take a lock for the life of the connection; return False if an earlier connection of ours still has it.
 
         Raises:
             StoreBusyError: if another process has it; the message names the process.
         """
         found = None
         for _ in range(LEAVING_TRIES):
-            taken = connection.execute(f"SELECT pg_try_advisory_lock({LOCK})").fetchone()
+            taken = connection.execute(right.take, right.name).fetchone()
             if taken is not None and taken[0] is not False:  # NULL without a schema: the next statement fails
                 return True
-            found = connection.execute(HOLDER).fetchone()
+            found = connection.execute(right.holder, right.name).fetchone()
             if found is not None:
                 break
             time.sleep(RETRY_S)
         if found is not None and found[0] in self.pids and may_wait:
             return False
-        who = "another process" if found is None else found[1].removeprefix(PROGRAM).strip() or "another program"
-        remedy = "wait for it, stop it, or set STNBENCH_STORE to another database"
-        raise StoreBusyError(f"another sweep runs on {self.name} ({who})", remedy=remedy)
+        problem = f"{right.held} {self.name} ({_title(found)})"
+        raise StoreBusyError(problem, remedy=right.remedy, is_transient=right.is_transient)
+
+    def require_alone(self, connection: Connection) -> None:
+        """Take the store for the rest of the transaction; do nothing for a holder that alone writes it.
+
+        Raises:
+            StoreBusyError: if other sweeps run on it.
+        """
+        if self.holder is None or not self.holder.sweep:
+            return
+        for _ in range(LEAVING_TRIES):
+            if connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({LOCK})").scalar() is not False:
+                return
+            time.sleep(RETRY_S)
+        own = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+        others = [row for row in connection.exec_driver_sql(HOLDER + BY_PAIR) if row[0] != own]
+        remedy = "it must be upgraded first: wait for them, stop them, or set STNBENCH_STORE to another database"
+        titles = ", ".join(_title(row) for row in others)
+        raise StoreBusyError(f"sweeps of an older stnbench run on {self.name} ({titles})", remedy=remedy)
+
+
+def _title(found: Any) -> str:  # noqa: ANN401 - a row of the driver
+    """Return the description of the process in a row of ``HOLDER``."""
+    if found is None:
+        return "another process"
+    return (found[1] or "").removeprefix(PROGRAM).strip() or "another program"
 
 
 def _engine(url: URL, connect: _Connector, **options: Any) -> Engine:  # noqa: ANN401 - as SQLAlchemy takes them
@@ -222,6 +305,12 @@ def _engine(url: URL, connect: _Connector, **options: Any) -> Engine:  # noqa: A
     return engine
 
 
-def _take_right(connection: Connection) -> None:
-    """Wait for other writers; there are none while this process holds the store for a whole sweep."""
+def _begin(connection: Connection) -> None:
+    """Wait for other transactions that write."""
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITING})")
+
+
+def _begin_alone(connection: Connection) -> None:
+    """Wait for other transactions that write, and for processes that hold the store or run a sweep on it."""
     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+    _begin(connection)

@@ -149,6 +149,22 @@ class StoreReader:
         running = attempts.c.state == AttemptState.RUNNING.value
         return self._attempts(select(attempts).where(running).order_by(attempts.c.started_at, attempts.c.id))
 
+    def live_sessions(self, sessions: Iterable[str]) -> set[str]:
+        """Return those of the given sessions that hold a right to write a store on a server at present.
+
+        A process that has lost its connection is missing until it is connected again. A file has a single writer, so
+        that no other session is live.
+        """
+        asked = sorted(set(sessions))
+        if not asked:
+            return set()
+        with self._database.reading() as connection:
+            return self._database.backend.live_sessions(connection, asked)
+
+    def find_attempt(self, token: str) -> AttemptRecord | None:
+        """Return the attempt of a token; None if there is none."""
+        return next(iter(self._attempts(select(attempts).where(attempts.c.token == token))), None)
+
     def superseded_attempts(self) -> list[tuple[str, int]]:
         """Return trial and number of the attempts without a result whose trial another attempt has completed."""
         other = attempts.alias()

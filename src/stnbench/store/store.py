@@ -1,5 +1,6 @@
 """Store of trials, whose every writing method is one transaction."""
 
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store import engine, portable, rows, statements, tables
 from stnbench.store.engine import Database
-from stnbench.store.file import BUSY_TIMEOUT_S
+from stnbench.store.file import BUSY_TIMEOUT_S, Holder
 from stnbench.store.merge import MergePlan
 from stnbench.store.portable import Entry, History, Rows
 from stnbench.store.queries import StoreReader, require_sweep
@@ -25,11 +26,16 @@ from stnbench.store.records import AttemptRecord, AttemptStart, PlannedTrial
 
 trials, attempts = tables.trials, tables.attempts
 
+HOLD_EVERY_S = 5.0
+"""Seconds between two checks that a shared store is still held; others believe a process gone after a minute and more.
+"""
+
 
 class Store(StoreReader):
-    """The store of trials, written by one process and read by any number.
+    """The store of trials, read by any number of processes.
 
-    The writing process holds ``RunsLayout.orchestrator_lock``, and the database itself if it is on a server.
+    A store that is a file is written by one process, which holds ``RunsLayout.orchestrator_lock``. One on a server is
+    written by a process for each sweep that runs; a trial is claimed by its running attempt (see ``start_attempt``).
 
     Trials and attempts that have ended are never changed, except that ``replan`` plans failed trials again, and that an
     attempt that was given up may still deliver its result.
@@ -43,6 +49,7 @@ class Store(StoreReader):
     def __init__(self, database: Database, history: History | None = None) -> None:
         super().__init__(database)
         self._history = history
+        self._held_at_s = time.monotonic()
 
     @classmethod
     def open(
@@ -51,7 +58,7 @@ class Store(StoreReader):
         *,
         writable: bool,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
-        holder: str = "",
+        holder: Holder | None = None,
         history: Path | None = None,
         backups: Path | None = None,
     ) -> Self:
@@ -63,13 +70,14 @@ class Store(StoreReader):
             where: path of a SQLite file, or URL of a database.
             writable: whether the store is opened for writing.
             busy_timeout_s: seconds to wait for locks.
-            holder: name of the process that alone may write a store on a server until it is closed; empty for none.
+            holder: process that keeps the right to write a store on a server until it is closed; None for no such
+                process.
             history: file to which all writes are appended, and from which the store can be rebuilt; None for none.
             backups: folder to which a store that is a file is copied before an upgrade; None for no copy.
 
         Raises:
             FolderError: if a file or folder cannot be created.
-            StoreBusyError: if another process holds the store.
+            StoreBusyError: if another process holds the store, or runs the same sweep on it.
             StoreVersionError: if the revision of the store cannot be used.
             StoreError: if the store cannot be used.
         """
@@ -91,6 +99,15 @@ class Store(StoreReader):
             StoreError: if the server cannot be reached, or holds the tables of another program.
         """
         return where.exists() if isinstance(where, Path) else engine.is_made(where)
+
+    @property
+    def is_shared(self) -> bool:
+        """Return whether other processes may write the store at the same time, each for another sweep.
+
+        Then an attempt of this process may be ended by another one that believed it gone, and a trial that was planned
+        may be running, failed or complete when it is asked for next: such calls raise TransitionError.
+        """
+        return self._database.backend.is_shared
 
     def close(self) -> None:
         """Close all connections; the store cannot be used afterwards."""
@@ -187,6 +204,10 @@ class Store(StoreReader):
 
     def start_attempt(self, start: AttemptStart) -> AttemptRecord:
         """Begin the next attempt of a planned trial, or of one that another sweep pruned, and return its record.
+
+        The attempt is the claim of the process on the trial: nobody can begin another one until it has ended. Its token
+        begins with the session of the process (``live_sessions``), so that the claim of a process that is gone can be
+        ended by others.
 
         Raises:
             UnknownNameError: if the trial is unknown.
@@ -341,14 +362,18 @@ class Store(StoreReader):
             connection.execute(delete(tables.mirrored).where(tables.mirrored.c.tracker == tracker))
 
     def check(self) -> None:
-        """Check that the file is still the one that was opened; do nothing for a server.
+        """Check that the file is still the one that was opened, or that the server still grants the right to write.
 
-        The check is cheap enough to be called every few seconds.
+        The check is cheap enough to be called several times a second.
 
         Raises:
-            StoreError: if the file was removed, replaced, truncated or overwritten.
+            StoreBusyError: if another process has taken the right to write after a lost connection.
+            StoreError: if the file was removed, replaced, truncated or overwritten, or the server cannot be reached.
         """
         self._database.check()
+        if self.is_shared and time.monotonic() - self._held_at_s >= HOLD_EVERY_S:
+            self._database.hold()
+            self._held_at_s = time.monotonic()
 
     def check_whole(self) -> None:
         """Check all pages of the file, read as by another process, after ``check``; do nothing for a server.

@@ -15,6 +15,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
+from filelock import FileLock
+
 from stnbench.core.paths import SQLITE_PREFIX, sqlite_path, sqlite_uri
 
 # Opening of MLflow without output and network access, and the creation of its database.
@@ -40,8 +42,9 @@ _DEFAULT_EXPERIMENT = "0"
 def initialise(tracking_uri: str) -> None:
     """Create MLflow's database, or check that this version of MLflow can use it.
 
-    It is called once, by one process before any other: processes that create it concurrently corrupt it. A SQLite
-    database is set to write-ahead logging, so that MLflow's pages and a sweep do not wait for each other.
+    It is called before anything is shown, and processes that share a runs folder wait for each other here: to create
+    the database concurrently would corrupt it. A SQLite database is set to write-ahead logging, so that MLflow's pages
+    and a sweep do not wait for each other.
 
     Raises:
         mlflow.exceptions.MlflowException: if the database is of another version of MLflow; the message names the
@@ -51,8 +54,9 @@ def initialise(tracking_uri: str) -> None:
         open_client(tracking_uri)
         return
     database = sqlite_path(tracking_uri)
-    if not database.exists():
-        _make_database(database)
+    with FileLock(database.with_name(f".{database.name}.lock")):
+        if not database.exists():
+            _make_database(database)
     open_client(tracking_uri)
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")

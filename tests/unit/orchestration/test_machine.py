@@ -14,12 +14,16 @@ from stnbench.orchestration.messages import (
     AttemptFailed,
     AttemptFinished,
     AttemptStopped,
+    AttemptTaken,
     Command,
     DropTrial,
+    ElsewhereChanged,
     EpochEnded,
     Event,
+    ForgetAttempt,
     GiveUpAsked,
     KillAttempt,
+    LaunchRefused,
     LaunchTrial,
     PauseChanged,
     PeakMemoryLearnt,
@@ -686,3 +690,86 @@ def test_a_slot_that_goes_finishes_its_trial_and_gets_no_other() -> None:
     assert it.handle(SlotsChanged(slots=slots[:1])) == ()
     assert launches(it.handle(AttemptFinished(token=second.token))) == []
     assert launches(it.handle(SlotsChanged(slots=slots))) == [("c", "cpu1"), ("d", "cpu2")]
+
+
+def test_a_trial_that_another_orchestrator_has_claimed_is_waited_for() -> None:
+    """Its slot takes the next trial at once; the sweep ends only when it is known what became of the other."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a", "b", "c")))
+    assert launches(it.handle(LaunchRefused(token="s-1"))) == [("b", "cpu0")]
+    assert it.elsewhere == {"a"}
+    assert launches(it.handle(AttemptFinished(token="s-2"))) == [("c", "cpu0")]
+    it.handle(AttemptFinished(token="s-3"))
+    assert not it.is_idle
+    assert it.handle(ElsewhereChanged(trial_id="a", state=TrialState.COMPLETE)) == ()
+    assert it.is_idle
+    assert it.state_of("a") is TrialState.COMPLETE
+
+
+def test_a_claimed_trial_that_becomes_free_is_launched_here() -> None:
+    """The other orchestrator stopped or died: the trial is planned again."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    it.handle(LaunchRefused(token="s-1"))
+    assert launches(it.handle(ElsewhereChanged(trial_id="a", state=TrialState.PLANNED))) == [("a", "cpu0")]
+    assert it.elsewhere == frozenset()
+
+
+def test_a_sweep_that_is_asked_to_stop_waits_for_nobody() -> None:
+    """Trials elsewhere are the other orchestrator's."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    it.handle(LaunchRefused(token="s-1"))
+    it.handle(StopAsked(reason="enough"))
+    assert it.is_idle
+
+
+@pytest.mark.parametrize("end", ["killed", "stopped"])
+def test_an_attempt_that_was_taken_over_is_killed_once_and_not_recorded(end: str) -> None:
+    """Its slot is free only when it has ended; the store has its end from whoever took it over."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a", "b")))
+    taken = AttemptTaken(token="s-1", trial_id="a")
+    assert it.handle(taken) == (KillAttempt(token="s-1"),)
+    assert it.handle(taken) == ()
+    ended = {
+        "killed": AttemptFailed(token="s-1", failure=failure(FailureKind.KILLED)),
+        "stopped": AttemptStopped(token="s-1"),
+    }
+    commands = it.handle(ended[end])
+    assert commands[0] == ForgetAttempt(token="s-1")
+    assert launches(commands) == [("b", "cpu0")]
+    assert it.elsewhere == {"a"}
+
+
+def test_an_attempt_that_was_taken_over_may_still_deliver() -> None:
+    """It finished before it could be killed: the store decides, and where it refuses the trial is elsewhere."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    it.handle(AttemptTaken(token="s-1", trial_id="a"))
+    assert it.handle(AttemptFinished(token="s-1")) == (RecordComplete(token="s-1"),)
+    assert it.is_idle
+    assert it.handle(AttemptTaken(token="s-1", trial_id="a")) == ()
+    assert it.elsewhere == {"a"}
+
+
+def test_a_refused_end_does_not_take_a_later_attempt_along() -> None:
+    """A retry that the store has granted meanwhile goes on, and one that waits is left to the other orchestrator."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    again = it.handle(AttemptFailed(token="s-1", failure=failure(FailureKind.KILLED)))
+    assert launches(again) == [("a", "cpu0")]
+    assert it.handle(AttemptTaken(token="s-1", trial_id="a")) == ()
+    assert it.running == {"s-2": "a"}
+    it.handle(LaunchRefused(token="s-2"))
+    assert it.elsewhere == {"a"}
+
+
+def test_a_trial_elsewhere_that_a_user_gives_up_is_dropped() -> None:
+    """It is pruned for this sweep; the other one trains it on."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a",)))
+    it.handle(LaunchRefused(token="s-1"))
+    assert it.handle(GiveUpAsked(trial_ids=("a",))) == (DropTrial(trial_id="a"),)
+    assert it.is_idle
+    assert it.state_of("a") is TrialState.PRUNED

@@ -182,7 +182,7 @@ def test_every_method_that_asks_the_store_is_patient() -> None:
     """A method that is added to the store is added here, or said to need no waiting."""
     own = {name for name, _ in inspect.getmembers(PatientStore, inspect.isfunction) if not name.startswith("_")}
     patient = {*REPEATABLE, "start_attempt", "complete_attempt", "end_attempt", "replan", "add_control"}
-    assert own - patient == {"close", "exists", "check", "check_whole", "back_up", "rows", "fill", "merge"}
+    assert own - patient == {"close", "exists", "check_whole", "back_up", "rows", "fill", "merge"}
 
 
 @needs_postgres

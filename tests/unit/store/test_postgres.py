@@ -15,9 +15,10 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, S
 from stnbench.core.errors import StoreBusyError, StoreError
 from stnbench.store import postgres
 from stnbench.store.engine import Database
+from stnbench.store.file import Holder
 from stnbench.store.store import Store
 
-FIRST, SECOND = "process 1 on box", "process 2 on other"
+FIRST, SECOND = Holder(title="process 1 on box"), Holder(title="process 2 on other")
 INSERT = text("INSERT INTO mirrored VALUES ('t', 's', 'd')")
 
 
@@ -53,12 +54,13 @@ def test_a_held_store_is_refused_to_others(held: Store, url: str) -> None:
 
 
 @needs_postgres
-def test_a_held_store_is_not_even_upgraded_by_others(held: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_held_store_is_not_even_upgraded_by_others(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A newer stnbench that is refused has changed no table under the one at work."""
-    monkeypatch.setattr(postgres, "HOLDER", "SELECT 0, 'stnbench'")
+    held = Store.open(url, writable=True, holder=Holder(title=""))
     monkeypatch.setattr("stnbench.store.engine.prepare", lambda _database: pytest.fail("looked at the tables"))
     with pytest.raises(StoreBusyError, match="another program"):
         Store.open(url, writable=True, holder=SECOND)
+    held.close()
 
 
 @needs_postgres
@@ -69,7 +71,7 @@ def test_schemas_are_held_apart(url: str) -> None:
         keys = {name: connection.execute(text(f"SELECT hashtext('{name}')")).scalar_one() for name in candidates}
     names = [min(keys, key=lambda name: keys[name]), max(keys, key=lambda name: keys[name])]
     assert keys[names[0]] < 0 < keys[names[1]]
-    stores = [Store.open(in_schema(url, name), writable=True, holder=name) for name in names]
+    stores = [Store.open(in_schema(url, name), writable=True, holder=Holder(title=name)) for name in names]
     for name, store in zip(names, stores, strict=True):
         with pytest.raises(StoreBusyError, match=rf"\({name}\)"):
             Store.open(in_schema(url, name), writable=True, holder=SECOND)
@@ -131,7 +133,7 @@ def test_a_connection_lost_between_writes_is_made_again(held: Store, url: str) -
     assert end_connections(url) == 2
     held.set_mirrored("t", {"s": "after"})
     assert held.mirrored("t") == {"s": "after"}
-    with pytest.raises(StoreBusyError, match=FIRST):
+    with pytest.raises(StoreBusyError, match=FIRST.title):
         Store.open(url, writable=True, holder=SECOND)
 
 
@@ -161,7 +163,7 @@ def test_who_was_replaced_while_cut_off_writes_no_more(held: Store, url: str) ->
     end_connections(url)
     with Store.open(url, writable=True, holder=SECOND) as second:
         second.set_mirrored("t", {"s": "second"})
-        with pytest.raises(StoreBusyError, match=rf"another sweep runs on .* \({SECOND}\)"):
+        with pytest.raises(StoreBusyError, match=rf"another sweep runs on .* \({SECOND.title}\)"):
             held.set_mirrored("t", {"s": "first again"})
         assert second.mirrored("t") == {"s": "second"}
 
@@ -192,7 +194,7 @@ class Answers:
 
     rows: list[tuple[object, ...] | None]
 
-    def execute(self, _statement: str) -> "Answers":
+    def execute(self, _statement: str, _parameters: object = None) -> "Answers":
         """Any statement: its row is the next one."""
         return self
 
@@ -205,12 +207,13 @@ def test_a_lock_that_nobody_is_seen_to_hold_is_asked_for_again(monkeypatch: pyte
     """The server forgets a process that ends before it frees its lock: between the two, nobody is in our way."""
     monkeypatch.setattr(postgres, "RETRY_S", 0.0)
     connector = postgres._Connector(name="the store", settings={}, holder=FIRST)
+    (right,) = postgres._rights(FIRST)
     leaving: list[tuple[object, ...] | None] = [(False,), None]
-    assert connector._hold(cast(Any, Answers([*leaving, *leaving, (True,)])), may_wait=False)
-    with pytest.raises(StoreBusyError, match=rf"\({SECOND}\)"):
-        connector._hold(cast(Any, Answers([*leaving, (False,), (1, f"stnbench {SECOND}")])), may_wait=True)
+    assert connector._hold(cast(Any, Answers([*leaving, *leaving, (True,)])), right, may_wait=False)
+    with pytest.raises(StoreBusyError, match=rf"\({SECOND.title}\)"):
+        connector._hold(cast(Any, Answers([*leaving, (False,), (1, f"stnbench {SECOND.title}")])), right, may_wait=True)
     with pytest.raises(StoreBusyError, match="another process"):
-        connector._hold(cast(Any, Answers(leaving * postgres.LEAVING_TRIES)), may_wait=True)
+        connector._hold(cast(Any, Answers(leaving * postgres.LEAVING_TRIES)), right, may_wait=True)
 
 
 @needs_postgres
@@ -232,7 +235,7 @@ def test_times_are_utc_whatever_the_server_thinks(url: str) -> None:
         ({"query": {"options": "-csearch_path=nowhere"}}, "a schema that does not exist"),
     ],
 )
-@pytest.mark.parametrize("holder", ["", FIRST])
+@pytest.mark.parametrize("holder", [None, FIRST])
 def test_a_server_that_cannot_be_used_is_told_in_a_line(
     url: str, change: dict[str, Any], says: str, holder: str
 ) -> None:

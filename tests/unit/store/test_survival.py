@@ -12,14 +12,16 @@ import pytest
 from postgres import needs_postgres
 
 from stnbench.core.errors import StoreBusyError
+from stnbench.store.file import Holder
 from stnbench.store.store import Store
 
 WRITER = """
 import sys
 from sqlalchemy import text
+from stnbench.store.file import Holder
 from stnbench.store.store import Store
 
-store = Store.open(sys.argv[1], writable=True, holder="process 1 on box")
+store = Store.open(sys.argv[1], writable=True, holder=Holder(title="process 1 on box"))
 store.set_mirrored("committed", {str(number): "x" for number in range(1000)})
 with store._database.transaction() as connection:
     for number in range(int(sys.argv[2])):
@@ -58,7 +60,7 @@ def test_a_killed_writer_leaves_whole_transactions_on_a_server(url: str) -> None
         assert process.stdout is not None
         assert process.stdout.readline() == "in the middle\n"
         with pytest.raises(StoreBusyError, match=r"another sweep runs on .* \(process 1 on box\)"):
-            Store.open(url, writable=True, holder="process 2 on box")
+            Store.open(url, writable=True, holder=Holder(title="process 2 on box"))
         with Store.open(url, writable=False) as reader:
             assert len(reader.mirrored("committed")) == 1000
         process.kill()
@@ -74,7 +76,7 @@ def opened_soon(url: str) -> Store:
     deadline = time.monotonic() + 10
     while True:
         try:
-            return Store.open(url, writable=True, holder="process 2 on box")
+            return Store.open(url, writable=True, holder=Holder(title="process 2 on box"))
         except StoreBusyError:
             if time.monotonic() > deadline:
                 raise
