@@ -13,8 +13,8 @@ from stnbench.core.paths import RunsLayout
 from stnbench.engines.base import Engine
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import plan_slots
+from stnbench.orchestration.asking import RunOptions
 from stnbench.orchestration.host import ProcessIdentity
-from stnbench.orchestration.runner import RunOptions
 from stnbench.orchestration.session import Session, SessionOptions, local_tracking_uri
 from stnbench.planning.build import GridPlanner
 from stnbench.spec.sweep import SweepSpec

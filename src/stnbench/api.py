@@ -11,8 +11,8 @@ from stnbench.store.store import Store
 if TYPE_CHECKING:  # torch
     import torch
 
+    from stnbench.orchestration.asking import RunSummary
     from stnbench.orchestration.plan import SweepPlan
-    from stnbench.orchestration.runner import RunSummary
     from stnbench.orchestration.session import EngineName
     from stnbench.spec.sweep import SweepSpec
     from stnbench.trials.export import TrainedClassifier
@@ -185,8 +185,8 @@ def run_sweep(
         (34, 34)
     """
     from stnbench.core.paths import data_root
+    from stnbench.orchestration.asking import RunOptions
     from stnbench.orchestration.question import read_question, run_question
-    from stnbench.orchestration.runner import RunOptions
     from stnbench.orchestration.session import SessionOptions, open_session, tracking_uri
 
     question = read_question(sweep, overrides, engine=engine)

@@ -29,9 +29,9 @@ from stnbench.core.paths import STORE_VARIABLE, RunsLayout
 from stnbench.engines.base import Engine, Slot
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
-from stnbench.orchestration.asking import Budget
+from stnbench.orchestration.asking import Budget, RunOptions
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
-from stnbench.orchestration.runner import Runner, RunOptions
+from stnbench.orchestration.runner import Runner
 from stnbench.orchestration.session import SessionOptions, open_session
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec

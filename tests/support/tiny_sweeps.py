@@ -15,8 +15,9 @@ from stnbench.core.identity import Json
 from stnbench.core.paths import RunsLayout
 from stnbench.engines.base import Slot
 from stnbench.engines.inline import InlineEngine
+from stnbench.orchestration.asking import RunOptions, RunSummary
 from stnbench.orchestration.host import ProcessIdentity
-from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
+from stnbench.orchestration.runner import Runner
 from stnbench.orchestration.session import SessionOptions, open_session
 from stnbench.planning.base import Known, Observation, Planner, Progress
 from stnbench.spec.sweep import Point, SweepSpec

@@ -22,11 +22,10 @@ from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import visible_gpus
 from stnbench.orchestration import verify
-from stnbench.orchestration.asking import Budget
+from stnbench.orchestration.asking import Budget, RunOptions, RunSummary
 from stnbench.orchestration.plan import plan_json, plan_lines
 from stnbench.orchestration.policy import Patience
 from stnbench.orchestration.question import Question, plan_question, read_question, run_question
-from stnbench.orchestration.runner import RunOptions, RunSummary
 from stnbench.orchestration.session import (
     EngineName,
     Session,

@@ -20,7 +20,7 @@ from stnbench.config.overrides import parse_overrides
 from stnbench.config.resolve import resolve_trial
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.paths import AttemptLayout, RunsLayout, data_root
-from stnbench.orchestration.runner import RunOptions, RunSummary
+from stnbench.orchestration.asking import RunOptions, RunSummary
 from stnbench.orchestration.session import EngineName, SessionOptions, open_session, prepare_datasets, tracking_uri
 from stnbench.planning.base import Observation, Planner
 from stnbench.spec.codec import to_plain

@@ -1,11 +1,13 @@
 """The exchange between planner and store: requested trials, their known outcomes, and reports to the planner."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 
 from stnbench.core.errors import DataError, TransitionError
 from stnbench.orchestration.observer import RunningAttempt
+from stnbench.orchestration.policy import Patience
 from stnbench.planning.base import Known, Observation, Planner, Progress
 from stnbench.spec.control import Controls, controls_after, further_seeds
 from stnbench.spec.data import DatasetSpec
@@ -15,7 +17,7 @@ from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import Outcome, PlannedTrial
 from stnbench.store.store import Store
 
-# The budget of one run of a sweep, and the resources spent so far. Without I/O.
+# The options of one run of a sweep, with its budget, the resources spent so far, and its summary. Without I/O.
 
 
 _HOUR_S = 3600.0
@@ -47,6 +49,46 @@ class Budget:
         if self.max_trials is not None and spent.trials >= self.max_trials:
             return f"{spent.trials} trials have ended, as many as were asked for"
         return ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """Options of one run of a sweep.
+
+    Attributes:
+        data_root: the data folder.
+        source: the folder that ``dataset.root`` names.
+        digests: digests of the images found there, by data set and half: a complete trial is reused only if it read the
+            same images.
+        retry_failed: whether failed trials are run again.
+        budget: limits of the run.
+        trial_timeout_s: seconds after which a trial is ended; None for no limit.
+        patience: limits for attempts that hang.
+        keep_checkpoints: number of best configurations whose checkpoints are kept; None for all.
+    """
+
+    data_root: Path
+    source: Path | None = None
+    digests: Mapping[DatasetSpec, Mapping[str, str]] = field(default_factory=dict)
+    retry_failed: bool = False
+    budget: Budget = field(default_factory=Budget)
+    trial_timeout_s: float | None = None
+    patience: Patience = field(default_factory=Patience)
+    keep_checkpoints: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """Summary of a run: counts of the sweep's trials over all runs; ``launched`` counts the attempts of this run."""
+
+    trials: int
+    complete: int
+    failed: int
+    pruned: int
+    launched: int
+    adopted: int
+    lost: int
+    stop_reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

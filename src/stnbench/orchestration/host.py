@@ -4,10 +4,9 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import psutil
 from filelock import FileLock, Timeout
@@ -16,7 +15,6 @@ from stnbench.core.errors import SpecError, StoreBusyError
 from stnbench.core.files import lock_error
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
 from stnbench.spec.codec import Strict, from_json, to_json
-from stnbench.store.records import AttemptRecord
 
 # The identity of a process, by which another can later determine whether it is still alive.
 #
@@ -85,57 +83,6 @@ def is_running(pid: int) -> bool:
         return False
     except psutil.Error:
         return True
-
-
-# Claims on trials. Where several orchestrators share a store, the running attempt of a trial is the claim of the
-# process that began it, and the session in its token names that process.
-
-CLAIM_GRACE_S: Final = 90.0
-"""Seconds without a connection after which a process that cannot be seen is taken to be gone; longer than a server's
-restart and the time in which a process connects again."""
-
-
-@dataclass(slots=True)
-class Claims:
-    """Judge of the claims of other processes: which of them are gone, so that their trials are free again.
-
-    A process whose session is live at the server is there. One that is not is gone at once if it ran on this host and
-    its process has ended; otherwise after ``grace_s`` seconds in which its session was never seen live.
-    """
-
-    here: ProcessIdentity
-    grace_s: float = CLAIM_GRACE_S
-    is_running: Callable[[int], bool] = is_running
-    _missing_since_s: dict[str, float] = field(default_factory=dict)
-
-    def gone(self, attempts: Sequence[AttemptRecord], live: Collection[str], now_s: float) -> list[AttemptRecord]:
-        """Return the running attempts of processes that are gone.
-
-        Args:
-            attempts: running attempts, of any process.
-            live: sessions that are live at the server.
-            now_s: current time of a monotonic clock.
-        """
-        sessions = {session_of(attempt.token) for attempt in attempts}
-        self._missing_since_s = {
-            session: self._missing_since_s.get(session, now_s) for session in sessions if session not in live
-        }
-        return [attempt for attempt in attempts if self._is_gone(attempt, now_s)]
-
-    def _is_gone(self, attempt: AttemptRecord, now_s: float) -> bool:
-        session = session_of(attempt.token)
-        if session == self.here.session or session not in self._missing_since_s:
-            return False
-        if attempt.host == self.here.host and not (
-            attempt.boot_id == self.here.boot_id and self.is_running(attempt.pid)
-        ):
-            return True
-        return now_s - self._missing_since_s[session] > self.grace_s
-
-
-def session_of(token: str) -> str:
-    """Return the session of the orchestrator that began the attempt of a token."""
-    return token.rpartition("-")[0]
 
 
 # The lock that an orchestrator holds on a runs folder, so that there is one writer. Where the store is on a server,

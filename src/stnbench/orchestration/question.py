@@ -15,9 +15,9 @@ from stnbench.core.paths import RunsLayout, data_root
 from stnbench.core.process import available_cores
 from stnbench.engines.slots import plan_slots, visible_gpus
 from stnbench.engines.slurm_submission import plan_slurm_slots
+from stnbench.orchestration.asking import RunOptions, RunSummary
 from stnbench.orchestration.observer import Observer
 from stnbench.orchestration.plan import Experience, ImageDigests, SweepPlan, plan_sweep, read_experience
-from stnbench.orchestration.runner import RunOptions, RunSummary
 from stnbench.orchestration.session import EngineName, Session, find_digests, prepare_datasets
 from stnbench.planning.base import ComposePoint, Planner
 from stnbench.planning.build import build_planner

@@ -1,4 +1,4 @@
-"""Recovery after a crash: adoption of results on disk, clean-up of lost attempts, and restoration of a store."""
+"""What is left after a crash: restoration of a store, removal of leftovers, and checkpoints to go on from."""
 
 import contextlib
 import shutil
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from typing_extensions import override
 
-from stnbench.core.errors import FolderError, StnbenchError, StoreError, TransitionError
+from stnbench.core.errors import FolderError, StnbenchError, StoreError
 from stnbench.core.files import sync_folder
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.orchestration.observer import Observer
 from stnbench.spec.codec import to_json
-from stnbench.spec.result import Failure, FailureKind, TrialResult
+from stnbench.spec.result import FailureKind, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.trial import TrialSpec
 from stnbench.store.file import PARTS
 from stnbench.store.portable import TABLES, Row, Rows, drop_orphans, read_history
 from stnbench.store.queries import StoreReader
-from stnbench.store.records import AttemptRecord
 from stnbench.store.store import Store
 from stnbench.trials.files import load_result, load_spec
 
@@ -88,8 +88,6 @@ SERVER_REMEDY: Final = (
 )
 
 BACKUP_EVERY_S: Final = 3600.0
-SHARED_LEFTOVER_S: Final = 3600.0
-"""Age in seconds from which a temporary file of a runs folder that several processes write is a leftover."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -382,10 +380,7 @@ def _remove(file: Path) -> None:
         file.with_name(f"{file.name}{part}").unlink(missing_ok=True)
 
 
-# Recovery after a crash: results on the disk are adopted, every other attempt that was running is lost.
-#
-# Leftovers of killed processes are removed: partly written files, and checkpoints that no attempt will resume from. The
-# caller holds the orchestrator's lock, so the process that ran those attempts is gone.
+# Leftovers of killed processes are removed: partly written files, and checkpoints that no attempt will resume from.
 
 
 LEFTOVERS = (
@@ -401,45 +396,6 @@ LEFTOVERS = (
     "trials/*/*/.*.tmp",
 )
 """Patterns, below the runs folder, of files that only an unfinished write leaves."""
-
-
-def recover(
-    store: Store, layout: RunsLayout, now: datetime, *, attempts: Sequence[AttemptRecord] | None = None
-) -> tuple[int, int]:
-    """Settle running attempts whose process is gone, and remove leftovers.
-
-    Args:
-        store: the store.
-        layout: the runs folder.
-        now: current time.
-        attempts: the attempts; if None, all that are running according to the store.
-
-    Returns:
-        The numbers of adopted and lost attempts.
-    """
-    running = store.running_attempts() if attempts is None else attempts
-    settled = settle(store, layout, running, now)
-    # Where others write as well, a temporary file may be in use; no file is written for an hour.
-    remove_leftovers(layout, older_than_s=SHARED_LEFTOVER_S if store.is_shared else 0.0)
-    remove_checkpoints(store, layout)
-    return settled
-
-
-def settle(store: Store, layout: RunsLayout, attempts: Sequence[AttemptRecord], now: datetime) -> tuple[int, int]:
-    """Adopt the results of attempts whose process is gone, and record the others as lost; return both numbers.
-
-    Attempts of a shared store that another process has settled meanwhile are left out.
-    """
-    adopted = lost = 0
-    for attempt in attempts:
-        try:
-            is_adopted = _settle(store, layout, attempt, now)
-        except TransitionError:
-            if not store.is_shared:
-                raise
-            continue
-        adopted, lost = adopted + is_adopted, lost + (not is_adopted)
-    return adopted, lost
 
 
 def remove_leftovers(layout: RunsLayout, *, older_than_s: float = 0.0) -> int:
@@ -471,24 +427,16 @@ def remove_checkpoints(store: Store, layout: RunsLayout) -> int:
     return removed
 
 
-def result_of(layout: RunsLayout, trial_id: str, number: int, token: str) -> TrialResult | None:
-    """Return the result that an attempt left; None if it is missing, damaged or of another attempt."""
-    path = AttemptLayout(layout.attempt(trial_id, number)).result
-    if not path.exists():
-        return None
-    try:
-        result = load_result(path)
-    except StnbenchError:
-        return None
-    return result if (result.trial_id, result.token) == (trial_id, token) else None
+def resumable(store: StoreReader, layout: RunsLayout, spec: TrialSpec, number: int) -> tuple[str, ...]:
+    """Return the folders of attempts from whose checkpoint an attempt of a trial may go on, the latest first.
 
-
-def _settle(store: Store, layout: RunsLayout, attempt: AttemptRecord, now: datetime) -> bool:
-    result = result_of(layout, attempt.trial_id, attempt.number, attempt.token)
-    if result is not None:
-        store.complete_attempt(attempt.token, result, now)
-        return True
-    message = f"the orchestrator (process {attempt.pid} on {attempt.host}) ended while it ran"
-    failure = Failure(kind=FailureKind.KILLED, message=message)
-    store.end_attempt(attempt.token, AttemptState.LOST, failure, now, trial_state=TrialState.PLANNED)
-    return False
+    Earlier attempts of the trial are followed by those of a trial with the same weights. The worker, which has torch,
+    finds out whether a checkpoint can be read.
+    """
+    same_weights = spec.trained_as.trial_id
+    tried = [(spec.trial_id, earlier) for earlier in range(number - 1, 0, -1)]
+    if same_weights != spec.trial_id:
+        others = store.attempts_of_trial(same_weights)
+        tried += sorted(((same_weights, attempt.number) for attempt in others), reverse=True)
+    folders = [layout.attempt(trial_id, attempt) for trial_id, attempt in tried]
+    return tuple(str(folder) for folder in folders if AttemptLayout(folder).checkpoint.exists())

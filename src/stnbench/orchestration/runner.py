@@ -4,10 +4,8 @@ import dataclasses
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import assert_never
 
 from stnbench.core.errors import FolderError, StnbenchError, TransitionError
@@ -26,9 +24,10 @@ from stnbench.engines.base import (
     Pulse,
     Stopped,
 )
-from stnbench.orchestration.asking import Asking, Budget, Spent
+from stnbench.orchestration.asking import Asking, RunOptions, RunSummary, Spent
+from stnbench.orchestration.claims import Claims, Others, recover, result_of
 from stnbench.orchestration.control import Decision, Inbox, decide
-from stnbench.orchestration.host import Claims, ProcessIdentity, session_of
+from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.machine import Machine
 from stnbench.orchestration.messages import (
     AttemptFailed,
@@ -59,64 +58,19 @@ from stnbench.orchestration.messages import (
     WorkDone,
 )
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
-from stnbench.orchestration.policy import Patience
-from stnbench.orchestration.recovery import drop_checkpoints, recover, result_of, settle
+from stnbench.orchestration.recovery import drop_checkpoints, resumable
 from stnbench.planning.base import Planner
 from stnbench.spec.control import Action, AddSeeds, ControlRecord, ControlRequest, Pause, Resume, Retry, SetSlots, Stop
-from stnbench.spec.data import DatasetSpec
 from stnbench.spec.result import Failure, FailureKind, TrialResult, other_half
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store.records import AttemptRecord, AttemptStart, PlannedTrial
+from stnbench.store.records import AttemptRecord, AttemptStart
 from stnbench.store.store import Store
 from stnbench.trials.files import load_result
 
 POLL_S = 0.2
 CONTROL_EVERY_S = 0.5
 """Seconds between two checks for requests."""
-
-ELSEWHERE_EVERY_S = 1.0
-"""Seconds between two looks at trials that other orchestrators have claimed."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunOptions:
-    """Options of one run of a sweep.
-
-    Attributes:
-        data_root: the data folder.
-        source: the folder that ``dataset.root`` names.
-        digests: digests of the images found there, by data set and half: a complete trial is reused only if it read the
-            same images.
-        retry_failed: whether failed trials are run again.
-        budget: limits of the run.
-        trial_timeout_s: seconds after which a trial is ended; None for no limit.
-        patience: limits for attempts that hang.
-        keep_checkpoints: number of best configurations whose checkpoints are kept; None for all.
-    """
-
-    data_root: Path
-    source: Path | None = None
-    digests: Mapping[DatasetSpec, Mapping[str, str]] = field(default_factory=dict)
-    retry_failed: bool = False
-    budget: Budget = field(default_factory=Budget)
-    trial_timeout_s: float | None = None
-    patience: Patience = field(default_factory=Patience)
-    keep_checkpoints: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunSummary:
-    """Summary of a run: counts of the sweep's trials over all runs; ``launched`` counts the attempts of this run."""
-
-    trials: int
-    complete: int
-    failed: int
-    pruned: int
-    launched: int
-    adopted: int
-    lost: int
-    stop_reason: str
 
 
 class Runner:
@@ -146,10 +100,7 @@ class Runner:
         self._now = now
         self._clock_s = clock_s
         self._machine = Machine(
-            engine.slots,
-            session=identity.session,
-            timeout_s=options.trial_timeout_s,
-            patience=options.patience,
+            engine.slots, session=identity.session, timeout_s=options.trial_timeout_s, patience=options.patience
         )
         self._asking = Asking(
             sweep=sweep,
@@ -164,8 +115,7 @@ class Runner:
         self._running: dict[str, RunningAttempt] = {}
         self._results: dict[str, TrialResult] = {}
         self._following: list[Event] = []
-        self._claims = Claims(identity)
-        self._looked_elsewhere_s = float("-inf")
+        self._others = Others(store, layout, Claims(identity))
         self._stop_asked = ""
         self._launched = self._ended = 0
         self._device_s = 0.0
@@ -186,7 +136,7 @@ class Runner:
             StnbenchError: if the sweep cannot be planned or the store, the engine or a folder fails.
         """
         started_s = now_s = self._clock_s()
-        gone = self._gone(self._store.running_attempts(), now_s)
+        gone = self._others.gone(self._store.running_attempts(), now_s)
         adopted, lost = recover(self._store, self._layout, self._now(), attempts=gone)
         self._asking.resume()
         self._handle(TimePassed(now_s=started_s))
@@ -204,24 +154,10 @@ class Runner:
             self._plan()
         return self._summary(adopted, lost)
 
-    def _gone(self, attempts: Sequence[AttemptRecord], now_s: float) -> list[AttemptRecord]:
-        """Return those running attempts of other processes that are gone: all, unless the store is shared."""
-        if not self._store.is_shared:
-            return list(attempts)
-        live = self._store.live_sessions(session_of(attempt.token) for attempt in attempts)
-        return self._claims.gone(attempts, live, now_s)
-
     def _look_elsewhere(self, now_s: float) -> None:
-        """Adopt what other orchestrators made of trials of this sweep, and free those of processes that are gone."""
-        awaited = self._machine.elsewhere
-        if not awaited or now_s - self._looked_elsewhere_s < ELSEWHERE_EVERY_S:
-            return
-        self._looked_elsewhere_s = now_s
-        running = [attempt for attempt in self._store.running_attempts() if attempt.trial_id in awaited]
-        settle(self._store, self._layout, self._gone(running, now_s), self._now())
-        for trial_id, state in sorted(self._store.trial_states(awaited, sweep=self._sweep.name).items()):
-            if state is TrialState.RUNNING:
-                continue
+        """Take up what other orchestrators made of trials of this sweep."""
+        settled = self._others.settled(self._machine.elsewhere, self._sweep.name, now_s, self._now())
+        for trial_id, state in settled.items():
             if state.is_final:
                 self._asking.tell_ended(trial_id, state)
                 for observer in self._observers:
@@ -468,21 +404,10 @@ class Runner:
         self._forget(token)
 
     def _launch(self, command: LaunchTrial) -> None:
-        trial = self._asking.trials[command.trial_id]
-        start = AttemptStart(
-            trial_id=command.trial_id,
-            token=command.token,
-            slot=command.slot.name,
-            host=self._identity.host,
-            pid=self._identity.pid,
-            boot_id=self._identity.boot_id,
-            started_at=self._now(),
-        )
-        started: list[AttemptRecord] = []
-        if not self._is_written(lambda: started.append(self._store.start_attempt(start))):
+        trial, record = self._asking.trials[command.trial_id], self._start(command)
+        if record is None:
             self._following.append(LaunchRefused(token=command.token))
             return
-        (record,) = started
         attempt = RunningAttempt(trial=trial, record=record, slot=command.slot)
         self._running[command.token] = attempt
         self._launched += 1
@@ -499,7 +424,7 @@ class Runner:
             folder=str(folder),
             data_root=str(self._options.data_root),
             source=str(self._options.source or ""),
-            resume_from=self._resumed_from(trial, record.number),
+            resume_from=resumable(self._store, self._layout, trial.spec, record.number),
             micro_batches=command.micro_batches,
         )
         if command.alone:
@@ -510,19 +435,19 @@ class Runner:
         for observer in self._observers:
             observer.launched(attempt)
 
-    def _resumed_from(self, trial: PlannedTrial, number: int) -> tuple[str, ...]:
-        """Return the folders of earlier attempts that left a checkpoint, the latest first.
-
-        They are followed by those of the attempts of a trial with the same weights.
-        The worker, which has torch, finds out whether a checkpoint can be read.
-        """
-        same_weights = trial.spec.trained_as.trial_id
-        tried = [(trial.spec.trial_id, earlier) for earlier in range(number - 1, 0, -1)]
-        if same_weights != trial.spec.trial_id:
-            others = self._store.attempts_of_trial(same_weights)
-            tried += sorted(((same_weights, attempt.number) for attempt in others), reverse=True)
-        folders = [self._layout.attempt(trial_id, attempt) for trial_id, attempt in tried]
-        return tuple(str(folder) for folder in folders if AttemptLayout(folder).checkpoint.exists())
+    def _start(self, command: LaunchTrial) -> AttemptRecord | None:
+        """Begin an attempt in the store and return it; None if another orchestrator has the trial."""
+        start = AttemptStart(
+            trial_id=command.trial_id,
+            token=command.token,
+            slot=command.slot.name,
+            host=self._identity.host,
+            pid=self._identity.pid,
+            boot_id=self._identity.boot_id,
+            started_at=self._now(),
+        )
+        started: list[AttemptRecord] = []
+        return started[0] if self._is_written(lambda: started.append(self._store.start_attempt(start))) else None
 
     def _end(
         self,

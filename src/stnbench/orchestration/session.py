@@ -32,13 +32,14 @@ from stnbench.engines.slots import (
     visible_gpus,
 )
 from stnbench.engines.slurm import SlurmEngine
+from stnbench.orchestration.asking import RunOptions, RunSummary
 from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
 from stnbench.orchestration.mirroring import Mirror
 from stnbench.orchestration.observer import LogObserver, Observer, open_notifiers
 from stnbench.orchestration.patience import BUSY_TIMEOUT_S, PatientStore, StoreWait, open_patiently
 from stnbench.orchestration.progress import About, DataProgress, open_progress
 from stnbench.orchestration.recovery import Backups, is_worth_restoring, restore_store
-from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
+from stnbench.orchestration.runner import Runner
 from stnbench.orchestration.sources import keep_sources
 from stnbench.planning.base import Planner
 from stnbench.spec.data import DatasetSpec

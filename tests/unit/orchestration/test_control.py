@@ -15,10 +15,11 @@ from stnbench.core.paths import RunsLayout
 from stnbench.engines.base import Engine, Slot
 from stnbench.engines.inline import InlineEngine
 from stnbench.orchestration import runner as runner_module
+from stnbench.orchestration.asking import RunOptions, RunSummary
 from stnbench.orchestration.control import Decision, Inbox, decide, find_target, send_request
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
-from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
+from stnbench.orchestration.runner import Runner
 from stnbench.orchestration.session import SessionOptions, open_session
 from stnbench.spec.control import (
     Action,

@@ -12,8 +12,9 @@ from tiny_sweeps import SWEEP, TRIALS, ListPlanner, run_tiny, without_training
 from stnbench.core.errors import FolderError, StoreBusyError
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.orchestration import host
+from stnbench.orchestration.claims import recover
 from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
-from stnbench.orchestration.recovery import recover, remove_leftovers
+from stnbench.orchestration.recovery import remove_leftovers
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.store.records import AttemptStart

@@ -22,12 +22,12 @@ from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.engines.base import Engine, Launch, Slot
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
-from stnbench.orchestration.asking import Budget
+from stnbench.orchestration.asking import Budget, RunOptions, RunSummary
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.observer import EndedAttempt, Observer
 from stnbench.orchestration.policy import RETRIES
 from stnbench.orchestration.recovery import drop_checkpoints
-from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
+from stnbench.orchestration.runner import Runner
 from stnbench.planning.base import Known, Observation, Planner, Progress
 from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import AllSplitSpec

@@ -16,10 +16,11 @@ from typing_extensions import override
 from stnbench.core.errors import StoreBusyError
 from stnbench.core.paths import RunsLayout
 from stnbench.engines.inline import InlineEngine
-from stnbench.orchestration import runner as runner_module
-from stnbench.orchestration.host import CLAIM_GRACE_S, Claims, ProcessIdentity, is_held, orchestrator_lock
+from stnbench.orchestration.asking import RunOptions, RunSummary
+from stnbench.orchestration.claims import CLAIM_GRACE_S, Claims
+from stnbench.orchestration.host import ProcessIdentity, is_held, orchestrator_lock
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
-from stnbench.orchestration.runner import Runner, RunOptions, RunSummary
+from stnbench.orchestration.runner import Runner
 from stnbench.orchestration.session import SessionOptions, open_session
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.states import AttemptState, TrialState
@@ -236,7 +237,7 @@ def run(url: str, tmp_path: Path, other: Other) -> RunSummary:
 def other(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Other]:
     """The other orchestrator, with nothing done yet."""
     without_training(monkeypatch)
-    monkeypatch.setattr(runner_module, "ELSEWHERE_EVERY_S", 0.0)
+    monkeypatch.setattr("stnbench.orchestration.claims.ELSEWHERE_EVERY_S", 0.0)
     with Store.open(url, writable=True, holder=of("b")) as store:
         yield Other(store)
 

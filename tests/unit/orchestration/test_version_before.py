@@ -26,8 +26,9 @@ from stnbench.core.identity import RESULTS_VERSION
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.engines.base import Launch, Slot
 from stnbench.engines.inline import InlineEngine
+from stnbench.orchestration.asking import RunOptions
 from stnbench.orchestration.host import ProcessIdentity
-from stnbench.orchestration.runner import Runner, RunOptions
+from stnbench.orchestration.runner import Runner
 from stnbench.planning.build import build_planner
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.trial import TrialSpec
