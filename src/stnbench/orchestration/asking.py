@@ -11,7 +11,7 @@ from stnbench.orchestration.policy import Patience
 from stnbench.planning.base import Known, Observation, Planner, Progress
 from stnbench.spec.control import Controls, controls_after, further_seeds
 from stnbench.spec.data import DatasetSpec
-from stnbench.spec.result import TrialResult, other_half
+from stnbench.spec.result import Environment, TrialResult, other_half
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import Outcome, PlannedTrial
@@ -273,6 +273,17 @@ class Asking:
                     f"their digest was {environment.digests[half]}, and that of the images found now is {found[half]}",
                     remedy="give the same data (dataset.root), or set STNBENCH_RUNS to a folder for results of these",
                 )
+
+    def changed_images(self, dataset: DatasetSpec, environment: Environment) -> str:
+        """Return why the images of a finished trial are not those found when the sweep began; empty if they are."""
+        found = self._digests.get(dataset, {})
+        half = other_half(environment.digests, found)
+        if half is None:
+            return ""
+        return (
+            f"the {half} images of {dataset.kind} changed during the sweep: their digest was "
+            f"{found[half]} when it began, and this trial read {environment.digests[half]}"
+        )
 
     def _states(self, asked: Sequence[PlannedTrial]) -> list[TrialState]:
         """Return the states of the trials; plan failed ones again if ``retry_failed`` is set."""

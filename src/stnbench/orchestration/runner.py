@@ -61,7 +61,7 @@ from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttem
 from stnbench.orchestration.recovery import drop_checkpoints, resumable
 from stnbench.planning.base import Planner
 from stnbench.spec.control import Action, AddSeeds, ControlRecord, ControlRequest, Pause, Resume, Retry, SetSlots, Stop
-from stnbench.spec.result import Failure, FailureKind, TrialResult, other_half
+from stnbench.spec.result import Failure, FailureKind, TrialResult
 from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import AttemptRecord, AttemptStart
@@ -340,13 +340,8 @@ class Runner:
     def _accepted(self, attempt: RunningAttempt, result: TrialResult) -> Event:
         """Return the event for a result, which counts if it is of the images that were found when the sweep began."""
         token = attempt.record.token
-        found = self._options.digests.get(attempt.trial.spec.dataset, {})
-        half = other_half(result.environment.digests, found)
-        if half is not None:
-            message = (
-                f"the {half} images of {attempt.trial.spec.dataset.kind} changed during the sweep: their digest was "
-                f"{found[half]} when it began, and this trial read {result.environment.digests[half]}"
-            )
+        message = self._asking.changed_images(attempt.trial.spec.dataset, result.environment)
+        if message:
             return AttemptFailed(token=token, failure=Failure(kind=FailureKind.DATA, message=message))
         self._results[token] = result
         return AttemptFinished(token=token)
@@ -481,15 +476,7 @@ class Runner:
 
     def _forget(self, token: str) -> None:
         failure = Failure(kind=FailureKind.KILLED, message="another sweep has taken the trial over")
-        end = EndedAttempt(
-            attempt=self._running.pop(token),
-            state=AttemptState.LOST,
-            trial_state=TrialState.PLANNED,
-            finished_at=self._now(),
-            failure=failure,
-        )
-        for observer in self._observers:
-            observer.ended(end)
+        self._end(token, AttemptState.LOST, TrialState.PLANNED, self._now(), failure=failure)
 
     def _save_room(self) -> None:
         keep = self._options.keep_checkpoints
