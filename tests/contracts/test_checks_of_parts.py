@@ -33,6 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "poojahira": {"sizes": [6, 8, 10, 12]},
     "modern": {"sizes": [6, 8]},
     "timm": {"name": "test_resnet"},
+    "deformable": {"sizes": [6, 8]},
     "torchvision": {"name": "shufflenet_v2_x0_5"},
 }
 """Sizes with which the checks take a moment; a network that is not named here has its own."""

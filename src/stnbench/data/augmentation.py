@@ -51,6 +51,11 @@ class Augmentation(ABC):
             Tensors with ``count`` rows, by name; row i is for the i-th image that the epoch visits.
         """
 
+    def moves(self, numbers: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the homographies (batch, 3, 3) that move the contents, in coordinates of boxes; None if none does."""
+        del numbers
+        return None
+
     @abstractmethod
     def apply(
         self,
@@ -58,25 +63,16 @@ class Augmentation(ABC):
         boxes: Float[Tensor, "batch 4"],
         numbers: Mapping[str, Tensor],
     ) -> tuple[Float32[Tensor, "batch channels height width"], Float[Tensor, "batch 4"]]:
-        """Return varied images, float32 in [0, 255], and the boxes around their contents.
+        """Return varied images, float32 in [0, 255], and the boxes x1, y1, x2, y2 around their contents, in [-1, 1].
 
-        On a GPU the call may be captured in a graph: it reads no value of a tensor into Python.
-
-        Args:
-            images: levels in [0, 255].
-            boxes: x1, y1, x2, y2 of the content, normalised, -1 and 1 at the outer edges.
-            numbers: rows of what ``draw`` has returned, one an image, on the device of the images.
+        ``numbers`` are rows of what ``draw`` has returned, one an image, on the device of the images. On a GPU the call
+        may be captured in a graph: it reads no value of a tensor into Python.
         """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DrawnAugmentation:
-    """An augmentation with the numbers of some images.
-
-    Attributes:
-        augmentation: what is done.
-        numbers: tensors with one row an image, by name.
-    """
+    """An augmentation with the numbers of some images: tensors with one row an image, by name."""
 
     augmentation: Augmentation
     numbers: Mapping[str, Tensor]
@@ -367,6 +363,10 @@ class RandomAugmentation(Augmentation):
     def draw(self, *, seed: int, epoch: int, count: int) -> dict[str, Tensor]:
         drawn = draw_augmentations(self.spec, seed=seed, epoch=epoch, count=count)
         return {name: part for name, part in drawn.parts() if part is not None}
+
+    @override
+    def moves(self, numbers: Mapping[str, Tensor]) -> Tensor | None:
+        return numbers.get("in_to_out")
 
     @override
     def apply(self, images: Tensor, boxes: Tensor, numbers: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

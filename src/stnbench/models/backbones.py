@@ -1,14 +1,23 @@
-"""Backbones of timm and torchvision as networks of one stage; the logits are a linear layer behind it."""
+"""Networks that make their modules themselves: backbones of timm and torchvision, and deformable convolutions.
+
+The logits are a linear layer behind the last stage.
+"""
 
 import importlib
 import importlib.util
+import math
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Final
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import register_flop_formula
+from torchvision.ops import deform_conv2d
 
 from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
-from stnbench.spec.network import TimmSpec, TorchvisionSpec
+from stnbench.nn.precision import full_precision
+from stnbench.spec.network import DeformableSpec, TimmSpec, TorchvisionSpec
 
 _LAST_LAYERS: Final = ("fc", "classifier", "heads", "head")
 """Names of the classifier layer in torchvision's networks."""
@@ -103,3 +112,62 @@ class Torchvision:
         for last in (item for item in _LAST_LAYERS if hasattr(made, item)):
             setattr(made, last, nn.Identity())
         return made
+
+
+class Deformable:
+    """Stages of deformable convolutions."""
+
+    def __init__(self, spec: DeformableSpec) -> None:
+        self._spec = spec
+
+    def stage(self, number: int, channels: int, height: int, width: int) -> nn.Module:
+        """Return a stage (from 1) for maps of a size, with drawn weights."""
+        del height, width
+        size = self._spec.sizes[number - 1]
+        layers = DeformableConv2d(channels, size, modulated=self._spec.modulated), nn.BatchNorm2d(size), nn.ReLU()
+        return nn.Sequential(*layers, nn.MaxPool2d(2))
+
+
+class DeformableConv2d(nn.Module):
+    """Deformable convolution 3x3 with a padding of 1; a new one equals an ordinary convolution of the same weights.
+
+    Args:
+        channels: channels of the input.
+        outputs: channels of the output.
+        modulated: whether what is read at a place is multiplied by a learned factor in [0, 2].
+
+    Shape:
+        - Input: (batch, channels, height, width).
+        - Output: (batch, outputs, height, width), float32.
+    """
+
+    def __init__(self, channels: int, outputs: int, *, modulated: bool) -> None:
+        super().__init__()
+        places = _KERNEL * _KERNEL
+        self.conv = nn.Conv2d(channels, outputs, _KERNEL, padding=1, bias=False)
+        self.offsets = nn.Conv2d(channels, 2 * places, _KERNEL, padding=1)
+        self.factors = nn.Conv2d(channels, places, _KERNEL, padding=1) if modulated else None
+        for layer in (self.offsets, self.factors):
+            for weight in () if layer is None else layer.parameters():
+                nn.init.zeros_(weight)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return the convolved maps."""
+        # The kernel exists in float32 alone on a CPU, and offsets are geometry, which stays in float32.
+        with full_precision(maps.device.type):
+            maps = maps.float()
+            factors = None if self.factors is None else 2 * self.factors(maps).sigmoid()
+            convolved: Tensor = deform_conv2d(maps, self.offsets(maps), self.conv.weight, padding=1, mask=factors)
+        return convolved
+
+
+_KERNEL: Final = 3
+
+
+@register_flop_formula(torch.ops.torchvision.deform_conv2d)
+def _deformable_flops(
+    maps: Sequence[int], weight: Sequence[int], *_: object, out_shape: Sequence[int], **__: object
+) -> int:
+    """Return the FLOPs, two for a multiply-add; those of interpolation are not counted anywhere."""
+    del maps
+    return 2 * math.prod(out_shape) * math.prod(weight[1:])

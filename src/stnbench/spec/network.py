@@ -260,6 +260,37 @@ class TorchvisionSpec(NetworkSpec):
     pretrained: bool = False
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeformableSpec(NetworkSpec):
+    """Network ``deformable c1,...,cn``: stages whose convolutions read at learned places, another way to be spatial.
+
+    A stage is a deformable convolution 3x3 (Dai et al. 2017, arXiv 1703.06211), batch norm, ReLU and max-pool 2. An
+    ordinary 3x3 convolution of its input gives an offset for each of the nine places of every pixel, and with
+    ``modulated`` a factor from 0 to 2 as well (Zhu et al. 2019, arXiv 1811.11168, whose factors end at 1). Both begin
+    at zero weights, so that the stage begins as the convolution that it is without them.
+    """
+
+    kind: Literal["deformable"] = "deformable"
+    sizes: tuple[int, ...] = (24, 48, 96)
+    modulated: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        self.settle()
+        require_sizes("sizes", self.sizes)
+        require(1 <= len(self.sizes) <= 5, "sizes", list(self.sizes), "one to five of them, one a stage")
+
+    @property
+    def stages(self) -> int:
+        """Return the number of stages."""
+        return len(self.sizes)
+
+    def side_after(self, stage: int, side: int) -> int:
+        """Return the side of the square output of a stage for a square input, in pixels."""
+        del stage
+        return _pooled(side, 3, 1)
+
+
 NETWORKS: Final = Registry("network", NetworkSpec, section="network")
 NETWORKS.declare_each(
     {
@@ -271,6 +302,7 @@ NETWORKS.declare_each(
         ModernSpec: "stnbench.models.designs:modern",
         TimmSpec: "stnbench.models.backbones:Timm",
         TorchvisionSpec: "stnbench.models.backbones:Torchvision",
+        DeformableSpec: "stnbench.models.backbones:Deformable",
     }
 )
 

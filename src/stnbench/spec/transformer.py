@@ -123,6 +123,10 @@ class TransformerSpec(Strict):
     the ratio of their spread to that of the output lies between them. ``identity_penalty`` times the mean squared
     distance of the sampling points from the identity's, in half sides of the image, is added to the training loss.
 
+    ``pose_weight`` times the mean squared distance of the sampling points from those of the true pose, in half sides of
+    the image, is added to the training loss, for a transformer at the image and a data set that knows poses: a control
+    that is told where the object is, so that it fills the output.
+
     ``iterations`` applies the same localisation network repeatedly to its output; the transformations are composed, and
     the original image is sampled (Lin & Lucey 2017, IC-STN). ``branches`` is the number of parallel transformers, whose
     outputs are concatenated by channel (Jaderberg et al. 2015, MNIST addition). ``output_pooling`` is the side in
@@ -145,6 +149,7 @@ class TransformerSpec(Strict):
     scale_min: float | None = None
     scale_max: float | None = None
     identity_penalty: float = 0.0
+    pose_weight: float = 0.0
     iterations: int = 1
     branches: int = 1
     output_pooling: int = 1
@@ -171,6 +176,7 @@ class TransformerSpec(Strict):
         low, high = self.scale_min or 0, self.scale_max
         require(high is None or low <= high, "scale_min", low, "at most scale_max")
         require(self.identity_penalty >= 0, "identity_penalty", self.identity_penalty, "at least 0")
+        require(self.pose_weight >= 0, "pose_weight", self.pose_weight, "at least 0")
         for key, count in (
             ("iterations", self.iterations),
             ("branches", self.branches),
@@ -200,7 +206,7 @@ class TransformerSpec(Strict):
         if self.family == "fixed_zoom" or keeps_scale:
             usual |= {"scale_min": None, "scale_max": None}
         if self.is_control:
-            usual["identity_penalty"] = 0.0
+            usual |= {"identity_penalty": 0.0, "pose_weight": 0.0}
         if self.posterior is None:
             fields = self.__dataclass_fields__
             usual |= {key: fields[key].default for key in ("posterior_weight", "posterior_samples")}
@@ -322,6 +328,8 @@ class PlacedTransformerSpec(Strict):
         """Check the values together."""
         self.settle()
         require(self.place >= 1, "place", self.place, "places count from 1, the input image")
+        weight = self.transformer.pose_weight
+        require(self.place == 1 or weight == 0, "pose_weight", weight, "0 at later places: poses are those of images")
         remedy = "controls (fixed_zoom, roi) have none, and all other families need one"
         if not TRANSFORMERS.is_absent(self.transformer.family):
             require((self.locnet is None) == self.transformer.is_control, "locnet", self.locnet, remedy)

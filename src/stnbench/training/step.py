@@ -6,7 +6,7 @@ and its share of the average lie in the tables. A CUDA graph of one step, captur
 replay needs no argument (``CapturedStep``). On a CPU the same step runs as it is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,14 +17,16 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from stnbench.core.errors import EngineError
+from stnbench.core.errors import EngineError, SpecError
 from stnbench.core.identity import derive_seed
+from stnbench.data import homographies
 from stnbench.data.augmentation import DrawnAugmentation, draw_augmentation
 from stnbench.data.resident import DeviceImages, epoch_order, steps_per_epoch
-from stnbench.models.classifiers import build_network
+from stnbench.models.classifiers import Explained, build_network
 from stnbench.models.scored_network import Model
 from stnbench.nn.initialization import OwnModule
 from stnbench.nn.layers import dropout_layers, seed_dropout
+from stnbench.nn.transforms.base import pixel_centres
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.optim import (
@@ -173,6 +175,7 @@ class StaticStep:
 
     def __init__(self, run: TrainingRun) -> None:
         self.run = run
+        pose_weights(run)  # a data set without poses is refused before the first step
         device = run.images.labels.device
         self._layers = dropout_layers(run.model.network)
         self._numbers = dropout_numbers(run) if self._layers else ()
@@ -325,20 +328,78 @@ def _update_weights(run: TrainingRun, rows: Tensor, augmentations: DrawnAugmenta
     run.optimizer.zero_grad()
     total = torch.zeros((), device=labels.device)
     explain = run.model.explain if prepared is None else run.model.explain_prepared
-    parts = (tensor.chunk(run.micro_batches) for tensor in (images, boxes, labels))
-    for part_images, part_boxes, part_labels in zip(*parts, strict=True):
+    supervised = pose_weights(run)
+    poses = _poses(run, rows, augmentations) if supervised else boxes
+    parts = (tensor.chunk(run.micro_batches) for tensor in (images, boxes, labels, poses))
+    for part_images, part_boxes, part_labels, part_poses in zip(*parts, strict=True):
         share = len(part_labels) / len(labels)
         explained = explain(part_images, part_boxes)
         smoothing = run.spec.training.label_smoothing
         loss = functional.cross_entropy(explained.logits, part_labels, label_smoothing=smoothing)
+        detached = loss.detach()
         penalty = explained.penalty
+        if supervised:
+            loss = loss + pose_penalty(supervised, explained, part_poses, side=run.spec.dataset.image_size)
         (share * (loss if penalty is None else loss + penalty)).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
-        total += share * loss.detach()
+        total += share * detached
     clipping = run.spec.training.gradient_clipping
     if clipping is not None:
         nn.utils.clip_grad_norm_(run.model.network.parameters(), clipping)
     run.optimizer.step()
     return total
+
+
+# Supervision of transformers by true poses, a control.
+
+
+def pose_weights(run: TrainingRun) -> dict[int, float]:
+    """Return the weight of the distance from the true pose at each place that has one.
+
+    Raises:
+        SpecError: where a transformer is to be told poses, and the data set knows none.
+    """
+    found = {item.place: item.transformer.pose_weight for item in run.spec.transformers if item.transformer.pose_weight}
+    if found and run.images.poses is None:
+        problem = f"pose_weight is set, and the data set {run.spec.dataset.kind} knows no poses"
+        raise SpecError(problem, remedy="choose signs, digits or a distortion, or set pose_weight=0")
+    return found
+
+
+def pose_penalty(weights: Mapping[int, float], explained: Explained, poses: Tensor, *, side: int) -> Tensor:
+    """Return the weighted mean squared distance of sampling points from those at which the object fills the output.
+
+    Args:
+        weights: the weight at each place.
+        explained: what the network did to a batch.
+        poses: (batch, 3, 3), from the object's square to the image, with -1 and 1 at the outer edges of both.
+        side: side of the images in pixels.
+    """
+    penalties = []
+    for record in explained.transformers:
+        weight, done = weights.get(record.place, 0.0), record.done
+        if weight:
+            height, width = done.grid.shape[1:3]
+            points = pixel_centres((height, width), align_corners=done.align_corners, like=done.grid)
+            out, seen = (_to_edges(size, done.align_corners, points) for size in ((height, width), (side, side)))
+            target = homographies.map_points(poses.to(points.dtype), (points * out)[None]) / seen
+            distance = (done.grid.flatten(1, 2) - target).square().sum(dim=-1)
+            penalties.append(weight * distance.mean())
+    return torch.stack(penalties).sum()
+
+
+def _to_edges(size: Sequence[int], align_corners: bool, like: Tensor) -> Tensor:  # noqa: FBT001 - as torch's
+    """Return the factors from (x, y) of a transformer to coordinates with -1 and 1 at the outer edges."""
+    height, width = size
+    return like.new_tensor([(side - 1) / side if align_corners else 1.0 for side in (width, height)])
+
+
+def _poses(run: TrainingRun, rows: Tensor, augmentations: DrawnAugmentation | None) -> Tensor:
+    """Return the poses of images, moved as their augmentation moves them."""
+    if run.images.poses is None:
+        raise ValueError("the data set knows no poses")
+    poses = run.images.poses[rows]
+    moves = None if augmentations is None else augmentations.augmentation.moves(augmentations.numbers)
+    return poses if moves is None else moves @ poses
 
 
 def _on_cpu(numbers: list[Any]) -> Tensor:

@@ -63,7 +63,7 @@ def test_store_tells_what_it_did(kept: RunsLayout, capsys: pytest.CaptureFixture
     assert store.main(["backup", "--json"]) == 0
     assert Path(said(capsys)["backup"]).exists()
     assert store.main(["export", "mine", "mine.stnb", "--json"]) == 0
-    assert said(capsys) == {"archive": "mine.stnb", "trials": 0, "files": 0}
+    assert said(capsys) == {"archive": str(Path("mine.stnb").resolve()), "trials": 0, "files": 0}
     assert store.main(["import", "mine.stnb", "--json"]) == 0
     assert said(capsys) == {
         "runs": str(kept.root), "new": 0, "replaced": 0, "known": 0, "reproduced": 0, "differ": []

@@ -84,3 +84,33 @@ def test_pretrained_weights_are_where_training_starts(monkeypatch: pytest.Monkey
 
     assert asked.count(True) == 1
     assert bool((network.stages[0].layers[0].made.conv1.weight == 0.25).all())
+
+
+@pytest.mark.parametrize("modulated", [False, True])
+def test_a_deformable_convolution_begins_as_an_ordinary_one(modulated: bool) -> None:
+    """Of the same weights; its offsets have a gradient, so that they leave zero, and move what is read."""
+    torch.manual_seed(1)
+    layer = backbones.DeformableConv2d(3, 4, modulated=modulated)
+    maps = torch.rand(2, 3, 9, 11)
+    expected = torch.nn.functional.conv2d(maps, layer.conv.weight, padding=1)
+    torch.testing.assert_close(layer(maps), expected, rtol=0, atol=1e-5)
+
+    layer(maps).square().sum().backward()
+    assert layer.offsets.weight.grad is not None
+    assert layer.offsets.weight.grad.abs().max() > 0
+    torch.nn.init.constant_(layer.offsets.bias, 1.0)  # every place reads a pixel further down and to the right
+    moved = torch.zeros_like(maps)
+    moved[:, :, :-1, :-1] = maps[:, :, 1:, 1:]
+    expected = torch.nn.functional.conv2d(moved, layer.conv.weight, padding=1)
+    torch.testing.assert_close(layer(maps)[:, :, 1:-1, 1:-1], expected[:, :, 1:-1, 1:-1], rtol=0, atol=1e-5)
+
+
+def test_a_deformable_convolution_costs_three_ordinary_ones() -> None:
+    """FLOPs of the convolution itself, of its offsets and of its factors; parameters are the module's own."""
+    network = {"kind": "deformable", "sizes": [5], "modulated": True}
+    spec = from_plain(TrialSpec, {"network": network, "dataset": {"kind": "signs", "image_size": 16}}, where="a test")
+    cost = measure_cost(spec, classes=2)
+
+    convolutions = 2 * 16 * 16 * 9 * 3 * (5 + 18 + 9)
+    assert cost.flops == convolutions + 2 * 2 * 5 * 8 * 8
+    assert cost.parameters == sum(weight.numel() for weight in build_network(spec, classes=2, seed=1).parameters())

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from own_parts import forget, write_part
@@ -23,6 +24,7 @@ from stnbench.orchestration.plan import training_images
 from stnbench.planning.build import build_planner
 from stnbench.spec.codec import from_plain, from_stored, to_json
 from stnbench.spec.data import DistortionSpec
+from stnbench.spec.metrics import measure, metric
 from stnbench.spec.parts import require_same_parts
 from stnbench.spec.registry import REGISTRIES
 from stnbench.spec.sweep import SweepSpec
@@ -501,6 +503,50 @@ def test_a_planner_of_ones_own_proposes_trials(tmp_path: Path) -> None:
     forget("planner", "backwards")
     again = from_stored(SweepSpec, stored, where="the store")
     assert (again.planner.kind, json.loads(to_json(again))) == ("backwards", json.loads(stored))
+
+
+FUNCTIONS = """
+import dataclasses
+import stnbench, torch
+from stnbench.planning.build import GridPlanner
+
+@stnbench.register("planner", "first_seed")
+def first_seed(sweep, spec, compose, slots):
+    return GridPlanner(dataclasses.replace(sweep, seeds=sweep.seeds[:1]), compose)
+
+@stnbench.register("optimizer", "heavy")
+def heavy(groups, spec):
+    return torch.optim.SGD(groups, lr=spec.learning_rate, momentum=0.8)
+
+@stnbench.register("metric", "least_sure", better="higher")
+def least_sure(probabilities, labels):
+    "Smallest probability of a true class"
+    return probabilities[range(len(labels)), labels].min()
+"""
+
+
+def test_a_planner_an_optimiser_and_a_metric_are_one_function_each(
+    tmp_path: Path, make_run: Any, toy_spec: TrialSpec
+) -> None:
+    """The planner proposes, the optimiser trains, and the metric may be a column; a class is not needed."""
+    write_part(tmp_path, "functions", FUNCTIONS)
+    sweep = SweepSpec(
+        name="x", question="?", planner=read_planner("first_seed", "a test"), seeds=(4, 2), baselines=False
+    )
+    asked = build_planner(sweep, lambda _: TrialSpec()).ask()
+    heavy = from_plain(TrialSpec, {"optimizer": {"kind": "heavy", "learning_rate": 0.05}}, where="a test").optimizer
+    run = make_run(dataclasses.replace(toy_spec, optimizer=heavy))
+    records = train(run, Hooks(save=lambda _: None, report=lambda _: None, should_stop=lambda: False), Progress())
+    known = metric("least_sure")
+    found = measure(
+        np.array([[0.5, 0.5], [0.25, 0.75]]), np.array([0, 1]), warn=pytest.fail, only={"least_sure": known}
+    )
+
+    assert [trial.spec.seed for trial in asked] == [4]
+    assert run.optimizer.param_groups[0]["momentum"] == 0.8
+    assert records.progress.records[-1].train_loss < records.progress.records[0].train_loss
+    assert found == {known.key: 0.5}
+    assert (known.heading, known.text) == ("least_sure", "Smallest probability of a true class")
 
 
 @pytest.mark.parametrize(("read", "kind", "meant"), [(read_planner, "gird", "grid"), (read_pruner, "ahsa", "asha")])
