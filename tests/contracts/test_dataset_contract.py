@@ -41,7 +41,7 @@ SPECS: dict[str, DatasetSpec] = {
 SLOW = {"signs", "signs_perturbed"}
 
 MADE_UP = {"gtsrb", "mnist"}
-"""Sets of which the tests have a few images, and not as many as the real ones announce."""
+"""Sets of which the tests have a few images of a few classes, and not as many as the real ones announce."""
 
 
 @pytest.fixture(
@@ -84,7 +84,7 @@ def half(request: pytest.FixtureRequest, dataset: Dataset) -> ImageSet:
 @pytest.mark.parametrize("check", DATASET_CHECKS)
 def test_every_data_set_keeps_its_promises(check: str, spec: DatasetSpec, dataset: Dataset, reopened: Dataset) -> None:
     """What ``stnbench check-part`` asks of a data set of a user's own."""
-    if check == "announced size" and spec.kind in MADE_UP:
+    if check in {"announced size", "every class to train on"} and spec.kind in MADE_UP:
         return
     DATASET_CHECKS[check](Opened(spec=spec, dataset=dataset, again=lambda: reopened))
 

@@ -81,7 +81,7 @@ EPOCH_COLUMNS: Final = {
     "train_duration_s": "float64",
     "evaluate_duration_s": "float64",
 }
-"""One row for each epoch of an attempt."""
+"""One row for each epoch of an attempt; metrics of the validation images follow, as in a frame of trials."""
 
 HEALTH_COLUMNS: Final = {
     "trial_id": "object",
@@ -194,11 +194,15 @@ def trials_frame(
 def epochs_frame(epochs: Mapping[str, Sequence[AttemptEpoch]]) -> pd.DataFrame:
     """Build a frame of epochs (``EPOCH_COLUMNS``) from epochs by trial id."""
     own = [name for name in EPOCH_COLUMNS if name not in {"trial_id", "attempt"}]
+    prefix = METRIC_PREFIXES["validation"]
     rows = [
-        {"trial_id": trial_id, "attempt": item.attempt} | {name: getattr(item.record, name) for name in own}
+        {"trial_id": trial_id, "attempt": item.attempt}
+        | {name: getattr(item.record, name) for name in own}
+        | {prefix + name: value for name, value in current(item.record.metrics).items()}
         for trial_id, item in _each_epoch(epochs)
     ]
-    return make_frame(rows, EPOCH_COLUMNS)
+    metrics = dict.fromkeys(sorted({name for row in rows for name in row if name.startswith(prefix)}), "float64")
+    return make_frame(rows, {**EPOCH_COLUMNS, **metrics})
 
 
 def health_frame(epochs: Mapping[str, Sequence[AttemptEpoch]]) -> pd.DataFrame:

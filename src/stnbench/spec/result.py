@@ -100,7 +100,10 @@ class TransformerHealth(Strict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochRecord(Strict):
-    """Record of one epoch of training; ``step`` counts optimiser steps from the start. It holds no test score."""
+    """Record of one epoch of training; ``step`` counts optimiser steps from the start. It holds no test score.
+
+    ``metrics`` (``spec/metrics.py``) are of the validation images, by the keys of their stored values.
+    """
 
     epoch: int
     step: int
@@ -111,6 +114,7 @@ class EpochRecord(Strict):
     train_duration_s: float
     evaluate_duration_s: float
     health: tuple[TransformerHealth, ...] = ()
+    metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict | None:

@@ -179,8 +179,11 @@ def epoch_fields(attempt_id: int, record: EpochRecord) -> Fields:
     numbers = {name: float(getattr(record, name)) for name in EPOCH_NUMBERS}
     for name, number in numbers.items():
         _require_finite(f"{name} of epoch {record.epoch}", number)
-    health = canonical_json([to_plain(health) for health in record.health])
-    return {"attempt_id": attempt_id, "epoch": record.epoch, "step": record.step, "health": health, **numbers}
+    texts = {
+        "health": canonical_json([to_plain(health) for health in record.health]),
+        "metrics": canonical_json(dict(record.metrics)),
+    }
+    return {"attempt_id": attempt_id, "epoch": record.epoch, "step": record.step, **texts, **numbers}
 
 
 def outcome_fields(attempt_id: int, result: TrialResult) -> Fields:
@@ -300,9 +303,9 @@ def attempt_epoch(row: Row[Any]) -> AttemptEpoch:
     """Return the record of a row of ``epochs`` joined with the number of its attempt."""
     numbers = {name: getattr(row, name) for name in EPOCH_NUMBERS}
     health = from_stored(tuple[TransformerHealth, ...], row.health)
-    return AttemptEpoch(
-        attempt=row.number, record=EpochRecord(epoch=row.epoch, step=row.step, health=health, **numbers)
-    )
+    metrics = from_stored(dict[str, float], row.metrics)
+    record = EpochRecord(epoch=row.epoch, step=row.step, health=health, metrics=metrics, **numbers)
+    return AttemptEpoch(attempt=row.number, record=record)
 
 
 def split_score(row: Row[Any], labels: tuple[int, ...]) -> SplitScore:

@@ -62,7 +62,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return moment.replace(tzinfo=UTC) if dialect.name == "sqlite" else moment.astimezone(UTC)
 
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """Revisions of these tables, oldest first; ``migrations/versions`` holds one file for each."""
 
 METADATA = MetaData(
@@ -178,6 +178,7 @@ epochs = Table(
     Column("train_duration_s", Float, nullable=False),
     Column("evaluate_duration_s", Float, nullable=False),
     Column("health", Text, nullable=False),
+    Column("metrics", Text, nullable=False, server_default="{}"),
     CheckConstraint("epoch >= 0 AND step >= 0", name="counts"),
     CheckConstraint("validation_accuracy >= 0 AND validation_accuracy <= 1", name="validation_accuracy"),
 )

@@ -220,8 +220,13 @@ def labels_name_classes(opened: Opened) -> None:
     for name, half in opened.halves:
         low, high = int(half.labels.min()), int(half.labels.max())
         require(0 <= low <= high < len(names), f"labels of the {name} half are {low} to {high}, for {len(names)} names")
+
+
+def every_class_to_train_on(opened: Opened) -> None:
+    """Check that each class has training images."""
+    names = opened.dataset.class_names
     missing = set(range(len(names))) - set(opened.dataset.train().labels.tolist())
-    require(not missing, f"no training image is of class {min(missing, default=0)}")
+    require(not missing, f"no training image is of class {names[min(missing, default=0)]}")
 
 
 def boxes_and_poses(opened: Opened) -> None:
@@ -306,6 +311,7 @@ def stored_dataset(opened: Opened) -> None:
 DATASET_CHECKS: Final[Mapping[str, Callable[[Opened], None]]] = {
     "a row for each image": rows_of_arrays,
     "labels name classes": labels_name_classes,
+    "every class to train on": every_class_to_train_on,
     "boxes and poses": boxes_and_poses,
     "tracks of one class": tracks_of_one_class,
     "can be split": can_be_split,

@@ -304,6 +304,7 @@ def _epoch_values(record: EpochRecord) -> dict[str, float]:
         "train_duration_s": record.train_duration_s,
         "evaluate_duration_s": record.evaluate_duration_s,
     }
+    values |= {f"validation_{name}": value for name, value in current(record.metrics).items()}
     for health in record.health:
         name = f"transformer_{health.place}" + (f".{health.branch}" if health.branch > 1 else "")
         values |= {f"{name}/{key}": value for key, value in _health_values(health).items()}

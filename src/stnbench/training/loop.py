@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stnbench.core.errors import DivergedError
 from stnbench.diagnostics.health import GradientMeter
+from stnbench.spec.metrics import measure
 from stnbench.spec.result import EpochRecord
 from stnbench.training.checkpoint import Progress
 from stnbench.training.evaluate import Evaluation, build_pass, diagnose, evaluate
@@ -86,6 +87,7 @@ def train(run: TrainingRun, hooks: Hooks, progress: Progress) -> TrainingOutcome
 def _train(step: StaticStep, hooks: Hooks, progress: Progress) -> TrainingOutcome:
     run, validation = step.run, None
     forward = build_pass(run.model, run.images.labels.device)
+    labels = run.images.labels[run.validation].cpu().numpy()
     while progress.epochs < run.spec.training.epochs:
         started_s = hooks.clock()
         gradients = GradientMeter(run.model.network)
@@ -111,6 +113,8 @@ def _train(step: StaticStep, hooks: Hooks, progress: Progress) -> TrainingOutcom
             train_duration_s=trained_s - started_s,
             evaluate_duration_s=hooks.clock() - trained_s,
             health=health,
+            # A metric that fails is told once, with the result.
+            metrics=measure(validation.probabilities, labels, warn=lambda _: None),
         )
         progress = progress.then(record)
         hooks.save(progress)

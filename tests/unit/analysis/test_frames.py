@@ -16,15 +16,17 @@ from stnbench.analysis.frames_rows import (
     IMAGE_COLUMNS,
     PREDICTION_COLUMNS,
     TRIAL_COLUMNS,
+    epochs_frame,
     trials_frame,
 )
 from stnbench.core.errors import StnbenchError, UnknownNameError
 from stnbench.report.leaderboard import build_leaderboard
 from stnbench.spec.data import AllSplitSpec
-from stnbench.spec.result import Failure, FailureKind, ScoredImages
+from stnbench.spec.result import EpochRecord, Failure, FailureKind, ScoredImages
 from stnbench.spec.states import TrialState, Verdict
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.queries import StoreReader
+from stnbench.store.records import AttemptEpoch
 from stnbench.store.store import Store
 
 ROOT = Path(__file__).parents[3]
@@ -93,6 +95,20 @@ def test_every_epoch_is_a_row(store: Store, sizes: list[TrialSpec]) -> None:
     assert {name: str(kind) for name, kind in frame.dtypes.items()} == EPOCH_COLUMNS
     assert len(frame) == 70
     assert list(frame[frame["trial_id"] == sizes[0].trial_id]["epoch"]) == list(range(1, 11))
+
+
+def test_metrics_of_epochs_are_columns() -> None:
+    """Those that an epoch lacks are missing, and those of edited code are left out."""
+    record = EpochRecord(
+        epoch=1, step=2, train_loss=1.0, validation_loss=1.0, validation_accuracy=0.5, learning_rate=0.1,
+        train_duration_s=1.0, evaluate_duration_s=1.0,
+    )  # fmt: skip
+    later = replace(record, epoch=2, metrics={"ece": 0.25, "ece@00000000": 0.5, "gone@12345678": 3.0})
+    frame = epochs_frame({"t": [AttemptEpoch(attempt=1, record=one) for one in (record, later)]})
+
+    assert list(frame.columns) == [*EPOCH_COLUMNS, "validation_metric:ece", "validation_metric:gone"]
+    assert frame["validation_metric:ece"].tolist()[1] == 0.25
+    assert frame["validation_metric:ece"].isna().tolist() == [True, False]
 
 
 def test_health_has_a_row_for_every_transformer(store: Store, sizes: list[TrialSpec]) -> None:

@@ -299,7 +299,9 @@ def test_a_store_of_every_revision_can_be_used(tmp_path: Path, revision: str) ->
         assert outcome.test is not None
         assert (outcome.validation.accuracy, outcome.test.predictions) == (0.75, (1, 300, 65535))
         assert outcome.validation.metrics == ({} if revision < "0007" else {"ece": 0.25})
-        assert [epoch.record.train_loss for epoch in store.epochs_of_trial(complete.trial_id)] == [0.5, 0.5]
+        epochs = [epoch.record for epoch in store.epochs_of_trial(complete.trial_id)]
+        assert [record.train_loss for record in epochs] == [0.5, 0.5]
+        assert [record.metrics for record in epochs] == [{} if revision < "0008" else {"ece": 0.5}] * 2
         assert failed.last_attempt is not None
         assert failed.last_attempt.state is AttemptState.FAILED
         assert failed.last_attempt.failure is not None

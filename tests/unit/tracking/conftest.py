@@ -35,6 +35,7 @@ def attempt() -> AttemptView:
             train_duration_s=1.25,
             evaluate_duration_s=0.25,
             health=(health,),
+            metrics={"ece": number / 8},
         )
         for number in (1, 2)
     )

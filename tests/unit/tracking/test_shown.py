@@ -89,6 +89,13 @@ def test_points_in_time_follow_from_the_view(attempt: AttemptView) -> None:
     assert len(set(shown.run_measures(attempt))) == len(shown.run_measures(attempt))
 
 
+def test_metrics_are_curves_over_epochs(attempt: AttemptView) -> None:
+    """Each under the name of the validation split, at its epoch."""
+    points = [(one.step, one.value) for one in shown.run_measures(attempt) if one.key == "validation_ece"]
+
+    assert points[:2] == [(1, 0.125), (2, 0.25)]
+
+
 def test_the_end_is_at_the_last_epoch(attempt: AttemptView) -> None:
     """Final numbers stand at the step of the last epoch and the time of the end."""
     final = {one.key: one for one in shown.run_measures(attempt)}["test_accuracy"]

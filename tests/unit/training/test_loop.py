@@ -14,6 +14,7 @@ from stnbench.core.errors import DivergedError, SpecError
 from stnbench.models.classifiers import Explained
 from stnbench.models.scored_network import Model
 from stnbench.spec.augment import AugmentSpec
+from stnbench.spec.metrics import measure
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.optimizer import OneCycleScheduleSpec, SgdSpec
 from stnbench.spec.result import EpochRecord
@@ -122,6 +123,20 @@ def test_every_epoch_is_saved_and_then_reported(make_run: MakeRun, toy_spec: Tri
         health.theta_mean for health in outcome.validation.health
     ]
     assert len(records[-1].health) == 1
+
+
+def test_every_epoch_has_the_metrics_of_its_validation_images(make_run: MakeRun, toy_spec: TrialSpec) -> None:
+    """Those of the last one are those of the evaluation that the training ends with."""
+    run = make_run(toy_spec)
+    outcome = train(run, hooks(), Progress())
+    records = outcome.progress.records
+    assert outcome.validation is not None
+    labels = run.images.labels[run.validation].numpy()
+    expected = measure(outcome.validation.probabilities, labels, warn=pytest.fail)
+
+    assert [record.metrics.keys() for record in records] == [{"ece", "nll", "worst_class_accuracy"}] * 3
+    assert records[-1].metrics == expected
+    assert records[0].metrics != records[1].metrics
 
 
 def test_the_record_of_an_epoch_has_no_room_for_a_test_score() -> None:
