@@ -21,15 +21,7 @@ from stnbench.nn.transforms.posterior import StudentT
 from stnbench.nn.transforms.registry import build_transformation
 from stnbench.spec.check import require
 from stnbench.spec.codec import from_plain
-from stnbench.spec.transformer import (
-    READS_BOXES,
-    TRANSFORMERS,
-    AnyTransformer,
-    ConvLocnetSpec,
-    LocnetSpec,
-    PlacedTransformerSpec,
-    TransformerSpec,
-)
+from stnbench.spec.transformer import AnyTransformer, ConvLocnetSpec, LocnetSpec, PlacedTransformerSpec, TransformerSpec
 
 # Bounds on the scale of a transformation of any family.
 
@@ -299,12 +291,10 @@ class SpatialTransformer(nn.Module):
             seen = self._copies(images)
             parameters: Tensor = self.localization(seen if look is None else look(seen))
             return self._drawn(parameters)
-        if not TRANSFORMERS.has_trait(self.spec.family, READS_BOXES):
+        if not self.spec.reads_boxes:
             return images.new_zeros(images.shape[0], self.transformation.number_of_parameters)
         if boxes is None:
-            raise ShapeError(
-                f"the boxes for the control {self.spec.family}", (), f"({images.shape[0]}, 4), one an image"
-            )
+            raise ShapeError(f"the boxes for {self.spec.family}", (), f"({images.shape[0]}, 4), one an image")
         height, width = images.shape[-2:]
         return box_parameters(boxes, (height, width), align_corners=self.spec.align_corners)
 
@@ -404,7 +394,7 @@ def build_spatial_transformer(spec: PlacedTransformerSpec, looked_at: MapSize) -
         InfeasibleError: where the maps are too small for it, or ``roi`` stands behind the image; the message names the
             place.
     """
-    if TRANSFORMERS.has_trait(spec.transformer.family, READS_BOXES) and spec.place > 1:
+    if spec.transformer.reads_boxes and spec.place > 1:
         problem = f"the control {spec.transformer.family} stands at place {spec.place}"
         raise InfeasibleError(problem, remedy="the annotated box is one of the image: place 1 only")
     size = (looked_at.height, looked_at.width)

@@ -196,6 +196,11 @@ class TransformerSpec(Strict):
         """Return whether the family learns nothing and has no localisation network."""
         return TRANSFORMERS.has_trait(self.family, CONTROL)
 
+    @property
+    def reads_boxes(self) -> bool:
+        """Return whether the family takes its parameters from the annotated box of the image."""
+        return TRANSFORMERS.has_trait(self.family, READS_BOXES)
+
     def _forget_idle_keys(self) -> None:
         """Reset the keys that have no effect for this family to their defaults."""
         usual: dict[str, object] = {}

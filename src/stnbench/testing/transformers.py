@@ -10,7 +10,7 @@ from stnbench.nn.spatial_transformer import SpatialTransformer
 from stnbench.nn.transforms.base import Transformation
 from stnbench.nn.transforms.registry import build_transformation
 from stnbench.spec.codec import from_json, from_plain, to_json
-from stnbench.spec.transformer import CONTROL, READS_BOXES, TRANSFORMERS, AnyTransformer, TransformerSpec
+from stnbench.spec.transformer import CONTROL, TRANSFORMERS, AnyTransformer, TransformerSpec
 
 SIZE: Final = (12, 17)
 """Height and width of the images: not square, so that swapped axes are detected."""
@@ -143,7 +143,7 @@ def meta_device(spec: TransformerSpec) -> None:
 
 def one_graph(spec: TransformerSpec) -> None:
     """Check that ``torch.compile(fullgraph=True)`` captures the layer, with the same result."""
-    if TRANSFORMERS.has_trait(spec.family, READS_BOXES):
+    if spec.reads_boxes:
         return
     layer, images = _layer(spec), _images()
     torch.compiler.reset()

@@ -24,7 +24,6 @@ from stnbench.models.scored_network import Model, build_model
 from stnbench.nn.onnx import export_onnx
 from stnbench.spec.codec import Strict, from_stored, to_json
 from stnbench.spec.result import Cost, Environment, SplitScore
-from stnbench.spec.transformer import READS_BOXES, TRANSFORMERS
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.checkpoint import read_checkpoint
 from stnbench.training.evaluate import over_views
@@ -156,7 +155,7 @@ class TrainedClassifier(nn.Module):
     @property
     def reads_boxes(self) -> bool:
         """Return whether a transformer reads the boxes of the signs (the control ``roi``)."""
-        return any(TRANSFORMERS.has_trait(placed.transformer.family, READS_BOXES) for placed in self.spec.transformers)
+        return any(placed.transformer.reads_boxes for placed in self.spec.transformers)
 
     def forward(self, images: Tensor, boxes: Tensor | None = None) -> Tensor:
         """Compute the logits of images.
