@@ -200,7 +200,7 @@ KENDALL: Final = "Kendall tau-b"
 SPEARMAN: Final = "Spearman rho"
 
 INTERVAL_METHOD: Final = "posterior draws of cell means over seeds"
-NO_INTERVAL_METHOD: Final = "no interval from fewer than 6 cells or 2 seeds"
+NO_INTERVAL_METHOD: Final = "no interval from fewer than 6 configurations or 2 seeds"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

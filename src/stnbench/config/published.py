@@ -96,7 +96,7 @@ def match_published(sweep: SweepSpec, composer: Composer, name: str) -> Publishe
     """
     if isinstance(sweep.planner, SamplerSpec):
         raise SpecError(
-            f"sweep {sweep.name} compares with {name}, and planner: {sweep.planner.kind} draws its cells",
+            f"sweep {sweep.name} compares with {name}, and planner: {sweep.planner.kind} draws its configurations",
             remedy="use planner: grid or racing, or leave out published:",
         )
     results = {published_trial(item).cell_id: item for item in read_published(name) if item.split == "test"}
