@@ -112,7 +112,7 @@ def test_an_unknown_table_is_named(tmp_path: Path, composer: Composer) -> None:
         read_sweep(path, composer)
     path.write_text(path.read_text().replace("moodstock_", "moodstocks_"))
     assert read_sweep(path, composer).published is not None
-    with pytest.raises(SpecError, match="draws its cells"):
+    with pytest.raises(SpecError, match="draws its configurations"):
         read_sweep(path, composer, parse_overrides(["planner=random"]))
 
 
