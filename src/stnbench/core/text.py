@@ -74,9 +74,11 @@ def short_name(name: str, limit: int = NAME_MAX) -> str:
 
 HIDDEN = "***"
 _OF_USER = re.compile(
-    rf"(://[^:/?#@\s]*):(?!{re.escape(HIDDEN)}@[^@\s]*(?:\s|$))(?:(?!\d{{1,5}}(?:[/?#]|$))[^\n]*|\S*)@"
+    rf"(?:(https?)|(?<!http)(?<!https))(://[^:/?#@\s]*):(?!{re.escape(HIDDEN)}@[^@\s]*(?:\s|$))"
+    r"(?(1)(?:(?!\d{1,5}(?:[/?#]|$))[^\n]*|\S*)|[^\n]*)@",
+    re.IGNORECASE,
 )
-"""The password extends to the last ``@`` of the line, including spaces, unless a port stands in its place."""
+"""The password extends to the last ``@`` of the line, including spaces, unless it may be the port of a web server."""
 
 _AS_PARAMETER = re.compile(rf"((?:ssl)?password)=(?!{re.escape(HIDDEN)})[^&\n]*", re.IGNORECASE)
 
@@ -86,7 +88,7 @@ def hide_passwords(text: str) -> str:
 
     A password with an unquoted ``@`` is hidden completely, even if more than the password is hidden with it.
     """
-    return _AS_PARAMETER.sub(rf"\1={HIDDEN}", _OF_USER.sub(rf"\1:{HIDDEN}@", text))
+    return _AS_PARAMETER.sub(rf"\1={HIDDEN}", _OF_USER.sub(rf"\1\2:{HIDDEN}@", text))
 
 
 # Durations with units.
