@@ -18,6 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SLOTS = 2
 LONG_TRIALS, LONG_S = 8, 5.0
+DRY_TRIALS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +79,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", help="one program of ways/")
+    parser.add_argument("--dry", action="store_true", help="each way once with three trials; nothing is written")
     options = parser.parse_args()
+    repeats = 1 if options.dry else options.repeats
     rows, base = [], 0.0
     for way in (way for way in WAYS if options.only in {None, way.program}):
-        empty = [measure(way, way.trials, 0.0) for _ in range(options.repeats)]
-        long = measure(way, LONG_TRIALS, LONG_S)
+        trials = DRY_TRIALS if options.dry else way.trials
+        empty = [measure(way, trials, 0.0) for _ in range(repeats)]
+        long = measure(way, *((DRY_TRIALS, 0.1) if options.dry else (LONG_TRIALS, LONG_S)))
         overheads = [1000 * run.overhead_s for run in empty]
         middle = statistics.median(overheads)
         base = base or middle
         walls = statistics.median(run.wall_s for run in empty)
         spread = f"{middle:.0f} ({min(overheads):.0f}-{max(overheads):.0f})"
         rows.append(
-            (way.name, way.slots, way.trials, spread, f"{middle / base:.1f}", f"{100 * long.use:.1f}", f"{walls:.1f}")
+            (way.name, way.slots, trials, spread, f"{middle / base:.1f}", f"{100 * long.use:.1f}", f"{walls:.1f}")
         )
         print(" | ".join(map(str, rows[-1])), flush=True)
-    text = render(rows, options.repeats)
+    text = render(rows, repeats)
     print(text)
-    if options.only is None:
+    if options.only is None and not options.dry:
         (HERE / "orchestrator.md").write_text(text)
 
 

@@ -32,7 +32,7 @@ from stnbench.spec.result import (
 )
 from stnbench.spec.states import AttemptState, TrialState, Verdict
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
-from stnbench.spec.transformer import ConvLocnetSpec, Family, PlacedTransformerSpec, TransformerSpec
+from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
@@ -40,7 +40,7 @@ from stnbench.store.store import Store
 HERE = Path(__file__).parent
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SWEEPS, SEEDS = 10, (1, 2, 3, 4)
-FAMILIES: tuple[Family, ...] = ("affine", "projective", "translation")
+FAMILIES = ("affine", "projective", "translation")
 SIZES = range(10, 93)
 """Three families times 83 sizes and their baseline, with four seeds: 1,000 trials a sweep."""
 
@@ -96,11 +96,12 @@ def sweep_of(number: int) -> tuple[SweepSpec, list[PlannedTrial]]:
     ]
 
 
-def fill(store: Store) -> int:
-    """Fill a store; how many trials it has."""
+def fill(store: Store, *, sweeps: int = SWEEPS, limit: int | None = None) -> int:
+    """Fill a store with sweeps of up to ``limit`` trials; return how many trials it has."""
     dice, trials = random.Random(1), 0
-    for number in range(SWEEPS):
+    for number in range(sweeps):
         sweep, planned = sweep_of(number)
+        planned = planned[:limit]
         store.save_sweep(sweep, planned, NOW)
         for place, trial in enumerate(planned):
             token = f"{number}-{place}"
@@ -141,11 +142,13 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dry", action="store_true", help="each command once, on a small store; nothing is written")
     options = parser.parse_args()
+    repeats, planned_sizes = (1, 2) if options.dry else (options.repeats, PLANNED_SIZES)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "sweeps").mkdir()
-        sizes = "".join(f"    - [{size}, {size}, {size}]\n" for size in range(20, 20 + PLANNED_SIZES))
+        sizes = "".join(f"    - [{size}, {size}, {size}]\n" for size in range(20, 20 + planned_sizes))
         (folder / "sweeps" / "thousand.yaml").write_text(PLANNED + sizes)
         plan = ["-m", "stnbench.sweep", "thousand", "scale=paper", "--plan"]
         commands = {
@@ -153,9 +156,9 @@ def main() -> None:
             "import torch, torch._dynamo: torch's own, for networks without memory": (["-c", DYNAMO], (0,)),
             "sweep thousand --plan, 1,000 cells, without a store": (plan, (0,)),
         }
-        rows = [_row(name, *command, folder, options.repeats) for name, command in commands.items()]
+        rows = [_row(name, *command, folder, repeats) for name, command in commands.items()]
         with Store.open(folder / "runs" / "stnbench.db", writable=True) as store:
-            trials = fill(store)
+            trials = fill(store, sweeps=1, limit=100) if options.dry else fill(store)
         size_mib = (folder / "runs" / "stnbench.db").stat().st_size / (1 << 20)
         some_failed = (0, 1)
         commands = {
@@ -165,10 +168,11 @@ def main() -> None:
             "report sweep_0, a tenth of it": (["-m", "stnbench.report", "sweep_0"], some_failed),
             "report, all sweeps": (["-m", "stnbench.report"], some_failed),
         }
-        rows += [_row(name, *command, folder, options.repeats) for name, command in commands.items()]
-    text = render(rows, trials, size_mib, options.repeats)
+        rows += [_row(name, *command, folder, repeats) for name, command in commands.items()]
+    text = render(rows, trials, size_mib, repeats)
     print(text)
-    (HERE / "store.md").write_text(text)
+    if not options.dry:
+        (HERE / "store.md").write_text(text)
 
 
 def render(rows: list[tuple[str, str, str]], trials: int, size_mib: float, repeats: int) -> str:

@@ -23,8 +23,9 @@ from stnbench.spec.optimizer import (
 )
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.checkpoint import Checkpoint, Progress, read_checkpoint, write_checkpoint
-from stnbench.training.loop import Hooks, TrainingOutcome, TrainingRun, train
+from stnbench.training.loop import Hooks, TrainingOutcome, train
 from stnbench.training.optim import optimizer_state
+from stnbench.training.step import TrainingRun
 
 pytestmark = pytest.mark.slow
 

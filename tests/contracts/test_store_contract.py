@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -555,7 +556,7 @@ class StoreContract:
             {"loss": float("nan")},
         ],
     )
-    def test_a_result_that_cannot_be_stored_leaves_nothing(self, store: Store, broken: dict[str, object]) -> None:
+    def test_a_result_that_cannot_be_stored_leaves_nothing(self, store: Store, broken: dict[str, Any]) -> None:
         """A transaction is whole or absent: no epoch, no environment and no state of a refused result stays."""
         store.save_sweep(SWEEP, [planned(1)], START)
         store.start_attempt(start(planned(1)))

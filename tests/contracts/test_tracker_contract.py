@@ -468,9 +468,15 @@ class TestMlflow(TrackerContract):
         before = {run.info.run_id for run in self.runs(client)}
         again = MlflowTracker(f"{client.tracking_uri}", None)
         again.open_sweep(SWEEP)
-        searches, writes = [], []
+        searches: list[object] = []
+        writes: list[object] = []
         search = again._client.search_runs
-        monkeypatch.setattr(again._client, "search_runs", lambda *a, **k: (searches.append(a), search(*a, **k))[1])
+
+        def note_and_search(*words: Any, **named: Any) -> Any:
+            searches.append(words)
+            return search(*words, **named)
+
+        monkeypatch.setattr(again._client, "search_runs", note_and_search)
         for name in ("create_run", "log_batch", "log_text", "log_inputs", "set_terminated", "delete_run"):
             monkeypatch.setattr(again._client, name, lambda *a, **_: writes.append(a))
         for view in views:

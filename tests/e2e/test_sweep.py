@@ -105,7 +105,9 @@ def test_a_killed_sweep_goes_on_where_it_was(workplace: Workplace, victims: str)
     assert adopted is not None
     assert resumed.stderr.count("start ") == 6 - len(before) - int(adopted[1])
     assert_settled(workplace)
-    attempts = dict(query(workplace, "stnbench.db", "select trial_id, count(*) from attempts group by trial_id"))  # type: ignore[arg-type]
+    attempts: dict[object, object] = dict(
+        query(workplace, "stnbench.db", "select trial_id, count(*) from attempts group by trial_id")  # type: ignore[arg-type]
+    )
     assert all(attempts[trial] == 1 for trial in before)
 
 

@@ -119,7 +119,7 @@ class Chaos:
 
     def _haste(self, at_least: int) -> float:
         """Pauses are shorter where the sweep gets on faster than the faults do, on a quick machine, and longer else."""
-        [[done]] = self._query("select avg(state = 'complete') from trials") or [[None]]
+        [[done]] = self._query("select avg(state = 'complete') from trials") or [(None,)]
         return min(1.5, max(0.7, (self.faults.total() + 1) / (at_least * (done or 0.0) + 1)))
 
     def _break(self, command: "subprocess.Popen[bytes]", dice: random.Random) -> None:

@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fake_trials
 
 from stnbench.engines import worker
+from stnbench.spec.trial import TrialSpec
 
 
 def spoil_context() -> None:
@@ -17,7 +18,7 @@ def spoil_context() -> None:
     import triton
     import triton.language as tl
 
-    @triton.jit  # type: ignore[untyped-decorator]
+    @triton.jit
     def write_outside(pointer, offset):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 - triton's own types
         tl.store(pointer + offset, 1.0)
 
@@ -25,7 +26,7 @@ def spoil_context() -> None:
     torch.cuda.synchronize()
 
 
-def run_trial(spec: fake_trials.TrialSpec, **options: object) -> object:
+def run_trial(spec: TrialSpec, **options: object) -> object:
     """What the task says on the GPU, then the rest of a fake trial."""
     import torch
 

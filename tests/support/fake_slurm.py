@@ -54,7 +54,8 @@ class FakeSlurm:
         """Every job that ever was, by its name (``4711_2``)."""
         with _state(self.folder) as state:
             _take_note(state)
-            return json.loads(json.dumps(state["jobs"]))
+            jobs: dict[str, dict[str, Any]] = json.loads(json.dumps(state["jobs"]))
+            return jobs
 
     def running(self) -> list[str]:
         """Jobs whose process lives."""

@@ -12,9 +12,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fake_trials
 
 from stnbench.engines import worker
+from stnbench.spec.trial import TrialSpec
 
 
-def run_trial(spec: fake_trials.TrialSpec, **options: object) -> object:
+def run_trial(spec: TrialSpec, **options: object) -> object:
     """A fake trial; some of them break the worker's protocol or its pipes, which no trial should be able to do."""
     if spec.training.batch_size == fake_trials.Task.TALK_NONSENSE:
         for handle in range(3, 16):

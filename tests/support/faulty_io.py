@@ -199,7 +199,7 @@ def _inject_sqlite(  # noqa: C901 - two classes and a function, each a few lines
             else:
                 super().commit()
 
-    real_connect = sqlite3.connect
+    real_connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def connect(database: Any, *words: Any, **named: Any) -> sqlite3.Connection:
         if not faults.concerns(database):

@@ -94,7 +94,8 @@ class Unknown(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """A matrix exponential."""
-        return torch.linalg.matrix_exp(batch[:, 0, :16, :16])
+        exponential: Tensor = torch.linalg.matrix_exp(batch[:, 0, :16, :16])
+        return exponential
 
 
 def refused(made: nn.Module) -> list[object]:

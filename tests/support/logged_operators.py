@@ -41,7 +41,7 @@ _NO_KERNELS = frozenset(
 )
 
 
-class OperatorLog(TorchDispatchMode):
+class OperatorLog(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it untyped
     """Logs the operators on tensors of a kind of device while it is active.
 
     Attributes:
@@ -52,7 +52,7 @@ class OperatorLog(TorchDispatchMode):
     """
 
     def __init__(self, device: str = "cuda") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
         self._device = device
         self.uploads: list[str] = []
         self.downloads: list[str] = []

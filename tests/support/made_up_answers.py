@@ -41,7 +41,8 @@ class World:
             + self.rest * rng.standard_normal((cells, seeds, count))
         )
         chances = special.expit(logits)[:, :, tracks]
-        return rng.random(chances.shape, dtype=np.float32) < chances
+        is_right: NDArray[np.bool_] = rng.random(chances.shape, dtype=np.float32) < chances
+        return is_right
 
     def accuracy(self, ahead: float = 0.0) -> float:
         """What a cell so far ahead has, over all seeds and all images there might be."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
-from made_up_results import ENVIRONMENT, Filler, planned, result, transformed
+from made_up_results import ENVIRONMENT, Filler, locnet_sizes, planned, result, transformed
 from numpy.typing import NDArray
 
 from stnbench.core.paths import AttemptLayout, RunsLayout
@@ -62,7 +62,7 @@ def make_page(folder: Path, *, question: str = "How large must it be?", labels: 
 
 
 def _planned(spec: TrialSpec, names: dict[int, str]) -> PlannedTrial:
-    size = spec.transformers[0].locnet.sizes[0]
+    size = locnet_sizes(spec)[0]
     return PlannedTrial(spec=spec, point=Point(labels=(("locnet1.sizes", names[size]),)), label=names[size])
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore, TransformerHealth, TrialResult
@@ -33,11 +34,18 @@ def transformed(size: int, *, seed: int = 1) -> TrialSpec:
     return TrialSpec(network=LecunSpec(sizes=(8, 9, 10)), transformers=(placed,), seed=seed)
 
 
+def locnet_sizes(spec: TrialSpec) -> tuple[int, ...]:
+    """Return the sizes of the convolutional localisation network of the first transformer."""
+    locnet = spec.transformers[0].locnet
+    assert isinstance(locnet, ConvLocnetSpec)
+    return locnet.sizes
+
+
 def planned(spec: TrialSpec, label: str = "", *, axis: str = "locnet1.sizes") -> PlannedTrial:
     """The trial as a sweep of one axis wants it; one without transformers is a baseline."""
     if not spec.transformers:
         return PlannedTrial(spec=spec, point=Point(labels=()), label=label or "no ST", is_baseline=True)
-    label = label or ",".join(str(size) for size in spec.transformers[0].locnet.sizes)
+    label = label or ",".join(str(size) for size in locnet_sizes(spec))
     return PlannedTrial(spec=spec, point=Point(labels=((axis, label),)), label=label)
 
 
@@ -56,7 +64,7 @@ def result(
     The verdict is that of its last epoch; before it, all was healthy.
     """
 
-    def score(split: str, right: int) -> SplitScore:
+    def score(split: Literal["validation", "test"], right: int) -> SplitScore:
         return SplitScore(split=split, images=images, correct=right, loss=0.5, predictions=(7,) * images)
 
     health = TransformerHealth(

@@ -89,6 +89,7 @@ class MadeUpCompose:
 def bowl(spec: TrialSpec) -> float:
     """Best at a learning rate of 0.03, a momentum of 0.6 and a decay of 0.001; the seed moves it by 0.002 at most."""
     optimizer = spec.optimizer
+    assert isinstance(optimizer, SgdSpec)
     rate = math.log10(optimizer.learning_rate / 0.03)
     decay = math.log10(max(optimizer.weight_decay, 1e-6) / 1e-3)
     noise = derive_seed(spec.seed, spec.cell_id) % 1000 / 1000 - 0.5

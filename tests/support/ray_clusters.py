@@ -29,7 +29,7 @@ class RayCluster:
     """A cluster whose head, where drivers connect, has no room for trials unless it is given some."""
 
     def __init__(self, head_cpus: int, head_gpus: int) -> None:
-        from ray._raylet import Config
+        from ray._raylet import Config  # type: ignore[attr-defined] # of a compiled module
         from ray.cluster_utils import Cluster
 
         Config.initialize("")  # Ray may have been imported before the settings were made
@@ -51,7 +51,7 @@ class RayCluster:
 
     def close(self) -> None:
         """End every node."""
-        self._cluster.shutdown()
+        self._cluster.shutdown()  # type: ignore[no-untyped-call] # Ray leaves it untyped
 
 
 @contextmanager

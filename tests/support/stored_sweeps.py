@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made_up_results import Filler, planned, transformed
+from made_up_results import Filler, locnet_sizes, planned, transformed
 
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.trial import TrialSpec
@@ -28,7 +28,7 @@ def store(runs: Path) -> Iterator[Store]:
 def sizes(store: Store) -> list[TrialSpec]:
     """The sweep ``sizes``: three cells and their baseline with two seeds; one trial failed and one is still planned."""
     specs = [transformed(size, seed=seed) for seed in (1, 2) for size in (10, 20, 30)]
-    baselines = [spec.baseline() for spec in specs if spec.transformers[0].locnet.sizes == (10, 10, 10)]
+    baselines = [spec.baseline() for spec in specs if locnet_sizes(spec) == (10, 10, 10)]
     filler = Filler(store).save([planned(spec) for spec in (*baselines, *specs)])
     for spec, correct in zip(baselines, (1800, 1810), strict=True):
         filler.complete(spec, correct, test=1790)

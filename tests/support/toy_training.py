@@ -15,8 +15,8 @@ from stnbench.spec.network import LecunSpec
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.training.loop import TrainingRun
 from stnbench.training.optim import build_optimizer
+from stnbench.training.step import TrainingRun
 
 CLASSES, SIZE, IMAGES = 4, 16, 120
 

@@ -14,7 +14,7 @@ from stnbench.diagnostics.pose import sample_points
 from stnbench.spec.result import TransformerHealth
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.training.loop import TrainingRun
+from stnbench.training.step import TrainingRun
 
 MakeRun = Callable[[TrialSpec], TrainingRun]
 

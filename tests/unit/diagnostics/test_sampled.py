@@ -9,7 +9,7 @@ import torch
 from stnbench.diagnostics.sampled import lattice, look, render, sampled_regions
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.training.loop import TrainingRun
+from stnbench.training.step import TrainingRun
 
 MakeRun = Callable[[TrialSpec], TrainingRun]
 LOCNET = ConvLocnetSpec(sizes=(3, 4, 5))

@@ -13,7 +13,7 @@ from stnbench.spec.augment import TtaSpec
 from stnbench.spec.transformer import DenseLocnetSpec
 from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.training.evaluate import evaluate
-from stnbench.training.loop import TrainingRun
+from stnbench.training.step import TrainingRun
 
 MakeRun = Callable[[TrialSpec], TrainingRun]
 

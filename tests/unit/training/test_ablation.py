@@ -11,7 +11,7 @@ from stnbench.models.scored_network import Key, learning_transformers, localizat
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.evaluate import accuracy, emitting, evaluate, replaced_accuracies
-from stnbench.training.loop import TrainingRun
+from stnbench.training.step import TrainingRun
 
 MakeRun = Callable[[TrialSpec], TrainingRun]
 LOCNET = ConvLocnetSpec(sizes=(3, 4, 5))

@@ -20,7 +20,8 @@ from stnbench.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from stnbench.training.loop import Hooks, TrainingRun, train
+from stnbench.training.loop import Hooks, train
+from stnbench.training.step import TrainingRun
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from stnbench.spec.augment import TtaSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.training import evaluate as module
 from stnbench.training.evaluate import accuracy, evaluate
-from stnbench.training.loop import TrainingRun
+from stnbench.training.step import TrainingRun
 
 MakeRun = Callable[[TrialSpec], TrainingRun]
 

@@ -23,7 +23,8 @@ from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.training import loop
 from stnbench.training.checkpoint import Progress
 from stnbench.training.evaluate import evaluate
-from stnbench.training.loop import Hooks, TrainingOutcome, TrainingRun, train
+from stnbench.training.loop import Hooks, TrainingOutcome, train
+from stnbench.training.step import TrainingRun
 
 pytestmark = pytest.mark.slow
 
