@@ -20,6 +20,8 @@ from stnbench.spec.data import (
 )
 from stnbench.testing.parts import DATASET_CHECKS, Opened
 
+pytestmark = pytest.mark.slow
+
 SIZE = 16
 
 PERTURBED = DistortionSpec(rotation_deg=25, scale_min=0.7, scale_max=1.1, placement="random", corner_noise=0.1)

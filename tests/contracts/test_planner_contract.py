@@ -25,6 +25,8 @@ from stnbench.spec.planner import (
 from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import Axis, SweepSpec
 
+pytestmark = pytest.mark.slow
+
 GRID = (choices(RATE, 0.001, 0.003, 0.01, 0.03, 0.1), choices(MOMENTUM, 0.0, 0.5, 0.9))
 EXCLUDED = ((RATE, "learning_rate=0.01"), (MOMENTUM, "momentum=0.9"))
 SEARCH: tuple[Axis, ...] = (

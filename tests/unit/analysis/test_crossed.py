@@ -163,6 +163,7 @@ def test_the_chance_to_tell_is_that_of_the_noncentral_t(effect: float, level: fl
     np.testing.assert_allclose(found, exact, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_chance_of_nought_is_never_as_good_as_any() -> None:
     """A chance that prints as 0 (or 100) % has an interval that ends on its side of 50 %, from two seeds on."""
     for scale, freedom in ((1.0, 1.0), (math.sqrt(2), 1.0), (1.2, 1.7), (math.sqrt(3), 2.0), (math.sqrt(10), 9.0)):

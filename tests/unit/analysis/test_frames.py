@@ -29,6 +29,8 @@ from stnbench.store.queries import StoreReader
 from stnbench.store.records import AttemptEpoch
 from stnbench.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -240,6 +240,7 @@ def test_mnist_is_fetched_only_when_asked(folders: Path, monkeypatch: pytest.Mon
     assert run("prepare", "mnist", "--download", "--image-size", "16") == 0
 
 
+@pytest.mark.slow
 def test_digits_are_prepared_once_each(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Undistorted, one copy of each digit is made, at their own size."""
     assert run("prepare", "digits") == 0

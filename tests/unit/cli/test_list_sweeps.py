@@ -33,6 +33,7 @@ def test_a_sweep_is_listed_with_its_question_and_size(place: Path, capsys: pytes
     assert not (place / "runs").exists()
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_read_hides_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     """It is listed with what is wrong; the shipped ones are there as well."""
     assert main(["--json"]) == 0

@@ -194,6 +194,7 @@ def test_axes_that_never_meet_may_set_one_key(read: Read, text: str) -> None:
     assert labels(read(HEAD + text))
 
 
+@pytest.mark.slow
 def test_no_shipped_sweep_has_two_axes_on_one_key() -> None:
     """Each is read with the check."""
     for path in sweep_files(Path("/nowhere")).values():

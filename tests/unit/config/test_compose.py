@@ -16,6 +16,8 @@ from stnbench.config.overrides import parse_overrides
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.sweep import Override
 
+pytestmark = pytest.mark.slow
+
 COMPOSER = Composer(conf_folder())
 
 

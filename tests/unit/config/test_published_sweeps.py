@@ -21,6 +21,8 @@ from stnbench.spec.data import CLASSES
 from stnbench.spec.sweep import SWEEPS_OF_2015, PublishedResult, SweepSpec
 from stnbench.store.records import PlannedTrial
 
+pytestmark = pytest.mark.slow
+
 TABLE = "moodstocks_2015"
 
 CELLS_AND_TWINS = {

@@ -43,6 +43,7 @@ def test_locnet_sizes_asks_the_question_of_2015(composer: Composer) -> None:
     assert [trial.label for trial in asked if trial.is_baseline] == ["no ST", "no ST"]
 
 
+@pytest.mark.slow
 def test_every_shipped_sweep_can_be_planned(composer: Composer) -> None:
     """No shipped sweep is broken; test_published_sweeps composes those of 2015 on GTSRB as well."""
     for name, path in sweep_files(Path("/nowhere")).items():

@@ -197,6 +197,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("any_parser")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_are_one_line(name: str) -> None:

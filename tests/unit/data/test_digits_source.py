@@ -13,6 +13,8 @@ from stnbench.data.distort import pixel_centres
 from stnbench.data.homographies import apply_homography
 from stnbench.spec.data import DigitsSpec, DistortionSpec
 
+pytestmark = pytest.mark.slow
+
 RTS = DistortionSpec(rotation_deg=45, scale_min=0.7, scale_max=1.2, canvas=1.5, placement="random")
 TRANSLATED = DistortionSpec(canvas=60 / 28, placement="random")
 SPEC = DigitsSpec(image_size=28, copies=1)

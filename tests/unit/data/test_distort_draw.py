@@ -12,6 +12,8 @@ from stnbench.data.distort import CORNERS, draw_warp, regular_lattice
 from stnbench.spec.codec import from_plain, to_identity
 from stnbench.spec.data import DigitsSpec, DistortionSpec, GtsrbSpec, MnistSpec, SignsSpec
 
+pytestmark = pytest.mark.slow
+
 CHOICES = Path(__file__).parents[3] / "conf" / "distortion"
 DRAWS = 400
 

@@ -16,6 +16,8 @@ from stnbench.data.homographies import apply_homography
 from stnbench.data.photographs import DistortedPhotographs
 from stnbench.spec.data import DistortionSpec
 
+pytestmark = pytest.mark.slow
+
 SIZE, TRACKS, FRAMES = 48, 6, 3
 ROI = np.array([-0.7, -0.75, 0.8, 0.7])
 TILT = np.array([[0.95, 0.1, 0], [-0.1, 0.95, 0], [0.03, -0.05, 1]])

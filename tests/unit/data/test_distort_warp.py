@@ -21,6 +21,8 @@ from stnbench.data.distort import (
 from stnbench.data.homographies import apply_homography
 from stnbench.spec.data import DistortionSpec
 
+pytestmark = pytest.mark.slow
+
 PERTURBED = DistortionSpec(rotation_deg=25, scale_min=0.7, scale_max=1.1, placement="random", corner_noise=0.1)
 ELASTIC = DistortionSpec(scale_min=0.75, scale_max=1.0, point_noise=1.5 / 28)
 BOTH = DistortionSpec(rotation_deg=90, canvas=1.5, placement="random", corner_noise=0.1, point_noise=0.03)

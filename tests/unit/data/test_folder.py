@@ -22,6 +22,8 @@ from stnbench.core.image_folder import recall, remember, survey, surveyed
 from stnbench.data.build import dataset_info, open_dataset
 from stnbench.spec.data import FolderSpec
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("blue", "green", "red")
 
 

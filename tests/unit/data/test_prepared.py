@@ -13,6 +13,8 @@ from stnbench.data.preprocessing import GlobalStatistics, Preprocess
 from stnbench.data.resident import PreparedImages, fits_beside_training
 from stnbench.spec.data import Contrast, PreprocessSpec
 
+pytestmark = pytest.mark.slow
+
 COUNT, SIZE = 60, 24
 IMAGE_BYTES = 3 * SIZE * SIZE * 4
 IMAGES = torch.randint(0, 256, (COUNT, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))

@@ -10,6 +10,8 @@ from stnbench.data.signs.canvas import arc, rounded_polygon
 from stnbench.data.signs.faces import FACE_SIZE, face
 from stnbench.spec.data import CLASSES
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_class_has_one_name() -> None:
     """There are 43 names, all different."""

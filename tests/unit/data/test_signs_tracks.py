@@ -14,6 +14,8 @@ from stnbench.data.signs.faces import FACE_SIZE, face
 from stnbench.data.signs.scene import draw_track, frame_dtype
 from stnbench.spec.data import FRAMES_PER_TRACK, Framing
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def track() -> NDArray[np.void]:

@@ -10,6 +10,8 @@ from stnbench.core.errors import SpecError
 from stnbench.data.splits import split_tracks, subset
 from stnbench.spec.data import AllSplitSpec, FoldSplitSpec, OneTrackSplitSpec, SplitSpec, TrackSplitSpec
 
+pytestmark = pytest.mark.slow
+
 Arrays = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 OFFICIAL_TRACKS = (

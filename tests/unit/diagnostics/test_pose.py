@@ -15,6 +15,8 @@ from stnbench.diagnostics.pose import (
     sample_points,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def poses(count: int = 40, *, shift: float = 0.3, turn: float = 0.5, slant: float = 0.1) -> torch.Tensor:
     """Random homographies from the sign's square to the image, float64 (count, 3, 3)."""

@@ -26,6 +26,8 @@ from stnbench.diagnostics.stability import (
     warp_images,
 )
 
+pytestmark = pytest.mark.slow
+
 SEEDS = st.integers(0, 2**32 - 1)
 OUTPUT = torch.tensor(CORNERS, dtype=torch.float64)
 

@@ -101,6 +101,7 @@ NETWORKS: tuple[NetworkSpec, ...] = (
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(
     network=st.sampled_from(NETWORKS),

@@ -28,6 +28,8 @@ from stnbench.training.device import release_memory
 from stnbench.training.loop import Hooks, TrainingOutcome, train
 from stnbench.training.step import TrainingRun, build_step
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[[TrialSpec], TrainingRun]
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")

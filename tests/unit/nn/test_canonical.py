@@ -14,6 +14,8 @@ from stnbench.nn.transforms.affine import Similarity
 from stnbench.nn.transforms.canonical import CanonicalRotation
 from stnbench.spec.transformer import CanonicalRotationSpec
 
+pytestmark = pytest.mark.slow
+
 
 def layer(seed: int, *, size: int = 17, **options: object) -> SpatialTransformer:
     """A layer far from its start, so that it has preferences."""

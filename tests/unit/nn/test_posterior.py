@@ -29,6 +29,7 @@ def images(batch: int = 4) -> Tensor:
     return torch.rand(batch, 2, 12, 12, generator=torch.Generator().manual_seed(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["affine", "rotation_vector", "projective", "tps", "diffeomorphic", "saliency"])
 def test_every_family_with_a_posterior_keeps_the_contract(family: str) -> None:
     """Means and spreads are parameters like others: identity at the start, shapes, gradients.

@@ -20,6 +20,8 @@ from stnbench.spec.states import AttemptState, TrialState
 from stnbench.store.records import AttemptStart
 from stnbench.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LOST = Failure(kind=FailureKind.KILLED, message="gone")
 IDENTITY = ProcessIdentity(host="box", pid=7, boot_id="b", session="s")

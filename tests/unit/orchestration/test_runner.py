@@ -40,6 +40,8 @@ from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
 from stnbench.trials.files import write_result
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SWEEP = SweepSpec(name="test", question="Does it run?")
 PRUNED_SWEEP = SweepSpec(name="pruned", question="Does it run soon?", pruner=MedianPrunerSpec())

@@ -36,6 +36,8 @@ from stnbench.spec.result import TrialResult
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.trials.files import write_probabilities, write_result
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[TrialResult], TrialResult]
 
 
