@@ -86,7 +86,7 @@ def test_a_sweep_runs_once_and_says_the_same_again(workplace: Workplace) -> None
     assert again["accuracy"] == pytest.approx(store_accuracies(workplace)[trial])
 
 
-@pytest.mark.parametrize("victims", ["the orchestrator", "the whole tree"])
+@pytest.mark.parametrize("victims", ["the orchestrator", pytest.param("the whole tree", marks=pytest.mark.thorough)])
 def test_a_killed_sweep_goes_on_where_it_was(workplace: Workplace, victims: str) -> None:
     """After kill -9 no worker is left, no complete trial runs again, and none is lost."""
     running = workplace.start("sweep", "tiny")

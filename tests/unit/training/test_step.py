@@ -37,6 +37,12 @@ GRAPHS = {name: spec for name, spec in CASES.items() if name not in {"muon", "rm
 every_case = pytest.mark.parametrize("spec", CASES.values(), ids=CASES)
 
 
+def one_family(cases: dict[str, TrialSpec]) -> pytest.MarkDecorator:
+    """Parametrize a test of training with these cases; of the families ``affine`` stands for the others."""
+    marks = {name: pytest.mark.thorough if name in FAMILIES and name != "affine" else () for name in cases}
+    return pytest.mark.parametrize("spec", [pytest.param(cases[name], marks=marks[name], id=name) for name in cases])
+
+
 @pytest.fixture(autouse=True)
 def unchecked_shapes() -> Iterator[None]:
     """Shapes are not checked while a step is traced."""
@@ -101,7 +107,7 @@ def state_of(run: TrainingRun) -> dict[str, Tensor]:
 
 
 @pytest.mark.slow
-@every_case
+@one_family(CASES)
 def test_a_static_step_is_the_textbook_s(spec: TrialSpec) -> None:
     """Losses, weights, statistics, momentum and averages after two epochs, bit for bit on one CPU thread."""
     plain, static = step_cases.make_run(spec, CPU), step_cases.make_run(spec, CPU)
@@ -161,7 +167,7 @@ def test_a_whole_step_reads_no_number(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", GRAPHS.values(), ids=GRAPHS)
+@one_family(GRAPHS)
 def test_one_recording_of_a_step_is_every_step(spec: TrialSpec) -> None:
     """What make_fx records of the fourth step is replayed for all that follow, into the next epoch.
 
