@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.stnbench-installed$(if $(TORCH),-$(TORCH))
+# dev brings what tests, lint and docs need; EXTRAS= leaves it out, for machines that only train.
+EXTRAS ?= dev
+STAMP := $(VENV)/.stnbench-installed$(if $(TORCH),-$(TORCH))$(if $(EXTRAS),$(if $(filter-out dev,$(EXTRAS)),-$(EXTRAS)),-lean)
 
 # Which torch: that of PyPI is built for CUDA 13.0 and needs a driver of 580 or newer; cu126 runs on drivers from 525 on, and
 # cpu takes no CUDA along.
@@ -21,14 +23,14 @@ help: ## this list
 	@echo
 	@echo "variables: SWEEP=name DATASET=signs|gtsrb SCALE=smoke|quick|paper SEEDS=3 ENGINE=local|inline|ray|slurm ARGS='key=value ...'"
 
-setup: $(STAMP) ## make or refresh .venv from requirements.lock (TORCH=cpu|cu126|cu130: another build of torch)
+setup: $(STAMP) ## make or refresh .venv from requirements.lock (TORCH=cpu|cu126|cu130: another build of torch; EXTRAS=: without tools of developers)
 
 $(STAMP): pyproject.toml requirements.lock
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stnbench needs Python 3.11 or newer: make PYTHON=python3.12 setup")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(if $(TORCH),$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --force-reinstall --no-deps --index-url $(TORCH_INDEX)/$(TORCH) torch torchvision)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]' $(if $(TORCH),--extra-index-url $(TORCH_INDEX)/$(TORCH))
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.$(if $(EXTRAS),[$(EXTRAS)])' $(if $(TORCH),--extra-index-url $(TORCH_INDEX)/$(TORCH))
 	@touch $@
 
 sweep: $(STAMP) ## run a sweep to its end and print its leaderboard: make sweep SWEEP=locnet_sizes

@@ -90,3 +90,16 @@ def test_a_build_of_torch_that_does_not_exist_is_refused(tmp_path: Path) -> None
     assert "use cpu, cu126 or cu130" in wrong.stderr
     usual = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "index-url" not in usual.stdout
+
+
+def test_set_up_can_leave_out_the_tools_of_developers(tmp_path: Path) -> None:
+    """They are half of a set-up without CUDA; a stamp of its own keeps the two apart."""
+    command = ["make", "-n", "setup", f"VENV={tmp_path / 'venv'}"]
+    usual, lean = (
+        subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for more in ([], ["EXTRAS=", "TORCH=cpu"])
+    )
+    assert "--editable '.[dev]'" in usual
+    assert "--editable '.'" in lean
+    assert f"{tmp_path / 'venv'}/.stnbench-installed-cpu-lean" in lean
+    assert f"touch {tmp_path / 'venv'}/.stnbench-installed\n" in usual + "\n"
