@@ -93,7 +93,7 @@ bench-orchestrator: $(STAMP) ## overhead per trial and slot use, beside four oth
 bench-training: $(STAMP) ## images a second beside a bare loop, the textbook way and the machine's peak (about 5 minutes)
 	@$(BIN)/python -P benchmarks/training.py
 
-bench-statistics: $(STAMP) ## error rates, coverage and power of methods of comparison (about two hours on an idle core)
+bench-statistics: $(STAMP) ## error rates, coverage and power of methods of comparison (about a quarter of an hour on an idle core)
 	@$(BIN)/python benchmarks/statistical_methods.py
 
 bench-store: $(STAMP) ## a plan of 1,000 configurations, status and report of a store of 10,000 trials (about 4 minutes)

@@ -9,7 +9,8 @@ than the one that scored best.
 
 import argparse
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,8 @@ import numpy as np
 from baycomp import SignedRankTest
 from numpy.typing import NDArray
 from scipy import special, stats
+from statistical_bound import measure_bound
+from statistical_layouts import Layouts
 from statistical_looks import measure_looks
 from statistical_worlds import World
 
@@ -32,11 +35,17 @@ BEHIND: Final = (0.0, 2.0, 3.0, 5.0)
 POWER_DRAWS: Final = 5
 """Power is measured with one in so many of the draws."""
 
-SLOW_DRAWS: Final = 10
+OTHERS_DRAWS: Final = 10
+"""Methods of others are measured with one in so many of the draws."""
+
+SLOW_DRAWS: Final = 100
 """Methods in ``SLOW`` are measured with one in so many of the draws."""
 
-LOOKS_DRAWS: Final = 2
-"""Rules that look again and again are measured with one in so many draws."""
+CHECKED: Final = 20
+"""The number of draws of a world that are also given to ``compare_configurations``."""
+
+BOUND_DRAWS: Final = 2
+"""Rules that know how variances are distributed are measured with one in so many draws."""
 
 BAYES_SAMPLES: Final = 500
 
@@ -198,12 +207,15 @@ def oracle(accuracies: Floats, deviations: Floats) -> Told:
 
 
 _HEAD: Final = (
-    "`make bench-statistics`, {draws:,} draws a world ({fewer:,} for power; a tenth for the Bayesian "
-    "test). In percent. *False*: sweeps of equal "
-    "configurations in which any is called lower than the best (at most 5 is promised by each method); *false gain*: "
-    "or different from the baseline, the first one. *Single*: coverage of the means' intervals; *all*: sweeps in which "
-    "all differences to the best are covered. *2, 3, 5*: of configurations so many standard deviations of a run "
-    "behind, the share called lower. The oracle knows every variance."
+    "`make bench-statistics`. In percent, of {draws:,} draws a world ({fewer:,} for power) for `ours` and the oracle, "
+    "which knows every variance; the other methods are slow and measured with every tenth draw, the Bayesian test "
+    "with every hundredth. *False*: sweeps of equal configurations in which any is called lower than the best (at most "
+    "5 is promised by each method); *false gain*: or different from the baseline, the first one. *Single*: coverage of "
+    "the means' intervals. *2, 3, 5*: of configurations so many usual standard deviations of a run behind, the share "
+    "called lower; *5 of all*: so many root mean squares of the standard deviations of all runs, which is more where "
+    "they are unequal. One standard error is {error:.1f} points for *false* at 5 %. *Checked*: complete layouts are "
+    "computed for many draws at once (`benchmarks/statistical_layouts.py`); of the first {checked} draws, how many "
+    "verdicts and gains were compared with those of `stnbench.compare`, and how many differ."
 )
 _LIMITS: dict[tuple[int, float], float] = {}
 
@@ -225,80 +237,137 @@ METHODS: Final[dict[str, Method]] = {
     "Bayesian signed-rank": bayesian_signed_rank,
     "oracle": oracle,
 }
+FAST: Final = frozenset({"oracle"})
 SLOW: Final = frozenset({"Bayesian signed-rank"})
 
 
 def _measured(draw: int) -> list[tuple[str, Method]]:
     """Return the methods that are measured with a draw."""
-    return [(name, method) for name, method in METHODS.items() if name not in SLOW or draw % SLOW_DRAWS == 0]
+    return [
+        (name, method)
+        for name, method in METHODS.items()
+        if name in FAST
+        or (name in SLOW and draw % (OTHERS_DRAWS * 10) == 0)
+        or (name not in SLOW and draw % OTHERS_DRAWS == 0)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Found:
+    """What our rule says of draws of a world.
+
+    ``lower`` and ``held`` have the shape (draws, configurations), the latter NaN for a configuration without a mean;
+    ``gains`` (draws, configurations - 1) says which differ from the first one.
+    """
+
+    lower: Told
+    gains: Told
+    held: Floats
+    checked: str
+
+
+def find(world: World, accuracies: Floats) -> Found:
+    """Compare all draws of a world by our rule; complete layouts at once."""
+    if world.missing or world.collapsed:
+        found = [_found(ours(rows, world.images), world) for rows in accuracies]
+        lower_, gains, held = (np.stack(part) for part in zip(*found, strict=True))
+        return Found(lower=lower_, gains=gains, held=held, checked="all by `stnbench.compare`")
+    parts = []
+    for rows in np.array_split(accuracies, max(len(accuracies) // 250, 1)):
+        layouts = Layouts(np.round(rows * world.images), world.images)
+        gains = layouts.gains(all_members=False) <= LEVEL
+        parts.append((layouts.verdicts() <= LEVEL, gains, layouts.means_hold(world.accuracy).astype(float)))
+    lower_, gains, held = (np.concatenate(part) for part in zip(*parts, strict=True))
+    first = accuracies[:CHECKED]
+    by_compare = [_found(ours(rows, world.images), world)[:2] for rows in first]
+    all_gains = Layouts(np.round(first * world.images), world.images).gains(all_members=True) <= LEVEL
+    differ = sum(
+        int((one != lower_[row]).sum() + (other != all_gains[row]).sum()) for row, (one, other) in enumerate(by_compare)
+    )
+    return Found(lower=lower_, gains=gains, held=held, checked=f"{CHECKED * (2 * world.configurations - 1)}, {differ}")
+
+
+def called_lower(world: World, accuracies: Floats) -> Told:
+    """Which configurations of each draw our rule calls lower, of shape (draws, configurations)."""
+    if world.missing or world.collapsed:
+        return np.stack([lower(ours(rows, world.images), world.configurations) for rows in accuracies])
+    return Layouts(np.round(accuracies * world.images), world.images).verdicts() <= LEVEL
+
+
+def _found(comparison: Comparison, world: World) -> tuple[Told, Told, Floats]:
+    """Return which configurations are lower, which gain, and which means' intervals hold the truth."""
+    gains, held = np.zeros(world.configurations, dtype=bool), np.full(world.configurations, np.nan)
+    for item in comparison.decisions:
+        place = int(item.configuration)
+        gains[place] = item.gain is not None and (item.gain.p_adjusted or 0) <= LEVEL
+        if item.mean is not None:
+            held[place] = (item.low or 0) <= world.accuracy <= (item.high or 1)
+    return lower(comparison, world.configurations), gains[1:], held
 
 
 def measure(world: World, *, draws: int, seed: int) -> Iterator[str]:
     """The rows of a world's table."""
     rng = np.random.default_rng(seed)
-    equal = np.zeros(world.configurations)
-    false = dict.fromkeys(["ours", *METHODS], 0)
-    gains = single = together = held = dunnetts = 0
-    for draw in range(draws):
-        deviations = world.deviations(rng)
-        accuracies = world.draw(rng, deviations, equal)
-        found = ours(accuracies, world.images)
-        false["ours"] += lower(found, world.configurations).any()
-        gains += any(item.gain and (item.gain.p_adjusted or 0) <= LEVEL for item in found.decisions)
-        held += sum((item.low or 0) <= world.accuracy <= (item.high or 1) for item in found.decisions if item.mean)
-        single += sum(item.mean is not None for item in found.decisions)
-        together += all((item.delta.low or 0) <= 0 <= (item.delta.high or 0) for item in found.decisions if item.delta)
-        if not world.missing:
-            dunnetts += dunnett(accuracies)
-            for name, method in _measured(draw):
-                false[name] += bool(method(accuracies, deviations).any())
-    power = _power(world, draws=max(draws // POWER_DRAWS, 20), rng=rng)
-    coverage = f"{100 * held / max(single, 1):.1f} | {100 * together / draws:.1f}"
-    for name in ["ours", *METHODS]:
-        if world.missing and name != "ours":
-            continue
-        measured = len(range(0, draws, SLOW_DRAWS)) if name in SLOW else draws
-        extra = f"{100 * gains / draws:.1f} | {coverage}" if name == "ours" else "| |"
-        found_share = " | ".join("" if np.isnan(value) else f"{100 * value:.0f}" for value in power[name])
-        yield f"| {name} | {100 * false[name] / measured:.1f} | {extra} | {found_share} |"
+    accuracies, deviations = world.draw_many(rng, np.zeros(world.configurations), draws=draws)
+    found = find(world, accuracies)
+    false = {"ours": [bool(row.any()) for row in found.lower]} | {name: [] for name in METHODS}
+    dunnetts = []
     if not world.missing:
-        yield f"| Dunnett | | {100 * dunnetts / draws:.1f} | | | | | |"
+        for draw in range(draws):
+            for name, method in _measured(draw):
+                false[name].append(bool(method(accuracies[draw], deviations[draw]).any()))
+            if draw % OTHERS_DRAWS == 0:
+                dunnetts.append(dunnett(accuracies[draw]))
+    power = _power(world, draws=max(draws // POWER_DRAWS, 20), rng=rng)
+    for name in ["ours", *METHODS]:
+        if not false[name]:
+            continue
+        single = f"{100 * np.nanmean(found.held):.1f}" if name == "ours" else ""
+        gain = f"{100 * found.gains.any(axis=1).mean():.1f}" if name == "ours" else ""
+        shares = " | ".join("" if np.isnan(value) else f"{100 * value:.0f}" for value in power[name])
+        checked = found.checked if name == "ours" else ""
+        yield f"| {name} | {100 * np.mean(false[name]):.1f} | {gain} | {single} | {shares} | {checked} |"
+    if dunnetts:
+        yield f"| Dunnett | | {100 * np.mean(dunnetts):.1f} | | | | | | |"
 
 
 def _power(world: World, *, draws: int, rng: np.random.Generator) -> dict[str, list[float]]:
-    """By method, the share found of those that are 2, 3 and 5 standard deviations behind."""
+    """By method, the share found of those 2, 3 and 5 usual standard deviations behind, and 5 root mean squares."""
     behind = np.resize(np.array(BEHIND if world.configurations > 3 else (0.0, 5.0)), world.configurations)
-    told = {name: [] for name in ["ours", *METHODS]}
-    for draw in range(draws):
-        deviations = world.deviations(rng)
-        accuracies = world.draw(rng, deviations, behind)
-        told["ours"].append(lower(ours(accuracies, world.images), world.configurations))
+    shares: dict[str, list[float]] = {name: [] for name in ["ours", *METHODS]}
+    for is_uneven in (False, True) if world.unevenness else (False,):
+        accuracies, deviations = world.draw_many(rng, behind, draws=draws, uneven_unit=is_uneven)
+        told = {"ours": list(called_lower(world, accuracies))} | {name: [] for name in METHODS}
         if not world.missing:
-            for name, method in _measured(draw):
-                told[name].append(method(accuracies, deviations))
-    found = {name: np.array(rows) for name, rows in told.items() if rows}
-    return {
-        name: [float(rows[:, behind == size].mean()) if (behind == size).any() else float("nan") for size in BEHIND[1:]]
-        for name, rows in found.items()
-    }
+            for draw in range(draws):
+                for name, method in _measured(draw):
+                    told[name].append(method(accuracies[draw], deviations[draw]))
+        for name, rows in told.items():
+            table = np.array(rows) if rows else np.zeros((0, len(behind)))
+            for size in BEHIND[-1:] if is_uneven else BEHIND[1:]:
+                part = table[:, behind == size]
+                shares[name].append(float(part.mean()) if part.size else float("nan"))
+    return {name: [*values, *[float("nan")] * (4 - len(values))] for name, values in shares.items()}
 
 
-def write(worlds: Iterable[World], *, draws: int, out: Path) -> None:
+def write(worlds: Sequence[tuple[int, World]], *, draws: int, out: Path) -> None:
     """Measure the worlds one after the other, and write what there is after each."""
     lines = [
         "# Error rates and power of methods of comparison",
         "",
-        _HEAD.format(draws=draws, fewer=draws // POWER_DRAWS),
+        _HEAD.format(
+            draws=draws, fewer=max(draws // POWER_DRAWS, 20), checked=CHECKED, error=100 * (0.05 * 0.95 / draws) ** 0.5
+        ),
     ]
-    for number, world in enumerate(worlds):
+    for number, world in worlds:
         start = time.monotonic()
         rows = list(measure(world, draws=draws, seed=number))
         lines += [
             "",
             f"## {world.configurations} configurations, {world.seeds} seeds, {world.name}",
             "",
-            "| method | false | false gain | single | all | 2 | 3 | 5 |",
-            "|---|---|---|---|---|---|---|---|",
+            "| method | false | false gain | single | 2 | 3 | 5 | 5 of all | checked |",
+            "|---|---|---|---|---|---|---|---|---|",
             *rows,
         ]
         out.write_text("\n".join(lines) + "\n")
@@ -313,12 +382,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--only", help="worlds whose name has this in it")
+    parser.add_argument("--only", help="worlds whose name has this in it, without looking again and again")
     options = parser.parse_args()
-    worlds = [world for world in WORLDS if not options.only or options.only in world.name]
+    worlds = [(number, world) for number, world in enumerate(WORLDS) if not options.only or options.only in world.name]
     write(worlds, draws=options.draws, out=options.out)
-    with options.out.open("a") as file:
-        file.write("\n" + "\n".join(measure_looks(draws=options.draws // LOOKS_DRAWS)) + "\n")
+    if not options.only:
+        with options.out.open("a") as file:
+            file.write("\n" + "\n".join(measure_bound(draws=options.draws // BOUND_DRAWS)) + "\n")
+            file.write("\n" + "\n".join(measure_looks(draws=options.draws)) + "\n")
 
 
 if __name__ == "__main__":

@@ -37,3 +37,17 @@ class World:
         found[rng.random(shape) < self.collapsed] = np.round(self.images / 43) / self.images
         found[rng.random(shape) < self.missing] = np.nan
         return found
+
+    def draw_many(
+        self, rng: np.random.Generator, behind: Floats, *, draws: int, uneven_unit: bool = False
+    ) -> tuple[Floats, Floats]:
+        """(draws, configurations, seeds) accuracies and (draws, configurations) standard deviations of a run.
+
+        ``behind`` is in usual standard deviations, or with ``uneven_unit`` in root mean squares of all runs' ones.
+        """
+        unit = np.exp(self.unevenness**2) if uneven_unit else 1.0
+        found = []
+        for _ in range(draws):
+            deviations = self.deviations(rng)
+            found.append((self.draw(rng, deviations, behind * unit), deviations))
+        return np.stack([pair[0] for pair in found]), np.stack([pair[1] for pair in found])
