@@ -13,6 +13,7 @@ from stnbench.core.paths import RunsLayout
 from stnbench.report.output import (
     REPORTS,
     Format,
+    choose_sections,
     open_folder,
     print_leaderboard,
     print_sections,
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     options = make_parser().parse_intermixed_args(arguments)
     if options.ensemble is not None:
         return _ensemble(options)
+    if options.against is not None:
+        return _against(options)
     if options.recompute:
         raise SpecError("--recompute is for an ensemble", remedy="add --ensemble, for example top:5")
     with Store.open(RunsLayout.from_environment().store, writable=False) as store:
@@ -60,6 +63,29 @@ def main(arguments: Sequence[str]) -> int:
             written = [path for report in reports for path in write_report(report, options.out or REPORTS)]
             where = sys.stdout if kind is None else sys.stderr
             print("\n".join(f"wrote {path}" for path in written) or "the store has no sweeps yet", file=where)
+    return DONE
+
+
+def _against(options: argparse.Namespace) -> int:
+    """Print how the results of one sweep compare with others', and write against.md where a folder is given."""
+    from stnbench.report import against
+
+    if len(options.sweeps) != 1:
+        problem = f"--against with {len(options.sweeps)} sweeps"
+        raise SpecError(problem, remedy="name one sweep: stnbench report locnet_sizes --against /mnt/other/runs")
+    (sweep,), layout = options.sweeps, RunsLayout.from_environment()
+    rows, there = against.read_against(layout, sweep, options.against, split=options.split)
+    sections = against.against_sections(rows, here=sweep, there=there, split=options.split)
+    title = f"{sweep} against {there}"
+    sections = list(choose_sections(sections, options.section))
+    if options.format is None:
+        print_sections(title, "", sections, sys.stdout)
+    else:
+        sys.stdout.write(render_sections(title, "", sections, options.format))
+    if options.out is not None:
+        path = open_folder(options.out, sweep) / "against.md"
+        write_atomic(path, render_sections(title, "", sections, "md").encode())
+        print(f"wrote {path}", file=sys.stdout if options.format is None else sys.stderr)
     return DONE
 
 
@@ -117,6 +143,12 @@ def make_parser() -> CommandParser:
         metavar="KEY",
         help="print this section alone (answer, leaderboard, failures, differences, ...); may be repeated; "
         "for csv it chooses the table",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="OTHER",
+        help="compare one sweep's trials with those of another sweep, runs folder, archive (.stnb), store's URL or "
+        "commit: equal, changed, new or gone",
     )
     parser.add_argument(
         "--ensemble",

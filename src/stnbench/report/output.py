@@ -195,11 +195,8 @@ def render(
 
 
 def render_sections(title: str, subtitle: str, sections: Sequence[Section], kind: Format) -> str:
-    """Render sections in one format; CSV has the tables one after the other.
-
-    Raises:
-        SpecError: if the format is HTML.
-    """
+    """Render sections in one format; CSV has the tables one after the other."""
+    from stnbench.report.html import page
     from stnbench.report.render import data, latex, markdown
 
     if kind == "md":
@@ -210,7 +207,7 @@ def render_sections(title: str, subtitle: str, sections: Sequence[Section], kind
         return data.to_json({"title": title, "sections": [*map(data.section_json, sections)]})
     if kind == "csv":
         return "\n".join(data.to_csv([table], [{}]) for section in sections for table in section.tables)
-    raise SpecError(f"{title} cannot be printed as {kind}", remedy="give --format md, csv, json or latex")
+    return page.to_plain_page(title, subtitle, sections)
 
 
 def print_sections(title: str, subtitle: str, sections: Sequence[Section], out: TextIO) -> None:

@@ -37,6 +37,21 @@ def to_page(boards: Sequence[Leaderboard], material: Mapping[str, Material] | No
     return "\n".join(document_lines(f"{title} - stnbench", body, has_figures=has_figures)) + "\n"
 
 
+def to_plain_page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
+    """Return a page of sections without figures. The same input gives the same bytes."""
+    body = ["<main>", "<header>", '<p class="eyebrow">stnbench</p>', f"<h1>{escape(title)}</h1>"]
+    body += [f"<p>{escape(subtitle)}</p>"] if subtitle else []
+    body.append("</header>")
+    for index, section in enumerate(sections):
+        body += ["<section>", f"<h2>{escape(section.heading)}</h2>"]
+        body += [f"<p>{escape(sentence)}</p>" for sentence in section.text]
+        for table in section.tables:
+            body += table_lines(table, f"s{index}-{table.key}-table")
+        body += [*bullets(section.notes, "notes-list"), "</section>"]
+    body.append("</main>")
+    return "\n".join(document_lines(f"{title} - stnbench", body, has_figures=False)) + "\n"
+
+
 def to_index(entries: Sequence[tuple[Leaderboard, str]]) -> str:
     """Return a page that lists sweeps with their questions and answers, the one that ran last first.
 
