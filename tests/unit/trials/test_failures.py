@@ -46,7 +46,7 @@ CPU_ALLOCATOR = (
         (OSError(errno.ENOSPC, "No space left on device"), FailureKind.INFRASTRUCTURE),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), FailureKind.INFRASTRUCTURE),
         (FileNotFoundError(errno.ENOENT, "No such file"), FailureKind.BUG),
-        (DataCorruptError("images.npy has changed"), FailureKind.BUG),
+        (DataCorruptError("images.npy has changed"), FailureKind.DATA),
         (CheckpointError("the checkpoint cannot be read"), FailureKind.BUG),
         (EngineError("cuda:3 is not there"), FailureKind.BUG),
         (DeviceError("the device cuda:0 is not there"), FailureKind.DEVICE),
@@ -65,7 +65,7 @@ CPU_ALLOCATOR = (
     ],
 )
 def test_the_kind_of_an_exception(error: Exception, kind: FailureKind) -> None:
-    """Memory, divergence, configuration and a broken machine are told apart; everything else is a bug."""
+    """Memory, divergence, configuration, data and a broken machine are told apart; everything else is a bug."""
     failure = classify(error)
     assert failure.kind is kind
     assert failure.message
