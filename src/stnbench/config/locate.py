@@ -138,7 +138,7 @@ def find_sweep(name: str, working_folder: Path) -> Path:
         if path.is_file() and path.suffix in SUFFIXES:
             return path
         beside = [str(Path(name).with_name(found.name)) for found in yaml_files(path.parent)]
-        raise UnknownNameError("sweep file", name, beside)
+        raise UnknownNameError("sweep file", name, beside if "/" in name else [*beside, *files])
     raise UnknownNameError("sweep", name, files, where=str(working_folder / "sweeps"))
 
 

@@ -74,7 +74,9 @@ class UnknownNameError(SpecError):
     def __init__(self, kind: str, name: str, known: Iterable[str], *, where: str = "") -> None:
         self.name = name
         self.known = tuple(sorted(known))
-        nearest = difflib.get_close_matches(name, self.known, n=3, cutoff=0.5) if len(name) <= _SHOWN_MAX else []
+        folded = {other.casefold(): other for other in self.known}
+        near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5) if len(name) <= _SHOWN_MAX else []
+        nearest = [folded[other] for other in near]
         offered = nearest or self.known[:12]
         more = "" if nearest or len(self.known) <= 12 else f", and {len(self.known) - 12} more"
         label = "did you mean" if nearest else "there are"

@@ -271,6 +271,9 @@ def _describe_trial(path: Path, result: TrialResult, found: _Found) -> bool:
     except StnbenchError as error:
         found.problems.append(str(error.problem))
         return False
+    if spec.trial_id != result.trial_id:
+        found.problems.append(f"{AttemptLayout(path.parent).spec} describes another trial, {spec.trial_id}")
+        return False
     found.rows["trials"][result.trial_id,] = {
         "id": result.trial_id,
         "cell_id": spec.cell_id,

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -9,7 +10,7 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stnbench.core.errors import FolderError
+from stnbench.core.errors import FolderError, SpecError
 from stnbench.core.files import ARRAY_ERRORS, write_atomic
 from stnbench.core.paths import AttemptLayout
 from stnbench.spec.codec import from_stored, to_json
@@ -32,6 +33,7 @@ _SUM_TOLERANCE: Final = 1e-3
 
 _MARK: Final = b"\nstnbench sha256 "
 _TRAILER_BYTES: Final = len(_MARK) + 64
+_SNAPSHOTS: Final = "snapshots"
 
 
 def write_probabilities(folder: Path, split: Split, probabilities: Probabilities) -> None:
@@ -71,8 +73,8 @@ def read_probabilities(folder: Path, split: Split, *, images: int) -> Probabilit
     return probabilities
 
 
-def _trailer(data: bytes, split: Split) -> bytes:
-    return _MARK + hashlib.sha256(split.encode() + b"\0" + data).hexdigest().encode()
+def _trailer(data: bytes, content: str) -> bytes:
+    return _MARK + hashlib.sha256(content.encode() + b"\0" + data).hexdigest().encode()
 
 
 def _require_whole(path: Path, split: Split, data: bytes, *, array_bytes: int) -> None:
@@ -94,7 +96,7 @@ def _unusable(path: Path, problem: str) -> FolderError:
 # The file with the snapshots of a training, as numpy arrays, which are read without torch.
 #
 # There is one file in the folder of an attempt, ``snapshots.npy``: the images, then one record per snapshot, as two
-# consecutive arrays in numpy's format.
+# consecutive arrays in numpy's format, and their digest; files of older versions have none.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -129,7 +131,7 @@ def read_snapshots(folder: Path) -> Snapshots:
     """
     path = AttemptLayout(folder).snapshots
     try:
-        images, records = load_arrays(path)
+        images, records = load_arrays(path)  # which compares their digest
         return Snapshots(
             images=images,
             steps=records["step"],
@@ -157,21 +159,40 @@ def load_arrays(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.void]]:
     """Read the images and the records of a snapshot file.
 
     Raises:
-        ARRAY_ERRORS: if they cannot be read.
+        ARRAY_ERRORS: if they cannot be read, or have changed since they were written.
     """
-    with path.open("rb") as file:
-        return np.load(file, allow_pickle=False), np.load(file, allow_pickle=False)
+    file = io.BytesIO(path.read_bytes())
+    images, records = np.load(file, allow_pickle=False), np.load(file, allow_pickle=False)
+    data, end = file.getvalue(), file.tell()
+    if data[end:] not in {b"", _trailer(data[:end], _SNAPSHOTS)}:
+        raise ValueError("its digest differs")
+    return images, records
+
+
+def write_snapshots(folder: Path, images: NDArray[np.uint8], records: NDArray[np.void]) -> None:
+    """Write the images and the records of snapshots atomically, with their digest behind them. Raises: OSError."""
+    buffer = io.BytesIO()
+    for array in (images, records):
+        np.save(buffer, array, allow_pickle=False)
+    data = buffer.getvalue()
+    write_atomic(AttemptLayout(folder).snapshots, data + _trailer(data, _SNAPSHOTS))
 
 
 # The files ``spec.json`` and ``result.json`` of an attempt. Without torch, since the orchestrator reads them as well.
+#
+# The last key of each is ``sha256``, the digest of the text without it; files of older versions have none.
 
+
+_SEAL: Final = re.compile(rb',"sha256":"([0-9a-f]{64})"\}\s*$')
+_SEAL_BYTES_MAX: Final = 100
+"""Length of the end of a file in which its digest is looked for: 77 bytes, and white space of an editor."""
 
 T = TypeVar("T")
 
 
 def write_spec(folder: Path, spec: TrialSpec) -> None:
     """Write the specification of an attempt. Raises: OSError."""
-    write_atomic(AttemptLayout(folder).spec, to_json(spec).encode())
+    write_atomic(AttemptLayout(folder).spec, _sealed(to_json(spec).encode()))
 
 
 def load_spec(folder: Path) -> TrialSpec:
@@ -186,7 +207,7 @@ def write_result(folder: Path, result: TrialResult) -> None:
         OSError: for example if the disk is full.
         SpecError: if a number is not finite.
     """
-    write_atomic(AttemptLayout(folder).result, to_json(result).encode())
+    write_atomic(AttemptLayout(folder).result, _sealed(to_json(result).encode()))
 
 
 def load_result(path: Path) -> TrialResult:
@@ -194,8 +215,8 @@ def load_result(path: Path) -> TrialResult:
 
     Raises:
         FolderError: if the file cannot be read.
-        SpecError: if the file is truncated or is not a result of this version of stnbench; the message names the file
-            and the key.
+        SpecError: if the file is truncated, has changed since it was written, or is not a result of this version of
+            stnbench; the message names the file and the key.
     """
     return _load(TrialResult, path)
 
@@ -206,4 +227,16 @@ def _load(kind: type[T], path: Path) -> T:
     except OSError as error:
         problem = f"the file {path} cannot be read ({error.strerror or error})"
         raise FolderError(problem, remedy="name the folder of an attempt that has it") from error
-    return from_stored(kind, text, where=str(path))
+    seal = _SEAL.search(text, max(0, len(text) - _SEAL_BYTES_MAX))
+    if seal is None:
+        return from_stored(kind, text, where=str(path))
+    body = text[: seal.start()] + b"}"
+    if hashlib.sha256(body).hexdigest().encode() != seal[1]:
+        problem = f"the file {path} has changed since it was written (its digest differs)"
+        raise SpecError(problem, remedy="put back the file as it was, or train the trial again")
+    return from_stored(kind, body, where=str(path))
+
+
+def _sealed(text: bytes) -> bytes:
+    """Return the text of a JSON object with its digest as a further key."""
+    return text[:-1] + b',"sha256":"' + hashlib.sha256(text).hexdigest().encode() + b'"}'

@@ -1,6 +1,5 @@
 """Effects of a trained network's spatial transformers as numpy arrays for pictures, from the files of its attempt."""
 
-import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stnbench.core.errors import SpecError
-from stnbench.core.files import ARRAY_ERRORS, write_atomic
+from stnbench.core.files import ARRAY_ERRORS
 from stnbench.core.identity import derive_seed
 from stnbench.core.paths import AttemptLayout
 from stnbench.data.build import dataset_info
@@ -25,7 +24,7 @@ from stnbench.training.checkpoint import read_checkpoint
 from stnbench.training.device import DeviceSpec, prepare_device
 from stnbench.training.step import TrainingRun
 from stnbench.trials.data import DataSource, TrainingData, open_training_data
-from stnbench.trials.files import Snapshots, load_arrays, load_spec, read_snapshots
+from stnbench.trials.files import Snapshots, load_arrays, load_spec, read_snapshots, write_snapshots
 from stnbench.trials.score import restore_model
 
 # Snapshots of the transformers' effect on eight images during training, from before the first step on.
@@ -78,10 +77,7 @@ class SnapshotRecorder:
     def save(self) -> None:
         """Write all snapshots so far atomically. Raises: OSError."""
         if self._records:
-            buffer = io.BytesIO()
-            for array in (self._images.cpu().numpy(), np.array(self._records)):
-                np.save(buffer, array, allow_pickle=False)
-            write_atomic(self._path, buffer.getvalue())
+            write_snapshots(self._path.parent, self._images.cpu().numpy(), np.array(self._records))
 
 
 def probe_rows(labels: Tensor, validation: Tensor, *, seed: int, count: int = PROBES) -> Tensor:

@@ -324,6 +324,9 @@ def test_a_sweep_is_found_by_its_path(tmp_path: Path, monkeypatch: pytest.Monkey
         assert find_sweep(name, tmp_path) == folder / "other.yml"
     with pytest.raises(UnknownNameError, match=r"did you mean sweeps/tiny\.yaml"):
         find_sweep("sweeps/tiny.yml", tmp_path)
+    for name in ("tiny.yaml", "TINY", "Tiny.yml"):
+        with pytest.raises(UnknownNameError, match="did you mean tiny"):
+            find_sweep(name, tmp_path)
     (folder / "tiny.yml").write_text(FAMILIES)
     with pytest.raises(SpecError, match="have one name"):
         find_sweep("tiny", tmp_path)
