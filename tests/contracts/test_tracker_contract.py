@@ -176,6 +176,14 @@ class TrackerContract:
         tracker.show_pictures(complete(), gallery())
         assert tracker.show_pictures(complete(), gallery()) == 0
 
+    def test_a_configuration_has_pictures_as_well(self, tracker: Tracker) -> None:
+        """The gallery of a summary is that of an attempt: a second time nothing is new; without the summary none is."""
+        tracker.open_sweep(SWEEP)
+        assert tracker.show_pictures(cell(), gallery()) == 0
+        tracker.show_cell(cell())
+        tracker.show_pictures(cell(), gallery())
+        assert tracker.show_pictures(cell(), gallery()) == 0
+
     def test_an_attempt_never_shown_has_no_pictures(self, tracker: Tracker) -> None:
         """There is nothing to put them beside, which is no error."""
         tracker.open_sweep(SWEEP)

@@ -171,7 +171,7 @@ def test_figures_and_film_follow_the_keyboard(visit: Visit) -> None:
     page.keyboard.press("Enter")
     expect(figure.locator(".ytitle")).to_have_text("training loss, nats")
     expect(button).to_have_attribute("aria-pressed", "true")
-    film = page.locator(".watch")
+    film = page.locator(".watch:visible")
     film.scroll_into_view_if_needed()
     expect(film.locator("output")).to_have_text("step 20 of 20, epoch 2 of 2")
     last = film.locator("canvas.output").first.evaluate("canvas => canvas.toDataURL()")
@@ -182,6 +182,22 @@ def test_figures_and_film_follow_the_keyboard(visit: Visit) -> None:
     film.get_by_role("button", name="Play").click()
     expect(film.locator("output")).to_have_text("step 20 of 20, epoch 2 of 2")
     expect(film.get_by_role("button")).to_have_text("Play")
+
+
+def test_the_film_of_another_configuration_is_chosen(visit: Visit) -> None:
+    """A list names the best configurations with snapshots; the chosen one is shown alone, ready to be played."""
+    page = visit.page
+    chooser = page.get_by_label("Configuration", exact=True)
+    chooser.scroll_into_view_if_needed()
+    names = chooser.locator("option").all_inner_texts()
+    assert [name[:2] for name in names] == ["30", "20", "10"]
+    film = page.locator(".watch:visible")
+    for name in reversed(names):
+        chooser.select_option(name)
+        expect(film).to_have_count(1)
+        expect(film.locator("h3")).to_have_text(name)
+        expect(film.locator("canvas.output")).to_have_count(2)
+        expect(film.locator("output")).to_have_text("step 20 of 20, epoch 2 of 2")
 
 
 @pytest.mark.parametrize("visit", [{"scheme": "dark"}], indirect=True)

@@ -8,19 +8,25 @@ from typing import Final
 
 from stnbench.cli.parser import CommandParser, add_json, print_result, whole
 from stnbench.core.command import DONE, SOME_FAILED
-from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.core.errors import FolderError, SpecError, UnknownNameError
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.core.text import hide_passwords
 from stnbench.orchestration.mirroring import stored_views
-from stnbench.orchestration.session import SessionOptions, open_session, tracking_uri
+from stnbench.orchestration.session import Session, SessionOptions, open_session, tracking_uri
 from stnbench.report.board import cell_views
 from stnbench.report.output import read_leaderboard
 from stnbench.spec.states import AttemptState
 from stnbench.store.records import SweepRecord
 from stnbench.store.store import Store
+from stnbench.tracking.base import AttemptView, CellView
 
 _TIMEOUT_S: Final = 24 * 3600.0
 """The timeout of a replay in seconds; it writes some 10 runs per second."""
+
+_MOST_SHOWN: Final = 3
+"""The number of configurations with pictures by default, the best ones."""
+
+_MOST_PICTURES: Final = 8
 
 _REMOTE: Final = ("http://", "https://")
 
@@ -41,22 +47,23 @@ def main(arguments: Sequence[str]) -> int:
     with open_session(layout, SessionOptions(tracking_uri=uri)) as session:
         sweeps = _chosen(session.store.sweeps(), options.sweep)
         session.store.forget_mirrored(hide_passwords(uri))
-        shown: list[dict[str, object]] = []
-        for record in sweeps:
-            cells = cell_views(read_leaderboard(session.store, record.spec.name, findings=False))
-            trials = sum(record.counts.values())
-            print(f"{record.spec.name}: {trials} trials, {len(cells)} configurations with a score", file=sys.stderr)
-            done = session.sync_mirror(record.spec, cells, timeout_s=_TIMEOUT_S)
-            shown.append({"sweep": record.spec.name, "trials": trials, "configurations": len(cells), "shown": done})
-            if not options.json:
-                print(f"{record.spec.name}: {'shown' if done else 'NOT shown whole'} in {hide_passwords(uri)}")
-        for facts, record in zip(shown, sweeps if options.pictures else (), strict=False):
-            facts["pictures"] = new = _show_pictures(session.store, layout, uri, record)
-            if not options.json:
-                print(f"{record.spec.name}: {new} new pictures")
+        shown = [_show(session, record, uri, options) for record in sweeps]
     if options.json:
         print(json.dumps({"tracking_uri": hide_passwords(uri), "sweeps": shown}))
     return DONE if all(facts["shown"] for facts in shown) else SOME_FAILED
+
+
+def _show(session: Session, record: SweepRecord, uri: str, options: argparse.Namespace) -> dict[str, object]:
+    """Show one sweep, and return what is said of it in JSON."""
+    name, trials = record.spec.name, sum(record.counts.values())
+    cells = cell_views(read_leaderboard(session.store, name, findings=False))
+    print(f"{name}: {trials} trials, {len(cells)} configurations with a score", file=sys.stderr)
+    done = session.sync_mirror(record.spec, cells, timeout_s=_TIMEOUT_S)
+    new = show_pictures(session.store, session.layout, uri, cells, is_all=options.pictures) if done else 0
+    if not options.json:
+        print(f"{name}: {'shown' if done else 'NOT shown whole'} in {hide_passwords(uri)}")
+        print(f"{name}: {new} new pictures")
+    return {"sweep": name, "trials": trials, "configurations": len(cells), "shown": done, "pictures": new}
 
 
 def _chosen(sweeps: Sequence[SweepRecord], name: str | None) -> list[SweepRecord]:
@@ -66,22 +73,42 @@ def _chosen(sweeps: Sequence[SweepRecord], name: str | None) -> list[SweepRecord
     return chosen
 
 
-def _show_pictures(store: Store, layout: RunsLayout, uri: str, record: SweepRecord) -> int:
-    """Show what the transformers of every complete trial did during training, as a gallery with a slider of steps.
+def show_pictures(
+    store: Store, layout: RunsLayout, uri: str, cells: Sequence[CellView], *, is_all: bool = False
+) -> int:
+    """Show what transformers did during training, as galleries with a slider of steps.
+
+    The best configurations have a few pictures of their first seed, with their summary and with its run; with
+    ``is_all`` every complete trial has all of its pictures as well.
 
     Returns:
         The number of new pictures.
     """
+    views: dict[str, list[AttemptView]] = {}
+    for view in stored_views(store, cells[0].sweep) if cells else ():
+        folder = layout.attempt(view.trial_id, view.number)
+        if view.state is AttemptState.COMPLETE and AttemptLayout(folder).snapshots.exists():
+            views.setdefault(view.cell_id, []).append(view)
+    if not views:
+        return 0
     from stnbench.show.pictures import training_gallery
     from stnbench.tracking.mlflow import MlflowTracker
 
     tracker = MlflowTracker(uri, None if uri.startswith(_REMOTE) else layout.mlflow_artifacts)
     new = 0
-    for view in stored_views(store, record.spec.name):
-        folder = layout.attempt(view.trial_id, view.number)
-        if view.state is AttemptState.COMPLETE and AttemptLayout(folder).snapshots.exists():
+    try:
+        for cell in [cell for cell in cells if cell.cell_id in views][:_MOST_SHOWN]:
+            first = min(views[cell.cell_id], key=lambda view: view.spec.seed)
+            folder, title = layout.attempt(first.trial_id, first.number), f"{first.label}, seed {first.spec.seed}"
+            pictures = list(training_gallery(folder, title=title, most=_MOST_PICTURES))
+            new += sum(tracker.show_pictures(view, pictures) for view in (cell, first))
+        for view in (view for own in views.values() for view in own if is_all):
+            folder = layout.attempt(view.trial_id, view.number)
             new += tracker.show_pictures(view, training_gallery(folder, title=view.label))
-    tracker.close()
+    except (FolderError, SpecError) as error:  # files of an attempt are damaged or were removed
+        print(f"warning: no further pictures: {error}", file=sys.stderr)
+    finally:
+        tracker.close()
     return new
 
 
@@ -120,7 +147,11 @@ def make_parser() -> CommandParser:
         "Exit codes: 0 done, 1 MLflow failed, 2 cannot start.",
     )
     parser.add_argument("sweep", nargs="?", help="one sweep of the store (default: all)")
-    parser.add_argument("--pictures", action="store_true", help="show what transformers did during training, as well")
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="show pictures of every trial's transformers (default: of the three best configurations)",
+    )
     parser.add_argument("--serve", action="store_true", help="serve MLflow's pages on 127.0.0.1 instead")
     parser.add_argument("--port", type=whole(1, 65_535), default=5000, help="port of the pages (default: %(default)s)")
     add_json(parser)

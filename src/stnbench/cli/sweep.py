@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import get_args
 
+from stnbench.cli.mirror import show_pictures
 from stnbench.cli.parser import CommandParser, above_zero, add_json, duration_s, whole
 from stnbench.config.engines import SLURM
 from stnbench.config.locate import sweep_files
@@ -46,6 +47,7 @@ from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.queries import StoreReader
 from stnbench.store.store import Store
+from stnbench.tracking.base import CellView
 
 AUTO = "auto"
 
@@ -153,7 +155,7 @@ def _run(question: Question, planner: Planner, options: argparse.Namespace) -> i
         finally:
             refresher.close()
             study.write(session.store)
-        board, is_shown = _report(session, question.sweep, as_json=options.json)
+        board, is_shown = _report(session, question.sweep, uri, as_json=options.json)
         infeasible = _infeasible(session.store, question.sweep.name)
     if summary.trials and len(infeasible) == summary.trials:
         raise InfeasibleError(f"no configuration of {question.sweep.name} can be built: {infeasible[0]}")
@@ -230,7 +232,7 @@ def _number(slots: int | str | None) -> int | None:
     return slots if isinstance(slots, int) else None
 
 
-def _report(session: Session, sweep: SweepSpec, *, as_json: bool) -> tuple[Leaderboard, bool]:
+def _report(session: Session, sweep: SweepSpec, uri: str | None, *, as_json: bool) -> tuple[Leaderboard, bool]:
     """Print and write the leaderboard, and return it with whether MLflow received everything."""
     report = read_report(session.store, sweep.name)
     board = report.board
@@ -239,7 +241,20 @@ def _report(session: Session, sweep: SweepSpec, *, as_json: bool) -> tuple[Leade
     else:
         print_summary(board)
     write_report(report)
-    return board, session.sync_mirror(sweep, cell_views(board))
+    cells = cell_views(board)
+    is_shown = session.sync_mirror(sweep, cells)
+    if is_shown and uri is not None:
+        _show_pictures(session, cells, uri)
+    return board, is_shown
+
+
+def _show_pictures(session: Session, cells: Sequence[CellView], uri: str) -> None:
+    """Show pictures of the best configurations in MLflow; a failure is a warning, because nothing depends on it."""
+    try:
+        show_pictures(session.store, session.layout, uri, cells)
+    except Exception as error:  # noqa: BLE001 - a tracker may fail in any way
+        said = hide_passwords((str(error).splitlines() or [""])[0][:300])
+        _warn(f"MLflow has no pictures ({type(error).__name__}: {said}); python -m stnbench.mirror shows them")
 
 
 def _infeasible(store: Store, sweep: str) -> list[str]:

@@ -479,13 +479,21 @@ KEY: Final = "transformers"
 _SIDE_PX: Final = 80
 
 
-def training_gallery(folder: Path, *, title: str) -> Iterator[Picture]:
-    """Yield the pictures of ``show training``, from all snapshots in an attempt's folder.
+def training_gallery(folder: Path, *, title: str, most: int | None = None) -> Iterator[Picture]:
+    """Yield the pictures of ``show training``, from the snapshots in an attempt's folder.
+
+    Args:
+        folder: the folder of the attempt.
+        title: text below the images.
+        most: the largest number of pictures, evenly spread from the first snapshot to the last; all if it is None.
 
     Raises:
         SpecError: if it has no spatial transformer.
         FolderError: if there are no snapshots.
     """
     moments = watch_training(folder)
+    if most is not None and len(moments) > most:
+        kept: NDArray[np.int64] = np.linspace(0, len(moments) - 1, most).round().astype(np.int64)
+        moments = tuple(moments[index] for index in kept)
     for moment, frame in zip(moments, training_frames(moments, side=_SIDE_PX, title=title, most=None), strict=True):
         yield Picture(key=KEY, step=moment.step, png=png_bytes(frame.picture))

@@ -102,8 +102,11 @@ class Tracker(ABC):
         """Show the summary of a configuration."""
 
     @abstractmethod
-    def show_pictures(self, view: AttemptView, pictures: Iterable[Picture]) -> int:
-        """Show galleries with an attempt; return the number of new pictures. Existing ones are not changed."""
+    def show_pictures(self, view: AttemptView | CellView, pictures: Iterable[Picture]) -> int:
+        """Show galleries with an attempt or a configuration that is shown, and return the number of new pictures.
+
+        Existing pictures are not changed.
+        """
 
     @abstractmethod
     def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:
@@ -142,7 +145,7 @@ class NullTracker(Tracker):
         pass
 
     @override
-    def show_pictures(self, view: AttemptView, pictures: Iterable[Picture]) -> int:
+    def show_pictures(self, view: AttemptView | CellView, pictures: Iterable[Picture]) -> int:
         return 0
 
     @override

@@ -237,10 +237,14 @@ class MlflowTracker(Tracker):
                 self._client.set_tag(run.info.run_id, PARENT, run_id)
 
     @override
-    def show_pictures(self, view: AttemptView, pictures: Iterable[Picture]) -> int:
+    def show_pictures(self, view: AttemptView | CellView, pictures: Iterable[Picture]) -> int:
         from PIL import Image
 
-        found = self._find(view.sweep, view.token)
+        if isinstance(view, AttemptView):
+            token, at_ms = view.token, view.started_at_ms
+        else:
+            token, at_ms = shown.cell_token(view.cell_id), self._begin_ms(view)
+        found = self._find(view.sweep, token)
         if found is None:
             return 0
         run_id = found.info.run_id
@@ -255,7 +259,7 @@ class MlflowTracker(Tracker):
                         image,
                         key=picture.key,
                         step=picture.step,
-                        timestamp=view.started_at_ms,
+                        timestamp=at_ms,
                         synchronous=True,
                     )
                 new += 1

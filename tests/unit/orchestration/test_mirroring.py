@@ -46,7 +46,7 @@ class RecordingTracker(Tracker):
         self.views[view.cell_id] = view
 
     @override
-    def show_pictures(self, view: AttemptView, pictures: Iterable[Picture]) -> int:
+    def show_pictures(self, view: AttemptView | CellView, pictures: Iterable[Picture]) -> int:
         return 0
 
     @override

@@ -6,7 +6,7 @@ Nothing is made or trained for a page: content that is not on this machine is le
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -78,7 +78,18 @@ def gallery_lines(pictures: Sequence[Picture]) -> Iterator[str]:
         yield f"<figcaption>{escape(picture.name)}</figcaption></figure>"
 
 
-MOST_MOMENTS: Final = 40
+MOST_MOMENTS: Final = 24
+"""The largest number of moments of the first film."""
+
+MOST_FILMS: Final = 4
+"""The largest number of films that can be chosen."""
+
+MOST_LOOKED_FOR: Final = 12
+"""The largest number of configurations whose snapshots are looked for."""
+
+_FEWER_MOMENTS: Final = 10
+"""The largest number of moments of the other films, so that the page stays small enough to be sent."""
+
 _UNIT: Final = 1000
 """The number of units in half an image; coordinates are whole units, that is thousandths."""
 
@@ -110,12 +121,25 @@ class Watched:
     points: NDArray[np.float32]
 
 
-def watch_lines(watched: Watched, prefix: str) -> Iterator[str]:
-    """Yield the film as HTML, with a slider and a button to play it; at first it shows the end of training."""
-    name = f"{prefix}-watch"
-    kept = _moments(watched)
+def film_lines(films: Sequence[Watched], prefix: str) -> Iterator[str]:
+    """Yield films as HTML, the first one shown, with a list to choose another one from."""
+    name = f"{prefix}-films"
+    if len(films) > 1:
+        yield f'<div class="switch" data-films="{escape(name)}" data-needs-script hidden><label>Configuration <select>'
+        yield "".join(f'<option value="{index}">{escape(film.title)}</option>' for index, film in enumerate(films))
+        yield "</select></label></div>"
+    yield f'<div id="{escape(name)}">'
+    for index, film in enumerate(films):
+        yield from _watch_lines(film, f"{prefix}-watch-{index + 1}" if index else f"{prefix}-watch", is_first=not index)
+    yield "</div>"
+
+
+def _watch_lines(watched: Watched, name: str, *, is_first: bool) -> Iterator[str]:
+    """Yield a film as HTML, with a slider and a button to play it; at first it shows the end of training."""
+    kept = _moments(watched, MOST_MOMENTS if is_first else _FEWER_MOMENTS)
     last = len(kept) - 1
-    yield f'<figure class="box watch" data-watch="{escape(name)}-data">'
+    is_hidden = "" if is_first else " hidden"
+    yield f'<figure class="box watch" data-watch="{escape(name)}-data"{is_hidden}>'
     yield f"<h3>{escape(watched.title)}</h3>"
     yield '<div class="controls" data-needs-script hidden><button type="button">Play</button>'
     yield f'<input type="range" min="0" max="{last}" value="{last}" step="1" aria-label="Moment of the training">'
@@ -134,9 +158,9 @@ def watch_lines(watched: Watched, prefix: str) -> Iterator[str]:
     yield "</figure>"
 
 
-def _moments(watched: Watched) -> list[int]:
+def _moments(watched: Watched, most: int) -> list[int]:
     count = len(watched.steps)
-    kept = np.linspace(0, count - 1, min(count, MOST_MOMENTS)).round().astype(np.int64)
+    kept = np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
     return sorted({int(index) for index in kept})
 
 
@@ -167,7 +191,7 @@ class Material:
             first.
         no_answers: the reason why there are none, in a sentence.
         pictures: the pictures beside the report.
-        watched: the snapshots of the best configuration with a transformer.
+        films: the snapshots of the best configurations with a transformer.
         last_lines: the last lines of output of failed trials, by trial id.
         is_search: whether a planner chose configurations by their results, or an axis is a range.
     """
@@ -178,7 +202,7 @@ class Material:
     answers: Sequence[Answers] = ()
     no_answers: str = ""
     pictures: Sequence[Picture] = ()
-    watched: Watched | None = None
+    films: Sequence[Watched] = ()
     last_lines: Mapping[str, Sequence[str]] = field(default_factory=dict)
     is_search: bool = False
 
@@ -230,7 +254,7 @@ def read_material(board: Leaderboard, frames: SweepFrames, places: Places) -> Ma
         answers=answers,
         no_answers="" if has_answers else NO_LABELS,
         pictures=read_pictures(places.reports, board.sweep),
-        watched=_read_watched(board, frames, places.layout),
+        films=tuple(_read_films(board, frames, places.layout)),
         last_lines=_last_lines(board, frames),
         is_search=_is_search(frames.spec),
     )
@@ -333,16 +357,24 @@ def _pictures(
     return {place: np.asarray(images.images[rows[place]]) for place in wanted}
 
 
-def _read_watched(board: Leaderboard, frames: SweepFrames, layout: RunsLayout) -> Watched | None:
-    """Read the snapshots of the first seed of the best configuration with a transformer; None where there are none."""
-    row = next((row for row in board.rows if row.score and not row.is_baseline and row.health.verdicts), None)
-    if row is None:
-        return None
+def _read_films(board: Leaderboard, frames: SweepFrames, layout: RunsLayout) -> Iterator[Watched]:
+    """Yield the snapshots of the first seed of the best configurations with a transformer that have any."""
     trials = frames.trials
-    done = trials[(trials["state"] == "complete") & (trials["cell_id"] == row.cell_id)].sort_values(
-        "seed", kind="stable"
-    )
-    trial_id, seed = str(done["trial_id"].iloc[0]), int(done["seed"].iloc[0])
+    done = trials[trials["state"] == "complete"].sort_values("seed", kind="stable")
+    rows = [row for row in board.rows if row.score and not row.is_baseline and row.health.verdicts]
+    found = 0
+    for row in rows[:MOST_LOOKED_FOR]:
+        own = done[done["cell_id"] == row.cell_id]
+        watched = _read_watched(row.label, own.iloc[0], frames, layout) if len(own) else None
+        if watched is not None:
+            yield watched
+            found += 1
+        if found == MOST_FILMS:
+            return
+
+
+def _read_watched(label: str, trial: "pd.Series[Any]", frames: SweepFrames, layout: RunsLayout) -> Watched | None:
+    trial_id, seed = str(trial["trial_id"]), int(trial["seed"])
     attempts = frames.attempts[(frames.attempts["trial_id"] == trial_id) & (frames.attempts["state"] == "complete")]
     try:
         found = read_snapshots(layout.attempt(trial_id, int(attempts["attempt"].max())))
@@ -351,7 +383,7 @@ def _read_watched(board: Leaderboard, frames: SweepFrames, layout: RunsLayout) -
     has_branches = len(set(found.places[:, 0].tolist())) < len(found.places)
     return Watched(
         trial_id=trial_id,
-        title=f"{row.label}, seed {seed}, while it learns",
+        title=f"{label}, seed {seed}, while it learns",
         images=found.images,
         steps=found.steps,
         epochs=found.epochs,

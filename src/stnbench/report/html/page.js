@@ -566,7 +566,19 @@
     show(watched.moments.length - 1);
   }
 
-  all("[data-watch]").forEach(setUpWatch);
+  all("[data-watch]:not([hidden])").forEach(setUpWatch);
+  all("[data-films]").forEach((group) => {
+    const films = all("[data-watch]", document.getElementById(group.dataset.films));
+    const set = new Set([films[0]]);
+    const choose = (chosen) => {
+      films.forEach((film) => { film.hidden = film !== chosen; });
+      if (!set.has(chosen)) setUpWatch(chosen);
+      set.add(chosen);
+    };
+    const select = group.querySelector("select");
+    select.addEventListener("input", () => choose(films[Number(select.value)]));
+    choose(films[Number(select.value)]); // a browser may keep what was chosen before
+  });
 
   // ---- pictures that move, for readers who asked for less of it ---------------------------------------------------
 

@@ -8,7 +8,7 @@ from stnbench.report.board import Leaderboard
 from stnbench.report.html.answers import confusion_lines, hardest_lines
 from stnbench.report.html.document import Figure, bullets, document_lines, escape, escape_lines, figure_lines
 from stnbench.report.html.effects import effect_figure, health_figure, importance_figure, interaction_figure
-from stnbench.report.html.material import Material, gallery_lines, watch_lines
+from stnbench.report.html.material import Material, film_lines, gallery_lines
 from stnbench.report.html.scores import cost_figure, learning_curves, published_figure, timeline_figure
 from stnbench.report.html.search import AxisFigures, axis_figures
 from stnbench.report.html.tables import FIRST_ROWS, table_lines
@@ -229,8 +229,8 @@ def _errors(material: Material, prefix: str) -> Iterator[str]:
 
 
 def _transformers(board: Leaderboard, material: Material, prefix: str) -> Iterator[str]:
-    if material.watched is not None:
-        yield from watch_lines(material.watched, prefix)
+    if material.films:
+        yield from film_lines(material.films, prefix)
     if material.trials is not None and material.health is not None:
         yield from _figure(health_figure(board, material.trials, material.health), prefix)
     yield from gallery_lines(material.pictures)
