@@ -307,15 +307,7 @@ def make_parser() -> CommandParser:
     )
     _add_verification(parser)
     add_json(parser)
-    parser.add_argument("--engine", choices=get_args(EngineName), default="local", help="where attempts run")
-    parser.add_argument(
-        "--slots",
-        type=_slots,
-        metavar="N",
-        help="how many trials run at once (default: one a GPU, or one a core; auto: measure once)",
-    )
-    parser.add_argument("--slots-per-gpu", type=whole(), default=1, help="trials on one GPU (default: %(default)s)")
-    parser.add_argument("--mps", action="store_true", help="trials that share a GPU run at once, by NVIDIA MPS")
+    _add_places(parser)
     parser.add_argument("--retry-failed", action="store_true", help="try failed trials again")
     _add_limits(parser)
     parser.add_argument(
@@ -335,6 +327,19 @@ def make_parser() -> CommandParser:
     )
     parser.add_argument("--no-mlflow", action="store_true", help="show nothing in MLflow; `stnbench.mirror` can later")
     return parser
+
+
+def _add_places(parser: CommandParser) -> None:
+    """Add the options for where and how many at once trials run."""
+    parser.add_argument("--engine", choices=get_args(EngineName), default="local", help="where attempts run")
+    parser.add_argument(
+        "--slots",
+        type=_slots,
+        metavar="N",
+        help="how many trials run at once (default: one a GPU, or one a core; auto: measure once)",
+    )
+    parser.add_argument("--slots-per-gpu", type=whole(), default=1, help="trials on one GPU (default: %(default)s)")
+    parser.add_argument("--mps", action="store_true", help="trials that share a GPU run at once, by NVIDIA MPS")
 
 
 def _add_verification(parser: CommandParser) -> None:

@@ -206,3 +206,15 @@ def _read_memory(memory: Path) -> dict[str, tuple[list[int], str]]:
         return {str(name): (list(mark), str(digest)) for name, (mark, digest) in kept.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits.
+
+    Raises:
+        OSError: if it cannot be read, or is a symbolic link, which may lead anywhere.
+    """
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,116 +1,28 @@
-"""Exports of trained networks with their cards, and metrics that are computed after training."""
+"""Exports of trained networks with their cards."""
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import yaml
 
 from stnbench.analysis.inference import Estimate, accuracy_estimate, wilson_estimate
 from stnbench.config.locate import find_pretrained
-from stnbench.core.errors import ExportError, FolderError, SpecError, UnknownNameError
-from stnbench.core.paths import AttemptLayout, RunsLayout, data_root, user_path
+from stnbench.core.errors import ExportError, SpecError
+from stnbench.core.paths import RunsLayout, data_root, user_path
 from stnbench.core.process import available_cores
 from stnbench.report.runs import TRIAL_HELP, find_trial, sweep_command
 from stnbench.spec.codec import to_plain
 from stnbench.spec.data import DatasetSpec, Split
-from stnbench.spec.metrics import measure, missing, name_of
-from stnbench.spec.result import ScoredImages, SplitScore
+from stnbench.spec.result import SplitScore
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import Outcome, TrialRecord
 from stnbench.store.store import Store
-from stnbench.trials.files import read_probabilities
-
-# Metrics of scores that are older than the metric, computed from the probabilities that their trials kept.
-
-
-_SPLITS: Final[tuple[Split, ...]] = ("validation", "test")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Filled:
-    """The number of scores that have new metrics, that had all of them, and that kept no probabilities for them."""
-
-    written: int
-    complete: int
-    without: int
-
-
-def fill_metrics(store: Store, layout: RunsLayout, sweep: str | None, *, warn: Callable[[str], None]) -> Filled:
-    """Compute the metrics that the scores of a sweep lack, including those of another version of a metric's code.
-
-    Args:
-        store: the store to read and write.
-        layout: the runs folder with the probabilities.
-        sweep: the name of the sweep; None for all sweeps.
-        warn: called with a message for each score whose metrics cannot be computed.
-
-    Raises:
-        UnknownNameError: for an unknown sweep.
-    """
-    names = [record.spec.name for record in store.sweeps()]
-    if sweep is not None and sweep not in names:
-        raise UnknownNameError("sweep", sweep, names, where="the store")
-    counts = Counter(
-        _fill(store, one, warn=warn) for one in _scores(store, layout, names if sweep is None else [sweep])
-    )
-    return Filled(written=counts["written"], complete=counts["complete"], without=counts["without"])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Scored:
-    """A score of a trial, with the folder of its attempt and the images that it is for."""
-
-    trial_id: str
-    folder: Path
-    score: SplitScore
-    images: ScoredImages | None
-
-
-def _scores(store: Store, layout: RunsLayout, sweeps: Iterable[str]) -> Iterator[_Scored]:
-    """Yield every score of the sweeps once."""
-    seen: set[str] = set()
-    for sweep in sweeps:
-        sets = {split: store.image_sets(sweep, split) for split in _SPLITS}
-        outcomes = store.outcomes(sweep)
-        for trial_id in outcomes.keys() - seen:
-            outcome = outcomes[trial_id]
-            for score in filter(None, (outcome.validation, outcome.test)):
-                own = sets[score.split]
-                yield _Scored(
-                    trial_id=trial_id,
-                    folder=layout.attempt(trial_id, outcome.attempt),
-                    score=score,
-                    images=own.sets.get(own.of_trial.get(trial_id, "")),
-                )
-        seen |= outcomes.keys()
-
-
-def _fill(store: Store, one: _Scored, *, warn: Callable[[str], None]) -> Literal["written", "complete", "without"]:
-    """Compute and write the metrics that a score lacks, and return the outcome as a word."""
-    lacking = missing(one.score.metrics)
-    if not lacking:
-        return "complete"
-    if one.images is None or not AttemptLayout(one.folder).probabilities(one.score.split).exists():
-        return "without"
-    try:
-        probabilities = read_probabilities(one.folder, one.score.split, images=one.score.images)
-    except FolderError as error:
-        warn(f"warning: {error}")
-        return "without"
-    new = measure(probabilities, np.array(one.images.labels, np.int64), warn=warn, only=lacking)
-    kept = {key: value for key, value in one.score.metrics.items() if name_of(key) not in map(name_of, new)}
-    store.set_metrics(one.trial_id, one.score.split, kept | new)
-    return "written"
-
 
 # Exports of trials from the store, and their cards, which describe the network, its accuracy and its training.
-
 
 if TYPE_CHECKING:  # imports torch
     from stnbench.trials.export import ExportRecord, HalfCheck, StoredNetwork

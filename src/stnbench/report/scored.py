@@ -1,17 +1,25 @@
-"""The configurations of a sweep's frame as plain values, from which leaderboards and findings are made."""
+"""The configurations of a sweep's frame as plain values, and the metrics that their scores lack."""
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, Literal
 
+import numpy as np
 import pandas as pd
 
 from stnbench.analysis.frames_rows import AXIS_PREFIX, METRIC_PREFIXES
 from stnbench.analysis.inference import Estimate, accuracy_estimate, share_estimate, t_estimate
+from stnbench.core.errors import FolderError, UnknownNameError
+from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.spec.data import Split
-from stnbench.spec.metrics import PERCENT, describe
+from stnbench.spec.metrics import PERCENT, describe, measure, missing, name_of
+from stnbench.spec.result import ScoredImages, SplitScore
 from stnbench.spec.sweep import SweepSpec
+from stnbench.store.store import Store
+from stnbench.trials.files import read_probabilities
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,3 +163,86 @@ def _values(frame: pd.DataFrame, column: str) -> list[Any]:
     """Return a column as Python values, None for missing ones."""
     values = frame[column]
     return [None if missing else value for value, missing in zip(values.tolist(), values.isna(), strict=True)]
+
+
+# Metrics of scores that are older than the metric, computed from the probabilities that their trials kept.
+
+
+_SPLITS: Final[tuple[Split, ...]] = ("validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filled:
+    """The number of scores that have new metrics, that had all of them, and that kept no probabilities for them."""
+
+    written: int
+    complete: int
+    without: int
+
+
+def fill_metrics(store: Store, layout: RunsLayout, sweep: str | None, *, warn: Callable[[str], None]) -> Filled:
+    """Compute the metrics that the scores of a sweep lack, including those of another version of a metric's code.
+
+    Args:
+        store: the store to read and write.
+        layout: the runs folder with the probabilities.
+        sweep: the name of the sweep; None for all sweeps.
+        warn: called with a message for each score whose metrics cannot be computed.
+
+    Raises:
+        UnknownNameError: for an unknown sweep.
+    """
+    names = [record.spec.name for record in store.sweeps()]
+    if sweep is not None and sweep not in names:
+        raise UnknownNameError("sweep", sweep, names, where="the store")
+    counts = Counter(
+        _fill(store, one, warn=warn) for one in _scores(store, layout, names if sweep is None else [sweep])
+    )
+    return Filled(written=counts["written"], complete=counts["complete"], without=counts["without"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Scored:
+    """A score of a trial, with the folder of its attempt and the images that it is for."""
+
+    trial_id: str
+    folder: Path
+    score: SplitScore
+    images: ScoredImages | None
+
+
+def _scores(store: Store, layout: RunsLayout, sweeps: Iterable[str]) -> Iterator[_Scored]:
+    """Yield every score of the sweeps once."""
+    seen: set[str] = set()
+    for sweep in sweeps:
+        sets = {split: store.image_sets(sweep, split) for split in _SPLITS}
+        outcomes = store.outcomes(sweep)
+        for trial_id in outcomes.keys() - seen:
+            outcome = outcomes[trial_id]
+            for score in filter(None, (outcome.validation, outcome.test)):
+                own = sets[score.split]
+                yield _Scored(
+                    trial_id=trial_id,
+                    folder=layout.attempt(trial_id, outcome.attempt),
+                    score=score,
+                    images=own.sets.get(own.of_trial.get(trial_id, "")),
+                )
+        seen |= outcomes.keys()
+
+
+def _fill(store: Store, one: _Scored, *, warn: Callable[[str], None]) -> Literal["written", "complete", "without"]:
+    """Compute and write the metrics that a score lacks, and return the outcome as a word."""
+    lacking = missing(one.score.metrics)
+    if not lacking:
+        return "complete"
+    if one.images is None or not AttemptLayout(one.folder).probabilities(one.score.split).exists():
+        return "without"
+    try:
+        probabilities = read_probabilities(one.folder, one.score.split, images=one.score.images)
+    except FolderError as error:
+        warn(f"warning: {error}")
+        return "without"
+    new = measure(probabilities, np.array(one.images.labels, np.int64), warn=warn, only=lacking)
+    kept = {key: value for key, value in one.score.metrics.items() if name_of(key) not in map(name_of, new)}
+    store.set_metrics(one.trial_id, one.score.split, kept | new)
+    return "written"

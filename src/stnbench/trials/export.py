@@ -1,9 +1,6 @@
 """Trained networks, loaded from a trial or an export, and written as an export."""
 
-import errno
-import hashlib
 import importlib.util
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +13,7 @@ from torch import Tensor, nn
 
 import stnbench
 from stnbench.core.errors import CheckpointError, ExportError, ShapeError, SpecError
-from stnbench.core.files import sync_folder, write_atomic
+from stnbench.core.files import file_sha256, sync_folder, write_atomic
 from stnbench.core.paths import AttemptLayout
 from stnbench.data.build import dataset_info
 from stnbench.data.preprocessing import GlobalStatistics
@@ -328,7 +325,7 @@ def write_export(
         write_atomic(made / RECORD, to_json(record).encode())
         sizes = {path.name: path.stat().st_size for path in sorted(made.iterdir())}
         write_atomic(made / CARD, card(sizes, difference).encode())
-        sums = "".join(f"{_sha256(path)}  {path.name}\n" for path in sorted(made.iterdir()))
+        sums = "".join(f"{file_sha256(path)}  {path.name}\n" for path in sorted(made.iterdir()))
         write_atomic(made / SUMS, sums.encode())
         _put_in_place(made, folder)
     return difference
@@ -493,16 +490,9 @@ def _check_sums(folder: Path) -> None:
         raise ExportError(f"{path} {said}, so {folder} is no export", remedy=_AGAIN)
     for name, expected in sums.items():
         try:
-            found = _sha256(folder / name)
+            found = file_sha256(folder / name)
         except OSError as error:
             problem = f"{folder / name} cannot be read ({error.strerror or error})"
             raise ExportError(problem, remedy=_AGAIN) from error
         if found != expected:
             raise ExportError(f"{folder / name} is not as it was written: its SHA-256 differs", remedy=_AGAIN)
-
-
-def _sha256(path: Path) -> str:
-    if path.is_symlink():
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))  # an export holds files
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
