@@ -247,7 +247,7 @@ def test_where_no_store_is_none_is_made(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_example_of_the_readme_runs(store: Store, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader gets a layer, accuracies by configuration, and how often each image is recognised."""
-    [example] = re.findall(r"```python\n(import torch\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    [example] = re.findall(r"```python\n(import stnbench\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     filler = Filler(store, "locnet_sizes").save([planned(transformed(1)), planned(transformed(2))])
     images = ScoredImages(labels=(5, 6))
     scored(filler, transformed(1), (5, 6), images)
