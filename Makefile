@@ -16,7 +16,7 @@ overrides = $(if $(DATASET),dataset=$(DATASET)) $(if $(SCALE),scale=$(SCALE)) $(
 engine = $(if $(ENGINE),--engine $(ENGINE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan report site status ui test test-fast test-thorough test-full test-exhaustive test-scheduler lint docs format bench-orchestrator bench-training bench-store bench-statistics bench-gpu test-gpu chaos chaos-shared compare check lock clean
+.PHONY: help setup sweep plan report site status ui test test-fast test-thorough test-full test-exhaustive test-scheduler coverage lint docs format bench-orchestrator bench-training bench-store bench-statistics bench-gpu test-gpu chaos chaos-shared compare check lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ test-thorough: $(STAMP) ## what test leaves out for its time: every combination 
 
 test-full: $(STAMP) ## test and test-thorough in one
 	@$(PYTEST) -m 'not exhaustive and not scheduler and not cuda'
+
+coverage: $(STAMP) ## lines and branches that test-full runs, those of subprocesses included (an hour)
+	@COVERAGE_FILE=$(CURDIR)/build/coverage/data $(PYTEST) -m 'not exhaustive and not scheduler and not cuda' --cov --cov-report=term-missing --cov-report=html:build/coverage/html
 
 test-exhaustive: $(STAMP) ## a fault at every single call, every documented command; CI runs it before a release
 	@$(PYTEST) -m 'exhaustive'

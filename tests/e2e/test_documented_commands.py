@@ -86,7 +86,7 @@ SERVICES = ("make ui",)
 
 ELSEWHERE = (
     Elsewhere(
-        r"make (test|test-(fast|thorough|full|exhaustive|scheduler|gpu)|check|lint|format|docs)",
+        r"make (test|test-(fast|thorough|full|exhaustive|scheduler|gpu)|coverage|check|lint|format|docs)",
         "they are what runs this test, or change the checkout",
     ),
     Elsewhere(r"\.ci/with-postgres make test", "CI"),
