@@ -150,6 +150,12 @@ def make_parser() -> CommandParser:
         help="compare one sweep's trials with those of another sweep, runs folder, archive (.stnb), store's URL or "
         "commit: equal, changed, new or gone",
     )
+    _add_ensemble(parser)
+    return parser
+
+
+def _add_ensemble(parser: CommandParser) -> None:
+    """Add the options of ensembles."""
     parser.add_argument(
         "--ensemble",
         metavar="WHICH",
@@ -164,4 +170,3 @@ def make_parser() -> CommandParser:
         action="store_true",
         help="of an ensemble: compute from checkpoints what members did not keep",
     )
-    return parser
