@@ -187,7 +187,7 @@ def test_figures_and_film_follow_the_keyboard(visit: Visit) -> None:
 def test_the_film_of_another_configuration_is_chosen(visit: Visit) -> None:
     """A list names the best configurations with snapshots; the chosen one is shown alone, ready to be played."""
     page = visit.page
-    chooser = page.get_by_label("Configuration", exact=True)
+    chooser = page.locator("[data-films] select")
     chooser.scroll_into_view_if_needed()
     names = chooser.locator("option").all_inner_texts()
     assert [name[:2] for name in names] == ["30", "20", "10"]

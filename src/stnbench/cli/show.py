@@ -13,6 +13,7 @@ from stnbench.core.errors import FolderError, SpecError
 from stnbench.core.files import writable_folder, write_atomic
 from stnbench.core.paths import RunsLayout, data_root
 from stnbench.core.process import available_cores
+from stnbench.report.output import REPORTS, open_folder
 from stnbench.report.runs import TRIAL_HELP, find_trial
 from stnbench.store.store import Store
 
@@ -25,6 +26,7 @@ _SUFFIXES: Final = {"transform": "png", "training": "gif", "tracks": "gif"}
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Trial:
     trial_id: str
+    sweep: str
     title: str
     folder: Path
 
@@ -41,7 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.command == "stability":
         _print_stability(trial, options)
         return DONE
-    path = options.out or Path(f"{trial.trial_id}-{options.command}.{_SUFFIXES[options.command]}")
+    name = f"{trial.trial_id}-{options.command}.{_SUFFIXES[options.command]}"
+    path = options.out or open_folder(REPORTS, trial.sweep) / name  # where the page of the sweep finds it
     picture = {"transform": _transform, "training": _training, "tracks": _tracks}[options.command](trial, options)
     writable_folder(path.absolute().parent, "the picture", remedy="name another file with --out")
     try:
@@ -111,6 +114,7 @@ def _find(prefix: str) -> _Trial:
         raise SpecError(f"trial {trial.trial_id} is {trial.state}", remedy="only a complete trial can be shown")
     return _Trial(
         trial_id=trial.trial_id,
+        sweep=trial.sweep,
         title=f"trial {trial.trial_id} · {trial.label} · seed {trial.seed}",
         folder=layout.attempt(trial.trial_id, outcome.attempt),
     )
@@ -134,7 +138,11 @@ def make_parser() -> CommandParser:
         "--tracks", type=whole(), help="number of tracks to measure (default: all that are held out)"
     )
     for command, side in ((transform, 112), (training, 80), (tracks, 80)):
-        command.add_argument("--out", type=path, help="file to write (default: named after the trial, here)")
+        command.add_argument(
+            "--out",
+            type=path,
+            help="file to write (default: beside the page of its sweep; the next report shows it)",
+        )
         command.add_argument("--side", type=whole(), default=side, help="pixels of an image (default: %(default)s)")
     for command in (training, tracks):
         command.add_argument("--colours", type=whole(2, 256), default=96, help="at most 256; fewer for a smaller file")
