@@ -10,7 +10,7 @@ import pytest
 from postgres import database, needs_postgres
 from shared_sweeps import KINDS, SharedChaos
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 KILLS = int(os.environ.get("SHARED_KILLS", "6"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))

@@ -21,6 +21,8 @@ from stnbench.nn.layers import CONTRASTIVE_KERNELS, ContrastiveNorm
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.trial import ComputeOptions
 
+pytestmark = pytest.mark.slow
+
 if importlib.util.find_spec("triton") is None:  # only imported where it is to interpret
     pytest.skip("torch brings Triton where it is built for CUDA", allow_module_level=True)
 

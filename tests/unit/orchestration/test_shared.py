@@ -30,6 +30,8 @@ from stnbench.store.file import Holder
 from stnbench.store.records import AttemptRecord, AttemptStart
 from stnbench.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LOST = Failure(kind=FailureKind.KILLED, message="gone")
 SHARED, OWN = fake_spec(Task.FINISH, seed=1), fake_spec(Task.FINISH, seed=2)

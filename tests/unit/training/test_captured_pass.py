@@ -87,6 +87,7 @@ def textbook(run: TrainingRun, rows: Tensor) -> tuple[float, list[int], Any]:
     return float(torch.stack(losses).sum()) / len(rows), predictions, torch.cat(probabilities).numpy()
 
 
+@pytest.mark.slow
 @every_case
 def test_an_evaluation_is_the_textbook_s(spec: TrialSpec) -> None:
     """Loss, predictions and probabilities, bit for bit, with views and draws of a posterior."""
@@ -132,6 +133,7 @@ class RecordedPass(CapturedPass):
         return scored, replay
 
 
+@pytest.mark.slow
 @every_case
 def test_one_recording_of_a_pass_is_every_pass(spec: TrialSpec) -> None:
     """Whole batches and rests, of other images, with weights that have changed since: the evaluation is the same.

@@ -44,6 +44,7 @@ def test_a_transformer_that_is_told_the_pose_has_no_penalty_where_it_shows_the_s
     assert at_first > 0.1
 
 
+@pytest.mark.slow
 def test_a_transformer_learns_the_pose_that_it_is_told() -> None:
     """The penalty falls, and the loss that is recorded stays the cross-entropy."""
     run = posed(weight=30.0)  # labels of noise pull elsewhere

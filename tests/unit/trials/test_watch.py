@@ -22,6 +22,8 @@ from stnbench.trials.watch import (
     watch_training,
 )
 
+pytestmark = pytest.mark.slow
+
 ZOOM = 0.5
 
 
