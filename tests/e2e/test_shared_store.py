@@ -26,7 +26,7 @@ def test_a_trial_of_two_sweeps_is_complete_exactly_once(tmp_path: Path) -> None:
     end. A claim of a dead process is free again, and the sweep that waited for it goes on with the trial.
     """
     with database() as url:
-        chaos = SharedChaos(url, tmp_path, SEED, pause_s=(0.3, 2.0) if KILLS > 6 else (0.5, 1.5))
+        chaos = SharedChaos(url, tmp_path, SEED, pause_s=(0.1, 0.8))
         chaos.run(KILLS, timeout_s=TIMEOUT_S)
         print(f"\n{chaos.summary()}")
         assert chaos.faults.total() >= KILLS

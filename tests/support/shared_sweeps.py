@@ -25,6 +25,7 @@ from sqlalchemy.exc import ProgrammingError
 from tiny_sweeps import ListPlanner
 from typing_extensions import override
 
+from stnbench.core.errors import StoreError
 from stnbench.core.paths import STORE_VARIABLE, RunsLayout
 from stnbench.engines.base import Engine, Slot
 from stnbench.engines.inline import InlineEngine
@@ -46,6 +47,7 @@ KINDS = {"orchestrator killed": 3, "worker killed": 2, "connections ended": 1}
 FAKE_WORKER = (sys.executable, str(Path(fake_trials.__file__).parent / "fake_worker.py"))
 OWN_TRIALS = 2
 PATIENCE_S = 5.0
+CANNOT_START = 2
 SHARED_EPOCHS, OWN_EPOCHS = 12, 5
 """Epochs of fake trials, 0.2 s each: the shared trial takes longest, so that most faults find it running."""
 
@@ -128,7 +130,12 @@ def run_in_child(url: str, runs: Path, log: Path, number: int, side: str) -> Non
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     os.environ |= {STORE_VARIABLE: url, "STNBENCH_RUNS": str(runs)}
-    sys.exit(run_side(number, side))
+    try:
+        code = run_side(number, side)
+    except StoreError as error:  # as the command ends, with one line and code 2
+        say(f"error: {error}")
+        code = CANNOT_START
+    sys.exit(code)
 
 
 def forks() -> "multiprocessing.context.ForkServerContext":
@@ -167,7 +174,11 @@ class Side:
             code = self.process.exitcode
             if code is None:
                 return
-            assert code in {0, -signal.SIGKILL}, f"{self.side}-{self.number} ended with {code}:\n{self.log.read_text()}"
+            # A connection that is ended while the store is opened ends the command; later ones are made again.
+            is_cut = code == CANNOT_START and "was lost" in self.log.read_text().splitlines()[-1]
+            assert is_cut or code in {0, -signal.SIGKILL}, (
+                f"{self.side}-{self.number} ended with {code}:\n{self.log.read_text()}"
+            )
             self.is_done = code == 0
         if not self.is_done:
             self.starts += 1
@@ -224,6 +235,7 @@ class SharedChaos:
         while self.faults.total() < kills:
             self.rounds += 1
             self._run_round(self.rounds, kills, dice, deadline)
+            say(f"round {self.rounds}: {self.faults.total()} faults so far, every trial complete exactly once")
 
     def _run_round(self, number: int, kills: int, dice: random.Random, deadline: float) -> None:
         # In every other round the two share a runs folder, as on one machine; else each has its own.
@@ -239,7 +251,7 @@ class SharedChaos:
                     side.look()
                 time.sleep(dice.uniform(*self.pause_s))
                 if self.faults.total() < kills:
-                    wait_for_work(self.url, sum(not side.is_done for side in sides))
+                    wait_for_work(self.url, 1)
                     self._break(sides, dice)
         finally:
             for side in sides:
