@@ -48,6 +48,7 @@ FAKE_WORKER = (sys.executable, str(Path(fake_trials.__file__).parent / "fake_wor
 OWN_TRIALS = 2
 PATIENCE_S = 5.0
 CANNOT_START = 2
+CUT = ("was lost", "cannot be reached")
 SHARED_EPOCHS, OWN_EPOCHS = 12, 5
 """Epochs of fake trials, 0.2 s each: the shared trial takes longest, so that most faults find it running."""
 
@@ -175,7 +176,7 @@ class Side:
             if code is None:
                 return
             # A connection that is ended while the store is opened ends the command; later ones are made again.
-            is_cut = code == CANNOT_START and "was lost" in self.log.read_text().splitlines()[-1]
+            is_cut = code == CANNOT_START and any(words in self.log.read_text() for words in CUT)
             assert is_cut or code in {0, -signal.SIGKILL}, (
                 f"{self.side}-{self.number} ended with {code}:\n{self.log.read_text()}"
             )

@@ -1,8 +1,9 @@
 """Export of sweeps from a runs folder and merge into another, as an archive or directly: rows of the store, and files.
 
 An archive (``.stnb``) is a zip file: ``manifest.json`` names every other member with its size and SHA-256,
-``rows.jsonl`` holds rows of the store, and ``trials/`` holds files in the layout of a runs folder. All of it is checked
-before anything is written, nothing in it is executed, and no name in it leads out of ``trials/``.
+``rows.jsonl`` holds rows of the store, ``trials/`` holds files and ``sources/`` records of code in the layout of a runs
+folder. All of it is checked before anything is written, nothing in it is executed, and no name in it leads out of these
+folders.
 """
 
 import contextlib
@@ -22,10 +23,11 @@ from typing import IO, Any, Final
 from typing_extensions import override
 
 from stnbench.core.errors import FolderError, StnbenchError, StoreError
-from stnbench.core.files import sync_folder
+from stnbench.core.files import sync_folder, write_atomic
 from stnbench.core.identity import RESULTS_VERSION, Json
 from stnbench.core.paths import RunsLayout
-from stnbench.spec.codec import from_json
+from stnbench.orchestration.sources import SourceRecord, diff_digest, record_name
+from stnbench.spec.codec import from_json, from_stored
 from stnbench.spec.result import Environment, TransformerHealth
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
@@ -34,7 +36,9 @@ from stnbench.store.portable import KEYS, Row, Rows, decode, drop_orphans, key_o
 from stnbench.store.store import Store
 from stnbench.store.tables import REVISIONS
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""The first format had no sources."""
+
 MANIFEST: Final = "manifest.json"
 ROWS: Final = "rows.jsonl"
 FILES: Final = ("spec.json", "result.json", "probabilities_validation.npy", "probabilities_test.npy", "snapshots.npy")
@@ -49,6 +53,7 @@ JSON_COLUMNS: Final[tuple[tuple[str, str, type], ...]] = (
 _MEMBER: Final = re.compile(
     rf"trials/([0-9a-f]{{8,64}})/(\d{{3,6}})/({'|'.join(map(re.escape, (*FILES, CHECKPOINT)))})"
 )
+_SOURCE: Final = re.compile(r"sources/([0-9A-Za-z_-]{1,80}\.(?:json|diff))")
 _CHUNK: Final = 1 << 20
 _REMEDY: Final = "export it again"
 
@@ -68,6 +73,10 @@ class Source(ABC):
     @abstractmethod
     def open(self, trial_id: str, number: int, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         """Open one of the files of an attempt. Raises: OSError."""
+
+    @abstractmethod
+    def read_code(self, name: str) -> bytes | None:
+        """Return a file of the code of trials (``orchestration/sources.py``) by its name; None if there is none."""
 
 
 class FolderSource(Source):
@@ -96,6 +105,13 @@ class FolderSource(Source):
     @override
     def open(self, trial_id: str, number: int, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         return (self._layout.attempt(trial_id, number) / name).open("rb")
+
+    @override
+    def read_code(self, name: str) -> bytes | None:
+        try:
+            return (self._layout.sources / name).read_bytes()
+        except OSError:
+            return None
 
 
 class ArchiveSource(Source):
@@ -135,6 +151,13 @@ class ArchiveSource(Source):
     def open(self, trial_id: str, number: int, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
         return self._zip.open(_member(trial_id, number, name))
 
+    @override
+    def read_code(self, name: str) -> bytes | None:
+        try:
+            return self._zip.read(f"sources/{name}")
+        except KeyError:
+            return None
+
     def close(self) -> None:
         """Close the file."""
         self._zip.close()
@@ -152,9 +175,9 @@ class ArchiveSource(Source):
             sizes = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise self._refused(f"has a {MANIFEST} that says nothing ({type(error).__name__})") from error
-        if version != FORMAT or revision not in REVISIONS:
+        if version not in range(1, FORMAT + 1) or revision not in REVISIONS:
             problem = f"the archive {self._path} has format {version} and revision {revision}"
-            ours = f"this stnbench reads format {FORMAT} and revisions up to {REVISIONS[-1]}"
+            ours = f"this stnbench reads formats up to {FORMAT} and revisions up to {REVISIONS[-1]}"
             raise StoreError(f"{problem}, {ours}", remedy="a newer stnbench made it: update stnbench")
         self._check_names(names, sizes)
         return dict(manifest)
@@ -164,7 +187,7 @@ class ArchiveSource(Source):
         if len(names) != len(set(names)) or set(names) != {MANIFEST, *sizes}:
             raise self._refused("has members that its manifest does not name, or lacks some")
         for name, (size, digest) in sizes.items():
-            if name != ROWS and _MEMBER.fullmatch(name) is None:
+            if name != ROWS and _MEMBER.fullmatch(name) is None and _SOURCE.fullmatch(name) is None:
                 raise self._refused(f"has a member '{name[:80]}', which no archive has")
             if not isinstance(size, int) or not 0 <= size <= MEMBER_MAX_BYTES or not isinstance(digest, str):
                 raise self._refused(f"says nothing of the size of {name}")
@@ -241,6 +264,8 @@ def export_sweeps(
                     with source.open(trial_id, number, name) as file:
                         member = _member(trial_id, number, name)
                         files[member] = _add(archive, member, file.read())
+            for name, data in _code_of(source).items():
+                files[f"sources/{name}"] = _add(archive, f"sources/{name}", data)
             manifest: dict[str, Json] = {"format": FORMAT, "revision": REVISIONS[-1], "files": files}
             manifest |= {"results_version": RESULTS_VERSION, "sweeps": list(sweeps), "made_at": now.isoformat()}
             _add(archive, MANIFEST, json.dumps(manifest, indent=1).encode())
@@ -263,9 +288,10 @@ def merge_source(store: Store, layout: RunsLayout, source: Source) -> Merged:
         FolderError: if files cannot be written.
     """
     rows = source.rows
-    plan = plan_merge(store.rows(KEYS), rows)
+    plan, code = plan_merge(store.rows(KEYS), rows), _code_of(source)
     try:
         _copy_files(layout, source, plan, rows)
+        _copy_code(layout, code)
     except OSError as error:
         raise FolderError(f"files cannot be copied to {layout.trials} ({error})", remedy="see to its disk") from error
     if not plan.is_empty:
@@ -289,6 +315,41 @@ def _copy_files(layout: RunsLayout, source: Source, plan: MergePlan, rows: Rows)
         for name in source.names(trial_id, number):
             if trial_id in taken:
                 _copy(source, trial_id, number, folder / name)
+
+
+def _code_of(source: Source) -> dict[str, bytes]:
+    """Return the records of the code that trained the trials of a source, and their differences, by file name.
+
+    Raises:
+        StoreError: if a record or a difference is damaged.
+    """
+    sessions = {str(row["token"]).rpartition("-")[0] for row in source.rows["attempts"].values()}
+    found: dict[str, bytes] = {}
+    for session in sorted(sessions):
+        name = record_name(session)
+        data = source.read_code(name)
+        if data is None:
+            continue
+        try:
+            diff = from_stored(SourceRecord, data, where=name).diff
+        except StnbenchError as error:
+            raise StoreError(f"the record of code {name} cannot be used ({error})", remedy=_REMEDY) from error
+        found[name] = data
+        kept = source.read_code(f"{diff}.diff") if _SOURCE.fullmatch(f"sources/{diff}.diff") else None
+        if kept is not None:
+            if diff_digest(kept) != diff:
+                raise StoreError(f"the differences {diff}.diff were changed", remedy=_REMEDY)
+            found[f"{diff}.diff"] = kept
+    return found
+
+
+def _copy_code(layout: RunsLayout, code: Mapping[str, bytes]) -> None:
+    """Write the records of code that this runs folder lacks; those that it has are kept."""
+    for name, data in code.items():
+        path = layout.sources / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, data)
 
 
 def _retire(folder: Path) -> None:

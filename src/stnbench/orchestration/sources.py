@@ -67,7 +67,7 @@ def keep_sources(
     changes = read_changes(package, max_bytes=MAX_BYTES) if code.dirty else Changes(diff="")
     changes = changes or Changes(diff="")
     data = changes.diff.encode()
-    digest = hashlib.sha256(data).hexdigest()[:DIGEST_LENGTH] if data else ""
+    digest = diff_digest(data) if data else ""
     record = SourceRecord(
         sweep=sweep,
         started_at=at.isoformat(),
@@ -109,7 +109,7 @@ def find_source(layout: RunsLayout, token: str) -> Source:
     except OSError as error:
         problem = f"what differed from the commit cannot be read ({kept}: {error.strerror or error})"
         raise FolderError(problem, remedy=f"the commit was {record.commit}") from error
-    if hashlib.sha256(data).hexdigest()[:DIGEST_LENGTH] != record.diff:
+    if diff_digest(data) != record.diff:
         raise FolderError(f"{kept} has changed since it was kept", remedy=f"the commit was {record.commit}")
     return Source(record=record, diff=data.decode(errors="replace"))
 
@@ -173,9 +173,18 @@ def _is_commit(text: str) -> bool:
     return len(text) in (40, 64) and all(letter in "0123456789abcdef" for letter in text)
 
 
+def record_name(session: str) -> str:
+    """Return the file name of the record of a session."""
+    return f"{''.join(letter for letter in session if letter.isalnum() or letter in '-_')}.json"
+
+
+def diff_digest(data: bytes) -> str:
+    """Return the digest that names differences."""
+    return hashlib.sha256(data).hexdigest()[:DIGEST_LENGTH]
+
+
 def _record_path(layout: RunsLayout, session: str) -> Path:
-    name = "".join(letter for letter in session if letter.isalnum() or letter in "-_")
-    return layout.sources / f"{name}.json"
+    return layout.sources / record_name(session)
 
 
 def _diff_path(layout: RunsLayout, digest: str) -> Path:

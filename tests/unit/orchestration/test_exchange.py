@@ -16,7 +16,10 @@ from tiny_sweeps import SWEEP, TRIALS, all_rows, opened, run_tiny, scores_of, wi
 from stnbench.cli.store import main
 from stnbench.core.errors import StnbenchError, StoreError, UnknownNameError
 from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.orchestration.exchange import FORMAT
+from stnbench.orchestration.sources import SourceRecord, diff_digest, find_source
 from stnbench.report.output import read_report, render
+from stnbench.spec.codec import to_json
 from stnbench.spec.result import TrialResult
 from stnbench.spec.sweep import Axis, Choice, Override
 from stnbench.spec.trial import TrialSpec
@@ -217,7 +220,7 @@ TAMPERED: dict[str, Callable[[Members], Members]] = {
     "no manifest": lambda m: {n: d for n, d in m.items() if n != "manifest.json"},
     "a manifest that is none": lambda m: m | {"manifest.json": b"[1]"},
     "a deep manifest": lambda m: m | {"manifest.json": b"[" * 100_000},
-    "a future format": with_manifest(format=2),
+    "a future format": with_manifest(format=FORMAT + 1),
     "a future revision": with_manifest(revision="9999"),
     "a path that climbs": lambda m: sign(m | {"../evil.json": b"{}"}),
     "a path that climbs inside": lambda m: sign(m | {"trials/../../evil/001/spec.json": b"{}"}),
@@ -277,3 +280,42 @@ def test_a_damaged_archive_is_refused(
         with pytest.raises(StoreError, match=r"bad\.stnb"):
             main(["import", str(tmp_path / "bad.stnb")])
     assert not (tmp_path / "empty").exists()
+
+
+def with_code(layout: RunsLayout) -> str:
+    """Keep a record of the code that trained the first trial, with a difference; the trial's token."""
+    with opened(layout) as store:
+        (attempt,) = store.attempts_of_trial(TRIALS[0].trial_id)
+    session = attempt.token.rpartition("-")[0]
+    changes = b"--- a\n+++ b\n"
+    digest = diff_digest(changes)
+    record = SourceRecord(sweep="tiny", started_at="2026-03-01T12:00:00", commit="c" * 40, dirty=True, diff=digest)
+    layout.sources.mkdir(exist_ok=True)
+    (layout.sources / f"{session}.json").write_text(to_json(record))
+    (layout.sources / f"{digest}.diff").write_bytes(changes)
+    return attempt.token
+
+
+@pytest.mark.parametrize("way", ["archive", "merge"])
+def test_the_code_of_trials_comes_along(
+    way: str, here: RunsLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an archive or directly: ``stnbench sources`` finds commit and differences there as well."""
+    token = with_code(here)
+    layout = RunsLayout(tmp_path / "elsewhere")
+    if way == "archive":
+        assert main(["export", "tiny", str(tmp_path / "tiny.stnb")]) == 0
+    use(layout, monkeypatch)
+    arguments = ["import", str(tmp_path / "tiny.stnb")] if way == "archive" else ["merge", str(here.root)]
+    assert [main(arguments), main(arguments)] == [0, 0]
+    found = find_source(layout, token)
+    assert (found.record.commit, found.diff) == ("c" * 40, "--- a\n+++ b\n")
+
+
+def test_changed_code_is_refused(here: RunsLayout, tmp_path: Path) -> None:
+    """Differences that do not have their digest are not passed on as what trained a trial."""
+    with_code(here)
+    for path in here.sources.glob("*.diff"):
+        path.write_bytes(b"something else")
+    with pytest.raises(StoreError, match="were changed"):
+        main(["export", "tiny", str(tmp_path / "tiny.stnb")])
