@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ from stnbench.report.html.axes import (
     size_figure,
 )
 from stnbench.report.html.document import Figure, Trace, View, figure_text
+from stnbench.report.runs import TrialRow
 from stnbench.spec.states import TrialState
 
 MOST_LINES: Final = 600
@@ -106,22 +107,7 @@ def pruned_figure(board: Leaderboard, epochs: pd.DataFrame) -> Figure | None:
     traces: list[Trace] = []
     for state, colour in ((TrialState.COMPLETE, "accent"), (TrialState.PRUNED, "bad")):
         shown = [trial for trial in kept.values() if trial.state is state and trial.trial_id in curves]
-        trace: Trace = {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": f"{state.value} ({len(shown)})",
-            "x": _joined([epoch for epoch, _ in curves[trial.trial_id]] for trial in shown),
-            "y": _joined([percent(share) for _, share in curves[trial.trial_id]] for trial in shown),
-            "customdata": _joined(
-                [f"{figure_text(trial.label, 60)}, seed {trial.seed}"] * len(curves[trial.trial_id]) for trial in shown
-            ),
-            "line": {"width": 1},
-            "marker": {"size": 4},
-            "opacity": 0.55 if state is TrialState.COMPLETE else 0.9,
-            "hovertemplate": "%{customdata}<br>epoch %{x}: %{y:.2f} %<extra></extra>",
-            "meta": {"colour": colour},
-        }
-        traces.append(trace)
+        traces.append(_curves_trace(state, shown, curves, colour))
     layout: dict[str, Json] = {
         "xaxis": {"title": {"text": "epoch"}, "tickformat": "d", "nticks": 8},
         "yaxis": {"title": {"text": "validation accuracy, %"}},
@@ -136,6 +122,27 @@ def pruned_figure(board: Leaderboard, epochs: pd.DataFrame) -> Figure | None:
     caption = f"Every trial after every epoch; {table.counted(pruned, 'trial')} ended early, judged worse than others."
     view = View(label="", traces=traces, layout=layout, words=words)
     return Figure(key="pruned", title="Pruned trials", caption=caption, views=[view])
+
+
+def _curves_trace(
+    state: TrialState, shown: Sequence[TrialRow], curves: Mapping[str, Sequence[tuple[int, float]]], colour: str
+) -> Trace:
+    """Return the curves of the trials in a state as one trace."""
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": f"{state.value} ({len(shown)})",
+        "x": _joined([epoch for epoch, _ in curves[trial.trial_id]] for trial in shown),
+        "y": _joined([percent(share) for _, share in curves[trial.trial_id]] for trial in shown),
+        "customdata": _joined(
+            [f"{figure_text(trial.label, 60)}, seed {trial.seed}"] * len(curves[trial.trial_id]) for trial in shown
+        ),
+        "line": {"width": 1},
+        "marker": {"size": 4},
+        "opacity": 0.55 if state is TrialState.COMPLETE else 0.9,
+        "hovertemplate": "%{customdata}<br>epoch %{x}: %{y:.2f} %<extra></extra>",
+        "meta": {"colour": colour},
+    }
 
 
 def _joined(parts: "Iterator[Sequence[Json]] | Sequence[Sequence[Json]]") -> list[Json]:
@@ -198,6 +205,55 @@ _LINE_LENGTH: Final = 14
 _PARTS: Final = re.compile(r"[^._ ]+[._ ]?|[._ ]")
 
 
+_ALL_AT_ONCE: Final = (
+    "A line for each configuration, darker the more accurate it is (in a dark scheme: brighter); dotted without a "
+    "score. Drag along an axis to keep the lines that cross there, also along several (with Shift); the "
+    "leaderboard follows, and what is chosen above the leaderboard is kept here. A double click frees all."
+)
+
+
+def _by_shade(kept: Sequence[Configuration], scores: Sequence[float]) -> dict[int, list[Configuration]]:
+    """Return the configurations by the rank of their score in ``_SHADES`` groups; -1 for those without one."""
+    shades: dict[int, list[Configuration]] = {}
+    for one in kept:
+        is_scored = one.value is not None and one.state is not TrialState.PRUNED
+        shade = min(_SHADES - 1, _SHADES * _rank(scores, one.value) // len(scores)) if is_scored else -1
+        shades.setdefault(shade, []).append(one)
+    return shades
+
+
+def _shade_trace(shade: int, own: Sequence[Configuration], lines: Sequence[list[Json]], *, axes: int) -> Trace:
+    """Return the lines of the configurations of a shade, -1 for those without a score, as one trace."""
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": "without a score" if shade < 0 else f"{shade + 1} of {_SHADES}",
+        "x": _joined([[*range(axes)]] * len(own)),
+        "y": _joined(lines),
+        "customdata": _joined([[hover(one)] * (axes) for one in own]),
+        "hovertemplate": "%{customdata}<extra></extra>",
+        "line": {"width": 1 if shade < _SHADES - 1 else 1.8, "dash": "dot" if shade < 0 else "solid"},
+        "marker": {"size": 4},
+        "meta": {"colour": "faint" if shade < 0 else _hue((shade + 0.5) / _SHADES)},
+    }
+
+
+def _parallel_layout(board: Leaderboard, scales: Sequence[AxisScale], low: float, high: float) -> dict[str, Json]:
+    """Return the layout of parallel coordinates, whose last axis is the score from ``low`` to ``high``."""
+    names = [*(scale.name for scale in scales), f"{board.split} %"]
+    notes = [note for place, scale in enumerate(scales) for note in _axis_notes(place, scale)]
+    notes += [_note(len(scales), share, f"{100 * value:.1f}") for share, value in ((0.0, low), (1.0, high))]
+    return {
+        "xaxis": {
+            "tickvals": [*range(len(names))], "ticktext": [*map(_in_lines, names)], "tickangle": 0, "showgrid": True,
+            "range": [-0.35, len(names) - 0.4], "gridwidth": 2, "zeroline": False, "fixedrange": True, "side": "top",
+        },
+        "yaxis": {"visible": False, "range": [-0.06, 1.06], "fixedrange": True},
+        "annotations": [*notes],
+        "showlegend": False,
+    }  # fmt: skip
+
+
 def parallel_figure(
     board: Leaderboard,
     configurations: Sequence[Configuration],
@@ -221,11 +277,7 @@ def parallel_figure(
     scores = sorted(one.value for one in kept if one.value is not None and one.state is not TrialState.PRUNED)
     if len(scales) < 2 or len(kept) < (3 if is_search else _FEWEST_LINES) or len(scores) < 2:
         return None
-    shades: dict[int, list[Configuration]] = {}
-    for one in kept:
-        is_scored = one.value is not None and one.state is not TrialState.PRUNED
-        shade = min(_SHADES - 1, _SHADES * _rank(scores, one.value) // len(scores)) if is_scored else -1
-        shades.setdefault(shade, []).append(one)
+    shades = _by_shade(kept, scores)
     low, high = scores[0], scores[-1]
 
     def line(one: Configuration) -> list[Json]:
@@ -236,39 +288,11 @@ def parallel_figure(
 
     traces: list[Trace] = []
     rows: list[Json] = []
-    for shade in sorted(shades):
-        own = shades[shade]
-        trace: Trace = {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": "without a score" if shade < 0 else f"{shade + 1} of {_SHADES}",
-            "x": _joined([[*range(len(scales) + 1)]] * len(own)),
-            "y": _joined([line(one) for one in own]),
-            "customdata": _joined([[hover(one)] * (len(scales) + 1) for one in own]),
-            "hovertemplate": "%{customdata}<extra></extra>",
-            "line": {"width": 1 if shade < _SHADES - 1 else 1.8, "dash": "dot" if shade < 0 else "solid"},
-            "marker": {"size": 4},
-            "meta": {"colour": "faint" if shade < 0 else _hue((shade + 0.5) / _SHADES)},
-        }
-        traces.append(trace)
+    for shade, own in sorted(shades.items()):
+        traces.append(_shade_trace(shade, own, [line(one) for one in own], axes=len(scales) + 1))
         rows.append([one.at for one in own])
-    names = [*(scale.name for scale in scales), f"{board.split} %"]
-    notes = [note for place, scale in enumerate(scales) for note in _axis_notes(place, scale)]
-    notes += [_note(len(scales), share, f"{100 * value:.1f}") for share, value in ((0.0, low), (1.0, high))]
-    layout: dict[str, Json] = {
-        "xaxis": {
-            "tickvals": [*range(len(names))], "ticktext": [*map(_in_lines, names)], "tickangle": 0, "showgrid": True,
-            "range": [-0.35, len(names) - 0.4], "gridwidth": 2, "zeroline": False, "fixedrange": True, "side": "top",
-        },
-        "yaxis": {"visible": False, "range": [-0.06, 1.06], "fixedrange": True},
-        "annotations": [*notes],
-        "showlegend": False,
-    }  # fmt: skip
-    caption = (
-        "A line for each configuration, darker the more accurate it is (in a dark scheme: brighter); dotted without a "
-        "score. Drag along an axis to keep the lines that cross there, also along several (with Shift); the "
-        "leaderboard follows, and what is chosen above the leaderboard is kept here. A double click frees all."
-    )
+    layout = _parallel_layout(board, scales, low, high)
+    caption = _ALL_AT_ONCE
     if len(configurations) > len(kept):
         caption += f" {len(kept)} of {len(configurations)} configurations are drawn, the best ones."
     best = [one for one in kept if one.row.score is not None]
@@ -281,10 +305,10 @@ def parallel_figure(
         layout=layout,
         height_px=420,
         words=words,
-        link={"table": table_id, "rows": rows, "axes": len(names)},
+        link={"table": table_id, "rows": rows, "axes": len(scales) + 1},
     )
     return Figure(
-        key="parallel", title="All axes at once", caption=caption, views=[view], width_px=90 + 105 * len(names)
+        key="parallel", title="All axes at once", caption=caption, views=[view], width_px=90 + 105 * (len(scales) + 1)
     )
 
 
