@@ -29,7 +29,7 @@ sys.path.insert(0, str(HERE.parent / "tests" / "support"))
 import step_cases
 
 from stnbench.engines.slots import device_memory_mib, driver_version, visible_gpus
-from stnbench.models.cost import measure_cost
+from stnbench.models.scored_network import measure_cost
 from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import PreprocessSpec, SignsSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec

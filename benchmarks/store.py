@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from stnbench.spec.result import (
+    AttemptState,
     Cost,
     Environment,
     EpochRecord,
@@ -29,8 +30,9 @@ from stnbench.spec.result import (
     SplitScore,
     TransformerHealth,
     TrialResult,
+    TrialState,
+    Verdict,
 )
-from stnbench.spec.states import AttemptState, TrialState, Verdict
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec

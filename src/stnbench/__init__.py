@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from stnbench.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from stnbench.analysis.compare_frame import compare
+    from stnbench.analysis.comparison import compare
     from stnbench.analysis.frames import read_sweep as read_results
     from stnbench.api import export, load_pretrained, load_sweep, load_trial, plan, run_sweep
     from stnbench.spec.parts import register
@@ -32,7 +32,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "compare": "stnbench.analysis.compare_frame",
+        "compare": "stnbench.analysis.comparison",
         "export": "stnbench.api",
         "load_pretrained": "stnbench.api",
         "load_sweep": "stnbench.api",

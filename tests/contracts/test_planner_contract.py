@@ -22,7 +22,7 @@ from stnbench.spec.planner import (
     TpePlannerSpec,
     UntilDecidedPlannerSpec,
 )
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import Axis, SweepSpec
 
 pytestmark = pytest.mark.slow

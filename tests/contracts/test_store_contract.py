@@ -19,6 +19,7 @@ from stnbench.spec.control import ControlRecord, ControlRequest, Effect, Pause, 
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.planner import MedianPrunerSpec
 from stnbench.spec.result import (
+    AttemptState,
     Cost,
     Environment,
     EpochRecord,
@@ -28,8 +29,8 @@ from stnbench.spec.result import (
     SplitScore,
     TransformerHealth,
     TrialResult,
+    TrialState,
 )
-from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec

@@ -16,6 +16,7 @@ from PIL import Image
 
 from stnbench.spec.codec import from_json
 from stnbench.spec.result import (
+    AttemptState,
     Cost,
     Environment,
     EpochRecord,
@@ -24,7 +25,6 @@ from stnbench.spec.result import (
     SplitScore,
     TransformerHealth,
 )
-from stnbench.spec.states import AttemptState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec

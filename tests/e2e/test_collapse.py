@@ -9,8 +9,7 @@ import json
 import pytest
 from commands import Workplace
 
-from stnbench.spec.result import EpochRecord
-from stnbench.spec.states import Verdict
+from stnbench.spec.result import EpochRecord, Verdict
 from stnbench.store.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.thorough]

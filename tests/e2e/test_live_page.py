@@ -14,7 +14,7 @@ from commands import TINY, Workplace, kill_tree
 from playwright.sync_api import Browser, Page, expect
 
 from stnbench.spec.control import Pause, Resume, Stop
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, TrialState
 from stnbench.store.records import TrialRecord
 from stnbench.store.store import Store
 

@@ -24,7 +24,7 @@ from playwright.sync_api import ConsoleMessage, Page, Request, Response, expect
 from postgres import database, needs_postgres
 from sqlalchemy import make_url
 
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.store.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.thorough]

@@ -12,8 +12,17 @@ from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.data.cache import CacheArrays, Layout, Recipe, open_or_build
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.planner import FloatSpan, MedianPrunerSpec, TpePlannerSpec
-from stnbench.spec.result import EpochRecord, Failure, FailureKind, ScoredImages, SplitScore, TrialResult
-from stnbench.spec.states import AttemptState, TrialState, Verdict
+from stnbench.spec.result import (
+    AttemptState,
+    EpochRecord,
+    Failure,
+    FailureKind,
+    ScoredImages,
+    SplitScore,
+    TrialResult,
+    TrialState,
+    Verdict,
+)
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec, Value, label_of
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial

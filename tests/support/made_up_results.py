@@ -5,8 +5,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from stnbench.spec.network import LecunSpec
-from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore, TransformerHealth, TrialResult
-from stnbench.spec.states import AttemptState, TrialState, Verdict
+from stnbench.spec.result import (
+    AttemptState,
+    Cost,
+    Environment,
+    EpochRecord,
+    Failure,
+    SplitScore,
+    TransformerHealth,
+    TrialResult,
+    TrialState,
+    Verdict,
+)
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec

@@ -12,8 +12,7 @@ from stnbench.planning.base import Known, Observation, Planner, Progress
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.planner import FloatSpan, IntSpan
-from stnbench.spec.result import TransformerHealth
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TransformerHealth, TrialState
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec, Value, label_of
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec

@@ -34,7 +34,7 @@ from stnbench.orchestration.asking import Budget, RunOptions
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.orchestration.runner import Runner
 from stnbench.orchestration.session import SessionOptions, open_session
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptRecord

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     options = make_parser().parse_args(arguments)
     import pandas as pd  # the import takes 0.3 s, too long for --help
 
-    from stnbench.analysis.compare_frame import compare
+    from stnbench.analysis.comparison import compare
 
     try:
         frame = pd.read_csv(options.results, dtype={"configuration": str, "task": str, "seed": str, "track": str})

@@ -18,7 +18,7 @@ from stnbench.core.errors import DataMissingError, SpecError
 from stnbench.core.identity import Json
 from stnbench.core.paths import data_root
 from stnbench.core.process import available_cores
-from stnbench.data.base import Dataset, ImageSet
+from stnbench.data.base import Dataset, ImageSet, split_tracks
 from stnbench.data.build import open_dataset
 from stnbench.data.cache import images_digest
 from stnbench.data.gtsrb.archive import (
@@ -37,7 +37,6 @@ from stnbench.data.quality import (
     perceptual_hashes,
     pixel_keys,
 )
-from stnbench.data.splits import split_tracks
 from stnbench.spec.codec import from_plain
 from stnbench.spec.data import DATASETS, WITHOUT_FILES, DatasetSpec, FolderSpec, TrackSplitSpec
 

@@ -19,7 +19,7 @@ from stnbench.core.text import printable
 from stnbench.orchestration.plan import Experience, read_experience, training_flops
 from stnbench.orchestration.progress import duration
 from stnbench.planning.build import build_planner
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.store import Store
 
@@ -147,7 +147,7 @@ def _device_s(sweep: SweepSpec, composer: Composer, experience: Sequence[Experie
     """
     from statistics import median
 
-    from stnbench.trials.assess import assess_cost  # imports torch, to build networks without memory
+    from stnbench.models.scored_network import assess_cost  # imports torch, to build networks without memory
 
     if not experience:
         return None

@@ -11,11 +11,11 @@ from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import FolderError, SpecError, UnknownNameError
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.core.text import hide_passwords
-from stnbench.orchestration.mirroring import stored_views
+from stnbench.orchestration.observer import stored_views
 from stnbench.orchestration.session import Session, SessionOptions, open_session, tracking_uri
 from stnbench.report.board import cell_views
 from stnbench.report.output import read_leaderboard
-from stnbench.spec.states import AttemptState
+from stnbench.spec.result import AttemptState
 from stnbench.store.records import SweepRecord
 from stnbench.store.store import Store
 from stnbench.tracking.base import AttemptView, CellView

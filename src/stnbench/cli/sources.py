@@ -11,7 +11,7 @@ from stnbench.core.errors import SpecError
 from stnbench.core.paths import RunsLayout
 from stnbench.orchestration.sources import find_source, source_lines, write_sources
 from stnbench.report.runs import TRIAL_HELP, find_trial
-from stnbench.spec.states import AttemptState
+from stnbench.spec.result import AttemptState
 from stnbench.store.store import Store
 
 

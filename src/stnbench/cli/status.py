@@ -18,8 +18,7 @@ from stnbench.core.paths import RunsLayout
 from stnbench.core.text import printable
 from stnbench.orchestration.host import ProcessIdentity, read_holder
 from stnbench.report.runs import RunSummary, read_runs
-from stnbench.spec.result import EpochRecord
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import EpochRecord, TrialState
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import AttemptRecord, SweepRecord, TrialRecord
 from stnbench.store.store import Store

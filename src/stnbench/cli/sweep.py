@@ -11,8 +11,8 @@ from typing import get_args
 
 from stnbench.cli.mirror import show_pictures
 from stnbench.cli.parser import CommandParser, above_zero, add_json, duration_s, whole
-from stnbench.config.engines import SLURM
 from stnbench.config.locate import sweep_files
+from stnbench.config.overrides import SLURM
 from stnbench.config.sweeps import DECIDED
 from stnbench.core.command import DONE, SOME_FAILED, tell_doing
 from stnbench.core.errors import InfeasibleError, SpecError, StnbenchError
@@ -24,8 +24,8 @@ from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import visible_gpus
 from stnbench.orchestration import verify
 from stnbench.orchestration.asking import Budget, RunOptions, RunSummary
+from stnbench.orchestration.messages import Patience
 from stnbench.orchestration.plan import plan_json, plan_lines
-from stnbench.orchestration.policy import Patience
 from stnbench.orchestration.question import Question, plan_question, read_question, run_question
 from stnbench.orchestration.session import (
     EngineName,
@@ -40,10 +40,16 @@ from stnbench.orchestration.session import (
 from stnbench.planning.base import Planner
 from stnbench.planning.study import require_storage, storage_url, write_study
 from stnbench.report.board import Leaderboard, cell_views
-from stnbench.report.output import REPORTS, print_summary, read_report, report_json, write_report
-from stnbench.report.refresh import ReportRefresher, write_now
-from stnbench.spec.result import FailureKind
-from stnbench.spec.states import TrialState
+from stnbench.report.output import (
+    REPORTS,
+    ReportRefresher,
+    print_summary,
+    read_report,
+    report_json,
+    write_now,
+    write_report,
+)
+from stnbench.spec.result import FailureKind, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.queries import StoreReader
 from stnbench.store.store import Store

@@ -14,9 +14,8 @@ from typing_extensions import override
 from stnbench.cli.parser import CommandParser, add_json
 from stnbench.config.axes import require_effect
 from stnbench.config.compose import Composer
-from stnbench.config.engines import take_engine_options
 from stnbench.config.locate import conf_folder, take_dataset_root
-from stnbench.config.overrides import parse_overrides
+from stnbench.config.overrides import parse_overrides, take_engine_options
 from stnbench.config.resolve import resolve_trial
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.paths import AttemptLayout, RunsLayout, data_root
@@ -147,7 +146,7 @@ def _print_outcome(
 
 def _require_feasible(spec: TrialSpec) -> None:
     """Raise InfeasibleError if no network can be built, before anything is prepared or written."""
-    from stnbench.trials.assess import assess_cost
+    from stnbench.models.scored_network import assess_cost
 
     assess_cost(spec)
 

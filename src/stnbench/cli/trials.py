@@ -11,11 +11,10 @@ from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.paths import RunsLayout
 from stnbench.report.output import print_sections
 from stnbench.report.render import data
-from stnbench.report.run_columns import trial_table
 from stnbench.report.runs import TrialRow, find_trial, read_runs
 from stnbench.report.table import Section
-from stnbench.report.trial_difference import difference_sections, read_side
-from stnbench.spec.states import TrialState
+from stnbench.report.trials import difference_sections, read_side, trial_table
+from stnbench.spec.result import TrialState
 from stnbench.store.store import Store
 
 SORTS: Final = ("plan", "accuracy", "started", "duration")

@@ -17,8 +17,7 @@ from pydantic import TypeAdapter
 from stnbench.config.axes import AXIS_KINDS, NO_PRUNER
 from stnbench.config.locate import published_folder
 from stnbench.config.sweeps import FIRST_SEEDS, SWEEP_KEYS, UNTIL_DECIDED
-from stnbench.core.errors import SpecError
-from stnbench.spec.check import INTEGER_MAX
+from stnbench.core.errors import INTEGER_MAX, SpecError
 from stnbench.spec.metrics import metrics
 from stnbench.spec.planner import (
     PLANNERS,

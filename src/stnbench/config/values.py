@@ -11,8 +11,7 @@ from typing import Any, Final, NoReturn, assert_never, cast
 import yaml
 
 from stnbench.config.locate import shown
-from stnbench.core.errors import FormerNameWarning, SpecError
-from stnbench.spec.check import INTEGER_MAX
+from stnbench.core.errors import INTEGER_MAX, FormerNameWarning, SpecError
 from stnbench.spec.sweep import Scalar, Value
 
 # Scalars of sweep files, ``conf/`` and the command line.

@@ -16,7 +16,7 @@ from stnbench.core.errors import InfeasibleError, ShapeError, SpecError
 from stnbench.core.identity import derive_seed
 from stnbench.data import homographies
 from stnbench.data.homographies import radians
-from stnbench.nn.precision import exact_convolutions, full_precision
+from stnbench.nn.layers import exact_convolutions, full_precision
 from stnbench.nn.sampling import sample
 from stnbench.nn.transforms.base import pixel_centres
 from stnbench.nn.transforms.homography import invert_homography

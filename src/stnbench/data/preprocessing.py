@@ -15,8 +15,7 @@ from torch.nn import functional
 from stnbench.core.errors import DataCorruptError, DataMissingError
 from stnbench.core.process import advancing
 from stnbench.data.augmentation import BRIGHTEST, COLOURS, lightness
-from stnbench.nn.layers import ContrastiveNorm, gaussian_kernel
-from stnbench.nn.precision import exact_convolutions, full_precision
+from stnbench.nn.layers import ContrastiveNorm, exact_convolutions, full_precision, gaussian_kernel
 from stnbench.spec.data import Contrast, PreprocessSpec
 
 # The four contrast adjustments of the committee of 2011.

@@ -1,19 +1,43 @@
 """A network with its preprocessing: from images in [0, 255] to logits."""
 
-from contextlib import AbstractContextManager, nullcontext
+import dataclasses
+import functools
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from stnbench.core.errors import EngineError
+from stnbench.core.errors import EngineError, InfeasibleError, SpecError
+from stnbench.data.build import dataset_info
 from stnbench.data.preprocessing import GlobalStatistics, Preprocess
-from stnbench.models.classifiers import Explained, StnClassifier, build_network
+from stnbench.models.classifiers import (
+    Explained,
+    StnClassifier,
+    build_head,
+    build_network,
+    build_stage,
+    feasible,
+    input_map,
+    shared_stages,
+    size_looked_at,
+)
+from stnbench.models.designs import NetworkDesign, StageDesign, design_network
 from stnbench.nn.initialization import pad_channels
-from stnbench.nn.localization import Localization
-from stnbench.nn.spatial_transformer import ParallelTransformers, SpatialTransformer
+from stnbench.nn.localization import Localization, build_localization
+from stnbench.nn.maps import MapSize
+from stnbench.nn.spatial_transformer import (
+    ParallelTransformers,
+    PlaceOutput,
+    SpatialTransformer,
+    build_spatial_transformer,
+)
+from stnbench.nn.transforms.registry import build_transformation
 from stnbench.spec.augment import TtaSpec
+from stnbench.spec.result import Cost
+from stnbench.spec.transformer import DenseLocnetSpec, LocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import ComputeOptions, Precision, TrialSpec
 
 # Spatial transformers of a network that learn: all but the controls.
@@ -184,3 +208,229 @@ def memory_format(device: torch.device, compute: ComputeOptions) -> torch.memory
     """
     is_last = device.type == "cpu" or compute.channels_last
     return torch.channels_last if is_last else torch.contiguous_format
+
+
+# Cost of a network, known before it runs.
+#
+# A sweep has a thousand networks, and a second for all of them. Most of their parts are parts of many of them, so a
+# network's cost is the sum of the costs of its parts: stages, the head, localisation networks, and the transformers of
+# a place with the smallest localisation network possible are each run once on the meta device, on maps of a size,
+# under torch's counter of FLOPs. A test compares the sum with whole networks.
+
+
+_FLOAT32_BYTES = 4
+_SMALLEST = DenseLocnetSpec(sizes=(1,))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Contribution of a part of a network to its cost: parameters, FLOPs, and bytes of activations."""
+
+    parameters: int = 0
+    flops: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: "_Part") -> "_Part":
+        return _Part(self.parameters + other.parameters, self.flops + other.flops, self.bytes + other.bytes)
+
+    def times(self, branches: int, looks: int) -> "_Part":
+        """Return the contribution as part of ``branches`` branches with ``looks`` passes each."""
+        return _Part(self.parameters * branches, self.flops * branches * looks, self.bytes * branches * looks)
+
+
+def measure_cost(spec: TrialSpec, *, classes: int) -> Cost:
+    """Return the cost of a trial's network for one image, without memory for its weights or its maps.
+
+    FLOPs are those of convolutions and matrix products; interpolation, pooling and ReLU are not counted. Activations
+    are in bytes of float32.
+
+    Raises:
+        InfeasibleError: where the network cannot be built.
+    """
+    with feasible(spec), torch.device("meta"), torch.no_grad():
+        design, size, total = design_network(spec.network), input_map(spec), _Part()
+        placed = {item.place: item for item in spec.transformers}
+        for place, stage_design in enumerate(design.stages, start=1):
+            if place in placed:
+                part, size = _place(design, placed[place], size)
+                total += part
+            part, size = _stage(stage_design, size)
+            total += part
+        total += _head(design, size, classes)
+    return Cost(parameters=total.parameters, flops=total.flops, activation_bytes=total.bytes)
+
+
+def _place(design: NetworkDesign, spec: PlacedTransformerSpec, size: MapSize) -> tuple[_Part, MapSize]:
+    """Return the cost of everything at a place, and the size of its output."""
+    if spec.locnet is None:
+        return _transformers(spec, size)
+    looked_at = size_looked_at(design, spec, size)
+    look, seen = _localization(spec, looked_at), size
+    for stage_design in design.stages[spec.place - 1 : spec.place - 1 + shared_stages(spec.locnet)]:
+        stage, seen = _stage(stage_design, seen)
+        look += replace(stage, parameters=0)  # they are the classifier's
+    smallest = replace(spec, locnet=_SMALLEST)
+    branches, looks = spec.transformer.branches, spec.transformer.iterations * _copies_of(spec.transformer)
+    part, output_size = _transformers(smallest, size)
+    return part + look.times(branches, looks) + _localization(smallest, size).times(-branches, looks), output_size
+
+
+@functools.cache
+def _stage(design: StageDesign, size: MapSize) -> tuple[_Part, MapSize]:
+    stage = build_stage(design, size)
+    return _measure(stage, _maps(size)), stage.output_size
+
+
+@functools.cache
+def _head(design: NetworkDesign, size: MapSize, classes: int) -> _Part:
+    return _measure(build_head(design, size, classes=classes), _maps(size))
+
+
+@functools.cache
+def _transformers(spec: PlacedTransformerSpec, size: MapSize) -> tuple[_Part, MapSize]:
+    transformers = ParallelTransformers(spec, size, size)
+    return _measure(transformers, _maps(size), torch.empty(1, 4)), transformers.output_size
+
+
+def _localization(spec: PlacedTransformerSpec, looked_at: MapSize) -> _Part:
+    """Return the cost of the localisation network of one branch, for one pass; nothing for a control."""
+    if spec.locnet is None:
+        return _Part()
+    try:
+        return _measured_localization(spec.locnet, looked_at, _parameters_of(spec.transformer))
+    except InfeasibleError:
+        build_spatial_transformer(spec, looked_at)  # raises with the place in its message
+        raise
+
+
+@functools.cache
+def _measured_localization(locnet: LocnetSpec, looked_at: MapSize, parameters: int) -> _Part:
+    return _measure(build_localization(locnet, looked_at, identity=(0.0,) * parameters), _maps(looked_at))
+
+
+@functools.cache
+def _parameters_of(spec: TransformerSpec) -> int:
+    """Return the number of values that a localisation network emits for an image, or for each of its copies."""
+    return 1 if _copies_of(spec) > 1 else len(build_transformation(spec).identity_parameters())
+
+
+@functools.cache
+def _copies_of(spec: TransformerSpec) -> int:
+    """Return the number of copies of an image that a localisation network sees in each pass."""
+    orbit = build_transformation(spec).orbit(torch.device("meta"))
+    return 1 if orbit is None else orbit.shape[0]
+
+
+def _maps(size: MapSize) -> Tensor:
+    return torch.empty(1, size.channels, size.height, size.width)
+
+
+def _measure(part: nn.Module, *inputs: Tensor) -> _Part:
+    outputs = _OutputBytes()
+    with FlopCounterMode(display=False) as counter, outputs.watching(part):
+        part.eval()(*inputs)
+    parameters = sum(parameter.numel() for parameter in part.parameters())
+    return _Part(parameters, counter.get_total_flops(), outputs.total)
+
+
+class _OutputBytes:
+    """Counter of the float32 bytes of the outputs of a network's layers while it is watched."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def watching(self, network: nn.Module) -> ExitStack:
+        """Return a context in which the outputs of all layers and spatial transformers are counted."""
+        stack = ExitStack()
+        for module in network.modules():
+            is_layer = not any(module.children()) and not isinstance(module, nn.Sequential)
+            if isinstance(module, ParallelTransformers) or is_layer:
+                stack.callback(module.register_forward_hook(self._add).remove)
+        return stack
+
+    def _add(self, _layer: nn.Module, _inputs: tuple[object, ...], output: Tensor | PlaceOutput) -> None:
+        outputs = [done.images for done in output.branches] if isinstance(output, PlaceOutput) else [output]
+        self.total += sum(tensor.numel() for tensor in outputs) * _FLOAT32_BYTES
+
+
+# Cost and feasibility of a trial's network, computed before anything runs and without a device.
+
+
+# Equal-parameter baselines: the parameters of the transformers spent on a wider classifier instead.
+
+
+_FACTOR_MAX = 64.0
+_HALVINGS = 24
+"""Number of bisections of the range of factors; the rest is too small to change a size of a thousand channels."""
+
+
+def equal_size_baseline(spec: TrialSpec) -> TrialSpec:
+    """Return the trial without its transformers, with a network widened to about the same number of parameters.
+
+    All sizes of the network are multiplied by one factor and rounded, as ``width`` does; the factor is the one whose
+    network is nearest in number of parameters. A trial without transformers is returned unchanged.
+
+    Raises:
+        InfeasibleError: if the trial's network cannot be built.
+        SpecError: if the network has no sizes.
+    """
+    if not spec.transformers:
+        return spec
+    if not spec.network.sizes:
+        problem = f"baselines: equal_parameters widens networks, and {spec.network.kind} has no sizes to multiply"
+        raise SpecError(problem, remedy="say baselines: true, or choose a network with sizes")
+    classes = len(dataset_info(spec.dataset).class_names)
+    wanted, baseline = _parameters(spec, classes), spec.baseline()
+    low, high = 1.0, _FACTOR_MAX
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if _parameters(_wider(baseline, middle), classes) <= wanted:
+            low = middle
+        else:
+            high = middle
+    candidates = (_wider(baseline, low), _wider(baseline, high))
+    return min(candidates, key=lambda candidate: abs(_parameters(candidate, classes) - wanted))
+
+
+def _wider(spec: TrialSpec, factor: float) -> TrialSpec:
+    sizes = tuple(int(size * factor + 0.5) for size in spec.network.sizes)
+    return dataclasses.replace(spec, network=dataclasses.replace(spec.network, sizes=sizes))  # type: ignore[call-arg] # a network with sizes
+
+
+@functools.lru_cache(maxsize=4096)
+def _parameters(spec: TrialSpec, classes: int) -> int:
+    """Return the number of parameters of the trial's network, without allocating them."""
+    with torch.device("meta"), torch.no_grad():
+        network = build_network(spec, classes=classes, seed=None)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+_LIVE_SHARE = 1.6
+_IMAGES, _TRAINING_IMAGES = 52_000, 40_000
+"""Numbers of images of GTSRB, and of its synthetic replacement."""
+
+
+def assess_cost(spec: TrialSpec) -> Cost:
+    """Return the cost of the trial's network.
+
+    Raises:
+        InfeasibleError: if no network can be built from the specification.
+    """
+    return measure_cost(spec, classes=len(dataset_info(spec.dataset).class_names))
+
+
+def estimate_gpu_mib(spec: TrialSpec) -> float:
+    """Estimate the GPU memory of a trial in MiB before it has run; 0 if its network cannot be built.
+
+    The estimate is the sum of the activations of a batch with their gradients (1.6 times the activations, as not all
+    are live at once), the weights, gradients and the optimiser's buffers, and the images of both halves with the
+    prepared training half.
+    """
+    try:
+        cost = assess_cost(spec)
+    except InfeasibleError:
+        return 0.0
+    numbers = spec.dataset.channels * spec.dataset.image_size**2
+    images = _IMAGES * numbers + _TRAINING_IMAGES * numbers * _FLOAT32_BYTES
+    activations = _LIVE_SHARE * spec.training.batch_size * cost.activation_bytes
+    return (activations + 3 * _FLOAT32_BYTES * cost.parameters + images) / (1 << 20)

@@ -6,13 +6,12 @@ from datetime import datetime
 from pathlib import Path
 
 from stnbench.core.errors import DataError, TransitionError
+from stnbench.orchestration.messages import Patience
 from stnbench.orchestration.observer import RunningAttempt
-from stnbench.orchestration.policy import Patience
 from stnbench.planning.base import Known, Observation, Planner, Progress
 from stnbench.spec.control import Controls, controls_after, further_seeds
 from stnbench.spec.data import DatasetSpec
-from stnbench.spec.result import Environment, TrialResult, other_half
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import Environment, TrialResult, TrialState, other_half
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import Outcome, PlannedTrial
 from stnbench.store.store import Store

@@ -15,8 +15,7 @@ from stnbench.core.errors import StnbenchError, TransitionError
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.orchestration.host import ProcessIdentity, is_running
 from stnbench.orchestration.recovery import remove_checkpoints, remove_leftovers
-from stnbench.spec.result import Failure, FailureKind, TrialResult
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialResult, TrialState
 from stnbench.store.records import AttemptRecord
 from stnbench.store.store import Store
 from stnbench.trials.files import load_result

@@ -17,10 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, assert_never
 
-from stnbench.core.errors import FolderError, SpecError, UnknownNameError
+from stnbench.core.errors import FolderError, SpecError, UnknownNameError, require
 from stnbench.core.files import write_atomic
 from stnbench.core.text import counted
-from stnbench.spec.check import require
 from stnbench.spec.codec import from_json, to_json
 from stnbench.spec.control import (
     ALL,
@@ -36,7 +35,7 @@ from stnbench.spec.control import (
     Stop,
     further_seeds,
 )
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import TrialRecord
 

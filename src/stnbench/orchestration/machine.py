@@ -28,6 +28,12 @@ from typing import Any
 from stnbench.core.errors import TransitionError
 from stnbench.engines.base import Slot
 from stnbench.orchestration.messages import (
+    BLINDING,
+    BREAKER_THRESHOLD,
+    MACHINES_DOING,
+    RETRIES,
+    TROUBLES_MAX,
+    Admission,
     AttemptFailed,
     AttemptFinished,
     AttemptStopped,
@@ -42,11 +48,13 @@ from stnbench.orchestration.messages import (
     KillAttempt,
     LaunchRefused,
     LaunchTrial,
+    Patience,
     PauseChanged,
     PeakMemoryLearnt,
     PruneAsked,
     RecordComplete,
     RecordEnd,
+    Retry,
     RetryAsked,
     SlotsChanged,
     StopAsked,
@@ -54,22 +62,11 @@ from stnbench.orchestration.messages import (
     TimePassed,
     TrialsPlanned,
     WorkDone,
-)
-from stnbench.orchestration.policy import (
-    BLINDING,
-    BREAKER_THRESHOLD,
-    MACHINES_DOING,
-    RETRIES,
-    TROUBLES_MAX,
-    Admission,
-    Patience,
-    Retry,
     infrastructure_wait_s,
     next_try,
     signature,
 )
-from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState
 
 
 @dataclass(slots=True)

@@ -21,8 +21,7 @@ from stnbench.spec.data import (
 from stnbench.spec.planner import (
     PlannerSpec,
 )
-from stnbench.spec.result import Cost, other_half
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import Cost, TrialState, other_half
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.queries import StoreReader

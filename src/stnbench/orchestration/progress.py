@@ -21,8 +21,7 @@ from stnbench.core.text import counted, printable
 from stnbench.orchestration.asking import Budget
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.spec.planner import SamplerSpec
-from stnbench.spec.result import Failure, judge_attempt
-from stnbench.spec.states import TrialState, Verdict
+from stnbench.spec.result import Failure, TrialState, Verdict, judge_attempt
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import PlannedTrial
 

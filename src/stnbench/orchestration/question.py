@@ -6,9 +6,8 @@ from pathlib import Path
 
 from stnbench.config.axes import PointComposer, require_effects
 from stnbench.config.compose import Composer
-from stnbench.config.engines import SLURM, take_engine_options
 from stnbench.config.locate import conf_folder, find_sweep, sweep_files, take_dataset_root
-from stnbench.config.overrides import parse_only, parse_overrides
+from stnbench.config.overrides import SLURM, parse_only, parse_overrides, take_engine_options
 from stnbench.config.sweeps import UNTIL, read_sweep, require_same_sweep, with_own_name
 from stnbench.core.command import tell_doing
 from stnbench.core.paths import RunsLayout, data_root
@@ -21,11 +20,10 @@ from stnbench.orchestration.plan import Experience, ImageDigests, SweepPlan, pla
 from stnbench.orchestration.session import EngineName, Session, find_digests, prepare_datasets
 from stnbench.planning.base import ComposePoint, Planner
 from stnbench.planning.build import build_planner
-from stnbench.planning.cells import survey
-from stnbench.planning.limits import LimitedCompose, measure_trial
+from stnbench.planning.cells import LimitedCompose, measure_trial, survey
 from stnbench.spec.planner import SamplerSpec
+from stnbench.spec.result import TrialState
 from stnbench.spec.slurm import SlurmOptions
-from stnbench.spec.states import TrialState
 from stnbench.spec.sweep import Override, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial
@@ -124,7 +122,7 @@ def plan_question(question: Question, planner: Planner, layout: RunsLayout, *, s
     Raises:
         SpecError: if the store has another sweep of this name.
     """
-    from stnbench.trials.assess import assess_cost  # imports torch, to build networks without memory
+    from stnbench.models.scored_network import assess_cost  # imports torch, to build networks without memory
 
     planned = planner.ask()
     states: dict[str, TrialState] = {}

@@ -17,8 +17,7 @@ from stnbench.core.files import sync_folder
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.orchestration.observer import Observer
 from stnbench.spec.codec import to_json
-from stnbench.spec.result import FailureKind, TrialResult
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, FailureKind, TrialResult, TrialState
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.file import PARTS
 from stnbench.store.portable import TABLES, Row, Rows, drop_orphans, read_history

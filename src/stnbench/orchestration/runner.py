@@ -61,8 +61,7 @@ from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttem
 from stnbench.orchestration.recovery import drop_checkpoints, resumable
 from stnbench.planning.base import Planner
 from stnbench.spec.control import Action, AddSeeds, ControlRecord, ControlRequest, Pause, Resume, Retry, SetSlots, Stop
-from stnbench.spec.result import Failure, FailureKind, TrialResult
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialResult, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import AttemptRecord, AttemptStart
 from stnbench.store.store import Store
@@ -247,7 +246,7 @@ class Runner:
         devices = Counter(slot.device for slot in self._engine.slots if slot.is_cuda and slot.memory_mib is not None)
         if max(devices.values(), default=0) < 2:
             return {}
-        from stnbench.trials.assess import estimate_gpu_mib  # imports torch, needed only here
+        from stnbench.models.scored_network import estimate_gpu_mib  # imports torch, needed only here
 
         return {trial_id: estimate_gpu_mib(self._asking.trials[trial_id].spec) for trial_id in trial_ids}
 

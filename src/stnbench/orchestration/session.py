@@ -34,8 +34,7 @@ from stnbench.engines.slots import (
 from stnbench.engines.slurm import SlurmEngine
 from stnbench.orchestration.asking import RunOptions, RunSummary
 from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
-from stnbench.orchestration.mirroring import Mirror
-from stnbench.orchestration.observer import LogObserver, Observer, open_notifiers
+from stnbench.orchestration.observer import LogObserver, Mirror, Observer, open_notifiers
 from stnbench.orchestration.patience import BUSY_TIMEOUT_S, PatientStore, StoreWait, open_patiently
 from stnbench.orchestration.progress import About, DataProgress, open_progress
 from stnbench.orchestration.recovery import Backups, is_worth_restoring, restore_store
@@ -235,7 +234,7 @@ class Session:
         self, spec: TrialSpec, gpus: Sequence[str], cores: int, memory_mib: Mapping[str, float], options: RunOptions
     ) -> int:
         """Return the fastest number of trials per GPU of this machine, measured once and stored."""
-        from stnbench.trials.assess import estimate_gpu_mib  # torch, which no other decision here needs
+        from stnbench.models.scored_network import estimate_gpu_mib  # torch, which no other decision here needs
 
         remembered, compute = gpu_slot_choice(self.layout), str(ComputeOptions.for_trial(spec, is_on_gpu=True))
         compute = ",".join(part for part in (compute, "mps" if self._options.mps else "") if part)

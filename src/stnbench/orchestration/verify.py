@@ -21,8 +21,7 @@ from stnbench.core.text import counted
 from stnbench.engines.base import Ending, Engine, Failed, Finished, Launch, Lost, Slot
 from stnbench.spec.codec import to_plain
 from stnbench.spec.data import Split
-from stnbench.spec.result import Environment, TrialResult, other_half
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import Environment, TrialResult, TrialState, other_half
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import TrialRecord

@@ -4,8 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stnbench.spec.result import TransformerHealth
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TransformerHealth, TrialState
 from stnbench.spec.sweep import Point
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial

@@ -15,7 +15,7 @@ from stnbench.spec.planner import (
     MedianPrunerSpec,
     ThresholdPrunerSpec,
 )
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import PlannedTrial
 

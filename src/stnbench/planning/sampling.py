@@ -16,7 +16,7 @@ from stnbench.planning.base import ComposePoint, Known, Observation, Planner, Pr
 from stnbench.planning.cells import axes_of_transformers, baseline_of, with_seeds
 from stnbench.planning.samplers import quiet, sampler_maker
 from stnbench.spec.planner import FloatSpan, IntSpan, SamplerSpec
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import Axis, Labels, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial

@@ -13,7 +13,7 @@ from stnbench.analysis.verdicts import Comparison, Decision, Verdict
 from stnbench.planning.base import ComposePoint, Observation, Planner
 from stnbench.planning.cells import grid_cells, scored_run, with_seeds
 from stnbench.spec.planner import RacingPlannerSpec, UntilDecidedPlannerSpec
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import PlannedTrial
 

@@ -17,7 +17,7 @@ from stnbench.core.paths import sqlite_uri, user_path
 from stnbench.core.text import hide_passwords
 from stnbench.planning.samplers import quiet
 from stnbench.spec.planner import FloatSpan, IntSpan, Nsga2PlannerSpec, Span
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import Axis, SweepSpec
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import AttemptEpoch, AttemptRecord, Outcome, TrialRecord

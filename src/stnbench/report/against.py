@@ -24,8 +24,7 @@ from stnbench.report import table as text
 from stnbench.report.table import ESSENTIAL, Column, Section, Table
 from stnbench.spec.codec import from_stored
 from stnbench.spec.data import Split
-from stnbench.spec.result import Environment
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import Environment, TrialState
 from stnbench.store.portable import KEYS, Row, Rows
 from stnbench.store.store import Store
 

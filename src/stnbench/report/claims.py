@@ -21,7 +21,7 @@ from stnbench.analysis.inference import LEVEL, NO_METHOD, Estimate, accuracy_est
 from stnbench.analysis.ranks import rank_correlations, ranks_of
 from stnbench.analysis.simultaneous import single_table
 from stnbench.analysis.verdicts import Comparison, Effect
-from stnbench.report.agreement import Agreement, AgreementRow, Claim, ClaimVerdict
+from stnbench.report.findings import Agreement, AgreementRow, Claim, ClaimVerdict
 from stnbench.spec.data import Split
 from stnbench.spec.sweep import PublishedCell, PublishedResult, PublishedTable
 

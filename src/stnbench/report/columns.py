@@ -7,9 +7,11 @@ from typing import Final
 from stnbench.analysis.inference import Estimate
 from stnbench.analysis.verdicts import Effect, TaskRank, Verdict
 from stnbench.report import table
-from stnbench.report.agreement import AgreementRow, Claim, ClaimVerdict
 from stnbench.report.board import FailureGroup, Leaderboard, Row
 from stnbench.report.findings import (
+    AgreementRow,
+    Claim,
+    ClaimVerdict,
     FoldsFinding,
     GainFinding,
     Importance,
@@ -20,7 +22,7 @@ from stnbench.report.findings import (
 )
 from stnbench.report.table import ESSENTIAL, Column, Facet, Table, Tone, Value
 from stnbench.spec.metrics import PERCENT, describe
-from stnbench.spec.states import Verdict as Health
+from stnbench.spec.result import Verdict as Health
 
 _VERDICT_TONES: Final[Mapping[Verdict, Tone]] = {
     Verdict.BEST: "best",

@@ -9,7 +9,7 @@ from stnbench.analysis.answer import Group, Placed, build_answer
 from stnbench.analysis.comparison import compare_configurations, fit_and_compare
 from stnbench.analysis.fitted import Fitted, ScoredRun
 from stnbench.analysis.inference import LEVEL, Estimate
-from stnbench.analysis.tasks import summarise_tasks
+from stnbench.analysis.ranks import summarise_tasks
 from stnbench.analysis.verdicts import (
     FOLDS_METHOD,
     Answer,
@@ -20,9 +20,9 @@ from stnbench.analysis.verdicts import (
     Verdict,
     folds_accuracy,
 )
+from stnbench.report.board import Cell, by_group, first_known
 from stnbench.report.findings import FoldsFinding
-from stnbench.report.scored import Cell, by_group, first_known
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import EQUAL_PARAMETERS, LABEL_SEPARATOR, SweepSpec
 
 DIVERGED: Final = "diverged"

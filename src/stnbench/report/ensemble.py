@@ -12,7 +12,7 @@ from typing import Final, Literal, assert_never
 import numpy as np
 
 from stnbench.analysis.ensembles import CommitteeScore, Votes, score_committee
-from stnbench.analysis.frames_rows import trials_frame
+from stnbench.analysis.frames import trials_frame
 from stnbench.analysis.inference import Estimate, wilson_estimate
 from stnbench.core.errors import SpecError, StnbenchError, UnknownNameError
 from stnbench.core.paths import AttemptLayout, RunsLayout, data_root
@@ -21,8 +21,7 @@ from stnbench.report.board import Provenance
 from stnbench.report.leaderboard import differences, provenance
 from stnbench.report.runs import find_trial
 from stnbench.spec.data import NO_SCORE
-from stnbench.spec.result import ScoredImages
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import ScoredImages, TrialState
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import ImageSets, Outcome, TrialRecord
 from stnbench.trials.files import Probabilities, read_probabilities

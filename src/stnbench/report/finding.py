@@ -15,7 +15,8 @@ from stnbench.analysis.ensembles import Crossed, crossed_difference, improvement
 from stnbench.analysis.inference import holm_adjusted, paired_difference, pairs_among
 from stnbench.analysis.ranks import pareto_front
 from stnbench.analysis.verdicts import Verdict
-from stnbench.planning.importance import FEWEST_CELLS, axis_importances
+from stnbench.planning.samplers import FEWEST_CELLS, axis_importances
+from stnbench.report.board import Cell, Run, mean_of, read_cells
 from stnbench.report.decided import Baselines, Decided, decide, estimate_of_effect, find_over_folds, parameters_of
 from stnbench.report.findings import (
     Findings,
@@ -26,7 +27,6 @@ from stnbench.report.findings import (
     PairFinding,
     ParetoFront,
 )
-from stnbench.report.scored import Cell, Run, mean_of, read_cells
 from stnbench.spec.data import Split
 from stnbench.spec.planner import SamplerSpec
 from stnbench.spec.sweep import Labels, SweepSpec

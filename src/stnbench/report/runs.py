@@ -10,8 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.spec.result import judge_attempt
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, TrialState, judge_attempt
 from stnbench.spec.sweep import LABEL_SEPARATOR, Labels, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.queries import StoreReader

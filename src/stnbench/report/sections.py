@@ -7,11 +7,10 @@ from typing import Any, Final
 from stnbench.analysis.inference import LEVEL, RankCorrelation
 from stnbench.analysis.verdicts import FOLDS_METHOD, Comparison, TaskSummary
 from stnbench.core.identity import Json
-from stnbench.report import columns, run_columns
+from stnbench.report import columns, trials
 from stnbench.report import table as text
-from stnbench.report.agreement import Agreement, ClaimVerdict
 from stnbench.report.board import Leaderboard, Row, StateCounts
-from stnbench.report.findings import Findings, FoldsFinding, GainFinding, PairFinding
+from stnbench.report.findings import Agreement, ClaimVerdict, Findings, FoldsFinding, GainFinding, PairFinding
 from stnbench.report.runs import RunSummary
 from stnbench.report.table import Section, Table
 
@@ -110,7 +109,7 @@ def _n(row: Row) -> int:
 
 def run_section(run: RunSummary, states: StateCounts, comparisons: Sequence[Comparison] = ()) -> Section:
     """Return the section about the run: its times, why it ended, the use of slots, and the commands to type next."""
-    started, ended = run_columns.at(run.started_at), run_columns.at(run.ended_at)
+    started, ended = trials.at(run.started_at), trials.at(run.ended_at)
     others = f" ({states.unfinished})" if states.unfinished else ""
     facts = [
         ("Trials", f"{states.complete} of {states.trials} complete{others}"),
@@ -124,14 +123,14 @@ def run_section(run: RunSummary, states: StateCounts, comparisons: Sequence[Comp
     if asked and pace is not None:
         facts.append(("Decided", f"{decided} of {asked} verdicts against the best, {pace:.3g} per device hour"))
     facts = facts if run.started_at else facts[:1]
-    slots = (_table("slots", "Use of slots", run_columns.SLOTS, run.slots),) if run.slots else ()
+    slots = (_table("slots", "Use of slots", trials.SLOTS, run.slots),) if run.slots else ()
     return Section(
         key="run",
         heading="Run",
         text=(run.reason,),
         facts=[*facts, *((f"Next: {what}", command) for what, command in run.commands)],
         tables=slots,
-        data={"started_at": run_columns.iso(run.started_at), "ended_at": run_columns.iso(run.ended_at),
+        data={"started_at": trials.iso(run.started_at), "ended_at": trials.iso(run.ended_at),
               "reason": run.reason, "device_hours": round(run.device_hours, 6), "decided": decided, "asked": asked,
               "decided_per_device_hour": None if pace is None else round(pace, 6)},
     )  # fmt: skip
@@ -146,7 +145,7 @@ def trials_section(board: Leaderboard) -> Section:
         key="trials",
         heading="Trials",
         text=(f"Commands take a trial by its id, its beginning, or a name such as {name} or {board.sweep}:best.",),
-        tables=(run_columns.trial_table(rows, f"Trials of {board.sweep}", MOST_ROWS),),
+        tables=(trials.trial_table(rows, f"Trials of {board.sweep}", MOST_ROWS),),
     )
 
 
@@ -155,7 +154,7 @@ def failures_section(board: Leaderboard) -> Section | None:
     if not board.failures:
         return None
     failed, reasons = board.states.failed, len(board.failures)
-    kinds = _table("failed_kinds", "Failed trials by kind", run_columns.KINDS, board.run.failed) if board.run else None
+    kinds = _table("failed_kinds", "Failed trials by kind", trials.KINDS, board.run.failed) if board.run else None
     groups = _table("failures", "Failed trials by kind and message", columns.FAILURES, board.failures)
     return Section(
         key="failures",

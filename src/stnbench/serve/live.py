@@ -17,7 +17,7 @@ from stnbench.report.html.document import escape
 from stnbench.report.runs import RunSummary, TrialRow, read_runs
 from stnbench.report.table import MISSING, Column, duration
 from stnbench.spec.control import ControlRecord, controls_after
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import AttemptRecord, TrialRecord

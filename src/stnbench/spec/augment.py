@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from stnbench.spec.check import require
+from stnbench.core.errors import require
 from stnbench.spec.codec import Strict
 from stnbench.spec.registry import Registry
 

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, assert_never
 
 from pydantic import Discriminator
 
-from stnbench.spec.check import require
+from stnbench.core.errors import require
 from stnbench.spec.codec import Strict
 
 COUNT_MAX: Final = 10_000

@@ -8,10 +8,9 @@ from typing import Annotated, Final, Literal, NamedTuple
 from pydantic import Discriminator
 from typing_extensions import override
 
-from stnbench.core.errors import SpecError
+from stnbench.core.errors import SpecError, require
 from stnbench.core.identity import Json
 from stnbench.core.image_folder import surveyed
-from stnbench.spec.check import require
 from stnbench.spec.codec import Strict
 from stnbench.spec.registry import Registry
 

@@ -7,7 +7,7 @@ are registered with :func:`stnbench.register`.
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from stnbench.spec.check import require, require_sizes
+from stnbench.core.errors import require, require_sizes
 from stnbench.spec.codec import Strict
 from stnbench.spec.registry import Registry
 
@@ -300,9 +300,9 @@ NETWORKS.declare_each(
         CnnSpec: "stnbench.models.designs:cnn",
         PoojahiraSpec: "stnbench.models.designs:poojahira",
         ModernSpec: "stnbench.models.designs:modern",
-        TimmSpec: "stnbench.models.backbones:Timm",
-        TorchvisionSpec: "stnbench.models.backbones:Torchvision",
-        DeformableSpec: "stnbench.models.backbones:Deformable",
+        TimmSpec: "stnbench.models.designs:Timm",
+        TorchvisionSpec: "stnbench.models.designs:Torchvision",
+        DeformableSpec: "stnbench.models.designs:Deformable",
     }
 )
 

@@ -7,7 +7,7 @@ are registered with :func:`stnbench.register`.
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from stnbench.spec.check import require
+from stnbench.core.errors import require
 from stnbench.spec.codec import Strict
 from stnbench.spec.registry import Registry
 

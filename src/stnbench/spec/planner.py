@@ -13,10 +13,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Discriminator
 from typing_extensions import override
 
-from stnbench.spec.check import INTEGER_MAX, require
+from stnbench.core.errors import INTEGER_MAX, require
 from stnbench.spec.codec import Strict
 from stnbench.spec.registry import Registry
-from stnbench.spec.states import Verdict
+from stnbench.spec.result import Verdict
 
 # Ranges of numbers and their values.
 #

@@ -7,9 +7,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
-from stnbench.core.errors import SpecError
+from stnbench.core.errors import INTEGER_MAX, SpecError, require
 from stnbench.core.identity import Json
-from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict, named_before
 from stnbench.spec.planner import (
     AnyPlanner,

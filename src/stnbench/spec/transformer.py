@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Literal
 
-from stnbench.spec.check import require, require_sizes
+from stnbench.core.errors import require, require_sizes
 from stnbench.spec.codec import Strict
 from stnbench.spec.registry import Registry
 

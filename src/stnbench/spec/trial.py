@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Final, Literal
 
-from stnbench.core.errors import InfeasibleError, UnknownNameError
+from stnbench.core.errors import INTEGER_MAX, InfeasibleError, UnknownNameError, require
 from stnbench.core.identity import RESULTS_VERSION, digest
 from stnbench.spec.augment import AnyAugmentation, TtaSpec
-from stnbench.spec.check import INTEGER_MAX, require
 from stnbench.spec.codec import Strict, named_before, to_identity
 from stnbench.spec.data import AllSplitSpec, AnyDataset, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
 from stnbench.spec.network import AnyNetwork, LecunSpec

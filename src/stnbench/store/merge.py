@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from stnbench.core.errors import StoreError
 from stnbench.core.identity import Json
-from stnbench.spec.result import FailureKind
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, FailureKind, TrialState
 from stnbench.store.portable import KEYS, Row, Rows
 
 STATES: Final = (TrialState.COMPLETE, TrialState.FAILED, TrialState.PRUNED, TrialState.RUNNING, TrialState.PLANNED)

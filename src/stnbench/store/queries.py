@@ -9,8 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func,
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.control import ControlRecord
 from stnbench.spec.data import Split
-from stnbench.spec.result import Environment, SplitScore
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, Environment, SplitScore, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store import rows, tables
 from stnbench.store.engine import Database

@@ -3,8 +3,16 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, ScoredImages, SplitScore
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import (
+    AttemptState,
+    Cost,
+    Environment,
+    EpochRecord,
+    Failure,
+    ScoredImages,
+    SplitScore,
+    TrialState,
+)
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 

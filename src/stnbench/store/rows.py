@@ -15,6 +15,7 @@ from stnbench.spec.codec import from_stored as decode_stored
 from stnbench.spec.codec import to_json, to_plain
 from stnbench.spec.control import ControlRecord, ControlRequest, Effect
 from stnbench.spec.result import (
+    AttemptState,
     Cost,
     Environment,
     EpochRecord,
@@ -24,8 +25,8 @@ from stnbench.spec.result import (
     SplitScore,
     TransformerHealth,
     TrialResult,
+    TrialState,
 )
-from stnbench.spec.states import AttemptState, TrialState
 from stnbench.spec.sweep import Point
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptEpoch, AttemptRecord, AttemptStart, Outcome, PlannedTrial, Timing, TrialRecord

@@ -8,8 +8,7 @@ from sqlalchemy import Connection, Row, Table, bindparam, delete, func, insert, 
 
 from stnbench.core.errors import StoreError, TransitionError, UnknownNameError
 from stnbench.spec.codec import to_json
-from stnbench.spec.result import EpochRecord, Failure, SplitScore, TrialResult
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, EpochRecord, Failure, SplitScore, TrialResult, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store import portable, rows, tables
 from stnbench.store.merge import MergePlan

@@ -13,8 +13,7 @@ from stnbench.core.errors import SpecError, StoreError, UnknownNameError
 from stnbench.core.identity import canonical_json
 from stnbench.spec.control import ControlRecord
 from stnbench.spec.data import Split
-from stnbench.spec.result import EpochRecord, Failure, TrialResult
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, EpochRecord, Failure, TrialResult, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store import engine, portable, rows, statements, tables
 from stnbench.store.engine import Database

@@ -13,11 +13,10 @@ from torch.nn import functional
 
 from stnbench.core.errors import SpecError, StnbenchError, UnknownNameError
 from stnbench.core.identity import derive_seed
-from stnbench.data.base import Dataset, ImageSet
+from stnbench.data.base import Dataset, ImageSet, split_tracks
 from stnbench.data.build import dataset_info, open_dataset
-from stnbench.data.splits import split_tracks
 from stnbench.models.classifiers import StnClassifier, build_network
-from stnbench.models.cost import measure_cost
+from stnbench.models.scored_network import measure_cost
 from stnbench.spec.codec import from_json, from_plain, to_json
 from stnbench.spec.data import DATASETS, AnyDataset, DatasetSpec, OneTrackSplitSpec, SignsSpec, TrackSplitSpec
 from stnbench.spec.network import NETWORKS, AnyNetwork, NetworkSpec

@@ -9,8 +9,7 @@ from typing_extensions import override
 
 from stnbench.analysis.inference import Estimate
 from stnbench.core.identity import digest
-from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore
-from stnbench.spec.states import AttemptState
+from stnbench.spec.result import AttemptState, Cost, Environment, EpochRecord, Failure, SplitScore
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 

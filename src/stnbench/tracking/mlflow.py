@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from typing_extensions import override
 
-from stnbench.spec.states import AttemptState
+from stnbench.spec.result import AttemptState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.tracking import shown
 from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker

@@ -13,8 +13,16 @@ from stnbench.core.identity import Json
 from stnbench.core.text import plain_markdown, printable
 from stnbench.spec.codec import to_identity, to_json, to_plain
 from stnbench.spec.metrics import current
-from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, SplitScore, TransformerHealth, judge_attempt
-from stnbench.spec.states import AttemptState
+from stnbench.spec.result import (
+    AttemptState,
+    Cost,
+    Environment,
+    EpochRecord,
+    Failure,
+    SplitScore,
+    TransformerHealth,
+    judge_attempt,
+)
 from stnbench.spec.sweep import SweepSpec, show_value
 from stnbench.spec.trial import TrialSpec
 from stnbench.tracking.base import AttemptView, CellView

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from stnbench.core.errors import DataCorruptError
+from stnbench.data.base import Indices, Split, split_tracks, subset
 from stnbench.data.build import open_dataset
 from stnbench.data.preprocessing import GlobalStatistics, Preprocess, measure_statistics
 from stnbench.data.resident import DeviceImages, PreparedImages, fits_beside_training
-from stnbench.data.splits import Indices, Split, split_tracks, subset
 from stnbench.spec.data import Contrast, DatasetSpec, PreprocessSpec, SplitSpec
 from stnbench.spec.result import ScoredImages
 

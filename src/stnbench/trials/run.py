@@ -15,8 +15,7 @@ from stnbench.core.errors import CheckpointError, DataCorruptError, DataMissingE
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout
 from stnbench.data.resident import DeviceImages
-from stnbench.models.cost import measure_cost
-from stnbench.models.scored_network import build_model
+from stnbench.models.scored_network import build_model, measure_cost
 from stnbench.spec.data import Split
 from stnbench.spec.metrics import measure
 from stnbench.spec.result import Environment, EpochRecord, ScoredImages, SplitScore, TrialResult, show_digests

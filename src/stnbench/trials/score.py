@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stnbench.core.errors import SpecError
+from stnbench.data.base import split_tracks, subset
 from stnbench.data.build import open_dataset
 from stnbench.data.quality import DuplicateKind, repeats_of
 from stnbench.data.resident import DeviceImages
-from stnbench.data.splits import split_tracks, subset
 from stnbench.models.scored_network import Model, build_model
 from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import DatasetSpec, Split

@@ -12,16 +12,20 @@ from torch import Tensor
 from stnbench.core.errors import SpecError
 from stnbench.core.identity import derive_seed
 from stnbench.data.homographies import map_boxes
-from stnbench.diagnostics.sampled import SampledRegion, lattice, look, render, sampled_regions
 from stnbench.diagnostics.stability import (
     CORNERS,
     WARPS,
+    SampledRegion,
     TrackMean,
     corner_spread,
     equivariance_error,
+    lattice,
+    look,
     pixel_variance,
     quadrilateral_area,
     quadrilateral_iou,
+    render,
+    sampled_regions,
     sign_coordinates,
     sign_movement,
     track_mean,

@@ -16,7 +16,7 @@ from stnbench.core.files import ARRAY_ERRORS
 from stnbench.core.identity import derive_seed
 from stnbench.core.paths import AttemptLayout
 from stnbench.data.build import dataset_info
-from stnbench.diagnostics.sampled import LATTICE_SIDE, lattice, look, render, sampled_regions, zero_colour
+from stnbench.diagnostics.stability import LATTICE_SIDE, lattice, look, render, sampled_regions, zero_colour
 from stnbench.models.scored_network import Model
 from stnbench.spec.transformer import TransformerSpec
 from stnbench.spec.trial import TrialSpec

@@ -7,7 +7,7 @@ from scipy import stats
 from stnbench.analysis.answer import Group, Placed, build_answer, size_of
 from stnbench.analysis.comparison import fit_and_compare
 from stnbench.analysis.fitted import ScoredRun
-from stnbench.analysis.tasks import nemenyi, summarise_tasks
+from stnbench.analysis.ranks import nemenyi, summarise_tasks
 from stnbench.analysis.verdicts import Answer, Topic
 
 

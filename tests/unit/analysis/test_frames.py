@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from made_up_results import IMAGES, NOW, Filler, planned, result, transformed
 
-from stnbench.analysis.frames import read_predictions, read_specs, read_sweep, read_trials
-from stnbench.analysis.frames_rows import (
+from stnbench.analysis.frames import (
     ATTEMPT_COLUMNS,
     EPOCH_COLUMNS,
     HEALTH_COLUMNS,
@@ -17,13 +16,16 @@ from stnbench.analysis.frames_rows import (
     PREDICTION_COLUMNS,
     TRIAL_COLUMNS,
     epochs_frame,
+    read_predictions,
+    read_specs,
+    read_sweep,
+    read_trials,
     trials_frame,
 )
 from stnbench.core.errors import StnbenchError, UnknownNameError
 from stnbench.report.leaderboard import build_leaderboard
 from stnbench.spec.data import AllSplitSpec
-from stnbench.spec.result import EpochRecord, Failure, FailureKind, ScoredImages
-from stnbench.spec.states import TrialState, Verdict
+from stnbench.spec.result import EpochRecord, Failure, FailureKind, ScoredImages, TrialState, Verdict
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import AttemptEpoch

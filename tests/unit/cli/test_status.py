@@ -16,8 +16,7 @@ from stnbench.cli.status import is_gone, main, read_status, status_lines
 from stnbench.core.errors import StoreError, UnknownNameError
 from stnbench.core.paths import RunsLayout
 from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock, read_holder
-from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState
 from stnbench.store.records import AttemptRecord
 from stnbench.store.store import Store
 

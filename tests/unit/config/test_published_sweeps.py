@@ -14,7 +14,7 @@ from stnbench.config.published import match_published, published_trial, read_pub
 from stnbench.config.resolve import resolve_trial
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.models.cost import measure_cost
+from stnbench.models.scored_network import measure_cost
 from stnbench.planning.build import GridPlanner
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from stnbench.diagnostics.sampled import lattice, look, render, sampled_regions
+from stnbench.diagnostics.stability import lattice, look, render, sampled_regions
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.step import TrainingRun

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
-from stnbench.models import backbones
+from stnbench.models import designs
 from stnbench.models.classifiers import build_network
-from stnbench.models.cost import measure_cost
+from stnbench.models.scored_network import measure_cost
 from stnbench.spec.codec import from_plain
 from stnbench.spec.trial import TrialSpec
 
@@ -51,7 +51,7 @@ def test_without_timm_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPa
     """Nothing falls back."""
     found = importlib.util.find_spec
     absent = lambda name: None if name == "timm" else found(name)  # noqa: E731 - a stand-in of one line
-    monkeypatch.setattr(backbones.importlib.util, "find_spec", absent)
+    monkeypatch.setattr(designs.importlib.util, "find_spec", absent)
     with pytest.raises(SpecError, match=r"network=timm needs the package timm, .*pip install 'stnbench\[timm\]'"):
         measure_cost(trial("timm", "resnet26"), classes=5)
 
@@ -90,7 +90,7 @@ def test_pretrained_weights_are_where_training_starts(monkeypatch: pytest.Monkey
 def test_a_deformable_convolution_begins_as_an_ordinary_one(modulated: bool) -> None:
     """Of the same weights; its offsets have a gradient, so that they leave zero, and move what is read."""
     torch.manual_seed(1)
-    layer = backbones.DeformableConv2d(3, 4, modulated=modulated)
+    layer = designs.DeformableConv2d(3, 4, modulated=modulated)
     maps = torch.rand(2, 3, 9, 11)
     expected = torch.nn.functional.conv2d(maps, layer.conv.weight, padding=1)
     torch.testing.assert_close(layer(maps), expected, rtol=0, atol=1e-5)

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stnbench.core.errors import InfeasibleError
 from stnbench.models.classifiers import build_network
-from stnbench.models.cost import measure_cost
+from stnbench.models.scored_network import measure_cost
 from stnbench.nn.spatial_transformer import ParallelTransformers, PlaceOutput
 from stnbench.spec.data import SignsSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec

@@ -11,7 +11,7 @@ from stnbench.core.errors import SpecError
 from stnbench.nn import SpatialTransformer
 from stnbench.nn.layers import StudentNoise
 from stnbench.nn.transforms.affine import Affine
-from stnbench.nn.transforms.posterior import START, StudentT
+from stnbench.nn.transforms.base import START, StudentT
 from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.testing import TRANSFORMER_CHECKS

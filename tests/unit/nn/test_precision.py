@@ -2,7 +2,7 @@
 
 import torch
 
-from stnbench.nn.precision import at_least_float32, full_precision
+from stnbench.nn.layers import at_least_float32, full_precision
 
 
 def test_autocast_is_off_inside_and_on_again_after() -> None:

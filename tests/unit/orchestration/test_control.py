@@ -36,7 +36,7 @@ from stnbench.spec.control import (
     controls_after,
 )
 from stnbench.spec.planner import RacingPlannerSpec, UntilDecidedPlannerSpec
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 

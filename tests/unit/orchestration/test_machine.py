@@ -11,6 +11,8 @@ from stnbench.core.errors import TransitionError
 from stnbench.engines.base import Slot
 from stnbench.orchestration.machine import Machine
 from stnbench.orchestration.messages import (
+    BREAKER_THRESHOLD,
+    RETRIES,
     AttemptFailed,
     AttemptFinished,
     AttemptStopped,
@@ -25,6 +27,7 @@ from stnbench.orchestration.messages import (
     KillAttempt,
     LaunchRefused,
     LaunchTrial,
+    Patience,
     PauseChanged,
     PeakMemoryLearnt,
     PruneAsked,
@@ -37,10 +40,9 @@ from stnbench.orchestration.messages import (
     TimePassed,
     TrialsPlanned,
     WorkDone,
+    signature,
 )
-from stnbench.orchestration.policy import BREAKER_THRESHOLD, RETRIES, Patience, signature
-from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState
 
 TWO_GPUS = (
     Slot(name="gpu0.0", device="0", threads=1),

@@ -9,9 +9,8 @@ from fake_trials import Task, fake_result, fake_spec
 from typing_extensions import override
 
 from stnbench.engines.base import Slot
-from stnbench.orchestration.mirroring import Mirror, ended_view, stored_views
-from stnbench.orchestration.observer import EndedAttempt, RunningAttempt
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.orchestration.observer import EndedAttempt, Mirror, RunningAttempt, ended_view, stored_views
+from stnbench.spec.result import AttemptState, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store

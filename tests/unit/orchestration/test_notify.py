@@ -11,8 +11,7 @@ from typing import Any, cast
 import pytest
 
 from stnbench.orchestration.observer import EVERY_FAILURES, EndedAttempt, Notifier, post
-from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import Failure, FailureKind, TrialState
 
 SECRET = "https://hooks.example.org/services/T000/secret-of-the-hook"
 

@@ -16,8 +16,7 @@ from sqlalchemy import Connection
 from stnbench.core.errors import StoreBusyError, StoreError
 from stnbench.orchestration.patience import REPEATABLE, PatientStore, StoreWait, open_patiently
 from stnbench.spec.control import ControlRecord, ControlRequest, Effect, Pause
-from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.store.engine import Database
 from stnbench.store.records import AttemptStart, PlannedTrial

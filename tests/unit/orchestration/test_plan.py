@@ -18,8 +18,7 @@ from stnbench.spec.data import (
     TrackSplitSpec,
 )
 from stnbench.spec.planner import GridPlannerSpec, PlannerSpec, RacingPlannerSpec, TpePlannerSpec
-from stnbench.spec.result import Cost
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import Cost, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.store.records import PlannedTrial

@@ -26,8 +26,7 @@ from stnbench.orchestration.progress import (
     open_progress,
 )
 from stnbench.spec.planner import RacingPlannerSpec, TpePlannerSpec
-from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import AttemptState, TrialState, Verdict
+from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState, Verdict
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.store.records import AttemptRecord, PlannedTrial
 

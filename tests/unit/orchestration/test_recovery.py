@@ -15,8 +15,7 @@ from stnbench.orchestration import host
 from stnbench.orchestration.claims import recover
 from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
 from stnbench.orchestration.recovery import remove_leftovers
-from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState
 from stnbench.store.records import AttemptStart
 from stnbench.store.store import Store
 

@@ -17,8 +17,7 @@ from stnbench.core.paths import RunsLayout
 from stnbench.orchestration import recovery
 from stnbench.orchestration.recovery import Backups, restore_store
 from stnbench.report.output import read_report, render
-from stnbench.spec.result import FailureKind
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, FailureKind, TrialState
 from stnbench.store.store import Store
 
 pytestmark = pytest.mark.slow

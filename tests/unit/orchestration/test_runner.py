@@ -24,16 +24,15 @@ from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
 from stnbench.orchestration.asking import Budget, RunOptions, RunSummary
 from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.messages import RETRIES
 from stnbench.orchestration.observer import EndedAttempt, Observer
-from stnbench.orchestration.policy import RETRIES
 from stnbench.orchestration.recovery import drop_checkpoints
 from stnbench.orchestration.runner import Runner
 from stnbench.planning.base import Known, Observation, Planner, Progress
 from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import AllSplitSpec
 from stnbench.spec.planner import MedianPrunerSpec
-from stnbench.spec.result import FailureKind
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, FailureKind, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptStart, PlannedTrial

@@ -22,8 +22,7 @@ from stnbench.orchestration.host import ProcessIdentity, is_held, orchestrator_l
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.orchestration.runner import Runner
 from stnbench.orchestration.session import SessionOptions, open_session
-from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.file import Holder

@@ -30,7 +30,7 @@ from stnbench.orchestration.asking import RunOptions
 from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.runner import Runner
 from stnbench.planning.build import build_planner
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, TrialState
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.store import Store
 from stnbench.training.checkpoint import read_checkpoint

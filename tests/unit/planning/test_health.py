@@ -10,7 +10,7 @@ from stnbench.planning.base import Planner, Progress
 from stnbench.planning.build import build_planner
 from stnbench.spec.codec import from_json, to_json
 from stnbench.spec.planner import HealthPrunerSpec
-from stnbench.spec.states import Verdict
+from stnbench.spec.result import Verdict
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import PlannedTrial
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from stnbench.planning.importance import FEWEST_CELLS, axis_importances
+from stnbench.planning.samplers import FEWEST_CELLS, axis_importances
 from stnbench.spec.planner import IntSpan
 from stnbench.spec.sweep import Axis, Choice, Labels, Override, SweepSpec
 

@@ -13,7 +13,7 @@ from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import BeyondLimitsError, InfeasibleError, SpecError, UnknownNameError
 from stnbench.planning.base import Known
 from stnbench.planning.build import build_planner
-from stnbench.planning.limits import LimitedCompose, measure_trial
+from stnbench.planning.cells import LimitedCompose, measure_trial
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.planner import (
     GridPlannerSpec,
@@ -24,7 +24,7 @@ from stnbench.spec.planner import (
     TpePlannerSpec,
     UntilDecidedPlannerSpec,
 )
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import LimitsSpec, SweepSpec
 from stnbench.spec.trial import TrialSpec
 

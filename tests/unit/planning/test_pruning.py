@@ -16,7 +16,7 @@ from stnbench.spec.planner import (
     ThresholdPrunerSpec,
     TpePlannerSpec,
 )
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import PlannedTrial
 

@@ -9,7 +9,7 @@ from made_up_spaces import DECAY, MOMENTUM, RATE, MadeUpCompose, Run, choices
 from stnbench.core.identity import derive_seed
 from stnbench.planning.build import build_planner
 from stnbench.spec.planner import RacingPlannerSpec
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 

@@ -27,7 +27,7 @@ from stnbench.planning.build import build_planner
 from stnbench.planning.cells import survey
 from stnbench.spec.data import AllSplitSpec
 from stnbench.spec.planner import Nsga2PlannerSpec, OptunaPlannerSpec, RandomPlannerSpec, SamplerSpec, TpePlannerSpec
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import SweepSpec
 
 SWEEP = SweepSpec(

@@ -17,7 +17,7 @@ from stnbench.spec.planner import (
     RandomPlannerSpec,
     TpePlannerSpec,
 )
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 

@@ -13,8 +13,7 @@ from stnbench.core.errors import SpecError
 from stnbench.core.paths import sqlite_uri
 from stnbench.planning.study import require_storage, storage_url, study_trials, write_study
 from stnbench.spec.planner import Nsga2PlannerSpec
-from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import Failure, FailureKind, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.store import Store
 

@@ -15,7 +15,7 @@ from stnbench.core.identity import derive_seed
 from stnbench.planning import seeds as until_decided
 from stnbench.planning.seeds import UntilDecidedPlanner, choose
 from stnbench.spec.planner import UntilDecidedPlannerSpec
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 

@@ -7,8 +7,8 @@ import pytest
 from made_up_results import Filler, planned, transformed
 
 from stnbench.analysis.frames import read_trials
-from stnbench.report.agreement import Agreement
 from stnbench.report.claims import LARGER_IS_BETTER, TRANSFORMER_HELPS, build_agreement
+from stnbench.report.findings import Agreement
 from stnbench.report.leaderboard import build_leaderboard
 from stnbench.report.output import render
 from stnbench.report.sections import published_sections

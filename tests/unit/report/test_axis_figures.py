@@ -18,7 +18,7 @@ from stnbench.report.html.document import Figure, describe
 from stnbench.report.html.material import Material, Places, read_material
 from stnbench.report.html.page import to_page
 from stnbench.report.html.search import axis_figures, history_figure, parallel_figure, pruned_figure, slice_figure
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 from stnbench.store.store import Store
 
 Made = tuple[Leaderboard, Material, pd.DataFrame]

@@ -6,7 +6,6 @@ import pytest
 
 from stnbench.analysis.comparison import fit_and_compare
 from stnbench.analysis.fitted import ScoredRun
-from stnbench.report.agreement import Claim, ClaimVerdict
 from stnbench.report.claims import (
     CLAIMS,
     IMAGES_MATTER,
@@ -17,6 +16,7 @@ from stnbench.report.claims import (
     Judge,
     ScoredCell,
 )
+from stnbench.report.findings import Claim, ClaimVerdict
 from stnbench.spec.sweep import PublishedResult
 
 PLAIN = PublishedResult(

@@ -29,10 +29,13 @@ from stnbench.core.errors import UnknownNameError
 from stnbench.core.text import printable
 from stnbench.report import output
 from stnbench.report import table as text
-from stnbench.report.agreement import Agreement, AgreementRow, Claim, ClaimVerdict
 from stnbench.report.board import Counted, FailureGroup, HealthCounts, Leaderboard, Provenance, Row, StateCounts
 from stnbench.report.columns import leaderboard_table
 from stnbench.report.findings import (
+    Agreement,
+    AgreementRow,
+    Claim,
+    ClaimVerdict,
     Findings,
     FoldsFinding,
     GainFinding,

@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 from made_up_results import ENVIRONMENT, IMAGES, NOW, Filler, planned, result, transformed
 
-from stnbench.analysis.frames import read_trials
-from stnbench.analysis.frames_rows import trials_frame
+from stnbench.analysis.frames import read_trials, trials_frame
 from stnbench.analysis.verdicts import Verdict
 from stnbench.report.board import Leaderboard, Row, cell_views
 from stnbench.report.columns import leaderboard_table
@@ -15,9 +14,8 @@ from stnbench.report.leaderboard import build_leaderboard
 from stnbench.report.runs import RunSummary
 from stnbench.report.sections import run_section
 from stnbench.spec.planner import UntilDecidedPlannerSpec
-from stnbench.spec.result import Environment, Failure, FailureKind
-from stnbench.spec.states import AttemptState, TrialState
-from stnbench.spec.states import Verdict as HealthVerdict
+from stnbench.spec.result import AttemptState, Environment, Failure, FailureKind, TrialState
+from stnbench.spec.result import Verdict as HealthVerdict
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptRecord, Outcome, TrialRecord

@@ -19,9 +19,19 @@ from PIL import Image
 from stnbench.analysis.inference import KENDALL, NO_INTERVAL_METHOD, Estimate, RankCorrelation
 from stnbench.analysis.verdicts import Verdict
 from stnbench.report import output
-from stnbench.report.agreement import Agreement, AgreementRow, Claim, ClaimVerdict
 from stnbench.report.board import Leaderboard
-from stnbench.report.findings import Findings, Importance, Interaction, MainEffect, PairFinding, ParetoFront
+from stnbench.report.findings import (
+    Agreement,
+    AgreementRow,
+    Claim,
+    ClaimVerdict,
+    Findings,
+    Importance,
+    Interaction,
+    MainEffect,
+    PairFinding,
+    ParetoFront,
+)
 from stnbench.report.html import document, scores
 from stnbench.report.html import material as pictures
 from stnbench.report.html.answers import Answers, confusion_lines, hardest, hardest_lines

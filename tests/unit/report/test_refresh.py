@@ -8,8 +8,8 @@ from stored_sweeps import runs, sizes, store
 
 from stnbench.core.errors import FolderError
 from stnbench.core.paths import RunsLayout
-from stnbench.report.refresh import SHARE, ReportRefresher
-from stnbench.spec.states import TrialState
+from stnbench.report.output import SHARE, ReportRefresher
+from stnbench.spec.result import TrialState
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.store import Store
 

@@ -12,8 +12,7 @@ from stnbench.cli.trials import main as trials
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.report import output
 from stnbench.report.runs import RunSummary, TrialRow, find_trial, read_runs
-from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import AttemptState, TrialState, Verdict
+from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState, Verdict
 from stnbench.spec.sweep import Point
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import PlannedTrial

@@ -9,7 +9,7 @@ from stored_sweeps import runs, sizes, store
 
 from stnbench.cli.trials import main
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.report.trial_difference import Line, difference_sections, read_side
+from stnbench.report.trials import Line, difference_sections, read_side
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.store import Store

@@ -18,8 +18,7 @@ from stnbench.serve.app import Secrets, Sweeps, make_app
 from stnbench.serve.live import expected_left_s, fragments, read_snapshot
 from stnbench.serve.server import open_socket
 from stnbench.spec.control import ControlRecord, ControlRequest, Effect, Pause
-from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import Failure, FailureKind, TrialState
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.store import Store
 

@@ -12,8 +12,8 @@ import pytest
 import stnbench
 from stnbench.config.axes import read_planner, read_pruner
 from stnbench.core.errors import UnknownNameError
+from stnbench.data.base import split_tracks
 from stnbench.data.build import open_dataset
-from stnbench.data.splits import split_tracks
 from stnbench.nn.localization import build_localization
 from stnbench.nn.maps import MapSize
 from stnbench.planning.build import build_planner

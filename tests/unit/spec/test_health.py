@@ -16,11 +16,12 @@ from stnbench.spec.result import (
     Failure,
     FailureKind,
     TransformerHealth,
+    Verdict,
     helps,
     judge,
     judge_attempt,
+    worst,
 )
-from stnbench.spec.states import Verdict, worst
 from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
 

@@ -19,7 +19,7 @@ from stnbench.core.errors import InfeasibleError, ShapeError, SpecError, Unknown
 from stnbench.data.augmentation import draw_augmentation
 from stnbench.data.build import dataset_info, open_dataset
 from stnbench.models.classifiers import build_network
-from stnbench.models.cost import measure_cost
+from stnbench.models.scored_network import measure_cost
 from stnbench.orchestration.plan import training_images
 from stnbench.planning.build import build_planner
 from stnbench.spec.codec import from_plain, from_stored, to_json

@@ -31,7 +31,7 @@ class Made:
 
         def __post_init__(self):
             if self.bound <= 0:
-                raise stnbench.spec.check.SpecError(f"bound is {{self.bound}}", remedy="above 0")
+                raise stnbench.core.errors.SpecError(f"bound is {{self.bound}}", remedy="above 0")
 
     def __init__(self, spec):
         self.spec = spec

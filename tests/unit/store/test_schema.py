@@ -22,8 +22,7 @@ from sqlalchemy.schema import CreateTable
 from stnbench.core.errors import StoreError, StoreVersionError
 from stnbench.spec.codec import to_json
 from stnbench.spec.planner import MedianPrunerSpec
-from stnbench.spec.result import FailureKind
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, FailureKind, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store import engine, tables
 from stnbench.store.engine import Database

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from stnbench.spec.data import Split
-from stnbench.spec.states import AttemptState, TrialState
+from stnbench.spec.result import AttemptState, TrialState
 from stnbench.store import tables
 from stnbench.store.store import Store
 

@@ -3,8 +3,16 @@
 import pytest
 
 from stnbench.analysis.inference import Estimate
-from stnbench.spec.result import Cost, Environment, EpochRecord, Failure, FailureKind, SplitScore, TransformerHealth
-from stnbench.spec.states import AttemptState
+from stnbench.spec.result import (
+    AttemptState,
+    Cost,
+    Environment,
+    EpochRecord,
+    Failure,
+    FailureKind,
+    SplitScore,
+    TransformerHealth,
+)
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.tracking.base import AttemptView, CellView

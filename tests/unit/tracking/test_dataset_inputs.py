@@ -4,8 +4,7 @@ import dataclasses
 import json
 
 from stnbench.spec.data import DistortionSpec, SignsSpec
-from stnbench.spec.result import Environment
-from stnbench.spec.states import AttemptState
+from stnbench.spec.result import AttemptState, Environment
 from stnbench.tracking.base import AttemptView
 from stnbench.tracking.shown import dataset_inputs
 

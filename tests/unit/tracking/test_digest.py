@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from stnbench.core.errors import SpecError
-from stnbench.spec.states import AttemptState
+from stnbench.spec.result import AttemptState
 from stnbench.spec.trial import TrialSpec
 from stnbench.tracking.base import AttemptView, CellView, view_digest
 

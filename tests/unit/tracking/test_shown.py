@@ -6,8 +6,7 @@ import re
 import pytest
 
 from stnbench.spec.codec import from_json
-from stnbench.spec.result import Failure, FailureKind
-from stnbench.spec.states import AttemptState, Verdict
+from stnbench.spec.result import AttemptState, Failure, FailureKind, Verdict
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.tracking import shown

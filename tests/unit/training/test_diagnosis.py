@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from stnbench.models.scored_network import localization_networks
-from stnbench.spec.states import Verdict
+from stnbench.spec.result import Verdict
 from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.checkpoint import Progress

@@ -1,10 +1,10 @@
 """What a trial should take of a GPU, worked out before one has run."""
 
+from stnbench.models.scored_network import assess_cost, estimate_gpu_mib
 from stnbench.spec.data import SignsSpec
 from stnbench.spec.network import CnnSpec, IdsiaSpec, LecunSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.trials.assess import assess_cost, estimate_gpu_mib
 
 
 def test_a_larger_network_or_batch_needs_more() -> None:

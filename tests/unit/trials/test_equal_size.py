@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from stnbench.core.errors import InfeasibleError, SpecError
+from stnbench.models.scored_network import assess_cost, equal_size_baseline
 from stnbench.planning.cells import grid_cells
 from stnbench.spec.data import SignsSpec
 from stnbench.spec.network import CnnSpec, FcnSpec, IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec
@@ -12,7 +13,6 @@ from stnbench.spec.planner import RacingPlannerSpec
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.trials.assess import assess_cost, equal_size_baseline
 
 LABELS = ("10", "30", "none")
 

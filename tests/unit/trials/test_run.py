@@ -12,7 +12,7 @@ import torch
 
 from stnbench.core.errors import DataCorruptError, DivergedError, EngineError, FolderError, SpecError
 from stnbench.core.paths import AttemptLayout
-from stnbench.models.cost import measure_cost
+from stnbench.models.scored_network import measure_cost
 from stnbench.spec.augment import TtaSpec
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.result import EpochRecord, TrialResult

@@ -11,7 +11,7 @@ import torch
 
 from stnbench.core.errors import FolderError
 from stnbench.core.paths import AttemptLayout
-from stnbench.diagnostics.sampled import lattice
+from stnbench.diagnostics.stability import lattice
 from stnbench.spec.trial import TrialSpec
 from stnbench.trials.files import load_arrays, read_snapshots
 from stnbench.trials.run import run_trial

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stnbench.core.errors import ShapeError
-from stnbench.nn.precision import at_least_float32, full_precision
+from stnbench.nn.layers import at_least_float32, full_precision
 from stnbench.nn.transforms.base import Size, Transformation
 
 

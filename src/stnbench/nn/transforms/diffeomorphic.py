@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stnbench.nn.precision import full_precision
+from stnbench.nn.layers import full_precision
 from stnbench.nn.transforms.base import Transformation
 from stnbench.spec.transformer import DiffeomorphicSpec
 

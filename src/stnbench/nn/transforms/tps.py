@@ -8,7 +8,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stnbench.nn.precision import full_precision
+from stnbench.nn.layers import full_precision
 from stnbench.nn.transforms.base import Transformation
 
 

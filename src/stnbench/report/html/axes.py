@@ -17,7 +17,7 @@ from stnbench.core.identity import Json
 from stnbench.report import table
 from stnbench.report.board import Leaderboard, Row
 from stnbench.report.html.document import Figure, Trace, View, figure_text, whiskers
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 
 # Axes and configurations, as the figures need them.
 

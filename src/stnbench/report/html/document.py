@@ -13,7 +13,7 @@ from typing import Final, cast
 from stnbench.analysis.inference import Estimate
 from stnbench.core.identity import Json
 from stnbench.core.text import printable
-from stnbench.spec.states import Verdict
+from stnbench.spec.result import Verdict
 
 _UNSAFE_IN_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 

@@ -11,7 +11,7 @@ from stnbench.report import table
 from stnbench.report.board import Leaderboard
 from stnbench.report.findings import Findings, Importance, Interaction, MainEffect
 from stnbench.report.html.document import Figure, Trace, View, figure_text, whiskers
-from stnbench.spec.states import Verdict
+from stnbench.spec.result import Verdict
 
 # Main effects of axes, interactions of two axes, and importances.
 

@@ -12,12 +12,11 @@ from stnbench.analysis.inference import t_estimate
 from stnbench.analysis.verdicts import Verdict
 from stnbench.core.identity import Json
 from stnbench.report import table
-from stnbench.report.agreement import Agreement, AgreementRow
 from stnbench.report.board import Leaderboard, Row
-from stnbench.report.findings import ParetoFront
+from stnbench.report.findings import Agreement, AgreementRow, ParetoFront
 from stnbench.report.html.document import Figure, Trace, View, figure_text, whiskers
 from stnbench.report.runs import RunSummary, Span
-from stnbench.spec.states import AttemptState
+from stnbench.spec.result import AttemptState
 
 MOST_POINTS: Final = 400
 """The largest number of points in a group, the best ones."""

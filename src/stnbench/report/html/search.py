@@ -25,7 +25,7 @@ from stnbench.report.html.axes import (
 )
 from stnbench.report.html.document import Figure, Trace, View, figure_text
 from stnbench.report.runs import TrialRow
-from stnbench.spec.states import TrialState
+from stnbench.spec.result import TrialState
 
 MOST_LINES: Final = 600
 """The largest number of lines of parallel coordinates, the best configurations."""
