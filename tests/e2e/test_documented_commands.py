@@ -92,7 +92,8 @@ ELSEWHERE = (
     Elsewhere(r"\.ci/with-postgres make test", "CI"),
     Elsewhere(r"make setup|pip install .*", "test_wheel.py installs the package"),
     Elsewhere(
-        r"make bench-[a-z]+|make chaos|make compare.*", "minutes of measurement; test_chaos.py runs a short chaos"
+        r"make bench-[a-z]+|make chaos(-shared)?|make compare.*",
+        "minutes of measurement; test_chaos.py runs a short chaos",
     ),
     Elsewhere(r"make sweep SWEEP=\w+ DATASET=gtsrb SCALE=paper", "hours on GTSRB; its parts as make sweep here"),
     Elsewhere(r"stnbench train experiment=record dataset\.root=\.\.\.", "hours on GTSRB; test_zoo.py"),
@@ -112,6 +113,11 @@ ELSEWHERE = (
     ),
     Elsewhere(r"stnbench compare .*", "unit/cli and unit/analysis: needs a table of results"),
     Elsewhere(r"stnbench (export|evaluate) (locnet_sizes:best|DIR --split test)", "test_export.py"),
+    Elsewhere(r"stnbench export --half|stnbench evaluate TRIAL .*--without-duplicates near", "test_dataset_root.py"),
+    Elsewhere(r"stnbench data check DATASET", "unit/cli/test_data.py, of every data set that comes along"),
+    Elsewhere(r"stnbench report locnet_sizes --against /mnt/other/runs", "unit/report/test_against.py"),
+    Elsewhere(r"stnbench sweep NAME --optuna-storage", "unit/planning/test_study.py reads what is written by Optuna"),
+    Elsewhere(r"stnbench sweep (locnet_sizes|st_paper)|stnbench store import", "two at once: test_shared_store.py"),
     Elsewhere(r"ray .*|export .*", "tests/support/ray_clusters.py starts and stops clusters"),
 )
 

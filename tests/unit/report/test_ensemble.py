@@ -349,6 +349,8 @@ def test_the_command_prints_and_writes(
     assert captured.out.startswith("# sizes: an ensemble of 6")
     assert main(["sizes", "--ensemble", "all", "--format", "md"]) == 0
     assert capsys.readouterr().out.startswith("# sizes: an ensemble of 6")
+    assert main(["sizes", "--ensemble", "all", "--format", "html"]) == 0
+    assert "an ensemble of 6" in capsys.readouterr().out.partition("<h1>")[2].partition("</h1>")[0]
 
 
 @pytest.mark.parametrize(
@@ -356,7 +358,6 @@ def test_the_command_prints_and_writes(
     [
         (["--ensemble", "all"], "name one sweep"),
         (["sizes", "other", "--ensemble", "all"], "name one sweep"),
-        (["sizes", "--ensemble", "all", "--format", "html"], "give --format md, csv, json or latex"),
         (["sizes", "--recompute"], "add --ensemble"),
     ],
 )

@@ -24,7 +24,7 @@ FAILURE = ", failure_kind = 'bug', failure_message = 'm', failure_traceback = ''
 ENVIRONMENT = "INSERT INTO environments VALUES ('e', '{}')"
 OUTCOME = "INSERT INTO outcomes VALUES ('t', 1, 1, 1, 1, 1.0, 1.0, 'e')"
 SCORE = "INSERT INTO scores VALUES ('t', 'test', 2, 1, 0.5, '{}')"
-EPOCH = "INSERT INTO epochs VALUES (1, 1, 10, 0.5, 0.5, 0.5, 0.1, 1.0, 1.0, '[]')"
+EPOCH = "INSERT INTO epochs VALUES (1, 1, 10, 0.5, 0.5, 0.5, 0.1, 1.0, 1.0, '[]', '{}')"
 IMAGES = "INSERT INTO image_sets VALUES ('i', 2, 'uint8', x'0001', x'', x'0000000001000000')"
 SCORED = "INSERT INTO scored_images VALUES ('t', 'test', 'i')"
 GOOD = (
