@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stnbench.spec import parts, registry
+from stnbench.spec import metrics, parts, registry
 from stnbench.spec.parts import VARIABLE, add_places
 from stnbench.spec.registry import REGISTRIES
 
@@ -16,11 +16,14 @@ def parts_forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers and loads is forgotten after it."""
     monkeypatch.setenv(VARIABLE, "")
     known = {kind: dict(found._parts) for kind, found in REGISTRIES.items()}
+    measured = dict(metrics._METRICS)
     loaded, modules, path = set(parts._loaded), set(sys.modules), list(sys.path)
     yield
     for kind, found in REGISTRIES.items():
         found._parts.clear()
         found._parts.update(known[kind])
+    metrics._METRICS.clear()
+    metrics._METRICS.update(measured)
     registry._generation += 1
     parts._loaded.clear()
     parts._loaded.update(loaded)

@@ -16,7 +16,7 @@ from stnbench.orchestration.exchange import ArchiveSource, FolderSource, Source,
 from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
 from stnbench.orchestration.recovery import SERVER_REMEDY, Restored, restore_store
 from stnbench.orchestration.session import SessionOptions, open_session
-from stnbench.report.board import fill_metrics
+from stnbench.report.scored import fill_metrics
 from stnbench.store.store import Store
 
 

@@ -20,8 +20,8 @@ from stnbench.analysis.verdicts import (
     Verdict,
     folds_accuracy,
 )
-from stnbench.report.board import Cell, by_group, first_known
 from stnbench.report.findings import FoldsFinding
+from stnbench.report.scored import Cell, by_group, first_known
 from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import EQUAL_PARAMETERS, LABEL_SEPARATOR, SweepSpec
 

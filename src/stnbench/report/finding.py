@@ -16,7 +16,6 @@ from stnbench.analysis.inference import holm_adjusted, paired_difference, pairs_
 from stnbench.analysis.ranks import pareto_front
 from stnbench.analysis.verdicts import Verdict
 from stnbench.planning.samplers import FEWEST_CELLS, axis_importances
-from stnbench.report.board import Cell, Run, mean_of, read_cells
 from stnbench.report.decided import Baselines, Decided, decide, estimate_of_effect, find_over_folds, parameters_of
 from stnbench.report.findings import (
     Findings,
@@ -27,6 +26,7 @@ from stnbench.report.findings import (
     PairFinding,
     ParetoFront,
 )
+from stnbench.report.scored import Cell, Run, mean_of, read_cells
 from stnbench.spec.data import Split
 from stnbench.spec.planner import SamplerSpec
 from stnbench.spec.sweep import Labels, SweepSpec

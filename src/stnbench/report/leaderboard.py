@@ -11,25 +11,11 @@ from stnbench.analysis.frames import AXIS_PREFIX
 from stnbench.analysis.inference import LEVEL, WILSON_METHOD, Estimate
 from stnbench.analysis.verdicts import SEEDS_METHOD, Decision
 from stnbench.analysis.verdicts import Verdict as Decided
-from stnbench.report.board import (
-    Cell,
-    Counted,
-    FailureGroup,
-    HealthCounts,
-    Leaderboard,
-    Provenance,
-    Row,
-    StateCounts,
-    axis_columns,
-    estimate_of,
-    first_known,
-    mean_of,
-    metric_estimates,
-    read_cells,
-)
+from stnbench.report.board import Counted, FailureGroup, HealthCounts, Leaderboard, Provenance, Row, StateCounts
 from stnbench.report.claims import build_agreement
 from stnbench.report.decided import decide, estimate_of_effect
 from stnbench.report.runs import sweep_command
+from stnbench.report.scored import Cell, axis_columns, estimate_of, first_known, mean_of, metric_estimates, read_cells
 from stnbench.spec.data import Split
 from stnbench.spec.result import (
     FAR_MOVEMENT,

@@ -268,14 +268,15 @@ def test_the_report_reads_the_store_through_frames_alone() -> None:
     """What a report says, a notebook can say: no other module asks the store anything.
 
     Ensembles do, whose members come from several sweeps and by single trials; and ``runs``, which status needs without
-    pandas, of trials and attempts alone. Exports, metrics that are computed afterwards, and differences are of single
-    trials, too.
+    pandas, of trials and attempts alone. Exports, metrics that are computed afterwards, differences, and comparisons
+    with another store are of single trials, too.
     """
     questions = {name for name in vars(StoreReader) if not name.startswith("_")}
+    single = {"ensemble.py", "runs.py", "exports.py", "trials.py", "scored.py", "against.py"}
     asked = [
         f"{path.name}: {node.func.attr}"
         for path in sorted((ROOT / "src/stnbench/report").rglob("*.py"))
-        if path.name != "frames.py" and path.name not in {"ensemble.py", "runs.py", "exports.py", "trial_difference.py"}
+        if path.name != "frames.py" and path.name not in single
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if node.func.attr in questions and isinstance(node.func.value, ast.Name)

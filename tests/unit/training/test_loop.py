@@ -227,7 +227,9 @@ def test_a_validation_loss_that_is_not_a_number_is_found(
 ) -> None:
     """Finite weights may still give an infinite loss."""
     real = loop.evaluate
-    monkeypatch.setattr(loop, "evaluate", lambda *given: dataclasses.replace(real(*given), loss=float("inf")))
+    monkeypatch.setattr(
+        loop, "evaluate", lambda *given, **more: dataclasses.replace(real(*given, **more), loss=float("inf"))
+    )
     with pytest.raises(DivergedError, match="the validation loss is inf after step 10"):
         train(make_run(toy_spec), hooks(), Progress())
 

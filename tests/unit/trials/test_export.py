@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from stnbench.core.errors import CheckpointError, ExportError, ShapeError
+from stnbench.core.files import file_sha256
 from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import PreprocessSpec
 from stnbench.spec.result import TrialResult
 from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.trials import export
 from stnbench.trials.export import (
     SUMS,
+    WEIGHTS,
     ExportRecord,
     HalfCheck,
     StoredNetwork,
@@ -105,7 +106,7 @@ def test_half_precision_reads_back_as_the_rounded_network(tmp_path: Path, result
         is_float = tensor.is_floating_point()
         assert torch.equal(back.weights[name], tensor.half().float() if is_float else tensor)
     assert torch.equal(TrainedClassifier(back, CPU)(images()), TrainedClassifier(rounded, CPU)(images()))
-    sizes = [(tmp_path / folder / export.WEIGHTS).stat().st_size for folder in ("full", "half")]
+    sizes = [(tmp_path / folder / WEIGHTS).stat().st_size for folder in ("full", "half")]
     saved = 2 * sum(tensor.numel() for tensor in trained.weights.values() if tensor.is_floating_point())
     assert sizes[0] - sizes[1] == pytest.approx(saved, abs=256)
 
@@ -182,7 +183,7 @@ def test_a_damaged_export_is_refused_in_a_line(exported: Path, name: str, damage
 def reseal(folder: Path) -> None:
     """Write digests that fit, as somebody would who forges an export."""
     names = sorted(path.name for path in folder.iterdir() if path.name != SUMS)
-    (folder / SUMS).write_text("".join(f"{export._sha256(folder / name)}  {name}\n" for name in names))
+    (folder / SUMS).write_text("".join(f"{file_sha256(folder / name)}  {name}\n" for name in names))
 
 
 @pytest.mark.parametrize(
