@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 def trial_of(workplace: Workplace, *, is_baseline: bool) -> str:
     """A trial with a spatial transformer, or of the baseline, which has none."""
     with closing(sqlite3.connect(workplace.runs / "stnbench.db")) as connection:
-        sql = "select trial_id from sweep_trials where is_baseline = ? order by position limit 1"
+        sql = "select trial_id from sweep_trials where is_twin = ? order by position limit 1"
         return str(connection.execute(sql, (is_baseline,)).fetchone()[0])
 
 
