@@ -143,6 +143,8 @@ _GOOD_CELLS: Final = 5
 _GOOD_SHARE: Final = 0.1
 _FANOVA_TREES: Final = 32
 _FANOVA_CELLS_MAX: Final = 100
+_FANOVA_LABELS_MAX: Final = 12
+"""Labels of an unordered axis; fANOVA's time doubles with each, to 5 seconds for 12 and minutes for 16."""
 """The largest number of configurations for fANOVA, whose time grows with its square, to minutes for 1,000."""
 
 
@@ -152,7 +154,7 @@ class AxisImportance:
 
     ``ped_anova`` measures what the best tenth of configurations (at least five of them) have in common, ``fanova`` what
     explains the variance of all. ``fanova`` is None for an axis that some configurations lack, which fANOVA cannot
-    handle, and if there are so many configurations that it would take minutes.
+    handle, and if there are so many configurations or labels of an axis that it would take minutes.
     """
 
     ped_anova: float
@@ -233,7 +235,8 @@ def _fanova(
     cells: Sequence[tuple[Labels, float]],
     names: Sequence[str],
 ) -> dict[str, float]:
-    if not names or len(cells) > _FANOVA_CELLS_MAX:
+    most = max((len(own) for name, (is_range, own) in places.items() if name in names and not is_range), default=0)
+    if not names or len(cells) > _FANOVA_CELLS_MAX or most > _FANOVA_LABELS_MAX:
         return {}
     from optuna.importance import FanovaImportanceEvaluator
 
