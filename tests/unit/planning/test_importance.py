@@ -82,7 +82,7 @@ def test_large_sweeps_have_no_fanova() -> None:
 
 def test_axes_of_many_labels_have_no_fanova() -> None:
     """Its time doubles with each label of an axis without an order: 16 families would take minutes."""
-    sweep = SweepSpec(name="families", question="?", axes=(axis("a", 16), axis("c", 2)))
+    sweep = SweepSpec(name="families", question="?", axes=(axis("a", 16), axis("b", 2), axis("c", 2)))
     found = axis_importances(sweep, cells_of(sweep))
     assert {item.fanova for item in found.values()} == {None}
     assert found["a"].ped_anova > 0.5
