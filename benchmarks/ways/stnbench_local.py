@@ -15,11 +15,11 @@ from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import plan_slots
 from stnbench.orchestration.asking import RunOptions
 from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.patience import PatientStore
 from stnbench.orchestration.session import Session, SessionOptions, local_tracking_uri
 from stnbench.planning.build import GridPlanner
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.store.store import Store
 
 WORKER = (sys.executable, str(Path(__file__).parent / "stnbench_worker.py"))
 
@@ -40,7 +40,7 @@ def main(trials: int, duration_s: float, slots: int) -> None:
     sweep = SweepSpec(name="bench", question="How fast?", seeds=tuple(range(trials)), baselines=False)
     spec = TrialSpec(training=TrainingSpec(epochs=4, batch_size=1, train_images=1 + round(1000 * duration_s)))
     options = SessionOptions(slots=slots, tracking_uri=local_tracking_uri(layout))
-    with Store.open(layout.store, writable=True) as store:
+    with PatientStore.open(layout.store, writable=True) as store:
         session = BenchSession(layout, store, ProcessIdentity.current(), options)
         session.slots = slots
         session.run(sweep, GridPlanner(sweep, lambda _: spec), RunOptions(data_root=layout.root))
