@@ -27,6 +27,7 @@ def test_an_unknown_sweep(workplace: Workplace) -> None:
     assert_refused(workplace, "'locnet_size'", "locnet_sizes", command=("sweep", "locnet_size"))
 
 
+@pytest.mark.thorough
 def test_an_unknown_key(workplace: Workplace) -> None:
     """The key, its file and the nearest key are named; nothing is written."""
     command = ("sweep", "tiny", "network.sizs=[1,2,3]")
@@ -34,11 +35,13 @@ def test_an_unknown_key(workplace: Workplace) -> None:
     assert not workplace.runs.exists()
 
 
+@pytest.mark.thorough
 def test_an_unknown_choice_of_a_trial(workplace: Workplace) -> None:
     """``train`` answers like ``sweep``."""
     assert_refused(workplace, "'idsa'", "idsia", command=("train", "network=idsa"))
 
 
+@pytest.mark.thorough
 def test_a_locnet_too_deep_for_its_input(workplace: Workplace) -> None:
     """The localisation network and the maps it pools to nothing are named."""
     deep = ("locnet@locnet2=conv", "scale=smoke", "dataset.image_size=12")
@@ -65,6 +68,7 @@ def tree(fake_gtsrb: Any, tmp_path: Path) -> Path:
     return tmp_path / "gtsrb"
 
 
+@pytest.mark.thorough
 def test_a_truncated_image(workplace: Workplace, tree: Path, tmp_path: Path) -> None:
     """The file is named."""
     image = min(tree.rglob("*.ppm"))
@@ -73,6 +77,7 @@ def test_a_truncated_image(workplace: Workplace, tree: Path, tmp_path: Path) -> 
     assert_refused(own, image.name, command=("sweep", "locnet_sizes", "dataset=gtsrb", f"dataset.root={tree}"))
 
 
+@pytest.mark.thorough
 def test_a_table_row_without_its_image(workplace: Workplace, tree: Path, tmp_path: Path) -> None:
     """The row's image is named."""
     image = min(tree.rglob("*.ppm"))
@@ -81,6 +86,7 @@ def test_a_table_row_without_its_image(workplace: Workplace, tree: Path, tmp_pat
     assert_refused(own, image.name, command=("data", "prepare", "gtsrb", "--root", str(tree)))
 
 
+@pytest.mark.thorough
 def test_no_data_at_all(workplace: Workplace, tmp_path: Path) -> None:
     """The remedy is a command."""
     own = Workplace(workplace.folder, tmp_path / "data")
@@ -98,6 +104,7 @@ def test_a_corrupt_cache(workplace: Workplace, tree: Path, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.thorough
 def test_a_runs_folder_that_cannot_be_written(workplace: Workplace) -> None:
     """The folder and the variable that moves it are named."""
     workplace.runs.write_text("a file where the folder should be")
@@ -115,6 +122,7 @@ def test_a_store_from_a_newer_version(workplace: Workplace) -> None:
     assert_refused(workplace, "9999", command=("report",))
 
 
+@pytest.mark.thorough
 def test_no_store_to_report_on(workplace: Workplace) -> None:
     """Nothing has run yet: the line says what to type."""
     assert_refused(workplace, "stnbench.sweep", command=("report",))

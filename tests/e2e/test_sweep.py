@@ -111,6 +111,7 @@ def test_a_killed_sweep_goes_on_where_it_was(workplace: Workplace, victims: str)
     assert all(attempts[trial] == 1 for trial in before)
 
 
+@pytest.mark.thorough
 def test_ctrl_c_stops_a_sweep_cleanly(workplace: Workplace) -> None:
     """One interrupt ends what runs, reports what is there and exits 1; a second sweep is refused meanwhile."""
     running = workplace.start("sweep", "tiny", "training.epochs=40")

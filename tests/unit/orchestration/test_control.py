@@ -289,6 +289,7 @@ def test_a_request_that_fits_nothing_is_refused_and_says_why(layout: RunsLayout)
     assert "did you mean" in refused[0].outcome
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("when", ["before the record", "after the record"])
 @pytest.mark.parametrize("action", [Pause(), Stop(target=SECOND), AddSeeds(count=1), Stop(target=f"{FIRST}#2")])
 def test_a_request_is_carried_out_once_whenever_the_orchestrator_is_killed(

@@ -131,6 +131,7 @@ def fail_at_every_call(
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.thorough
 def test_a_process_that_dies_at_any_call_is_made_good(memory: Path, template: Path) -> None:
     """Its trial is complete once in the end, with equal results, and nothing half written is left.
 
