@@ -55,6 +55,7 @@ def launch(tmp_path: Path, task: Task, token: str) -> Launch:
     return Launch(spec=fake_spec(task), token=token, folder=str(folder), data_root=str(tmp_path))
 
 
+@pytest.mark.timeout(600)  # two cores may be shared with a second worker
 def test_a_sweep_goes_on_when_a_node_is_lost(
     cluster: RayCluster, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,10 +63,10 @@ def test_a_sweep_goes_on_when_a_node_is_lost(
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     nodes = [cluster.add_node(name, cpus=1) for name in ("one", "two")]
     sweep = workplace.start("sweep", "tiny", "--engine", "ray", "--no-mlflow", "--json")
-    workplace.wait_for("done ", count=2, timeout_s=90)
+    workplace.wait_for("done ", count=2, timeout_s=240)
     workplace.wait_for("start ", count=4)
     cluster.kill_node(nodes[0])
-    code = sweep.wait(timeout=120)
+    code = sweep.wait(timeout=240)
     cluster.kill_node(nodes[1])
 
     assert code == 0, workplace.log()
