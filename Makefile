@@ -54,7 +54,7 @@ ui: $(STAMP) ## MLflow's pages on http://127.0.0.1:5000 (PORT=... for another po
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 UP_TO_TEST = not thorough and not exhaustive and not scheduler and not cuda
 
-test: $(STAMP) ## every promise once, the main ways end to end (eight minutes on two cores)
+test: $(STAMP) ## every promise once, the main ways end to end (ten minutes on two cores)
 	@$(PYTEST) -m '$(UP_TO_TEST)'
 
 test-fast: $(STAMP) ## the inner loop: no subprocess, no training beyond a few steps (two minutes)
