@@ -16,7 +16,7 @@ from stnbench.core.identity import Json
 from stnbench.core.paths import sqlite_uri, user_path
 from stnbench.core.text import hide_passwords
 from stnbench.planning.samplers import quiet
-from stnbench.spec.planner import FloatSpan, IntSpan, Nsga2PlannerSpec, Span
+from stnbench.spec.planner import FloatSpan, IntSpan, Span
 from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import Axis, SweepSpec
 from stnbench.store.queries import StoreReader
@@ -141,7 +141,7 @@ def study_trials(store: StoreReader, sweep: SweepSpec) -> Iterator[StudyTrial]:
     for trial in store.sweep_trials(sweep.name):
         if not trial.is_baseline:
             groups.setdefault(trial.cell_id, []).append(trial)
-    has_costs = isinstance(sweep.planner, Nsga2PlannerSpec)
+    has_costs = sweep.planner.objectives > 1
     for trials in groups.values():
         if all(trial.state.is_final for trial in trials):
             ran = [attempt for trial in trials for attempt in attempts.get(trial.trial_id, ())]
@@ -204,7 +204,7 @@ def _open_study(
     import optuna
 
     aims: list[Literal["maximize", "minimize"]] = ["maximize"]
-    if isinstance(sweep.planner, Nsga2PlannerSpec):
+    if sweep.planner.objectives > 1:
         aims.append("minimize")
     found = _require_own(storage, sweep.name)
     if found is not None:

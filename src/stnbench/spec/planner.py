@@ -163,11 +163,13 @@ class PlannerSpec(Strict):
         is_grid: whether it trains every point with every seed, and nothing else.
         compares_all: whether every point gets the seeds of the sweep, so that equal-parameter baselines can be sized.
         chooses_seeds: whether it decides how many seeds a configuration gets.
+        objectives: 2 for a planner that is told FLOPs as well as accuracies, else 1.
     """
 
     is_grid: ClassVar[bool] = False
     compares_all: ClassVar[bool] = False
     chooses_seeds: ClassVar[bool] = False
+    objectives: ClassVar[int] = 1
 
     @property
     def trials_max(self) -> int | None:
@@ -284,10 +286,8 @@ class SamplerSpec(PlannerSpec):
 
     ``at_once`` is the number of configurations that are proposed before the first of them is complete; None for as many
     as keep the slots busy, so that proposals depend on the number of slots. ``seed`` determines all random choices.
-    ``objectives`` is 2 for a planner that is told FLOPs as well as accuracies.
     """
 
-    objectives: ClassVar[int] = 1
     trials: int = key("How many trials are proposed, seeds counted.", 50, minimum=1)
     at_once: int | None = key(
         "How many configurations are proposed before the first is answered; null keeps all slots busy.", None, minimum=1
