@@ -8,11 +8,11 @@ import platform
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import psutil
 import torch
@@ -21,6 +21,8 @@ from stnbench.core.errors import DeviceError, NoDeviceError, SpecError
 from stnbench.spec.trial import Precision
 
 MIB = 1 << 20
+
+T = TypeVar("T")
 
 NO_DEVICE_REMEDY = (
     "check the driver (nvidia-smi) and that torch is built for CUDA (torch.version.cuda), "
@@ -92,6 +94,44 @@ def prepare_device(device: DeviceSpec, precision: Precision = "float32") -> torc
     else:
         _keep_freed_memory()
     return device.torch
+
+
+class CapturedCall(Generic[T]):
+    """A function without arguments as replays of one CUDA graph, captured after a few calls kernel by kernel.
+
+    Kernels of torch, cuDNN and cuBLAS are recorded, without a compiler: it takes a fraction of a second. The function
+    reads and writes tensors at fixed places in memory; a replay changes the tensors that the captured call returned.
+
+    Args:
+        function: the function.
+        stream: a stream of the GPU for warming up and capturing.
+        warm_up: the number of calls before the capture.
+    """
+
+    def __init__(self, function: Callable[[], T], stream: torch.cuda.Stream, *, warm_up: int) -> None:
+        self._function = function
+        self._stream = stream
+        self._warm_up = warm_up
+        self._captured: tuple[torch.cuda.CUDAGraph, T] | None = None
+
+    def __call__(self) -> T:
+        """Call the function or replay it, and return its result, which holds until the next call."""
+        if self._captured is None and self._warm_up:
+            self._warm_up -= 1
+            current = torch.cuda.current_stream(self._stream.device)
+            self._stream.wait_stream(current)
+            with torch.cuda.stream(self._stream):
+                result = self._function()
+            current.wait_stream(self._stream)
+            return result
+        if self._captured is None:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=self._stream):
+                result = self._function()
+            self._captured = graph, result
+        graph, result = self._captured
+        graph.replay()
+        return result
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Evaluation of a network: scores, health, and accuracy with transformers replaced."""
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ from stnbench.nn.layers import StudentNoise
 from stnbench.nn.spatial_transformer import SpatialTransformer
 from stnbench.spec.data import Split
 from stnbench.spec.result import SplitScore, TransformerHealth, judge
+from stnbench.training.device import CapturedCall
 
 # One pass over images without training: loss, predictions and the health of the transformers.
 
@@ -102,54 +104,25 @@ class CapturedPass(ForwardPass):
 
     def __init__(self, model: Model, device: torch.device) -> None:
         super().__init__(model)
-        self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # torch leaves it untyped
-        self._recordings: dict[object, _Recording] = {}
+        self._recordings: dict[object, tuple[tuple[Tensor, ...], CapturedCall[Scored]]] = {}
 
     @override
     def _score(self, images: Tensor, boxes: Tensor, prepared: Tensor | None) -> Scored:
         given = (images, boxes) if prepared is None else (images, boxes, prepared)
         shape = tuple((tensor.shape, tensor.dtype) for tensor in given)
-        recording = self._recordings.setdefault(shape, _Recording(tuple(map(torch.empty_like, given))))
-        for own, new in zip(recording.inputs, given, strict=True):
+        if shape not in self._recordings:
+            self._recordings[shape] = self._record(tuple(map(torch.empty_like, given)))
+        inputs, call = self._recordings[shape]
+        for own, new in zip(inputs, given, strict=True):
             own.copy_(new)
-        if recording.passes < WARM_UP_PASSES:
-            recording.passes += 1
-            return self._warm_up(recording)
-        if recording.scored is None:
-            recording.scored, recording.replay = self._capture(recording)
-        recording.replay()
-        return recording.scored
+        return call()
 
-    def _take(self, recording: "_Recording") -> Scored:
-        """Return the output for the inputs of a recording, kernel by kernel."""
-        images, boxes, *prepared = recording.inputs
-        return super()._score(images, boxes, prepared[0] if prepared else None)
-
-    def _warm_up(self, recording: "_Recording") -> Scored:
-        current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            scored = self._take(recording)
-        current.wait_stream(self._stream)
-        return scored
-
-    def _capture(self, recording: "_Recording") -> tuple[Scored, Callable[[], None]]:
-        """Return the output that each replay changes, and what replays."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
-            scored = self._take(recording)
-        return scored, graph.replay
-
-
-@dataclass(slots=True, eq=False)
-class _Recording:
-    """Inputs of the passes of a shape at one place in memory, the number of passes so far, and what was captured."""
-
-    inputs: tuple[Tensor, ...]
-    passes: int = 0
-    scored: Scored | None = None
-    replay: Callable[[], None] = lambda: None
+    def _record(self, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], CapturedCall[Scored]]:
+        """Return the place in memory of the inputs of a shape, and the pass that reads them there."""
+        images, boxes, *prepared = inputs
+        take = functools.partial(super()._score, images, boxes, prepared[0] if prepared else None)
+        return inputs, CapturedCall(take, self._stream, warm_up=WARM_UP_PASSES)
 
 
 def build_pass(model: Model, device: torch.device) -> ForwardPass:

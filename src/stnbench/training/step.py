@@ -29,6 +29,7 @@ from stnbench.nn.layers import dropout_layers, seed_dropout
 from stnbench.nn.transforms.base import pixel_centres
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.trial import TrialSpec
+from stnbench.training.device import CapturedCall
 from stnbench.training.optim import (
     StepTime,
     WeightAverage,
@@ -250,8 +251,7 @@ class StaticStep:
 class CapturedStep(StaticStep):
     """The same steps as replays of one CUDA graph, captured after a few steps have been taken kernel by kernel.
 
-    Kernels of torch, cuDNN and cuBLAS are recorded, without a compiler: it takes a fraction of a second. Code between
-    steps that reads weights or gradients finds them at the same place in memory.
+    Code between steps that reads weights or gradients finds them at the same place in memory.
 
     Args:
         run: the training run, on a GPU.
@@ -259,26 +259,12 @@ class CapturedStep(StaticStep):
 
     def __init__(self, run: TrainingRun) -> None:
         super().__init__(run)
-        self._stream = torch.cuda.Stream(self._index.device)  # type: ignore[no-untyped-call] # torch leaves it untyped
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._warm_up = WARM_UP_STEPS
+        stream = torch.cuda.Stream(self._index.device)  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self._call = CapturedCall(super()._advance, stream, warm_up=WARM_UP_STEPS)
 
     @override
     def _advance(self) -> None:
-        if self._graph is None and self._warm_up:
-            self._warm_up -= 1
-            current = torch.cuda.current_stream(self._index.device)
-            self._stream.wait_stream(current)
-            with torch.cuda.stream(self._stream):
-                super()._advance()
-            current.wait_stream(self._stream)
-            return
-        if self._graph is None:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream):
-                super()._advance()
-            self._graph = graph
-        self._graph.replay()
+        self._call()
 
 
 def build_step(run: TrainingRun) -> StaticStep:

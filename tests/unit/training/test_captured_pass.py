@@ -1,16 +1,17 @@
 """A network is scored the same way batch by batch, by passes as they come or by one recording of a pass."""
 
-import contextlib
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import jaxtyping
 import numpy as np
 import pytest
 import step_cases
 import torch
+from captured_calls import stand_in_for_cuda
 from logged_operators import HIDDEN_WAITS, OperatorLog
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -116,21 +117,26 @@ class RecordedPass(CapturedPass):
         self.captured = 0
 
     @override
-    def _warm_up(self, recording: Any) -> Scored:
-        return self._take(recording)
-
-    @override
-    def _capture(self, recording: Any) -> tuple[Scored, Callable[[], None]]:
-        self.captured += 1
+    def _record(self, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Any]:
+        images, boxes, *prepared = inputs
+        take = functools.partial(ForwardPass._score, self, images, boxes, prepared[0] if prepared else None)
         learnt = [*self.model.network.parameters(), *self.model.network.buffers()]
-        traced = make_fx(lambda *_: tensors(self._take(recording)))(*recording.inputs, *learnt)
-        scored = self._take(recording)
+        left, recorded = WARM_UP_PASSES, []
 
-        def replay() -> None:
-            for own, new in zip(tensors(scored), traced(*recording.inputs, *learnt), strict=True):
+        def call() -> Scored:
+            nonlocal left
+            if left:
+                left -= 1
+                return take()
+            if not recorded:
+                self.captured += 1
+                recorded.extend([make_fx(lambda *_: tensors(take()))(*inputs, *learnt), take()])
+            traced, scored = recorded
+            for own, new in zip(tensors(scored), traced(*inputs, *learnt), strict=True):
                 own.copy_(new)
+            return cast("Scored", scored)
 
-        return scored, replay
+        return inputs, call
 
 
 @pytest.mark.slow
@@ -182,36 +188,9 @@ def test_a_pass_on_a_gpu_uploads_nothing_after_the_first(name: str) -> None:
     assert log.names & HIDDEN_WAITS == set()
 
 
-class StandIn:
-    """CUDA's streams and graphs, as far as a captured pass uses them; what happens is noted."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-
-    def wait_stream(self, stream: object) -> None:
-        """As a stream's."""
-
-    def replay(self) -> None:
-        """As a graph's."""
-        self.done.append("replay")
-
-    @contextlib.contextmanager
-    def capturing(self, graph: object, stream: object) -> Iterator[None]:
-        """As ``torch.cuda.graph``."""
-        assert graph is self
-        assert stream is self
-        self.done.append("capture")
-        yield
-
-
 def test_each_shape_is_captured_once_it_has_come_often_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole batches in the first evaluation, the rest in the third; where nobody asks for graphs there are none."""
-    cuda = StandIn()
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: cuda)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: cuda)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: cuda)
-    monkeypatch.setattr(torch.cuda, "graph", cuda.capturing)
+    cuda = stand_in_for_cuda(monkeypatch)
     run = step_cases.make_run(CASES["affine"], CPU, compute=ComputeOptions(cuda_graphs=True))
     forward = build_pass(run.model, CPU)
     assert isinstance(forward, CapturedPass)

@@ -1,6 +1,5 @@
 """A step reads nothing from the host, is the textbook's step bit for bit, and one recording of it is every step."""
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +8,7 @@ import jaxtyping
 import pytest
 import step_cases
 import torch
+from captured_calls import stand_in_for_cuda
 from logged_operators import HIDDEN_WAITS, OperatorLog
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -257,36 +257,9 @@ def test_a_state_goes_on_where_learning_rates_are_kept_otherwise() -> None:
     assert rates == pytest.approx([one.learning_rate(one.steps)] * 2)
 
 
-class StandIn:
-    """CUDA's streams and graphs, as far as a captured step uses them; what happens is noted."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-
-    def wait_stream(self, stream: object) -> None:
-        """As a stream's."""
-
-    def replay(self) -> None:
-        """As a graph's."""
-        self.done.append("replay")
-
-    @contextlib.contextmanager
-    def capturing(self, graph: object, stream: object) -> Iterator[None]:
-        """As ``torch.cuda.graph``."""
-        assert graph is self
-        assert stream is self
-        self.done.append("capture")
-        yield
-
-
 def test_a_step_is_captured_once_and_then_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first steps of the training are taken as they are, the next is captured and replayed, the others replayed."""
-    cuda = StandIn()
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: cuda)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: cuda)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: cuda)
-    monkeypatch.setattr(torch.cuda, "graph", cuda.capturing)
+    cuda = stand_in_for_cuda(monkeypatch)
     updates = []
     real = module._update_weights
     monkeypatch.setattr(module, "_update_weights", lambda *given: updates.append(1) or real(*given))

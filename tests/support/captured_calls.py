@@ -1,0 +1,41 @@
+"""CUDA streams and graphs in tests without a GPU."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+class StandIn:
+    """CUDA's streams and graphs, as far as a captured call uses them; what happens is noted."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.device = torch.device("cpu")
+
+    def wait_stream(self, stream: object) -> None:
+        """As a stream's."""
+
+    def replay(self) -> None:
+        """As a graph's."""
+        self.done.append("replay")
+
+    @contextlib.contextmanager
+    def capturing(self, graph: object, stream: object) -> Iterator[None]:
+        """As ``torch.cuda.graph``."""
+        assert graph is self
+        assert stream is self
+        self.done.append("capture")
+        yield
+
+
+def stand_in_for_cuda(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """Put a stand-in in the place of torch's streams and graphs, and return it."""
+    cuda = StandIn()
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: cuda)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: cuda)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "graph", cuda.capturing)
+    return cuda
