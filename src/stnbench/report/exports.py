@@ -325,7 +325,7 @@ def card_lines(
             f"{difference:.1g} on the images it was compared on."
         )
         if spec.tta is not None:
-            yield f"It looks at every image once; the scores above are means over {spec.tta.count} views of each."
+            yield f"It evaluates each image once; the scores above are means over {spec.tta.count} views of each."
     yield from ("", "Classes, in the order of the logits: " + ", ".join(map(_escaped, record.class_names)) + ".")
     yield from ("", "## Data", "")
     digests = ", ".join(f"{half} half `{digest}`" for half, digest in environment.digests.items())
