@@ -1,6 +1,7 @@
 """Complete trials are trained again and compared bit for bit, and the store is only read."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,18 @@ def test_trials_of_another_results_version_are_left_out_and_counted(
 def test_equal_values_have_no_difference(value: Any) -> None:
     """Whatever they are; keys that one side alone has are no change, as are those of a run."""
     assert list(differences({"a": value, "token": 1}, {"a": value, "token": 2, "new": 3})) == []
+
+
+def test_files_that_differ_in_their_durations_alone_have_no_difference(tmp_path: Path) -> None:
+    """As read without this version's code: the digest at the end of a ``result.json`` covers what depends on the run."""
+    texts = []
+    for name, duration_s in (("before", 1.0), ("after", 2.0)):
+        (tmp_path / name).mkdir()
+        result = dataclasses.replace(fake_result(TRIALS[0], name), peak_memory_mib=duration_s)
+        write_result(tmp_path / name, result)
+        texts.append(json.loads((tmp_path / name / "result.json").read_text()))
+    assert texts[0]["sha256"] != texts[1]["sha256"]
+    assert list(differences(*texts)) == []
 
 
 def test_a_difference_names_its_place() -> None:
