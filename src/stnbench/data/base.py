@@ -130,14 +130,14 @@ Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Split:
+class SplitRows:
     """Two sorted sets of rows, int64, that together cover a half; disjoint, unless all of it is trained on."""
 
     train: Indices
     validation: Indices
 
 
-def split_tracks(spec: SplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> Split:
+def split_tracks(spec: SplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.int64]) -> SplitRows:
     """Split rows into those to train on and those to validate on; the same arguments give the same split.
 
     No track is in both, except in the split ``all``, which trains on everything. The draw of one class does not depend
@@ -157,7 +157,7 @@ def split_tracks(spec: SplitSpec, labels: NDArray[np.int64], tracks: NDArray[np.
     held_out = _draw(spec, labels, tracks)
     is_held_out = np.isin(tracks, held_out)
     trained = np.ones_like(is_held_out) if isinstance(spec, AllSplitSpec) else ~is_held_out
-    split = Split(train=np.flatnonzero(trained), validation=np.flatnonzero(is_held_out))
+    split = SplitRows(train=np.flatnonzero(trained), validation=np.flatnonzero(is_held_out))
     _check(spec, split, labels)
     return split
 
@@ -232,7 +232,7 @@ def _generator(seed: int, label: int) -> np.random.Generator:
     return np.random.default_rng(derive_seed(seed, "split", label))
 
 
-def _check(spec: SplitSpec, split: Split, labels: NDArray[np.int64]) -> None:
+def _check(spec: SplitSpec, split: SplitRows, labels: NDArray[np.int64]) -> None:
     if not len(split.validation):
         raise SpecError(f"the split {spec.kind} holds out nothing", remedy="there are too few tracks for it")
     lost = np.setdiff1d(labels, labels[split.train])

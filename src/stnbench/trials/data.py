@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stnbench.core.errors import DataCorruptError
-from stnbench.data.base import Indices, Split, split_tracks, subset
+from stnbench.data.base import Indices, SplitRows, split_tracks, subset
 from stnbench.data.build import open_dataset
 from stnbench.data.preprocessing import GlobalStatistics, Preprocess, measure_statistics
 from stnbench.data.resident import DeviceImages, PreparedImages, fits_beside_training
@@ -45,7 +45,7 @@ class TrainingData:
     """
 
     images: DeviceImages
-    split: Split
+    split: SplitRows
     tracks: Indices
     frames: Indices
     statistics: GlobalStatistics

@@ -284,7 +284,7 @@ def test_json_of_several_sweeps_is_one_object(count: int) -> None:
 
 def test_latex_escapes_what_is_special() -> None:
     """Every special character is set as it is, and a bracket never begins an optional argument."""
-    written = latex.escape(r"a&b%c$d#e_f{g}h~i^j\k[l]")
+    written = latex.escape_latex(r"a&b%c$d#e_f{g}h~i^j\k[l]")
     expected = r"a\&b\%c\$d\#e\_f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k{[}l{]}"
     assert written == expected
 
@@ -581,7 +581,7 @@ def test_every_format_has_every_section(kind: str, key: str) -> None:
         word = {"gains": "t over seeds", "pareto": "frontier"}.get(key, word)
     else:
         written = write(kind, full_board())
-        word = {"latex": latex.escape(word), "html": word}.get(kind, word)
+        word = {"latex": latex.escape_latex(word), "html": word}.get(kind, word)
     if kind == "json" and key == "gains":
         word = '"equal_parameters": true'
     assert word in written

@@ -7,7 +7,7 @@ from typing import Any, Final
 from stnbench.core.text import printable
 from stnbench.report.table import Column, Section, Table
 
-MOST_COLUMNS: Final = 9
+LATEX_COLUMNS_MAX: Final = 9
 
 _SPECIAL = str.maketrans(
     {
@@ -56,7 +56,7 @@ def to_latex(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     return "\n".join([*lines, ""])
 
 
-def escape(raw: str) -> str:
+def escape_latex(raw: str) -> str:
     """Return text escaped for LaTeX, on one line."""
     return printable(raw).translate(_SPECIAL)
 
@@ -66,7 +66,7 @@ def _section(title: str, section: Section) -> Iterator[str]:
     remarks = [*section.notes, *left_out]
     if not section.tables:
         facts = [f"{name}: {value}." for name, value in section.facts]
-        yield rf"\paragraph{{{escape(section.heading)}}} {escape(' '.join([*section.text, *facts, *remarks]))}"
+        yield rf"\paragraph{{{escape_latex(section.heading)}}} {escape_latex(' '.join([*section.text, *facts, *remarks]))}"
     for table in section.tables:
         label = f"{_label(title)}-{_label(table.key)}"
         yield from _table(table, caption=" ".join([f"{section.heading}.", *section.text]), label=label, notes=remarks)
@@ -74,11 +74,11 @@ def _section(title: str, section: Section) -> Iterator[str]:
 
 def _table(table: Table[Any], *, caption: str, label: str, notes: Iterable[str]) -> Iterator[str]:
     """Yield a table that floats if it is short, or else continues over pages, with space between groups of rows."""
-    columns, items = table.people_columns(MOST_COLUMNS), table.first_items()
-    headings = (r"\toprule", _row(escape(column.heading) for column in columns), r"\midrule")
-    title = rf"\caption{{{escape(caption)}}}\label{{tab:{label}}}"
+    columns, items = table.people_columns(LATEX_COLUMNS_MAX), table.first_items()
+    headings = (r"\toprule", _row(escape_latex(column.heading) for column in columns), r"\midrule")
+    title = rf"\caption{{{escape_latex(caption)}}}\label{{tab:{label}}}"
     letters = f"@{{}}{''.join('r' if column.is_number else 'l' for column in columns)}@{{}}"
-    remarks = rf"\footnotesize {escape(' '.join(notes))}\par"
+    remarks = rf"\footnotesize {escape_latex(' '.join(notes))}\par"
     rows = list(_rows(table, columns, items))
     size = _size(columns, items)
     if len(items) <= _SHORT:
@@ -108,7 +108,7 @@ def _size(columns: Sequence[Column[Any]], items: Sequence[Any]) -> str:
 
 def _cell(column: Column[Any], item: object) -> str:
     """Return a cell; in numbers a hyphen becomes a minus sign, or a dash between digits; bad values are bold."""
-    said = escape(column.show(item))
+    said = escape_latex(column.show(item))
     if column.is_number:
         return _SIGN.sub("$-$", _RANGE.sub("--", said))
     is_bad = column.tone is not None and column.tone(item) == "bad"

@@ -7,7 +7,7 @@ from typing import Any, Final
 from stnbench.core.text import printable
 from stnbench.report.table import Column, Section, Table
 
-MOST_COLUMNS: Final = 7
+MARKDOWN_COLUMNS_MAX: Final = 7
 """The largest number of columns of a table; GitHub cuts wider ones."""
 
 _SPECIAL = re.compile(r"[\\`*{}|~$#]|\](?=[(\[:])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -16,15 +16,15 @@ _SPECIAL = re.compile(r"[\\`*{}|~$#]|\](?=[(\[:])|(?<![A-Za-z0-9])_|_(?![A-Za-z0
 
 def to_markdown(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """Return a document with a heading for each section."""
-    lines = [f"# {escape(title)}", ""]
+    lines = [f"# {escape_markdown(title)}", ""]
     if subtitle:
-        lines += [escape(subtitle), ""]
+        lines += [escape_markdown(subtitle), ""]
     for section in sections:
         lines += _section(section)
     return "\n".join(lines)
 
 
-def escape(raw: str) -> str:
+def escape_markdown(raw: str) -> str:
     """Return text escaped for Markdown and HTML, on one line."""
     plain = printable(raw).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _SPECIAL.sub(r"\\\g<0>", plain)
@@ -39,33 +39,33 @@ def code(value: str) -> str:
 
 
 def _section(section: Section) -> Iterator[str]:
-    yield from (f"## {escape(section.heading)}", "")
+    yield from (f"## {escape_markdown(section.heading)}", "")
     if section.text:
         yield from (*_paragraphs(section.text), "")
     if section.facts:
-        yield from (*(f"- {escape(name)}: {code(value)}" for name, value in section.facts), "")
+        yield from (*(f"- {escape_markdown(name)}: {code(value)}" for name, value in section.facts), "")
     for table in section.tables:
         yield from (*_table(table), "")
     notes = [*section.notes, *(said for table in section.tables if (said := table.left_out()))]
     if notes:
-        yield from (*(f"- {escape(note)}" for note in notes), "")
+        yield from (*(f"- {escape_markdown(note)}" for note in notes), "")
 
 
 def _paragraphs(sentences: Sequence[str]) -> Iterable[str]:
     """Return one sentence as a paragraph, several as a list."""
-    return [escape(sentences[0])] if len(sentences) == 1 else [f"- {escape(line)}" for line in sentences]
+    return [escape_markdown(sentences[0])] if len(sentences) == 1 else [f"- {escape_markdown(line)}" for line in sentences]
 
 
 def _table(table: Table[Any]) -> Iterator[str]:
-    columns = table.people_columns(MOST_COLUMNS)
-    yield _line(escape(column.heading) for column in columns)
+    columns = table.people_columns(MARKDOWN_COLUMNS_MAX)
+    yield _line(escape_markdown(column.heading) for column in columns)
     yield _line("---:" if column.is_number else ":---" for column in columns)
     yield from (_line(_cell(column, item) for column in columns) for item in table.first_items())
 
 
 def _cell(column: Column[Any], item: object) -> str:
     """Return a cell; bad values are bold."""
-    said = escape(column.show(item))
+    said = escape_markdown(column.show(item))
     is_bad = column.tone is not None and column.tone(item) == "bad"
     return f"**{said}**" if is_bad and said else said
 
