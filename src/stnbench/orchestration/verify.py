@@ -31,7 +31,16 @@ TOLERANCE_PP: Final = 2.0
 """Default tolerance on accuracies in percentage points where bitwise equality cannot be required."""
 
 NOT_COMPARED: Final = frozenset(
-    {"token", "environment", "peak_memory_mib", "train_duration_s", "evaluate_duration_s", "scored", "metrics", "sha256"}
+    {
+        "token",
+        "environment",
+        "peak_memory_mib",
+        "train_duration_s",
+        "evaluate_duration_s",
+        "scored",
+        "metrics",
+        "sha256",
+    }
 )
 """Keys of a result that depend on the run, not on the trial; ``sha256`` is the digest of the file with all of them."""
 

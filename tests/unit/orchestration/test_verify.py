@@ -294,7 +294,7 @@ def test_equal_values_have_no_difference(value: Any) -> None:
 
 
 def test_files_that_differ_in_their_durations_alone_have_no_difference(tmp_path: Path) -> None:
-    """As read without this version's code: the digest at the end of a ``result.json`` covers what depends on the run."""
+    """As read without the code here: the digest at the end of a ``result.json`` covers what depends on the run."""
     texts = []
     for name, duration_s in (("before", 1.0), ("after", 2.0)):
         (tmp_path / name).mkdir()

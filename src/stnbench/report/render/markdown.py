@@ -53,7 +53,9 @@ def _section(section: Section) -> Iterator[str]:
 
 def _paragraphs(sentences: Sequence[str]) -> Iterable[str]:
     """Return one sentence as a paragraph, several as a list."""
-    return [escape_markdown(sentences[0])] if len(sentences) == 1 else [f"- {escape_markdown(line)}" for line in sentences]
+    return (
+        [escape_markdown(sentences[0])] if len(sentences) == 1 else [f"- {escape_markdown(line)}" for line in sentences]
+    )
 
 
 def _table(table: Table[Any]) -> Iterator[str]:
