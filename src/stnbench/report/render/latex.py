@@ -66,7 +66,8 @@ def _section(title: str, section: Section) -> Iterator[str]:
     remarks = [*section.notes, *left_out]
     if not section.tables:
         facts = [f"{name}: {value}." for name, value in section.facts]
-        yield rf"\paragraph{{{escape_latex(section.heading)}}} {escape_latex(' '.join([*section.text, *facts, *remarks]))}"
+        text = escape_latex(" ".join([*section.text, *facts, *remarks]))
+        yield rf"\paragraph{{{escape_latex(section.heading)}}} {text}"
     for table in section.tables:
         label = f"{_label(title)}-{_label(table.key)}"
         yield from _table(table, caption=" ".join([f"{section.heading}.", *section.text]), label=label, notes=remarks)
