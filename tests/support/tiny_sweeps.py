@@ -94,6 +94,7 @@ def run_tiny(
             identity=ProcessIdentity.current(),
             options=RunOptions(data_root=layout.root, retry_failed=retry_failed),
             clock_s=QuickClock(),
+            keep_alone=session.keep_lock,
         )
         summary = runner.run()
         session.store.check_whole()

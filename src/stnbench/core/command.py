@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from stnbench.core.errors import FormerNameWarning, InternalError, SpecError, StnbenchError, StoreError
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
-from stnbench.core.process import Interrupted, handling, ignore_further, raise_interrupted
+from stnbench.core.process import Interrupted, explain_lost_maps, handling, ignore_further, raise_interrupted
 from stnbench.core.text import hide_passwords, printable
 
 # Standard output and standard error under any locale: a character that the encoding lacks does not end a command.
@@ -347,6 +347,7 @@ def run_command(main: Callable[[Sequence[str]], int], arguments: Sequence[str] |
         main: the command; it takes the arguments without ``--debug`` and returns the exit code.
         arguments: the arguments; None for those of the process.
     """
+    explain_lost_maps()
     with lasting_output(), handling(raise_interrupted):
         code = _run(main, arguments)
     ignore_further()

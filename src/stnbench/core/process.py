@@ -1,6 +1,7 @@
-"""Usable cores, progress reports and signals of the process."""
+"""Usable cores, progress reports and signals of the process, and mapped files that are cut short."""
 
 import contextlib
+import mmap
 import os
 import signal
 import threading
@@ -8,8 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Final, TypeVar
+
+from stnbench.core.text import printable
 
 # Number of CPU cores that this process may use.
 
@@ -169,3 +173,59 @@ def handling(handler: Handler) -> Iterator[None]:
         for number, earlier in before.items():
             if signal.getsignal(number) is handler:
                 signal.signal(number, earlier)
+
+
+# A file that is cut short while it is mapped: the system ends whoever reads the missing part with SIGBUS. SQLite maps
+# the file ``-shm`` beside a store, and NumPy the images of a data set. Python's own handlers of signals run only after
+# the instruction that failed, which fails again, so the handler is called by the system itself.
+
+
+_CANNOT_GO_ON: Final = 2
+_handlers: list[object] = []
+"""Handlers that the system calls: they must live as long as the process."""
+
+
+def explain_lost_maps() -> None:
+    """End this process with one line and exit code 2, instead of SIGBUS, when it reads a lost part of a mapped file."""
+    number = getattr(signal, "SIGBUS", None)
+    if number is None or _handlers:
+        return
+    import ctypes  # needed for this alone
+
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(_leave_lost_map)
+    system = ctypes.CDLL(None)
+    system.signal.argtypes, system.signal.restype = (ctypes.c_int, type(handler)), ctypes.c_void_p
+    system.signal(number, handler)
+    _handlers.append(handler)
+
+
+def _leave_lost_map(_number: int) -> None:
+    try:
+        problem = "; ".join(f"{path} was cut short while it was used" for path in lost_maps())
+    except OSError:
+        problem = ""
+    line = (
+        f"error: {problem or 'a file cannot be read any more (SIGBUS)'}: see to its disk and run the same command again"
+    )
+    os.write(2, f"{printable(line)}\n".encode(errors="replace"))
+    os._exit(_CANNOT_GO_ON)
+
+
+def lost_maps(maps: Path = Path("/proc/self/maps")) -> list[Path]:
+    """Return the files of which this process maps more than there is.
+
+    Args:
+        maps: the list of mapped files, as Linux shows it; where there is none, nothing is found.
+    """
+    lost: dict[Path, None] = {}
+    for line in maps.read_text(errors="surrogateescape").splitlines() if maps.exists() else ():
+        place, rights, offset, _, _, *name = line.split(maxsplit=5)
+        if not name or not rights.endswith("s"):  # programs and libraries are mapped privately, with gaps
+            continue
+        first, _, last = place.partition("-")
+        path = Path(name[0])
+        with contextlib.suppress(OSError):
+            size = -(-path.stat().st_size // mmap.PAGESIZE) * mmap.PAGESIZE
+            if size < int(offset, 16) + int(last, 16) - int(first, 16):
+                lost[path] = None
+    return list(lost)

@@ -4,7 +4,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,14 @@ class ProcessIdentity(Strict):
         """
         return psutil.pid_exists(self.pid) and self.start_ticks in {0, start_ticks(self.pid)}
 
+    def is_of_boot(self, other: "ProcessIdentity") -> bool:
+        """Check whether both were started on one host since the same boot."""
+        return (self.host, self.boot_id) == (other.host, other.boot_id)
+
+    def runs_beside(self, other: "ProcessIdentity") -> bool:
+        """Check whether the process is known to run on the host of another one that runs."""
+        return self.is_of_boot(other) and self.is_alive()
+
 
 def start_ticks(pid: int) -> int:
     """Return the start time of a process in clock ticks since boot; 0 if the system does not report it."""
@@ -89,8 +97,98 @@ def is_running(pid: int) -> bool:
 # several may use the folder at once, each for another sweep: then each holds a lock of its sweep.
 
 
+@dataclass(kw_only=True, slots=True)
+class HeldLock:
+    """The lock of a runs folder while this process holds it.
+
+    The system's lock belongs to the file, not to its name: once the file is removed or replaced, another process could
+    lock a new one. ``keep`` notices that.
+
+    Attributes:
+        root: the runs folder.
+        lock: the lock file.
+        identity: this process.
+        busy: returns the error for a lock that another process holds.
+    """
+
+    root: Path
+    lock: FileLock
+    identity: ProcessIdentity
+    busy: Callable[[], StoreBusyError]
+    _locked: tuple[int, int] | None = None
+
+    @property
+    def path(self) -> Path:
+        """Return the path of the lock file."""
+        return Path(self.lock.lock_file)
+
+    @property
+    def holder(self) -> Path:
+        """Return the path of the file that names this process to others."""
+        return self.path.with_suffix(".holder")
+
+    def acquire(self) -> None:
+        """Take the lock, and name this process in the file beside it.
+
+        Raises:
+            StoreBusyError: if another process holds the lock, or held it and still runs after its file was removed.
+            FolderError: if the folder cannot be written.
+        """
+        try:
+            self.lock.acquire()
+        except Timeout as error:
+            raise self.busy() from error
+        except (OSError, NotImplementedError) as error:
+            raise lock_error(self.root, error, RUNS_VARIABLE) from error
+        earlier = _read_holder(self.holder)
+        if earlier is not None and earlier.pid != self.identity.pid and earlier.runs_beside(self.identity):
+            self.lock.release()
+            raise self.busy()
+        self._locked = self._file()
+        self._name_holder()
+
+    def keep(self) -> bool:
+        """Check that the lock file is the one that was locked, and lock a new one if it is not.
+
+        Returns:
+            Whether the file was gone or another one.
+
+        Raises:
+            StoreBusyError: if another process has locked the new file.
+            FolderError: if the folder cannot be written.
+        """
+        is_lost = self._file() != self._locked
+        if is_lost:
+            with contextlib.suppress(OSError):
+                self.lock.release(force=True)
+            self.acquire()
+        elif _read_holder(self.holder) != self.identity:
+            self._name_holder()
+        return is_lost
+
+    def release(self) -> None:
+        """Remove the name of this process, and release the lock."""
+        with contextlib.suppress(OSError):
+            self.holder.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.lock.release()
+
+    def _file(self) -> tuple[int, int] | None:
+        """Return what identifies the file that has the name of the lock; None if there is none."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _name_holder(self) -> None:
+        # On a full or read-only disk the holder is not recorded, but holds the lock; the block's errors have priority.
+        with contextlib.suppress(OSError):
+            self.holder.write_text(f"{self.identity.title}\n{to_json(self.identity)}\n")
+
+
 @contextlib.contextmanager
-def orchestrator_lock(layout: RunsLayout, identity: ProcessIdentity, *, sweep: str = "") -> Iterator[None]:
+def orchestrator_lock(layout: RunsLayout, identity: ProcessIdentity, *, sweep: str = "") -> Iterator[HeldLock]:
     """Hold the lock for the block; the system releases it when the process ends for any reason.
 
     Args:
@@ -103,32 +201,28 @@ def orchestrator_lock(layout: RunsLayout, identity: ProcessIdentity, *, sweep: s
         FolderError: if the folder cannot be written.
     """
     path = layout.lock_of(sweep)
-    lock = FileLock(path, timeout=0)
-    holder = path.with_suffix(".holder")
-    try:
-        lock.acquire()
-    except Timeout as error:
+
+    def busy() -> StoreBusyError:
         what = f"the sweep {sweep} runs already" if layout.is_shared and sweep else "another sweep runs"
-        problem = f"{what} on {layout.root} ({_holder_title(holder)})"
-        raise StoreBusyError(problem, remedy="wait for it, stop it, or set STNBENCH_RUNS to another folder") from error
-    except (OSError, NotImplementedError) as error:
-        raise lock_error(layout.root, error, RUNS_VARIABLE) from error
+        holder = _read_holder(path.with_suffix(".holder"))
+        problem = f"{what} on {layout.root} ({'another process' if holder is None else holder.title})"
+        return StoreBusyError(problem, remedy="wait for it, stop it, or set STNBENCH_RUNS to another folder")
+
+    held = HeldLock(root=layout.root, lock=FileLock(path, timeout=0), identity=identity, busy=busy)
+    held.acquire()
     try:
-        # On a full or read-only disk the holder is not recorded, but holds the lock; the block's errors have priority.
-        with contextlib.suppress(OSError):
-            holder.write_text(f"{identity.title}\n{to_json(identity)}\n")
-        yield
+        yield held
     finally:
-        with contextlib.suppress(OSError):
-            holder.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            lock.release()
+        held.release()
 
 
 def read_holder(layout: RunsLayout, sweep: str = "") -> ProcessIdentity | None:
     """Return the process that holds the lock or died holding it; None if there is none or it is not recorded."""
+    return _read_holder(layout.lock_of(sweep).with_suffix(".holder"))
+
+
+def _read_holder(path: Path) -> ProcessIdentity | None:
     try:
-        path = layout.lock_of(sweep).with_suffix(".holder")
         _, _, text = path.read_text(errors="replace").partition("\n")
         return from_json(ProcessIdentity, text.encode(), where="the holder of the lock") if text.strip() else None
     except (OSError, SpecError):
@@ -141,12 +235,4 @@ def is_held(layout: RunsLayout, sweep: str) -> bool:
     if holder is None:
         return False
     here = ProcessIdentity.current()
-    return (holder.host, holder.boot_id) != (here.host, here.boot_id) or holder.is_alive()
-
-
-def _holder_title(holder: Path) -> str:
-    try:
-        text = holder.read_text(errors="replace")
-    except OSError:
-        text = ""
-    return text.partition("\n")[0].strip() or "another process"
+    return not holder.is_of_boot(here) or holder.is_alive()

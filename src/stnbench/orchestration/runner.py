@@ -88,7 +88,9 @@ class Runner:
         observers: Sequence[Observer] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock_s: Callable[[], float] = time.monotonic,
+        keep_alone: Callable[[], None] = lambda: None,
     ) -> None:
+        self._keep_alone = keep_alone
         self._sweep = sweep
         self._store = store
         self._engine = engine
@@ -252,6 +254,7 @@ class Runner:
 
     def _pass_time(self, now_s: float, spent: Spent) -> None:
         self._store.check()
+        self._keep_alone()
         waiting, suspended = frozenset(self._engine.waiting), frozenset(self._engine.suspended)
         self._handle(TimePassed(now_s=now_s, waiting=waiting, suspended=suspended))
         spent_reason = self._options.budget.exceeded_by(spent)

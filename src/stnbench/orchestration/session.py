@@ -33,7 +33,7 @@ from stnbench.engines.slots import (
 )
 from stnbench.engines.slurm import SlurmEngine
 from stnbench.orchestration.asking import RunOptions, RunSummary
-from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
+from stnbench.orchestration.host import HeldLock, ProcessIdentity, orchestrator_lock
 from stnbench.orchestration.observer import LogObserver, Mirror, Observer, open_notifiers
 from stnbench.orchestration.patience import BUSY_TIMEOUT_S, PatientStore, StoreWait, open_patiently
 from stnbench.orchestration.progress import About, DataProgress, open_progress
@@ -78,8 +78,14 @@ class Session:
     """A writing session on a runs folder: the only one, or on a server's store the only one of its sweep."""
 
     def __init__(
-        self, layout: RunsLayout, store: PatientStore, identity: ProcessIdentity, options: SessionOptions
+        self,
+        layout: RunsLayout,
+        store: PatientStore,
+        identity: ProcessIdentity,
+        options: SessionOptions,
+        lock: HeldLock,
     ) -> None:
+        self._lock = lock
         self.layout = layout
         self.store = store
         # Sessions that share the folder keep what is named by slots or jobs apart, in folders named by their sweep.
@@ -123,6 +129,7 @@ class Session:
             identity=self._identity,
             options=options,
             observers=observers,
+            keep_alone=self.keep_lock,
         )
         self.store.wait.is_asked_to_stop = lambda: runner.is_asked_to_stop
         try:
@@ -153,6 +160,16 @@ class Session:
             return True
         self._see_to_local_database()
         return self._mirror_of(sweep).sync(self.store, hide_passwords(uri), cells, timeout_s)
+
+    def keep_lock(self) -> None:
+        """Lock the runs folder again, with a warning, if the file of its lock was removed or replaced.
+
+        Raises:
+            StoreBusyError: if another process has locked it meanwhile.
+            FolderError: if the folder cannot be written.
+        """
+        if self._lock.keep():
+            _warn(f"the lock {self._lock.path} was removed or replaced while the sweep ran: it was locked again")
 
     def close(self) -> None:
         """End the mirrors."""
@@ -307,8 +324,11 @@ def open_session(layout: RunsLayout, options: SessionOptions) -> Iterator[Sessio
     writable_folder(layout.root, "runs", remedy=f"set {RUNS_VARIABLE} to a folder you can write")
     identity = ProcessIdentity.current()
     holder = Holder(title=identity.title, session=identity.session, sweep=options.sweep if layout.is_shared else "")
-    with orchestrator_lock(layout, identity, sweep=options.sweep), _open_store(layout, holder) as store:
-        session = Session(layout, store, identity, options)
+    with (
+        orchestrator_lock(layout, identity, sweep=options.sweep) as lock,
+        _open_store(layout, holder) as store,
+    ):
+        session = Session(layout, store, identity, options, lock)
         try:
             yield session
         finally:

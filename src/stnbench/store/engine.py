@@ -182,6 +182,7 @@ class Database:
         Raises:
             StoreError: if the database cannot be used.
         """
+        self.check()
         with self._explained(), self.backend.reader.connect() as connection, connection.begin():
             yield connection
 

@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import StatementError
 
-from stnbench.core.errors import StoreError
+from stnbench.core.errors import StoreBusyError, StoreError
 from stnbench.core.files import sync_folder, writable_folder
 
 # The file of a store: checks that it still exists and is intact while it is used, and backups.
@@ -25,7 +25,8 @@ from stnbench.core.files import sync_folder, writable_folder
 
 
 REBUILD_REMEDY: Final = "make it again from the results on the disk: python -m stnbench.store rebuild"
-PARTS: Final = ("", "-wal", "-shm")
+SHARED_MEMORY: Final = "-shm"
+PARTS: Final = ("", "-wal", SHARED_MEMORY)
 """Suffixes that SQLite appends to the path for the files beside it."""
 
 QUICK_CHECK_MAX_BYTES: Final = 32 << 20
@@ -44,6 +45,7 @@ class StoreFile:
     clock_s: Callable[[], float] = time.monotonic
     _seen: dict[str, tuple[int, int]] = field(default_factory=dict)
     _size: int = 0
+    _mapped_size: int = 0
     _content_checked_s: float = float("-inf")
 
     def check(self) -> None:
@@ -125,10 +127,37 @@ class StoreFile:
             ) from error
         if self._seen.setdefault(part, (status.st_dev, status.st_ino)) != (status.st_dev, status.st_ino):
             raise self._lost("was replaced by another one", name)
+        self._check_size(part, name, status.st_size)
+
+    def _check_size(self, part: str, name: str, size: int) -> None:
         if part == "":
-            if status.st_size < self._size:
+            if size < self._size:
                 raise self._lost("was cut short", name)
-            self._size = status.st_size
+            self._size = size
+        elif part == SHARED_MEMORY:
+            if size < self._mapped_size:
+                self._make_map_again(name)
+            self._mapped_size = size
+
+    def _make_map_again(self, name: str) -> None:
+        """Empty the file that SQLite maps, so that it is made again from the log at the next transaction.
+
+        SQLite would trust what is left of it, and reading beyond its end would end the process. The file is changed by
+        its name alone: to open and close it would release the locks that SQLite has on it.
+
+        Raises:
+            StoreBusyError: always; the next call goes on.
+        """
+        try:
+            os.truncate(name, 0)
+            os.truncate(name, self._mapped_size)
+        except OSError as error:
+            raise self._lost("was cut short", name) from error
+        raise StoreBusyError(
+            f"the store's file {name} was cut short while it was used",
+            remedy="run the same command again",
+            is_transient=True,
+        )
 
     def _lost(self, how: str, name: str = "") -> StoreError:
         return StoreError(f"the store {name or self.path} {how} while it was used", remedy=REBUILD_REMEDY)

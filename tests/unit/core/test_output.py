@@ -54,6 +54,35 @@ def test_a_command_does_its_work_whoever_reads(redirection: str, tmp_path: Path)
     assert work_with(redirection, tmp_path / "done") == (1, "all of it")
 
 
+LOSS = """
+import os, sqlite3, sys
+import numpy as np
+from stnbench.core.command import run_command
+images = np.lib.format.open_memmap(sys.argv[1] + "images.npy", mode="w+", dtype="u1", shape=(1 << 16,))
+store = sqlite3.connect(sys.argv[1] + "x.db", isolation_level=None)
+store.execute("PRAGMA journal_mode = WAL").fetchone()
+store.execute("CREATE TABLE t (a)")
+def main(arguments):
+    os.truncate(sys.argv[1] + sys.argv[2], 0)
+    images.sum()
+    store.execute("SELECT count(*) FROM t").fetchone()
+    return 0
+run_command(main, [])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["images.npy", "x.db-shm"])
+def test_a_mapped_file_that_is_cut_ends_a_command_with_a_line(file: str, tmp_path: Path) -> None:
+    """The system would end it with SIGBUS, without a word."""
+    command = [sys.executable, "-c", LOSS, f"{tmp_path}{os.sep}", file]
+    ended = subprocess.run(command, timeout=120, check=False, capture_output=True, text=True)
+    assert ended.returncode == 2, ended
+    assert ended.stderr == (
+        f"error: {tmp_path / file} was cut short while it was used: see to its disk and run the same command again\n"
+    )
+
+
 class Refusing(io.StringIO):
     """Refuses what is written, so often."""
 

@@ -1,8 +1,7 @@
 """Files are cut, flipped and removed while a tiny sweep runs; the same command ends with equal results, or one line.
 
 Caches of images and checkpoints are read by the trial itself: ``tests/unit/trials/test_run.py`` changes them while it
-trains, ``tests/unit/trials/test_damage.py`` at rest. Here are the files that the orchestrator reads and writes,
-but for the one that SQLite maps (``-shm``): the system ends a process that has mapped a file that is cut.
+trains, ``tests/unit/trials/test_damage.py`` at rest. Here are the files that the orchestrator reads and writes.
 """
 
 import functools
@@ -87,6 +86,9 @@ FILES: dict[str, Callable[[RunsLayout], Path]] = {
     "probabilities": lambda layout: layout.attempt(TRIALS[0].trial_id, 1) / "probabilities_validation.npy",
     "store": lambda layout: layout.root / "stnbench.db",
     "write-ahead log": lambda layout: layout.root / "stnbench.db-wal",
+    "shared memory": lambda layout: layout.root / "stnbench.db-shm",
+    "lock": lambda layout: layout.orchestrator_lock,
+    "holder": lambda layout: layout.orchestrator_lock.with_suffix(".holder"),
     "history": lambda layout: layout.history,
 }
 

@@ -2,6 +2,9 @@
 
 import errno
 import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +16,9 @@ from stnbench.core.errors import FolderError, StoreBusyError
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.orchestration import host
 from stnbench.orchestration.claims import recover
-from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
+from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock, read_holder, start_ticks
 from stnbench.orchestration.recovery import remove_leftovers
+from stnbench.spec.codec import to_json
 from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState
 from stnbench.store.records import AttemptStart
 from stnbench.store.store import Store
@@ -92,6 +96,59 @@ def test_who_holds_the_lock_is_named(layout: RunsLayout) -> None:
         layout.orchestrator_lock.with_suffix(".holder").write_bytes(b"\xff\xfe")
         with pytest.raises(StoreBusyError, match="another sweep runs"), orchestrator_lock(layout, IDENTITY):
             pass
+
+
+def unlock_by_hand(lock: Path, holder: Path) -> None:
+    """Do what a user or a program that tidies up does."""
+    del holder
+    lock.unlink()
+
+
+def replace_lock(lock: Path, holder: Path) -> None:
+    """Do what a synchroniser does."""
+    del holder
+    copy = lock.with_name("copy")
+    copy.write_bytes(lock.read_bytes())
+    copy.replace(lock)
+
+
+def spoil_holder(lock: Path, holder: Path) -> None:
+    """Leave the lock alone, and a letter of the holder's record is another one."""
+    del lock
+    holder.write_text(holder.read_text().replace('"pid"', '"pit"'))
+
+
+@pytest.mark.parametrize(
+    ("damage", "is_lost"), [(unlock_by_hand, True), (replace_lock, True), (spoil_holder, False)], ids=str
+)
+def test_a_lock_is_kept_whatever_happens_to_its_files(
+    damage: Callable[[Path, Path], None], *, is_lost: bool, layout: RunsLayout
+) -> None:
+    """A removed or replaced lock file is locked anew, so that no second sweep begins; its holder is named again."""
+    here = ProcessIdentity.current()
+    with orchestrator_lock(layout, here) as lock:
+        damage(lock.path, lock.holder)
+        assert lock.keep() is is_lost
+        assert not lock.keep()
+        assert read_holder(layout) == here
+        with pytest.raises(StoreBusyError, match=here.title), orchestrator_lock(layout, here):
+            pass
+    with orchestrator_lock(layout, IDENTITY):
+        pass
+
+
+def test_a_sweep_whose_lock_file_is_gone_still_runs(layout: RunsLayout) -> None:
+    """A second one is refused while its holder lives, and a sweep ends whose lock another process has by then."""
+    with subprocess.Popen(["sleep", "60"]) as other:
+        holder = replace(ProcessIdentity.current(), pid=other.pid, start_ticks=start_ticks(other.pid))
+        layout.orchestrator_lock.with_suffix(".holder").write_text(f"{holder.title}\n{to_json(holder)}\n")
+        with pytest.raises(StoreBusyError, match=holder.title), orchestrator_lock(layout, ProcessIdentity.current()):
+            pass
+        other.kill()
+    with orchestrator_lock(layout, ProcessIdentity.current()) as ours:
+        unlock_by_hand(ours.path, ours.holder)
+        with orchestrator_lock(layout, IDENTITY), pytest.raises(StoreBusyError, match="process 7 on box"):
+            ours.keep()
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EIO, errno.ENOLCK, errno.ENOSYS])
