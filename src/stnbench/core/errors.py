@@ -115,6 +115,18 @@ class DataMissingError(DataError):
     """A data set, or the requested part of it, that does not exist."""
 
 
+class CacheMissingError(DataMissingError):
+    """Cache of a data set that would have to be made first.
+
+    Attributes:
+        superseded: digests of the images in caches that were made with the same settings from other files.
+    """
+
+    def __init__(self, problem: str, *, remedy: str = "", superseded: Iterable[str] = ()) -> None:
+        super().__init__(problem, remedy=remedy)
+        self.superseded = frozenset(superseded)
+
+
 class DataCorruptError(DataError):
     """A data set that exists and is invalid."""
 

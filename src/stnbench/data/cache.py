@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
-from stnbench.core.errors import DataCorruptError, DataError, DataMissingError, FolderError
+from stnbench.core.errors import CacheMissingError, DataCorruptError, DataError, DataMissingError, FolderError
 from stnbench.core.files import ARRAY_ERRORS, file_mark, lock_error, remembered_digests, sync_folder, writable_folder
 from stnbench.core.identity import DIGEST_LENGTH, Json, canonical_json
 from stnbench.core.paths import DATA_VARIABLE
@@ -190,7 +190,12 @@ class Recipe:
 
 
 def open_or_build(
-    folder: Path, *, identity: dict[str, Json], recipe: Callable[[], Recipe], builds: bool = True
+    folder: Path,
+    *,
+    identity: dict[str, Json],
+    recipe: Callable[[], Recipe],
+    builds: bool = True,
+    of_source: Collection[str] = (),
 ) -> ImageSet:
     """Open the cache in ``folder``, and make it first if it is missing or was made from another identity.
 
@@ -203,21 +208,47 @@ def open_or_build(
         recipe: returns the instructions; it may read the source, and is called at most once, and followed, while no
             other process fills this folder.
         builds: whether the cache may be made; if not, it is only opened.
+        of_source: the keys of the identity that say which files the source has.
 
     Raises:
         DataCorruptError: if the cache is there and wrong.
-        DataMissingError: if the cache would have to be made and ``builds`` is false.
+        CacheMissingError: if the cache would have to be made and ``builds`` is false.
         FolderError: if the cache cannot be written, for example because the disk is full.
         Exception: any other that ``recipe`` and its ``fill`` raise.
     """
     if _is_current(folder, identity):
         return open_cache(folder)
     if not builds:
-        raise DataMissingError(f"there is no cache at {folder}", remedy="run 'python -m stnbench.data prepare'")
+        settings = {key: value for key, value in identity.items() if key not in of_source}
+
+        def is_of_other_files(found: Mapping[str, Json]) -> bool:  # those of older versions do not say of which
+            return bool(of_source) and found.keys() >= set(of_source) and found.items() >= settings.items()
+
+        raise CacheMissingError(
+            f"there is no cache at {folder}",
+            remedy="run 'python -m stnbench.data prepare'",
+            superseded=digests_of(folder, is_of_other_files),
+        )
     with _lock(folder):
         if not _is_current(folder, identity):
             _build(folder, identity, recipe)
     return open_cache(folder)
+
+
+def digests_of(folder: Path, is_meant: Callable[[Mapping[str, Json]], bool]) -> frozenset[str]:
+    """Return the digests of the images in caches beside a folder that may be absent.
+
+    Args:
+        folder: the folder; the names of the others differ from its own in the part after the last dash.
+        is_meant: tells by its identity whether a cache is meant; those that cannot be read are left out.
+    """
+    found = []
+    for other in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):
+        with contextlib.suppress(DataError):
+            manifest = read_manifest(other)
+            if manifest is not None and is_meant(manifest.identity):
+                found.append(manifest.digest)
+    return frozenset(found)
 
 
 def open_prepared(cache: Path, pattern: str, made_with: Mapping[str, Json], *, absent: str) -> ImageSet | None:

@@ -441,6 +441,7 @@ class Digits(Dataset):
             identity=identity,
             recipe=lambda: self._recipe(half),
             builds=self._builds,
+            of_source=tuple(source or ()),
         )
         if source and self._builds:
             remove_superseded(self._cache / f"{kind}-{half}-{digest(drawn)}")

@@ -2,16 +2,17 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 
+from stnbench.core.errors import CacheMissingError
 from stnbench.core.identity import Json, derive_seed, digest
 from stnbench.core.process import advancing
 from stnbench.data.base import Dataset, ImageSet
-from stnbench.data.cache import CacheArrays, Layout, Recipe, open_or_build
+from stnbench.data.cache import CacheArrays, Layout, Recipe, digests_of, open_or_build
 from stnbench.data.distort import box_pose, draw_warp, make_picture, render, trace_part
 from stnbench.spec.data import DistortionSpec
 
@@ -57,13 +58,19 @@ class DistortedPhotographs(Dataset):
             DataCorruptError: if the cache is wrong.
             FolderError: if the cache cannot be written.
         """
-        return self._half("train", self._base.train())
+        return self._half("train", self._base.train)
 
     def test(self) -> ImageSet:
         """Return the test half, warped on first use; it raises the same errors as ``train``."""
-        return self._half("test", self._base.test())
+        return self._half("test", self._base.test)
 
-    def _half(self, half: Literal["train", "test"], base: ImageSet) -> ImageSet:
+    def _half(self, half: Literal["train", "test"], open_base: Callable[[], ImageSet]) -> ImageSet:
+        try:
+            base = open_base()
+        except CacheMissingError as error:
+            gone = error.superseded
+            error.superseded = digests_of(self._folder(half, ""), lambda identity: identity.get("images") in gone)
+            raise
         identity: dict[str, Json] = {
             "set": "distorted",
             "version": WARP_VERSION,
@@ -80,11 +87,14 @@ class DistortedPhotographs(Dataset):
             has_control_points=self._distortion.point_noise > 0,
         )
         return open_or_build(
-            self._cache / f"distorted-{self._name}-{half}-{digest(identity)}",
+            self._folder(half, digest(identity)),
             identity=identity,
             recipe=lambda: Recipe(layout=layout, fill=lambda arrays: fill(arrays, base, half, self._distortion)),
             builds=self._builds,
         )
+
+    def _folder(self, half: str, name: str) -> Path:
+        return self._cache / f"distorted-{self._name}-{half}-{name}"
 
 
 def fill(arrays: CacheArrays, base: ImageSet, half: str, distortion: DistortionSpec) -> None:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -52,16 +52,25 @@ class ImageDigests:
     Attributes:
         found: digest of each half of the data sets that have a cache here.
         recorded: digests that complete trials recorded, by trial id.
+        superseded: digests of images that the source of a data set had and no longer has, where its images are not
+            prepared.
     """
 
     found: Mapping[DatasetSpec, Mapping[str, str]] = field(default_factory=dict)
     recorded: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    superseded: Mapping[DatasetSpec, Collection[str]] = field(default_factory=dict)
 
     def difference(self, spec: TrialSpec) -> str:
         """Return how the images of a complete trial differ from those found now; empty if no difference is known."""
         recorded, found = self.recorded.get(spec.trial_id, {}), self.found.get(spec.dataset, {})
         half = other_half(recorded, found)
-        return "" if half is None else f"{spec.dataset.kind}: {half} digest {recorded[half]}, now {found[half]}"
+        if half is not None:
+            return f"{spec.dataset.kind}: {half} digest {recorded[half]}, now {found[half]}"
+        gone = self.superseded.get(spec.dataset, ())
+        half = next((half for half, digest in recorded.items() if half not in found and digest in gone), None)
+        if half is not None:
+            return f"{spec.dataset.kind}: {half} digest {recorded[half]}, now other images, which are not prepared yet"
+        return ""
 
     def is_checked(self, spec: TrialSpec) -> bool:
         """Check whether all images that a complete trial recorded were compared."""
@@ -243,7 +252,8 @@ def plan_lines(plan: SweepPlan) -> Iterator[str]:
     for difference, count in Counter(plan.differences).items():
         yield f"{counted(count, 'trial')} complete with other images, which do not count and stop a run ({difference})"
     if plan.unchecked:
-        yield f"not checked: whether {counted(plan.unchecked, 'complete trial')} read the images found here (no cache)"
+        trials = counted(plan.unchecked, "complete trial")
+        yield f"not checked: whether {trials} read the images found here (no cache of them: stnbench data prepare)"
     if plan.overlapping_points > 0:
         points = counted(plan.overlapping_points, "point")
         yield f"{points} of the axes: the same trial as another, or as an equal-parameter baseline"

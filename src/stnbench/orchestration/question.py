@@ -136,8 +136,8 @@ def plan_question(question: Question, planner: Planner, layout: RunsLayout, *, s
             experience = read_experience(store)
             recorded = {trial_id: found.digests for trial_id, found in store.environments(ids).items()}
         complete = {trial.spec.dataset for trial in planned if trial.spec.trial_id in recorded}
-        found = find_digests(complete, data_root=data_root(), source=question.source)
-        images = ImageDigests(found=found, recorded=recorded)
+        found, superseded = find_digests(complete, data_root=data_root(), source=question.source)
+        images = ImageDigests(found=found, recorded=recorded, superseded=superseded)
     return plan_sweep(
         question.sweep,
         planned,

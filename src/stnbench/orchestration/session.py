@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Literal, assert_never
 
 import stnbench
-from stnbench.core.errors import DataError, DataMissingError, EngineError
+from stnbench.core.errors import CacheMissingError, DataError, DataMissingError, EngineError
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import RUNS_VARIABLE, RunsLayout, sqlite_uri
 from stnbench.core.process import Interrupted, available_cores, handling, listening
@@ -386,23 +386,29 @@ def prepare_datasets(
 
 def find_digests(
     specs: Iterable[DatasetSpec], *, data_root: Path, source: Path | None
-) -> dict[DatasetSpec, dict[str, str]]:
+) -> tuple[dict[DatasetSpec, dict[str, str]], dict[DatasetSpec, frozenset[str]]]:
     """Return the digest of each half of these data sets that has a cache; nothing is built.
 
     A damaged cache causes a warning and is left out.
+
+    Returns:
+        The digests of halves by data set, and the digests of images that its source no longer has, known from caches.
     """
     digests: dict[DatasetSpec, dict[str, str]] = {}
+    superseded: dict[DatasetSpec, frozenset[str]] = {}
     for spec in dict.fromkeys(specs):
         dataset = open_dataset(spec, root=data_root, source=source, workers=1, builds=False)
         digests[spec] = {}
         for half, open_half in (("train", dataset.train), ("test", dataset.test)):
             try:
                 digests[spec][half] = open_half().digest
+            except CacheMissingError as error:
+                superseded[spec] = superseded.get(spec, frozenset()) | error.superseded
             except DataMissingError:
                 continue
             except DataError as error:
                 _warn(str(error))
-    return digests
+    return digests, superseded
 
 
 def gpu_slot_choice(layout: RunsLayout) -> Path:

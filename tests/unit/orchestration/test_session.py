@@ -14,9 +14,11 @@ from stnbench.core.paths import RunsLayout
 from stnbench.engines.calibrate import SlotChoice, remember_choice
 from stnbench.orchestration import session
 from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.plan import ImageDigests
 from stnbench.orchestration.session import Session, SessionOptions, find_digests, open_session, remembered_slots
-from stnbench.spec.data import GtsrbSpec
+from stnbench.spec.data import DistortionSpec, GtsrbSpec
 from stnbench.spec.sweep import Point, SweepSpec
+from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
 from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
@@ -33,15 +35,36 @@ def test_digests_are_found_without_making_anything(
     fake_gtsrb.write_test(tmp_path)
     spec = GtsrbSpec(image_size=8)
     data = tmp_path / "data"
-    assert find_digests([spec, spec], data_root=data, source=tmp_path) == {spec: {}}
+    assert find_digests([spec, spec], data_root=data, source=tmp_path)[0] == {spec: {}}
     assert not data.exists()
 
     digests = session.prepare_datasets([spec], data_root=data, source=tmp_path)
-    assert find_digests([spec], data_root=data, source=tmp_path) == digests
+    assert find_digests([spec], data_root=data, source=tmp_path) == (digests, {})
     for labels in data.glob("cache/gtsrb-test-*/labels.npy"):
         labels.write_bytes(b"x")
-    assert find_digests([spec], data_root=data, source=tmp_path) == {spec: {"train": digests[spec]["train"]}}
+    assert find_digests([spec], data_root=data, source=tmp_path)[0] == {spec: {"train": digests[spec]["train"]}}
     assert "labels.npy has changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("distortion", [None, DistortionSpec()], ids=["plain", "distorted"])
+def test_a_plan_knows_images_that_changed_before_they_are_prepared(
+    distortion: DistortionSpec | None, tmp_path: Path, fake_gtsrb: Any
+) -> None:
+    """The caches of the former images tell what trials read; those of another size say nothing."""
+    images = fake_gtsrb.write_train(tmp_path)
+    spec, other = (GtsrbSpec(image_size=size, distortion=distortion) for size in (8, 12))
+    data = tmp_path / "data"
+    (digests, others) = session.prepare_datasets([spec, other], data_root=data, source=tmp_path).values()
+    path = next(images.rglob("*.ppm"))
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    found, superseded = find_digests([spec], data_root=data, source=tmp_path)
+    assert found == {spec: {}}
+    assert superseded == {spec: {digests["train"]}}
+    trial = TrialSpec(dataset=spec)
+    for recorded, says in ((digests, f"train digest {digests['train']}, now other images"), (others, "")):
+        plan = ImageDigests(found=found, recorded={trial.trial_id: recorded}, superseded=superseded)
+        assert says in plan.difference(trial)
+        assert bool(plan.difference(trial)) == bool(says)
 
 
 class FailingAtFirst(Tracker):

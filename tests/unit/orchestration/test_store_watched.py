@@ -95,8 +95,8 @@ def test_a_store_that_is_attacked_in_mid_run_ends_it(
 ) -> None:
     """A new store or one of an earlier run: a StoreError (exit code 2); afterwards nothing is missing in the end.
 
-    A store that was made in this run is still whole in the log beside it: damage in place heals. An index that is cut is
-    made again from the log.
+    A store that was made in this run is still whole in the log beside it: damage in place heals. An index that is cut
+    is made again from the log.
     """
     clean = RunsLayout(layout.root.with_name("clean"))
     run_tiny(clean, ALL)

@@ -419,6 +419,7 @@ class Gtsrb(Dataset):
                 fill=lambda arrays: self._fill(half, arrays, identity),
             ),
             builds=self._builds,
+            of_source=("images", "tables_sha256", "images_sha256"),
         )
         if self._builds:
             remove_superseded(self._folder(half.half, tables))
