@@ -10,17 +10,16 @@ from scipy import special
 from typing_extensions import Unpack
 
 from stnbench.analysis.fitted import Fitted, ScoredRun, Seed, seed_order
-from stnbench.analysis.inference import LEVEL, wilson_estimate
+from stnbench.analysis.inference import LEVEL, NO_METHOD, wilson_estimate
 from stnbench.analysis.verdicts import (
     DEFAULT_MARGIN,
     Comparison,
     Decision,
+    Effect,
     Failures,
     Verdict,
 )
 from stnbench.core.errors import SpecError
-
-NO_METHOD: Final = "none"
 
 COLLAPSED_SHARE: Final = 0.5
 """A run with less than this share of the accuracy of its configuration's best run has collapsed."""
@@ -100,6 +99,47 @@ def fit_and_compare(
         comparison, decisions=(*decisions, *missing), seeds=seeds, is_provisional=provisional, notes=comparison.notes
     )
     return replace(found, notes=(*_cautions(found), *found.notes)), fitted
+
+
+def compare_paired(pairs: Sequence[tuple[ScoredRun, ScoredRun]]) -> dict[str, Effect]:
+    """Compare the same configurations on two sides, such as before and after a change of the code.
+
+    The differences of a configuration's runs, paired by seed, are the data: configurations and seeds are fitted to them
+    as to accuracies, with moderated variances, and each mean difference is compared with 0 over all possible seeds. The
+    intervals are simultaneous for all configurations.
+
+    Args:
+        pairs: of scored runs of one configuration and seed, at most one of each.
+
+    Returns:
+        For each configuration the accuracy of the first side less that of the second; without an interval if no
+        configuration has two pairs.
+
+    Raises:
+        SpecError: if a configuration and seed have two pairs, or counts are not valid.
+    """
+    differences = []
+    for first, second in pairs:
+        _check([first, replace(second, configuration=f"{second.configuration} (second)")])
+        if first.correct is None or second.correct is None:
+            continue
+        # (1 + difference) / 2 is the share of images right on the first side and wrong on the second, of both sides'.
+        share = (1 + first.correct / first.images - second.correct / second.images) / 2
+        images = first.images + second.images
+        differences.append(replace(first, correct=share * images, images=images, has_collapsed=False))
+    _check(differences)
+    if not differences:
+        return {}
+    fitted = Fitted(differences)
+    return {
+        name: replace(
+            half,
+            mean=2 * half.mean,
+            low=None if half.low is None else 2 * half.low,
+            high=None if half.high is None else 2 * half.high,
+        )
+        for name, half in zip(fitted.names, fitted.means_against(0.5), strict=True)
+    }
 
 
 def _check(runs: Sequence[ScoredRun]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from stnbench.analysis.inference import LEVEL, WILSON_METHOD
+from stnbench.analysis.inference import LEVEL, NO_METHOD, WILSON_METHOD
 from stnbench.analysis.moderated import BlockModel, Mixture, Runs
 from stnbench.analysis.simultaneous import (
     exceedance,
@@ -213,7 +213,7 @@ class Fitted:
         return [pairs_table(max(len(self.names), 2), float(freedom)) for freedom in freedoms]
 
     def _gains(self, baselines: Mapping[str, str]) -> dict[int, Effect]:
-        """Estimate the effects over baselines: a family for each baseline, with Bonferroni's correction among them."""
+        """Estimate the effects over baselines: a family for each baseline, simultaneously; see ``mean_reach``."""
         known = {
             self.place[name]: self.place[base]
             for name, base in baselines.items()
@@ -336,28 +336,60 @@ class Fitted:
         return 1 + better, count - worse
 
     def _mean_limits(self) -> list[tuple[float | None, float | None, str]]:
-        """Return single intervals of the means over all possible seeds, with their method.
-
-        The mean of a seed's effect and of the configuration's noise have variances of different degrees of freedom; see
-        ``mean_reach``.
-        """
-        model, counts = self.model, self.model.counts
-        if self._picked is None or (counts == 1).all():
+        """Return single intervals of the means over all possible seeds, with their method."""
+        model = self.model
+        if self._picked is None or (model.counts == 1).all():
             z = float(special.ndtri(1 - LEVEL / 2))
             low, high = wilson_limits(self.means, self._images, z)
             return [(float(one), float(other), WILSON_METHOD) for one, other in zip(low, high, strict=True)]
-        mixture = self._picked
-        expected = mixture.expected
-        shared = model.seeds_variance / len(self._seeds)
-        usual = float(self.model.of_means(expected).mean()) / len(self.names) if shared else 0.0
-        own = np.maximum(model.of_means(expected) - usual, 0.05 * model.of_means(expected))
-        inverse = mixture.weights @ mixture.inverse
-        half = mean_reach(shared, max(len(self._seeds) - 1, 1), own, 1 / inverse)
+        half = mean_reach(*self._mean_errors(self._picked), level=LEVEL)
         low = model.means_at(model.centres - half)
         high = model.means_at(model.centres + half)
         return [
             (float(min(one, mean)), float(max(other, mean)), SEEDS_METHOD)
             for one, other, mean in zip(low, high, self.means, strict=True)
+        ]
+
+    def _mean_errors(self, mixture: Mixture) -> tuple[float, float, Floats, Floats]:
+        """Return the variances of centres over all possible seeds with their degrees of freedom; see ``mean_reach``."""
+        of_means = self.model.of_means(mixture.expected)
+        shared = self.model.seeds_variance / len(self._seeds)
+        usual = float(of_means.mean()) / len(self.names) if shared else 0.0
+        own = np.maximum(of_means - usual, 0.05 * of_means)
+        return shared, max(len(self._seeds) - 1, 1), own, 1 / (mixture.weights @ mixture.inverse)
+
+    def means_against(self, share: float) -> list[Effect]:
+        """Compare each mean over all possible seeds with a known share, simultaneously; see ``mean_reach``.
+
+        Without degrees of freedom the differences have no intervals.
+        """
+        model, tests = self.model, len(self.names)
+        sizes = [int(count) for count in model.counts]
+        if self._picked is None:
+            return [
+                Effect(n=n, mean=float(mean - share), low=None, high=None, p_adjusted=None, method=NO_METHOD)
+                for n, mean in zip(sizes, self.means, strict=True)
+            ]
+        errors = self._mean_errors(self._picked)
+        half = mean_reach(*errors, level=self._level, tests=tests)
+        lows, highs = (model.means_at(model.centres + side * half) - share for side in (-1, 1))
+        distance = np.abs(model.centres - model.scale.of(np.asarray(share, dtype=np.float64)))
+        least, most = np.full(tests, math.log(1e-12)), np.zeros(tests)
+        for _ in range(40):
+            middle = (least + most) / 2
+            is_beyond = distance > mean_reach(*errors, level=np.exp(middle), tests=tests)
+            least, most = np.where(is_beyond, least, middle), np.where(is_beyond, middle, most)
+        p_values = np.exp(most)
+        return [
+            Effect(
+                n=n,
+                mean=float(mean),
+                low=float(min(low, mean)),
+                high=float(max(high, mean)),
+                p_adjusted=float(p_value),
+                method=SEEDS_METHOD,
+            )
+            for n, mean, low, high, p_value in zip(sizes, self.means - share, lows, highs, p_values, strict=True)
         ]
 
     def _seeds_needed(self, place: int, best: int, margin: float) -> int | None:

@@ -308,8 +308,16 @@ def wilson_limits(shares: Floats, images: Floats, z: float) -> tuple[Floats, Flo
     return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
 
 
-def mean_reach(shared: float, shared_freedom: float, own: Floats, own_freedom: Floats) -> Floats:
-    """Return the 95 % limit of the absolute sum of two independent normal errors, each with an estimated variance.
+def mean_reach(
+    shared: float,
+    shared_freedom: float,
+    own: Floats,
+    own_freedom: Floats,
+    *,
+    level: float | Floats = LEVEL,
+    tests: int = 1,
+) -> Floats:
+    """Return a limit of the absolute sum of two independent normal errors, each with an estimated variance.
 
     It lies between two limits: that of Satterthwaite's degrees of freedom (1946), which leaves out too much if the
     shared variance has far fewer degrees of freedom than the other, and one that passes from the second variance's
@@ -321,12 +329,16 @@ def mean_reach(shared: float, shared_freedom: float, own: Floats, own_freedom: F
         shared_freedom: of that variance.
         own: the other variance, of shape (means,).
         own_freedom: of that variance, of shape (means,).
+        level: the probability that any of the means exceeds its limit, one number or of shape (means,).
+        tests: the number of means for which the limits hold at once, by Bonferroni's correction of the other variance;
+            the error that all have in common needs none.
     """
     whole = np.maximum(shared + own, 1e-300)
     share = shared / whole
     freedom = 1 / (share**2 / shared_freedom + (1 - share) ** 2 / own_freedom)
-    even = special.stdtrit(freedom, 1 - LEVEL / 2)
-    first, second = (special.stdtrit(each, 1 - LEVEL / 2) for each in (shared_freedom, own_freedom))
+    even = -special.stdtrit(freedom, level / tests / 2)
+    first = -special.stdtrit(shared_freedom, level / 2)
+    second = -special.stdtrit(own_freedom, level / tests / 2)
     passing = second + share**_PASSING * (first - second)
     alike = np.minimum(shared_freedom / own_freedom, 1.0)
     return np.asarray((alike * even + (1 - alike) * passing) * np.sqrt(whole))

@@ -7,14 +7,17 @@ configuration and their seed. Without I/O, except for ``read_against``.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from stnbench.analysis.inference import Estimate, holm_adjusted, paired_difference
+from stnbench.analysis.comparison import compare_paired
+from stnbench.analysis.fitted import ScoredRun
+from stnbench.analysis.inference import LEVEL, NO_METHOD
+from stnbench.analysis.verdicts import Effect
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import Json
 from stnbench.core.paths import RunsLayout, user_path
@@ -96,12 +99,11 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compared:
-    """A configuration: its pairs, and the difference of accuracies here less there, paired by seed."""
+    """A configuration: its pairs, and the difference of accuracies here less there; None without a seed in common."""
 
     label: str
     pairs: tuple[Pair, ...]
-    difference: Estimate | None
-    p_adjusted: float | None = None
+    difference: Effect | None
 
     def count(self, status: Status) -> int:
         """Return the number of trials with a status."""
@@ -168,24 +170,34 @@ def pair_runs(here: Sequence[Run], there: Sequence[Run]) -> list[Pair]:
 
 
 def compare_pairs(pairs: Sequence[Pair]) -> list[Compared]:
-    """Return a row for each configuration, with p adjusted by Holm over those that have an interval."""
+    """Return a row for each configuration.
+
+    Differences are compared by ``compare_paired`` over the configurations in which a trial changed. One whose trials
+    are all equal has the difference 0 without an interval: there is nothing to test, and its lack of scatter says
+    nothing about the others.
+    """
     by_label: dict[str, list[Pair]] = {}
     for pair in pairs:
         by_label.setdefault(pair.some.label, []).append(pair)
-    differences = {label: difference_of(own) for label, own in by_label.items()}
-    tested = {label: found for label, found in differences.items() if found is not None and found.low is not None}
-    adjusted = holm_adjusted([found.p_value for found in tested.values()], tests=len(tested))
-    p_of = dict(zip(tested, adjusted, strict=True))
+    changed = {label for label, own in by_label.items() if any(pair.status is Status.CHANGED for pair in own)}
+    compared = {
+        (label, pair.here.seed): (_scored(label, pair.here), _scored(label, pair.there))
+        for label in changed
+        for pair in by_label[label]
+        if pair.here is not None and pair.there is not None
+    }
+    differences = compare_paired(list(compared.values()))
+    for label, own in by_label.items():
+        equal = len({pair.some.seed for pair in own if pair.status is Status.EQUAL})
+        if label not in changed and equal:
+            differences[label] = Effect(n=equal, mean=0.0, low=None, high=None, p_adjusted=None, method=NO_METHOD)
     return [
-        Compared(label=label, pairs=tuple(own), difference=differences[label], p_adjusted=p_of.get(label))
-        for label, own in by_label.items()
+        Compared(label=label, pairs=tuple(own), difference=differences.get(label)) for label, own in by_label.items()
     ]
 
 
-def difference_of(pairs: Iterable[Pair]) -> Estimate | None:
-    """Return the difference of accuracies, here less there, over seeds that both sides have; None without any."""
-    both = [(pair.here, pair.there) for pair in pairs if pair.here is not None and pair.there is not None]
-    return paired_difference({h.seed: h.accuracy for h, _ in both}, {t.seed: t.accuracy for _, t in both})
+def _scored(label: str, run: Run) -> ScoredRun:
+    return ScoredRun(configuration=label, seed=run.seed, correct=run.correct, images=run.images)
 
 
 def against_sections(rows: Sequence[Compared], *, here: str, there: str, split: Split) -> list[Section]:
@@ -195,17 +207,13 @@ def against_sections(rows: Sequence[Compared], *, here: str, there: str, split: 
     equal = f"{counts[Status.EQUAL]:,} of {text.counted(both, 'trial')} that both have are equal"
     others = ", ".join(f"{counts[status]:,} {status}" for status in (Status.CHANGED, Status.NEW, Status.GONE))
     said = [f"{equal}, bit for bit, on the {split} split; {others}."]
-    apart = [row.label for row in rows if row.p_adjusted is not None and row.p_adjusted < 0.05]
     if counts[Status.CHANGED]:
-        said.append(
-            f"Accuracies differ for {text.some(apart, 5)} (adjusted p below 0.05)."
-            if apart
-            else "No configuration's mean accuracy differs beyond what its seeds explain (adjusted p below 0.05)."
-        )
+        said.append(_said(rows))
     notes = [
         f"here: {here}; there: {there}. Trials are paired by identity, else by configuration and seed.",
-        "The difference is here less there, in percentage points: the mean over common seeds, with its 95 % interval.",
-        "p is adjusted by Holm over all configurations with an interval. Incomplete trials count on no side.",
+        "The difference is here less there, in percentage points: the mean over common seeds, its interval over all.",
+        "Variances are moderated across configurations with a changed trial; intervals and p hold for all at once.",
+        "Incomplete trials count on no side.",
     ]
     sections = [Section(key="answer", heading="Answer", text=said, notes=notes)]
     if rows:
@@ -216,6 +224,21 @@ def against_sections(rows: Sequence[Compared], *, here: str, there: str, split: 
         trials = Table(key="trials", caption="Trials", columns=_pair_columns(), items=apart_pairs, label="label")
         sections.append(Section(key="trials", heading="Trials that are not equal", tables=(trials,)))
     return sections
+
+
+def _said(rows: Sequence[Compared]) -> str:
+    """Return the sentence on accuracies where trials changed."""
+    tested = [(row.label, row.difference) for row in rows if row.difference and row.difference.p_adjusted is not None]
+    if not tested:
+        return "No configuration has two seeds in common with the other side: nothing is said of other seeds."
+    apart = [label for label, found in tested if found.p_adjusted is not None and found.p_adjusted <= LEVEL]
+    if apart:
+        return f"Accuracies differ for {text.some(apart, 5)} (adjusted p at most {LEVEL:g})."
+    most = max(abs(end) for _, found in tested for end in (found.low, found.high) if end is not None)
+    return (
+        "No configuration's mean accuracy differs beyond what its seeds explain: "
+        f"none by more than {100 * most:.2f} pp, with 95 % confidence for all at once."
+    )
 
 
 def _columns() -> list[Column[Compared]]:
@@ -238,8 +261,8 @@ def _columns() -> list[Column[Compared]]:
         Column(
             key="p_adjusted",
             heading="adjusted p",
-            value=lambda row: row.p_adjusted,
-            text=lambda row: text.p_value(row.p_adjusted),
+            value=lambda row: row.difference.p_adjusted if row.difference else None,
+            text=lambda row: text.p_value(row.difference.p_adjusted if row.difference else None),
         ),
     ]
 
