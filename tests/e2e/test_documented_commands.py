@@ -66,6 +66,7 @@ RUNS = (
     Run(r"stnbench control locnet_sizes (pause|resume|slots 4|seeds \+2)", prints="when locnet_sizes is started"),
     Run(r"make report|stnbench report", leaves=PAGE, prints="affine"),
     Run(r"stnbench evaluate TRIAL --split test --(views|tta) nine", prints="test"),
+    Run(r"stnbench evaluate TRIAL --corruptions --reference TRIAL", prints="mean corruption error 100.0 %"),
     Run(r"stnbench show transform TRIAL"),
     Run(r"stnbench mirror( --pictures)?", leaves="runs/mlflow.db", prints="shown in"),
     Run(r"stnbench report SWEEP --(committee|ensemble) top:5 --split test", prints="test"),

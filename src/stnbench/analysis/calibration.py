@@ -1,8 +1,9 @@
-"""Metrics of class probabilities: calibration, likelihood and the accuracy of the worst class.
+"""Metrics: calibration, likelihood and the accuracy of the worst class, and errors on corrupted images.
 
 The functions are pure and need numpy only.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -46,3 +47,54 @@ def worst_class_accuracy(probabilities: Floats, labels: Labels) -> float:
     images = np.bincount(labels, minlength=probabilities.shape[1])
     right = np.bincount(labels[probabilities.argmax(axis=1) == labels], minlength=probabilities.shape[1])
     return float((right[images > 0] / images[images > 0]).min())
+
+
+Errors = Mapping[str, Sequence[float]]
+"""Errors on corrupted images, shares in [0, 1], by kind of corruption; one for each severity."""
+
+
+def mean_corruption_error(errors: Errors, reference: Errors | None = None) -> float:
+    """Compute the mean corruption error (mCE; Hendrycks and Dietterich 2019).
+
+    The sum of a network's errors over the severities of a corruption is divided by that of a reference network, and
+    the quotients are averaged over corruptions. Without a reference, it is the mean error: the unnormalised mCE.
+
+    Args:
+        errors: errors of the network.
+        reference: errors of the reference network on the same corruptions; AlexNet in the paper.
+
+    Returns:
+        A share in [0, 1] without a reference, else a quotient, below 1 for a network better than the reference. A
+        corruption under which the reference makes no error makes it infinite, or is left out if the network makes none.
+
+    Raises:
+        KeyError: if the reference lacks a corruption.
+    """
+    if reference is None:
+        return float(np.mean([np.mean(own) for own in errors.values()]))
+    return _mean_quotient([(sum(own), sum(reference[kind])) for kind, own in errors.items()])
+
+
+def relative_corruption_error(errors: Errors, clean: float, reference: Errors, reference_clean: float) -> float:
+    """Compute the relative mean corruption error (Hendrycks and Dietterich 2019).
+
+    As ``mean_corruption_error``, of what corruptions add to the errors on clean images. It tells a robust network from
+    an accurate one.
+
+    Args:
+        errors: errors of the network.
+        clean: its error on clean images.
+        reference: errors of the reference network on the same corruptions.
+        reference_clean: its error on clean images.
+    """
+    pairs = [
+        (sum(own) - len(own) * clean, sum(reference[kind]) - len(reference[kind]) * reference_clean)
+        for kind, own in errors.items()
+    ]
+    return _mean_quotient(pairs)
+
+
+def _mean_quotient(pairs: Sequence[tuple[float, float]]) -> float:
+    """Return the mean of quotients; those of 0 and 0 are left out, NaN if all are."""
+    quotients = [over / under if under else float("inf") for over, under in pairs if over or under]
+    return float(np.mean(quotients)) if quotients else float("nan")

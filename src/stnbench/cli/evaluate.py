@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stnbench.analysis.calibration import mean_corruption_error, relative_corruption_error
 from stnbench.analysis.ensembles import mean_probabilities
 from stnbench.analysis.inference import wilson_estimate
 from stnbench.cli.parser import CommandParser, FormerOption, add_json, whole
@@ -21,6 +22,7 @@ from stnbench.core.process import available_cores
 from stnbench.report.exports import NETWORK_HELP, Located, locate_network
 from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import NO_SCORE
+from stnbench.spec.metrics import PERCENT, current, describe
 from stnbench.spec.result import SplitScore
 from stnbench.spec.sweep import Override
 
@@ -40,11 +42,15 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = make_parser().parse_intermixed_args(arguments)
     layout = RunsLayout.from_environment()
+    if options.reference is not None and not options.corruptions:
+        raise SpecError("--reference is given without --corruptions", remedy="give both")
     names, overrides = _names_and_overrides([options.trial, *options.more])
     source = only_root(overrides)
     located = [locate_network(name, layout) for name in names]
     stored = [network.read() for network in located]
     tta = None if options.tta is None else _tta(options.tta)
+    if options.corruptions:
+        return _print_corruptions(located, stored, options, layout, source)
     kept = None if options.without_duplicates is None else _without_duplicates(stored, options, source)
     found = [_score(network, options, source, tta) for network in stored]
     if len(found) > 1:
@@ -117,7 +123,7 @@ def _print_score(
     if options.json:
         counts = {"images": score.images, "correct": score.correct, "errors": wrong}
         said = {"trial": located.trial_id, "split": score.split, "accuracy": score.accuracy, **counts}
-        said |= {"loss": score.loss, "label": located.label, "seed": located.seed}
+        said |= {"metrics": current(score.metrics)} | {"loss": score.loss, "label": located.label, "seed": located.seed}
         print(json.dumps(said if kept is None else said | {"without_duplicates": kept.score(right)}))
         return
     print(f"{located.name}, trial {located.trial_id}")
@@ -125,6 +131,10 @@ def _print_score(
         print(NO_SCORE)
     percent = 100 * score.accuracy
     print(f"{score.split}: {percent:.3f} % of {score.images:,} images ({wrong} errors), loss {score.loss:.4f}")
+    for name, value in current(score.metrics).items():
+        known = describe(name)
+        shown = f"{100 * value:.3f} %" if known.unit == PERCENT else f"{value:.4g} {known.unit}".rstrip()
+        print(f"{known.heading}: {shown}")
     if kept is not None:
         print(kept.line(score.split, right))
 
@@ -173,6 +183,91 @@ def _print_ensemble(
     )
     if kept is not None:
         print(kept.line(f"ensemble of {len(found)}, {options.split}", right))
+
+
+def _print_corruptions(
+    located: Sequence[Located],
+    stored: Sequence["StoredNetwork"],
+    options: argparse.Namespace,
+    layout: RunsLayout,
+    source: Path | None,
+) -> int:
+    """Print the errors of a network on corrupted images, alone and over those of a reference network.
+
+    Raises:
+        SpecError: if there are several networks, or the reference was scored on other images.
+    """
+    from stnbench.data.corruptions import corruption_errors
+    from stnbench.trials.score import Classifier
+
+    if len(stored) > 1 or options.tta is not None or options.without_duplicates is not None:
+        problem = "--corruptions goes with one network as its trial says"
+        raise SpecError(problem, remedy="leave out further networks, --tta and --without-duplicates")
+
+    def of(network: "StoredNetwork") -> Classifier:
+        return Classifier.of(
+            network, options.split, data_root=data_root(), source=source, device=options.device,
+            threads=options.threads,
+        )  # fmt: skip
+
+    def errors_of(network: Classifier) -> dict[str, tuple[float, ...]]:
+        clean = float((network.classify(network.images).argmax(axis=1) != network.labels).mean())
+        return {CLEAN: (clean,)} | corruption_errors(network.classify, network.images, network.labels)
+
+    own = of(stored[0])
+    found = {located[0].name: errors_of(own)}
+    if options.reference is not None:
+        base = locate_network(options.reference, layout)
+        other = of(base.read())
+        if not np.array_equal(other.images, own.images) or not np.array_equal(other.labels, own.labels):
+            problem = f"{base.name} is scored on other {options.split} images"
+            raise SpecError(problem, remedy="a reference takes the same data set, size and split")
+        found[f"reference: {base.name}"] = errors_of(other)
+    said = corruption_json(list(found.values())) | {"trial": located[0].trial_id, "split": options.split}
+    said["images"] = len(own.labels)
+    lines = [f"{located[0].name}, trial {located[0].trial_id}, {options.split}, {len(own.labels):,} images"]
+    print(json.dumps(said) if options.json else "\n".join([*lines, *corruption_lines(found)]))
+    return DONE
+
+
+CLEAN: Final = "clean"
+
+
+def corruption_json(errors: Sequence[dict[str, tuple[float, ...]]]) -> dict[str, Any]:
+    """Return errors by corruption, the clean one among them, and their means; over a reference if there is a second."""
+    own, *others = ({kind: one for kind, one in each.items() if kind != CLEAN} for each in errors)
+    said: dict[str, Any] = {
+        "clean_error": errors[0][CLEAN][0],
+        "corruption_errors": own,
+        "mean_corruption_error_unnormalised": mean_corruption_error(own),
+    }
+    for reference in others:
+        clean = (errors[0][CLEAN][0], errors[1][CLEAN][0])
+        said |= {
+            "reference_errors": reference,
+            "reference_clean_error": clean[1],
+            "mean_corruption_error": mean_corruption_error(own, reference),
+            "relative_mean_corruption_error": relative_corruption_error(own, clean[0], reference, clean[1]),
+        }
+    return said
+
+
+def corruption_lines(found: dict[str, dict[str, tuple[float, ...]]]) -> list[str]:
+    """Return tables of errors by corruption and severity, and the means, as text."""
+    lines = []
+    for name, errors in found.items():
+        lines += [f"errors of {name} in percent, by severity from 1 to 5"]
+        for kind, own in errors.items():
+            lines.append(f"  {kind:18}" + "".join(f"{100 * one:7.2f}" for one in own))
+    said = corruption_json(list(found.values()))
+    lines.append(f"mean corruption error, unnormalised: {100 * said['mean_corruption_error_unnormalised']:.2f} %")
+    if "mean_corruption_error" in said:
+        over, relative = said["mean_corruption_error"], said["relative_mean_corruption_error"]
+        lines.append(
+            f"over the reference: mean corruption error {100 * over:.1f} %, "
+            f"relative mean corruption error {100 * relative:.1f} %"
+        )
+    return lines
 
 
 def _names_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -226,6 +321,10 @@ def make_parser() -> CommandParser:
     parser.add_argument("--views", dest="tta", action=FormerOption, metavar="NAME", help="the former name of --tta")
     without = "score also without the images of the split that an image trained on is equal to, or nearly equal to"
     parser.add_argument("--without-duplicates", choices=("equal", "near"), metavar="equal|near", help=without)
+    corruptions = "score on images corrupted in 12 ways at 5 severities (Hendrycks & Dietterich 2019): 61 passes"
+    parser.add_argument("--corruptions", action="store_true", help=corruptions)
+    reference = "with --corruptions, the network whose errors they are divided by, as AlexNet's are in the paper"
+    parser.add_argument("--reference", metavar="TRIAL", help=reference)
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=whole(), default=available_cores(), help="CPU threads (default: %(default)s)")
     add_json(parser)

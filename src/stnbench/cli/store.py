@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from stnbench.cli.parser import CommandParser, add_json, path, print_result
+from stnbench.cli.parser import CommandParser, add_json, path, print_result, whole
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import FolderError, StnbenchError, StoreError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.paths import RunsLayout, data_root
+from stnbench.core.process import available_cores
 from stnbench.orchestration.exchange import ArchiveSource, FolderSource, Source, export_sweeps, merge_source
 from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
 from stnbench.orchestration.recovery import SERVER_REMEDY, Restored, restore_store
 from stnbench.orchestration.session import SessionOptions, open_session
-from stnbench.report.scored import fill_metrics
+from stnbench.report.scored import Networks, fill_metrics
 from stnbench.store.store import Store
 
 
@@ -133,10 +134,15 @@ def _bring(layout: RunsLayout, source: Source, options: argparse.Namespace) -> i
 
 
 def _metrics(layout: RunsLayout, options: argparse.Namespace) -> int:
-    """Compute missing metrics, and return 1 if a score has no stored probabilities to compute them from."""
+    """Compute missing metrics, and return 1 if a score has nothing to compute them from."""
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    networks = Networks(data_root=data_root(), device=options.device, threads=options.threads)
     with open_session(layout, SessionOptions()) as session:
-        done = fill_metrics(session.store, layout, options.sweep, warn=lambda line: print(line, file=sys.stderr))
-    text = f"{done.written} scores have new metrics, {done.complete} had all, {done.without} kept no probabilities"
+        done = fill_metrics(session.store, layout, options.sweep, warn=tell, networks=networks, begins=tell)
+    text = f"{done.written} scores have new metrics, {done.complete} had all, {done.without} kept nothing to compute by"
     print_result(options, text, {"written": done.written, "complete": done.complete, "without": done.without})
     return SOME_FAILED if done.without else DONE
 
@@ -168,8 +174,16 @@ def make_parser() -> argparse.ArgumentParser:
     merge.add_argument("runs", type=path, metavar="OTHER_RUNS", help="the other runs folder, which is only read")
     _add_with(merge)
     merge.set_defaults(action=_merge)
-    metrics = commands.add_parser("metrics", help="compute metrics that scores lack, from the probabilities they kept")
+    metrics = commands.add_parser(
+        "metrics",
+        help="compute metrics that scores lack: from the probabilities they kept, and, where columns: of a sweep names "
+        "such a metric, by running the networks again",
+    )
     metrics.add_argument("sweep", nargs="?", help="a sweep of the store (default: all)")
+    metrics.add_argument("--device", default="cpu", help="where networks run: cpu or cuda:N (default: %(default)s)")
+    metrics.add_argument(
+        "--threads", type=whole(), default=available_cores(), help="CPU threads (default: %(default)s)"
+    )
     metrics.set_defaults(action=_metrics)
     for command in (rebuild, backup, export, importing, merge, metrics):
         add_json(command)

@@ -49,6 +49,8 @@ from stnbench.report.output import (
     write_now,
     write_report,
 )
+from stnbench.report.scored import Networks, fill_metrics
+from stnbench.spec.metrics import describe
 from stnbench.spec.result import FailureKind, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.queries import StoreReader
@@ -161,6 +163,8 @@ def _run(question: Question, planner: Planner, options: argparse.Namespace) -> i
         finally:
             refresher.close()
             study.write(session.store)
+        if not summary.stop_reason:
+            _fill_columns(session, question)
         board, is_shown = _report(session, question.sweep, uri, as_json=options.json)
         infeasible = _infeasible(session.store, question.sweep.name)
     if summary.trials and len(infeasible) == summary.trials:
@@ -236,6 +240,19 @@ def _patience(text: str) -> Patience:
 def _number(slots: int | str | None) -> int | None:
     """Return ``--slots`` as a number; None for the default and for ``auto``."""
     return slots if isinstance(slots, int) else None
+
+
+def _fill_columns(session: Session, question: Question) -> None:
+    """Compute the metrics of the sweep's columns that need the trained networks, where they are missing."""
+    if all(describe(name).needs == "probabilities" for name in question.sweep.columns):
+        return
+    networks = Networks(
+        data_root=data_root(),
+        source=question.source,
+        device="cuda:0" if visible_gpus() else "cpu",
+        threads=available_cores(),
+    )
+    fill_metrics(session.store, session.layout, question.sweep.name, warn=_warn, networks=networks, begins=tell_doing)
 
 
 def _report(session: Session, sweep: SweepSpec, uri: str | None, *, as_json: bool) -> tuple[Leaderboard, bool]:

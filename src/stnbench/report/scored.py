@@ -12,7 +12,7 @@ import pandas as pd
 
 from stnbench.analysis.frames import AXIS_PREFIX, METRIC_PREFIXES
 from stnbench.analysis.inference import Estimate, accuracy_estimate, share_estimate, t_estimate
-from stnbench.core.errors import FolderError, UnknownNameError
+from stnbench.core.errors import FolderError, StnbenchError, UnknownNameError
 from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.spec.data import Split
 from stnbench.spec.metrics import PERCENT, describe, measure, missing, name_of
@@ -165,7 +165,8 @@ def _values(frame: pd.DataFrame, column: str) -> list[Any]:
     return [None if missing else value for value, missing in zip(values.tolist(), values.isna(), strict=True)]
 
 
-# Metrics of scores that are older than the metric, computed from the probabilities that their trials kept.
+# Metrics of scores that are older than the metric, computed from the probabilities that their trials kept; and those
+# that need the network, which is read from its checkpoint, for the sweeps whose columns name them.
 
 
 _SPLITS: Final[tuple[Split, ...]] = ("validation", "test")
@@ -173,31 +174,67 @@ _SPLITS: Final[tuple[Split, ...]] = ("validation", "test")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filled:
-    """The number of scores that have new metrics, that had all of them, and that kept no probabilities for them."""
+    """The number of scores that have new metrics, that had all of them, and that kept nothing to compute them from."""
 
     written: int
     complete: int
     without: int
 
 
-def fill_metrics(store: Store, layout: RunsLayout, sweep: str | None, *, warn: Callable[[str], None]) -> Filled:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Networks:
+    """Where networks run again: the data folder, a device and a number of CPU threads.
+
+    Attributes:
+        data_root: the data folder.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: number of CPU threads.
+        source: the folder with the files of the data set, if it is another.
+    """
+
+    data_root: Path
+    device: str
+    threads: int
+    source: Path | None = None
+
+
+def fill_metrics(
+    store: Store,
+    layout: RunsLayout,
+    sweep: str | None,
+    *,
+    warn: Callable[[str], None],
+    networks: Networks | None = None,
+    begins: Callable[[str], None] = lambda _: None,
+) -> Filled:
     """Compute the metrics that the scores of a sweep lack, including those of another version of a metric's code.
 
     Args:
         store: the store to read and write.
-        layout: the runs folder with the probabilities.
+        layout: the runs folder with the probabilities and checkpoints.
         sweep: the name of the sweep; None for all sweeps.
         warn: called with a message for each score whose metrics cannot be computed.
+        networks: where networks run whose metrics the columns of a sweep name; None to leave these metrics out.
+        begins: called with a line before networks run on corrupted or other images, which takes a while.
 
     Raises:
         UnknownNameError: for an unknown sweep.
     """
-    names = [record.spec.name for record in store.sweeps()]
-    if sweep is not None and sweep not in names:
-        raise UnknownNameError("sweep", sweep, names, where="the store")
-    counts = Counter(
-        _fill(store, one, warn=warn) for one in _scores(store, layout, names if sweep is None else [sweep])
-    )
+    specs = {record.spec.name: record.spec for record in store.sweeps()}
+    if sweep is not None and sweep not in specs:
+        raise UnknownNameError("sweep", sweep, specs, where="the store")
+    chosen = list(specs) if sweep is None else [sweep]
+    named = {name for one in chosen for name in specs[one].columns if describe(name).needs == "network"}
+    done = [(one, *_fill(store, one, warn=warn)) for one in _scores(store, layout, chosen)]
+    words = [word for _, word, _ in done]
+    if networks is not None:
+        waiting = [place for place, (*_, known) in enumerate(done) if named & missing(known, "network").keys()]
+        for number, place in enumerate(waiting, start=1):
+            begins(f"{', '.join(sorted(named))}: score {number} of {len(waiting)}")
+            one, _, known = done[place]
+            word = _fill_by_network(store, one, known, networks, named, warn=warn)
+            words[place] = "written" if "written" in {word, words[place]} else "without"
+    counts = Counter(words)
     return Filled(written=counts["written"], complete=counts["complete"], without=counts["without"])
 
 
@@ -230,19 +267,57 @@ def _scores(store: Store, layout: RunsLayout, sweeps: Iterable[str]) -> Iterator
         seen |= outcomes.keys()
 
 
-def _fill(store: Store, one: _Scored, *, warn: Callable[[str], None]) -> Literal["written", "complete", "without"]:
-    """Compute and write the metrics that a score lacks, and return the outcome as a word."""
-    lacking = missing(one.score.metrics)
+_Word = Literal["written", "complete", "without"]
+
+
+def _fill(store: Store, one: _Scored, *, warn: Callable[[str], None]) -> tuple[_Word, Mapping[str, float]]:
+    """Compute and write the metrics that a score lacks, and return the outcome as a word, and all its metrics."""
+    lacking, known = missing(one.score.metrics), one.score.metrics
     if not lacking:
-        return "complete"
+        return "complete", known
     if one.images is None or not AttemptLayout(one.folder).probabilities(one.score.split).exists():
-        return "without"
+        return "without", known
     try:
         probabilities = read_probabilities(one.folder, one.score.split, images=one.score.images)
     except FolderError as error:
         warn(f"warning: {error}")
-        return "without"
+        return "without", known
     new = measure(probabilities, np.array(one.images.labels, np.int64), warn=warn, only=lacking)
-    kept = {key: value for key, value in one.score.metrics.items() if name_of(key) not in map(name_of, new)}
-    store.set_metrics(one.trial_id, one.score.split, kept | new)
-    return "written"
+    return "written", _write(store, one, known, new)
+
+
+def _write(store: Store, one: _Scored, known: Mapping[str, float], new: Mapping[str, float]) -> Mapping[str, float]:
+    """Write new metrics of a score beside those that it has, and return all."""
+    written = {key: value for key, value in known.items() if name_of(key) not in map(name_of, new)} | dict(new)
+    store.set_metrics(one.trial_id, one.score.split, written)
+    return written
+
+
+def _fill_by_network(
+    store: Store,
+    one: _Scored,
+    known: Mapping[str, float],
+    networks: Networks,
+    named: set[str],
+    *,
+    warn: Callable[[str], None],
+) -> _Word:
+    """Compute and write the metrics of a score that need its network, and return the outcome as a word."""
+    from stnbench.trials.export import StoredNetwork  # these import torch
+    from stnbench.trials.score import Classifier
+
+    lacking = {name: item for name, item in missing(known, "network").items() if name in named}
+    try:
+        classifier = Classifier.of(
+            StoredNetwork.of_attempt(one.folder), one.score.split, data_root=networks.data_root,
+            source=networks.source, device=networks.device, threads=networks.threads,
+        )  # fmt: skip
+    except StnbenchError as error:
+        warn(f"warning: {', '.join(lacking)} of the trial {one.trial_id} is left out: {error}")
+        return "without"
+    if classifier.scored != one.images:
+        warn(f"warning: {', '.join(lacking)} of the trial {one.trial_id} is left out: it was scored on other images")
+        return "without"
+    new = classifier.measure(lacking, warn)
+    _write(store, one, known, new)
+    return "written" if new else "without"

@@ -1,7 +1,9 @@
 """Metrics of a result in addition to accuracy and loss, those of stnbench and those of users.
 
 A metric is a function of class probabilities and true labels. Its values are recorded with a result and appear in
-frames, CSV, JSON, MLflow and, if ``columns:`` of a sweep names it, the leaderboard. Metrics are part of no identity:
+frames, CSV, JSON, MLflow and, if ``columns:`` of a sweep names it, the leaderboard. One that needs the network, such as
+an error on corrupted images, is a function of a classifier, images and labels; it is computed after the training, for
+the sweeps whose ``columns:`` name it. Metrics are part of no identity:
 adding or editing one makes no trial new, and ``stnbench store metrics`` computes it for trials that kept their
 probabilities. Values of an external metric are stored with a digest of its code, so that values of edited code are
 not mistaken for its values.
@@ -9,7 +11,7 @@ not mistaken for its values.
 
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -22,9 +24,11 @@ PERCENT: Final = "%"
 """Unit of shares in [0, 1], which are shown in percent."""
 
 Better = Literal["lower", "higher"]
-Measure = Callable[[Any, Any], float]
-"""Function from probabilities, float64 (images, classes) with rows that sum to 1, and labels, int64 (images,), to a
-number."""
+Needs = Literal["probabilities", "network"]
+Measure = Callable[..., float]
+"""Function to a number: from probabilities, float64 (images, classes) with rows that sum to 1, and labels, int64
+(images,); or, if it needs the network, from a classifier, images, uint8 (images, channels, height, width), and labels.
+The classifier is a function from such images, the same number of them, to probabilities."""
 
 _MARK: Final = "@"
 
@@ -40,6 +44,7 @@ class Metric:
         better: which values are better.
         text: description in a sentence.
         compute: the function, or ``"module:name"`` for a metric of stnbench.
+        needs: what it is computed from.
         digest: digest of the source of an external metric; empty otherwise.
     """
 
@@ -49,6 +54,7 @@ class Metric:
     better: Better
     text: str
     compute: Measure | str
+    needs: Needs = "probabilities"
     digest: str = ""
 
     @property
@@ -79,6 +85,9 @@ def add_metric(metric: Metric) -> None:
         raise SpecError(f"the metric {metric.name} is registered twice", remedy="stnbench has it: choose another name")
     if metric.better not in ("lower", "higher"):
         raise SpecError(f"the metric {metric.name} has better={metric.better!r}", remedy="say lower or higher")
+    if metric.needs not in ("probabilities", "network"):
+        problem = f"the metric {metric.name} has needs={metric.needs!r}"
+        raise SpecError(problem, remedy="say probabilities or network")
     _METRICS[metric.name] = metric
 
 
@@ -127,12 +136,40 @@ def measure(
         warn: called with a message for each metric that is left out.
         only: the metrics; None for all.
     """
-    values: dict[str, float] = {}
     exact = probabilities.astype("float64")
     exact /= exact.sum(axis=1, keepdims=True)
-    for item in (metrics() if only is None else only).values():
+    chosen = [item for item in (metrics() if only is None else only).values() if item.needs == "probabilities"]
+    return _measured(chosen, lambda: (exact.copy(), labels.copy()), warn)
+
+
+def measure_network(
+    classify: Callable[[Any], Any],
+    images: Any,  # noqa: ANN401
+    labels: Any,  # noqa: ANN401
+    *,
+    warn: Callable[[str], None],
+    only: Mapping[str, Metric],
+) -> dict[str, float]:
+    """Compute the metrics of one split that need the network, and return them as ``measure`` does.
+
+    Args:
+        classify: function from images, as many and in the same order, to class probabilities (images, classes).
+        images: the images of the split, uint8 (images, channels, height, width).
+        labels: true labels, (images,).
+        warn: called with a message for each metric that is left out.
+        only: the metrics, of which those that need probabilities alone are passed over.
+    """
+    chosen = [item for item in only.values() if item.needs == "network"]
+    return _measured(chosen, lambda: (classify, images.copy(), labels.copy()), warn)
+
+
+def _measured(
+    chosen: Iterable[Metric], arguments: Callable[[], tuple[Any, ...]], warn: Callable[[str], None]
+) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for item in chosen:
         try:
-            value = float(item.function()(exact.copy(), labels.copy()))
+            value = float(item.function()(*arguments()))
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises, a trained network is not lost
             warn(f"the metric {item.name} is left out ({type(error).__name__}: {error})")
             continue
@@ -164,13 +201,12 @@ def name_of(key: str) -> str:
     return key.partition(_MARK)[0]
 
 
-def missing(stored: Mapping[str, float]) -> dict[str, Metric]:
-    """Return the metrics that stored values lack."""
-    return {name: item for name, item in metrics().items() if item.key not in stored}
+def missing(stored: Mapping[str, float], needs: Needs = "probabilities") -> dict[str, Metric]:
+    """Return the metrics that stored values lack, of those that need the same."""
+    return {name: item for name, item in metrics().items() if item.needs == needs and item.key not in stored}
 
 
-def _absent(probabilities: object, labels: object) -> float:
-    del probabilities, labels
+def _absent(*_arguments: object) -> float:
     return math.nan
 
 
@@ -198,6 +234,15 @@ for _item in (
         better="higher",
         text="The lowest accuracy of any class that has images",
         compute="stnbench.analysis.calibration:worst_class_accuracy",
+    ),
+    Metric(
+        name="mean_corruption_error",
+        heading="mCE, unnormalised",
+        unit="%",
+        better="lower",
+        text="Error on images corrupted in 12 ways at 5 severities, in the mean, not divided by that of a reference",
+        compute="stnbench.data.corruptions:unnormalised_error",
+        needs="network",
     ),
 ):
     add_metric(_item)

@@ -25,7 +25,7 @@ from typing import Any, Final, TypeVar
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import DIGEST_LENGTH
 from stnbench.spec.metrics import KIND as METRIC
-from stnbench.spec.metrics import Better, Metric, add_metric
+from stnbench.spec.metrics import Better, Metric, Needs, add_metric
 from stnbench.spec.registry import REGISTRIES, Part, PartSource, Registry
 
 VARIABLE: Final = "STNBENCH_PARTS"
@@ -52,6 +52,7 @@ def register(
     heading: str = "",
     unit: str = "",
     better: Better = "lower",
+    needs: Needs = "probabilities",
     text: str = "",
 ) -> Callable[[T], T]:
     """Return a decorator that registers a class as a part, or a function as a metric.
@@ -68,6 +69,7 @@ def register(
         heading: heading of a metric's column; by default its name.
         unit: unit of a metric; ``%`` for a share in [0, 1], which is shown in percent.
         better: whether ``lower`` or ``higher`` values of a metric are better.
+        needs: what a metric is computed from: ``probabilities``, or the ``network``.
         text: description of a metric in a sentence; by default the first line of its docstring.
 
     Raises:
@@ -102,7 +104,7 @@ def register(
             add_metric(
                 Metric(
                     name=name, heading=heading or name, unit=unit, better=better, text=about, compute=made,
-                    digest=digest,
+                    needs=needs, digest=digest,
                 )
             )  # fmt: skip
             return made

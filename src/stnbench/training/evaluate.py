@@ -207,6 +207,14 @@ def accuracy(model: Model, images: DeviceImages, indices: Tensor) -> float:
     return int(torch.stack(hits).sum()) / len(indices)
 
 
+def class_probabilities(model: Model, images: DeviceImages) -> NDArray[np.float64]:
+    """Return the class probabilities (n, classes) of all images, as ``evaluate`` does, without health."""
+    forward = build_pass(model, images.labels.device)
+    with _at_rest(model):
+        logits = [forward.score(images, rows).logits.cpu() for rows in torch.split(images.all_rows(), _BATCH)]
+    return torch.cat(logits).double().softmax(dim=1).numpy()
+
+
 def over_views(
     model: Model, images: Tensor, boxes: Tensor, logits: Tensor, constants: ScoringConstants | None = None
 ) -> Tensor:

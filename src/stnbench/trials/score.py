@@ -1,6 +1,7 @@
 """Scoring of a trained network on a split, from the files of its attempt."""
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import assert_never
@@ -10,20 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stnbench.core.errors import SpecError
+from stnbench.core.errors import ShapeError, SpecError
 from stnbench.data.base import split_tracks, subset
 from stnbench.data.build import open_dataset
+from stnbench.data.corruptions import Classify
 from stnbench.data.quality import DuplicateKind, repeats_of
 from stnbench.data.resident import DeviceImages
 from stnbench.models.scored_network import Model, build_model
 from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import DatasetSpec, Split
-from stnbench.spec.metrics import measure
+from stnbench.spec.metrics import Metric, measure, measure_network
 from stnbench.spec.result import ScoredImages, SplitScore
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.checkpoint import Checkpoint
 from stnbench.training.device import DeviceSpec, prepare_device
-from stnbench.training.evaluate import evaluate
+from stnbench.training.evaluate import class_probabilities, evaluate
 from stnbench.trials.data import DataSource, open_test_images, open_training_data, scored_test_images
 from stnbench.trials.export import StoredNetwork
 from stnbench.trials.files import Probabilities
@@ -98,6 +100,58 @@ def score_network(
     metrics = measure(found.probabilities, images.labels[rows].cpu().numpy(), warn=_LOGGER.warning)
     score = replace(found.score(split), scored=scored, metrics=metrics)
     return Rescored(score=score, probabilities=found.probabilities)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Classifier:
+    """A trained network over the images of a split, which may be shown to it in other forms.
+
+    Attributes:
+        images: the images as they are, uint8 (images, channels, height, width).
+        labels: their true classes, (images,).
+        scored: what identifies them; None for those of training.
+        classify: from other forms of the same images, in order, to class probabilities (images, classes).
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    scored: ScoredImages | None
+    classify: Classify
+
+    @classmethod
+    def of(
+        cls,
+        stored: StoredNetwork,
+        split: Split,
+        *,
+        data_root: Path,
+        source: Path | None = None,
+        device: str,
+        threads: int,
+    ) -> "Classifier":
+        """Return a trained network over a split; arguments and errors as of ``score_network``."""
+        target = prepare_device(DeviceSpec.parse(device, threads=threads), stored.spec.training.precision)
+        opened = DataSource(dataset=stored.spec.dataset, root=data_root, workers=threads, device=target, source=source)
+        half, rows, scored = _open_split(stored.spec, split, opened)
+        model = stored.build(target)
+        labels, boxes = half.labels[rows], half.boxes[rows]
+
+        def classify(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+            if len(images) != len(labels):
+                problem = f"{len(images)} images are classified where the split has {len(labels)}"
+                raise ShapeError("the images", images.shape, problem)
+            shown = DeviceImages(
+                images=torch.from_numpy(images).to(target), labels=labels, boxes=boxes, poses=None, digest=half.digest
+            )
+            return class_probabilities(model, shown)
+
+        return cls(
+            images=half.images[rows].cpu().numpy(), labels=labels.cpu().numpy(), scored=scored, classify=classify
+        )
+
+    def measure(self, metrics: Mapping[str, Metric], warn: Callable[[str], None]) -> dict[str, float]:
+        """Compute those of the metrics that need a network, see ``measure_network``."""
+        return measure_network(self.classify, self.images, self.labels, warn=warn, only=metrics)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

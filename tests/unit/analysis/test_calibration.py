@@ -9,7 +9,9 @@ from sklearn.metrics import log_loss, recall_score
 from stnbench.analysis.calibration import (
     BINS,
     expected_calibration_error,
+    mean_corruption_error,
     negative_log_likelihood,
+    relative_corruption_error,
     worst_class_accuracy,
 )
 
@@ -55,3 +57,20 @@ def test_certain_networks_are_calibrated_where_they_are_right() -> None:
 def test_classes_without_images_are_no_worst_class() -> None:
     """A class that is not among the images has no accuracy."""
     assert worst_class_accuracy(np.eye(4)[[0, 1]], np.array([0, 1])) == 1
+
+
+def test_the_mean_corruption_error_is_that_of_the_paper() -> None:
+    """Worked by hand: 0.6 / 1.2 and 0.6 / 0.6 are 0.75 in the mean; beyond clean errors, 0.4 / 0.8 and 0.4 / 0.2."""
+    own, reference = {"fog": (0.2, 0.4), "noise": (0.3, 0.3)}, {"fog": (0.4, 0.8), "noise": (0.4, 0.2)}
+
+    assert mean_corruption_error(own) == pytest.approx(0.3)
+    assert mean_corruption_error(own, reference) == pytest.approx(0.75)
+    assert mean_corruption_error(reference, reference) == 1
+    assert relative_corruption_error(own, 0.1, reference, 0.2) == pytest.approx((0.5 + 2.0) / 2)
+
+
+def test_a_reference_without_errors_leaves_no_number() -> None:
+    """Infinite where the network errs, left out where neither does, and not a number if nothing is left."""
+    assert mean_corruption_error({"fog": (0.1,)}, {"fog": (0.0,)}) == float("inf")
+    assert mean_corruption_error({"fog": (0.0,), "noise": (0.1,)}, {"fog": (0.0,), "noise": (0.2,)}) == 0.5
+    assert np.isnan(mean_corruption_error({"fog": (0.0,)}, {"fog": (0.0,)}))

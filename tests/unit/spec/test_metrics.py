@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import stnbench
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec import metrics, parts
-from stnbench.spec.metrics import current, describe, measure, metric, missing
+from stnbench.spec.metrics import current, describe, measure, measure_network, metric, missing
 
 LABELS = np.array([0, 1, 1])
 PROBABILITIES = np.array([[0.75, 0.25], [0.25, 0.75], [0.75, 0.25]], np.float16)
@@ -36,7 +37,7 @@ def fails(line: str) -> None:
 def test_every_metric_says_what_it_is() -> None:
     """Name, heading, unit, direction and a sentence, each once; the shipped ones are these."""
     shipped = metrics.metrics()
-    assert [*shipped] == ["ece", "nll", "worst_class_accuracy"]
+    assert [*shipped] == ["ece", "mean_corruption_error", "nll", "worst_class_accuracy"]
     assert all(item.text and item.heading and item.better in {"lower", "higher"} for item in shipped.values())
 
 
@@ -69,6 +70,31 @@ def test_a_metric_from_outside_is_one_function() -> None:
     assert current(values)["brier"] == pytest.approx((2 * 2 * 0.25**2 + 2 * 0.75**2) / 3)
     assert {key.partition("@")[0] for key in values} == {"brier", "ece", "nll", "worst_class_accuracy"}
     assert missing(values) == {}
+
+
+def test_a_metric_that_needs_the_network_is_one_function_as_well() -> None:
+    """It gets a classifier, images and labels, is not asked for with a result, and is missing until it is computed."""
+
+    @stnbench.register("metric", "dark_error", needs="network")
+    def dark_error(classify: Any, images: np.ndarray, labels: np.ndarray) -> float:
+        """Error on images at half of their light."""
+        return float((classify(images // 2).argmax(axis=1) != labels).mean())
+
+    images = np.array([40, 160, 220], np.uint8).reshape(3, 1, 1, 1)
+    known = metric("dark_error")
+
+    def classify(shown: np.ndarray) -> np.ndarray:
+        bright = shown[:, 0, 0, 0] > 100
+        return np.stack([~bright, bright], axis=1).astype(float)
+
+    found = measure_network(classify, images, LABELS, warn=fails, only={"dark_error": known, "ece": metric("ece")})
+
+    assert found == {known.key: pytest.approx(1 / 3)}
+    assert "dark_error" not in current(measure(PROBABILITIES, LABELS, warn=fails))
+    assert "dark_error" in missing({}, "network")
+    assert "dark_error" not in missing({})
+    with pytest.raises(SpecError, match="needs='weights'"):
+        stnbench.register("metric", "other", needs="weights")(dark_error)  # type: ignore[arg-type]
 
 
 def test_values_of_edited_code_are_not_taken_for_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stnbench.core.errors import CheckpointError, DataMissingError, FolderError, SpecError
+from stnbench.core.errors import CheckpointError, DataMissingError, FolderError, ShapeError, SpecError
 from stnbench.core.paths import AttemptLayout
+from stnbench.data.corruptions import corruption_errors
 from stnbench.spec.data import GtsrbSpec, Split
+from stnbench.spec.metrics import metric
 from stnbench.spec.result import SplitScore, TrialResult
 from stnbench.spec.trial import TrialSpec
 from stnbench.trials import data
+from stnbench.trials.export import StoredNetwork
 from stnbench.trials.files import read_probabilities, write_spec
 from stnbench.trials.run import run_trial
-from stnbench.trials.score import rescore_trial
+from stnbench.trials.score import Classifier, rescore_trial
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +56,20 @@ def test_a_stored_network_repeats_its_probabilities(result: TrialResult, tmp_pat
     """As they lie in its folder since the end of its training."""
     found = rescore_trial(tmp_path, split, data_root=tmp_path, device="cpu", threads=1)
     np.testing.assert_array_equal(found.probabilities, read_probabilities(tmp_path, split, images=20))
+
+
+def test_a_stored_network_is_shown_its_images_corrupted(result: TrialResult, tmp_path: Path) -> None:
+    """As they are, it errs as it was scored; the mean corruption error is that of its own errors on corrupted ones."""
+    shown = Classifier.of(StoredNetwork.of_attempt(tmp_path), "validation", data_root=tmp_path, device="cpu", threads=1)
+    clean = shown.classify(shown.images).argmax(axis=1)
+    errors = corruption_errors(shown.classify, shown.images, shown.labels)
+    found = shown.measure({"mean_corruption_error": metric("mean_corruption_error")}, pytest.fail)
+
+    assert shown.scored == result.validation.scored
+    assert tuple(clean.tolist()) == result.validation.predictions
+    assert found == {"mean_corruption_error": np.mean([*errors.values()])}
+    with pytest.raises(ShapeError, match="19 images"):
+        shown.classify(shown.images[1:])
 
 
 def test_the_images_trained_on_can_be_scored(result: TrialResult, tmp_path: Path) -> None:
