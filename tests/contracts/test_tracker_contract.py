@@ -270,9 +270,9 @@ class TestMlflow(TrackerContract):
         assert from_json(TrialSpec, Path(text).read_text(), where="the artifact") == view.spec
         datasets = {(one.dataset.name, one.dataset.digest, one.tags[0].value) for one in run.inputs.dataset_inputs}
         assert datasets == {("signs train", "d1", "training"), ("signs test", "d2", "testing")}
-        assert run.data.metrics["validation_accuracy_final"] == 0.9
-        assert run.data.metrics["test_accuracy"] == 0.8
-        assert run.data.metrics["train_loss"] == 1 / 3
+        assert run.data.metrics["accuracy/validation_final"] == 0.9
+        assert run.data.metrics["accuracy/test"] == 0.8
+        assert run.data.metrics["loss/train"] == 1 / 3
         assert run.data.metrics["parameters"] == 1000.0
         assert run.data.metrics["transformer_1/theta_spread"] == 0.5
 
@@ -286,17 +286,17 @@ class TestMlflow(TrackerContract):
         again = MlflowTracker(f"{client.tracking_uri}", None)
         again.show_attempt(complete(epochs=4))
         again.show_attempt(complete(epochs=4))
-        history = client.get_metric_history(run.info.run_id, "validation_accuracy")
+        history = client.get_metric_history(run.info.run_id, "accuracy/validation")
         points = [(point.step, point.value, point.timestamp) for point in history]
         assert points == [(step, step / 10, 1_000_000 + 2000 * step) for step in (1, 2, 3, 4)]
         assert [one.info.run_id for one in self.runs(client)] == [run.info.run_id]
-        assert len(client.get_metric_history(run.info.run_id, "test_accuracy")) == 1
+        assert len(client.get_metric_history(run.info.run_id, "accuracy/test")) == 1
 
     def test_the_test_split_is_sealed_while_an_attempt_runs(self, tracker: Tracker, client: Any) -> None:
         """No number of the test split is shown before the attempt has ended."""
         tracker.show_attempt(dataclasses.replace(running(epochs=1), test=complete().test))
         [run] = self.runs(client)
-        assert not [key for key in run.data.metrics if key.startswith("test")]
+        assert not [key for key in run.data.metrics if "test" in key]
 
     @pytest.mark.parametrize(
         ("state", "status"),
@@ -354,7 +354,7 @@ class TestMlflow(TrackerContract):
         tracker.show_attempt(running(epochs=2))
         [run] = self.runs(client)
         assert (run.info.status, run.data.tags["status"]) == ("RUNNING", "running")
-        assert run.data.metrics["validation_accuracy"] == 0.2
+        assert run.data.metrics["accuracy/validation"] == 0.2
 
     def test_a_cell_is_one_summary_run(self, tracker: Tracker, client: Any) -> None:
         """Its numbers are the last ones shown, whether they rise or fall, and its name counts the seeds."""
@@ -366,13 +366,13 @@ class TestMlflow(TrackerContract):
         assert (run.info.run_name, run.info.status) == ("60.00 % · size 20 · mean of 3 seeds", "FINISHED")
         assert run.data.tags["summary"] == "true"
         assert run.data.tags["method"] == "student t"
-        accuracies = {key: value for key, value in run.data.metrics.items() if key.startswith("validation")}
+        accuracies = {key: value for key, value in run.data.metrics.items() if key.startswith("accuracy/")}
         assert accuracies == {
-            "validation_accuracy_mean": 0.6,
-            "validation_accuracy_low": 0.5,
-            "validation_accuracy_high": 0.65,
+            "accuracy/validation_mean": 0.6,
+            "accuracy/validation_low": 0.5,
+            "accuracy/validation_high": 0.65,
         }
-        history = client.get_metric_history(run.info.run_id, "validation_accuracy_mean")
+        history = client.get_metric_history(run.info.run_id, "accuracy/validation_mean")
         assert [point.value for point in history] == [0.9, 0.8, 0.6]
 
     def test_the_list_begins_with_the_best_configuration(self, tracker: Tracker, client: Any) -> None:
@@ -395,7 +395,7 @@ class TestMlflow(TrackerContract):
         tracker.show_cell(cell(seeds=1, low=None, high=None))
         [run] = self.runs(client)
         assert run.data.metrics["seeds"] == 1.0
-        assert "validation_accuracy_low" not in run.data.metrics
+        assert "accuracy/validation_low" not in run.data.metrics
 
     def test_a_run_that_says_something_else_is_replaced(self, tracker: Tracker, client: Any) -> None:
         """MLflow writes parameters once; a run whose parameters are not the trial's gives way to a new one."""
@@ -406,6 +406,17 @@ class TestMlflow(TrackerContract):
         [run] = self.runs(client)
         assert run.info.run_id != old.info.run_id
         assert run.data.params["axis.size"] == "20"
+
+    def test_a_run_under_former_keys_is_replaced(self, tracker: Tracker, client: Any) -> None:
+        """Metrics cannot be removed, so an earlier version's run gives way to one that shows each metric once."""
+        experiment = client.get_experiment_by_name(SWEEP.name)
+        old = client.create_run(experiment.experiment_id, tags={"token": "first"}, run_name="old")
+        client.log_metric(old.info.run_id, "validation_accuracy", 0.1)
+        tracker.show_attempt(complete())
+        [run] = self.runs(client)
+        assert run.info.run_id != old.info.run_id
+        sections = sorted({key.partition("/")[0] for key in run.data.metrics if "/" in key})
+        assert sections[:2] == ["accuracy", "loss"]
 
     def test_a_new_label_renames_the_run(self, tracker: Tracker, client: Any) -> None:
         """An edited sweep may call a cell by another name."""
@@ -422,7 +433,7 @@ class TestMlflow(TrackerContract):
         with pytest.raises(MlflowException):
             tracker.show_attempt(running(epochs=1))
         tracker.show_attempt(running(epochs=1))
-        assert [run.data.metrics["validation_accuracy"] for run in self.runs(client)] == [0.1]
+        assert [run.data.metrics["accuracy/validation"] for run in self.runs(client)] == [0.1]
 
     def test_a_deleted_experiment_comes_back(self, tracker: Tracker, client: Any) -> None:
         """MLflow keeps the name of a deleted experiment; a sweep of that name brings it back with its runs."""

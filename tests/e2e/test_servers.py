@@ -196,9 +196,9 @@ def browse(address: str, experiment: str, run: str) -> None:
         visitor.open("#/experiments?workflowType=machine_learning")
         visitor.sees("tiny-affine", "Does it run?")
         visitor.open(f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=cells")
-        visitor.sees("affine · mean of 1 seed", "validation_accuracy_mean", "1 matching run")
+        visitor.sees("affine · mean of 1 seed", "accuracy/validation_mean", "1 matching run")
         visitor.open(f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey=runs")
-        visitor.sees("affine · seed 1", "signs train", "validation_accuracy_final", "1 matching run")
+        visitor.sees("affine · seed 1", "signs train", "accuracy/validation_final", "1 matching run")
         visitor.open(f"#/experiments/{experiment}/runs/{run}?workflowType=machine_learning")
         visitor.sees("affine · seed 1", "Finished", "reports/tiny-affine/index.html", "axis.transformer")
         visitor.open(f"#/experiments/{experiment}/runs/{run}/model-metrics?workflowType=machine_learning")
@@ -222,7 +222,7 @@ def test_a_sweep_is_shown_by_a_remote_mlflow(workplace: Workplace, mlflow_server
     with closing(sqlite3.connect(behind)) as connection:
         [run] = connection.execute(
             "select r.status, m.value from runs r join latest_metrics m on m.run_uuid = r.run_uuid "
-            "and m.key = 'validation_accuracy_final'"
+            "and m.key = 'accuracy/validation_final'"
         ).fetchall()
         locations = dict(connection.execute("select name, artifact_location from experiments").fetchall())
     [(_, accuracy)] = outcomes(str(here.runs / "stnbench.db"), "tiny-affine").values()

@@ -25,7 +25,7 @@ def mlflow_accuracies(workplace: Workplace) -> dict[object, object]:
         workplace,
         "mlflow.db",
         "select t.value, m.value from runs r join tags t on t.run_uuid = r.run_uuid and t.key = 'trial' "
-        "join latest_metrics m on m.run_uuid = r.run_uuid and m.key = 'validation_accuracy_final' "
+        "join latest_metrics m on m.run_uuid = r.run_uuid and m.key = 'accuracy/validation_final' "
         "where r.status = 'FINISHED' and r.lifecycle_stage = 'active'",
     )
     return dict(rows)  # type: ignore[arg-type]

@@ -69,15 +69,22 @@ def main(arguments: Sequence[str]) -> int:
         StnbenchError: if the sweep cannot start.
     """
     options = make_parser().parse_intermixed_args(arguments)
+    if options.measure and not options.plan:
+        raise SpecError("--measure without --plan", remedy="add --plan: the times are those of a plan")
+    if options.measure and options.engine not in ("local", "inline"):
+        raise SpecError(f"--measure with --engine {options.engine}", remedy="it times steps on this machine alone")
     question = read_question(
         options.sweep, options.overrides, engine=options.engine, only=options.only, until=options.until
     )
     is_auto = options.slots == AUTO and options.engine != SLURM
     count = remembered_slots(RunsLayout.from_environment()) if is_auto else _number(options.slots)
-    slots = question.slots(options.engine, count, per_gpu=options.slots_per_gpu)
-    planner = question.planner(slots)
+    places = question.places(options.engine, count, per_gpu=options.slots_per_gpu)
+    planner = question.planner(len(places))
     if options.plan:
-        plan = plan_question(question, planner, RunsLayout.from_environment(), slots=slots)
+        measure_in = places[0] if options.measure else None
+        plan = plan_question(
+            question, planner, RunsLayout.from_environment(), slots=len(places), measure_in=measure_in
+        )
         lines = [*plan_lines(plan), *_further(question.sweep)]
         print(json.dumps(plan_json(plan)) if options.json else "\n".join(lines))
         return DONE
@@ -327,6 +334,11 @@ def make_parser() -> CommandParser:
     )
     parser.add_argument(
         "--plan", action="store_true", help="list configurations, cost and expected time; train nothing"
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="with --plan: time a few steps of each configuration, for the expected time of a first run",
     )
     _add_verification(parser)
     add_json(parser)

@@ -3,7 +3,7 @@
 import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from stnbench.core.errors import InfeasibleError
@@ -16,7 +16,9 @@ from stnbench.spec.data import (
     DatasetSpec,
     FoldSplitSpec,
     OneTrackSplitSpec,
+    SplitSpec,
     TrackSplitSpec,
+    TrainingHalf,
 )
 from stnbench.spec.planner import (
     PlannerSpec,
@@ -35,6 +37,10 @@ EXPERIENCE_MAX = 1000
 
 Assess = Callable[[TrialSpec], Cost]
 """Function that returns the cost of a trial's network before it runs; raises InfeasibleError if it cannot be built."""
+
+
+Measure = Callable[[TrialSpec], float]
+"""Function that returns the expected duration of a trial's training in seconds, measured on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +88,8 @@ class ImageDigests:
 class CellPlan:
     """Plan of one configuration: its numbers of trials, and the cost of each, or the reason why it cannot be built.
 
-    ``work_flops`` are the FLOPs of one trial's training. Trials that are complete with other images than those found
+    ``work_flops`` are the FLOPs of one trial's training, ``trial_s`` is its measured expected duration; None if it was not
+    measured. Trials that are complete with other images than those found
     now do not count as complete: ``differences`` describes each. For ``unchecked`` complete trials it is not known.
     """
 
@@ -96,6 +103,7 @@ class CellPlan:
     work_flops: float
     differences: tuple[str, ...] = ()
     unchecked: int = 0
+    trial_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,8 +112,8 @@ class SweepPlan:
 
     ``overlapping_points`` is the number of points of the axes whose trial another point has too; ``notes`` name the
     settings without effect, with the number of points. ``expected_s`` is the time for the open trials with all slots
-    busy, at ``flops_per_s``, the median of ``experience`` complete trials; both are None without experience. ``beyond``
-    holds the labels of configurations left out because they exceed the sweep's cost limits, with the reason.
+    busy: the measured durations where ``is_measured``, else at ``flops_per_s``, the median of ``experience`` complete
+    trials; both are None without either. ``beyond`` holds the labels of configurations left out because they exceed the sweep's cost limits, with the reason.
     """
 
     sweep: SweepSpec
@@ -119,6 +127,7 @@ class SweepPlan:
     flops_per_s: float | None
     experience: int
     beyond: tuple[tuple[str, str], ...] = ()
+    is_measured: bool = False
 
     @property
     def differences(self) -> tuple[str, ...]:
@@ -143,17 +152,22 @@ def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
     notes: Mapping[str, int],
     images: ImageDigests | None = None,
     beyond: Mapping[str, str] | None = None,
+    measure: Measure | None = None,
 ) -> SweepPlan:
-    """Return the plan of a sweep whose axes span ``points`` points."""
+    """Return the plan of a sweep whose axes span ``points`` points; ``measure`` is asked for each open configuration."""
     by_cell: dict[str, list[PlannedTrial]] = {}
     for trial in planned:
         by_cell.setdefault(trial.spec.cell_id, []).append(trial)
     cells = tuple(
-        _plan_cell(cell_id, trials, states, assess, images or ImageDigests()) for cell_id, trials in by_cell.items()
+        _measured(_plan_cell(cell_id, trials, states, assess, images or ImageDigests()), trials[0].spec, measure)
+        for cell_id, trials in by_cell.items()
     )
     rates = [item.work_flops / item.duration_s for item in experience if item.duration_s > 0]
     rate = statistics.median(rates) if rates else None
     left = sum((cell.trials - cell.complete) * cell.work_flops for cell in cells)
+    left_s = left / rate if rate else None
+    if measure is not None:
+        left_s = sum((cell.trials - cell.complete) * (cell.trial_s or 0.0) for cell in cells)
     return SweepPlan(
         sweep=sweep,
         cells=cells,
@@ -162,10 +176,11 @@ def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
         overlapping_points=max(0, points - len(beyond or ()) - sum(not cell.is_baseline for cell in cells)),
         notes=tuple(sorted(notes.items())),
         slots=slots,
-        expected_s=left / rate / slots if rate else None,
+        expected_s=None if left_s is None else left_s / slots,
         flops_per_s=rate,
         experience=len(rates),
         beyond=tuple((beyond or {}).items()),
+        is_measured=measure is not None,
     )
 
 
@@ -189,18 +204,32 @@ def training_images(spec: TrialSpec) -> int:
     half = spec.dataset.training_half
     if half is None:
         return UNKNOWN_TRAIN_IMAGES
+    return half.images if isinstance(spec.split, AllSplitSpec) else half.images - _held_out(spec.split, half)
+
+
+def validation_images(spec: TrialSpec) -> int:
+    """Return the number of images scored after every epoch without opening the data; a tenth where it is unknown."""
+    half = spec.dataset.training_half
+    return UNKNOWN_TRAIN_IMAGES // 10 if half is None else _held_out(spec.split, half)
+
+
+def _held_out(split: SplitSpec, half: TrainingHalf) -> int:
     total, classes, frames = half
-    match spec.split:
+    match split:
         case TrackSplitSpec(tracks_per_class=held_out):
-            return total - classes * held_out * frames
+            return classes * held_out * frames
         case FoldSplitSpec(folds=folds):
-            return total - total // folds
-        case AllSplitSpec():
-            return total
-        case OneTrackSplitSpec():
-            return total - classes * frames
+            return total // folds
+        case AllSplitSpec() | OneTrackSplitSpec():
+            return classes * frames
         case _:
-            assert_never(spec.split)
+            assert_never(split)
+
+
+def _measured(cell: CellPlan, spec: TrialSpec, measure: Measure | None) -> CellPlan:
+    """Return the plan of a configuration with its measured duration, if it can be built and trials are left."""
+    is_open = cell.cost is not None and cell.complete < cell.trials
+    return replace(cell, trial_s=measure(spec)) if measure and is_open else cell
 
 
 def _plan_cell(
@@ -240,9 +269,11 @@ def plan_lines(plan: SweepPlan) -> Iterator[str]:
     yield f"{plan.sweep.name}: {plan.sweep.question}"
     width = max((len(cell.label) for cell in plan.cells), default=0)
     width = max(width, len("configuration"))
-    yield f"{'configuration':{width}}  {'complete':>8}  {'parameters':>11}  {'MFLOPs':>8}"
+    timed = f"  {'a trial':>8}" if plan.is_measured else ""
+    yield f"{'configuration':{width}}  {'complete':>8}  {'parameters':>11}  {'MFLOPs':>8}{timed}"
     for cell in plan.cells:
-        yield _cell_line(cell, width)
+        timed = "" if cell.trial_s is None else f"  {duration(cell.trial_s):>8}"
+        yield _cell_line(cell, width) + timed
     yield from (f"{label:{width}}  {'-':>8}  BEYOND THE LIMITS: {reason}" for label, reason in plan.beyond)
     infeasible = sum(bool(cell.infeasible) for cell in plan.cells)
     also = f", {infeasible} infeasible" if infeasible else ""
@@ -283,6 +314,7 @@ def plan_json(plan: SweepPlan) -> dict[str, Json]:
         "overlapping_points": plan.overlapping_points,
         "slots": plan.slots,
         "expected_s": plan.expected_s,
+        "measured": plan.is_measured,
         "cell_list": [
             {
                 "cell": cell.label,
@@ -292,6 +324,7 @@ def plan_json(plan: SweepPlan) -> dict[str, Json]:
                 "complete": cell.complete,
                 "parameters": cell.cost.parameters if cell.cost else None,
                 "flops": cell.cost.flops if cell.cost else None,
+                "trial_s": cell.trial_s,
             }
             for cell in plan.cells
         ],
@@ -320,6 +353,10 @@ def _expected(plan: SweepPlan) -> str:
     if plan.complete == plan.trials:
         return "nothing is left to run"
     if plan.expected_s is None:
-        return f"expected time: unknown until a trial is complete in this store ({counted(plan.slots, 'slot')})"
+        until = "unknown until a trial is complete in this store, or with --measure"
+        return f"expected time: {until} ({counted(plan.slots, 'slot')})"
+    if plan.is_measured:
+        how = "training steps and scoring timed here one at a time, without start-up and opening data"
+        return f"expected time: {duration(plan.expected_s)} on {counted(plan.slots, 'slot')} ({how})"
     pace = f"{(plan.flops_per_s or 0) / 1e9:.1f} GFLOP/s, the median of {counted(plan.experience, 'complete trial')}"
     return f"expected time: {duration(plan.expected_s)} on {counted(plan.slots, 'slot')} (at {pace})"

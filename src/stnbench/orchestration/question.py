@@ -1,5 +1,7 @@
 """A sweep as it is asked for, on the command line or from Python: read, planned and run in one way."""
 
+import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +14,21 @@ from stnbench.config.sweeps import UNTIL, read_sweep, require_same_sweep, with_o
 from stnbench.core.command import tell_doing
 from stnbench.core.paths import RunsLayout, data_root
 from stnbench.core.process import available_cores
-from stnbench.engines.slots import plan_slots, visible_gpus
+from stnbench.engines.base import Slot
+from stnbench.engines.slots import VISIBLE_VARIABLE, plan_slots, visible_gpus
 from stnbench.engines.slurm_submission import plan_slurm_slots
 from stnbench.orchestration.asking import RunOptions, RunSummary
 from stnbench.orchestration.observer import Observer
-from stnbench.orchestration.plan import Experience, ImageDigests, SweepPlan, plan_sweep, read_experience
+from stnbench.orchestration.plan import (
+    Experience,
+    ImageDigests,
+    Measure,
+    SweepPlan,
+    plan_sweep,
+    read_experience,
+    training_images,
+    validation_images,
+)
 from stnbench.orchestration.session import EngineName, Session, find_digests, prepare_datasets
 from stnbench.planning.base import ComposePoint, Planner
 from stnbench.planning.build import build_planner
@@ -58,7 +70,11 @@ class Question:
         return build_planner(self.sweep, self.composer, slots=slots)
 
     def slots(self, engine: EngineName, count: int | None = None, *, per_gpu: int = 1) -> int:
-        """Return the number of trials that run at once.
+        """Return the number of trials that run at once; see ``places``."""
+        return len(self.places(engine, count, per_gpu=per_gpu))
+
+    def places(self, engine: EngineName, count: int | None = None, *, per_gpu: int = 1) -> tuple[Slot, ...]:
+        """Return the slots in which trials run.
 
         Args:
             engine: the engine.
@@ -70,8 +86,8 @@ class Question:
             EngineError: if the driver does not answer.
         """
         if engine == SLURM:
-            return len(plan_slurm_slots(self.slurm, slots=count, slots_per_gpu=per_gpu))
-        return len(plan_slots(visible_gpus(), available_cores(), slots=count, per_gpu=per_gpu))
+            return plan_slurm_slots(self.slurm, slots=count, slots_per_gpu=per_gpu)
+        return plan_slots(visible_gpus(), available_cores(), slots=count, per_gpu=per_gpu)
 
     def trials(self) -> list[TrialSpec]:
         """Return a trial of every configuration.
@@ -116,8 +132,18 @@ def read_question(
     return Question(sweep=sweep, compose=compose, source=source, slurm=slurm, limited=limited)
 
 
-def plan_question(question: Question, planner: Planner, layout: RunsLayout, *, slots: int) -> SweepPlan:
+def plan_question(
+    question: Question, planner: Planner, layout: RunsLayout, *, slots: int, measure_in: Slot | None = None
+) -> SweepPlan:
     """Plan a sweep from its planner's first proposals and the store, if there is one; nothing is written.
+
+    Args:
+        question: the sweep.
+        planner: its planner.
+        layout: the runs folder.
+        slots: number of trials that run at once.
+        measure_in: a slot of this machine in which a few steps of each configuration are timed; None to take the
+            expected time from complete trials.
 
     Raises:
         SpecError: if the store has another sweep of this name.
@@ -149,7 +175,29 @@ def plan_question(question: Question, planner: Planner, layout: RunsLayout, *, s
         notes=question.compose.notes,
         images=images,
         beyond=question.limited.refused if question.limited else None,
+        measure=None if measure_in is None else _measure_in(measure_in),
     )
+
+
+def _measure_in(slot: Slot) -> Measure:
+    """Return the function that times a trial in a slot of this machine."""
+    if slot.is_cuda:
+        os.environ[VISIBLE_VARIABLE] = slot.device  # before CUDA starts in this process
+    from stnbench.trials.run import time_trial  # imports torch
+
+    asked = itertools.count(1)
+
+    def measure(spec: TrialSpec) -> float:
+        tell_doing(f"timing a few steps of configuration {next(asked)}")
+        return time_trial(
+            spec,
+            device="cuda:0" if slot.is_cuda else "cpu",
+            threads=slot.threads,
+            train_images=training_images(spec),
+            validation_images=validation_images(spec),
+        )
+
+    return measure
 
 
 def run_question(

@@ -76,7 +76,7 @@ def saved_views(sweep: SweepSpec) -> list[SavedView]:
     names = dict.fromkeys(axis.name for grid in sweep.grids for axis in grid)
     axes = [_column("params", shown.axis_key(name)) for name in list(names)[:_MOST_AXES]]
     mean = _column("metrics", shown.CELL_MEAN)
-    intervals = ("validation_accuracy_low", "validation_accuracy_high", "seeds", "rank", "st_gain", "parameters")
+    intervals = ("accuracy/validation_low", "accuracy/validation_high", "seeds", "rank", "st_gain", "parameters")
     cells = SavedView(
         key="cells",
         name="Cells, the best first",
@@ -85,7 +85,7 @@ def saved_views(sweep: SweepSpec) -> list[SavedView]:
         is_ascending=False,
         columns=(mean, *_columns("metrics", intervals), *axes, *_columns("tags", ("rank", "vs_best", "health"))),
     )
-    final = _column("metrics", "validation_accuracy_final")
+    final = _column("metrics", shown.ATTEMPT_ACCURACY)
     runs = SavedView(
         key="runs",
         name="Runs, with what differs",
@@ -94,7 +94,7 @@ def saved_views(sweep: SweepSpec) -> list[SavedView]:
         is_ascending=False,
         columns=(
             *_columns("attributes", ("Dataset",)),
-            *_columns("metrics", ("validation_accuracy_final", "validation_loss", "train_loss")),
+            *_columns("metrics", (shown.ATTEMPT_ACCURACY, "loss/validation", "loss/train")),
             *axes,
             *_columns("params", ("seed",)),
             *_columns("tags", ("status", "health", "failure", "failure_message")),
@@ -404,8 +404,13 @@ class MlflowTracker(Tracker):
 
 
 def _can_become(run: "Run", parameters: Mapping[str, str], values: Mapping[str, float] | None = None) -> bool:
-    """Check whether a run can be updated to these values: parameters are immutable, and metrics cannot be removed."""
+    """Check whether a run can be updated to these values: parameters are immutable, and metrics cannot be removed.
+
+    A run with the metrics' former names cannot: its page would show each metric twice.
+    """
     has_only = values is None or run.data.metrics.keys() <= values.keys()
+    if run.data.metrics.keys() & shown.OLD_KEYS:
+        return False
     return run.data.params.items() <= parameters.items() and has_only
 
 

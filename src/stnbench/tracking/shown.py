@@ -6,12 +6,13 @@ The limits are MLflow's: 250 characters per key, 6,000 per parameter, 8,000 per 
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from stnbench.core.identity import Json
 from stnbench.core.text import plain_markdown, printable
 from stnbench.spec.codec import to_identity, to_json, to_plain
+from stnbench.spec.data import Split
 from stnbench.spec.metrics import current
 from stnbench.spec.result import (
     AttemptState,
@@ -138,7 +139,12 @@ def _code(text: str) -> str:
 PARAMETER_LIMIT = 6000
 KEY_LIMIT = 250
 MESSAGE_LIMIT = 500
-CELL_MEAN = "validation_accuracy_mean"
+# MLflow's pages draw a section of charts for each prefix, in alphabetical order, and metrics without a prefix last.
+CELL_MEAN = "accuracy/validation_mean"
+ATTEMPT_ACCURACY = "accuracy/validation_final"
+OLD_KEYS = frozenset({"validation_accuracy", "validation_accuracy_final", "validation_accuracy_mean"})
+"""Metrics of runs by versions of stnbench that sorted accuracies behind transformers; a run that has one is shown again under the keys of now."""
+
 SPECIFICATION = "specification.json"
 NOTE = "mlflow.note.content"
 """The tag that MLflow's pages show as the description."""
@@ -287,9 +293,9 @@ def cell_values(view: CellView) -> dict[str, float]:
     """Return the metrics of a summary run; accuracies are shares in [0, 1] on the validation split."""
     values = {CELL_MEAN: view.mean, "seeds": float(view.seeds)}
     if view.low is not None:
-        values["validation_accuracy_low"] = view.low
+        values["accuracy/validation_low"] = view.low
     if view.high is not None:
-        values["validation_accuracy_high"] = view.high
+        values["accuracy/validation_high"] = view.high
     if view.rank is not None:
         values["rank"] = float(view.rank)
     if view.st_gain is not None:
@@ -305,14 +311,14 @@ def _measures(values: dict[str, float], *, step: int, timestamp_ms: int) -> list
 
 def _epoch_values(record: EpochRecord) -> dict[str, float]:
     values = {
-        "train_loss": record.train_loss,
-        "validation_loss": record.validation_loss,
-        "validation_accuracy": record.validation_accuracy,
+        "accuracy/validation": record.validation_accuracy,
+        "loss/train": record.train_loss,
+        "loss/validation": record.validation_loss,
         "learning_rate": record.learning_rate,
         "train_duration_s": record.train_duration_s,
         "evaluate_duration_s": record.evaluate_duration_s,
     }
-    values |= {f"validation_{name}": value for name, value in current(record.metrics).items()}
+    values |= _metric_values("validation", record.metrics)
     for health in record.health:
         name = f"transformer_{health.place}" + (f".{health.branch}" if health.branch > 1 else "")
         values |= {f"{name}/{key}": value for key, value in _health_values(health).items()}
@@ -340,8 +346,12 @@ def _health_values(health: TransformerHealth) -> dict[str, float]:
 def _score_values(score: SplitScore | None, *, suffix: str) -> dict[str, float]:
     if score is None:
         return {}
-    values = {f"{score.split}_accuracy{suffix}": score.accuracy, f"{score.split}_loss{suffix}": score.loss}
-    return values | {f"{score.split}_{name}": value for name, value in current(score.metrics).items()}
+    values = {f"accuracy/{score.split}{suffix}": score.accuracy, f"loss/{score.split}{suffix}": score.loss}
+    return values | _metric_values(score.split, score.metrics)
+
+
+def _metric_values(split: Split, metrics: Mapping[str, float]) -> dict[str, float]:
+    return {f"metric/{split}_{name}": value for name, value in current(metrics).items()}
 
 
 def _cost_values(cost: Cost | None) -> dict[str, float]:

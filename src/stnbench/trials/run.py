@@ -2,6 +2,8 @@
 
 import contextlib
 import platform
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +16,9 @@ from stnbench.core.code import code_version, library_version
 from stnbench.core.errors import CheckpointError, DataCorruptError, DataMissingError
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout
+from stnbench.data.base import Split as Rows
+from stnbench.data.build import dataset_info
+from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.data.resident import DeviceImages
 from stnbench.models.scored_network import build_model, measure_cost
 from stnbench.spec.data import Split
@@ -21,11 +26,19 @@ from stnbench.spec.metrics import measure
 from stnbench.spec.result import Environment, EpochRecord, ScoredImages, SplitScore, TrialResult, show_digests
 from stnbench.spec.trial import ComputeOptions, Precision, TrialSpec
 from stnbench.training.checkpoint import Checkpoint, CheckpointKeeper, Progress, read_checkpoint, write_checkpoint
-from stnbench.training.device import DeviceSpec, MemoryMeter, device_name, gpu_driver, numerics, prepare_device
+from stnbench.training.device import (
+    DeviceSpec,
+    MemoryMeter,
+    device_name,
+    gpu_driver,
+    numerics,
+    prepare_device,
+    process_settings_kept,
+)
 from stnbench.training.evaluate import Evaluation, evaluate
 from stnbench.training.loop import Hooks, TrainingOutcome, train
 from stnbench.training.optim import WeightAverage, build_optimizer, optimizer_state
-from stnbench.training.step import TrainingRun
+from stnbench.training.step import WARM_UP_STEPS, TrainingRun, build_step
 from stnbench.trials.data import (
     DataSource,
     TrainingData,
@@ -323,3 +336,89 @@ def _write(folder: Path, result: TrialResult, validation: Evaluation, test: _Tes
 
 def _digests(train_half: DeviceImages, test: _Tested | None) -> str:
     return show_digests({"train": train_half.digest} | ({} if test is None else {"test": test.images.digest}))
+
+
+# The time that a trial should take, measured before it runs.
+
+_TIMED_STEPS = 3
+_TIMED_IMAGES = 250
+"""Number of images that are scored, a whole batch."""
+
+
+def time_trial(
+    spec: TrialSpec,
+    *,
+    device: str,
+    threads: int,
+    train_images: int,
+    validation_images: int,
+    clock_s: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Return the expected duration of a trial's training in seconds, from a few steps on random images.
+
+    The network is built, some steps and one pass over images are timed (after others, which are slower), and multiplied
+    by their numbers in the training; an image that is preprocessed once is counted once. Nothing is read or written. The
+    start of a process, opening the data, and scoring test images are not in it, and no other trial runs beside it.
+
+    Args:
+        spec: the trial.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: number of CPU threads.
+        train_images: number of images of an epoch.
+        validation_images: number of images that are scored after every epoch.
+        clock_s: returns seconds from any origin.
+
+    Raises:
+        InfeasibleError: if no network can be built.
+    """
+    batch, warm_up = spec.training.batch_size, WARM_UP_STEPS + 1
+    with process_settings_kept():
+        target = prepare_device(DeviceSpec.parse(device, threads=threads), spec.training.precision)
+        data = _random_data(spec, batch * (warm_up + _TIMED_STEPS), target)
+        short = replace(spec, training=replace(spec.training, train_images=None, drop_last="incomplete"))
+        begins_s = clock_s()
+        run = _prepare(short, data, target, 1)
+        prepared_s = 0.0
+        if run.images.prepared is not None:
+            run.images.prepared.rows(run.images.all_rows())
+            prepared_s = (clock_s() - begins_s) / len(run.images)
+        step, durations_s = build_step(run), []
+        try:
+            step.begin_epoch(0, 0)
+            for _ in range(warm_up + _TIMED_STEPS):
+                begins_s = clock_s()
+                step.take()
+                float(step.losses[-1])  # waits for the device
+                durations_s.append(clock_s() - begins_s)
+        finally:
+            step.close()
+        evaluate(run.model, run.images, run.validation)
+        begins_s = clock_s()
+        evaluate(run.model, run.images, run.validation)
+        scored_s = (clock_s() - begins_s) / len(run.validation)
+    step_s = statistics.median(durations_s[warm_up:])
+    epoch_s = train_images / batch * step_s + validation_images * scored_s
+    return spec.training.epochs * epoch_s + (train_images + validation_images) * prepared_s
+
+
+def _random_data(spec: TrialSpec, train_images: int, device: torch.device) -> TrainingData:
+    """Return random images of the size and classes of a trial's data set; the validation images are further ones."""
+    count, side, channels = train_images + _TIMED_IMAGES, spec.dataset.image_size, spec.dataset.channels
+    classes = len(dataset_info(spec.dataset).class_names)
+    drawn = torch.Generator().manual_seed(0)
+    images = DeviceImages(
+        images=torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8, generator=drawn).to(device),
+        labels=torch.randint(0, classes, (count,), generator=drawn).to(device),
+        boxes=torch.tensor([-1.0, -1.0, 1.0, 1.0]).repeat(count, 1).to(device),
+        poses=torch.eye(3).repeat(count, 1, 1).to(device),
+        digest="",
+    )
+    rows = np.arange(count)
+    return TrainingData(
+        images=images,
+        split=Rows(train=rows[:train_images], validation=rows[train_images:]),
+        tracks=np.zeros(count, np.int64),
+        frames=np.zeros(count, np.int64),
+        statistics=GlobalStatistics(mean=0.5, std=0.25),
+        classes=classes,
+    )

@@ -63,6 +63,27 @@ def test_a_plan_counts_what_is_open_and_what_cannot_be_built() -> None:
     assert plain["infeasible"] == [{"cell": "cell 2", "reason": "too deep: use larger images"}]
 
 
+def test_a_measured_plan_expects_the_time_of_each_open_configuration() -> None:
+    """Only configurations with open trials that can be built are timed, and the store's pace plays no part."""
+    trials = planned()
+    states = {trial.spec.trial_id: TrialState.COMPLETE for trial in (trials[0], trials[3], trials[1])}
+    timed: list[str] = []
+
+    def measure(spec: TrialSpec) -> float:
+        timed.append(spec.cell_id)
+        return 90.0
+
+    facts = {"assess": assess, "experience": [], "slots": 2, "points": 3, "notes": {}}
+    plan = plan_sweep(SWEEP, trials, states=states, measure=measure, **facts)  # type: ignore[arg-type]
+    assert timed == [trials[1].spec.cell_id]
+    assert plan.expected_s == 45.0
+    lines = list(plan_lines(plan))
+    assert [line.endswith("90 s") or line.endswith("2 min") for line in lines[2:5]] == [False, True, False]
+    assert "timed here" in lines[-1]
+    assert [cell["trial_s"] for cell in plan_json(plan)["cell_list"]] == [None, 90.0, None]  # type: ignore[index,union-attr,call-overload]
+    assert "--measure" in list(plan_lines(plan_sweep(SWEEP, trials, states={}, **facts)))[-1]  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("planner", "budget"),
     [

@@ -26,10 +26,10 @@ def test_cells_are_sorted_by_their_means() -> None:
     state = json.loads(envelope["state"])
     assert (envelope["name"], envelope["createdAt"]) == ("Cells, the best first", 2)
     assert state["searchFilter"] == "tags.summary = 'true'"
-    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`validation_accuracy_mean`", False)
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`accuracy/validation_mean`", False)
     assert state["selectedColumns"][:4] == [
         f"metrics.`{key}`"
-        for key in ("validation_accuracy_mean", "validation_accuracy_low", "validation_accuracy_high", "seeds")
+        for key in ("accuracy/validation_mean", "accuracy/validation_low", "accuracy/validation_high", "seeds")
     ]
     axes = ["params.`axis.transformer`", "params.`axis.locnet_locnet1`", "params.`axis.network`"]
     assert [column for column in state["selectedColumns"] if column.startswith("params")] == axes

@@ -83,21 +83,21 @@ def test_an_attempt_at_work_has_no_failure_and_no_environment(attempt: AttemptVi
 
 def test_points_in_time_follow_from_the_view(attempt: AttemptView) -> None:
     """The time of an epoch is the start plus the durations until then, so that showing it again is the same point."""
-    points = {(one.step, one.timestamp_ms) for one in shown.run_measures(attempt) if one.key == "train_loss"}
+    points = {(one.step, one.timestamp_ms) for one in shown.run_measures(attempt) if one.key == "loss/train"}
     assert points == {(1, 2500), (2, 4000)}
     assert len(set(shown.run_measures(attempt))) == len(shown.run_measures(attempt))
 
 
 def test_metrics_are_curves_over_epochs(attempt: AttemptView) -> None:
     """Each under the name of the validation split, at its epoch."""
-    points = [(one.step, one.value) for one in shown.run_measures(attempt) if one.key == "validation_ece"]
+    points = [(one.step, one.value) for one in shown.run_measures(attempt) if one.key == "metric/validation_ece"]
 
     assert points[:2] == [(1, 0.125), (2, 0.25)]
 
 
 def test_the_end_is_at_the_last_epoch(attempt: AttemptView) -> None:
     """Final numbers stand at the step of the last epoch and the time of the end."""
-    final = {one.key: one for one in shown.run_measures(attempt)}["test_accuracy"]
+    final = {one.key: one for one in shown.run_measures(attempt)}["accuracy/test"]
     assert (final.value, final.step, final.timestamp_ms) == (0.5, 2, 9000)
 
 
@@ -127,8 +127,8 @@ def test_known_theta_errors_and_further_branches_are_shown(attempt: AttemptView)
 def test_test_scores_wait_for_the_end(attempt: AttemptView, state: AttemptState) -> None:
     """Only an attempt at work hides the test split."""
     keys = {one.key for one in shown.run_measures(dataclasses.replace(attempt, state=state))}
-    assert ("test_accuracy" in keys) == (state is not AttemptState.RUNNING)
-    assert "validation_accuracy_final" in keys
+    assert ("accuracy/test" in keys) == (state is not AttemptState.RUNNING)
+    assert "accuracy/validation_final" in keys
 
 
 def test_names_count_attempts_and_seeds(attempt: AttemptView, cell: CellView) -> None:
@@ -143,11 +143,11 @@ def test_a_cell_shows_only_what_is_known(cell: CellView) -> None:
     """Without an interval, a cost, a rank or a baseline there is no such number."""
     bare = dataclasses.replace(cell, low=None, high=None, cost=None, rank=None, rank_text="", standing="", st_gain=None)
     assert shown.cell_values(bare) == {
-        "validation_accuracy_mean": 0.5,
+        "accuracy/validation_mean": 0.5,
         "seeds": 1.0,
     }
     assert not {"rank", "vs_best", "health"} & shown.cell_tags(bare).keys()
-    known = {"validation_accuracy_high": 0.6, "rank": 1.0, "st_gain": 0.01, "st_gain_low": -0.02, "st_gain_high": 0.04}
+    known = {"accuracy/validation_high": 0.6, "rank": 1.0, "st_gain": 0.01, "st_gain_low": -0.02, "st_gain_high": 0.04}
     assert known.items() <= shown.cell_values(cell).items()
     assert {"rank": "1-3", "vs_best": "underpowered"}.items() <= shown.cell_tags(cell).items()
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from stnbench.spec.result import EpochRecord, TrialResult
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.trials import data
 from stnbench.trials.files import load_result, load_spec, read_probabilities
-from stnbench.trials.run import run_trial
+from stnbench.trials.run import run_trial, time_trial
 
 pytestmark = pytest.mark.slow
 
@@ -381,3 +382,20 @@ def test_what_the_machine_cannot_do_fails_before_training(
     monkeypatch.setenv("STNBENCH_COMPUTE", "fast")
     with pytest.raises(SpecError, match="unknown option 'fast' in STNBENCH_COMPUTE"):
         run(toy_spec)
+
+
+def test_the_time_of_a_trial_is_that_of_its_steps_and_scorings(toy_spec: TrialSpec) -> None:
+    """With a clock that ticks a second a reading, a step takes one, and so do 250 scored images.
+
+    320 images, 7 batches of 10 and those 250, are preprocessed in a second, and each once.
+    """
+    clock = itertools.count()
+    expected_s = time_trial(
+        toy_spec,
+        device="cpu",
+        threads=1,
+        train_images=100,
+        validation_images=500,
+        clock_s=lambda: float(next(clock)),
+    )
+    assert expected_s == pytest.approx(3 * (10 * 1 + 500 / 250) + (100 + 500) / 320)
