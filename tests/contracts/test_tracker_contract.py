@@ -134,7 +134,7 @@ def gallery(*steps: int) -> list[Picture]:
     """A picture of one grey pixel a step."""
     buffer = io.BytesIO()
     Image.new("L", (1, 1), 128).save(buffer, "PNG")
-    return [Picture(key="transformers", step=step, png=buffer.getvalue()) for step in steps or (0, 10)]
+    return [Picture(key="pictures/transformers", step=step, png=buffer.getvalue()) for step in steps or (0, 10)]
 
 
 class TrackerContract:
@@ -455,7 +455,7 @@ class TestMlflow(TrackerContract):
         names = [Path(found.path).name for found in client.list_artifacts(run.info.run_id, "images")]
         steps = sorted(int(name.split("+")[2]) for name in names if name.endswith(".png"))
         assert steps == [0, 10, 200]
-        assert {name.split("+")[0] for name in names} == {"transformers"}
+        assert {name.split("+")[0] for name in names} == {"pictures~transformers"}
         assert run.data.tags["mlflow.loggedImages"] == "True"
 
     def test_a_sweep_offers_views_of_its_own(self, tracker: Tracker, client: Any) -> None:

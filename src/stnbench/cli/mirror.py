@@ -120,6 +120,7 @@ def _serve(layout: RunsLayout, uri: str, options: argparse.Namespace) -> int:
     """
     if uri.startswith(_REMOTE):
         raise SpecError(f"MLflow is served at {hide_passwords(uri)} already", remedy="open it there")
+    from stnbench.tracking.mlflow import view_addresses
     from stnbench.tracking.mlflow_server import initialise, serve, set_aside_damaged
 
     layout.root.mkdir(parents=True, exist_ok=True)
@@ -129,7 +130,10 @@ def _serve(layout: RunsLayout, uri: str, options: argparse.Namespace) -> int:
         print(f"warning: MLflow's database was damaged, and was moved to {aside}; {remedy}", file=sys.stderr)
     initialise(uri)
     where = address(options.port)
-    print_result(options, f"MLflow on {where} (Ctrl-C ends it)", {"address": where})
+    views = {name: where.partition("#")[0] + view for name, view in view_addresses(uri).items()}
+    lines = [f"MLflow on {where} (Ctrl-C ends it)"]
+    lines += [f"  {name}, best configurations first: {view}" for name, view in views.items()]
+    print_result(options, "\n".join(lines), {"address": where, "sweeps": views})
     return serve(uri, layout.mlflow_artifacts, options.port)
 
 

@@ -82,9 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     planner = question.planner(len(places))
     if options.plan:
         measure_in = places[0] if options.measure else None
-        plan = plan_question(
-            question, planner, RunsLayout.from_environment(), slots=len(places), measure_in=measure_in
-        )
+        plan = plan_question(question, planner, RunsLayout.from_environment(), slots=len(places), measure_in=measure_in)
         lines = [*plan_lines(plan), *_further(question.sweep)]
         print(json.dumps(plan_json(plan)) if options.json else "\n".join(lines))
         return DONE

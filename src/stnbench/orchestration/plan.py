@@ -88,9 +88,9 @@ class ImageDigests:
 class CellPlan:
     """Plan of one configuration: its numbers of trials, and the cost of each, or the reason why it cannot be built.
 
-    ``work_flops`` are the FLOPs of one trial's training, ``trial_s`` is its measured expected duration; None if it was not
-    measured. Trials that are complete with other images than those found
-    now do not count as complete: ``differences`` describes each. For ``unchecked`` complete trials it is not known.
+    ``work_flops`` are the FLOPs of one trial's training, ``trial_s`` is its expected duration, None if it was not
+    measured. Trials that are complete with other images than those found now do not count as complete:
+    ``differences`` describes each. For ``unchecked`` complete trials it is not known.
     """
 
     cell_id: str
@@ -112,8 +112,9 @@ class SweepPlan:
 
     ``overlapping_points`` is the number of points of the axes whose trial another point has too; ``notes`` name the
     settings without effect, with the number of points. ``expected_s`` is the time for the open trials with all slots
-    busy: the measured durations where ``is_measured``, else at ``flops_per_s``, the median of ``experience`` complete
-    trials; both are None without either. ``beyond`` holds the labels of configurations left out because they exceed the sweep's cost limits, with the reason.
+    busy: from the measured durations where ``is_measured``, else at ``flops_per_s``, the median of ``experience``
+    complete trials; both are None without either. ``beyond`` holds the labels of configurations left out because they
+    exceed the sweep's cost limits, with the reason.
     """
 
     sweep: SweepSpec
@@ -154,7 +155,7 @@ def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
     beyond: Mapping[str, str] | None = None,
     measure: Measure | None = None,
 ) -> SweepPlan:
-    """Return the plan of a sweep whose axes span ``points`` points; ``measure`` is asked for each open configuration."""
+    """Return the plan of a sweep whose axes span ``points`` points; each open configuration is measured if asked."""
     by_cell: dict[str, list[PlannedTrial]] = {}
     for trial in planned:
         by_cell.setdefault(trial.spec.cell_id, []).append(trial)

@@ -473,7 +473,7 @@ def _estimate(mean: "TrackMean | None") -> str:
 # The gallery of a trial's training for a tracker, with one picture per snapshot.
 
 
-KEY: Final = "transformers"
+KEY: Final = "pictures/transformers"
 """Key of the gallery."""
 
 _SIDE_PX: Final = 80

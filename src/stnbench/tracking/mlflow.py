@@ -32,6 +32,7 @@ from stnbench.tracking.shown import DatasetInput, dataset_inputs
 TAG_PREFIX = "mlflow.sharedViewState."
 _NAME = "attributes.`Run Name`"
 _NAME_WIDTH_PX, _WIDTH_PX = 300, 190
+_CELLS = "cells"
 _MOST_AXES = 12
 """Maximum number of columns of a view; more do not fit on a screen."""
 
@@ -68,7 +69,7 @@ class SavedView:
 
     def address(self, experiment_id: str) -> str:
         """Return the address of the view within MLflow's pages."""
-        return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={self.key}"
+        return _address(experiment_id, self.key)
 
 
 def saved_views(sweep: SweepSpec) -> list[SavedView]:
@@ -78,8 +79,8 @@ def saved_views(sweep: SweepSpec) -> list[SavedView]:
     mean = _column("metrics", shown.CELL_MEAN)
     intervals = ("accuracy/validation_low", "accuracy/validation_high", "seeds", "rank", "st_gain", "parameters")
     cells = SavedView(
-        key="cells",
-        name="Cells, the best first",
+        key=_CELLS,
+        name="Configurations, the best first",
         search="tags.summary = 'true'",
         order_by=mean,
         is_ascending=False,
@@ -103,6 +104,16 @@ def saved_views(sweep: SweepSpec) -> list[SavedView]:
     return [cells, runs]
 
 
+def view_addresses(tracking_uri: str) -> dict[str, str]:
+    """Return the address, within MLflow's pages, of each sweep's view of its configurations, the latest sweep first."""
+    experiments = open_client(tracking_uri).search_experiments(order_by=["last_update_time DESC"])
+    return {one.name: _address(one.experiment_id, _CELLS) for one in experiments if TAG_PREFIX + _CELLS in one.tags}
+
+
+def _address(experiment_id: str, key: str) -> str:
+    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+
+
 def _columns(kind: str, names: Sequence[str] | Iterable[str]) -> tuple[str, ...]:
     return tuple(_column(kind, name) for name in names)
 
@@ -115,7 +126,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 _GALLERIES = "images"
-"""The folder of artifacts in which MLflow keeps galleries; a name there is ``key+step+number+timestamp+...``."""
+"""The folder of artifacts in which MLflow keeps galleries.
+
+A name there is ``key+step+number+timestamp+...``, with ``~`` for each slash of the key.
+"""
 
 RUNNING, FINISHED = "RUNNING", "FINISHED"
 STATUSES = {
@@ -252,7 +266,7 @@ class MlflowTracker(Tracker):
         shown_already = {tuple(name.split("+")[:3]) for name in names}
         new = 0
         for picture in pictures:
-            if (picture.key, "step", str(picture.step)) not in shown_already:
+            if (picture.key.replace("/", "~"), "step", str(picture.step)) not in shown_already:
                 with Image.open(io.BytesIO(picture.png)) as image:
                     self._client.log_image(
                         run_id,

@@ -85,7 +85,7 @@ def attempt_note(view: AttemptView) -> str:
         commands.append(f"python -m stnbench.show transform {view.trial_id}")
     lines = [
         f"Trial `{view.trial_id}` of the sweep `{view.sweep}`, attempt {view.number}.",
-        f"- report: `reports/{view.sweep}/index.html`, cell {_code(view.label[:300])}",
+        f"- report: `reports/{view.sweep}/index.html`, configuration {_code(view.label[:300])}",
         f"- files: `runs/trials/{view.trial_id}/{view.number:03d}`, whole specification: artifact `specification.json`",
         *(f"- `{command}`" for command in commands),
     ]
@@ -143,7 +143,7 @@ MESSAGE_LIMIT = 500
 CELL_MEAN = "accuracy/validation_mean"
 ATTEMPT_ACCURACY = "accuracy/validation_final"
 OLD_KEYS = frozenset({"validation_accuracy", "validation_accuracy_final", "validation_accuracy_mean"})
-"""Metrics of runs by versions of stnbench that sorted accuracies behind transformers; a run that has one is shown again under the keys of now."""
+"""Former keys of metrics; a run that has one is shown again under the keys of now."""
 
 SPECIFICATION = "specification.json"
 NOTE = "mlflow.note.content"

@@ -16,7 +16,7 @@ from stnbench.core.code import code_version, library_version
 from stnbench.core.errors import CheckpointError, DataCorruptError, DataMissingError
 from stnbench.core.files import writable_folder
 from stnbench.core.paths import AttemptLayout
-from stnbench.data.base import Split as Rows
+from stnbench.data.base import SplitRows
 from stnbench.data.build import dataset_info
 from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.data.resident import DeviceImages
@@ -357,8 +357,8 @@ def time_trial(
     """Return the expected duration of a trial's training in seconds, from a few steps on random images.
 
     The network is built, some steps and one pass over images are timed (after others, which are slower), and multiplied
-    by their numbers in the training; an image that is preprocessed once is counted once. Nothing is read or written. The
-    start of a process, opening the data, and scoring test images are not in it, and no other trial runs beside it.
+    by their numbers in the training; an image that is preprocessed once is counted once. Nothing is read or written.
+    The start of a process, opening the data and scoring test images are left out, and no other trial runs beside it.
 
     Args:
         spec: the trial.
@@ -416,7 +416,7 @@ def _random_data(spec: TrialSpec, train_images: int, device: torch.device) -> Tr
     rows = np.arange(count)
     return TrainingData(
         images=images,
-        split=Rows(train=rows[:train_images], validation=rows[train_images:]),
+        split=SplitRows(train=rows[:train_images], validation=rows[train_images:]),
         tracks=np.zeros(count, np.int64),
         frames=np.zeros(count, np.int64),
         statistics=GlobalStatistics(mean=0.5, std=0.25),

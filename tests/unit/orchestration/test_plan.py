@@ -78,7 +78,7 @@ def test_a_measured_plan_expects_the_time_of_each_open_configuration() -> None:
     assert timed == [trials[1].spec.cell_id]
     assert plan.expected_s == 45.0
     lines = list(plan_lines(plan))
-    assert [line.endswith("90 s") or line.endswith("2 min") for line in lines[2:5]] == [False, True, False]
+    assert [line.endswith(("90 s", "2 min")) for line in lines[2:5]] == [False, True, False]
     assert "timed here" in lines[-1]
     assert [cell["trial_s"] for cell in plan_json(plan)["cell_list"]] == [None, 90.0, None]  # type: ignore[index,union-attr,call-overload]
     assert "--measure" in list(plan_lines(plan_sweep(SWEEP, trials, states={}, **facts)))[-1]  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ def test_cells_are_sorted_by_their_means() -> None:
     cells = saved_views(SWEEP)[0]
     envelope = json.loads(cells.value(2))
     state = json.loads(envelope["state"])
-    assert (envelope["name"], envelope["createdAt"]) == ("Cells, the best first", 2)
+    assert (envelope["name"], envelope["createdAt"]) == ("Configurations, the best first", 2)
     assert state["searchFilter"] == "tags.summary = 'true'"
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`accuracy/validation_mean`", False)
     assert state["selectedColumns"][:4] == [
