@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from quick_stores import quick_stores
 
 settings.register_profile("untimed", deadline=None)  # a busy machine fails no property
 settings.load_profile("untimed")
@@ -24,9 +25,26 @@ def pytest_collection_finish() -> None:
 
     An inline engine searches after each trial, which took seconds among the objects of all test modules.
     """
+    _freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Leave modules that tests have loaded since out of every search as well: torch and pandas are many objects."""
+    if len(sys.modules) > FROZEN[-1] + 50:
+        _freeze()
+
+
+def _freeze() -> None:
+    """Remove the garbage, and keep what is left out of every later search."""
     gc.collect()
     gc.freeze()
-    gc.enable()
+    FROZEN.append(len(sys.modules))
+
+
+FROZEN = [0]
+"""How many modules there were when garbage was searched for."""
 
 
 HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
@@ -84,6 +102,13 @@ class FakeGtsrb:
 def own_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test writes to the store that its caller happens to use."""
     monkeypatch.delenv("STNBENCH_STORE", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stores_made_quickly() -> Iterator[None]:
+    """Compile each statement, and run the migrations, once for all stores of this process."""
+    with quick_stores():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -7,20 +7,20 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fake_trials import Task, fake_spec
 from faulty_io import ERRORS, Death, Faults, inject
+from quick_stores import real_migrations
 from tiny_sweeps import run_tiny, scores_of, without_training
 
 from stnbench.core import command
 from stnbench.core.paths import RunsLayout
 from stnbench.orchestration.patience import StoreWait
 from stnbench.spec.trial import TrialSpec
-from stnbench.store import engine as sqlite
 from stnbench.store.store import Store
 
+__all__ = ["real_migrations"]
 pytestmark = [
     pytest.mark.slow,
     # What a dead process leaves open is closed by the collector, which warns.
@@ -38,23 +38,6 @@ def memory() -> Iterator[Path]:
     where = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="stnbench-test-", dir=where) as folder:
         yield Path(folder)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once() -> Iterator[None]:
-    """Statements are compiled once for all stores of these tests: compiling takes longer than all the rest."""
-    real = sqlite.create_engine
-    first = real("sqlite://")
-
-    def create_engine(*words: Any, **named: Any) -> Any:
-        engine = real(*words, **named)
-        engine._compiled_cache = first._compiled_cache
-        engine.dialect = first.dialect  # by which the cache knows statements
-        return engine
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sqlite, "create_engine", create_engine)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +157,7 @@ def test_a_system_that_fails_from_some_call_on_is_made_good(memory: Path, templa
 @pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 @pytest.mark.slow
+@pytest.mark.usefixtures("real_migrations")
 @pytest.mark.parametrize("codes", [(DEATH,), ERRORS])
 def test_a_store_that_is_being_made_may_fail_at_any_call(memory: Path, codes: tuple[int | None, ...]) -> None:
     """The first sweep of a folder, whose store has to be made, as well."""

@@ -31,25 +31,36 @@ OTHER = replace(SWEEP, name="other", question="Does it run as well?")
 MORE = tuple(fake_spec(Task.FINISH, seed=seed, epochs=1, cell=7) for seed in (1, 2))
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both runs folders, made once and copied for each test, with an archive of the sweep tiny."""
+    folder = tmp_path_factory.mktemp("exchange")
+    with pytest.MonkeyPatch.context() as patch:
+        without_training(patch)
+        patch.delenv("STNBENCH_STORE", raising=False)
+        here, there = RunsLayout(folder / "here"), RunsLayout(folder / "there")
+        run_tiny(here)
+        run_tiny(here, (*TRIALS[2:], fake_spec(Task.FAIL, cell=3)), sweep=OTHER)
+        run_tiny(there, (*MORE, *TRIALS[1:]))
+        run_tiny(there, MORE[:1], sweep=replace(SWEEP, name="third"))
+        use(here, patch)
+        assert main(["export", "tiny", str(folder / "good.stnb")]) == 0
+    return folder
+
+
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunsLayout:
+def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunsLayout:
     """A runs folder with two sweeps; a trial of one has failed."""
     without_training(monkeypatch)
-    monkeypatch.delenv("STNBENCH_STORE", raising=False)
-    layout = RunsLayout(tmp_path / "here")
-    run_tiny(layout)
-    run_tiny(layout, (*TRIALS[2:], fake_spec(Task.FAIL, cell=3)), sweep=OTHER)
+    layout = RunsLayout(Path(shutil.copytree(made / "here", tmp_path / "here")))
     use(layout, monkeypatch)
     return layout
 
 
 @pytest.fixture
-def there(tmp_path: Path, here: RunsLayout) -> RunsLayout:
+def there(made: Path, tmp_path: Path) -> RunsLayout:
     """Another one, in which one of the sweeps ran in part and with more cells, and a third one."""
-    layout = RunsLayout(tmp_path / "there")
-    run_tiny(layout, (*MORE, *TRIALS[1:]))
-    run_tiny(layout, MORE[:1], sweep=replace(SWEEP, name="third"))
-    return layout
+    return RunsLayout(Path(shutil.copytree(made / "there", tmp_path / "there")))
 
 
 def use(layout: RunsLayout, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,11 +258,10 @@ TAMPERED: dict[str, Callable[[Members], Members]] = {
 
 @pytest.mark.parametrize("how", TAMPERED)
 def test_a_tampered_archive_is_refused_in_one_line(
-    here: RunsLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Nothing at all is written, whatever was changed, also by somebody who knows how to sign."""
-    main(["export", "tiny", str(tmp_path / "good.stnb")])
-    with zipfile.ZipFile(tmp_path / "good.stnb") as archive:
+    with zipfile.ZipFile(made / "good.stnb") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(tmp_path / "bad.stnb", "w") as archive:
         for name, data in TAMPERED[how](members).items():
@@ -268,11 +278,10 @@ def test_a_tampered_archive_is_refused_in_one_line(
 
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.6, 0.99])
 def test_a_damaged_archive_is_refused(
-    here: RunsLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: float
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: float
 ) -> None:
     """Cut anywhere, or overwritten anywhere, it is no archive any more."""
-    main(["export", "tiny", str(tmp_path / "good.stnb")])
-    data = (tmp_path / "good.stnb").read_bytes()
+    data = (made / "good.stnb").read_bytes()
     start = int(place * len(data))
     use(RunsLayout(tmp_path / "empty"), monkeypatch)
     for damaged in (data[:start], data[:start] + b"\xa5" * 50 + data[start + 50 :]):

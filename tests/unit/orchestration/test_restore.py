@@ -27,16 +27,24 @@ OTHER = replace(SWEEP, name="other", question="Does it run as well?")
 BROKEN = fake_spec(Task.FAIL, cell=7)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder with two sweeps that share trials, made once; one trial has failed."""
+    folder = tmp_path_factory.mktemp("restore") / "runs"
+    with pytest.MonkeyPatch.context() as patch:
+        without_training(patch)
+        patch.delenv("STNBENCH_STORE", raising=False)
+        run_tiny(RunsLayout(folder))
+        run_tiny(RunsLayout(folder), (*TRIALS[1:], BROKEN), sweep=OTHER)
+    return folder
+
+
 @pytest.fixture
-def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunsLayout:
-    """A runs folder with two sweeps that share trials; one trial has failed."""
+def layout(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunsLayout:
+    """A copy of that runs folder."""
     without_training(monkeypatch)
     monkeypatch.setenv("STNBENCH_RUNS", str(tmp_path / "runs"))
-    monkeypatch.delenv("STNBENCH_STORE", raising=False)
-    made = RunsLayout(tmp_path / "runs")
-    run_tiny(made)
-    run_tiny(made, (*TRIALS[1:], BROKEN), sweep=OTHER)
-    return made
+    return RunsLayout(Path(shutil.copytree(made, tmp_path / "runs")))
 
 
 def reports(layout: RunsLayout) -> list[str]:

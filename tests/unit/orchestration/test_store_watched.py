@@ -78,6 +78,18 @@ HEALED = ("cut", "emptied", "overwritten", "text")
 ALL = (*TRIALS, fake_spec(Task.FINISH, cell=9))
 
 
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> RunsLayout:
+    """A run that nobody disturbs, of all trials; beside it one of all but the last."""
+    folder = tmp_path_factory.mktemp("watched")
+    with pytest.MonkeyPatch.context() as patch:
+        without_training(patch)
+        patch.delenv("STNBENCH_STORE", raising=False)
+        run_tiny(RunsLayout(folder / "clean"), ALL)
+        run_tiny(RunsLayout(folder / "old"))
+    return RunsLayout(folder / "clean")
+
+
 @pytest.fixture
 def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunsLayout:
     """An empty runs folder, with a store that is looked into at every step."""
@@ -91,17 +103,15 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunsLayout:
 @pytest.mark.parametrize("is_old", [False, True])
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_store_that_is_attacked_in_mid_run_ends_it(
-    layout: RunsLayout, monkeypatch: pytest.MonkeyPatch, attack: str, *, is_old: bool
+    layout: RunsLayout, clean: RunsLayout, monkeypatch: pytest.MonkeyPatch, attack: str, *, is_old: bool
 ) -> None:
     """A new store or one of an earlier run: a StoreError (exit code 2); afterwards nothing is missing in the end.
 
     A store that was made in this run is still whole in the log beside it: damage in place heals. An index that is cut
     is made again from the log.
     """
-    clean = RunsLayout(layout.root.with_name("clean"))
-    run_tiny(clean, ALL)
     if is_old:
-        run_tiny(layout)
+        shutil.copytree(clean.root.with_name("old"), layout.root)
     victim = ALL[-1] if is_old else ALL[0]
 
     def run_and_attack(spec: TrialSpec, **rest: Any) -> object:

@@ -15,6 +15,7 @@ from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from postgres import connected, needs_postgres
 from postgres import database as server_database
+from quick_stores import real_migrations
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
@@ -28,6 +29,8 @@ from stnbench.store import engine, tables
 from stnbench.store.engine import Database
 from stnbench.store.store import Store
 
+__all__ = ["real_migrations"]
+pytestmark = pytest.mark.usefixtures("real_migrations")
 ASSETS = Path(__file__).parents[2] / "assets"
 LATEST = tables.REVISIONS[-1]
 
