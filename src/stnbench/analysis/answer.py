@@ -81,6 +81,19 @@ def pp(effect: Effect) -> str:
     return f"{100 * effect.mean:+.2f} pp [{100 * effect.low:+.2f}, {100 * effect.high:+.2f}]"
 
 
+def _size(effect: Effect) -> str:
+    """Format the size of a difference whose direction is in the sentence, with its interval."""
+    found = effect if effect.mean >= 0 else effect.turned
+    if found.low is None or found.high is None:
+        return f"{100 * found.mean:.2f} pp"
+    return f"{100 * found.mean:.2f} pp [{100 * found.low:.2f}, {100 * found.high:.2f}]"
+
+
+def _quoted(level: str) -> str:
+    """Return a level of an axis as it stands in a sentence: one of several words in quotation marks."""
+    return f"'{level}'" if " " in level else level
+
+
 def _bound(effects: Sequence[Effect]) -> float:
     """Return the largest difference that none of the intervals excludes, in percentage points."""
     return 100 * max(max(abs(effect.low or 0.0), abs(effect.high or 0.0)) for effect in effects)
@@ -102,8 +115,16 @@ def _cautions(groups: Sequence[Group]) -> Iterator[Sentence]:
         parts.append(f"{failed} of {runs} runs diverged or collapsed, which no mean shows")
     if any(group.comparison.is_provisional for group in groups):
         parts.append("this is provisional, for runs are missing")
-    if groups and all(group.fitted is None or not group.fitted.has_variance for group in groups):
-        parts.append("one seed cannot decide anything: a second one is needed")
+    fits = [group.fitted for group in groups if group.fitted is not None]
+    if groups and not fits:
+        parts.append("no run has a score, so that nothing can be compared")
+    elif fits and not any(fitted.has_variance for fitted in fits):
+        seeds = max(len(fitted.model.seeds) for fitted in fits)
+        parts.append(
+            "one seed cannot decide anything: a second one is needed"
+            if seeds == 1
+            else "no configuration has two seeds, so that nothing can be decided: run all with the same two or more"
+        )
     if parts:
         text = "; ".join(parts)
         yield Sentence(topic=Topic.CAUTION, text=f"{text[0].upper()}{text[1:]}.")
@@ -129,19 +150,20 @@ def _transformer(group: Group) -> Iterator[Sentence]:
         )
         if up or down:
             text = (
-                f"On average a spatial transformer changes accuracy by {pp(effect)}, which may be nothing; {len(up)} "
-                f"of {len(gains)} configurations gain, each told by itself, and {len(down)} lose."
+                f"On average a spatial transformer changes accuracy by {pp(effect)}, which may be nothing; taken one "
+                f"by one, {_some(len(up), len(gains))} told to gain and {_some(len(down), len(gains))} told to lose."
             )
     else:
         helps = "helps" if effect.mean > 0 else "hurts"
-        told = up if effect.mean > 0 else down
-        verb = "is" if len(told) == 1 else "are"
-        text = (
-            f"A spatial transformer {helps}: {pp(effect)} on average over {_counted(count)}; {len(told)} of "
-            f"{len(gains)} {verb} told from the baseline one by one"
-        )
-        others = down if effect.mean > 0 else up
-        text += f", and {len(others)} go the other way." if others else "."
+        told, others = (up, down) if effect.mean > 0 else (down, up)
+        text = f"A spatial transformer {helps}: {pp(effect)} on average over {_counted(count)}"
+        if len(gains) > 1 or others:
+            text += (
+                f"; taken one by one, {_some(len(told), len(gains))} told to {'gain' if effect.mean > 0 else 'lose'}"
+            )
+        if others:
+            text += f", and {_some(len(others), len(gains))} told to {'lose' if effect.mean > 0 else 'gain'}"
+        text += "."
     yield Sentence(
         topic=Topic.TRANSFORMER,
         text=text,
@@ -174,6 +196,13 @@ def mean_gain(group: Group) -> tuple[Effect, int] | None:
     return effect, len(known)
 
 
+def _some(count: int, of: int) -> str:
+    """Return a count of several with its verb, such as ``2 of 8 are`` or ``none of the 8 is``."""
+    if not count:
+        return f"none of the {of} is"
+    return f"{count} of {of} {'is' if count == 1 else 'are'}"
+
+
 def _counted(count: int) -> str:
     return "1 configuration" if count == 1 else f"{count} configurations"
 
@@ -192,16 +221,25 @@ def _best(group: Group) -> Iterator[Sentence]:
     others = [item for item in group.comparison.decisions if item.verdict is not None and item is not best]
     counts = {verdict: sum(item.verdict is verdict for item in others) for verdict in Verdict}
     margin = 100 * group.comparison.margin
-    parts = [
-        f"{counts[Verdict.LOWER]} of {len(others)} others are lower" if others else "",
-        f"{counts[Verdict.EQUIVALENT]} equivalent within {margin:g} pp" if counts[Verdict.EQUIVALENT] else "",
-        f"{counts[Verdict.UNDECIDED]} undecided" if counts[Verdict.UNDECIDED] else "",
-    ]
-    text = ", ".join(part for part in parts if part)
+    named = {
+        Verdict.LOWER: "lower",
+        Verdict.EQUIVALENT: f"equivalent within {margin:g} pp",
+        Verdict.UNDECIDED: "undecided",
+    }
+    parts = [(counts[verdict], name) for verdict, name in named.items() if counts[verdict]]
+    if len(others) == 1:
+        text = f"the other one is {parts[0][1]}"
+    elif len(parts) == 1:
+        text = f"all {len(others)} others are {parts[0][1]}"
+    else:
+        text = f"of the {len(others)} others " + ", ".join(
+            f"{count} {'is' if count == 1 else 'are'} {name}" if not place else f"{count} {name}"
+            for place, (count, name) in enumerate(parts)
+        )
     yield Sentence(
         topic=Topic.BEST,
         text=f"{_label(group, best.configuration)} scores highest, {100 * best.mean:.2f} %"
-        + (f"; {text}." if text else "."),
+        + (f"; {text}." if others else "."),
         is_decided=bool(counts[Verdict.LOWER] or counts[Verdict.EQUIVALENT]),
     )
 
@@ -263,11 +301,11 @@ def _levels(fitted: Fitted, own: Sequence[Placed], axis: str, levels: Sequence[s
     ahead, behind, largest = max(told or named, key=lambda item: item[2].mean)
     if told:
         rest = "" if len(pairs) == 1 else f"; {len(told)} of {len(pairs)} pairs of choices are told apart"
-        text = f"{axis}: {ahead} is ahead of {behind} by {pp(largest)}, all else equal{rest}."
+        text = f"{axis}: {_quoted(ahead)} is ahead of {_quoted(behind)} by {_size(largest)}, all else equal{rest}."
     else:
         text = (
-            f"{axis}: no difference between {len(levels)} choices was seen; the largest seen is {pp(largest)} ({ahead} "
-            f"less {behind}), and one of more than {_bound(found):.2f} pp is excluded."
+            f"{axis}: no difference between the {len(levels)} choices is told; the largest seen is {pp(largest)} "
+            f"({_quoted(ahead)} less {_quoted(behind)}), and one of more than {_bound(found):.2f} pp is excluded."
         )
     effects_named = tuple((f"{one} less {other}", effect) for one, other, effect in named)
     return Sentence(topic=Topic.AXIS, text=text, axis=axis, is_decided=bool(told), effects=effects_named)
@@ -283,10 +321,10 @@ def _trend(fitted: Fitted, own: Sequence[Placed], axis: str, sizes: Mapping[str,
     (effect,) = _effects(fitted, weights, single_table())
     if effect.is_told:
         way = "raises" if effect.mean > 0 else "lowers"
-        text = f"{axis}: a doubling {way} accuracy, by {pp(effect)} over {len(sizes)} sizes, all else equal."
+        text = f"{axis}: a doubling {way} accuracy by {_size(effect)}, over {len(sizes)} sizes and all else equal."
     else:
         text = (
-            f"{axis}: no effect of size was seen over {len(sizes)} sizes; a doubling changes accuracy by at most "
+            f"{axis}: no effect of size is told over {len(sizes)} sizes; a doubling changes accuracy by at most "
             f"{_bound([effect]):.2f} pp ({pp(effect)})."
         )
     return Sentence(
@@ -328,10 +366,15 @@ def _over_tasks(groups: Sequence[Group]) -> Iterator[Sentence]:
     up = [(name, effect) for name, effect in gains if effect.is_told and effect.mean > 0]
     down = [(name, effect) for name, effect in gains if effect.is_told and effect.mean < 0]
     low, high = min(gains, key=lambda item: item[1].mean), max(gains, key=lambda item: item[1].mean)
-    text = (
-        f"A spatial transformer helps on {len(up)} of {len(gains)} tasks and hurts on {len(down)}; on "
-        f"average over its configurations from {pp(low[1])} ({low[0]}) to {pp(high[1])} ({high[0]})."
-    )
+    if len(gains) == 1:
+        text = f"On {low[0]}, the only task with a baseline, a spatial transformer changes accuracy by {pp(low[1])}"
+    elif up or down:
+        text = f"A spatial transformer helps on {len(up)} of {len(gains)} tasks and hurts on {len(down)}"
+    else:
+        text = f"On none of {len(gains)} tasks is an effect of a spatial transformer told"
+    if len(gains) > 1:
+        text += f"; its mean change goes from {pp(low[1])} ({low[0]}) to {pp(high[1])} ({high[0]})"
+    text += "."
     yield Sentence(topic=Topic.TRANSFORMER, text=text, is_decided=bool(up or down), effects=tuple(gains))
 
 

@@ -303,19 +303,41 @@ def _read(frame: pd.DataFrame) -> dict[str, list[ScoredRun]]:
         twice = table.duplicated([*keys, "track"])
         if twice.any():
             raise SpecError(f"{_named(table, keys, twice)} has a track twice", remedy="give each track once")
+        lacking = table["correct"].isna()
+        partly = lacking & ~lacking.groupby([table[key] for key in keys], sort=False).transform("all")
+        if partly.any():
+            raise SpecError(
+                f"{_named(table, [*keys, 'track'], partly)}: no number of correct images, unlike other tracks",
+                remedy="give it for all tracks of a run, or for none if the run failed",
+            )
         table = table.groupby(keys, sort=False, as_index=False)[["correct", "images"]].sum(min_count=1)
     twice = table.duplicated(keys)
     if twice.any():
         raise SpecError(
             f"{_named(table, keys, twice)} occurs twice", remedy="give one row for each configuration and seed"
         )
+    _check_counts(table)
     found: dict[str, list[ScoredRun]] = {}
     for row in table.to_dict("records"):
         found.setdefault(str(row.get("task", "")), []).append(_run(row))
     return found
 
 
+def _check_counts(table: pd.DataFrame) -> None:
+    """Raise SpecError if the numbers of correct images are shares of them instead."""
+    correct, images = (pd.to_numeric(table[name], errors="coerce") for name in ("correct", "images"))
+    correct = correct.dropna()
+    if correct.between(0, 1).all() and (correct % 1 != 0).any() and (images > 1).any():
+        raise SpecError(
+            f"the column correct holds shares, such as {correct[correct % 1 != 0].iloc[0]:g}",
+            remedy="give numbers of images: multiply it by the column images",
+        )
+
+
 def _check_columns(frame: pd.DataFrame) -> None:
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise SpecError(f"the results have the column {twice[0]} twice", remedy="give each column once")
     missing = [name for name in NEEDED if name not in frame.columns]
     if missing:
         raise SpecError(

@@ -153,7 +153,8 @@ class Fitted:
 
     def _notes(self) -> list[str]:
         if len(self.names) == 1:
-            return []
+            only = "One seed: the interval is over its images alone and says nothing of other seeds."
+            return [] if self.has_variance else [only]
         if not self.has_variance:
             single = len(self._seeds) == 1
             return [

@@ -1,5 +1,8 @@
 """Answers of made-up sweeps, of which it is known what they must say."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -62,6 +65,31 @@ def test_a_transformer_that_hurts_is_said_to() -> None:
     assert build_answer([sweep(gain=-0.02)]).lines[0].startswith("A spatial transformer hurts: -")
 
 
+def test_a_loss_is_said_without_a_second_sign() -> None:
+    """'Lowers accuracy by' a positive number; a level of several words stands in quotation marks."""
+    answer = build_answer([sweep(gain=0.02, per_doubling=-0.01, seed=5)])
+    (sentence,) = [item for item in answer.sentences if item.topic is Topic.TREND]
+    assert re.match(r"size: a doubling lowers accuracy by 1\.\d\d pp \[0\.\d\d, 1\.\d\d\], over 4 sizes", sentence.text)
+    group = sweep(restriction=0.01)
+    renamed = [replace(item, axes=item.axes | {"family": f"with {item.axes.get('family')}"}) for item in group.placed]
+    assert "'with scale' is ahead of 'with affine' by 0." in about(
+        build_answer([replace(group, placed=renamed)]), Topic.AXIS, "family"
+    )
+
+
+def test_runs_without_a_score_are_not_taken_for_one_seed() -> None:
+    """Nor are configurations that share no seed; two of them have one other."""
+    nothing = [ScoredRun(configuration=name, seed=1, correct=None, images=10) for name in "ab"]
+    apart = [ScoredRun(configuration=name, seed=place, correct=9, images=10) for place, name in enumerate("ab")]
+    said = []
+    for runs in (nothing, apart):
+        comparison, fitted = fit_and_compare(runs)
+        said.append(build_answer([Group(name="", comparison=comparison, fitted=fitted)]).lines)
+    assert "no run has a score" in said[0][0].lower()
+    assert "No configuration has two seeds" in said[1][0]
+    assert "the other one is undecided" in said[1][-1]
+
+
 def test_no_effect_has_a_bound() -> None:
     """Where nothing differs, every sentence says how large a difference could have been missed, and it holds 0."""
     answer = build_answer([sweep(seed=5)])
@@ -76,7 +104,7 @@ def test_a_trend_is_found_with_its_size() -> None:
     answer = build_answer([sweep(gain=0.02, per_doubling=0.01, seed=5)])
     (sentence,) = [item for item in answer.sentences if item.topic is Topic.TREND]
     ((_, effect),) = sentence.effects
-    assert sentence.text.startswith("size: a doubling raises accuracy, by +")
+    assert sentence.text.startswith("size: a doubling raises accuracy by ")
     assert effect.low is not None
     assert effect.high is not None
     assert effect.low < 0.01 < effect.high
@@ -85,7 +113,7 @@ def test_a_trend_is_found_with_its_size() -> None:
 def test_levels_that_differ_are_named_in_order() -> None:
     """A family that is a point ahead is said to be."""
     answer = build_answer([sweep(restriction=0.01)])
-    assert about(answer, Topic.AXIS, "family").startswith("family: scale is ahead of affine by +")
+    assert about(answer, Topic.AXIS, "family").startswith("family: scale is ahead of affine by ")
 
 
 def test_a_best_one_with_a_failed_run_is_the_first_sentence() -> None:

@@ -194,6 +194,14 @@ def test_tracks_are_summed() -> None:
         (lambda frame: frame.iloc[:0], "no rows"),
         (lambda frame: frame.assign(configuration=None), "missing values"),
         (lambda frame: frame.assign(correct="many"), "many"),
+        (lambda frame: frame.assign(correct=frame["correct"] / frame["images"]), "holds shares, such as 0"),
+        (lambda frame: pd.concat([frame, frame[["seed"]]], axis=1), "the column seed twice"),
+        (
+            lambda frame: pd.concat(
+                [frame.assign(track="a"), frame.assign(track="b", correct=frame["correct"].where(frame["seed"] > 1))]
+            ),
+            "track 'b': no number of correct images",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(change: object, message: str) -> None:
