@@ -18,7 +18,7 @@ from stnbench.core.command import DONE, SOME_FAILED, tell_doing
 from stnbench.core.errors import InfeasibleError, SpecError, StnbenchError
 from stnbench.core.paths import RunsLayout, data_root
 from stnbench.core.process import available_cores
-from stnbench.core.text import counted, hide_passwords
+from stnbench.core.text import Price, counted, hide_passwords
 from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import visible_gpus
@@ -83,8 +83,9 @@ def main(arguments: Sequence[str]) -> int:
     if options.plan:
         measure_in = places[0] if options.measure else None
         plan = plan_question(question, planner, RunsLayout.from_environment(), slots=len(places), measure_in=measure_in)
-        lines = [*plan_lines(plan), *_further(question.sweep)]
-        print(json.dumps(plan_json(plan)) if options.json else "\n".join(lines))
+        price = Price.from_environment()
+        lines = [*plan_lines(plan, price), *_further(question.sweep)]
+        print(json.dumps(plan_json(plan, price)) if options.json else "\n".join(lines))
         return DONE
     if options.verify is not None:
         return _verify(question, options)

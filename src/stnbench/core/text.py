@@ -1,8 +1,12 @@
 """Text that is safe to print, to use in file names and to log; durations with units."""
 
 import hashlib
+import math
+import os
 import re
 import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from stnbench.core.errors import SpecError
@@ -49,6 +53,54 @@ def plain_markdown(text: str) -> str:
 def counted(count: int, thing: str) -> str:
     """Return a count with its noun: ``1 trial``, ``2 trials``."""
     return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+PRICE_VARIABLE: Final = "STNBENCH_PRICE"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Price of a device hour as sweeps count them: an hour of one slot. ``unit`` is the currency, and may be empty."""
+
+    amount: float
+    unit: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Price | None":
+        """Return the price in ``STNBENCH_PRICE``, such as ``2.50 EUR``; None if it is empty.
+
+        Raises:
+            SpecError: if it is not an amount from 0 on, with or without a currency.
+        """
+        written = environment.get(PRICE_VARIABLE, "").strip()
+        if not written:
+            return None
+        number, _, unit = written.partition(" ")
+        try:
+            amount = float(number)
+        except ValueError:
+            amount = math.nan
+        if not (math.isfinite(amount) and amount >= 0):
+            raise SpecError(
+                f"{PRICE_VARIABLE} is {written!r}", remedy="set it to that of an hour of one slot, such as '2.50 EUR'"
+            )
+        return cls(amount=amount, unit=printable(unit))
+
+    def of(self, hours: float) -> str:
+        """Return the price of device hours with its unit, and from what it follows."""
+        return f"{self._written(self.amount * hours)} ({hours:.2f} device hours at {self._written(self.amount)})"
+
+    def plain(self, hours: float | None) -> dict[str, float | str | None]:
+        """Return the price of device hours for programs; the amount is None if the hours are unknown."""
+        return {
+            "amount": None if hours is None else round(self.amount * hours, 6),
+            "unit": self.unit,
+            "device_hour": self.amount,
+        }
+
+    def _written(self, amount: float) -> str:
+        digits = f"{amount:,.2f}" if amount >= 1 or amount == 0 else f"{amount:.2g}"
+        return f"{digits} {self.unit}".rstrip()
 
 
 # Names that file systems accept.

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from stnbench.core.errors import InfeasibleError
 from stnbench.core.identity import Json
-from stnbench.core.text import counted
+from stnbench.core.text import Price, counted
 from stnbench.orchestration.progress import duration
 from stnbench.spec.data import (
     GTSRB_TRAIN_IMAGES,
@@ -129,6 +129,11 @@ class SweepPlan:
     experience: int
     beyond: tuple[tuple[str, str], ...] = ()
     is_measured: bool = False
+
+    @property
+    def device_hours(self) -> float | None:
+        """Return the hours that the open trials are expected to take, of all slots together; None if unknown."""
+        return None if self.expected_s is None else self.expected_s * self.slots / 3600
 
     @property
     def differences(self) -> tuple[str, ...]:
@@ -265,8 +270,8 @@ def _plan_cell(
 # Output of a plan as plain lines and as one JSON object.
 
 
-def plan_lines(plan: SweepPlan) -> Iterator[str]:
-    """Yield the plan as plain lines, one per configuration."""
+def plan_lines(plan: SweepPlan, price: Price | None = None) -> Iterator[str]:
+    """Yield the plan as plain lines, one per configuration, with what is left to pay if a device hour has a price."""
     yield f"{plan.sweep.name}: {plan.sweep.question}"
     width = max((len(cell.label) for cell in plan.cells), default=0)
     width = max(width, len("configuration"))
@@ -292,9 +297,11 @@ def plan_lines(plan: SweepPlan) -> Iterator[str]:
     for note, count in plan.notes:
         yield f"note: {note} ({counted(count, 'point')})"
     yield _expected(plan)
+    if price is not None and plan.device_hours is not None:
+        yield f"expected price: {price.of(plan.device_hours)}"
 
 
-def plan_json(plan: SweepPlan) -> dict[str, Json]:
+def plan_json(plan: SweepPlan, price: Price | None = None) -> dict[str, Json]:
     """Return the plan as JSON values.
 
     ``open_ended`` means that configurations, trials and the expected time are those of a search's first proposals;
@@ -316,6 +323,7 @@ def plan_json(plan: SweepPlan) -> dict[str, Json]:
         "slots": plan.slots,
         "expected_s": plan.expected_s,
         "measured": plan.is_measured,
+        "price": None if price is None else {**price.plain(plan.device_hours)},
         "cell_list": [
             {
                 "cell": cell.label,

@@ -5,11 +5,12 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.core.text import Price
 from stnbench.spec.result import AttemptState, TrialState, judge_attempt
 from stnbench.spec.sweep import LABEL_SEPARATOR, Labels, SweepSpec
 from stnbench.spec.trial import TrialSpec
@@ -167,7 +168,7 @@ class RunSummary:
     """The summary of a sweep's run, as far as the store knows.
 
     ``ended_at`` is the last recorded time. ``reason`` says why the run ended, or that it has not. ``commands`` are
-    pairs of a purpose and a command to type next.
+    pairs of a purpose and a command to type next. ``price`` is that of a device hour.
     """
 
     started_at: datetime | None
@@ -178,6 +179,7 @@ class RunSummary:
     spans: tuple[Span, ...]
     failed: tuple[FailedKind, ...]
     commands: tuple[tuple[str, str], ...]
+    price: Price | None = None
 
     @property
     def wall_s(self) -> float | None:
@@ -197,7 +199,7 @@ def read_runs(store: StoreReader, spec: SweepSpec) -> tuple[tuple[TrialRow, ...]
     trials = store.sweep_trials(spec.name)
     attempts = store.attempts_of_sweep(spec.name)
     rows = trial_rows(trials, attempts, store.outcomes(spec.name), store.epochs_of_sweep(spec.name))
-    return rows, summarize_run(spec, rows, attempts)
+    return rows, replace(summarize_run(spec, rows, attempts), price=Price.from_environment())
 
 
 def trial_rows(

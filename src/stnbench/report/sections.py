@@ -117,6 +117,8 @@ def run_section(run: RunSummary, states: StateCounts, comparisons: Sequence[Comp
         ("Last event", f"{ended} UTC, after {text.duration(run.wall_s)}"),
         ("Device hours", f"{run.device_hours:.2f}"),
     ]
+    if run.price is not None:
+        facts.append(("Price", run.price.of(run.device_hours)))
     decided = sum(comparison.decided for comparison in comparisons)
     asked = sum(max(sum(item.verdict is not None for item in found.decisions) - 1, 0) for found in comparisons)
     pace = decided / run.device_hours if run.device_hours else None
@@ -132,7 +134,8 @@ def run_section(run: RunSummary, states: StateCounts, comparisons: Sequence[Comp
         tables=slots,
         data={"started_at": trials.iso(run.started_at), "ended_at": trials.iso(run.ended_at),
               "reason": run.reason, "device_hours": round(run.device_hours, 6), "decided": decided, "asked": asked,
-              "decided_per_device_hour": None if pace is None else round(pace, 6)},
+              "decided_per_device_hour": None if pace is None else round(pace, 6),
+              "price": None if run.price is None else {**run.price.plain(run.device_hours)}},
     )  # fmt: skip
 
 

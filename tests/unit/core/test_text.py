@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stnbench.core.text import printable
+from stnbench.core.errors import SpecError
+from stnbench.core.text import Price, printable
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,27 @@ def test_nothing_invisible_is_left(text: str) -> None:
     assert all(unicodedata.category(letter)[0] != "C" for letter in shown)
     assert shown.splitlines() in ([], [shown])
     assert printable(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("2.50 EUR", "5.00 EUR (2.00 device hours at 2.50 EUR)"),
+        (" 0.03 US $ ", "0.06 US $ (2.00 device hours at 0.03 US $)"),
+        ("1000", "2,000.00 (2.00 device hours at 1,000.00)"),
+        ("0 EUR", "0.00 EUR (2.00 device hours at 0.00 EUR)"),
+    ],
+)
+def test_a_price_is_that_of_device_hours(written: str, said: str) -> None:
+    """With any currency or none; cheap hours keep two digits."""
+    price = Price.from_environment({"STNBENCH_PRICE": written})
+    assert price is not None
+    assert price.of(2.0) == said
+
+
+@pytest.mark.parametrize("written", ["EUR 2", "-1 EUR", "nan", "inf EUR", "2,50 EUR"])
+def test_what_is_no_price_is_refused(written: str) -> None:
+    """In one line that names the variable; an empty one is none."""
+    assert Price.from_environment({"STNBENCH_PRICE": " "}) is None
+    with pytest.raises(SpecError, match="STNBENCH_PRICE is"):
+        Price.from_environment({"STNBENCH_PRICE": written})

@@ -7,6 +7,7 @@ import pytest
 from fake_trials import Task, fake_spec
 
 from stnbench.core.errors import InfeasibleError
+from stnbench.core.text import Price
 from stnbench.orchestration.plan import Experience, ImageDigests, plan_json, plan_lines, plan_sweep, training_images
 from stnbench.spec.data import (
     DigitsSpec,
@@ -58,6 +59,14 @@ def test_a_plan_counts_what_is_open_and_what_cannot_be_built() -> None:
     assert "INVALID: too deep: use larger images" in text
     assert "3 configurations, 1 infeasible, 6 trials, 1 complete" in text
     assert "expected time: 30 s on 2 slots" in text
+    assert "expected price" not in text
+    price = Price(amount=6.0, unit="EUR")
+    assert "expected price: 0.1 EUR (0.02 device hours at 6.00 EUR)" in plan_lines(plan, price)
+    assert plan_json(plan, price)["price"] == {
+        "amount": pytest.approx(0.1, rel=1e-3),
+        "unit": "EUR",
+        "device_hour": 6.0,
+    }
     plain = json.loads(json.dumps(plan_json(plan)))
     assert (plain["sweep"], plain["cells"], plain["trials"], plain["complete"]) == ("test", 3, 6, 1)
     assert plain["infeasible"] == [{"cell": "cell 2", "reason": "too deep: use larger images"}]

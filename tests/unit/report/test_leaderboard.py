@@ -8,6 +8,7 @@ from made_up_results import ENVIRONMENT, IMAGES, NOW, Filler, planned, result, t
 
 from stnbench.analysis.frames import read_trials, trials_frame
 from stnbench.analysis.verdicts import Verdict
+from stnbench.core.text import Price
 from stnbench.report.board import Leaderboard, Row, cell_views
 from stnbench.report.columns import leaderboard_table
 from stnbench.report.leaderboard import build_leaderboard
@@ -470,5 +471,8 @@ def test_the_run_states_decided_verdicts_per_device_hour() -> None:
     assert ("Decided", f"{decided} of 2 verdicts against the best, {2 * decided} per device hour") in section.facts
     assert isinstance(section.data, dict)
     assert section.data["decided_per_device_hour"] == 2 * decided
+    assert "Price" not in dict(section.facts)
+    priced = run_section(replace(run, price=Price(amount=3.0, unit="EUR")), board.states)
+    assert ("Price", "1.50 EUR (0.50 device hours at 3.00 EUR)") in priced.facts
     idle = run_section(replace(run, device_hours=0.0), board.states, [found for _, found in board.comparisons])
     assert "Decided" not in dict(idle.facts)
