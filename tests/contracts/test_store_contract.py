@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from postgres import database, needs_postgres
 
 from stnbench.core.errors import SpecError, StoreError, TransitionError, UnknownNameError
-from stnbench.spec.control import ControlRecord, ControlRequest, Effect, Pause, Retry, Stop
+from stnbench.spec.control import ControlRecord, ControlRequest, Effect, Pause, Resume, Retry, Stop
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.planner import MedianPrunerSpec
 from stnbench.spec.result import (
@@ -724,6 +724,22 @@ class StoreContract:
         assert not store.add_control(stopped, give_up=[waiting])
         assert store.controls(SWEEP.name) == [stopped, asked]
         assert set(store.trial_states([failed, waiting], sweep=SWEEP.name).values()) == {TrialState.PLANNED}
+
+    @pytest.mark.parametrize("jump", [timedelta(0), timedelta(days=-3), timedelta(microseconds=-1), timedelta(days=9)])
+    def test_requests_come_as_they_were_carried_out(self, jump: timedelta, store: Store) -> None:
+        """Whatever the clock says: a sweep that was paused and resumed after it was set back goes on."""
+        store.save_sweep(SWEEP, [planned(1)], START)
+        asked = [Pause(), Resume(), Pause(), Resume()]
+        for number, action in enumerate(asked):
+            at = LATER + number * jump
+            name = f"{int(at.timestamp() * 1e9):020d}-{number}"
+            request = ControlRequest(
+                request_id=name, sweep=SWEEP.name, action=action, asked_at=at.isoformat(), asked_by="me"
+            )
+            store.add_control(
+                ControlRecord(request=request, applied_at=at, is_refused=False, outcome="", effect=Effect())
+            )
+        assert [record.request.action for record in store.controls(SWEEP.name)] == asked
 
     def test_a_request_for_a_sweep_that_is_not_there_leaves_nothing(self, store: Store) -> None:
         """Every request belongs to a sweep."""

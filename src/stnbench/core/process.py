@@ -218,7 +218,7 @@ def lost_maps(maps: Path = Path("/proc/self/maps")) -> list[Path]:
         maps: the list of mapped files, as Linux shows it; where there is none, nothing is found.
     """
     lost: dict[Path, None] = {}
-    for line in maps.read_text(errors="surrogateescape").splitlines() if maps.exists() else ():
+    for line in os.fsdecode(maps.read_bytes()).splitlines() if maps.exists() else ():
         place, rights, offset, _, _, *name = line.split(maxsplit=5)
         if not name or not rights.endswith("s"):  # programs and libraries are mapped privately, with gaps
             continue

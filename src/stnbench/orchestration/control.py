@@ -41,6 +41,8 @@ from stnbench.store.records import TrialRecord
 
 REQUEST_MAX_BYTES: Final = 64_000
 _SUFFIX: Final = ".json"
+_DIGITS: Final = 20
+"""Digits with which the name of a request begins: nanoseconds since 1970, more than those of any request that waits."""
 _REFUSED: Final = ".refused"
 
 
@@ -68,7 +70,10 @@ def send_request(folder: Path, sweep: str, action: Action, *, at: datetime, prog
     Raises:
         FolderError: if the request cannot be written.
     """
-    request_id = f"{int(at.timestamp() * 1e9):020d}-{secrets.token_hex(4)}"
+    number = int(at.timestamp() * 1e9)
+    waiting = (path.name[:_DIGITS] for path in folder.glob(f"*{_SUFFIX}"))
+    number = max(number, *(int(name) + 1 for name in waiting if name.isdecimal()), 0)  # the clock may be set back
+    request_id = f"{number:0{_DIGITS}d}-{secrets.token_hex(4)}"
     by = f"{_user()}@{socket.gethostname()} ({program})"
     request = ControlRequest(request_id=request_id, sweep=sweep, action=action, asked_at=at.isoformat(), asked_by=by)
     try:

@@ -184,7 +184,7 @@ class HeldLock:
     def _name_holder(self) -> None:
         # On a full or read-only disk the holder is not recorded, but holds the lock; the block's errors have priority.
         with contextlib.suppress(OSError):
-            self.holder.write_text(f"{self.identity.title}\n{to_json(self.identity)}\n")
+            self.holder.write_text(f"{self.identity.title}\n{to_json(self.identity)}\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -223,7 +223,7 @@ def read_holder(layout: RunsLayout, sweep: str = "") -> ProcessIdentity | None:
 
 def _read_holder(path: Path) -> ProcessIdentity | None:
     try:
-        _, _, text = path.read_text(errors="replace").partition("\n")
+        _, _, text = path.read_text(encoding="utf-8", errors="replace").partition("\n")
         return from_json(ProcessIdentity, text.encode(), where="the holder of the lock") if text.strip() else None
     except (OSError, SpecError):
         return None

@@ -4,9 +4,9 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -92,7 +92,7 @@ class StoreFile:
         """
         writable_folder(folder, "copies of the store", remedy="make room, or move STNBENCH_RUNS")
         stem = f"{self.path.stem}-{note or 'hourly'}-"
-        copy = folder / f"{stem}{datetime.now(UTC):%Y%m%dT%H%M%S%f}.db"
+        copy = folder / f"{stem}{_later(sorted(folder.glob(f'{stem}*.db')), datetime.now(UTC), stem)}.db"
         temporary = copy.with_suffix(".tmp")
         try:
             with self._read() as source, contextlib.closing(sqlite3.connect(temporary)) as target:
@@ -179,6 +179,19 @@ class StoreFile:
         if said != "ok":
             problem = f"the store {self.path} is damaged ({' '.join(str(said).split())[:200]})"
             raise StoreError(problem, remedy=REBUILD_REMEDY)
+
+
+_STAMP: Final = "%Y%m%dT%H%M%S%f"
+
+
+def _later(copies: Sequence[Path], now: datetime, stem: str) -> str:
+    """Return a stamp for a new copy that sorts after those of the others: the clock may have been set back."""
+    for copy in reversed(copies):
+        with contextlib.suppress(ValueError, OverflowError):
+            newest = datetime.strptime(copy.stem.removeprefix(stem), _STAMP).replace(tzinfo=UTC)
+            now = max(now, newest + timedelta(microseconds=1))
+            break
+    return f"{now:{_STAMP}}"
 
 
 # The interface of a database backend: connections, who may write, and the meaning of its errors.

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -167,6 +167,8 @@ class Store(StoreReader):
     ) -> bool:
         """Write the outcome of a request with its changes of the store; do nothing if the request is known.
 
+        If the clock was set back since the last one of the sweep, it counts as applied right after that one.
+
         Args:
             record: record of the request.
             give_up: trials that become pruned in the sweep.
@@ -185,6 +187,11 @@ class Store(StoreReader):
             require_sweep(connection, sweep)
             if connection.execute(select(table.c.id).where(table.c.id == fields["id"])).first() is not None:
                 return False
+            newest = select(table.c.applied_at, table.c.id).where(table.c.sweep == sweep)
+            newest = newest.order_by(table.c.applied_at.desc(), table.c.id.desc()).limit(1)
+            last = connection.execute(newest).first()
+            if last is not None and (fields["applied_at"], fields["id"]) < tuple(last):  # the clock was set back
+                fields["applied_at"] = last.applied_at + timedelta(microseconds=1)
             connection.execute(insert(table), fields)
             given_up = statements.set_given_up(connection, sweep, give_up, given_up=True)
             wanted = statements.set_given_up(connection, sweep, take_back, given_up=False)

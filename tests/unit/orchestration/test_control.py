@@ -342,6 +342,12 @@ def _stop(tick: int, at: int) -> Sequence[Action]:
 
 def test_requests_for_another_sweep_wait_for_it(layout: RunsLayout) -> None:
     """They are neither carried out nor lost."""
+    for number, action in enumerate((Pause(), Resume())):  # the clock is set back in between
+        send_request(layout.control, "another", action, at=NOW - timedelta(days=number), program="test")
+    waiting = Inbox(layout.control, warn=pytest.fail).waiting("another")
+    assert [request.action for request in waiting] == [Pause(), Resume()]
+    for request in waiting:
+        Inbox(layout.control, warn=pytest.fail).remove(request)
     send_request(layout.control, "other", Pause(), at=NOW, program="test")
     run(layout)
     assert records(layout) == []
