@@ -10,7 +10,7 @@ from typing import Final
 
 import stnbench
 from stnbench.core.errors import FolderError, SpecError, UnknownNameError
-from stnbench.core.paths import user_path
+from stnbench.core.paths import require_decoded, user_path
 from stnbench.spec.sweep import Override
 
 # The only override that is a path: the folder of GTSRB. Paths are never part of a trial.
@@ -129,7 +129,9 @@ def find_sweep(name: str, working_folder: Path) -> Path:
 
     Raises:
         UnknownNameError: if there is none; the message suggests the most similar names.
+        SpecError: if the name is no text in the encoding of the locale.
     """
+    require_decoded(name, "the name of the sweep")
     files = sweep_files(working_folder)
     if name in files:
         return files[name]

@@ -1,6 +1,7 @@
 """Names of the folders and files of a run, and paths that users write."""
 
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -204,15 +205,31 @@ def user_path(text: str, name: str) -> Path:
         name: the variable or key that holds it, for messages.
 
     Raises:
-        SpecError: if a home folder is unknown, or the path contains a null byte.
+        SpecError: if a home folder is unknown, or the path contains a null byte or bytes that were not decoded.
     """
     if "\0" in text:
         raise SpecError(f"{name} has a null byte", remedy="give a path without it")
     try:
         path = Path(text).expanduser() if text.startswith("~") else Path(text)
-        return path.resolve()
+        path = path.resolve()
     except (RuntimeError, OSError) as error:
         raise SpecError(f"{name} is '{text}', which is no path here ({error})", remedy="write it from / on") from error
+    require_decoded(str(path), name)
+    return path
+
+
+def require_decoded(text: str, name: str) -> None:
+    """Raise SpecError if a name of the file system was not decoded, since it can be neither stored nor shown.
+
+    Python keeps bytes that have no meaning in the encoding of the locale as lone surrogates.
+
+    Args:
+        text: a path or the name of a file.
+        name: the variable, key or thing that it belongs to, for messages.
+    """
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        problem = f"{name} is '{text}', which is no text in the encoding of this locale ({sys.getfilesystemencoding()})"
+        raise SpecError(problem, remedy="use a UTF-8 locale (LC_ALL=C.UTF-8), or another name")
 
 
 def _folder(variable: str, default: str) -> Path:

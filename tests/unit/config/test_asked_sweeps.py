@@ -1,6 +1,7 @@
 """What the command line asks of a sweep is done, or refused: never silently neither."""
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -326,6 +327,11 @@ def test_a_sweep_is_found_by_its_path(tmp_path: Path, monkeypatch: pytest.Monkey
         find_sweep("sweeps/tiny.yml", tmp_path)
     for name in ("tiny.yaml", "TINY", "Tiny.yml"):
         with pytest.raises(UnknownNameError, match="did you mean tiny"):
+            find_sweep(name, tmp_path)
+    latin = os.fsdecode(b"t\xe4st")  # stored nowhere: Python could not decode it
+    (folder / f"{latin}.yaml").write_text(FAMILIES)
+    for name in (latin, f"sweeps/{latin}.yaml"):
+        with pytest.raises(SpecError, match=r"use a UTF-8 locale"):
             find_sweep(name, tmp_path)
     (folder / "tiny.yml").write_text(FAMILIES)
     with pytest.raises(SpecError, match="have one name"):

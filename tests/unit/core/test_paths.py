@@ -1,5 +1,6 @@
 """Paths are paths: whatever characters they have, wherever they are written."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,23 @@ def test_an_awkward_folder_is_opened_by_its_address(name: str, tmp_path: Path) -
 
     assert [item.name for item in folder.iterdir()] == ["x.db"]
     assert [item.name for item in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("variable", ["STNBENCH_RUNS", "STNBENCH_DATA"])
+def test_a_folder_whose_name_is_no_text_here_is_refused(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the store nor MLflow could name it; also where it is the working folder."""
+    folder = tmp_path / os.fsdecode(b"j\xe4rg")
+    folder.mkdir()
+    read = RunsLayout.from_environment if variable == "STNBENCH_RUNS" else data_root
+    monkeypatch.setenv(variable, str(folder))
+    with pytest.raises(SpecError, match=rf"{variable} is .*no text.*: use a UTF-8 locale"):
+        read()
+    monkeypatch.delenv(variable)
+    monkeypatch.chdir(folder)
+    with pytest.raises(SpecError, match="use a UTF-8 locale"):
+        read()
 
 
 @pytest.mark.parametrize("variable", ["STNBENCH_RUNS", "STNBENCH_DATA"])
