@@ -54,11 +54,15 @@ ui: $(STAMP) ## MLflow's pages on http://127.0.0.1:5000 (PORT=... for another po
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 UP_TO_TEST = not thorough and not exhaustive and not scheduler and not cuda
 
-test: $(STAMP) ## every promise once, the main ways end to end (ten minutes on two cores)
+test: $(STAMP) ## every promise once, the main ways end to end (a few minutes on two cores)
 	@$(PYTEST) -m '$(UP_TO_TEST)'
 
-test-fast: $(STAMP) ## the inner loop: no subprocess, no training beyond a few steps (two minutes)
-	@$(PYTEST) -m 'not slow and $(UP_TO_TEST)'
+# What decides: layers, core, specifications, configuration, planners, statistics, store, the orchestrator's state machine
+# and reports; of what needs torch, one small training.
+FAST = tests/architecture $(addprefix tests/unit/,core spec config planning analysis store orchestration report training/test_loop.py)
+
+test-fast: $(STAMP) ## the inner loop: what decides, without subprocesses, and one small training (under a minute)
+	@$(PYTEST) -m '(not slow or inner) and $(UP_TO_TEST)' $(FAST)
 
 test-thorough: $(STAMP) ## what test leaves out for its time: every combination and every way end to end; CI runs it as well
 	@$(PYTEST) -m 'thorough and not exhaustive and not scheduler and not cuda'

@@ -1,6 +1,7 @@
 """What test modules share: a small made-up GTSRB in the official layout."""
 
 import gc
+import os
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ import pytest
 from hypothesis import settings
 from quick_stores import quick_stores
 
-settings.register_profile("untimed", deadline=None)  # a busy machine fails no property
-settings.load_profile("untimed")
+# A busy machine fails no property. Each run draws other examples; before a release there are more of them.
+settings.register_profile("untimed", deadline=None, max_examples=30)
+settings.register_profile("before a release", deadline=None, max_examples=200)
+settings.load_profile("before a release" if os.environ.get("CI_EXHAUSTIVE") else "untimed")
 
 
 def pytest_sessionstart() -> None:

@@ -39,8 +39,19 @@ SMALL: dict[str, dict[str, Any]] = {
 """Sizes with which the checks take a moment; a network that is not named here has its own."""
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS.names() if NETWORKS.source(name) is None])
-@pytest.mark.parametrize("check", NETWORK_CHECKS)
+LEARNING_IS_SLOW = {"timm", "torchvision", "deformable"}
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [
+        pytest.param(name, check, marks=pytest.mark.thorough if is_slow else ())
+        for name in NETWORKS.names()
+        if NETWORKS.source(name) is None
+        for check in NETWORK_CHECKS
+        for is_slow in [check == "learns" and name in LEARNING_IS_SLOW]
+    ],
+)
 def test_every_network_keeps_its_promises(name: str, check: str) -> None:
     """What ``stnbench check-part`` asks of a network of a user's own."""
     NETWORK_CHECKS[check](part_specification(MENUS["network"], name, SMALL.get(name, {})))

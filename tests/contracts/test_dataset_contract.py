@@ -34,21 +34,20 @@ SPECS: dict[str, DatasetSpec] = {
     "gtsrb_elastic": GtsrbSpec(image_size=SIZE, distortion=ELASTIC),
     "signs": SignsSpec(image_size=SIZE, tracks_per_class=2, test_tracks_per_class=1),
     "signs_perturbed": SignsSpec(image_size=SIZE, tracks_per_class=2, test_tracks_per_class=1, distortion=PERTURBED),
-    "digits": DigitsSpec(image_size=SIZE, copies=2, distortion=CLUTTERED),
+    "digits": DigitsSpec(image_size=SIZE, copies=1, distortion=CLUTTERED),
     "digits_elastic": DigitsSpec(image_size=SIZE, copies=1, distortion=ELASTIC),
     "digits_addition": DigitsSpec(image_size=SIZE, copies=2, task="addition", distortion=PERTURBED),
     "mnist": MnistSpec(image_size=SIZE),
 }
 
-SLOW = {"signs", "signs_perturbed"}
+MARKS = {"signs_perturbed": pytest.mark.thorough}
+"""A set that is signs with the distortion of gtsrb_perturbed."""
 
 MADE_UP = {"gtsrb", "mnist"}
 """Sets of which the tests have a few images of a few classes, and not as many as the real ones announce."""
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SPECS]
-)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=MARKS.get(name, ())) for name in SPECS])
 def spec(request: pytest.FixtureRequest) -> DatasetSpec:
     """Each set in turn, as small as it can be, of images of SIZE pixels."""
     return SPECS[request.param]

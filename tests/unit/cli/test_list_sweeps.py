@@ -34,12 +34,20 @@ def test_a_sweep_is_listed_with_its_question_and_size(place: Path, capsys: pytes
 
 
 @pytest.mark.slow
-def test_one_that_cannot_be_read_hides_no_other(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is listed with what is wrong; the shipped ones are there as well."""
+def test_one_that_cannot_be_read_hides_no_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is listed with what is wrong; the shipped ones are there as well, of which one is planned here."""
+    files = sweep_files(Path.cwd())
+    assert main(["--names", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["names"] == sorted(files)
+
+    few = {name: files[name] for name in ("mine", "broken", "locnet_sizes")}
+    monkeypatch.setattr("stnbench.cli.list_sweeps.sweep_files", lambda _: few)
     assert main(["--json"]) == 0
     listed = {item["sweep"]: item for item in json.loads(capsys.readouterr().out)["sweeps"]}
 
-    assert set(listed) == set(sweep_files(Path.cwd()))
+    assert set(listed) == set(few)
     assert "sweeps/broken.yaml" in listed["broken"]["error"]
     assert listed["broken"]["configurations"] is None
     assert (listed["locnet_sizes"]["configurations"], listed["locnet_sizes"]["trials"]) == (17, 34)

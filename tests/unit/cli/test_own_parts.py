@@ -70,6 +70,8 @@ def test_a_new_sweep_takes_up_the_parts_that_are_there(own_folder: Path, capsys:
     assert capsys.readouterr().out.endswith("look at its plan: stnbench sweep mine --plan\n")
 
 
+@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_new_sweep_takes_up_networks_and_data_sets(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its plan has the user's transformer and network beside ours, on the user's images."""
     for kind in ("transformer", "network", "dataset"):

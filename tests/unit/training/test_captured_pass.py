@@ -49,6 +49,16 @@ CASES: dict[str, TrialSpec] = {
     "views of a posterior": trial(placed(**UNSURE), tta=VIEWS),
 }
 every_case = pytest.mark.parametrize("spec", CASES.values(), ids=CASES)
+THOROUGH = {"thin plate", "boxes", "two places", "batch norm", "bfloat16", "views", "posterior"}
+"""Whose recordings are tried in test-thorough: the others hold each part that differs between passes once."""
+
+recorded_cases = pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(spec, marks=pytest.mark.thorough if name in THOROUGH else (), id=name)
+        for name, spec in CASES.items()
+    ],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +150,7 @@ class RecordedPass(CapturedPass):
 
 
 @pytest.mark.slow
-@every_case
+@recorded_cases
 def test_one_recording_of_a_pass_is_every_pass(spec: TrialSpec) -> None:
     """Whole batches and rests, of other images, with weights that have changed since: the evaluation is the same.
 

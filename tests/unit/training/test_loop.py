@@ -61,6 +61,7 @@ def losses(outcome: TrainingOutcome) -> list[float]:
     return [record.train_loss for record in outcome.progress.records]
 
 
+@pytest.mark.inner
 def test_the_loss_falls_on_a_task_that_can_be_learnt(make_run: MakeRun, toy_spec: TrialSpec) -> None:
     """Six epochs of ten steps learn the four quadrants."""
     spec = dataclasses.replace(toy_spec, training=TrainingSpec(epochs=6, batch_size=10))

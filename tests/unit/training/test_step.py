@@ -37,9 +37,18 @@ GRAPHS = {name: spec for name, spec in CASES.items() if name not in {"muon", "rm
 every_case = pytest.mark.parametrize("spec", CASES.values(), ids=CASES)
 
 
-def one_family(cases: dict[str, TrialSpec]) -> pytest.MarkDecorator:
-    """Parametrize a test of training with these cases; of the families ``affine`` stands for the others."""
-    marks = {name: pytest.mark.thorough if name in FAMILIES and name != "affine" else () for name in cases}
+LIKE_ANOTHER = {
+    *(FAMILIES.keys() - {"affine"}),
+    *(f"sampler {name}" for name in ("bilinear", "bicubic", "nearest", "linearized")),
+    *(f"contrast {name}" for name in ("none", "image_adjustment", "histogram_equalisation", "contrast_normalisation")),
+    *("global normalisation", "edges", "three places", "output size", "adamw", "dampening", "tf32", "cnn"),
+}
+"""Cases for test-thorough: what a step does differently is in the others as well."""
+
+
+def chosen(cases: dict[str, TrialSpec]) -> pytest.MarkDecorator:
+    """Parametrize a test of training with these cases; one of a kind stands for the others up to ``make test``."""
+    marks = {name: pytest.mark.thorough if name in LIKE_ANOTHER else () for name in cases}
     return pytest.mark.parametrize("spec", [pytest.param(cases[name], marks=marks[name], id=name) for name in cases])
 
 
@@ -107,7 +116,7 @@ def state_of(run: TrainingRun) -> dict[str, Tensor]:
 
 
 @pytest.mark.slow
-@one_family(CASES)
+@chosen(CASES)
 def test_a_static_step_is_the_textbook_s(spec: TrialSpec) -> None:
     """Losses, weights, statistics, momentum and averages after two epochs, bit for bit on one CPU thread."""
     plain, static = step_cases.make_run(spec, CPU), step_cases.make_run(spec, CPU)
@@ -151,10 +160,10 @@ NOT_ON_META = {"bfloat16", "muon", "adam", "adamw"}
 """Meta knows neither autocast nor fused optimisers, and Muon reads its rate from the host wherever it runs."""
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in NOT_ON_META])
-def test_a_whole_step_reads_no_number(name: str) -> None:
+@chosen({name: spec for name, spec in CASES.items() if name not in NOT_ON_META})
+def test_a_whole_step_reads_no_number(spec: TrialSpec) -> None:
     """Forward, backward, update and average on the meta device, which has no numbers: none is asked for."""
-    run = step_cases.make_run(CASES[name], META)
+    run = step_cases.make_run(spec, META)
     step = StaticStep(run)
     step.begin_epoch(0, 0)
     run.model.network.train()
@@ -167,7 +176,7 @@ def test_a_whole_step_reads_no_number(name: str) -> None:
 
 
 @pytest.mark.slow
-@one_family(GRAPHS)
+@chosen(GRAPHS)
 def test_one_recording_of_a_step_is_every_step(spec: TrialSpec) -> None:
     """What make_fx records of the fourth step is replayed for all that follow, into the next epoch.
 

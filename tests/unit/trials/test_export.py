@@ -1,6 +1,7 @@
 """A trained network leaves as a folder and comes back bit for bit; whatever else is in such a folder is refused."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from stnbench.trials.export import (
     read_record,
     write_export,
 )
+from stnbench.trials.files import load_result
 from stnbench.trials.run import run_trial
 from stnbench.trials.score import compare_networks
 
@@ -48,10 +50,19 @@ def train(spec: TrialSpec, folder: Path) -> TrialResult:
     return finished
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the first test that needs a finished trial leaves it for the others."""
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.fixture
-def result(tmp_path: Path, toy_dataset: Any, toy_spec: TrialSpec) -> TrialResult:
+def result(kept: Path, tmp_path: Path, toy_dataset: Any, toy_spec: TrialSpec) -> TrialResult:
     """A finished trial in ``tmp_path / "attempt"``."""
-    return train(toy_spec, tmp_path / "attempt")
+    if not (kept / "attempt" / "result.json").exists():
+        train(toy_spec, kept / "attempt")
+    shutil.copytree(kept / "attempt", tmp_path / "attempt")
+    return load_result(tmp_path / "attempt" / "result.json")
 
 
 def record_of(stored: StoredNetwork, result: TrialResult) -> ExportRecord:

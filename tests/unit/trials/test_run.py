@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -251,12 +252,26 @@ def spoil(checkpoint: Path, how: str) -> None:
 SPOILT = ["empty", "cut", "flipped", "older", "of another network", "of another trial", "of other images", "a folder"]
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the first of these tests leaves a whole attempt and two broken off, for the others."""
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.mark.parametrize("how", SPOILT)
-def test_a_checkpoint_that_cannot_be_used_is_left_out(how: str, run: Run, toy_spec: TrialSpec, tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_used_is_left_out(
+    how: str, kept: Path, run: Run, toy_spec: TrialSpec, tmp_path: Path
+) -> None:
     """The attempt goes on from an earlier attempt's, or from the start, warns, and ends with the same result."""
-    whole = run(toy_spec, "whole")
-    run(toy_spec, "first", should_stop=stop_after(8))
-    run(toy_spec, "second", should_stop=stop_after(9), resume_from=[tmp_path / "first"])
+    for folder in kept.iterdir():
+        shutil.copytree(folder, tmp_path / folder.name)
+    if not (tmp_path / "second").exists():
+        run(toy_spec, "whole")
+        run(toy_spec, "first", should_stop=stop_after(8))
+        run(toy_spec, "second", should_stop=stop_after(9), resume_from=[tmp_path / "first"])
+        for name in ("whole", "first", "second"):
+            shutil.copytree(tmp_path / name, kept / name)
+    whole = load_result(tmp_path / "whole" / "result.json")
     spoil(AttemptLayout(tmp_path / "second").checkpoint, how)
     for folder, earlier, steps in (("third", ["second", "first"], 12), ("fourth", ["second"], 18)):
         warnings: list[str] = []
@@ -268,7 +283,6 @@ def test_a_checkpoint_that_cannot_be_used_is_left_out(how: str, run: Run, toy_sp
             should_stop=lambda asked=asked: bool(asked.append(1)),
             warn=warnings.append,
         )
-        assert whole is not None
         assert again is not None
         assert len(asked) == steps
         assert (again.validation, again.test) == (whole.validation, whole.test)
