@@ -93,6 +93,7 @@ def test_no_data_at_all(workplace: Workplace, tmp_path: Path) -> None:
     assert_refused(own, "stnbench.data prepare gtsrb", command=("train", "dataset=gtsrb"))
 
 
+@pytest.mark.thorough
 def test_a_corrupt_cache(workplace: Workplace, tree: Path, tmp_path: Path) -> None:
     """The cache's file and the remedy are named."""
     own = Workplace(workplace.folder, tmp_path / "data")

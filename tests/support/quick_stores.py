@@ -1,5 +1,9 @@
-"""Stores of one process share what takes longest to make: compiled statements, and the tables of a new file."""
+"""Stores of one process share what takes longest to make, compiled statements and the tables of a new file.
 
+Nor do they wait for the disk: a test survives no power cut.
+"""
+
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +15,7 @@ from stnbench.store import engine as stores
 
 create_engine = stores.create_engine
 run_migrations = stores.upgrade
+configure_writer = stores._configure_writer
 
 
 @contextmanager
@@ -39,8 +44,13 @@ def quick_stores() -> Iterator[None]:
         for statement in tables:
             connection.exec_driver_sql(statement)
 
+    def configure(connection: sqlite3.Connection, record: object) -> None:
+        configure_writer(connection, record)
+        connection.execute("PRAGMA synchronous = OFF").close()
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stores, "create_engine", create)
+        patch.setattr(stores, "_configure_writer", configure)
         patch.setattr(stores, "upgrade", upgrade)
         yield
 
@@ -49,6 +59,12 @@ def quick_stores() -> Iterator[None]:
 def real_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the migrations for every store of this test."""
     monkeypatch.setattr(stores, "upgrade", run_migrations)
+
+
+@pytest.fixture
+def durable_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the stores of this test be as safe as those of users."""
+    monkeypatch.setattr(stores, "_configure_writer", configure_writer)
 
 
 def _statements(connection: Connection) -> list[str]:

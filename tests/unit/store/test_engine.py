@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from quick_stores import durable_stores
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
@@ -16,6 +17,7 @@ from stnbench.core.errors import FolderError, StoreBusyError, StoreError
 from stnbench.store.engine import Database
 from stnbench.store.store import Store
 
+__all__ = ["durable_stores"]
 NOBODY = 65534
 
 
@@ -194,6 +196,7 @@ def test_a_reader_keeps_its_view_for_all_its_statements(store: Store, file: Path
     reader.close()
 
 
+@pytest.mark.usefixtures("durable_stores")
 def test_a_commit_is_synced_and_read_beside(store: Store, file: Path) -> None:
     """Write-ahead logging, a sync at every commit, and foreign keys are on in every connection that writes."""
     with store._database.reading() as connection:
