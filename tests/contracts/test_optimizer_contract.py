@@ -107,7 +107,7 @@ def test_a_break_after_any_epoch_changes_nothing(
     assert state(run) == state(whole)
 
 
-@every_case
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("schedule")])
 def test_it_learns(case: str, make_run: MakeRun, toy_spec: TrialSpec) -> None:
     """The loss of a toy task falls; every learning rate is at most the optimiser's."""
     spec = dataclasses.replace(toy_spec, **CASES[case])

@@ -16,10 +16,10 @@ def main(arguments: Sequence[str]) -> int:
         SpecError: for a key that the part does not have, or a name that parts of several kinds have.
     """
     options = make_parser().parse_args(arguments)
-    from stnbench.testing.parts import menu_of, run_checks, specification
+    from stnbench.testing.parts import menu_of, run_checks
 
     menu = menu_of(options.name, options.kind)
-    spec = specification(menu, options.name, dict(_setting(item) for item in options.settings))
+    spec = menu.specify(options.name, dict(_setting(item) for item in options.settings))
 
     def tell(name: str, found: str) -> None:
         if not options.json:
@@ -28,8 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     results = run_checks(menu, spec, tell)
     failed = sum(map(bool, results.values()))
     if options.json:
-        kind = menu.registry.kind
-        print(json.dumps({"part": options.name, "kind": kind, "failed": failed, "checks": results}))
+        print(json.dumps({"part": options.name, "kind": menu.kind, "failed": failed, "checks": results}))
     else:
         print(f"{options.name}: {len(results) - failed} of {len(results)} checks passed")
     return SOME_FAILED if failed else DONE
@@ -47,13 +46,14 @@ def make_parser() -> CommandParser:
     """Return the parser of the command."""
     parser = CommandParser(
         prog="stnbench check-part",
-        description="Checks a transformer, a network or a data set against what every part of its kind promises: for a "
-        "transformer the identity at the start, shapes, gradients, half precision, determinism, the compiler.",
+        description="Checks a part of any kind (transformer, locnet, network, dataset, augmentation, optimizer, "
+        "schedule, planner, pruner, metric) against what every part of its kind promises: for a transformer the "
+        "identity at the start, shapes, gradients, half precision, determinism, the compiler.",
         epilog=f"Parts are found in the folders, files and modules that {VARIABLE} names, and in installed packages. "
         "Exit codes: 0 all checks pass, 1 one fails, 2 there is no such part.",
     )
     parser.add_argument("name", help="the part, of stnbench or of your own")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="keys of its specification")
-    parser.add_argument("--kind", default="", help="transformer, network or dataset, where several have the name")
+    parser.add_argument("--kind", default="", help="its kind, where parts of several kinds have the name")
     add_json(parser)
     return parser

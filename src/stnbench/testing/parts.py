@@ -1,7 +1,7 @@
 """The contracts of networks and data sets, with one check for each property, and all menus by kind of part."""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
@@ -17,12 +17,25 @@ from stnbench.data.base import Dataset, ImageSet, split_tracks
 from stnbench.data.build import dataset_info, open_dataset
 from stnbench.models.classifiers import StnClassifier, build_network
 from stnbench.models.scored_network import measure_cost
+from stnbench.spec.augment import AUGMENTATIONS
 from stnbench.spec.codec import from_json, from_plain, to_json
 from stnbench.spec.data import DATASETS, AnyDataset, DatasetSpec, OneTrackSplitSpec, SignsSpec, TrackSplitSpec
+from stnbench.spec.metrics import KIND as METRIC
+from stnbench.spec.metrics import Metric, metric, metrics
 from stnbench.spec.network import NETWORKS, AnyNetwork, NetworkSpec
+from stnbench.spec.optimizer import OPTIMIZERS, SCHEDULES
+from stnbench.spec.planner import PLANNERS, PRUNERS
 from stnbench.spec.registry import Registry
-from stnbench.spec.transformer import TRANSFORMERS, DenseLocnetSpec, PlacedTransformerSpec
+from stnbench.spec.transformer import LOCNETS, TRANSFORMERS, DenseLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
+from stnbench.testing.recipe import (
+    AUGMENTATION_CHECKS,
+    LOCNET_CHECKS,
+    METRIC_CHECKS,
+    OPTIMIZER_CHECKS,
+    SCHEDULE_CHECKS,
+)
+from stnbench.testing.search import PLANNER_CHECKS, PRUNER_CHECKS
 from stnbench.testing.transformers import TRANSFORMER_CHECKS, require, require_close
 
 CLASSES: Final = 7
@@ -339,25 +352,50 @@ class Menu:
     """The checks of a kind of part.
 
     Attributes:
-        registry: the parts of the kind.
+        kind: the kind.
         checks: every check, by the property that it checks.
+        names: returns the names of the parts of the kind.
+        specify: returns the specification of a name with some keys.
         subject: returns what the checks of a specification are called with, given a folder for files.
     """
 
-    registry: Registry
+    kind: str
     checks: Mapping[str, Callable[[Any], None]]
-    subject: Callable[[Any, Path], Any]
+    names: Callable[[], Iterable[str]]
+    specify: Callable[[str, Mapping[str, object]], Any]
+    subject: Callable[[Any, Path], Any] = lambda spec, _: spec
+
+
+def _menu(registry: Registry, checks: Mapping[str, Callable[[Any], None]]) -> Menu:
+    def specify(name: str, options: Mapping[str, object]) -> Any:  # noqa: ANN401 - of any kind
+        form: Any = Annotated[registry.base, registry]
+        return from_plain(form, cast("Any", {registry.discriminator: name, **options}), where="the part")
+
+    return Menu(kind=registry.kind, checks=checks, names=registry.names, specify=specify)
+
+
+def _metric(name: str, options: Mapping[str, object]) -> Metric:
+    if options:
+        raise SpecError(f"a metric has no key {next(iter(options))}", remedy="name the metric alone")
+    return metric(name)
 
 
 MENUS: Final[Mapping[str, Menu]] = {
-    menu.registry.kind: menu
+    menu.kind: menu
     for menu in (
-        Menu(registry=TRANSFORMERS, checks=TRANSFORMER_CHECKS, subject=lambda spec, _: spec),
-        Menu(registry=NETWORKS, checks=NETWORK_CHECKS, subject=lambda spec, _: spec),
-        Menu(registry=DATASETS, checks=DATASET_CHECKS, subject=opened_dataset),
+        _menu(TRANSFORMERS, TRANSFORMER_CHECKS),
+        _menu(LOCNETS, LOCNET_CHECKS),
+        _menu(NETWORKS, NETWORK_CHECKS),
+        replace(_menu(DATASETS, DATASET_CHECKS), subject=opened_dataset),
+        _menu(AUGMENTATIONS, AUGMENTATION_CHECKS),
+        _menu(OPTIMIZERS, OPTIMIZER_CHECKS),
+        _menu(SCHEDULES, SCHEDULE_CHECKS),
+        _menu(PLANNERS, PLANNER_CHECKS),
+        _menu(PRUNERS, PRUNER_CHECKS),
+        Menu(kind=METRIC, checks=METRIC_CHECKS, names=metrics, specify=_metric),
     )
 }
-"""The menus, by kind of part."""
+"""The menus, by kind of part: one for every kind that ``stnbench.register`` knows."""
 
 
 def menu_of(name: str, kind: str = "") -> Menu:
@@ -368,19 +406,18 @@ def menu_of(name: str, kind: str = "") -> Menu:
         kind: its kind; needed where parts of several kinds have the name.
 
     Raises:
-        UnknownNameError: if no part with a menu has the name.
+        UnknownNameError: if no part has the name.
         SpecError: if parts of several kinds have it.
     """
     if kind and kind not in MENUS:
         raise UnknownNameError("kind of part", kind, MENUS)
-    menus = [menu for menu in MENUS.values() if kind in ("", menu.registry.kind)]
-    found = [menu for menu in menus if name in menu.registry.names()]
+    known = {menu.kind: set(menu.names()) for menu in MENUS.values() if kind in ("", menu.kind)}
+    found = [one for one, names in known.items() if name in names]
     if not found:
-        raise UnknownNameError(kind or "part", name, sorted({n for menu in menus for n in menu.registry.names()}))
+        raise UnknownNameError(kind or "part", name, sorted(set().union(*known.values())))
     if len(found) > 1:
-        kinds = " and a ".join(menu.registry.kind for menu in found)
-        raise SpecError(f"{name} is a {kinds}", remedy=f"say which: --kind {found[0].registry.kind}")
-    return found[0]
+        raise SpecError(f"{name} is a {' and a '.join(found)}", remedy=f"say which: --kind {found[0]}")
+    return MENUS[found[0]]
 
 
 def run_checks(menu: Menu, spec: Any, told: Callable[[str, str], None]) -> dict[str, str]:  # noqa: ANN401 - of any kind
@@ -406,22 +443,11 @@ def run_checks(menu: Menu, spec: Any, told: Callable[[str, str], None]) -> dict[
     return results
 
 
-def specification(menu: Menu, name: str, options: Mapping[str, object]) -> Any:  # noqa: ANN401 - of any kind
-    """Return the specification of a part.
-
-    Raises:
-        UnknownNameError or SpecError: if it cannot be meant.
-    """
-    registry = menu.registry
-    form: Any = Annotated[registry.base, registry]
-    return from_plain(form, cast("Any", {registry.discriminator: name, **options}), where="the part")
-
-
 def check_part(kind: str, name: str, **options: object) -> None:
     """Run every check on a part, in a test of it.
 
     Args:
-        kind: kind of the part: ``transformer``, ``network`` or ``dataset``.
+        kind: kind of the part, as in ``stnbench.register``.
         name: name of the part.
         **options: keys of its specification.
 
@@ -430,6 +456,6 @@ def check_part(kind: str, name: str, **options: object) -> None:
         UnknownNameError: if the part is not registered.
     """
     menu = menu_of(name, kind)
-    results = run_checks(menu, specification(menu, name, options), lambda _name, _found: None)
+    results = run_checks(menu, menu.specify(name, options), lambda _name, _found: None)
     failed = [f"{check}: {found}" for check, found in results.items() if found]
     require(not failed, f"the {kind} {name} breaks its contract: " + "; ".join(failed))
