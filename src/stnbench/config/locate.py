@@ -10,6 +10,7 @@ from typing import Final
 
 import stnbench
 from stnbench.core.errors import FolderError, SpecError, UnknownNameError
+from stnbench.core.files import is_left_behind
 from stnbench.core.paths import require_decoded, user_path
 from stnbench.spec.sweep import Override
 
@@ -120,7 +121,7 @@ def yaml_files(folder: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]
 
     Names that begin with a dot (Emacs' ``.#sgd.yaml``, macOS' ``._sgd.yaml``), dangling links and folders are left out.
     """
-    found = (path for path in folder.glob("*") if path.suffix in suffixes and not path.name.startswith("."))
+    found = (path for path in folder.glob("*") if path.suffix in suffixes and not is_left_behind(path.name))
     return sorted(path for path in found if path.is_file())
 
 

@@ -140,6 +140,20 @@ SETTLED_NS: Final = 2_000_000_000
 """Age in nanoseconds below which a digest is not remembered: a file may change again within its time's resolution."""
 
 
+_OF_SYSTEMS: Final = frozenset(
+    {"__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+)
+"""Folders that archivers, file servers and file systems add, with copies of images in some of them."""
+
+
+def is_left_behind(name: str) -> bool:
+    """Return whether a path with slashes names a file that a file system, a server, an editor or an archiver added.
+
+    macOS adds ``._name`` beside every file on foreign drives, offices add ``~$name``, Synology's servers ``@eaDir/``.
+    """
+    return any(part.startswith((".", "~$")) or part in _OF_SYSTEMS for part in name.split("/"))
+
+
 def file_mark(path: Path | str) -> list[int]:
     """Return size, modification and change time and inode of a file, which change when it is written or replaced.
 

@@ -26,9 +26,9 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from stnbench.core.errors import DataCorruptError, DataMissingError
-from stnbench.core.files import file_mark, memory_of, remembered_digests
+from stnbench.core.files import file_mark, is_left_behind, memory_of, remembered_digests
 from stnbench.core.identity import DIGEST_LENGTH
-from stnbench.core.paths import data_root
+from stnbench.core.paths import data_root, require_decoded
 
 ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 """Suffixes of files that count as images."""
@@ -104,6 +104,7 @@ def survey(place: Path) -> Survey:
 
     Raises:
         DataMissingError: if it does not exist, or holds no images or only one class.
+        SpecError: if the name of a class is no text in the encoding of the locale.
         DataCorruptError: if its table is invalid, a class has no training image, or a file cannot be read.
     """
     place = place.expanduser().resolve()
@@ -208,6 +209,8 @@ class _Reader:
         halves = {PurePosixPath(path).parts[0].lower() for path in images}
         self.has_halves = "train" in halves and halves <= {"train", "test"}
         self.names = sorted({self._class(path, row) for path, row in self.rows.items()})
+        for name in self.names:
+            require_decoded(name, f"{place}: a class")
         if len(self.names) < 2:
             raise DataMissingError(f"{place} has images of one class ({self.names[0]})", remedy=_REMEDY)
 
@@ -302,7 +305,7 @@ def _sizes(place: Path) -> dict[str, int]:
         raise DataCorruptError(
             f"{place} is no folder, tar or zip that can be read ({error})", remedy=_REMEDY
         ) from error
-    return {name: size for name, size in files.items() if not any(part[0] == "." for part in PurePosixPath(name).parts)}
+    return {name: size for name, size in files.items() if not is_left_behind(name)}
 
 
 def _contents(place: Path, images: Sequence[str], *, total: int) -> dict[str, str]:
@@ -327,8 +330,7 @@ def _stripped(members: Iterator[str] | Mapping[str, int]) -> dict[str, str]:
     images = [
         PurePosixPath(name).parts
         for name in plain
-        if PurePosixPath(name).suffix.lower() in ENDINGS
-        and not any(part[0] == "." for part in PurePosixPath(name).parts)
+        if PurePosixPath(name).suffix.lower() in ENDINGS and not is_left_behind(name)
     ]
     tops = {parts[0] for parts in images}
     if len(tops) == 1 and all(len(parts) > 2 for parts in images):

@@ -338,7 +338,16 @@ def test_a_sweep_is_found_by_its_path(tmp_path: Path, monkeypatch: pytest.Monkey
         find_sweep("tiny", tmp_path)
 
 
-LEFT_BEHIND = [".#sgd.yaml", "._sgd.yaml", ".sgd.yaml.swp", "sgd.yaml~", "#sgd.yaml#", "sgd.yaml.orig", ".hidden.yaml"]
+LEFT_BEHIND = [
+    ".#sgd.yaml",
+    "._sgd.yaml",
+    ".sgd.yaml.swp",
+    "sgd.yaml~",
+    "#sgd.yaml#",
+    "sgd.yaml.orig",
+    ".hidden.yaml",
+    "~$sgd.yaml",
+]
 
 
 def test_what_editors_and_file_systems_leave_is_no_choice(tmp_path: Path) -> None:

@@ -46,8 +46,9 @@ def folder(tmp_path: Path) -> Path:
             kind, ending = (("PNG", "png"), ("BMP", "BMP"))[number % 2]
             (place / name / f"{number}.{ending}").write_bytes(image(label, (9 + number, 20 - number), kind))
     (place / "notes.txt").write_text("nothing to see")
-    (place / ".hidden").mkdir()
-    (place / ".hidden" / "1.png").write_bytes(b"x")
+    for name in (".hidden", "@eaDir", f"{CLASSES[0]}/@eaDir", "__MACOSX", "lost+found", "System Volume Information"):
+        (place / name).mkdir()
+        (place / name / "1.png").write_bytes(b"x")
     return place
 
 
@@ -216,6 +217,16 @@ def test_a_place_without_classes_is_refused(folder: Path, tmp_path: Path) -> Non
         survey(folder / "notes.txt")
     with pytest.raises(SpecError, match=r"dataset.path is 3"):
         spec_of(Path("3"))
+
+
+def test_a_class_whose_name_is_no_text_here_is_refused(folder: Path) -> None:
+    """Its name is stored with every trial; that of an image is not, and may be any."""
+    shutil.copytree(folder / CLASSES[0], folder / os.fsdecode(b"cl\xe4ss"))
+    with pytest.raises(SpecError, match=r"a class is .*use a UTF-8 locale"):
+        survey(folder)
+    shutil.rmtree(folder / os.fsdecode(b"cl\xe4ss"))
+    (folder / CLASSES[0] / os.fsdecode(b"\xe4.png")).write_bytes(image(0))
+    assert len(survey(folder).entries) == 31
 
 
 def test_members_that_leave_the_archive_are_not_read(folder: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def test_folder_and_archive_say_the_same(tmp_path: Path) -> None:
 
 
 STRAY = ["b/._a.ppm", "b/.DS_Store", "._z.csv", ".ipynb_checkpoints/a.ppm", "__MACOSX/a.ppm", "b/.a.ppm.swp"]
+STRAY += ["b/@eaDir/a.ppm", "lost+found/a.ppm", "b/~$z.csv", "#recycle/a.ppm"]
 
 
 def test_what_systems_and_editors_leave_beside_images_is_left_out(tmp_path: Path) -> None:

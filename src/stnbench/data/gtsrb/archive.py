@@ -14,7 +14,7 @@ from typing import Final
 from typing_extensions import override
 
 from stnbench.core.errors import DataCorruptError, DataMissingError
-from stnbench.core.files import file_mark, memory_of, remembered_digests
+from stnbench.core.files import file_mark, is_left_behind, memory_of, remembered_digests
 from stnbench.core.process import advancing
 
 # The 43 classes of GTSRB in label order, which ``signs`` also uses.
@@ -197,7 +197,7 @@ class FolderFiles(Files):
             raise DataCorruptError(
                 f"{self.folder} cannot be read ({error})", remedy="look at its permissions"
             ) from error
-        return sorted(name for name in found if not is_hidden(name))
+        return sorted(name for name in found if not is_left_behind(name))
 
     def read(self, names: Iterable[str]) -> Iterator[bytes]:
         """Yield the content of each file in turn."""
@@ -244,7 +244,7 @@ class ZipFiles(Files):
                 raise DataCorruptError(problem, remedy="do not use this archive; download the official one")
         below = (member.removeprefix(self.prefix) for member in members if member.startswith(self.prefix))
         files = (name for name in below if name and not name.endswith("/") and name.count("/") <= 1)
-        return sorted(name for name in files if not is_hidden(name))
+        return sorted(name for name in files if not is_left_behind(name))
 
     def read(self, names: Iterable[str]) -> Iterator[bytes]:
         """Yield the content of each member in turn.
@@ -287,14 +287,6 @@ class ZipFiles(Files):
             raise DataCorruptError(f"{self.full_name(name)} is not in the archive", remedy=REMEDY) from error
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
             raise DataCorruptError(f"{self.full_name(name)} cannot be read ({error})", remedy=REMEDY) from error
-
-
-def is_hidden(name: str) -> bool:
-    """Return whether a name is that of a file which a file system, an editor or an archiver added.
-
-    macOS adds ``._name`` beside every file on foreign drives, and ``__MACOSX/`` to archives.
-    """
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def leaves_folder(member: str) -> bool:
