@@ -1,6 +1,9 @@
 """``python -m stnbench.train``: see :mod:`stnbench.cli.train`."""
 
-from stnbench.cli.main import script
+from stnbench.core.lazy import leave_at_ctrl_c
 
 if __name__ == "__main__":
+    leave_at_ctrl_c()
+    from stnbench.cli.main import script
+
     script("train")

@@ -222,6 +222,11 @@ def require(condition: bool, key: str, value: object, remedy: str) -> None:  # n
         raise SpecError(f"{key} is {shown}", remedy=f"it must be {remedy}" if remedy.startswith(_LIMITS) else remedy)
 
 
+SIZE_MAX = 1_000_000
+"""Largest number of channels or units of a layer: torch's counts of elements and bytes overflow beyond."""
+
+
 def require_sizes(key: str, sizes: tuple[int, ...]) -> None:
-    """Raise SpecError unless every size is at least 1."""
-    require(all(size >= 1 for size in sizes), key, list(sizes), "every size is a whole number of at least 1")
+    """Raise SpecError unless every size is at least 1, and small enough for its weights to be counted."""
+    remedy = f"every size is a whole number from 1 to {SIZE_MAX:,}"
+    require(all(1 <= size <= SIZE_MAX for size in sizes), key, list(sizes), remedy)

@@ -1,6 +1,8 @@
-"""Names of a package that are imported on first access."""
+"""Imports that take time: names of a package that are imported on first access, and Ctrl-C during imports."""
 
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 
@@ -25,3 +27,17 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
         return sorted({*vars(sys.modules[package]), *modules})
 
     return get, names
+
+
+def leave_at_ctrl_c() -> None:
+    """End this process with a line at Ctrl-C from now on, before the modules that handle signals are imported.
+
+    A process that ignores Ctrl-C, as one in the background does, still ignores it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(number: int, _frame: object) -> None:
+    os.write(2, b"interrupted by SIGINT, at once\n")
+    os._exit(128 + number)

@@ -20,7 +20,7 @@ Split = Literal["train", "validation", "test"]
 CLASSES = 43
 """Number of classes of GTSRB and of ``signs``."""
 
-FRAMES_PER_TRACK = 30
+FRAMES_PER_TRACK, TRACKS_MAX = 30, 1_000_000
 
 GTSRB_TRAIN_IMAGES = 39_209
 
@@ -205,8 +205,9 @@ class SignsSpec(DatasetSpec):
         self.settle()
         _check_photographs(self.image_size, self.distortion)
         object.__setattr__(self, "distortion", _effective(self.distortion))
-        require(self.tracks_per_class >= 2, "tracks_per_class", self.tracks_per_class, "at least 2, one to hold out")
-        require(self.test_tracks_per_class >= 1, "test_tracks_per_class", self.test_tracks_per_class, "at least 1")
+        tracks, tests = self.tracks_per_class, self.test_tracks_per_class
+        require(2 <= tracks <= TRACKS_MAX, "tracks_per_class", tracks, f"from 2, one to hold out, to {TRACKS_MAX:,}")
+        require(1 <= tests <= TRACKS_MAX, "test_tracks_per_class", tests, f"from 1 to {TRACKS_MAX:,}")
 
     @classmethod
     @override
@@ -492,7 +493,7 @@ class PreprocessSpec(Strict):
     def __post_init__(self) -> None:
         """Check the values."""
         self.settle()
-        odd = self.kernel_size % 2 == 1 and self.kernel_size >= 3
-        require(odd, "kernel_size", self.kernel_size, "an odd number of at least 3")
+        odd = self.kernel_size % 2 == 1 and 3 <= self.kernel_size <= 1023  # twice the largest image
+        require(odd, "kernel_size", self.kernel_size, "an odd number of at least 3 and at most 1,023")
         if not self.contrastive_norm:
             object.__setattr__(self, "kernel_size", 7)

@@ -1,7 +1,9 @@
 """``python -m stnbench.store``: see :mod:`stnbench.cli.store`."""
 
-from stnbench.cli.store import main
-from stnbench.core.command import run_command
+from stnbench.core.lazy import leave_at_ctrl_c
 
 if __name__ == "__main__":
-    run_command(main)
+    leave_at_ctrl_c()
+    from stnbench.cli.main import script
+
+    script("store")

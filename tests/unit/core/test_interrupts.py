@@ -35,6 +35,34 @@ program.script()
 """
 
 
+DURING_ITS_IMPORTS = """
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "stnbench.core.command":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+sys.argv = ["x", "--help"]
+runpy.run_module(os.environ["MODULE"], run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["sweep", "train", "status", "evaluate", "mirror", "report", "data", "show", "store", "__main__"]
+)
+def test_ctrl_c_while_a_command_is_imported_is_a_line(module: str) -> None:
+    """However early: before the module that handles signals is there."""
+    ended = subprocess.run(
+        [sys.executable, "-c", DURING_ITS_IMPORTS],
+        env=os.environ | {"MODULE": f"stnbench.{module}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (130, "interrupted by SIGINT, at once\n")
+
+
 def interrupt(program: str, *signals: signal.Signals, ignored: bool = False) -> tuple[int, str]:
     """Run a program, and send it signals once it is ready; its exit code and what it said."""
     command = [sys.executable, "-c", program]

@@ -108,7 +108,11 @@ WRONG: list[tuple[str, dict[str, Json], type[SpecError], str]] = [
     ("training", {"drop_last": "never"}, UnknownNameError, "incomplete"),
     ("training", {"train_images": 50, "drop_last": "always"}, SpecError, "more than one batch"),
     ("network", {"sizes": [1, 2]}, SpecError, "network.sizes"),
-    ("network", {"sizes": [1, 2, 0]}, SpecError, "at least 1"),
+    ("network", {"sizes": [1, 2, 0]}, SpecError, "from 1 to 1,000,000"),
+    ("network", {"sizes": [2**63 - 1, 1, 1]}, SpecError, "from 1 to 1,000,000"),
+    ("dataset", {"tracks_per_class": 2**62}, SpecError, "to 1,000,000"),
+    ("dataset", {"test_tracks_per_class": 2**62}, SpecError, "from 1 to 1,000,000"),
+    ("preprocess", {"kernel_size": 2**40 + 1}, SpecError, "at most 1,023"),
     ("preprocess", {"kernel_size": 4}, SpecError, "odd"),
 ]
 
