@@ -10,6 +10,7 @@
     ├── ShapeError (ValueError)        a tensor has the wrong shape
     ├── DataError                      a data set cannot be used
     │   ├── DataMissingError           it, or the part asked for, is not there
+    │   │   └── CacheMissingError      its cache would have to be made first
     │   └── DataCorruptError           it is there, and wrong
     ├── FolderError                    a folder cannot be read or written
     ├── StoreError                     the database cannot be used

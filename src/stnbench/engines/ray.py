@@ -47,6 +47,9 @@ REACH_S = 10.0
 START_S = 60.0
 """Seconds that the hosts may take to start; slots whose host has not started by then are dropped."""
 
+OWN_START_S = 600.0
+"""The same in a cluster that was started here, which has room for each: a busy machine starts processes slowly."""
+
 REOPEN_S = 5.0
 """Seconds after the loss of a host until another is requested."""
 
@@ -75,7 +78,7 @@ class RayEngine(Engine):
         slots: int | None = None,
         slots_per_gpu: int = 1,
         command: Sequence[str] | None = None,
-        start_s: float = START_S,
+        start_s: float | None = None,
         warn: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -95,7 +98,8 @@ class RayEngine(Engine):
             nodes = living_nodes(ray.nodes())  # type: ignore[no-untyped-call]
             shares = plan_shares(nodes, slots=slots, per_gpu=slots_per_gpu)
             self._hosts = [self._open(share, is_pinned=True) for share in shares]
-            self._await_hosts(start_s)
+            usual_s = OWN_START_S if address in LOCAL else START_S
+            self._await_hosts(usual_s if start_s is None else start_s)
         except BaseException:
             self.close()
             raise
