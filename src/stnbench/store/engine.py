@@ -13,7 +13,7 @@ from sqlalchemy.pool import QueuePool
 
 from stnbench.core.errors import StnbenchError, StoreBusyError, StoreError, StoreVersionError
 from stnbench.core.files import writable_folder
-from stnbench.store.file import BUSY_TIMEOUT_S, REBUILD_REMEDY, Backend, Holder, StoreFile
+from stnbench.store.file import BUSY_TIMEOUT_S, REBUILD_REMEDY, Backend, Holder, StoreFile, no_database
 from stnbench.store.postgres import open_postgres
 from stnbench.store.tables import REVISIONS
 
@@ -54,8 +54,7 @@ def explain(name: str, error: StatementError) -> StoreError | None:  # noqa: PLR
             problem = f"the store {name} is being written by another process"
             return StoreBusyError(problem, remedy="wait until it ends", is_transient=True)
         case sqlite3.SQLITE_NOTADB:
-            remedy = f"give another path; or, if it was a store, {REBUILD_REMEDY}"
-            return StoreError(f"{name} is not a SQLite database", remedy=remedy)
+            return no_database(name)
         case sqlite3.SQLITE_CORRUPT:
             return StoreError(f"the store {name} is damaged ({said})", remedy=REBUILD_REMEDY)
         case sqlite3.SQLITE_FULL:

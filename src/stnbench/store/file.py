@@ -29,6 +29,13 @@ SHARED_MEMORY: Final = "-shm"
 PARTS: Final = ("", "-wal", SHARED_MEMORY)
 """Suffixes that SQLite appends to the path for the files beside it."""
 
+
+def no_database(name: str) -> StoreError:
+    """Return the error for a file that is something else, or was overwritten."""
+    remedy = f"give another path; or, if it was a store, {REBUILD_REMEDY}"
+    return StoreError(f"{name} is not a SQLite database", remedy=remedy)
+
+
 QUICK_CHECK_MAX_BYTES: Final = 32 << 20
 """A file up to this size is read completely every few seconds; of a larger one only the first pages."""
 
@@ -47,6 +54,7 @@ class StoreFile:
     _size: int = 0
     _mapped_size: int = 0
     _content_checked_s: float = float("-inf")
+    _was_read: bool = False
 
     def check(self) -> None:
         """Check that the files are those that this process has open, and every ``CONTENT_CHECK_S`` their content.
@@ -63,6 +71,7 @@ class StoreFile:
                     self._require_whole(connection, "quick_check(1)")
                 else:
                     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                self._was_read = True
 
     def check_whole(self, attempts: Mapping[str, int]) -> None:
         """Check all pages, read as by another process, and the numbers of attempts by state.
@@ -172,6 +181,8 @@ class StoreFile:
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
                 return  # another process writes: checked again next time
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB and not self._was_read:
+                raise no_database(str(self.path)) from error
             raise StoreError(f"the store {self.path} is damaged ({error})", remedy=REBUILD_REMEDY) from error
 
     def _require_whole(self, connection: sqlite3.Connection, pragma: str) -> None:
