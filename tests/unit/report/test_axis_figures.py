@@ -255,7 +255,7 @@ def test_a_search_tells_of_itself_before_its_table(search: Made, monkeypatch: py
     written = to_page([board], {"search": material})
     parts = re.findall(r'<section id="s0-(\w+)"', written)
     assert parts.index("search") < parts.index("leaderboard") < parts.index("axes")
-    keys = re.findall(r'<figure class="figure" id="s0-(\w+)"', written)
+    keys = re.findall(r'<figure class="figure(?: broad)?" id="s0-(\w+)"', written)
     assert keys.count("importance") == 1
     assert keys.index("slices") < keys.index("importance") < keys.index("pairs") < keys.index("pruned")
 

@@ -251,11 +251,16 @@ class View:
     link: Mapping[str, Json] | None = None
 
 
+_COLUMN_PX: Final = 500
+"""The least width of a drawing in a column of figures, without the figure's border."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
     """A figure with its title, its caption and its views.
 
-    ``width_px`` is the least width at which it can be read; on narrower screens it scrolls in its own box.
+    ``width_px`` is the least width at which it can be read; above that of a column it has a row of its own, and on
+    narrower screens it scrolls in its own box.
     """
 
     key: str
@@ -283,7 +288,8 @@ def figure_lines(figure: Figure, prefix: str) -> Iterator[str]:
     The numbers of the first view are repeated below it as text, for readers without scripts or with a screen reader.
     """
     name = f"{prefix}-{figure.key}"
-    yield f'<figure class="figure" id="{escape(name)}" aria-labelledby="{escape(name)}-title">'
+    kind = "figure broad" if figure.width_px > _COLUMN_PX else "figure"
+    yield f'<figure class="{kind}" id="{escape(name)}" aria-labelledby="{escape(name)}-title">'
     yield f'<h3 id="{escape(name)}-title">{escape(figure.title)}</h3>'
     if len(figure.views) > 1:
         yield from _switch(figure, name)
