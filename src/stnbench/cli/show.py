@@ -70,7 +70,7 @@ def _training(trial: _Trial, options: argparse.Namespace) -> bytes:
     from stnbench.show.pictures import gif_bytes, training_frames
     from stnbench.trials.watch import watch_training
 
-    frames = training_frames(watch_training(trial.folder), side=options.side, title=trial.title)
+    frames = training_frames(watch_training(trial.folder), side=options.side, title=trial.title, images=options.images)
     return gif_bytes(frames, colours=options.colours)
 
 
@@ -131,6 +131,9 @@ def make_parser() -> CommandParser:
     transform = _add(commands, "transform", "a PNG: images with the region that is read, and what is shown of it")
     transform.add_argument("--images", type=whole(), default=8, help="how many (default: %(default)s)")
     training = _add(commands, "training", "an animated GIF: eight images from before training to its end")
+    training.add_argument(
+        "--images", type=whole(), help="how many, those that move most and can be seen (default: all eight)"
+    )
     tracks = _add(commands, "tracks", "an animated GIF: the frames of some approaches to signs")
     tracks.add_argument("--tracks", type=whole(), default=5, help="how many (default: %(default)s)")
     stability = _add(commands, "stability", "a table: how still signs are along tracks, and under known warps")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stnbench.tracking.base import Picture
-from stnbench.trials.watch import watch_training
+from stnbench.trials.watch import liveliest_images, watch_training
 
 # Panels and sheets, drawn with Pillow: an image with the region that a transformer reads, and the output for it.
 #
@@ -225,15 +225,16 @@ def transform_sheet(watched: "Watched", class_names: Sequence[str], *, side: int
 
 
 def training_frames(
-    moments: Sequence["Moment"], *, side: int, title: str, most: int | None = MOST_EPOCHS
+    moments: Sequence["Moment"], *, side: int, title: str, most: int | None = MOST_EPOCHS, images: int | None = None
 ) -> list[Frame]:
     """Return frames of the probe images during training: inputs, outputs below, a counter of steps, and the loss.
 
     A moment at which no region has moved by a pixel since the previous frame is left out, except the first and the
     last. If there are more than ``most`` moments after the first epoch, they are thinned evenly. With None, all are
-    shown.
+    shown. Of more than ``images`` images, those are drawn that move most and can be seen.
     """
     shown = moments if most is None else _moving(_thinned(moments, most), side)
+    rows = range(_count(moments[0].watched)) if images is None else liveliest_images(moments, images)
     last = shown[-1]
     margin = _margin([moment.watched for moment in shown], side)
     frames = []
@@ -243,7 +244,7 @@ def training_frames(
             when = f"step {moment.step:,} of {last.step:,}, epoch {moment.epoch} of {last.epoch}"
         if math.isfinite(moment.loss):
             when = f"{when}, training loss {moment.loss:.2f}"
-        picture = _strip([(moment.watched, row) for row in range(_count(moment.watched))], side, margin)
+        picture = _strip([(moment.watched, row) for row in rows], side, margin)
         share = moment.step / last.step if last.step else 1.0
         frames.append(Frame(picture=_with_counter(picture, when, share, title), duration_ms=450))
     return _holding_last(frames, 2500)

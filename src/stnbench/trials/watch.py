@@ -275,6 +275,22 @@ def watch_training(folder: Path) -> tuple[Moment, ...]:
     )
 
 
+def liveliest_images(moments: Sequence[Moment], count: int) -> list[int]:
+    """Return the rows of the images with the largest product of contrast and way, in order.
+
+    The contrast is the standard deviation of the image's values; the way is the mean distance between the outlines of
+    the regions read at the first and the last moment, over all transformers.
+    """
+    first, last = moments[0].watched, moments[-1].watched
+    contrast = first.images.reshape(len(first.images), -1).std(axis=1)
+    ways = [
+        np.hypot(*np.moveaxis(np.asarray(new.border) - np.asarray(old.border), -1, 0)).mean(axis=1)
+        for old, new in zip(first.views, last.views, strict=True)
+    ]
+    lively = np.nan_to_num(contrast * np.sum(ways, axis=0))
+    return sorted(np.argsort(-lively, kind="stable")[:count].tolist())
+
+
 def transformer_at(spec: TrialSpec, place: int) -> TransformerSpec:
     """Return the first transformer at a place of a trial's network."""
     return next(placed.transformer for placed in spec.transformers if placed.place == place)

@@ -3,13 +3,14 @@
 import dataclasses
 import io
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from stnbench.show.pictures import gif_bytes, png_bytes, track_frames, training_frames, transform_sheet
-from stnbench.trials.watch import Moment, View, Watched
+from stnbench.trials.watch import Moment, View, Watched, liveliest_images
 
 NAMES = ("stop", "a class with a very long name indeed, longer than any line")
 BORDER = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
@@ -138,3 +139,20 @@ def test_an_animation_holds_its_frames() -> None:
             shown.append((read.info["duration"], read.convert("RGB").getpixel((2, 2))))
     assert [duration for duration, _ in shown] == [frame.duration_ms for frame in frames]
     assert all(one == two for (_, one), (_, two) in itertools.pairwise(shown))
+
+
+def test_the_images_drawn_are_those_that_move_and_can_be_seen() -> None:
+    """One that stays is left out, and so is one of a single grey, however far its region moves."""
+    pixels = np.zeros((3, 3, 8, 8), np.uint8)
+    pixels[:2, :, :4] = 200
+
+    def moment(step: int, shares: Sequence[float]) -> Moment:
+        border = np.stack([BORDER * np.float32(share) for share in shares])
+        plain = watched(3)
+        view = dataclasses.replace(plain.views[0], border=border, outputs=pixels)
+        return Moment(step=step, epoch=step, watched=dataclasses.replace(plain, images=pixels, views=(view,)))
+
+    ways = [moment(0, (1.0, 1.0, 1.0)), moment(1, (1.0, 0.5, 0.1))]
+    assert liveliest_images(ways, 1) == [1]
+    widths = [training_frames(ways, side=40, title="", images=count)[0].picture.width for count in (1, 3)]
+    assert widths[0] < widths[1]

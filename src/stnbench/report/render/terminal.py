@@ -13,6 +13,9 @@ from stnbench.core.text import printable
 from stnbench.report.table import Column, Section, Table, Tone
 
 GAP: Final = 2
+_NARROWEST: Final = 16
+"""The least width to which text is shortened."""
+
 _STYLES: Final[dict[Tone, str]] = {
     "best": "bold green",
     "good": "green",
@@ -64,14 +67,15 @@ def print_sections(title: str, subtitle: str, sections: Sequence[Section], out: 
 def fitting_columns(table: Table[Any], width: int) -> list[Column[Any]]:
     """Return the columns that fit, in order.
 
-    The least important ones are left out; the most important ones are kept even where they do not fit.
+    Text is shortened to half of the width. The least important ones are left out; the most important ones are kept even
+    where they do not fit.
 
     Args:
         table: the table.
         width: the width of the terminal in characters.
     """
     kept = table.people_columns()
-    widths = {id(column): _column_width(column, table.first_items()) for column in kept}
+    widths = {id(column): _shown_width(column, table.first_items(), width) for column in kept}
     while sum(widths[id(column)] + GAP for column in kept) - GAP > width and len({c.importance for c in kept}) > 1:
         least = min(column.importance for column in kept)
         kept.remove(next(column for column in reversed(kept) if column.importance == least))
@@ -91,6 +95,23 @@ def _column_width(column: Column[Any], items: Sequence[Any]) -> int:
     return max(map(cell_len, (column.heading, *map(column.show, items))))
 
 
+def _shown_width(column: Column[Any], items: Sequence[Any], width: int | None) -> int:
+    """Return the width of a column on a terminal, where text takes at most half of a row."""
+    whole = _column_width(column, items)
+    return whole if width is None or column.is_number else min(whole, max(width // 2, cell_len(column.heading)))
+
+
+def _shown_widths(columns: Sequence[Column[Any]], items: Sequence[Any], width: int | None) -> list[int]:
+    """Return the widths of columns on a terminal; if they do not fit together, the widest text is shortened further."""
+    widths = [_shown_width(column, items, width) for column in columns]
+    texts = [index for index, column in enumerate(columns) if not column.is_number]
+    beyond = 0 if width is None else _width(widths) - width
+    if beyond > 0 and texts:
+        widest = max(texts, key=lambda index: widths[index])
+        widths[widest] = max(widths[widest] - beyond, min(widths[widest], _NARROWEST))
+    return widths
+
+
 def _section(section: Section, width: int | None) -> Iterator[tuple[Text, bool]]:
     """Yield the lines of a section, and whether each is a row of a table."""
     if section.key != "answer":
@@ -102,7 +123,7 @@ def _section(section: Section, width: int | None) -> Iterator[tuple[Text, bool]]
     for table in section.tables:
         columns = table.people_columns()
         shown = columns if width is None else fitting_columns(table, width)
-        yield from ((row, True) for row in _table(table, shown))
+        yield from ((row, True) for row in _table(table, shown, width))
         left_out = [column.heading for column in columns if column not in shown]
         if left_out:
             notes.append(f"Columns that do not fit: {', '.join(left_out)}.")
@@ -110,20 +131,20 @@ def _section(section: Section, width: int | None) -> Iterator[tuple[Text, bool]]
     yield from ((Text(printable(note), style="dim"), False) for note in notes)
 
 
-def _table(table: Table[Any], columns: Sequence[Column[Any]]) -> Iterator[Text]:
+def _table(table: Table[Any], columns: Sequence[Column[Any]], width: int | None) -> Iterator[Text]:
     """Yield the heading and a line for each row, aligned by the width on a terminal, where some letters are wide."""
     items = table.first_items()
-    widths = [_column_width(column, items) for column in columns]
+    widths = _shown_widths(columns, items, width)
     yield _joined(
-        [Text(_padded(column.heading, width, column)) for column, width in zip(columns, widths, strict=True)], "dim"
+        [Text(_padded(column.heading, room, column)) for column, room in zip(columns, widths, strict=True)], "dim"
     )
     for item in items:
         row: Tone = table.tone(item) if table.tone else ""
         parts = []
-        for column, width in zip(columns, widths, strict=True):
+        for column, room in zip(columns, widths, strict=True):
             tone: Tone = column.tone(item) if column.tone else ""
             style = _STYLES[tone] if tone == "bad" else ""
-            parts.append(Text(_padded(column.show(item), width, column), style=style))
+            parts.append(Text(_padded(_elided(column.show(item), room), room, column), style=style))
         yield _joined(parts, _STYLES[row])
 
 
@@ -131,6 +152,16 @@ def _joined(parts: Sequence[Text], style: str) -> Text:
     joined = Text(" " * GAP, style=style).join(parts)
     joined.rstrip()
     return joined
+
+
+def _elided(said: str, width: int) -> str:
+    """Return a text without its middle where it is wider than a column: labels differ at both ends."""
+    if cell_len(said) <= width:
+        return said
+    tail = said[-((width - 1) // 2) :]
+    while cell_len(tail) > (width - 1) // 2:
+        tail = tail[1:]
+    return f"{set_cell_size(said, width - 1 - cell_len(tail))}…{tail}"
 
 
 def _padded(said: str, width: int, column: Column[Any]) -> str:
