@@ -422,7 +422,7 @@ def specs_of(sweeps: Sequence[str], folder: Path, *overrides: str) -> list[Trial
     from stnbench.config.locate import conf_folder, find_sweep
     from stnbench.config.overrides import parse_overrides
     from stnbench.config.sweeps import read_sweep
-    from stnbench.planning.cells import survey
+    from stnbench.planning.configurations import survey
 
     composer, specs = Composer(conf_folder()), list[TrialSpec]()
     for name in sweeps:
@@ -431,11 +431,11 @@ def specs_of(sweeps: Sequence[str], folder: Path, *overrides: str) -> list[Trial
     return specs
 
 
-def cells_of_2015() -> list[tuple[float, float]]:
+def configs_of_2015() -> list[tuple[float, float]]:
     """GFLOP an image and images of all epochs, of each distinct configuration of 2015's tables."""
-    cells = {spec.cell_id: spec for spec in specs_of(SWEEPS_OF_2015, HERE.parent, "scale=paper")}
+    configs = {spec.config_id: spec for spec in specs_of(SWEEPS_OF_2015, HERE.parent, "scale=paper")}
     found = []
-    for spec in cells.values():
+    for spec in configs.values():
         images = spec.training.train_images or 39_209
         found.append((measure_cost(spec, classes=CLASSES).flops / 1e9, float(images * spec.training.epochs)))
     return found
@@ -517,10 +517,10 @@ def _epoch_times(runs: Path, seed: int) -> dict[str, Any]:
         ones = torch.stack([torch.ones_like(gflops), gflops], dim=1)
         base, slope = torch.linalg.lstsq(ones, training_s[:, None]).solution[:, 0].tolist()
         base_e, slope_e = torch.linalg.lstsq(ones, scoring_s[:, None]).solution[:, 0].tolist()
-        cells = cells_of_2015()
-        train = sum((base + slope * gflop) * images / 20_000 for gflop, images in cells)
-        score = sum(10 * (base_e + slope_e * gflop) for gflop, _ in cells)
-        line |= {"cells": len(cells), "minutes_alone": round((train + score) / 60, 1)}
+        configs = configs_of_2015()
+        train = sum((base + slope * gflop) * images / 20_000 for gflop, images in configs)
+        score = sum(10 * (base_e + slope_e * gflop) for gflop, _ in configs)
+        line |= {"cells": len(configs), "minutes_alone": round((train + score) / 60, 1)}
         line["note"] = "extrapolated; with k trials at once divide by k, for their times overlap"
     return line
 

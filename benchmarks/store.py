@@ -78,7 +78,7 @@ axes:
 DYNAMO = "import torch, torch._dynamo"
 
 PLANNED_SIZES = 200
-"""Five families times so many sizes are a thousand cells."""
+"""Five families times so many sizes are a thousand configurations."""
 
 
 def sweep_of(number: int) -> tuple[SweepSpec, list[PlannedTrial]]:
@@ -90,11 +90,11 @@ def sweep_of(number: int) -> tuple[SweepSpec, list[PlannedTrial]]:
     spec = SweepSpec(name=f"sweep_{number}", question="Which is best?", axes=axes, seeds=SEEDS)
     training = TrainingSpec(train_images=10_000 + number, epochs=EPOCHS)
     return spec, [
-        PlannedTrial(spec=replace(cell.spec, training=training, seed=seed), point=cell.point, label=cell.label)
-        if not cell.is_baseline
-        else replace(cell, spec=replace(cell.spec, training=training, seed=seed))
+        PlannedTrial(spec=replace(config.spec, training=training, seed=seed), point=config.point, label=config.label)
+        if not config.is_baseline
+        else replace(config, spec=replace(config.spec, training=training, seed=seed))
         for seed in SEEDS
-        for cell in _cells()
+        for config in _configs()
     ]
 
 
@@ -210,8 +210,8 @@ def _choice(key: str, value: str | int) -> Choice:
     return Choice(label=str(value), overrides=(Override(key=key, value=value),))
 
 
-def _cells() -> Iterator[PlannedTrial]:
-    """A baseline, and a cell for every family and size, without their training."""
+def _configs() -> Iterator[PlannedTrial]:
+    """A baseline, and a configuration for every family and size, without their training."""
     yield PlannedTrial(spec=TrialSpec(), point=Point(labels=()), label="no ST", is_baseline=True)
     for family in FAMILIES:
         for size in SIZES:

@@ -35,7 +35,7 @@ class BenchSession(Session):
 
 
 def main(trials: int, duration_s: float, slots: int) -> None:
-    """One cell with so many seeds; how long MLflow takes to catch up goes to standard output, in seconds."""
+    """One configuration with so many seeds; how long MLflow takes to catch up goes to standard output, in seconds."""
     layout = RunsLayout(Path(tempfile.mkdtemp(prefix="bench-stnbench-")))
     sweep = SweepSpec(name="bench", question="How fast?", seeds=tuple(range(trials)), baselines=False)
     spec = TrialSpec(training=TrainingSpec(epochs=4, batch_size=1, train_images=1 + round(1000 * duration_s)))

@@ -98,12 +98,12 @@ def test_the_same_answers_give_the_same_questions(make: MakePlanner) -> None:
 
 
 def test_a_planner_comes_to_an_end(make: MakePlanner, sweep: SweepSpec) -> None:
-    """Exhausted, it asks nothing more; every cell was asked with every seed of the sweep, and no trial twice."""
+    """Exhausted, it asks nothing more; every config was asked with every seed of the sweep, and no trial twice."""
     planner = make()
     run = Run(bowl).go_on(planner)
     seeds: dict[str, set[int]] = {}
     for trial in run.planned.values():
-        seeds.setdefault(trial.spec.cell_id, set()).add(trial.spec.seed)
+        seeds.setdefault(trial.spec.config_id, set()).add(trial.spec.seed)
 
     assert run.planned
     assert planner.is_exhausted
@@ -145,7 +145,7 @@ def test_an_interrupted_search_ends_like_one_that_was_not(sweep: SweepSpec, make
     if sweep.pruner is None:
         assert set(run.planned) == set(whole.planned)
     else:
-        assert len(run.cells()) == len(whole.cells())
+        assert len(run.configs()) == len(whole.configs())
 
 
 def test_a_finished_search_asks_nothing_new(make: MakePlanner) -> None:
@@ -159,7 +159,7 @@ def test_a_finished_search_asks_nothing_new(make: MakePlanner) -> None:
     assert again.launched == []
 
 
-def test_failed_cells_are_not_proposed_again(make: MakePlanner) -> None:
+def test_failed_configurations_are_not_proposed_again(make: MakePlanner) -> None:
     """A search goes on past trials that fail."""
     run = Run(bowl, failing=lambda spec: isinstance(spec.optimizer, SgdSpec) and spec.optimizer.momentum > 0.7)
     planner = make()

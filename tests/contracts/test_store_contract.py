@@ -52,7 +52,7 @@ CRASH = Failure(
 
 
 def planned(size: int, *, seed: int = 1, is_baseline: bool = False) -> PlannedTrial:
-    """A trial of its own cell for every size."""
+    """A trial of its own configuration for every size."""
     transformers = () if is_baseline else (PlacedTransformerSpec(place=1),)
     spec = TrialSpec(network=LecunSpec(sizes=(size, 20, 30)), transformers=transformers, seed=seed)
     return PlannedTrial(
@@ -167,7 +167,7 @@ class StoreContract:
             (p.spec, p.point, p.label, p.is_baseline) for p in plan
         ]
         assert [r.trial_id for r in records] == [p.spec.trial_id for p in plan]
-        assert [r.cell_id for r in records] == [p.spec.cell_id for p in plan]
+        assert [r.config_id for r in records] == [p.spec.config_id for p in plan]
         assert [(r.position, r.seed, r.attempts, r.last_attempt) for r in records] == [
             (i, 1, 0, None) for i in range(3)
         ]

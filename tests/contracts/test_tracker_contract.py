@@ -28,7 +28,7 @@ from stnbench.spec.result import (
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.tracking.base import AttemptView, CellView, NullTracker, Picture, Tracker
+from stnbench.tracking.base import AttemptView, ConfigurationView, NullTracker, Picture, Tracker
 from stnbench.tracking.mlflow import MlflowTracker, saved_views
 from stnbench.tracking.mlflow_server import initialise
 
@@ -81,7 +81,7 @@ def running(named: str = "first", *, epochs: int = 0, seed: int = 1, number: int
     return AttemptView(
         sweep=SWEEP.name,
         trial_id=spec.trial_id,
-        cell_id=spec.cell_id,
+        config_id=spec.config_id,
         label="size 20",
         axes=(("size", "20"),),
         is_baseline=False,
@@ -113,11 +113,13 @@ def ended(state: AttemptState, failure: Failure | None = None) -> AttemptView:
     return dataclasses.replace(running(epochs=2), state=state, finished_at_ms=1_010_000, failure=failure)
 
 
-def cell(*, seeds: int = 2, mean: float = 0.5, low: float | None = 0.25, high: float | None = 0.75) -> CellView:
-    """The summary of the cell of the attempts above."""
-    return CellView(
+def config(
+    *, seeds: int = 2, mean: float = 0.5, low: float | None = 0.25, high: float | None = 0.75
+) -> ConfigurationView:
+    """The summary of the configuration of the attempts above."""
+    return ConfigurationView(
         sweep=SWEEP.name,
-        cell_id=running().cell_id,
+        config_id=running().config_id,
         label="size 20",
         axes=(("size", "20"),),
         is_baseline=False,
@@ -146,13 +148,13 @@ class TrackerContract:
         raise AssertionError("an implementation makes its tracker")
 
     def test_every_view_may_be_shown_any_number_of_times(self, tracker: Tracker) -> None:
-        """A sweep, an attempt at every moment of its life, and a cell: shown again, nothing is refused."""
+        """A sweep, an attempt at every moment of its life, and a configuration: shown again, nothing is refused."""
         for _ in range(2):
             tracker.open_sweep(SWEEP)
             for view in (running(), running(epochs=1), running(epochs=3), complete(), complete()):
                 tracker.show_attempt(view)
-            tracker.show_cell(cell())
-            tracker.show_cell(cell(seeds=3, mean=0.6))
+            tracker.show_configuration(config())
+            tracker.show_configuration(config(seeds=3, mean=0.6))
 
     def test_an_ended_attempt_is_no_orphan(self, tracker: Tracker) -> None:
         """Once an attempt is shown as ended, there is nothing left to end."""
@@ -179,10 +181,10 @@ class TrackerContract:
     def test_a_configuration_has_pictures_as_well(self, tracker: Tracker) -> None:
         """The gallery of a summary is that of an attempt: a second time nothing is new; without the summary none is."""
         tracker.open_sweep(SWEEP)
-        assert tracker.show_pictures(cell(), gallery()) == 0
-        tracker.show_cell(cell())
-        tracker.show_pictures(cell(), gallery())
-        assert tracker.show_pictures(cell(), gallery()) == 0
+        assert tracker.show_pictures(config(), gallery()) == 0
+        tracker.show_configuration(config())
+        tracker.show_pictures(config(), gallery())
+        assert tracker.show_pictures(config(), gallery()) == 0
 
     def test_an_attempt_never_shown_has_no_pictures(self, tracker: Tracker) -> None:
         """There is nothing to put them beside, which is no error."""
@@ -255,7 +257,7 @@ class TestMlflow(TrackerContract):
         view = complete(number=2)
         expected = {
             "sweep": SWEEP.name,
-            "cell": view.cell_id,
+            "cell": view.config_id,
             "seed": "1",
             "trial": view.trial_id,
             "attempt": "2",
@@ -334,7 +336,7 @@ class TestMlflow(TrackerContract):
         for seed, named in enumerate(("dead", "alive", "also dead"), start=1):
             tracker.show_attempt(running(named, seed=seed))
         tracker.show_attempt(complete("done", seed=4))
-        tracker.show_cell(cell())
+        tracker.show_configuration(config())
         assert tracker.close_orphans(SWEEP.name, ["alive"]) == 2
         shown = {run.data.tags["token"]: (run.info.status, run.data.tags.get("status")) for run in self.runs(client)}
         assert shown == {
@@ -342,7 +344,7 @@ class TestMlflow(TrackerContract):
             "alive": ("RUNNING", "running"),
             "also dead": ("KILLED", "lost"),
             "done": ("FINISHED", "complete"),
-            f"cell:{cell().cell_id}": ("FINISHED", None),
+            f"cell:{config().config_id}": ("FINISHED", None),
         }
         [elsewhere] = self.runs(client, OTHER.name)
         assert elsewhere.info.status == "RUNNING"
@@ -356,12 +358,12 @@ class TestMlflow(TrackerContract):
         assert (run.info.status, run.data.tags["status"]) == ("RUNNING", "running")
         assert run.data.metrics["accuracy/validation"] == 0.2
 
-    def test_a_cell_is_one_summary_run(self, tracker: Tracker, client: Any) -> None:
+    def test_a_configuration_is_one_summary_run(self, tracker: Tracker, client: Any) -> None:
         """Its numbers are the last ones shown, whether they rise or fall, and its name counts the seeds."""
-        tracker.show_cell(cell(seeds=1, mean=0.9, low=None, high=None))
-        tracker.show_cell(cell(seeds=2, mean=0.8, low=0.7, high=0.85))
-        tracker.show_cell(cell(seeds=3, mean=0.6, low=0.5, high=0.65))
-        tracker.show_cell(cell(seeds=3, mean=0.6, low=0.5, high=0.65))
+        tracker.show_configuration(config(seeds=1, mean=0.9, low=None, high=None))
+        tracker.show_configuration(config(seeds=2, mean=0.8, low=0.7, high=0.85))
+        tracker.show_configuration(config(seeds=3, mean=0.6, low=0.5, high=0.65))
+        tracker.show_configuration(config(seeds=3, mean=0.6, low=0.5, high=0.65))
         [run] = self.runs(client)
         assert (run.info.run_name, run.info.status) == ("60.00 % · size 20 · mean of 3 seeds", "FINISHED")
         assert run.data.tags["summary"] == "true"
@@ -378,21 +380,21 @@ class TestMlflow(TrackerContract):
     def test_the_list_begins_with_the_best_configuration(self, tracker: Tracker, client: Any) -> None:
         """As MLflow lists runs by itself: summaries in the order of the leaderboard, also when that has changed."""
         tracker.show_attempt(complete())
-        two = [cell(mean=0.9), dataclasses.replace(cell(mean=0.8), cell_id="other", label="size 30")]
+        two = [config(mean=0.9), dataclasses.replace(config(mean=0.8), config_id="other", label="size 30")]
         for first, second in (two, two[::-1]):
-            tracker.show_cell(dataclasses.replace(first, place=0))
-            tracker.show_cell(dataclasses.replace(second, place=1))
+            tracker.show_configuration(dataclasses.replace(first, place=0))
+            tracker.show_configuration(dataclasses.replace(second, place=1))
             listed = client.search_runs([client.get_experiment_by_name(SWEEP.name).experiment_id])
             names = [run.data.tags["cell"] for run in listed if "summary" in run.data.tags]
-            assert names == [first.cell_id, second.cell_id]
+            assert names == [first.config_id, second.config_id]
             [attempt] = [run for run in listed if "summary" not in run.data.tags]
-            parent = next(run for run in listed if run.data.tags.get("token") == f"cell:{cell().cell_id}")
+            parent = next(run for run in listed if run.data.tags.get("token") == f"cell:{config().config_id}")
             assert attempt.data.tags["mlflow.parentRunId"] == parent.info.run_id
 
-    def test_a_cell_that_loses_its_interval_shows_none(self, tracker: Tracker, client: Any) -> None:
+    def test_a_configuration_that_loses_its_interval_shows_none(self, tracker: Tracker, client: Any) -> None:
         """A sweep cut down to one seed has no interval, and an old one is not left standing."""
-        tracker.show_cell(cell())
-        tracker.show_cell(cell(seeds=1, low=None, high=None))
+        tracker.show_configuration(config())
+        tracker.show_configuration(config(seeds=1, low=None, high=None))
         [run] = self.runs(client)
         assert run.data.metrics["seeds"] == 1.0
         assert "accuracy/validation_low" not in run.data.metrics
@@ -419,7 +421,7 @@ class TestMlflow(TrackerContract):
         assert sections[:2] == ["accuracy", "loss"]
 
     def test_a_new_label_renames_the_run(self, tracker: Tracker, client: Any) -> None:
-        """An edited sweep may call a cell by another name."""
+        """An edited sweep may call a configuration by another name."""
         tracker.show_attempt(complete())
         tracker.show_attempt(dataclasses.replace(complete(), label="tiny"))
         assert [run.info.run_name for run in self.runs(client)] == ["tiny · seed 1"]
@@ -462,7 +464,7 @@ class TestMlflow(TrackerContract):
         """Its description links to each, and what they search for is what there is."""
         experiment = client.get_experiment_by_name(SWEEP.name)
         tracker.show_attempt(complete())
-        tracker.show_cell(cell())
+        tracker.show_configuration(config())
         found = {}
         for view in saved_views(SWEEP):
             assert json.loads(experiment.tags[view.tag])["name"] == view.name
@@ -483,7 +485,7 @@ class TestMlflow(TrackerContract):
         views = [complete(f"token {seed}", seed=seed) for seed in range(1, 8)]
         for view in views:
             tracker.show_attempt(view)
-        tracker.show_cell(cell())
+        tracker.show_configuration(config())
         before = {run.info.run_id for run in self.runs(client)}
         again = MlflowTracker(f"{client.tracking_uri}", None)
         again.open_sweep(SWEEP)
@@ -500,10 +502,10 @@ class TestMlflow(TrackerContract):
             monkeypatch.setattr(again._client, name, lambda *a, **_: writes.append(a))
         for view in views:
             again.show_attempt(view)
-        again.show_cell(cell())
+        again.show_configuration(config())
         assert {run.info.run_id for run in self.runs(client)} == before
         assert len(before) == 8
-        assert (len(searches), writes) == (4, [])  # two attempts, all runs, and the attempts of the cell
+        assert (len(searches), writes) == (4, [])  # two attempts, all runs, and the attempts of the configuration
 
     def test_artifacts_lie_where_they_were_asked_for(self, tracker: Tracker, client: Any, tmp_path: Path) -> None:
         """An experiment's artifacts are below the folder given, not in the working directory."""

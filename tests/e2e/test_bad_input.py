@@ -50,7 +50,7 @@ def test_a_locnet_too_deep_for_its_input(workplace: Workplace) -> None:
 
 @pytest.mark.thorough
 def test_a_sweep_of_which_nothing_can_be_built(workplace: Workplace) -> None:
-    """Where every cell is infeasible the sweep cannot start."""
+    """Where every configuration is infeasible the sweep cannot start."""
     (workplace.folder / "sweeps" / "deep.yaml").write_text(
         "question: Too deep?\nbaselines: false\nseeds: [1]\nbase:\n  scale: smoke\n  locnet@locnet2: conv\n"
         "  dataset.tracks_per_class: 2\n  dataset.test_tracks_per_class: 1\n  split.tracks_per_class: 1\n"

@@ -60,7 +60,7 @@ def disks(workplace: Workplace) -> Iterator[tuple[Disk, Disk]]:
 
 
 def write_sweep(workplace: Workplace) -> None:
-    """A sweep of three cells (two and their baseline)."""
+    """A sweep of three configurations (two and their baseline)."""
     text = SWEEP.format(epochs=40 if TRIALS > 3 else 12, seeds=TRIALS // 3)
     (workplace.folder / "sweeps" / "chaos.yaml").write_text(text)
 

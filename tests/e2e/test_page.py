@@ -111,8 +111,8 @@ def test_page_opens_without_a_complaint_on_any_screen(visit: Visit, request: pyt
     assert ground == ("rgb(15, 18, 22)" if is_dark else "rgb(255, 255, 255)")
 
 
-def cells(page: Page) -> list[str]:
-    """The names of the cells that are shown, in their order."""
+def configs(page: Page) -> list[str]:
+    """The names of the configurations that are shown, in their order."""
     return [name.strip() for name in page.locator("#s0-rows-table tbody tr:not([hidden]) th").all_inner_texts()]
 
 
@@ -122,24 +122,24 @@ def test_columns_sort_by_mouse_and_by_keyboard(visit: Visit) -> None:
     What is missing comes last whichever way: the baseline has no gain over itself.
     """
     page, board = visit.page, visit.page.locator("#s0-rows-table")
-    assert cells(page) == ["30", "20", "10", "no ST"]
+    assert configs(page) == ["30", "20", "10", "no ST"]
     heading = board.get_by_role("columnheader", name="configuration")
     heading.get_by_role("button").click()
-    assert cells(page) == ["10", "20", "30", "no ST"]
+    assert configs(page) == ["10", "20", "30", "no ST"]
     expect(heading).to_have_attribute("aria-sort", "ascending")
     heading.get_by_role("button").click()
-    assert cells(page) == ["no ST", "30", "20", "10"]
+    assert configs(page) == ["no ST", "30", "20", "10"]
     expect(heading).to_have_attribute("aria-sort", "descending")
     board.get_by_role("columnheader", name="validation %").get_by_role("button").focus()
     page.keyboard.press("Enter")
-    assert cells(page) == ["30", "20", "10", "no ST"]
+    assert configs(page) == ["30", "20", "10", "no ST"]
     page.keyboard.press("Space")
-    assert cells(page) == ["no ST", "10", "20", "30"]
+    assert configs(page) == ["no ST", "10", "20", "30"]
     expect(heading).not_to_have_attribute("aria-sort", "descending")
     gain = board.get_by_role("columnheader", name="ST gain").get_by_role("button")
     for _ in range(2):
         gain.click()
-        assert cells(page)[-1] == "no ST"
+        assert configs(page)[-1] == "no ST"
 
 
 def test_rows_are_found_by_words_and_by_axes(visit: Visit) -> None:
@@ -152,12 +152,12 @@ def test_rows_are_found_by_words_and_by_axes(visit: Visit) -> None:
     assert page.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "3px"
     page.get_by_role("searchbox").first.focus()
     page.keyboard.type("no st")
-    assert cells(page) == ["no ST"]
+    assert configs(page) == ["no ST"]
     expect(page.locator("#s0-rows-table-filter output")).to_have_text("1 of 4 rows")
     page.get_by_role("button", name="Reset").first.click()
     expect(page.locator("#s0-rows-table-filter output")).to_have_text("4 rows")
     page.get_by_label("locnet1.sizes").first.select_option("20")
-    assert cells(page) == ["20"]
+    assert configs(page) == ["20"]
 
 
 def test_figures_and_film_follow_the_keyboard(visit: Visit) -> None:
@@ -215,7 +215,7 @@ def test_paper_is_light_and_cuts_no_figure(visit: Visit) -> None:
 
 
 def test_hostile_names_run_nothing(browser: Browser, tmp_path: Path) -> None:
-    """Cells and a question that are markup are shown as they are, in tables and figures, and nothing of them runs."""
+    """Configs and a question that are markup are shown as they are, in tables and figures, and nothing of them runs."""
     names = ("</script><script>window.ran = 1</script>", "<img src=x onerror='window.ran = 1'>", "__proto__")
     path = write_page(tmp_path, labels=names, question="<svg onload='window.ran = 1'>")
     page = browser.new_page()
@@ -224,7 +224,7 @@ def test_hostile_names_run_nothing(browser: Browser, tmp_path: Path) -> None:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(path.as_uri())
     expect(page.locator("h1")).to_have_text("<svg onload='window.ran = 1'>")
-    assert names[2] in cells(page)
+    assert names[2] in configs(page)
     for plot in page.locator(".plot:visible").all():
         plot.scroll_into_view_if_needed()
         expect(plot.locator("svg.main-svg").first).to_be_attached()
@@ -274,7 +274,7 @@ def test_a_large_page_stays_usable(large: Page, many: Path, request: pytest.Fixt
     Failures stand above the table, one row a kind, and the page is at most 1.5 MB.
     """
     assert many.stat().st_size <= 1_500_000
-    assert len(cells(large)) == 25
+    assert len(configs(large)) == 25
     expect(large.locator("#s0-failures tbody").first.locator("tr")).to_have_count(5)
     assert large.evaluate("document.documentElement.scrollWidth") <= large.evaluate("innerWidth")
     accuracy = large.locator("#s0-rows-table tbody td").first
@@ -283,9 +283,9 @@ def test_a_large_page_stays_usable(large: Page, many: Path, request: pytest.Fixt
     assert box is not None
     assert box["x"] + box["width"] <= large.evaluate("innerWidth")
     large.get_by_role("button", name="Show all 150 rows").click()
-    assert len(cells(large)) == 150
+    assert len(configs(large)) == 150
     large.get_by_role("button", name="Show the first 25 rows").click()
-    assert len(cells(large)) == 25
+    assert len(configs(large)) == 25
 
 
 def test_columns_can_be_chosen_and_rows_lead_to_trials(large: Page) -> None:
@@ -297,7 +297,7 @@ def test_columns_can_be_chosen_and_rows_lead_to_trials(large: Page) -> None:
     expect(board.get_by_role("columnheader", name="health")).to_be_hidden()
     large.locator("#s0-rows-table-filter .chooser").get_by_label("health").check()
     expect(board.get_by_role("columnheader", name="health")).to_be_visible()
-    name = cells(large)[0]
+    name = configs(large)[0]
     board.get_by_role("link", name=name, exact=True).click()
     trials = large.locator("#s0-trials-table tbody tr:not([hidden]) th")
     expect(trials).to_have_count(2)

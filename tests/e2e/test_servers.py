@@ -191,7 +191,7 @@ def visit(address: str, width_px: int = 1280) -> Iterator[Visitor]:
 
 
 def browse(address: str, experiment: str, run: str) -> None:
-    """From the list of sweeps by way of the description to the cells, their runs, one run and its gallery."""
+    """From the list of sweeps by way of the description to the configurations, their runs, one run and its gallery."""
     with visit(address) as visitor:
         visitor.open("#/experiments?workflowType=machine_learning")
         visitor.sees("tiny-affine", "Does it run?")
@@ -210,7 +210,8 @@ def browse(address: str, experiment: str, run: str) -> None:
 def test_a_sweep_is_shown_by_a_remote_mlflow(workplace: Workplace, mlflow_server: tuple[str, Path]) -> None:
     """``MLFLOW_TRACKING_URI`` moves what is shown to a server, artifacts too, and nothing of it is kept here.
 
-    A person who looks at it with a browser finds the sweep, its cell, its run and the gallery, and nothing broken.
+    A person who looks at it with a browser finds the sweep, its configuration, its run and the gallery, and nothing
+    broken.
     """
     address, behind = mlflow_server
     here = ServedWorkplace(workplace.folder, workplace.data, {"MLFLOW_TRACKING_URI": address})

@@ -129,14 +129,14 @@ def test_ctrl_c_stops_a_sweep_cleanly(workplace: Workplace) -> None:
 
 
 def test_a_plan_trains_nothing(workplace: Workplace) -> None:
-    """The plan counts cells and trials, prices each network, names what cannot be built, and writes nothing."""
+    """The plan counts configs and trials, prices each network, names what cannot be built, and writes nothing."""
     done = workplace.run("sweep", "tiny", "--plan", "--json", "locnet@locnet2=conv", "dataset.image_size=12")
     plan = json.loads(done.stdout)
 
     assert (plan["cells"], plan["trials"], plan["complete"]) == (3, 6, 0)
     assert [entry["cell"] for entry in plan["infeasible"]] == ["affine", "scale_translation"]
     assert "pools" in plan["infeasible"][0]["reason"]
-    assert next(cell for cell in plan["cell_list"] if cell["baseline"])["parameters"] > 0
+    assert next(config for config in plan["cell_list"] if config["baseline"])["parameters"] > 0
     assert not workplace.runs.exists()
 
 

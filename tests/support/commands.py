@@ -23,7 +23,7 @@ axes:
   transformer: [affine, scale_translation]
 seeds: [1, 2]
 """
-"""A sweep of three cells (two and their baseline) and six trials, each a second long."""
+"""A sweep of three configurations (two and their baseline) and six trials, each a second long."""
 
 
 SERVERS = frozenset({"MLFLOW_TRACKING_URI", "STNBENCH_STORE"})

@@ -39,15 +39,15 @@ DURATIONS_S = {Task.WAIT: 60.0, Task.SLEEP: 0.2, Task.DROP_PIPES: 60.0}
 """How long tasks take that take any time."""
 
 
-def fake_spec(task: Task, *, seed: int = 1, epochs: int = 2, cell: int = 0) -> TrialSpec:
-    """A trial that does this; ``cell`` makes different cells of the same task."""
-    training = TrainingSpec(epochs=epochs, batch_size=int(task), train_images=10_000 + cell)
+def fake_spec(task: Task, *, seed: int = 1, epochs: int = 2, config: int = 0) -> TrialSpec:
+    """A trial that does this; ``config`` makes different configurations of the same task."""
+    training = TrainingSpec(epochs=epochs, batch_size=int(task), train_images=10_000 + config)
     return TrialSpec(training=training, seed=seed)
 
 
 def fake_accuracy(spec: TrialSpec) -> float:
     """The accuracy a fake trial reaches: decided by its specification, between 0.5 and 1."""
-    return 0.5 + derive_seed(spec.seed, spec.cell_id) % 500 / 1000
+    return 0.5 + derive_seed(spec.seed, spec.config_id) % 500 / 1000
 
 
 def fake_result(spec: TrialSpec, token: str) -> TrialResult:

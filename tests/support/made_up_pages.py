@@ -45,7 +45,7 @@ class MadeUpPage:
 
 
 def make_page(folder: Path, *, question: str = "How large must it be?", labels: tuple[str, ...] = ()) -> MadeUpPage:
-    """Fill a store, a data cache and the folder of an attempt; ``labels`` name the cells instead of their sizes."""
+    """Fill a store, a data cache and the folder of an attempt; ``labels`` name the configs instead of their sizes."""
     layout = RunsLayout(folder / "runs")
     digest = _make_images(folder / "data")
     specs = [transformed(size, seed=seed) for seed in SEEDS for size in SIZES]

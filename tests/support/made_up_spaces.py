@@ -37,8 +37,8 @@ def conditional(axis: Axis, name: str, *labels: str) -> Axis:
 
 
 def noise(spec: TrialSpec, *purpose: str | int) -> float:
-    """A standard normal number, decided by the cell, the seed and the purpose."""
-    return Random(derive_seed(spec.seed, spec.cell_id, *purpose)).gauss(0.0, 1.0)
+    """A standard normal number, decided by the configuration, the seed and the purpose."""
+    return Random(derive_seed(spec.seed, spec.config_id, *purpose)).gauss(0.0, 1.0)
 
 
 def health(outside_share: float) -> TransformerHealth:
@@ -54,5 +54,5 @@ def health(outside_share: float) -> TransformerHealth:
 
 
 def labels_of(trials: Sequence[PlannedTrial]) -> list[str]:
-    """The labels of trials, each cell once, in order."""
+    """The labels of trials, each configuration once, in order."""
     return list(dict.fromkeys(trial.label for trial in trials))

@@ -55,10 +55,11 @@ SHARED_EPOCHS, OWN_EPOCHS = 12, 5
 
 def specs_of(number: int, side: str) -> tuple[TrialSpec, ...]:
     """The trials of a sweep of a round: first the one that both sweeps have, then its own."""
-    shared = fake_spec(Task.SLOW_EPOCHS, seed=number, epochs=SHARED_EPOCHS, cell=0)
-    cell = 1 + SIDES.index(side)
+    shared = fake_spec(Task.SLOW_EPOCHS, seed=number, epochs=SHARED_EPOCHS, config=0)
+    config = 1 + SIDES.index(side)
     own = [
-        fake_spec(Task.SLOW_EPOCHS, seed=100 * number + one, epochs=OWN_EPOCHS, cell=cell) for one in range(OWN_TRIALS)
+        fake_spec(Task.SLOW_EPOCHS, seed=100 * number + one, epochs=OWN_EPOCHS, config=config)
+        for one in range(OWN_TRIALS)
     ]
     return (shared, *own)
 

@@ -26,7 +26,7 @@ def store(runs: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def sizes(store: Store) -> list[TrialSpec]:
-    """The sweep ``sizes``: three cells and their baseline with two seeds; one trial failed and one is still planned."""
+    """The sweep ``sizes``: three configs and a baseline with two seeds; one trial failed and one is still planned."""
     specs = [transformed(size, seed=seed) for seed in (1, 2) for size in (10, 20, 30)]
     baselines = [spec.baseline() for spec in specs if locnet_sizes(spec) == (10, 10, 10)]
     filler = Filler(store).save([planned(spec) for spec in (*baselines, *specs)])

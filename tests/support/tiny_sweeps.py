@@ -28,7 +28,7 @@ from stnbench.store.store import Store
 
 SLOT = Slot(name="cpu0", device="cpu", threads=1)
 SWEEP = SweepSpec(name="tiny", question="Does it run?", baselines=False)
-TRIALS = tuple(fake_spec(Task.FINISH, seed=seed, epochs=1, cell=cell) for cell in (0, 1) for seed in (1, 2))
+TRIALS = tuple(fake_spec(Task.FINISH, seed=seed, epochs=1, config=config) for config in (0, 1) for seed in (1, 2))
 
 
 class ListPlanner(Planner):

@@ -15,7 +15,7 @@ from stnbench.analysis.inference import Estimate, t_estimate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlacedCell:
+class PlacedConfiguration:
     """A configuration: its label on every axis that it has, and its accuracy by seed."""
 
     labels: Mapping[str, str]
@@ -41,31 +41,31 @@ class Blocks:
     scores: NDArray[np.float64]
 
     @property
-    def cells(self) -> int:
+    def configs(self) -> int:
         """Return the number of configurations."""
         return int(np.prod(self.scores.shape[:-1]))
 
 
-def usual_seeds(cells: Iterable[PlacedCell]) -> tuple[int, ...]:
+def usual_seeds(configs: Iterable[PlacedConfiguration]) -> tuple[int, ...]:
     """Return the seeds that most configurations have, sorted; of equally frequent sets the largest."""
-    sets = Counter(tuple(sorted(cell.scores)) for cell in cells)
+    sets = Counter(tuple(sorted(config.scores)) for config in configs)
     return max(sets, key=lambda seeds: (sets[seeds], len(seeds), seeds), default=())
 
 
-def whole_blocks(cells: Sequence[PlacedCell], *axes: str) -> Blocks | None:
+def whole_blocks(configs: Sequence[PlacedConfiguration], *axes: str) -> Blocks | None:
     """Collect the whole blocks of configurations on these axes; None if there is no whole block.
 
     Configurations that lack one of the axes, or a score for one of the usual seeds of the others, are left out, and so
     are blocks in which a combination is missing. Labels are in the order of appearance.
     """
-    there = [cell for cell in cells if all(axis in cell.labels for axis in axes)]
+    there = [config for config in configs if all(axis in config.labels for axis in axes)]
     seeds = usual_seeds(there)
-    there = [cell for cell in there if cell.scores.keys() >= set(seeds)]
-    labels = tuple(tuple(dict.fromkeys(cell.labels[axis] for cell in there)) for axis in axes)
-    blocks: dict[frozenset[tuple[str, str]], dict[tuple[str, ...], PlacedCell]] = {}
-    for cell in there:
-        others = frozenset((name, label) for name, label in cell.labels.items() if name not in axes)
-        blocks.setdefault(others, {})[tuple(cell.labels[axis] for axis in axes)] = cell
+    there = [config for config in there if config.scores.keys() >= set(seeds)]
+    labels = tuple(tuple(dict.fromkeys(config.labels[axis] for config in there)) for axis in axes)
+    blocks: dict[frozenset[tuple[str, str]], dict[tuple[str, ...], PlacedConfiguration]] = {}
+    for config in there:
+        others = frozenset((name, label) for name, label in config.labels.items() if name not in axes)
+        blocks.setdefault(others, {})[tuple(config.labels[axis] for axis in axes)] = config
     combinations = list(product(*labels))
     whole = [block for block in blocks.values() if len(block) == len(combinations)]
     if not seeds or not whole:
@@ -85,7 +85,7 @@ _ABSENT: Final = "\0"
 class AxisEffects:
     """The effects of one axis, in the order of ``labels``: differences from the mean over the axis's labels.
 
-    ``means`` are the accuracies that belong to them, ``cells`` the number of configurations that they are computed
+    ``means`` are the accuracies that belong to them, ``configs`` the number of configurations that they are computed
     from.
     """
 
@@ -93,7 +93,7 @@ class AxisEffects:
     labels: tuple[str, ...]
     means: tuple[float, ...]
     effects: tuple[Estimate, ...]
-    cells: int
+    configs: int
     method: str
 
 
@@ -111,7 +111,7 @@ class InteractionTest:
     p_value: float | None
 
 
-def main_effects(cells: Sequence[PlacedCell], axis: str) -> AxisEffects | None:
+def main_effects(configs: Sequence[PlacedConfiguration], axis: str) -> AxisEffects | None:
     """Estimate the effects of an axis with all else equal.
 
     If whole blocks hold at least half of the configurations on the axis, the effects are the means of the blocks.
@@ -123,24 +123,24 @@ def main_effects(cells: Sequence[PlacedCell], axis: str) -> AxisEffects | None:
         None if the axis has a single label, or its effects are not determined because it varies together with another
         axis.
     """
-    there = [cell for cell in cells if axis in cell.labels]
-    labels = list(dict.fromkeys(cell.labels[axis] for cell in there))
+    there = [config for config in configs if axis in config.labels]
+    labels = list(dict.fromkeys(config.labels[axis] for config in there))
     if len(labels) < 2:
         return None
     blocks = whole_blocks(there, axis)
-    if blocks is not None and 2 * blocks.cells >= len(there) and len(blocks.labels[0]) == len(labels):
+    if blocks is not None and 2 * blocks.configs >= len(there) and len(blocks.labels[0]) == len(labels):
         by_seed = blocks.scores.mean(axis=0)
-        return _effects(axis, labels, by_seed, cells=blocks.cells, method=BLOCKS_METHOD)
+        return _effects(axis, labels, by_seed, configs=blocks.configs, method=BLOCKS_METHOD)
     return _least_squares(there, axis, labels)
 
 
-def interaction(cells: Sequence[PlacedCell], first: str, second: str) -> InteractionTest | None:
+def interaction(configs: Sequence[PlacedConfiguration], first: str, second: str) -> InteractionTest | None:
     """Test whether the effect of one axis depends on the other, in whole blocks of both; None if there is none.
 
     The F test is that of a layout with seeds as blocks: the interaction's mean square over that of its interaction with
     seeds. It assumes that the deviations of seeds are independent and have equal variances.
     """
-    blocks = whole_blocks(cells, first, second)
+    blocks = whole_blocks(configs, first, second)
     if blocks is None or min(map(len, blocks.labels)) < 2:
         return None
     by_seed = blocks.scores.mean(axis=0)
@@ -176,7 +176,9 @@ def variance_explained(labels: Sequence[str], values: Sequence[float]) -> float 
     return float((counts * (sums / counts - numbers.mean()) ** 2).sum()) / total
 
 
-def _effects(axis: str, labels: Sequence[str], by_seed: NDArray[np.float64], *, cells: int, method: str) -> AxisEffects:
+def _effects(
+    axis: str, labels: Sequence[str], by_seed: NDArray[np.float64], *, configs: int, method: str
+) -> AxisEffects:
     """Compute effects from an array (labels, seeds) of accuracies."""
     differences = by_seed - by_seed.mean(axis=0)
     return AxisEffects(
@@ -184,28 +186,28 @@ def _effects(axis: str, labels: Sequence[str], by_seed: NDArray[np.float64], *, 
         labels=tuple(labels),
         means=tuple(by_seed.mean(axis=1).tolist()),
         effects=tuple(t_estimate(row) for row in differences.tolist()),
-        cells=cells,
+        configs=configs,
         method=method,
     )
 
 
-def _least_squares(cells: Sequence[PlacedCell], axis: str, labels: Sequence[str]) -> AxisEffects | None:
-    seeds = usual_seeds(cells)
-    there = [cell for cell in cells if cell.scores.keys() >= set(seeds)]
-    others = dict.fromkeys(name for cell in there for name in cell.labels if name != axis)
-    columns = [_dummies([cell.labels.get(name, _ABSENT) for cell in there]) for name in others]
+def _least_squares(configs: Sequence[PlacedConfiguration], axis: str, labels: Sequence[str]) -> AxisEffects | None:
+    seeds = usual_seeds(configs)
+    there = [config for config in configs if config.scores.keys() >= set(seeds)]
+    others = dict.fromkeys(name for config in there for name in config.labels if name != axis)
+    columns = [_dummies([config.labels.get(name, _ABSENT) for config in there]) for name in others]
     # An axis with almost as many labels as configurations would explain everything and determine nothing.
     columns = [column for column in columns if 2 * (column.shape[1] + 1) <= len(there)]
-    own = _dummies([cell.labels[axis] for cell in there], labels)
+    own = _dummies([config.labels[axis] for config in there], labels)
     rest = np.hstack([np.ones((len(there), 1)), *columns])
     design = np.hstack([own, rest])
     rank = np.linalg.matrix_rank
     if 2 * len(labels) > len(there) or rank(design) < rank(rest) + own.shape[1]:
         return None
-    scores = np.array([[cell.scores[seed] for seed in seeds] for cell in there])
+    scores = np.array([[config.scores[seed] for seed in seeds] for config in there])
     found = np.linalg.lstsq(design, scores, rcond=None)[0][: own.shape[1]]
     effects = np.vstack([found, -found.sum(axis=0)])  # effects add up to 0
-    return _effects(axis, labels, effects + scores.mean(axis=0), cells=len(there), method=LEAST_SQUARES_METHOD)
+    return _effects(axis, labels, effects + scores.mean(axis=0), configs=len(there), method=LEAST_SQUARES_METHOD)
 
 
 def _dummies(labels: Sequence[str], kinds: Sequence[str] = ()) -> NDArray[np.float64]:

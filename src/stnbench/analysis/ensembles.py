@@ -76,7 +76,7 @@ class _Variances:
 
 
 def crossed_difference(
-    cell: NDArray[np.bool_], base: NDArray[np.bool_], tracks: NDArray[np.int64], *, is_tracked: bool
+    config: NDArray[np.bool_], base: NDArray[np.bool_], tracks: NDArray[np.int64], *, is_tracked: bool
 ) -> Crossed | None:
     """Estimate the difference in accuracy of two configurations on common seeds and images.
 
@@ -93,7 +93,7 @@ def crossed_difference(
     A percentile bootstrap that draws seeds and tracks is too narrow for few seeds; ``test_promises.py`` measures both.
 
     Args:
-        cell: whether the configuration is right, of shape (seeds, images).
+        config: whether the configuration is right, of shape (seeds, images).
         base: the same of the configuration that it is compared with, in the same order of seeds.
         tracks: of shape (images,), numbered from 0 without gaps; a separate track for every image if they are not
             known.
@@ -102,11 +102,11 @@ def crossed_difference(
     Returns:
         The difference; None if there is only one track.
     """
-    images, seeds = cell.shape[1], len(cell)
+    images, seeds = config.shape[1], len(config)
     sizes = np.bincount(tracks)
     if len(sizes) < 2:
         return None
-    differences = cell.astype(np.float64) - base
+    differences = config.astype(np.float64) - base
     sums = np.array([np.bincount(tracks, weights=row) for row in differences])
     mean = float(sums.sum()) / (seeds * images)
     variances = _variances((sums - mean * sizes) * (len(sizes) / images))
@@ -187,7 +187,7 @@ _EXACT_CLUSTERS_MAX: Final = 200
 """The largest number of tracks with a difference for the exact distribution; beyond, it is normal to 3 digits."""
 
 
-def mcnemar(cell: NDArray[np.bool_], base: NDArray[np.bool_], tracks: NDArray[np.int64]) -> McNemar:
+def mcnemar(config: NDArray[np.bool_], base: NDArray[np.bool_], tracks: NDArray[np.int64]) -> McNemar:
     """Compare two configurations on the same images.
 
     For one seed, and images that are each a separate track, this is McNemar's exact test. The images of a track are
@@ -196,20 +196,20 @@ def mcnemar(cell: NDArray[np.bool_], base: NDArray[np.bool_], tracks: NDArray[np
     the tracks' differences are flipped (as Durkalski et al. 2003 do for clustered pairs in the normal limit).
 
     Args:
-        cell: whether the configuration is right, of shape (seeds, images).
+        config: whether the configuration is right, of shape (seeds, images).
         base: the same of the configuration that it is compared with, in the same order of seeds.
         tracks: of shape (images,), numbered from 0 without gaps.
     """
-    differences = (cell.astype(np.int64) - base).sum(axis=0)
+    differences = (config.astype(np.int64) - base).sum(axis=0)
     by_track = np.bincount(tracks, weights=differences).round().astype(np.int64)
     by_track = by_track[by_track != 0]
     is_exact = len(by_track) <= _EXACT_CLUSTERS_MAX
     return McNemar(
-        seeds=len(cell),
-        images=cell.shape[1],
+        seeds=len(config),
+        images=config.shape[1],
         tracks=int(tracks.max()) + 1,
-        only_cell=int((cell & ~base).sum()),
-        only_base=int((base & ~cell).sum()),
+        only_config=int((config & ~base).sum()),
+        only_base=int((base & ~config).sum()),
         p_value=_exact_p(by_track) if is_exact else _normal_p(by_track),
         method=EXACT_METHOD if is_exact else NORMAL_METHOD,
     )
@@ -274,7 +274,7 @@ class Diversity:
 class CommitteeGain:
     """The ensemble's accuracy less that of one member, or of the mean of all, on the same images.
 
-    ``test`` takes the networks as they are and is about other images; its ``only_cell`` counts images on which the
+    ``test`` takes the networks as they are and is about other images; its ``only_config`` counts images on which the
     ensemble alone is right, ``only_base`` those on which the member alone is, pooled over members.
     """
 

@@ -76,7 +76,7 @@ TRIAL_COLUMNS: Final = {
 }
 """One row for each trial, in the order of the sweep, and one column ``axis:<name>`` for each axis.
 
-``baseline_cell_id`` is the configuration without transformers (the trial's if it has none); ``bare_id`` is shared by
+``baseline_config_id`` is the configuration without transformers (the trial's if it has none); ``bare_id`` is shared by
 all configurations that differ only in transformers and the sizes of the network. ``epochs`` is the number requested,
 ``epoch_duration_s`` the mean of their training times without evaluation. The failure is that of the last attempt.
 ``health`` is the verdict (``spec.verdict.Verdict``) on the worst transformer after the last known epoch. Trials with
@@ -193,13 +193,13 @@ def trials_frame(
         epochs: by trial id.
         images: that trials were scored on, by split.
     """
-    baselines = {trial.cell_id: trial for trial in trials}
-    baseline_ids = {cell_id: _baseline_cell_id(trial) for cell_id, trial in baselines.items()}
-    bare_ids = {cell_id: trial.spec.bare_id for cell_id, trial in baselines.items()}
+    baselines = {trial.config_id: trial for trial in trials}
+    baseline_ids = {config_id: _baseline_config_id(trial) for config_id, trial in baselines.items()}
+    bare_ids = {config_id: trial.spec.bare_id for config_id, trial in baselines.items()}
     rows = []
     for trial in trials:
         row = _trial_row(trial, outcomes.get(trial.trial_id))
-        row |= {"baseline_cell_id": baseline_ids[trial.cell_id], "bare_id": bare_ids[trial.cell_id]}
+        row |= {"baseline_cell_id": baseline_ids[trial.config_id], "bare_id": bare_ids[trial.config_id]}
         row |= {"health": _verdict(trial, (epochs or {}).get(trial.trial_id, ()))}
         for split, sets in (images or {}).items():
             if split != "validation" or trial.spec.has_held_out_images:
@@ -282,14 +282,14 @@ def _each_epoch(epochs: Mapping[str, Sequence[AttemptEpoch]]) -> Iterator[tuple[
     return ((trial_id, item) for trial_id, items in epochs.items() for item in items)
 
 
-def _baseline_cell_id(trial: TrialRecord) -> str:
-    return trial.spec.baseline().cell_id if trial.spec.transformers else trial.cell_id
+def _baseline_config_id(trial: TrialRecord) -> str:
+    return trial.spec.baseline().config_id if trial.spec.transformers else trial.config_id
 
 
 def _trial_row(trial: TrialRecord, outcome: Outcome | None) -> Fields:
     row: Fields = {
         "trial_id": trial.trial_id,
-        "cell_id": trial.cell_id,
+        "cell_id": trial.config_id,
         "label": trial.label,
         "is_baseline": trial.is_baseline,
         "seed": trial.seed,

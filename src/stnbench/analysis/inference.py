@@ -62,7 +62,7 @@ class Estimate:
 class McNemar:
     """McNemar's test of two configurations, pooled over their common seeds.
 
-    ``only_cell`` and ``only_base`` count pairs of an image and a seed on which that configuration alone is right;
+    ``only_config`` and ``only_base`` count pairs of an image and a seed on which that configuration alone is right;
     ``tracks`` is the number of tracks of all images. ``p_value`` is two-sided. It is about these networks on other
     images, and says nothing about other seeds.
     """
@@ -70,7 +70,7 @@ class McNemar:
     seeds: int
     images: int
     tracks: int
-    only_cell: int
+    only_config: int
     only_base: int
     p_value: float
     method: str
@@ -136,9 +136,9 @@ def paired_difference(of: Mapping[int, float], base: Mapping[int, float]) -> Est
     return t_estimate([of[seed] - base[seed] for seed in common]) if common else None
 
 
-def pairs_among(cells: int) -> int:
+def pairs_among(configs: int) -> int:
     """Return the number of pairs of configurations: the size of the family in which the best was picked."""
-    return cells * (cells - 1) // 2
+    return configs * (configs - 1) // 2
 
 
 def holm_adjusted(p_values: Sequence[float], *, tests: int) -> list[float]:
@@ -212,7 +212,7 @@ class RankCorrelation:
     """
 
     measure: str
-    cells: int
+    configs: int
     seeds: int
     value: float
     low: float | None

@@ -224,10 +224,10 @@ class BlockModel:
     def _design(self) -> None:
         """Build the design of seeds within configurations: seeds' columns less their projection on configurations."""
         runs, seeds = self._runs, self._count_of_seeds
-        cells = np.zeros((len(self.counts), seeds))
-        np.add.at(cells, (runs.configurations, runs.seeds), 1.0)
-        self._shares = cells / self.counts[:, None]
-        within = np.diag(cells.sum(axis=0)) - cells.T @ self._shares
+        configs = np.zeros((len(self.counts), seeds))
+        np.add.at(configs, (runs.configurations, runs.seeds), 1.0)
+        self._shares = configs / self.counts[:, None]
+        within = np.diag(configs.sum(axis=0)) - configs.T @ self._shares
         self._inverse = np.linalg.pinv(within, hermitian=True, rcond=1e-9)
         rank = int(np.linalg.matrix_rank(within, hermitian=True, tol=1e-9 * max(1.0, float(within.max()))))
         self.has_blocks = rank == seeds - 1 and seeds > 1 and len(self.counts) > 1

@@ -29,15 +29,15 @@ from stnbench.analysis.simultaneous import critical_value, pairs_table
 from stnbench.analysis.verdicts import Comparison, TaskRank, TaskSummary
 from stnbench.core.identity import derive_seed
 
-CELLS_MIN: Final = 3
+CONFIGURATIONS_MIN: Final = 3
 """The smallest number of configurations with a meaningful ranking."""
 
-CELLS_FOR_INTERVAL: Final = 6
+CONFIGURATIONS_FOR_INTERVAL: Final = 6
 
 DRAWS: Final = 2000
 PERMUTATIONS: Final = 4999
 PAIRS_AT_ONCE: Final = 2_000_000
-EXACT_CELLS: Final = 7
+EXACT_CONFIGURATIONS: Final = 7
 """The largest number of configurations of which all orders (5,040) are enumerated."""
 
 Floats = NDArray[np.float64]
@@ -57,21 +57,21 @@ def rank_correlations(scores: Floats, published: Floats) -> tuple[RankCorrelatio
         scores: measured accuracies, of shape (configurations, seeds).
         published: published accuracies, of shape (configurations,).
     """
-    cells, seeds = scores.shape
+    configs, seeds = scores.shape
     means = scores.mean(axis=1)
-    if cells < CELLS_MIN or np.ptp(means) == 0 or np.ptp(published) == 0:
+    if configs < CONFIGURATIONS_MIN or np.ptp(means) == 0 or np.ptp(published) == 0:
         return None
-    draws = noise_free_means(scores, published) if cells >= CELLS_FOR_INTERVAL and seeds > 1 else None
+    draws = noise_free_means(scores, published) if configs >= CONFIGURATIONS_FOR_INTERVAL and seeds > 1 else None
 
     def correlation(measure: str, of: Callable[[Floats, Floats], Floats]) -> RankCorrelation:
         value, low, high = float(of(means[None], published)[0]), None, None
         if draws is not None:
-            drawn = np.concatenate([of(some, published) for some in _chunks(draws, cells)])
+            drawn = np.concatenate([of(some, published) for some in _chunks(draws, configs)])
             ends = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
             low, high = min(float(ends[0]), value), max(float(ends[1]), value)
         return RankCorrelation(
             measure=measure,
-            cells=cells,
+            configs=configs,
             seeds=seeds,
             value=value,
             low=low,
@@ -110,28 +110,28 @@ def _centred(ranks: Floats) -> Floats:
     return np.asarray(ranks - ranks.mean(axis=-1, keepdims=True))
 
 
-def _chunks(rows: NDArray[Any], cells: int) -> list[NDArray[Any]]:
+def _chunks(rows: NDArray[Any], configs: int) -> list[NDArray[Any]]:
     """Split rows into chunks that limit the memory for pairs of configurations."""
-    return np.array_split(rows, 1 + len(rows) * cells**2 // PAIRS_AT_ONCE)
+    return np.array_split(rows, 1 + len(rows) * configs**2 // PAIRS_AT_ONCE)
 
 
 def noise_free_means(scores: Floats, published: Floats) -> Floats:
     """Draw means (draws, configurations) as infinitely many seeds would give them; see ``rank_correlations``."""
-    cells, seeds = scores.shape
-    random = np.random.default_rng(derive_seed(seeds, "ranks", cells))
+    configs, seeds = scores.shape
+    random = np.random.default_rng(derive_seed(seeds, "ranks", configs))
     means = scores.mean(axis=1)
     left = scores - means[:, None] - scores.mean(axis=0) + means.mean()
-    freedom = (cells - 1) * (seeds - 1)
+    freedom = (configs - 1) * (seeds - 1)
     noise = (left**2).sum() / seeds / random.chisquare(freedom, size=DRAWS)
     basis = _line(published)
     fitted = basis @ (basis.T @ means)
-    degrees = cells - basis.shape[1]
+    degrees = configs - basis.shape[1]
     spread = ((means - fitted) ** 2).sum() / random.chisquare(degrees, size=DRAWS)  # about the line, with noise
     own = np.maximum(spread - noise, 0)
     kept = own / np.maximum(own + noise, np.finfo(np.float64).tiny)
     lines = fitted + np.sqrt(spread)[:, None] * (random.normal(size=(DRAWS, basis.shape[1])) @ basis.T)
     middles = lines + kept[:, None] * (means - lines)
-    return np.asarray(middles + np.sqrt(kept * noise)[:, None] * random.normal(size=(DRAWS, cells)))
+    return np.asarray(middles + np.sqrt(kept * noise)[:, None] * random.normal(size=(DRAWS, configs)))
 
 
 def _line(published: Floats) -> Floats:
@@ -149,16 +149,18 @@ def _permutation_p(measure: str, first: Floats, second: Floats) -> float:
 
     Both measures are monotone in a sum of products, whose other factors do not change with the order.
     """
-    cells = len(first)
-    is_exact = cells <= EXACT_CELLS
+    configs = len(first)
+    is_exact = configs <= EXACT_CONFIGURATIONS
     if is_exact:
-        orders = np.array(list(itertools.permutations(range(cells))))
+        orders = np.array(list(itertools.permutations(range(configs))))
     else:
-        random = np.random.default_rng(derive_seed(cells, "permutations"))
-        orders = random.permuted(np.tile(np.arange(cells), (PERMUTATIONS, 1)), axis=1)
+        random = np.random.default_rng(derive_seed(configs, "permutations"))
+        orders = random.permuted(np.tile(np.arange(configs), (PERMUTATIONS, 1)), axis=1)
     if measure == KENDALL:
         one, other = _signs(first), _signs(second)
-        moved = [(one * other[some[:, :, None], some[:, None, :]]).sum(axis=(1, 2)) for some in _chunks(orders, cells)]
+        moved = [
+            (one * other[some[:, :, None], some[:, None, :]]).sum(axis=(1, 2)) for some in _chunks(orders, configs)
+        ]
     else:
         one, other = _centred(ranks_of(first)), ranks_of(second)
         moved = [other[orders] @ one]

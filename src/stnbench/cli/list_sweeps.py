@@ -133,7 +133,7 @@ def _of_file(
         sweep=sweep.name,
         file=shown(path),
         question=sweep.question,
-        configurations=len({trial.spec.cell_id for trial in planned}),
+        configurations=len({trial.spec.config_id for trial in planned}),
         trials=len(planned),
         states=states,
         device_s=device_s,

@@ -13,12 +13,12 @@ from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.core.text import hide_passwords
 from stnbench.orchestration.observer import stored_views
 from stnbench.orchestration.session import Session, SessionOptions, open_session, tracking_uri
-from stnbench.report.board import cell_views
+from stnbench.report.board import configuration_views
 from stnbench.report.output import read_leaderboard
 from stnbench.spec.result import AttemptState
 from stnbench.store.records import SweepRecord
 from stnbench.store.store import Store
-from stnbench.tracking.base import AttemptView, CellView
+from stnbench.tracking.base import AttemptView, ConfigurationView
 
 _TIMEOUT_S: Final = 24 * 3600.0
 """The timeout of a replay in seconds; it writes some 10 runs per second."""
@@ -56,14 +56,14 @@ def main(arguments: Sequence[str]) -> int:
 def _show(session: Session, record: SweepRecord, uri: str, options: argparse.Namespace) -> dict[str, object]:
     """Show one sweep, and return what is said of it in JSON."""
     name, trials = record.spec.name, sum(record.counts.values())
-    cells = cell_views(read_leaderboard(session.store, name, findings=False))
-    print(f"{name}: {trials} trials, {len(cells)} configurations with a score", file=sys.stderr)
-    done = session.sync_mirror(record.spec, cells, timeout_s=_TIMEOUT_S)
-    new = show_pictures(session.store, session.layout, uri, cells, is_all=options.pictures) if done else 0
+    configs = configuration_views(read_leaderboard(session.store, name, findings=False))
+    print(f"{name}: {trials} trials, {len(configs)} configurations with a score", file=sys.stderr)
+    done = session.sync_mirror(record.spec, configs, timeout_s=_TIMEOUT_S)
+    new = show_pictures(session.store, session.layout, uri, configs, is_all=options.pictures) if done else 0
     if not options.json:
         print(f"{name}: {'shown' if done else 'NOT shown whole'} in {hide_passwords(uri)}")
         print(f"{name}: {new} new pictures")
-    return {"sweep": name, "trials": trials, "configurations": len(cells), "shown": done, "pictures": new}
+    return {"sweep": name, "trials": trials, "configurations": len(configs), "shown": done, "pictures": new}
 
 
 def _chosen(sweeps: Sequence[SweepRecord], name: str | None) -> list[SweepRecord]:
@@ -74,7 +74,7 @@ def _chosen(sweeps: Sequence[SweepRecord], name: str | None) -> list[SweepRecord
 
 
 def show_pictures(
-    store: Store, layout: RunsLayout, uri: str, cells: Sequence[CellView], *, is_all: bool = False
+    store: Store, layout: RunsLayout, uri: str, configs: Sequence[ConfigurationView], *, is_all: bool = False
 ) -> int:
     """Show what transformers did during training, as galleries with a slider of steps.
 
@@ -85,10 +85,10 @@ def show_pictures(
         The number of new pictures.
     """
     views: dict[str, list[AttemptView]] = {}
-    for view in stored_views(store, cells[0].sweep) if cells else ():
+    for view in stored_views(store, configs[0].sweep) if configs else ():
         folder = layout.attempt(view.trial_id, view.number)
         if view.state is AttemptState.COMPLETE and AttemptLayout(folder).snapshots.exists():
-            views.setdefault(view.cell_id, []).append(view)
+            views.setdefault(view.config_id, []).append(view)
     if not views:
         return 0
     from stnbench.show.pictures import training_gallery
@@ -97,11 +97,11 @@ def show_pictures(
     tracker = MlflowTracker(uri, None if uri.startswith(_REMOTE) else layout.mlflow_artifacts)
     new = 0
     try:
-        for cell in [cell for cell in cells if cell.cell_id in views][:_MOST_SHOWN]:
-            first = min(views[cell.cell_id], key=lambda view: view.spec.seed)
+        for config in [config for config in configs if config.config_id in views][:_MOST_SHOWN]:
+            first = min(views[config.config_id], key=lambda view: view.spec.seed)
             folder, title = layout.attempt(first.trial_id, first.number), f"{first.label}, seed {first.spec.seed}"
             pictures = list(training_gallery(folder, title=title, most=_MOST_PICTURES))
-            new += sum(tracker.show_pictures(view, pictures) for view in (cell, first))
+            new += sum(tracker.show_pictures(view, pictures) for view in (config, first))
         for view in (view for own in views.values() for view in own if is_all):
             folder = layout.attempt(view.trial_id, view.number)
             new += tracker.show_pictures(view, training_gallery(folder, title=view.label))

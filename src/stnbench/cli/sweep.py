@@ -39,7 +39,7 @@ from stnbench.orchestration.session import (
 )
 from stnbench.planning.base import Planner
 from stnbench.planning.study import require_storage, storage_url, write_study
-from stnbench.report.board import Leaderboard, cell_views
+from stnbench.report.board import Leaderboard, configuration_views
 from stnbench.report.output import (
     REPORTS,
     ReportRefresher,
@@ -55,7 +55,7 @@ from stnbench.spec.result import FailureKind, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.queries import StoreReader
 from stnbench.store.store import Store
-from stnbench.tracking.base import CellView
+from stnbench.tracking.base import ConfigurationView
 
 AUTO = "auto"
 
@@ -270,17 +270,17 @@ def _report(session: Session, sweep: SweepSpec, uri: str | None, *, as_json: boo
     else:
         print_summary(board)
     write_report(report)
-    cells = cell_views(board)
-    is_shown = session.sync_mirror(sweep, cells)
+    configs = configuration_views(board)
+    is_shown = session.sync_mirror(sweep, configs)
     if is_shown and uri is not None:
-        _show_pictures(session, cells, uri)
+        _show_pictures(session, configs, uri)
     return board, is_shown
 
 
-def _show_pictures(session: Session, cells: Sequence[CellView], uri: str) -> None:
+def _show_pictures(session: Session, configs: Sequence[ConfigurationView], uri: str) -> None:
     """Show pictures of the best configurations in MLflow; a failure is a warning, because nothing depends on it."""
     try:
-        show_pictures(session.store, session.layout, uri, cells)
+        show_pictures(session.store, session.layout, uri, configs)
     except Exception as error:  # noqa: BLE001 - a tracker may fail in any way
         said = hide_passwords((str(error).splitlines() or [""])[0][:300])
         _warn(f"MLflow has no pictures ({type(error).__name__}: {said}); python -m stnbench.mirror shows them")

@@ -19,7 +19,7 @@ from stnbench.spec.data import GtsrbSpec, PreprocessSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, NetworkSpec
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.planner import SamplerSpec
-from stnbench.spec.sweep import Override, PublishedCell, PublishedResult, PublishedTable, SweepSpec
+from stnbench.spec.sweep import Override, PublishedConfiguration, PublishedResult, PublishedTable, SweepSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 
@@ -99,23 +99,23 @@ def match_published(sweep: SweepSpec, composer: Composer, name: str) -> Publishe
             f"sweep {sweep.name} compares with {name}, and planner: {sweep.planner.kind} draws its configurations",
             remedy="use planner: grid or racing, or leave out published:",
         )
-    results = {published_trial(item).cell_id: item for item in read_published(name) if item.split == "test"}
-    matched: dict[str, PublishedCell] = {}
-    for cell_id, full_size_id in _cells(sweep, composer):
+    results = {published_trial(item).config_id: item for item in read_published(name) if item.split == "test"}
+    matched: dict[str, PublishedConfiguration] = {}
+    for config_id, full_size_id in _configs(sweep, composer):
         if full_size_id in results:
-            matched.setdefault(cell_id, PublishedCell(cell_id=cell_id, result=results[full_size_id]))
-    return PublishedTable(name=name, images=TEST_IMAGES, cells=tuple(matched.values()))
+            matched.setdefault(config_id, PublishedConfiguration(config_id=config_id, result=results[full_size_id]))
+    return PublishedTable(name=name, images=TEST_IMAGES, configs=tuple(matched.values()))
 
 
-def _cells(sweep: SweepSpec, composer: Composer) -> Iterator[tuple[str, str]]:
+def _configs(sweep: SweepSpec, composer: Composer) -> Iterator[tuple[str, str]]:
     """Yield the identity of every configuration and baseline, and its identity at the size of the published runs."""
     base = tuple(said for said in sweep.base if said.key.partition(".")[0] not in _OF_SIZE)
     full_size = dataclasses.replace(sweep, base=(*_AS_PUBLISHED, *base))
     compose, compose_full_size = PointComposer(sweep, composer), PointComposer(full_size, composer)
     for point in sweep.points():
         own, full = compose(point), compose_full_size(point)
-        yield own.cell_id, full.cell_id
-        yield own.baseline().cell_id, full.baseline().cell_id
+        yield own.config_id, full.config_id
+        yield own.baseline().config_id, full.baseline().config_id
 
 
 def _read(path: Path) -> Iterator[PublishedResult]:

@@ -126,7 +126,7 @@ class Asking:
         self._retry_failed = retry_failed
         self._now = now
         self._digests = digests or {}
-        self._cells: dict[str, str] = {}
+        self._configs: dict[str, str] = {}
         self.trials: dict[str, PlannedTrial] = {}
         self.controls = Controls()
 
@@ -191,8 +191,8 @@ class Asking:
             return None
         self._require_same_data(trials)
         self.trials |= {trial.spec.trial_id: trial for trial in trials}
-        self._cells |= {trial.spec.trial_id: trial.spec.cell_id for trial in trials}
-        given_up = {name for name, cell in self._cells.items() if self.controls.gives_up(name, cell)}
+        self._configs |= {trial.spec.trial_id: trial.spec.config_id for trial in trials}
+        given_up = {name for name, config in self._configs.items() if self.controls.gives_up(name, config)}
         self._store.save_sweep(self._sweep, list(self.trials.values()), self._now(), given_up=given_up)
         asked = Asked(trials=trials, states=self._states(trials))
         for trial, state in zip(asked.trials, asked.states, strict=True):
@@ -205,9 +205,9 @@ class Asking:
         if not self.controls.further_seeds:
             return []
         known = {trial.spec.trial_id for trial in asked}
-        cells = {trial.spec.cell_id: trial for trial in asked}
+        configs = {trial.spec.config_id: trial for trial in asked}
         seeds = further_seeds(self._sweep.seeds, self.controls.further_seeds)
-        seeded = [replace(cell, spec=cell.spec.with_seed(seed)) for seed in seeds for cell in cells.values()]
+        seeded = [replace(config, spec=config.spec.with_seed(seed)) for seed in seeds for config in configs.values()]
         return [trial for trial in seeded if trial.spec.trial_id not in known]
 
     def tell_ended(self, trial_id: str, state: TrialState) -> None:
@@ -253,11 +253,11 @@ class Asking:
 
     def peaks_alike_mib(self, peak_mib: Mapping[str, float]) -> dict[str, float]:
         """Return the peak memory in MiB of all trials of the same configurations, which need the same memory."""
-        by_cell: dict[str, float] = {}
+        by_config: dict[str, float] = {}
         for trial_id, peak in peak_mib.items():
-            cell = self._cells.get(trial_id, "")
-            by_cell[cell] = max(peak, by_cell.get(cell, 0.0))
-        return {trial_id: by_cell[cell] for trial_id, cell in self._cells.items() if cell in by_cell}
+            config = self._configs.get(trial_id, "")
+            by_config[config] = max(peak, by_config.get(config, 0.0))
+        return {trial_id: by_config[config] for trial_id, config in self._configs.items() if config in by_config}
 
     def _require_same_data(self, trials: Sequence[PlannedTrial]) -> None:
         """Raise DataError for the first complete trial that read other images than those found now."""

@@ -224,12 +224,12 @@ def _decide_on_trials(
     if kind == "stop":
         states = {TrialState.PLANNED, TrialState.RUNNING}
     meant = tuple(trial.trial_id for trial in own if trial.state in states)
-    cells = tuple({trial.cell_id for trial in own}) if is_whole else ()
+    configs = tuple({trial.config_id for trial in own}) if is_whole else ()
     if not meant:
         there = ", ".join(sorted({trial.state.value for trial in own})) or "no such trial"
         fit = "failed or was given up" if kind == "retry" else "waits or runs"
         return Decision(outcome=f"nothing of {target} {fit} ({there})", is_refused=True)
-    effect = Effect(trials=meant, cells=cells)
+    effect = Effect(trials=meant, configs=configs)
     if kind == "retry":
         outcome = f"planned again: {counted(len(meant), 'trial')} of {target}"
         return Decision(outcome=outcome, effect=effect, take_back=meant)

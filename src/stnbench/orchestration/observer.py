@@ -25,7 +25,7 @@ from stnbench.spec.result import AttemptState, EpochRecord, Failure, FailureKind
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.records import AttemptRecord, Outcome, PlannedTrial, TrialRecord
 from stnbench.store.store import Store
-from stnbench.tracking.base import AttemptView, CellView, Tracker, view_digest
+from stnbench.tracking.base import AttemptView, ConfigurationView, Tracker, view_digest
 
 # Notifications by the runner, sent after the store is updated.
 
@@ -284,7 +284,7 @@ def _without_address(error: Exception) -> str:
 def running_view(sweep: str, attempt: RunningAttempt) -> AttemptView:
     """Return the view of a running attempt."""
     spec = attempt.trial.spec
-    view = _view(sweep, attempt.trial, attempt.record, trial_id=spec.trial_id, cell_id=spec.cell_id)
+    view = _view(sweep, attempt.trial, attempt.record, trial_id=spec.trial_id, config_id=spec.config_id)
     return dataclasses.replace(view, epochs=attempt.epochs)
 
 
@@ -319,14 +319,14 @@ def stored_views(store: Store, sweep: str) -> list[AttemptView]:
     return views
 
 
-def view_key(view: AttemptView | CellView) -> str:
+def view_key(view: AttemptView | ConfigurationView) -> str:
     """Return the key of a view: an attempt's token, or the sweep and the configuration's id."""
-    return view.token if isinstance(view, AttemptView) else f"{view.sweep}/{view.cell_id}"
+    return view.token if isinstance(view, AttemptView) else f"{view.sweep}/{view.config_id}"
 
 
 def _stored_view(trial: TrialRecord, record: AttemptRecord, outcome: Outcome | None) -> AttemptView:
     return dataclasses.replace(
-        _view(trial.sweep, trial, record, trial_id=trial.trial_id, cell_id=trial.cell_id),
+        _view(trial.sweep, trial, record, trial_id=trial.trial_id, config_id=trial.config_id),
         state=record.state,
         finished_at_ms=_milliseconds(record.finished_at) if record.finished_at else None,
         validation=outcome.validation if outcome else None,
@@ -338,13 +338,13 @@ def _stored_view(trial: TrialRecord, record: AttemptRecord, outcome: Outcome | N
 
 
 def _view(
-    sweep: str, trial: PlannedTrial | TrialRecord, record: AttemptRecord, *, trial_id: str, cell_id: str
+    sweep: str, trial: PlannedTrial | TrialRecord, record: AttemptRecord, *, trial_id: str, config_id: str
 ) -> AttemptView:
     """Return what is known of an attempt when it starts; ids are stored, since a later version may count others."""
     return AttemptView(
         sweep=sweep,
         trial_id=trial_id,
-        cell_id=cell_id,
+        config_id=config_id,
         label=trial.label,
         axes=trial.point.labels,
         is_baseline=trial.is_baseline,
@@ -361,7 +361,7 @@ def _milliseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-View = AttemptView | CellView
+View = AttemptView | ConfigurationView
 
 
 class Mirror(Observer):
@@ -407,13 +407,13 @@ class Mirror(Observer):
                 self._thread.start()
             self._changed.notify_all()
 
-    def sync(self, store: Store, tracker_name: str, cells: Iterable[CellView], timeout_s: float) -> bool:
+    def sync(self, store: Store, tracker_name: str, configs: Iterable[ConfigurationView], timeout_s: float) -> bool:
         """Show everything in the store that the tracker has not shown, and record in the store the views shown by now.
 
         Return False if the tracker failed or took longer than ``timeout_s``; the next sync continues from there.
         """
         seen = store.mirrored(tracker_name) | self._collect()
-        views: list[View] = [*stored_views(store, self._sweep.name), *cells]
+        views: list[View] = [*stored_views(store, self._sweep.name), *configs]
         self.show(view for view in views if seen.get(view_key(view)) != view_digest(view))
         is_done = self._drain(timeout_s)
         shown = self._collect()
@@ -481,4 +481,4 @@ def _show(tracker: Tracker, view: View) -> None:
     if isinstance(view, AttemptView):
         tracker.show_attempt(view)
     else:
-        tracker.show_cell(view)
+        tracker.show_configuration(view)

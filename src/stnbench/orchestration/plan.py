@@ -85,7 +85,7 @@ class ImageDigests:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CellPlan:
+class ConfigurationPlan:
     """Plan of one configuration: its numbers of trials, and the cost of each, or the reason why it cannot be built.
 
     ``work_flops`` are the FLOPs of one trial's training, ``trial_s`` is its expected duration, None if it was not
@@ -93,7 +93,7 @@ class CellPlan:
     ``differences`` describes each. For ``unchecked`` complete trials it is not known.
     """
 
-    cell_id: str
+    config_id: str
     label: str
     is_baseline: bool
     trials: int
@@ -118,7 +118,7 @@ class SweepPlan:
     """
 
     sweep: SweepSpec
-    cells: tuple[CellPlan, ...]
+    configs: tuple[ConfigurationPlan, ...]
     trials: int
     complete: int
     overlapping_points: int
@@ -138,12 +138,12 @@ class SweepPlan:
     @property
     def differences(self) -> tuple[str, ...]:
         """Return how the images of complete trials differ from those found now, one entry per trial."""
-        return tuple(difference for cell in self.cells for difference in cell.differences)
+        return tuple(difference for config in self.configs for difference in config.differences)
 
     @property
     def unchecked(self) -> int:
         """Return the number of complete trials for which it is not known whether they read the images found now."""
-        return sum(cell.unchecked for cell in self.cells)
+        return sum(config.unchecked for config in self.configs)
 
 
 def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
@@ -161,25 +161,27 @@ def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
     measure: Measure | None = None,
 ) -> SweepPlan:
     """Return the plan of a sweep whose axes span ``points`` points; each open configuration is measured if asked."""
-    by_cell: dict[str, list[PlannedTrial]] = {}
+    by_config: dict[str, list[PlannedTrial]] = {}
     for trial in planned:
-        by_cell.setdefault(trial.spec.cell_id, []).append(trial)
-    cells = tuple(
-        _measured(_plan_cell(cell_id, trials, states, assess, images or ImageDigests()), trials[0].spec, measure)
-        for cell_id, trials in by_cell.items()
+        by_config.setdefault(trial.spec.config_id, []).append(trial)
+    configs = tuple(
+        _measured(
+            _plan_configuration(config_id, trials, states, assess, images or ImageDigests()), trials[0].spec, measure
+        )
+        for config_id, trials in by_config.items()
     )
     rates = [item.work_flops / item.duration_s for item in experience if item.duration_s > 0]
     rate = statistics.median(rates) if rates else None
-    left = sum((cell.trials - cell.complete) * cell.work_flops for cell in cells)
+    left = sum((config.trials - config.complete) * config.work_flops for config in configs)
     left_s = left / rate if rate else None
     if measure is not None:
-        left_s = sum((cell.trials - cell.complete) * (cell.trial_s or 0.0) for cell in cells)
+        left_s = sum((config.trials - config.complete) * (config.trial_s or 0.0) for config in configs)
     return SweepPlan(
         sweep=sweep,
-        cells=cells,
+        configs=configs,
         trials=len(planned),
-        complete=sum(cell.complete for cell in cells),
-        overlapping_points=max(0, points - len(beyond or ()) - sum(not cell.is_baseline for cell in cells)),
+        complete=sum(config.complete for config in configs),
+        overlapping_points=max(0, points - len(beyond or ()) - sum(not config.is_baseline for config in configs)),
         notes=tuple(sorted(notes.items())),
         slots=slots,
         expected_s=None if left_s is None else left_s / slots,
@@ -232,19 +234,19 @@ def _held_out(split: SplitSpec, half: TrainingHalf) -> int:
             assert_never(split)
 
 
-def _measured(cell: CellPlan, spec: TrialSpec, measure: Measure | None) -> CellPlan:
+def _measured(config: ConfigurationPlan, spec: TrialSpec, measure: Measure | None) -> ConfigurationPlan:
     """Return the plan of a configuration with its measured duration, if it can be built and trials are left."""
-    is_open = cell.cost is not None and cell.complete < cell.trials
-    return replace(cell, trial_s=measure(spec)) if measure and is_open else cell
+    is_open = config.cost is not None and config.complete < config.trials
+    return replace(config, trial_s=measure(spec)) if measure and is_open else config
 
 
-def _plan_cell(
-    cell_id: str,
+def _plan_configuration(
+    config_id: str,
     trials: Sequence[PlannedTrial],
     states: Mapping[str, TrialState],
     assess: Assess,
     images: ImageDigests,
-) -> CellPlan:
+) -> ConfigurationPlan:
     first = trials[0]
     cost, infeasible = None, ""
     try:
@@ -253,8 +255,8 @@ def _plan_cell(
         infeasible = str(error)
     complete = [trial.spec for trial in trials if states.get(trial.spec.trial_id) is TrialState.COMPLETE]
     differences = tuple(filter(None, map(images.difference, complete)))
-    return CellPlan(
-        cell_id=cell_id,
+    return ConfigurationPlan(
+        config_id=config_id,
         label=first.label,
         is_baseline=first.is_baseline,
         trials=len(trials),
@@ -273,19 +275,19 @@ def _plan_cell(
 def plan_lines(plan: SweepPlan, price: Price | None = None) -> Iterator[str]:
     """Yield the plan as plain lines, one per configuration, with what is left to pay if a device hour has a price."""
     yield f"{plan.sweep.name}: {plan.sweep.question}"
-    width = max((len(cell.label) for cell in plan.cells), default=0)
+    width = max((len(config.label) for config in plan.configs), default=0)
     width = max(width, len("configuration"))
     timed = f"  {'a trial':>8}" if plan.is_measured else ""
     yield f"{'configuration':{width}}  {'complete':>8}  {'parameters':>11}  {'MFLOPs':>8}{timed}"
-    for cell in plan.cells:
-        timed = "" if cell.trial_s is None else f"  {duration(cell.trial_s):>8}"
-        yield _cell_line(cell, width) + timed
+    for config in plan.configs:
+        timed = "" if config.trial_s is None else f"  {duration(config.trial_s):>8}"
+        yield _configuration_line(config, width) + timed
     yield from (f"{label:{width}}  {'-':>8}  BEYOND THE LIMITS: {reason}" for label, reason in plan.beyond)
-    infeasible = sum(bool(cell.infeasible) for cell in plan.cells)
+    infeasible = sum(bool(config.infeasible) for config in plan.configs)
     also = f", {infeasible} infeasible" if infeasible else ""
     also += f", {len(plan.beyond)} beyond the limits" if plan.beyond else ""
-    cells, trials = counted(len(plan.cells), "configuration"), counted(plan.trials, "trial")
-    yield f"{cells}{also}, {trials}, {plan.complete} complete"
+    configs, trials = counted(len(plan.configs), "configuration"), counted(plan.trials, "trial")
+    yield f"{configs}{also}, {trials}, {plan.complete} complete"
     for difference, count in Counter(plan.differences).items():
         yield f"{counted(count, 'trial')} complete with other images, which do not count and stop a run ({difference})"
     if plan.unchecked:
@@ -308,14 +310,14 @@ def plan_json(plan: SweepPlan, price: Price | None = None) -> dict[str, Json]:
     ``budget`` holds the total number of trials and seeds that it may request, null for no limit.
     """
     budget = _budget(plan.sweep.planner)
-    infeasible = [*((cell.label, cell.infeasible) for cell in plan.cells if cell.infeasible), *plan.beyond]
+    infeasible = [*((config.label, config.infeasible) for config in plan.configs if config.infeasible), *plan.beyond]
     return {
         "sweep": plan.sweep.name,
         "question": plan.sweep.question,
         "planner": plan.sweep.planner.kind,
         "open_ended": budget is not None,
         "budget": budget,
-        "cells": len(plan.cells),
+        "cells": len(plan.configs),
         "trials": plan.trials,
         "complete": plan.complete,
         "infeasible": [{"cell": label, "reason": reason} for label, reason in infeasible],
@@ -326,16 +328,16 @@ def plan_json(plan: SweepPlan, price: Price | None = None) -> dict[str, Json]:
         "price": None if price is None else {**price.plain(plan.device_hours)},
         "cell_list": [
             {
-                "cell": cell.label,
-                "cell_id": cell.cell_id,
-                "baseline": cell.is_baseline,
-                "trials": cell.trials,
-                "complete": cell.complete,
-                "parameters": cell.cost.parameters if cell.cost else None,
-                "flops": cell.cost.flops if cell.cost else None,
-                "trial_s": cell.trial_s,
+                "cell": config.label,
+                "cell_id": config.config_id,
+                "baseline": config.is_baseline,
+                "trials": config.trials,
+                "complete": config.complete,
+                "parameters": config.cost.parameters if config.cost else None,
+                "flops": config.cost.flops if config.cost else None,
+                "trial_s": config.trial_s,
             }
-            for cell in plan.cells
+            for config in plan.configs
         ],
         "images": {
             "same": plan.complete - plan.unchecked,
@@ -351,11 +353,11 @@ def _budget(planner: PlannerSpec) -> dict[str, Json] | None:
     return None if planner.is_grid else {"trials": planner.trials_max, "seeds": planner.seeds_max}
 
 
-def _cell_line(cell: CellPlan, width: int) -> str:
-    done = f"{cell.complete}/{cell.trials}"
-    if cell.cost is None:
-        return f"{cell.label:{width}}  {done:>8}  INVALID: {cell.infeasible}"
-    return f"{cell.label:{width}}  {done:>8}  {cell.cost.parameters:>11,}  {cell.cost.flops / 1e6:>8.1f}"
+def _configuration_line(config: ConfigurationPlan, width: int) -> str:
+    done = f"{config.complete}/{config.trials}"
+    if config.cost is None:
+        return f"{config.label:{width}}  {done:>8}  INVALID: {config.infeasible}"
+    return f"{config.label:{width}}  {done:>8}  {config.cost.parameters:>11,}  {config.cost.flops / 1e6:>8.1f}"
 
 
 def _expected(plan: SweepPlan) -> str:

@@ -32,7 +32,7 @@ from stnbench.orchestration.plan import (
 from stnbench.orchestration.session import EngineName, Session, find_digests, prepare_datasets
 from stnbench.planning.base import ComposePoint, Planner
 from stnbench.planning.build import build_planner
-from stnbench.planning.cells import LimitedCompose, measure_trial, survey
+from stnbench.planning.configurations import LimitedCompose, measure_trial, survey
 from stnbench.spec.planner import SamplerSpec
 from stnbench.spec.result import TrialState
 from stnbench.spec.slurm import SlurmOptions
@@ -233,5 +233,5 @@ def run_question(
 def _points(sweep: SweepSpec, planned: Sequence[PlannedTrial]) -> int:
     """Return the number of points that the axes span; of a sampled space, the number of points drawn."""
     if isinstance(sweep.planner, SamplerSpec):
-        return len({trial.spec.cell_id for trial in planned if not trial.is_baseline})
+        return len({trial.spec.config_id for trial in planned if not trial.is_baseline})
     return sum(1 for _ in sweep.points())

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from stnbench.analysis.fitted import ScoredRun
 
 
-def best_cells(runs: "Sequence[ScoredRun]", keep: int) -> set[str]:
+def best_configurations(runs: "Sequence[ScoredRun]", keep: int) -> set[str]:
     """Return the ids of the ``keep`` configurations with the highest mean validation accuracy, adjusted for seeds."""
     from stnbench.analysis.comparison import compare_configurations  # imports SciPy, needed only with ``keep``
 
@@ -56,7 +56,7 @@ def drop_checkpoints(store: StoreReader, sweep: str, layout: RunsLayout, *, keep
     ]
     runs = [
         ScoredRun(
-            configuration=trial.cell_id,
+            configuration=trial.config_id,
             seed=trial.seed,
             correct=outcomes[trial.trial_id].validation.correct,
             images=outcomes[trial.trial_id].validation.images,
@@ -64,10 +64,10 @@ def drop_checkpoints(store: StoreReader, sweep: str, layout: RunsLayout, *, keep
         for trial in complete
         if trial.trial_id in outcomes
     ]
-    kept = best_cells(runs, keep)
+    kept = best_configurations(runs, keep)
     removed = 0
     for trial in complete:
-        if trial.cell_id in kept:
+        if trial.config_id in kept:
             continue
         for number in range(1, trial.attempts + 1):
             path = AttemptLayout(layout.attempt(trial.trial_id, number)).checkpoint
@@ -275,7 +275,7 @@ def _describe_trial(path: Path, result: TrialResult, found: _Found) -> bool:
         return False
     found.rows["trials"][result.trial_id,] = {
         "id": result.trial_id,
-        "cell_id": spec.cell_id,
+        "cell_id": spec.config_id,
         "seed": spec.seed,
         "spec": to_json(spec),
         "state": TrialState.COMPLETE.value,

@@ -46,7 +46,7 @@ from stnbench.spec.slurm import SlurmOptions
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.store.file import Holder
-from stnbench.tracking.base import CellView, Tracker
+from stnbench.tracking.base import ConfigurationView, Tracker
 from stnbench.tracking.mlflow_server import set_aside_damaged
 
 EngineName = Literal["local", "inline", "ray", "slurm"]
@@ -150,7 +150,9 @@ class Session:
             for notifier in notifiers:
                 notifier.close()
 
-    def sync_mirror(self, sweep: SweepSpec, cells: Iterable[CellView], *, timeout_s: float = MIRROR_TIMEOUT_S) -> bool:
+    def sync_mirror(
+        self, sweep: SweepSpec, configs: Iterable[ConfigurationView], *, timeout_s: float = MIRROR_TIMEOUT_S
+    ) -> bool:
         """Show the attempts and configurations of a sweep that the tracker lacks; return False on failure or timeout.
 
         A mirror that failed while the sweep ran, for example because of a full disk, is tried once more.
@@ -159,7 +161,7 @@ class Session:
         if uri is None:
             return True
         self._see_to_local_database()
-        return self._mirror_of(sweep).sync(self.store, hide_passwords(uri), cells, timeout_s)
+        return self._mirror_of(sweep).sync(self.store, hide_passwords(uri), configs, timeout_s)
 
     def keep_lock(self) -> None:
         """Lock the runs folder again, with a warning, if the file of its lock was removed or replaced.

@@ -124,7 +124,7 @@ def choose(recorded: Sequence[Recorded], count: int, *, seed: int) -> list[Recor
     seen: dict[str, int] = {}
     turns: list[tuple[int, int]] = []
     for place, item in enumerate(order):
-        turn = seen[item.record.cell_id] = seen.get(item.record.cell_id, -1) + 1
+        turn = seen[item.record.config_id] = seen.get(item.record.config_id, -1) + 1
         turns.append((turn, place))
     chosen = [order[place] for _, place in sorted(turns)[:count]]
     return sorted(chosen, key=lambda item: item.record.position)

@@ -6,7 +6,7 @@ from typing_extensions import override
 
 from stnbench.core.errors import SpecError
 from stnbench.planning.base import ComposePoint, Observation, Planner
-from stnbench.planning.cells import grid_cells, with_seeds
+from stnbench.planning.configurations import grid_configurations, with_seeds
 from stnbench.planning.pruning import HealthJudge, Judge, PruningPlanner, ThresholdJudge
 from stnbench.planning.sampling import SamplingPlanner
 from stnbench.planning.seeds import RacingPlanner, UntilDecidedPlanner
@@ -45,7 +45,7 @@ class GridPlanner(Planner):
         if self._asked:
             return ()
         self._asked = True
-        return with_seeds(grid_cells(self._sweep, self._compose), self._sweep.seeds)
+        return with_seeds(grid_configurations(self._sweep, self._compose), self._sweep.seeds)
 
     @override
     def tell(self, observation: Observation) -> None:

@@ -136,13 +136,13 @@ def _types(annotation: str) -> tuple[type, ...]:
 if TYPE_CHECKING:
     import optuna
 
-FEWEST_CELLS: Final = 10
+FEWEST_CONFIGURATIONS: Final = 10
 """The smallest number of configurations: PED-ANOVA compares five good ones with as many others."""
 
-_GOOD_CELLS: Final = 5
+_GOOD_CONFIGURATIONS: Final = 5
 _GOOD_SHARE: Final = 0.1
 _FANOVA_TREES: Final = 32
-_FANOVA_CELLS_MAX: Final = 100
+_FANOVA_CONFIGURATIONS_MAX: Final = 100
 _FANOVA_LABELS_MAX: Final = 12
 """Labels of an unordered axis; fANOVA's time doubles with each, to 5 seconds for 12 and minutes for 16."""
 """The largest number of configurations for fANOVA, whose time grows with its square, to minutes for 1,000."""
@@ -161,7 +161,7 @@ class AxisImportance:
     fanova: float | None
 
 
-def axis_importances(sweep: SweepSpec, cells: Sequence[tuple[Labels, float]]) -> dict[str, AxisImportance]:
+def axis_importances(sweep: SweepSpec, configs: Sequence[tuple[Labels, float]]) -> dict[str, AxisImportance]:
     """Compute the importance of every axis on which configurations differ, by name.
 
     The same configurations give the same numbers. The methods are PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255)
@@ -169,27 +169,27 @@ def axis_importances(sweep: SweepSpec, cells: Sequence[tuple[Labels, float]]) ->
 
     Args:
         sweep: the sweep of the axes.
-        cells: labels and value of each configuration; higher values are better.
+        configs: labels and value of each configuration; higher values are better.
 
     Returns:
-        The importances; empty for fewer than ``FEWEST_CELLS`` configurations, or if all are equally good.
+        The importances; empty for fewer than ``FEWEST_CONFIGURATIONS`` configurations, or if all are equally good.
     """
-    if len(cells) < FEWEST_CELLS or len({value for _, value in cells}) == 1:
+    if len(configs) < FEWEST_CONFIGURATIONS or len({value for _, value in configs}) == 1:
         return {}
-    places = _places(sweep, cells)
-    everywhere = [name for name in places if all(name in dict(labels) for labels, _ in cells)]
+    places = _places(sweep, configs)
+    everywhere = [name for name in places if all(name in dict(labels) for labels, _ in configs)]
     if not places:
         return {}
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about axes that some configurations lack
-        ped_anova = _ped_anova(_study(places, cells), list(places), cells=len(cells))
-        fanova = _fanova(sweep, places, cells, everywhere)
+        ped_anova = _ped_anova(_study(places, configs), list(places), configs=len(configs))
+        fanova = _fanova(sweep, places, configs, everywhere)
     return {name: AxisImportance(ped_anova=ped_anova[name], fanova=fanova.get(name)) for name in places}
 
 
-def _places(sweep: SweepSpec, cells: Sequence[tuple[Labels, float]]) -> dict[str, tuple[bool, dict[str, int]]]:
+def _places(sweep: SweepSpec, configs: Sequence[tuple[Labels, float]]) -> dict[str, tuple[bool, dict[str, int]]]:
     """Return, for every axis with two labels or more, whether they are ordered numbers, and the index of each label."""
-    found = dict.fromkeys(item for labels, _ in cells for item in labels)
+    found = dict.fromkeys(item for labels, _ in configs for item in labels)
     places: dict[str, tuple[bool, dict[str, int]]] = {}
     for axis in (axis for grid in sweep.grids for axis in grid if axis.name not in places):
         own = [label for name, label in found if name == axis.name]
@@ -201,7 +201,9 @@ def _places(sweep: SweepSpec, cells: Sequence[tuple[Labels, float]]) -> dict[str
     return places
 
 
-def _study(places: Mapping[str, tuple[bool, dict[str, int]]], cells: Sequence[tuple[Labels, float]]) -> "optuna.Study":
+def _study(
+    places: Mapping[str, tuple[bool, dict[str, int]]], configs: Sequence[tuple[Labels, float]]
+) -> "optuna.Study":
     """Build a study that minimises from configurations, because the evaluators agree on that direction."""
     import optuna
 
@@ -213,7 +215,7 @@ def _study(places: Mapping[str, tuple[bool, dict[str, int]]], cells: Sequence[tu
     }
     study = optuna.create_study(direction="minimize")
     trials = []
-    for labels, value in cells:
+    for labels, value in configs:
         parameters = {name: places[name][1][label] for name, label in labels if name in places}
         own = {name: kinds[name] for name in parameters}
         trials.append(optuna.trial.create_trial(value=-value, params=parameters, distributions=own))
@@ -221,10 +223,10 @@ def _study(places: Mapping[str, tuple[bool, dict[str, int]]], cells: Sequence[tu
     return study
 
 
-def _ped_anova(study: "optuna.Study", names: Sequence[str], *, cells: int) -> dict[str, float]:
+def _ped_anova(study: "optuna.Study", names: Sequence[str], *, configs: int) -> dict[str, float]:
     from optuna.importance import PedAnovaImportanceEvaluator
 
-    share = min(0.5, max(_GOOD_SHARE, _GOOD_CELLS / cells))
+    share = min(0.5, max(_GOOD_SHARE, _GOOD_CONFIGURATIONS / configs))
     found = PedAnovaImportanceEvaluator(target_quantile=share).evaluate(study, params=list(names))
     return _normalised(found)
 
@@ -232,16 +234,16 @@ def _ped_anova(study: "optuna.Study", names: Sequence[str], *, cells: int) -> di
 def _fanova(
     sweep: SweepSpec,
     places: Mapping[str, tuple[bool, dict[str, int]]],
-    cells: Sequence[tuple[Labels, float]],
+    configs: Sequence[tuple[Labels, float]],
     names: Sequence[str],
 ) -> dict[str, float]:
     most = max((len(own) for name, (is_range, own) in places.items() if name in names and not is_range), default=0)
-    if not names or len(cells) > _FANOVA_CELLS_MAX or most > _FANOVA_LABELS_MAX:
+    if not names or len(configs) > _FANOVA_CONFIGURATIONS_MAX or most > _FANOVA_LABELS_MAX:
         return {}
     from optuna.importance import FanovaImportanceEvaluator
 
     seed = derive_seed(0, "fanova", sweep.name) % 2**32
-    study = _study({name: places[name] for name in names}, cells)
+    study = _study({name: places[name] for name in names}, configs)
     return _normalised(FanovaImportanceEvaluator(seed=seed, n_trees=_FANOVA_TREES).evaluate(study, params=list(names)))
 
 

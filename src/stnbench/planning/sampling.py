@@ -13,7 +13,7 @@ from typing_extensions import override
 from stnbench.core.errors import SpecError, TransitionError
 from stnbench.core.identity import derive_seed
 from stnbench.planning.base import ComposePoint, Known, Observation, Planner, Progress
-from stnbench.planning.cells import axes_of_transformers, baseline_of, with_seeds
+from stnbench.planning.configurations import axes_of_transformers, baseline_of, with_seeds
 from stnbench.planning.samplers import quiet, sampler_maker
 from stnbench.spec.planner import FloatSpan, IntSpan, SamplerSpec
 from stnbench.spec.result import TrialState
@@ -42,7 +42,7 @@ class Proposal:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CellAnswer:
+class ConfigurationAnswer:
     """The outcome of a configuration: means over its seeds. ``epochs`` is the minimum over its trials."""
 
     state: TrialState
@@ -51,7 +51,7 @@ class CellAnswer:
     epochs: int = 0
 
 
-class CellStudy:
+class ConfigurationStudy:
     """A study that proposes points of a sweep's axes. Each proposal is drawn by a new sampler with a separate seed.
 
     Hence a proposal depends on the seed, the number of the proposal and the answers before it, and not on whether the
@@ -91,7 +91,7 @@ class CellStudy:
             _ = trial.relative_params  # some samplers update their state here, also for given points
             return Proposal(point=self._draw(trial), trial=trial)
 
-    def tell(self, proposal: Proposal, answer: CellAnswer) -> None:
+    def tell(self, proposal: Proposal, answer: ConfigurationAnswer) -> None:
         """Tell Optuna the answer to a proposal."""
         import optuna
 
@@ -105,7 +105,7 @@ class CellStudy:
             else:
                 self._study.tell(proposal.trial, state=states.FAIL)
 
-    def _values(self, answer: CellAnswer) -> list[float]:
+    def _values(self, answer: ConfigurationAnswer) -> list[float]:
         if len(self._aims) == 1:
             return [answer.accuracy]
         if answer.flops is None:
@@ -168,7 +168,7 @@ LISTED_MAX = 4096
 
 
 @dataclass(slots=True)
-class _Cell:
+class _Configuration:
     """A proposed configuration: its trials, those answered, and the proposals that wait for its answer."""
 
     trial_ids: tuple[str, ...]
@@ -193,46 +193,46 @@ class SamplingPlanner(Planner):
         self._sweep = sweep
         self._spec = spec
         self._compose = compose
-        self._study = CellStudy(sweep, spec)
+        self._study = ConfigurationStudy(sweep, spec)
         seeds = len(sweep.seeds)
         self._limit = max(1, spec.trials // seeds)
         self._at_once = spec.at_once or math.ceil((slots + seeds - 1) / seeds)
         self._axes_of_transformers = axes_of_transformers(sweep)
         self._specs: dict[Point, TrialSpec | None] = {}
-        self._cells: dict[str, _Cell] = {}
-        self._cell_of: dict[str, _Cell] = {}
+        self._configs: dict[str, _Configuration] = {}
+        self._config_of: dict[str, _Configuration] = {}
         self._epochs: dict[str, int] = {}
-        self._proposed: list[_Cell] = []
+        self._proposed: list[_Configuration] = []
         self._resumed: list[PlannedTrial] = []
         self._is_spent = False
         self._last_error: SpecError | None = None
 
     @override
     def learn(self, known: Sequence[Known]) -> None:
-        cells: dict[str, list[Known]] = {}
+        configs: dict[str, list[Known]] = {}
         for item in known:
             if not item.planned.is_baseline and item.state is TrialState.COMPLETE:
-                cells.setdefault(item.planned.spec.cell_id, []).append(item)
-        for trials in cells.values():
+                configs.setdefault(item.planned.spec.config_id, []).append(item)
+        for trials in configs.values():
             accuracies = [item.validation_accuracy for item in trials if item.validation_accuracy is not None]
             proposal = self._study.repeat(trials[0].planned.point) if accuracies else None
             if proposal is not None:  # None if these axes do not have the point
-                answer = CellAnswer(
+                answer = ConfigurationAnswer(
                     state=TrialState.COMPLETE, accuracy=statistics.fmean(accuracies), flops=trials[0].flops
                 )
                 self._study.tell(proposal, answer)
 
     @override
     def resume(self, known: Sequence[Known]) -> None:
-        cells: dict[str, list[Known]] = {}
+        configs: dict[str, list[Known]] = {}
         for item in known:
             if not item.planned.is_baseline:
-                cells.setdefault(item.planned.spec.cell_id, []).append(item)
-        for cell_id, trials in cells.items():
+                configs.setdefault(item.planned.spec.config_id, []).append(item)
+        for config_id, trials in configs.items():
             point = trials[0].planned.point
             proposal = self._study.repeat(point)
             spec = self._spec_of(point) if proposal is not None else None
-            if proposal is None or spec is None or spec.cell_id != cell_id:
+            if proposal is None or spec is None or spec.config_id != config_id:
                 continue  # no longer a point of the edited sweep
             self._resumed.extend(self._admit(proposal) or ())
             for trial in trials:
@@ -253,17 +253,17 @@ class SamplingPlanner(Planner):
     @override
     def ask(self) -> Sequence[PlannedTrial]:
         asked, self._resumed = self._resumed, []
-        while not self.is_exhausted and sum(not cell.is_answered for cell in self._proposed) < self._at_once:
+        while not self.is_exhausted and sum(not config.is_answered for config in self._proposed) < self._at_once:
             asked.extend(self._next())
         return asked
 
     @override
     def tell(self, observation: Observation) -> None:
-        cell = self._cell_of.get(observation.trial_id)
-        if cell is None or not observation.state.is_final:
+        config = self._config_of.get(observation.trial_id)
+        if config is None or not observation.state.is_final:
             return
-        cell.answers.setdefault(observation.trial_id, observation)
-        self._settle(cell)
+        config.answers.setdefault(observation.trial_id, observation)
+        self._settle(config)
 
     @override
     def should_prune(self, progress: Progress) -> bool:
@@ -297,26 +297,26 @@ class SamplingPlanner(Planner):
         """
         spec = None if self._sweep.excludes(proposal.point.labels) else self._spec_of(proposal.point)
         if spec is None:
-            self._study.tell(proposal, CellAnswer(state=TrialState.FAILED))
+            self._study.tell(proposal, ConfigurationAnswer(state=TrialState.FAILED))
             return None
-        if spec.cell_id in self._cells:
-            self._cells[spec.cell_id].proposals.append(proposal)
-            self._settle(self._cells[spec.cell_id])
+        if spec.config_id in self._configs:
+            self._configs[spec.config_id].proposals.append(proposal)
+            self._settle(self._configs[spec.config_id])
             return None
         point = proposal.point
         asked = self._add(PlannedTrial(spec=spec, point=point, label=point.label))
-        cell = self._cells[spec.cell_id]
-        cell.proposals.append(proposal)
-        self._proposed.append(cell)
-        if self._sweep.baselines and spec.baseline().cell_id not in self._cells:
+        config = self._configs[spec.config_id]
+        config.proposals.append(proposal)
+        self._proposed.append(config)
+        if self._sweep.baselines and spec.baseline().config_id not in self._configs:
             asked += self._add(baseline_of(point, spec, self._axes_of_transformers))
         return asked
 
     def _add(self, planned: PlannedTrial) -> list[PlannedTrial]:
         trials = with_seeds([planned], self._sweep.seeds)
-        cell = _Cell(trial_ids=tuple(trial.spec.trial_id for trial in trials))
-        self._cells[planned.spec.cell_id] = cell
-        self._cell_of |= dict.fromkeys(cell.trial_ids, cell)
+        config = _Configuration(trial_ids=tuple(trial.spec.trial_id for trial in trials))
+        self._configs[planned.spec.config_id] = config
+        self._config_of |= dict.fromkeys(config.trial_ids, config)
         return trials
 
     def _spec_of(self, point: Point) -> TrialSpec | None:
@@ -329,24 +329,24 @@ class SamplingPlanner(Planner):
                 self._last_error = error
         return self._specs[point]
 
-    def _settle(self, cell: _Cell) -> None:
+    def _settle(self, config: _Configuration) -> None:
         """Tell the waiting proposals of a configuration if it is answered."""
-        if cell.is_answered:
-            waiting, cell.proposals = cell.proposals, []
+        if config.is_answered:
+            waiting, config.proposals = config.proposals, []
             for proposal in waiting:
-                self._study.tell(proposal, self._answer(cell))
+                self._study.tell(proposal, self._answer(config))
 
-    def _answer(self, cell: _Cell) -> CellAnswer:
-        answers = list(cell.answers.values())
+    def _answer(self, config: _Configuration) -> ConfigurationAnswer:
+        answers = list(config.answers.values())
         accuracies = [answer.validation_accuracy for answer in answers if answer.validation_accuracy is not None]
         states = {answer.state for answer in answers}
         if TrialState.FAILED in states or len(accuracies) < len(answers):
-            return CellAnswer(state=TrialState.FAILED)
-        return CellAnswer(
+            return ConfigurationAnswer(state=TrialState.FAILED)
+        return ConfigurationAnswer(
             state=TrialState.PRUNED if TrialState.PRUNED in states else TrialState.COMPLETE,
             accuracy=statistics.fmean(accuracies),
             flops=answers[0].flops,
-            epochs=min(self._epochs.get(trial_id, 0) for trial_id in cell.trial_ids),
+            epochs=min(self._epochs.get(trial_id, 0) for trial_id in config.trial_ids),
         )
 
     def _unseen(self) -> Point | None:
@@ -359,7 +359,7 @@ class SamplingPlanner(Planner):
             listed = [Point(labels=_draw(self._sweep, rng)) for _ in range(LISTED_MAX)]
         for point in listed:
             spec = None if self._sweep.excludes(point.labels) else self._spec_of(point)
-            if spec is not None and spec.cell_id not in self._cells:
+            if spec is not None and spec.config_id not in self._configs:
                 return point
         return None
 

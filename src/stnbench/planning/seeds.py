@@ -11,7 +11,7 @@ from stnbench.analysis.fitted import ScoredRun
 from stnbench.analysis.inference import LEVEL
 from stnbench.analysis.verdicts import Comparison, Decision, Verdict
 from stnbench.planning.base import ComposePoint, Observation, Planner
-from stnbench.planning.cells import grid_cells, scored_run, with_seeds
+from stnbench.planning.configurations import grid_configurations, scored_run, with_seeds
 from stnbench.spec.planner import RacingPlannerSpec, UntilDecidedPlannerSpec
 from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import SweepSpec
@@ -37,7 +37,7 @@ class AskedTrials:
     def add(self, trials: Sequence[PlannedTrial]) -> None:
         """Begin a round with these trials."""
         self._unanswered = {trial.spec.trial_id for trial in trials}
-        self._places |= {trial.spec.trial_id: (trial.spec.cell_id, trial.spec.seed) for trial in trials}
+        self._places |= {trial.spec.trial_id: (trial.spec.config_id, trial.spec.seed) for trial in trials}
 
     def answer(self, observation: Observation) -> tuple[str, int] | None:
         """Take an answer, and return the configuration's id and the seed.
@@ -75,7 +75,7 @@ class RacingPlanner(Planner):
         self._sweep = sweep
         self._spec = spec
         self._compose = compose
-        self._cells: dict[str, PlannedTrial] | None = None
+        self._configs: dict[str, PlannedTrial] | None = None
         self._racing: dict[str, PlannedTrial] = {}
         self._scores: dict[str, dict[int, float]] = {}
         self._asked = AskedTrials()
@@ -87,9 +87,11 @@ class RacingPlanner(Planner):
     def ask(self) -> Sequence[PlannedTrial]:
         if self._is_over or self._asked.is_open:
             return ()
-        if self._cells is None:
-            self._cells = {cell.spec.cell_id: cell for cell in grid_cells(self._sweep, self._compose)}
-            self._racing = dict(self._cells)
+        if self._configs is None:
+            self._configs = {
+                config.spec.config_id: config for config in grid_configurations(self._sweep, self._compose)
+            }
+            self._racing = dict(self._configs)
         else:
             self._drop_lower()
         seeds = next(self._rounds, ())
@@ -106,12 +108,12 @@ class RacingPlanner(Planner):
         place = self._asked.answer(observation)
         if place is None:
             return
-        cell_id, seed = place
+        config_id, seed = place
         accuracy = observation.validation_accuracy
         if observation.state is TrialState.COMPLETE and accuracy is not None:
-            self._scores.setdefault(cell_id, {})[seed] = accuracy
+            self._scores.setdefault(config_id, {})[seed] = accuracy
         else:
-            self._racing.pop(cell_id, None)
+            self._racing.pop(config_id, None)
 
     @property
     @override
@@ -128,24 +130,26 @@ class RacingPlanner(Planner):
     def _drop_lower(self) -> None:
         """Drop the configurations that cannot be best, with their baselines, and groups with one configuration left."""
         groups: dict[str, dict[str, Mapping[int, float]]] = {}
-        for cell_id, scores in self._scores.items():
-            groups.setdefault(self._group(cell_id), {})[cell_id] = scores
+        for config_id, scores in self._scores.items():
+            groups.setdefault(self._group(config_id), {})[config_id] = scores
         staying: set[str] = set()
-        for cells in groups.values():
-            candidates = _may_be_best(cells, level=LEVEL / self._looks) & self._racing.keys()
+        for configs in groups.values():
+            candidates = _may_be_best(configs, level=LEVEL / self._looks) & self._racing.keys()
             if len(candidates) > 1:
                 staying |= candidates
-        baselines = {self._racing[cell_id].spec.baseline().cell_id for cell_id in staying}
-        self._racing = {key: cell for key, cell in self._racing.items() if key in staying | baselines}
+        baselines = {self._racing[config_id].spec.baseline().config_id for config_id in staying}
+        self._racing = {key: config for key, config in self._racing.items() if key in staying | baselines}
 
-    def _group(self, cell_id: str) -> str:
-        cells = self._cells or {}
-        return dict(cells[cell_id].point.labels).get(self._sweep.within, "")
+    def _group(self, config_id: str) -> str:
+        configs = self._configs or {}
+        return dict(configs[config_id].point.labels).get(self._sweep.within, "")
 
 
-def _may_be_best(cells: Mapping[str, Mapping[int, float]], *, level: float) -> set[str]:
+def _may_be_best(configs: Mapping[str, Mapping[int, float]], *, level: float) -> set[str]:
     """Return the configurations that are not lower than the best, by tests at this level for all pairs together."""
-    runs = [scored_run(cell_id, seed, share) for cell_id, scores in cells.items() for seed, share in scores.items()]
+    runs = [
+        scored_run(config_id, seed, share) for config_id, scores in configs.items() for seed, share in scores.items()
+    ]
     decisions = compare_configurations(runs, level=level).decisions
     return {item.configuration for item in decisions if item.verdict is not Verdict.LOWER}
 
@@ -233,7 +237,7 @@ class UntilDecidedPlanner(Planner):
         further = range(max(sweep.seeds) + 1, max(sweep.seeds) + 1 + self._looks[-1])
         self._seeds = (*sweep.seeds, *further)[: self._looks[-1]]
         self._looked = 0
-        self._cells: dict[str, PlannedTrial] = {}
+        self._configs: dict[str, PlannedTrial] = {}
         self._run: dict[str, int] = {}
         self._runs: dict[str, list[ScoredRun]] = {}
         self._cost: dict[str, float] = {}
@@ -247,11 +251,13 @@ class UntilDecidedPlanner(Planner):
     def ask(self) -> Sequence[PlannedTrial]:
         if self._is_over or self._asked.is_open:
             return ()
-        if not self._cells:
-            self._cells = {cell.spec.cell_id: cell for cell in grid_cells(self._sweep, self._compose)}
-            self._run = dict.fromkeys(self._cells, self._looks[0])
+        if not self._configs:
+            self._configs = {
+                config.spec.config_id: config for config in grid_configurations(self._sweep, self._compose)
+            }
+            self._run = dict.fromkeys(self._configs, self._looks[0])
             # Seed by seed, so that a sweep that is stopped early has run every configuration.
-            return self._ask([(name, seed) for seed in self._seeds[: self._looks[0]] for name in self._cells])
+            return self._ask([(name, seed) for seed in self._seeds[: self._looks[0]] for name in self._configs])
         asked = self._ask(self._further())
         self._is_over = not asked
         return asked
@@ -261,15 +267,15 @@ class UntilDecidedPlanner(Planner):
         place = self._asked.answer(observation)
         if place is None:
             return
-        cell_id, seed = place
+        config_id, seed = place
         accuracy = observation.validation_accuracy
         if observation.state is TrialState.PRUNED:
-            self._pruned.add(cell_id)
+            self._pruned.add(config_id)
         if observation.state is not TrialState.COMPLETE or accuracy is None:
             return
         # The comparison detects collapsed runs, as for the leaderboard.
-        self._runs.setdefault(cell_id, []).append(scored_run(cell_id, seed, accuracy))
-        self._cost[cell_id] = float((observation.flops or 1) * self._cells[cell_id].spec.training.epochs)
+        self._runs.setdefault(config_id, []).append(scored_run(config_id, seed, accuracy))
+        self._cost[config_id] = float((observation.flops or 1) * self._configs[config_id].spec.training.epochs)
 
     @property
     @override
@@ -277,7 +283,7 @@ class UntilDecidedPlanner(Planner):
         return self._is_over
 
     def _ask(self, places: Sequence[tuple[str, int]]) -> list[PlannedTrial]:
-        asked = [with_seeds([self._cells[cell_id]], [seed])[0] for cell_id, seed in places]
+        asked = [with_seeds([self._configs[config_id]], [seed])[0] for config_id, seed in places]
         self._asked.add(asked)
         return asked
 
@@ -311,6 +317,6 @@ class UntilDecidedPlanner(Planner):
 
     def _groups(self) -> list[list[str]]:
         groups: dict[str, list[str]] = {}
-        for name, cell in self._cells.items():
-            groups.setdefault(dict(cell.point.labels).get(self._sweep.within, ""), []).append(name)
+        for name, config in self._configs.items():
+            groups.setdefault(dict(config.point.labels).get(self._sweep.within, ""), []).append(name)
         return list(groups.values())

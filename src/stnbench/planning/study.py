@@ -140,7 +140,7 @@ def study_trials(store: StoreReader, sweep: SweepSpec) -> Iterator[StudyTrial]:
     groups: dict[str, list[TrialRecord]] = {}
     for trial in store.sweep_trials(sweep.name):
         if not trial.is_baseline:
-            groups.setdefault(trial.cell_id, []).append(trial)
+            groups.setdefault(trial.config_id, []).append(trial)
     has_costs = sweep.planner.objectives > 1
     for trials in groups.values():
         if all(trial.state.is_final for trial in trials):
@@ -171,7 +171,7 @@ def _study_trial(
     elif state is TrialState.COMPLETE:
         state = TrialState.FAILED
     return StudyTrial(
-        configuration=trials[0].cell_id,
+        configuration=trials[0].config_id,
         labels=dict(trials[0].point.labels),
         state=state,
         values=values,

@@ -14,7 +14,7 @@ from stnbench.report.findings import Agreement, Findings
 from stnbench.report.runs import RunSummary, TrialRow
 from stnbench.spec.data import Split
 from stnbench.spec.result import Cost, TrialState, Verdict
-from stnbench.tracking.base import CellView
+from stnbench.tracking.base import ConfigurationView
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +84,7 @@ class Row:
         rank_last: the worst rank that it may have, such as 17 for each of these; None without a score.
         standing: the verdict on its difference to the best; None where there is none.
         label: its name for people.
-        cell_id: its identity.
+        config_id: its identity.
         axes: the names of the axes with its labels on them.
         is_baseline: whether it is a baseline without transformers.
         seeds: the seeds with a score.
@@ -108,7 +108,7 @@ class Row:
     rank_last: int | None
     standing: decided.Verdict | None
     label: str
-    cell_id: str
+    config_id: str
     axes: tuple[tuple[str, str], ...]
     is_baseline: bool
     seeds: tuple[int, ...]
@@ -227,19 +227,19 @@ class Leaderboard:
 # Configurations in the form that trackers show.
 
 
-def cell_views(board: Leaderboard) -> list[CellView]:
+def configuration_views(board: Leaderboard) -> list[ConfigurationView]:
     """Return the configurations of a leaderboard that have a score, the best first."""
     scored = [(row, row.score) for row in board.rows if row.score]
     return [_view(board.sweep, row, score, place) for place, (row, score) in enumerate(scored)]
 
 
-def _view(sweep: str, row: Row, score: Estimate, place: int) -> CellView:
+def _view(sweep: str, row: Row, score: Estimate, place: int) -> ConfigurationView:
     cost = None
     if row.parameters is not None and row.flops is not None and row.activation_bytes is not None:
         cost = Cost(parameters=row.parameters, flops=row.flops, activation_bytes=row.activation_bytes)
-    return CellView(
+    return ConfigurationView(
         sweep=sweep,
-        cell_id=row.cell_id,
+        config_id=row.config_id,
         label=row.label,
         axes=row.axes,
         is_baseline=row.is_baseline,

@@ -23,7 +23,7 @@ from stnbench.analysis.simultaneous import single_table
 from stnbench.analysis.verdicts import Comparison, Effect
 from stnbench.report.findings import Agreement, AgreementRow, Claim, ClaimVerdict
 from stnbench.spec.data import Split
-from stnbench.spec.sweep import PublishedCell, PublishedResult, PublishedTable
+from stnbench.spec.sweep import PublishedConfiguration, PublishedResult, PublishedTable
 
 SMALL_HIDDEN_MAX: Final = 100
 """The largest last size of a localisation network that counts as small, as in 2015's table of small ones."""
@@ -43,7 +43,7 @@ _CONTRAST: Final = "contrast of configurations, moderated t"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ScoredCell:
+class MatchedConfiguration:
     """A configuration with a score and a published result.
 
     Attributes:
@@ -79,10 +79,10 @@ class Judge:
         self._gains = {item.configuration: item.gain for item in comparison.decisions}
         self._seeds = len(comparison.seeds)
 
-    def claims(self, cells: Sequence[ScoredCell]) -> list[Claim]:
+    def claims(self, configs: Sequence[MatchedConfiguration]) -> list[Claim]:
         """Return every claim for which there are configurations, in the order of ``CLAIMS``."""
-        there = [cell for cell in cells if cell.configuration in self._fitted.place]
-        small = [cell for cell in there if cell.result.locnets and _is_small(cell.result)]
+        there = [config for config in configs if config.configuration in self._fitted.place]
+        small = [config for config in there if config.result.locnets and _is_small(config.result)]
         found = (
             self._larger_is_better(there),
             self._paired(RESTRICTION_HELPS, small, {"transformer": ("scale_translation", "affine")}),
@@ -93,42 +93,48 @@ class Judge:
         return [claim for claim in found if claim is not None]
 
     def _paired(
-        self, name: str, cells: Sequence[ScoredCell], trait: Mapping[str, tuple[object, object]]
+        self, name: str, configs: Sequence[MatchedConfiguration], trait: Mapping[str, tuple[object, object]]
     ) -> Claim | None:
         """Test the mean of configurations with the first value of a trait less those with the second, all else equal.
 
         Returns None where no two configurations differ in the trait alone.
         """
         ((key, (with_it, without)),) = trait.items()
-        others = {_key(cell.result): cell for cell in cells if getattr(cell.result, key) == without}
+        others = {_key(config.result): config for config in configs if getattr(config.result, key) == without}
         pairs = [
-            (cell, others[_key(cell.result, **{key: without})])
-            for cell in cells
-            if getattr(cell.result, key) == with_it and _key(cell.result, **{key: without}) in others
+            (config, others[_key(config.result, **{key: without})])
+            for config in configs
+            if getattr(config.result, key) == with_it and _key(config.result, **{key: without}) in others
         ]
         if not pairs:
             return None
         weights: dict[str, float] = {}
-        for cell, other in pairs:
-            for of, sign in ((cell, 1), (other, -1)):
+        for config, other in pairs:
+            for of, sign in ((config, 1), (other, -1)):
                 weights[of.configuration] = weights.get(of.configuration, 0.0) + sign / len(pairs)
         effect = self._contrast(weights)
-        ahead = sum(self._mean(cell) > self._mean(other) for cell, other in pairs)
+        ahead = sum(self._mean(config) > self._mean(other) for config, other in pairs)
         return Claim(
             name=name,
             verdict=_judge(effect),
             effect=effect,
             unit=_POINTS,
             comparisons=len(pairs),
-            cells=2 * len(pairs),
+            configs=2 * len(pairs),
             method=f"mean paired difference: {effect.method}",
             detail=f"above 0 in {ahead} of {len(pairs)} pairs{_bound(effect)}",
-            published_effect=statistics.fmean(cell.result.accuracy - other.result.accuracy for cell, other in pairs),
+            published_effect=statistics.fmean(
+                config.result.accuracy - other.result.accuracy for config, other in pairs
+            ),
         )
 
-    def _transformer_helps(self, cells: Sequence[ScoredCell]) -> Claim | None:
+    def _transformer_helps(self, configs: Sequence[MatchedConfiguration]) -> Claim | None:
         """Test every configuration against its baseline; the claim holds if all gain, simultaneously."""
-        known = [(cell, gain) for cell in cells if cell.result.locnets and (gain := self._gains[cell.configuration])]
+        known = [
+            (config, gain)
+            for config in configs
+            if config.result.locnets and (gain := self._gains[config.configuration])
+        ]
         if not known:
             return None
         gains = [gain for _, gain in known]
@@ -139,42 +145,44 @@ class Judge:
         else:
             verdict = ClaimVerdict.HOLDS if helped == len(gains) else ClaimVerdict.UNDECIDED
         published = [
-            cell.result.accuracy - cell.baseline_published for cell, _ in known if cell.baseline_published is not None
+            config.result.accuracy - config.baseline_published
+            for config, _ in known
+            if config.baseline_published is not None
         ]
         theirs = f"; in 2015 {sum(gain > 0 for gain in published)} of {len(published)}" if published else ""
         ahead = sum(gain.mean > 0 for gain in gains)
         return Claim(
             name=TRANSFORMER_HELPS,
             verdict=verdict,
-            effect=self._mean_gain([cell for cell, _ in known]),
+            effect=self._mean_gain([config for config, _ in known]),
             unit=_POINTS,
             comparisons=len(gains),
-            cells=len(gains),
+            configs=len(gains),
             method=f"gain over the baseline by configuration, all must gain: {gains[0].method}",
             detail=f"{ahead} of {len(gains)} configurations gain, {helped} of them told, {len(told) - helped} are told "
             f"to lose{_least(gains) if verdict is ClaimVerdict.UNDECIDED else ''}{theirs}",
             published_effect=statistics.fmean(published) if len(published) == len(gains) else None,
         )
 
-    def _mean_gain(self, cells: Sequence[ScoredCell]) -> Estimate:
+    def _mean_gain(self, configs: Sequence[MatchedConfiguration]) -> Estimate:
         weights: dict[str, float] = {}
-        for cell in cells:
-            for name, sign in ((cell.configuration, 1), (cell.baseline or cell.configuration, -1)):
-                weights[name] = weights.get(name, 0.0) + sign / len(cells)
+        for config in configs:
+            for name, sign in ((config.configuration, 1), (config.baseline or config.configuration, -1)):
+                weights[name] = weights.get(name, 0.0) + sign / len(configs)
         return self._contrast(weights)
 
-    def _larger_is_better(self, cells: Sequence[ScoredCell]) -> Claim | None:
+    def _larger_is_better(self, configs: Sequence[MatchedConfiguration]) -> Claim | None:
         """Test one slope over all series of configurations that differ only in the size of their localisation networks.
 
         The slope is in accuracy per doubling of the parameters of the localisation networks.
         """
-        series: dict[tuple[PublishedResult, tuple[int, ...]], list[tuple[float, ScoredCell]]] = {}
-        for cell in cells:
-            size = cell.locnet_parameters
+        series: dict[tuple[PublishedResult, tuple[int, ...]], list[tuple[float, MatchedConfiguration]]] = {}
+        for config in configs:
+            size = config.locnet_parameters
             if size is not None and size > 0:
-                key = _key(cell.result, locnet1=None, locnet2=None, locnet3=None)
-                places = tuple(place for place, _ in cell.result.locnets)
-                series.setdefault((key, places), []).append((math.log2(size), cell))
+                key = _key(config.result, locnet1=None, locnet2=None, locnet3=None)
+                places = tuple(place for place, _ in config.result.locnets)
+                series.setdefault((key, places), []).append((math.log2(size), config))
         usable = [items for items in series.values() if len({size for size, _ in items}) > 1]
         if not usable:
             return None
@@ -183,8 +191,8 @@ class Judge:
         for items in usable:
             middle = statistics.fmean(size for size, _ in items)
             bottom += sum((size - middle) ** 2 for size, _ in items)
-            weights |= {cell.configuration: size - middle for size, cell in items}
-            published += sum((size - middle) * cell.result.accuracy for size, cell in items)
+            weights |= {config.configuration: size - middle for size, config in items}
+            published += sum((size - middle) * config.result.accuracy for size, config in items)
         effect = self._contrast({name: weight / bottom for name, weight in weights.items()})
         return Claim(
             name=LARGER_IS_BETTER,
@@ -192,7 +200,7 @@ class Judge:
             effect=effect,
             unit="per doubling of their parameters",
             comparisons=len(usable),
-            cells=sum(map(len, usable)),
+            configs=sum(map(len, usable)),
             method=f"common slope over series: {effect.method}",
             detail=f"{len(usable)} series, each about its own mean{_bound(effect)}",
             published_effect=published / bottom,
@@ -209,8 +217,8 @@ class Judge:
         ((mean, low, high, p_value),) = self._fitted.contrast_family(row[None], single_table())
         return Estimate(n=self._seeds, mean=mean, low=low, high=high, method=_CONTRAST, tested_p=p_value)
 
-    def _mean(self, cell: ScoredCell) -> float:
-        return float(self._fitted.means[self._fitted.place[cell.configuration]])
+    def _mean(self, config: MatchedConfiguration) -> float:
+        return float(self._fitted.means[self._fitted.place[config.configuration]])
 
 
 def _is_small(result: PublishedResult) -> bool:
@@ -248,11 +256,11 @@ def _least(gains: Sequence[Effect]) -> str:
 
 
 @dataclass(slots=True)
-class _Cell:
+class _Configuration:
     """The scored trials of a configuration; ``scores`` are (images classified correctly, images) by seed."""
 
     label: str
-    baseline_cell_id: str
+    baseline_config_id: str
     parameters: int | None
     scores: dict[int, tuple[int, int]] = field(default_factory=dict)
 
@@ -276,17 +284,19 @@ def build_agreement(table: PublishedTable, trials: pd.DataFrame, *, split: Split
 
     Returns: None before any configuration has both accuracies.
     """
-    cells = _read_cells(trials, split)
-    there = [item for item in table.cells if item.cell_id in cells]
-    seeds = _usual_seeds([cells[item.cell_id] for item in there])
-    scored = {item.cell_id: item for item in there if cells[item.cell_id].accuracies(seeds) is not None}
+    configs = _read_configurations(trials, split)
+    there = [item for item in table.configs if item.config_id in configs]
+    seeds = _usual_seeds([configs[item.config_id] for item in there])
+    scored = {item.config_id: item for item in there if configs[item.config_id].accuracies(seeds) is not None}
     if not seeds or not scored:
         return None
-    ordered = sorted(scored.values(), key=lambda item: (-item.result.accuracy, cells[item.cell_id].label, item.cell_id))
-    ours = np.array([list((cells[item.cell_id].accuracies(seeds) or {}).values()) for item in ordered])
+    ordered = sorted(
+        scored.values(), key=lambda item: (-item.result.accuracy, configs[item.config_id].label, item.config_id)
+    )
+    ours = np.array([list((configs[item.config_id].accuracies(seeds) or {}).values()) for item in ordered])
     theirs = np.array([item.result.accuracy for item in ordered])
     correlations = rank_correlations(ours, theirs)
-    claims = _claims(ordered, cells, seeds)
+    claims = _claims(ordered, configs, seeds)
     tested = {claim.name for claim in claims}
     return Agreement(
         published=table.name,
@@ -295,7 +305,7 @@ def build_agreement(table: PublishedTable, trials: pd.DataFrame, *, split: Split
         split=split,
         seeds=seeds,
         rows=tuple(
-            _row(item, cells[item.cell_id], seeds, table.images, (float(our_rank), float(their_rank)))
+            _row(item, configs[item.config_id], seeds, table.images, (float(our_rank), float(their_rank)))
             for item, our_rank, their_rank in zip(ordered, ranks_of(-ours.mean(axis=1)), ranks_of(-theirs), strict=True)
         ),
         tau=correlations[0] if correlations else None,
@@ -307,12 +317,12 @@ def build_agreement(table: PublishedTable, trials: pd.DataFrame, *, split: Split
 
 
 def _row(
-    item: PublishedCell, cell: _Cell, seeds: Sequence[int], images: int, ranks: tuple[float, float]
+    item: PublishedConfiguration, config: _Configuration, seeds: Sequence[int], images: int, ranks: tuple[float, float]
 ) -> AgreementRow:
-    right, there = zip(*(cell.scores[seed] for seed in seeds), strict=True)
+    right, there = zip(*(config.scores[seed] for seed in seeds), strict=True)
     return AgreementRow(
-        cell_id=item.cell_id,
-        label=cell.label,
+        config_id=item.config_id,
+        label=config.label,
         ours=accuracy_estimate(right, there),
         published=wilson_estimate(round(item.result.accuracy * images), images),
         our_rank=ranks[0],
@@ -320,53 +330,59 @@ def _row(
     )
 
 
-def _claims(items: Sequence[PublishedCell], cells: Mapping[str, _Cell], seeds: Sequence[int]) -> list[Claim]:
+def _claims(
+    items: Sequence[PublishedConfiguration], configs: Mapping[str, _Configuration], seeds: Sequence[int]
+) -> list[Claim]:
     """Test the claims, with strength borrowed from all configurations of the sweep, published or not."""
-    baselines = {name: cell.baseline_cell_id for name, cell in cells.items() if cell.baseline_cell_id != name}
+    baselines = {
+        name: config.baseline_config_id for name, config in configs.items() if config.baseline_config_id != name
+    }
     runs = [
         ScoredRun(configuration=name, seed=seed, correct=right, images=images)
-        for name, cell in cells.items()
-        for seed, (right, images) in cell.scores.items()
+        for name, config in configs.items()
+        for seed, (right, images) in config.scores.items()
         if seed in seeds
     ]
     comparison, fitted = fit_and_compare(runs, baselines=baselines)
     if fitted is None:
         return []
-    published = {item.cell_id: item.result.accuracy for item in items}
+    published = {item.config_id: item.result.accuracy for item in items}
     found = []
     for item in items:
-        base = baselines.get(item.cell_id)
+        base = baselines.get(item.config_id)
         found.append(
-            ScoredCell(
-                configuration=item.cell_id,
+            MatchedConfiguration(
+                configuration=item.config_id,
                 baseline=base if base in fitted.place else None,
                 result=item.result,
-                parameters=cells[item.cell_id].parameters,
-                baseline_parameters=cells[base].parameters if base is not None and base in cells else None,
+                parameters=configs[item.config_id].parameters,
+                baseline_parameters=configs[base].parameters if base is not None and base in configs else None,
                 baseline_published=None if base is None else published.get(base),
             )
         )
     return Judge(comparison, fitted).claims(found)
 
 
-def _usual_seeds(cells: Sequence[_Cell]) -> tuple[int, ...]:
+def _usual_seeds(configs: Sequence[_Configuration]) -> tuple[int, ...]:
     """Return the set of seeds that most configurations have; of equally frequent sets, the largest."""
-    sets = Counter(tuple(sorted(cell.scores)) for cell in cells if cell.scores)
+    sets = Counter(tuple(sorted(config.scores)) for config in configs if config.scores)
     return max(sets, key=lambda seeds: (sets[seeds], len(seeds), seeds), default=())
 
 
-def _read_cells(trials: pd.DataFrame, split: Split) -> dict[str, _Cell]:
+def _read_configurations(trials: pd.DataFrame, split: Split) -> dict[str, _Configuration]:
     """Return the configurations of a frame by identity, including those without a score yet."""
     names = ("cell_id", "label", "baseline_cell_id", "seed", "parameters", f"{split}_correct", f"{split}_images")
-    cells: dict[str, _Cell] = {}
-    for cell_id, label, baseline_cell_id, seed, parameters, correct, images in zip(
+    configs: dict[str, _Configuration] = {}
+    for config_id, label, baseline_config_id, seed, parameters, correct, images in zip(
         *(_values(trials[name]) for name in names), strict=True
     ):
-        cell = cells.setdefault(cell_id, _Cell(label=label, baseline_cell_id=baseline_cell_id, parameters=None))
-        cell.parameters = cell.parameters if parameters is None else int(parameters)
+        config = configs.setdefault(
+            config_id, _Configuration(label=label, baseline_config_id=baseline_config_id, parameters=None)
+        )
+        config.parameters = config.parameters if parameters is None else int(parameters)
         if correct is not None and images:
-            cell.scores[int(seed)] = (int(correct), int(images))
-    return cells
+            config.scores[int(seed)] = (int(correct), int(images))
+    return configs
 
 
 def _values(column: "pd.Series[Any]") -> list[Any]:

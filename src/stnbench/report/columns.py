@@ -152,13 +152,13 @@ def _cost_columns() -> list[Column[Row]]:
 
 def _row_data(board: Leaderboard) -> list[Column[Row]]:
     """Return the columns that only programs get: of the rows and of their comparisons with the best."""
-    pairs = {pair.cell_id: pair for pair in (board.findings.pairs if board.findings else ())}
+    pairs = {pair.config_id: pair for pair in (board.findings.pairs if board.findings else ())}
 
     def of_pair(
         key: str, value: Callable[[PairFinding], Value], *, is_estimate: bool = False, prefix: str | None = None
     ) -> Column[Row]:
         def of_row(row: Row) -> Value:
-            return value(pairs[row.cell_id]) if row.cell_id in pairs else None
+            return value(pairs[row.config_id]) if row.config_id in pairs else None
 
         return Column(key=key, value=of_row, is_estimate=is_estimate, prefix=prefix)
 
@@ -166,7 +166,7 @@ def _row_data(board: Leaderboard) -> list[Column[Row]]:
     return [
         *grouped,
         Column(key="configuration", value=lambda row: row.label),
-        Column(key="cell_id", value=lambda row: row.cell_id),
+        Column(key="cell_id", value=lambda row: row.config_id),
         Column(key="split", value=lambda _: board.split),
         Column(key="rank_first", value=lambda row: row.rank_first),
         Column(key="rank_last", value=lambda row: row.rank_last),
@@ -282,9 +282,9 @@ def pair_columns(decimals: int, *, grouped: bool) -> list[Column[PairFinding]]:
         Column(key="cell", heading="configuration", value=lambda it: it.label, importance=ESSENTIAL, is_number=False,
                text=lambda it: _named(it.label, it.group, grouped=grouped)),
         Column(key="group", value=lambda it: it.group or None),
-        Column(key="cell_id", value=lambda it: it.cell_id),
+        Column(key="cell_id", value=lambda it: it.config_id),
         Column(key="best", value=lambda it: it.best_label),
-        Column(key="best_cell_id", value=lambda it: it.best_cell_id),
+        Column(key="best_cell_id", value=lambda it: it.best_config_id),
         Column(key="standing", value=lambda it: it.standing.value),
         Column(key="difference", heading="\u0394 vs best (pp)", value=lambda it: it.difference, importance=ESSENTIAL,
                is_estimate=True,
@@ -298,7 +298,7 @@ def pair_columns(decimals: int, *, grouped: bool) -> list[Column[PairFinding]]:
                value=lambda it: it.over_images_corrected_p, text=lambda it: table.p_value(it.over_images_corrected_p)),
         Column(key="mcnemar", heading="discordant (b : c)", prefix="mcnemar_",
                value=lambda it: asdict(it.mcnemar) if it.mcnemar else None,
-               text=_discordant, sort=lambda it: it.mcnemar.only_cell if it.mcnemar else None, importance=4),
+               text=_discordant, sort=lambda it: it.mcnemar.only_config if it.mcnemar else None, importance=4),
         Column(key="mcnemar_p", heading="McNemar p", value=lambda it: it.mcnemar.p_value if it.mcnemar else None,
                text=lambda it: table.p_value(it.mcnemar.p_value if it.mcnemar else None), importance=3),
         Column(key="improvement", heading="probability of improvement, %", value=lambda it: it.improvement,
@@ -309,7 +309,7 @@ def pair_columns(decimals: int, *, grouped: bool) -> list[Column[PairFinding]]:
 
 
 def _discordant(pair: PairFinding) -> str:
-    return f"{pair.mcnemar.only_cell:,} : {pair.mcnemar.only_base:,}" if pair.mcnemar else table.MISSING
+    return f"{pair.mcnemar.only_config:,} : {pair.mcnemar.only_base:,}" if pair.mcnemar else table.MISSING
 
 
 def gain_columns(decimals: int, *, grouped: bool) -> list[Column[GainFinding]]:
@@ -319,8 +319,8 @@ def gain_columns(decimals: int, *, grouped: bool) -> list[Column[GainFinding]]:
         Column(key="cell", heading="configuration", value=lambda it: it.label, importance=ESSENTIAL, is_number=False,
                text=lambda it: _named(it.label, it.group, grouped=grouped)),
         Column(key="group", value=lambda it: it.group or None),
-        Column(key="cell_id", value=lambda it: it.cell_id),
-        Column(key="baseline_cell_id", value=lambda it: it.baseline_cell_id),
+        Column(key="cell_id", value=lambda it: it.config_id),
+        Column(key="baseline_cell_id", value=lambda it: it.baseline_config_id),
         Column(key="equal_parameters", heading="over", value=lambda it: it.is_equal_size, is_number=False,
                text=lambda it: baselines[it.is_equal_size], importance=8),
         Column(key="parameter_ratio", heading="its parameters, %", value=lambda it: it.parameter_ratio,
@@ -344,7 +344,7 @@ def effect_columns(decimals: int) -> list[Column[MainEffect]]:
         Column(key="effect", is_estimate=True, heading="effect (pp)", value=lambda it: it.effect, importance=ESSENTIAL,
                text=lambda it: table.points(it.effect, decimals)),
         Column(key="n", heading="n", value=lambda it: it.effect.n),
-        Column(key="cells", heading="configurations", value=lambda it: it.cells),
+        Column(key="cells", heading="configurations", value=lambda it: it.configs),
         Column(key="method", heading="method", value=lambda it: it.method, is_number=False, importance=4),
     ]  # fmt: skip
 
@@ -362,7 +362,7 @@ def interaction_columns(decimals: int) -> list[Column[Interaction]]:
         Column(key="largest", heading="largest departure (pp)", value=lambda it: it.largest, is_number=False,
                text=lambda it: _departure(it, decimals), importance=7),
         Column(key="seeds", heading="seeds", value=lambda it: it.seeds),
-        Column(key="cells", heading="configurations", value=lambda it: it.cells),
+        Column(key="cells", heading="configurations", value=lambda it: it.configs),
         Column(key="first_labels", value=lambda it: list(it.first_labels)),
         Column(key="second_labels", value=lambda it: list(it.second_labels)),
         Column(key="means", value=lambda it: [list(row) for row in it.means]),
@@ -385,7 +385,7 @@ IMPORTANCES: Final[Sequence[Column[Importance]]] = (
     Column(key="ped_anova", heading="PED-ANOVA, %", value=lambda it: it.ped_anova,
            text=lambda it: table.percent(it.ped_anova, 0)),
     Column(key="fanova", heading="fANOVA, %", value=lambda it: it.fanova, text=lambda it: table.percent(it.fanova, 0)),
-    Column(key="cells", heading="configurations", value=lambda it: it.cells),
+    Column(key="cells", heading="configurations", value=lambda it: it.configs),
 )  # fmt: skip
 
 
@@ -395,7 +395,7 @@ class FrontPoint:
 
     group: str
     cost_name: str
-    cell_id: str
+    config_id: str
     label: str
     cost: float
     mean: float
@@ -407,9 +407,9 @@ COSTS: Final = {"parameters": "parameters", "flops": "FLOPs", "epoch_duration_s"
 def front_points(fronts: Iterable[ParetoFront]) -> list[FrontPoint]:
     """Return the points of all fronts, one front after the other."""
     return [
-        FrontPoint(group=front.group, cost_name=front.cost, cell_id=cell_id, label=label, cost=cost, mean=mean)
+        FrontPoint(group=front.group, cost_name=front.cost, config_id=config_id, label=label, cost=cost, mean=mean)
         for front in fronts
-        for cell_id, label, cost, mean in zip(front.cell_ids, front.labels, front.costs, front.means, strict=True)
+        for config_id, label, cost, mean in zip(front.config_ids, front.labels, front.costs, front.means, strict=True)
     ]
 
 
@@ -421,7 +421,7 @@ def front_columns(decimals: int) -> list[Column[FrontPoint]]:
         Column(key="group", heading="group", value=lambda it: it.group or None, is_number=False, importance=8),
         Column(key="cell", heading="configuration", value=lambda it: it.label, is_number=False, importance=ESSENTIAL,
                text=lambda it: table.without_group(it.label, it.group)),
-        Column(key="cell_id", value=lambda it: it.cell_id),
+        Column(key="cell_id", value=lambda it: it.config_id),
         Column(key="cost", heading="amount", value=lambda it: it.cost, importance=ESSENTIAL,
                text=lambda it: table.seconds(it.cost) if it.cost_name == "epoch_duration_s" else table.count(it.cost)),
         Column(key="mean", heading="accuracy, %", value=lambda it: it.mean, importance=ESSENTIAL,
@@ -433,7 +433,7 @@ def published_columns(split: str) -> list[Column[AgreementRow]]:
     """Return the columns of configurations with a published accuracy; ``split`` is that of our accuracies."""
     return [
         Column(key="cell", heading="configuration", value=lambda it: it.label, is_number=False, importance=ESSENTIAL),
-        Column(key="cell_id", value=lambda it: it.cell_id),
+        Column(key="cell_id", value=lambda it: it.config_id),
         Column(key="published_rank", heading="published rank", value=lambda it: it.published_rank, importance=8,
                text=lambda it: f"{it.published_rank:g}"),
         Column(key="our_rank", heading="rank here", value=lambda it: it.our_rank, importance=8,
@@ -464,7 +464,7 @@ CLAIMS: Final[Sequence[Column[Claim]]] = (
            text=lambda it: table.MISSING if it.published_effect is None else table.signed(it.published_effect, 2)),
     Column(key="unit", heading="effect is", value=lambda it: it.unit, is_number=False),
     Column(key="comparisons", heading="comparisons", value=lambda it: it.comparisons),
-    Column(key="cells", heading="configurations", value=lambda it: it.cells),
+    Column(key="cells", heading="configurations", value=lambda it: it.configs),
     Column(key="method", heading="method", value=lambda it: it.method, is_number=False,
            text=lambda it: f"{it.method}; {it.detail}"),
     Column(key="detail", value=lambda it: it.detail),

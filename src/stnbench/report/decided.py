@@ -21,7 +21,7 @@ from stnbench.analysis.verdicts import (
     folds_accuracy,
 )
 from stnbench.report.findings import FoldsFinding
-from stnbench.report.scored import Cell, by_group, first_known
+from stnbench.report.scored import ScoredConfiguration, by_group, first_known
 from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import EQUAL_PARAMETERS, LABEL_SEPARATOR, SweepSpec
 
@@ -33,28 +33,28 @@ PAIRS_MAX: Final = 60
 class Baselines:
     """The baselines that configurations with transformers can be compared with, among those that have a score."""
 
-    def __init__(self, sweep: SweepSpec, cells: Sequence[Cell]) -> None:
-        self._by_id = {cell.cell_id: cell for cell in cells if cell.score}
-        self._wider: dict[str, list[tuple[int, Cell]]] = {}
-        plain = {cell.baseline_cell_id for cell in cells if not cell.is_baseline}
-        for cell in self._by_id.values() if sweep.baselines == EQUAL_PARAMETERS else ():
-            parameters = parameters_of(cell)
-            if cell.is_baseline and cell.cell_id not in plain and parameters is not None:
-                self._wider.setdefault(cell.bare_id, []).append((parameters, cell))
+    def __init__(self, sweep: SweepSpec, configs: Sequence[ScoredConfiguration]) -> None:
+        self._by_id = {config.config_id: config for config in configs if config.score}
+        self._wider: dict[str, list[tuple[int, ScoredConfiguration]]] = {}
+        plain = {config.baseline_config_id for config in configs if not config.is_baseline}
+        for config in self._by_id.values() if sweep.baselines == EQUAL_PARAMETERS else ():
+            parameters = parameters_of(config)
+            if config.is_baseline and config.config_id not in plain and parameters is not None:
+                self._wider.setdefault(config.bare_id, []).append((parameters, config))
 
-    def plain(self, cell: Cell) -> Cell | None:
+    def plain(self, config: ScoredConfiguration) -> ScoredConfiguration | None:
         """Return the same network without transformers; None where the configuration has no such baseline."""
-        return None if cell.baseline_cell_id == cell.cell_id else self._by_id.get(cell.baseline_cell_id)
+        return None if config.baseline_config_id == config.config_id else self._by_id.get(config.baseline_config_id)
 
-    def equal_size(self, cell: Cell) -> Cell | None:
+    def equal_size(self, config: ScoredConfiguration) -> ScoredConfiguration | None:
         """Return the equal-parameter baseline: of the wider networks without transformers, the nearest in parameters.
 
         It is None where the sweep has none for the configuration.
         """
-        wanted = parameters_of(cell)
-        if cell.baseline_cell_id == cell.cell_id or wanted is None or cell.bare_id not in self._wider:
+        wanted = parameters_of(config)
+        if config.baseline_config_id == config.config_id or wanted is None or config.bare_id not in self._wider:
             return None
-        return min(self._wider[cell.bare_id], key=lambda item: (abs(item[0] - wanted), item[1].cell_id))[1]
+        return min(self._wider[config.bare_id], key=lambda item: (abs(item[0] - wanted), item[1].config_id))[1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,29 +69,29 @@ class Decided:
         tasks: the summary over the groups; None where all configurations are one group.
     """
 
-    groups: tuple[tuple[str, tuple[Cell, ...]], ...]
+    groups: tuple[tuple[str, tuple[ScoredConfiguration, ...]], ...]
     decisions: Mapping[str, Decision]
     comparisons: tuple[tuple[str, Comparison], ...]
     answer: Answer | None
     tasks: TaskSummary | None
 
     @property
-    def cells(self) -> list[Cell]:
+    def configs(self) -> list[ScoredConfiguration]:
         """Return all configurations, group by group."""
-        return [cell for _, own in self.groups for cell in own]
+        return [config for _, own in self.groups for config in own]
 
 
-def decide(sweep: SweepSpec, cells: Sequence[Cell]) -> Decided:
+def decide(sweep: SweepSpec, configs: Sequence[ScoredConfiguration]) -> Decided:
     """Compare the configurations of each group. The same configurations give the same decisions."""
-    bases = Baselines(sweep, cells)
+    bases = Baselines(sweep, configs)
     answered, groups = [], []
     decisions: dict[str, Decision] = {}
-    for name, own in by_group(sweep, cells):
+    for name, own in by_group(sweep, configs):
         comparison, fitted = _compare(sweep, own, bases)
         mine = {item.configuration: item for item in comparison.decisions}
         decisions |= mine
-        ranked = sorted(own, key=lambda cell: _order(cell, mine))
-        groups.append((name, tuple(_with_score(cell, mine.get(cell.cell_id)) for cell in ranked)))
+        ranked = sorted(own, key=lambda config: _order(config, mine))
+        groups.append((name, tuple(_with_score(config, mine.get(config.config_id)) for config in ranked)))
         answered.append(Group(name=name, comparison=comparison, fitted=fitted, placed=_placed(sweep, own, bases)))
     named = {
         group.name: {item.configuration: _task_label(item, group.name) for item in group.placed} for group in answered
@@ -114,9 +114,9 @@ def look_level(sweep: SweepSpec) -> float:
     return LEVEL / max(len(sweep.look_seeds), 1)
 
 
-def parameters_of(cell: Cell) -> int | None:
+def parameters_of(config: ScoredConfiguration) -> int | None:
     """Return the number of parameters of a configuration's network; None where it is not known."""
-    return first_known(run.parameters for run in cell.runs)
+    return first_known(run.parameters for run in config.runs)
 
 
 def estimate_of_effect(effect: Effect | None) -> Estimate | None:
@@ -133,30 +133,32 @@ def estimate_of_effect(effect: Effect | None) -> Estimate | None:
     )
 
 
-def _compare(sweep: SweepSpec, own: Sequence[Cell], bases: Baselines) -> tuple[Comparison, Fitted | None]:
+def _compare(
+    sweep: SweepSpec, own: Sequence[ScoredConfiguration], bases: Baselines
+) -> tuple[Comparison, Fitted | None]:
     """Compare the configurations of one group.
 
     Baselines in another group are fitted with this one a second time, and only the gains are taken from that fit.
     """
-    plain = {cell.cell_id: base.cell_id for cell in own if (base := bases.plain(cell))}
-    equal = {cell.cell_id: base.cell_id for cell in own if (base := bases.equal_size(cell))}
-    is_open = any(run.state in {TrialState.PLANNED, TrialState.RUNNING} for cell in own for run in cell.runs)
+    plain = {config.config_id: base.config_id for config in own if (base := bases.plain(config))}
+    equal = {config.config_id: base.config_id for config in own if (base := bases.equal_size(config))}
+    is_open = any(run.state in {TrialState.PLANNED, TrialState.RUNNING} for config in own for run in config.runs)
 
-    def fit(cells: Sequence[Cell]) -> tuple[Comparison, Fitted | None]:
+    def fit(configs: Sequence[ScoredConfiguration]) -> tuple[Comparison, Fitted | None]:
         return fit_and_compare(
-            [run for cell in cells for run in _runs(cell)],
+            [run for config in configs for run in _runs(config)],
             margin=sweep.margin / 100,
             baselines=plain,
             equal_parameter_baselines=equal,
             is_provisional=is_open,
             level=look_level(sweep),
-            all_pairs=bool(sweep.within) and len(cells) <= PAIRS_MAX,
+            all_pairs=bool(sweep.within) and len(configs) <= PAIRS_MAX,
         )
 
     comparison, fitted = fit(own)
-    there = {cell.cell_id for cell in own}
-    found = (bases.plain(cell) or bases.equal_size(cell) for cell in own)
-    elsewhere = {base.cell_id: base for base in found if base is not None and base.cell_id not in there}
+    there = {config.config_id for config in own}
+    found = (bases.plain(config) or bases.equal_size(config) for config in own)
+    elsewhere = {base.config_id: base for base in found if base is not None and base.config_id not in there}
     if not elsewhere:
         return comparison, fitted
     wider, fitted = fit([*own, *elsewhere.values()])
@@ -172,15 +174,15 @@ def _compare(sweep: SweepSpec, own: Sequence[Cell], bases: Baselines) -> tuple[C
     return replace(comparison, decisions=decisions), fitted
 
 
-def _runs(cell: Cell) -> list[ScoredRun]:
+def _runs(config: ScoredConfiguration) -> list[ScoredRun]:
     """Return the runs that ended with a score or diverged; other failures say nothing about a configuration."""
     found = []
-    for run in cell.runs:
+    for run in config.runs:
         is_scored = run.state == TrialState.COMPLETE and run.correct is not None and run.images
         if is_scored or (run.state == TrialState.FAILED and run.failure_kind == DIVERGED):
             found.append(
                 ScoredRun(
-                    configuration=cell.cell_id,
+                    configuration=config.config_id,
                     seed=run.seed,
                     correct=run.correct if is_scored else None,
                     images=run.images or 0,
@@ -189,31 +191,31 @@ def _runs(cell: Cell) -> list[ScoredRun]:
     return found
 
 
-def _order(cell: Cell, decisions: Mapping[str, Decision]) -> tuple[float, str, str]:
-    decision = decisions.get(cell.cell_id)
+def _order(config: ScoredConfiguration, decisions: Mapping[str, Decision]) -> tuple[float, str, str]:
+    decision = decisions.get(config.config_id)
     mean = decision.mean if decision else None
     is_best = decision is not None and decision.delta is None and mean is not None
-    return (-2.0 if is_best else 1.0 if mean is None else -mean, cell.label, cell.cell_id)
+    return (-2.0 if is_best else 1.0 if mean is None else -mean, config.label, config.config_id)
 
 
-def _with_score(cell: Cell, decision: Decision | None) -> Cell:
+def _with_score(config: ScoredConfiguration, decision: Decision | None) -> ScoredConfiguration:
     if decision is None or decision.mean is None:
-        return replace(cell, score=None)
+        return replace(config, score=None)
     score = Estimate(n=decision.n, mean=decision.mean, low=decision.low, high=decision.high, method=decision.method)
-    return replace(cell, score=score)
+    return replace(config, score=score)
 
 
-def _placed(sweep: SweepSpec, own: Sequence[Cell], bases: Baselines) -> list[Placed]:
+def _placed(sweep: SweepSpec, own: Sequence[ScoredConfiguration], bases: Baselines) -> list[Placed]:
     placed = []
-    for cell in own:
-        base = bases.plain(cell)
+    for config in own:
+        base = bases.plain(config)
         placed.append(
             Placed(
-                configuration=cell.cell_id,
-                label=cell.label,
-                axes={name: label for name, label in cell.axes if name != sweep.within},
-                baseline=base.cell_id if base else "",
-                has_axes=not cell.is_baseline,
+                configuration=config.config_id,
+                label=config.label,
+                axes={name: label for name, label in config.axes if name != sweep.within},
+                baseline=base.config_id if base else "",
+                has_axes=not config.is_baseline,
             )
         )
     return placed
@@ -253,12 +255,12 @@ class _Recipe:
         return {place: 1 - fold.errors / fold.images for place, fold in self.folds.items()}
 
 
-def find_over_folds(sweep: SweepSpec, cells: Sequence[Cell]) -> tuple[FoldsFinding, ...]:
+def find_over_folds(sweep: SweepSpec, configs: Sequence[ScoredConfiguration]) -> tuple[FoldsFinding, ...]:
     """Find the results of a sweep with an axis of folds over all of them, the best first in each group.
 
     Args:
         sweep: the specification of its last run.
-        cells: its configurations on the validation split.
+        configs: its configurations on the validation split.
 
     Returns: an empty tuple for a sweep without an axis of folds.
     """
@@ -268,21 +270,23 @@ def find_over_folds(sweep: SweepSpec, cells: Sequence[Cell]) -> tuple[FoldsFindi
     name = axes[0].name
     labels = [*dict.fromkeys(choice.label for axis in axes if axis.name == name for choice in axis.values)]
     groups: dict[str, list[_Recipe]] = {}
-    for recipe in _recipes(sweep, cells, name, labels):
+    for recipe in _recipes(sweep, configs, name, labels):
         groups.setdefault(recipe.group, []).append(recipe)
     return tuple(finding for recipes in groups.values() for finding in _compared(recipes, folds=len(labels)))
 
 
-def _recipes(sweep: SweepSpec, cells: Sequence[Cell], axis: str, labels: Sequence[str]) -> list[_Recipe]:
+def _recipes(
+    sweep: SweepSpec, configs: Sequence[ScoredConfiguration], axis: str, labels: Sequence[str]
+) -> list[_Recipe]:
     """Return the recipes with a score on two folds or more."""
     found: dict[tuple[str, str], dict[int, _Fold]] = {}
-    for cell in cells:
-        own = dict(cell.axes)
-        scored = [(run.correct, run.images) for run in cell.runs if run.correct is not None and run.images]
+    for config in configs:
+        own = dict(config.axes)
+        scored = [(run.correct, run.images) for run in config.runs if run.correct is not None and run.images]
         if not scored or own.get(axis) not in labels:
             continue
         group = "" if sweep.within == axis else own.get(sweep.within, "")
-        label = LABEL_SEPARATOR.join(part for part in cell.label.split(LABEL_SEPARATOR) if part != own[axis])
+        label = LABEL_SEPARATOR.join(part for part in config.label.split(LABEL_SEPARATOR) if part != own[axis])
         images = scored[0][1]
         errors = images - statistics.fmean(correct for correct, _ in scored)
         fold = _Fold(networks=len(scored), images=images, errors=errors)

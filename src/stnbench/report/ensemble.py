@@ -56,7 +56,7 @@ class Everyone:
 class OfConfiguration:
     """The choice of all complete trials of one configuration, given by its label or the start of its identity."""
 
-    cell: str
+    config: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +82,7 @@ def parse_choice(text: str) -> Choice:
     if kind == "all" and not colon:
         return Everyone()
     if kind in {"configuration", "cell"} and rest.strip():  # "cell" until 0.2
-        return OfConfiguration(cell=rest.strip())
+        return OfConfiguration(config=rest.strip())
     if all(_TRIAL.fullmatch(name) for name in names):
         return Named(trials=names)
     raise SpecError(f"the ensemble '{text}' cannot be chosen", remedy=f"write {FORMS}")
@@ -108,9 +108,9 @@ def choose(
     match choice:
         case Top(count=count):
             chosen = _best(count, candidates)
-        case OfConfiguration(cell=cell):
-            cell_id = _find_configuration(cell, trials)
-            chosen = [candidate for candidate in candidates if candidate.trial.cell_id == cell_id]
+        case OfConfiguration(config=config):
+            config_id = _find_configuration(config, trials)
+            chosen = [candidate for candidate in candidates if candidate.trial.config_id == config_id]
         case Everyone():
             chosen = list(candidates)
         case _:
@@ -135,13 +135,13 @@ def _by_validation(candidate: Candidate) -> tuple[float, float]:
 
 def _find_configuration(text: str, trials: Sequence[TrialRecord]) -> str:
     """Return the identity of the one configuration with this label, or else of the one whose identity starts so."""
-    labels = {trial.cell_id: trial.label for trial in trials}
-    found = [cell_id for cell_id, label in labels.items() if label == text]
-    found = found or [cell_id for cell_id in labels if cell_id.startswith(text.lower())]
+    labels = {trial.config_id: trial.label for trial in trials}
+    found = [config_id for config_id, label in labels.items() if label == text]
+    found = found or [config_id for config_id in labels if config_id.startswith(text.lower())]
     if not found:
         raise UnknownNameError("configuration", text, labels.values(), where="the sweep")
     if len(found) > 1:
-        shown = ", ".join(f"{cell_id[:8]} ({labels[cell_id]})" for cell_id in found[:3])
+        shown = ", ".join(f"{config_id[:8]} ({labels[config_id]})" for config_id in found[:3])
         more = ", ..." if len(found) > 3 else ""
         raise SpecError(
             f"several configurations are meant by '{text}': {shown}{more}", remedy="give more of its identity"
@@ -277,7 +277,7 @@ class Member:
     """
 
     trial_id: str
-    cell_id: str
+    config_id: str
     label: str
     seed: int
     validation: Estimate | None
@@ -411,7 +411,7 @@ def _member(candidate: Candidate, score: Estimate) -> Member:
     is_held_out = trial.spec.has_held_out_images
     return Member(
         trial_id=trial.trial_id,
-        cell_id=trial.cell_id,
+        config_id=trial.config_id,
         label=trial.label,
         seed=trial.seed,
         validation=wilson_estimate(score_held_out.correct, score_held_out.images) if is_held_out else None,

@@ -119,7 +119,7 @@ def _gains(decimals: int) -> list[Column[_Gain]]:
                is_estimate=True,
                text=lambda it: table.points(it.gain.difference, decimals)),
         Column(key="mcnemar", heading="discordant (b : c)", value=lambda it: asdict(it.gain.test),
-               text=lambda it: f"{it.gain.test.only_cell:,} : {it.gain.test.only_base:,}"),
+               text=lambda it: f"{it.gain.test.only_config:,} : {it.gain.test.only_base:,}"),
         Column(key="p", heading="p", value=lambda it: it.gain.test.p_value, text=lambda it: _p(it.gain.test.p_value)),
     ]  # fmt: skip
 
@@ -131,7 +131,7 @@ def _members(ensemble: Ensemble, decimals: int) -> list[Column[Member]]:
     is_test = ensemble.split != "validation"
     return [
         Column(key="cell", heading="configuration", value=lambda it: it.label, is_number=False, importance=ESSENTIAL),
-        Column(key="cell_id", value=lambda it: it.cell_id),
+        Column(key="cell_id", value=lambda it: it.config_id),
         Column(key="seed", heading="seed", value=lambda it: it.seed, importance=ESSENTIAL),
         Column(key="trial_id", heading="trial", value=lambda it: it.trial_id, is_number=False, importance=8),
         Column(key="validation", heading="validation % [95 %]" if is_test else "", value=lambda it: it.validation,
@@ -177,7 +177,7 @@ def _member_json(split: str, member: Member) -> dict[str, Json]:
     return {
         "trial_id": member.trial_id,
         "cell": member.label,
-        "cell_id": member.cell_id,
+        "cell_id": member.config_id,
         "seed": member.seed,
         "split": split,
         **data.estimate_json(member.score),

@@ -263,7 +263,7 @@ class _Facts:
     def of(cls, store: StoreReader, trial: TrialRecord, *, chosen_as: str) -> "_Facts":
         sweep = next((record.spec for record in store.sweeps() if record.spec.name == trial.sweep), None)
         trials, outcomes = store.sweep_trials(trial.sweep), store.outcomes(trial.sweep)
-        own = [other for other in trials if other.cell_id == trial.cell_id and other.trial_id in outcomes]
+        own = [other for other in trials if other.config_id == trial.config_id and other.trial_id in outcomes]
         scores = [outcomes[other.trial_id] for other in own]
         tests = [score.test for score in scores if score.test is not None]
         is_held_out = trial.spec.has_held_out_images

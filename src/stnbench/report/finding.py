@@ -10,12 +10,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stnbench.analysis.effects import InteractionTest, PlacedCell, interaction, main_effects, variance_explained
+from stnbench.analysis.effects import (
+    InteractionTest,
+    PlacedConfiguration,
+    interaction,
+    main_effects,
+    variance_explained,
+)
 from stnbench.analysis.ensembles import Crossed, crossed_difference, improvement_over_seeds, mcnemar
 from stnbench.analysis.inference import holm_adjusted, paired_difference, pairs_among
 from stnbench.analysis.ranks import pareto_front
 from stnbench.analysis.verdicts import Verdict
-from stnbench.planning.samplers import FEWEST_CELLS, axis_importances
+from stnbench.planning.samplers import FEWEST_CONFIGURATIONS, axis_importances
 from stnbench.report.decided import Baselines, Decided, decide, estimate_of_effect, find_over_folds, parameters_of
 from stnbench.report.findings import (
     Findings,
@@ -26,7 +32,7 @@ from stnbench.report.findings import (
     PairFinding,
     ParetoFront,
 )
-from stnbench.report.scored import Cell, Run, mean_of, read_cells
+from stnbench.report.scored import Run, ScoredConfiguration, mean_of, read_configurations
 from stnbench.spec.data import Split
 from stnbench.spec.planner import SamplerSpec
 from stnbench.spec.sweep import Labels, SweepSpec
@@ -45,13 +51,13 @@ class Pairing:
     """Two configurations on their common seeds and the same images, all arrays in one order.
 
     Attributes:
-        cell: bool (seeds, images), whether the configuration classifies the image correctly.
+        config: bool (seeds, images), whether the configuration classifies the image correctly.
         base: bool (seeds, images), the same of the configuration that it is compared with.
         tracks: int64 (images,), from 0 on without gaps; one an image where tracks are not known.
         is_tracked: whether tracks are known.
     """
 
-    cell: NDArray[np.bool_]
+    config: NDArray[np.bool_]
     base: NDArray[np.bool_]
     tracks: NDArray[np.int64]
     is_tracked: bool
@@ -60,45 +66,45 @@ class Pairing:
 class Answers:
     """The predictions of some configurations, as far as the store has them (see ``pairing``)."""
 
-    def __init__(self, images: pd.DataFrame, cells: Iterable[Cell], read: ReadPredictions) -> None:
+    def __init__(self, images: pd.DataFrame, configs: Iterable[ScoredConfiguration], read: ReadPredictions) -> None:
         """Read the predictions.
 
         Args:
             images: the sets that trials were scored on (``frames_rows.IMAGE_COLUMNS``), only of the split at hand.
-            cells: the configurations whose predictions are read.
+            configs: the configurations whose predictions are read.
             read: reads predictions from the store.
         """
         sets = images.groupby("image_set", observed=True)["track"]
         self._tracks = {str(digest): _tracks(own) for digest, own in sets}
         self._right: dict[str, NDArray[np.bool_]] = {}
-        known = [run.trial_id for cell in cells for run in cell.runs if run.image_set in self._tracks]
+        known = [run.trial_id for config in configs for run in config.runs if run.image_set in self._tracks]
         for start in range(0, len(known), _TRIALS_AT_ONCE):
             found = read(known[start : start + _TRIALS_AT_ONCE])
             right = found["correct"].to_numpy(dtype=bool, na_value=False)
             for trial_id, places in found.groupby("trial_id", observed=True).indices.items():
                 self._right[str(trial_id)] = right[places]
 
-    def pairing(self, cell: Cell, base: Cell) -> Pairing | None:
+    def pairing(self, config: ScoredConfiguration, base: ScoredConfiguration) -> Pairing | None:
         """Return two configurations on their common seeds.
 
         It is None where one was scored on other images, or where the store does not have the predictions of both.
         """
-        runs, bases = _by_seed(cell), _by_seed(base)
+        runs, bases = _by_seed(config), _by_seed(base)
         pairs = [(runs[seed], bases[seed]) for seed in sorted(runs.keys() & bases.keys())]
         sets = {run.image_set for pair in pairs for run in pair}
         if len(sets) != 1 or any(run.trial_id not in self._right for pair in pairs for run in pair):
             return None
         tracks, is_tracked = self._tracks[str(sets.pop())]
         return Pairing(
-            cell=np.array([self._right[run.trial_id] for run, _ in pairs]),
+            config=np.array([self._right[run.trial_id] for run, _ in pairs]),
             base=np.array([self._right[run.trial_id] for _, run in pairs]),
             tracks=tracks,
             is_tracked=is_tracked,
         )
 
 
-def _by_seed(cell: Cell) -> Mapping[int, Run]:
-    return {run.seed: run for run in cell.runs if run.correct is not None}
+def _by_seed(config: ScoredConfiguration) -> Mapping[int, Run]:
+    return {run.seed: run for run in config.runs if run.correct is not None}
 
 
 def _tracks(tracks: "pd.Series[Any]") -> tuple[NDArray[np.int64], bool]:
@@ -120,7 +126,7 @@ MOST_AXES: Final = 12
 LayoutFindings = tuple[tuple[MainEffect, ...], tuple[Interaction, ...], tuple[Importance, ...], tuple[str, ...]]
 
 
-def layout_findings(sweep: SweepSpec, cells: Sequence[Cell]) -> LayoutFindings:
+def layout_findings(sweep: SweepSpec, configs: Sequence[ScoredConfiguration]) -> LayoutFindings:
     """Find main effects, interactions and importances of the axes, with remarks on those that cannot be estimated.
 
     Baselines without transformers, which are not part of the axes, are left out. The axis that a sweep compares within
@@ -128,33 +134,33 @@ def layout_findings(sweep: SweepSpec, cells: Sequence[Cell]) -> LayoutFindings:
 
     Returns: four tuples, all empty where configurations differ on fewer than two axes.
     """
-    scored = [cell for cell in cells if not cell.is_baseline and cell.score]
-    labels = {name: dict.fromkeys(dict(cell.axes).get(name) for cell in scored) for name in _axes(scored)}
+    scored = [config for config in configs if not config.is_baseline and config.score]
+    labels = {name: dict.fromkeys(dict(config.axes).get(name) for config in scored) for name in _axes(scored)}
     axes = [name for name, own in labels.items() if len(own) > 1 and name != sweep.within]
     if len(axes) < 2:
         return (), (), (), ()
-    placed = [PlacedCell(labels=dict(cell.axes), scores=cell.scores) for cell in scored]
+    placed = [PlacedConfiguration(labels=dict(config.axes), scores=config.scores) for config in scored]
     few = [name for name in axes if len(labels[name]) <= MOST_LABELS]
     effects = {name: found for name in few if (found := main_effects(placed, name)) is not None}
     rows = tuple(
-        MainEffect(axis=name, label=label, mean=mean, effect=effect, cells=found.cells, method=found.method)
+        MainEffect(axis=name, label=label, mean=mean, effect=effect, configs=found.configs, method=found.method)
         for name, found in effects.items()
         for label, mean, effect in zip(found.labels, found.means, found.effects, strict=True)
     )
     importances = tuple(_importances(sweep, scored, axes))
     remarks = [*_unknown([name for name in axes if name not in effects])]
     if not any(item.ped_anova is not None for item in importances):
-        remarks.append(f"Optuna's importances need {FEWEST_CELLS} configurations of different accuracy.")
+        remarks.append(f"Optuna's importances need {FEWEST_CONFIGURATIONS} configurations of different accuracy.")
     return rows, tuple(_interactions(placed, few[:MOST_AXES])), importances, tuple(remarks)
 
 
-def _axes(cells: Sequence[Cell]) -> list[str]:
-    return list(dict.fromkeys(name for cell in cells for name, _ in cell.axes))
+def _axes(configs: Sequence[ScoredConfiguration]) -> list[str]:
+    return list(dict.fromkeys(name for config in configs for name, _ in config.axes))
 
 
-def _interactions(cells: Sequence[PlacedCell], axes: Sequence[str]) -> Iterator[Interaction]:
+def _interactions(configs: Sequence[PlacedConfiguration], axes: Sequence[str]) -> Iterator[Interaction]:
     found: list[InteractionTest] = [
-        test for first, second in combinations(axes, 2) if (test := interaction(cells, first, second)) is not None
+        test for first, second in combinations(axes, 2) if (test := interaction(configs, first, second)) is not None
     ]
     tested = [test.p_value for test in found if test.p_value is not None]
     corrected = iter(holm_adjusted(tested, tests=len(tested)))
@@ -167,22 +173,22 @@ def _interactions(cells: Sequence[PlacedCell], axes: Sequence[str]) -> Iterator[
             means=tuple(map(tuple, test.means.tolist())),
             residuals=tuple(map(tuple, test.residuals.tolist())),
             seeds=len(test.blocks.seeds),
-            cells=test.blocks.cells,
+            configs=test.blocks.configs,
             statistic=test.statistic,
             p_value=test.p_value,
             corrected_p=None if test.p_value is None else next(corrected),
         )
 
 
-def _importances(sweep: SweepSpec, cells: Sequence[Cell], axes: Sequence[str]) -> Iterator[Importance]:
+def _importances(sweep: SweepSpec, configs: Sequence[ScoredConfiguration], axes: Sequence[str]) -> Iterator[Importance]:
     """Yield the importance of each axis, from mean accuracies less the mean of their group."""
     groups: dict[str, list[float]] = {}
-    means = [(cell, dict(cell.axes).get(sweep.within, ""), cell.score.mean) for cell in cells if cell.score]
+    means = [(config, dict(config.axes).get(sweep.within, ""), config.score.mean) for config in configs if config.score]
     for _, group, mean in means:
         groups.setdefault(group, []).append(mean)
     base = {group: statistics.fmean(own) for group, own in groups.items()}
     points: list[tuple[Labels, float]] = [
-        (tuple(item for item in cell.axes if item[0] in axes), mean - base[group]) for cell, group, mean in means
+        (tuple(item for item in config.axes if item[0] in axes), mean - base[group]) for config, group, mean in means
     ]
     found = axis_importances(sweep, points)
     for name in axes:
@@ -190,7 +196,7 @@ def _importances(sweep: SweepSpec, cells: Sequence[Cell], axes: Sequence[str]) -
         own = found.get(name)
         yield Importance(
             axis=name,
-            cells=len(there),
+            configs=len(there),
             variance_explained=variance_explained([label for label, _ in there], [value for _, value in there]),
             ped_anova=own.ped_anova if own else None,
             fanova=own.fanova if own else None,
@@ -216,7 +222,7 @@ FEWEST_ANSWERED: Final = 5
 
 COSTS: Final = ("parameters", "flops", "epoch_duration_s")
 
-Groups = Sequence[tuple[str, Sequence[Cell]]]
+Groups = Sequence[tuple[str, Sequence[ScoredConfiguration]]]
 
 
 def find(
@@ -236,22 +242,22 @@ def find(
         read_predictions: reads the predictions of trials on this split.
         split: validation or test.
     """
-    read = read_cells(trials, split)
+    read = read_configurations(trials, split)
     decided = decide(sweep, read)
-    known = {cell.cell_id: cell for cell in decided.cells}
-    cells = [known[cell.cell_id] for cell in read]
-    groups = [(group, [cell for cell in own if cell.score]) for group, own in decided.groups]
+    known = {config.config_id: config for config in decided.configs}
+    configs = [known[config.config_id] for config in read]
+    groups = [(group, [config for config in own if config.score]) for group, own in decided.groups]
     groups = [(group, own) for group, own in groups if own]
-    baselines = Baselines(sweep, cells)
+    baselines = Baselines(sweep, configs)
     limit = max(FEWEST_ANSWERED, MOST_ANSWERED // max(len(groups), 1))
     looked_at = _looked_at(groups, baselines, limit)
     answers = Answers(images[images["split"] == split], looked_at.values(), read_predictions)
     pairs = [pair for group, own in groups for pair in _pairs(group, own, answers, looked_at, decided)]
     gains = [gain for group, own in groups for gain in _gains(group, own, baselines, answers, decided)]
-    main_effects, interactions, importances, remarks = layout_findings(sweep, cells)
+    main_effects, interactions, importances, remarks = layout_findings(sweep, configs)
     return Findings(
         split=split,
-        folds=find_over_folds(sweep, cells) if split == "validation" else (),
+        folds=find_over_folds(sweep, configs) if split == "validation" else (),
         pairs=tuple(pairs),
         gains=tuple(gains),
         main_effects=main_effects,
@@ -262,60 +268,66 @@ def find(
     )
 
 
-def _looked_at(groups: Groups, baselines: Baselines, limit: int) -> dict[str, Cell]:
-    best = [cell for _, own in groups for cell in own[:limit]]
-    bases = [baseline for cell in best for baseline in (baselines.plain(cell), baselines.equal_size(cell)) if baseline]
-    return {cell.cell_id: cell for cell in (*best, *bases)}
+def _looked_at(groups: Groups, baselines: Baselines, limit: int) -> dict[str, ScoredConfiguration]:
+    best = [config for _, own in groups for config in own[:limit]]
+    bases = [
+        baseline for config in best for baseline in (baselines.plain(config), baselines.equal_size(config)) if baseline
+    ]
+    return {config.config_id: config for config in (*best, *bases)}
 
 
 def _pairs(
-    group: str, cells: Sequence[Cell], answers: Answers, looked_at: Mapping[str, Cell], decided: Decided
+    group: str,
+    configs: Sequence[ScoredConfiguration],
+    answers: Answers,
+    looked_at: Mapping[str, ScoredConfiguration],
+    decided: Decided,
 ) -> Iterator[PairFinding]:
     """Compare every configuration of a group with the first one, which is the best."""
-    best, *others = cells
-    pairings = [answers.pairing(cell, best) if cell.cell_id in looked_at else None for cell in others]
+    best, *others = configs
+    pairings = [answers.pairing(config, best) if config.config_id in looked_at else None for config in others]
     crossed = [_crossed(pairing) for pairing in pairings]
     corrected = holm_adjusted(
-        [item.difference.p_value if item else 1.0 for item in crossed], tests=pairs_among(len(cells))
+        [item.difference.p_value if item else 1.0 for item in crossed], tests=pairs_among(len(configs))
     )
-    for cell, pairing, item, p_value in zip(others, pairings, crossed, corrected, strict=True):
-        decision = decided.decisions[cell.cell_id]
+    for config, pairing, item, p_value in zip(others, pairings, crossed, corrected, strict=True):
+        decision = decided.decisions[config.config_id]
         difference = estimate_of_effect(decision.delta)
-        paired = paired_difference(cell.scores, best.scores)
+        paired = paired_difference(config.scores, best.scores)
         over_seeds = improvement_over_seeds(paired) if paired else None
         yield PairFinding(
             group=group,
-            cell_id=cell.cell_id,
-            label=cell.label,
-            best_cell_id=best.cell_id,
+            config_id=config.config_id,
+            label=config.label,
+            best_config_id=best.config_id,
             best_label=best.label,
             standing=decision.verdict or Verdict.UNDECIDED,
             difference=difference,
             corrected_p=difference.p_value if difference else 1.0,
             over_images=item.difference if item else None,
             over_images_corrected_p=p_value if item else None,
-            mcnemar=mcnemar(pairing.cell, pairing.base, pairing.tracks) if pairing else None,
+            mcnemar=mcnemar(pairing.config, pairing.base, pairing.tracks) if pairing else None,
             improvement=item.improvement if item else over_seeds,
             seeds_needed=decision.seeds_needed,
         )
 
 
 def _gains(
-    group: str, cells: Sequence[Cell], baselines: Baselines, answers: Answers, decided: Decided
+    group: str, configs: Sequence[ScoredConfiguration], baselines: Baselines, answers: Answers, decided: Decided
 ) -> Iterator[GainFinding]:
-    for cell in cells:
-        for baseline, is_equal_size in ((baselines.plain(cell), False), (baselines.equal_size(cell), True)):
-            decision = decided.decisions[cell.cell_id]
+    for config in configs:
+        for baseline, is_equal_size in ((baselines.plain(config), False), (baselines.equal_size(config), True)):
+            decision = decided.decisions[config.config_id]
             difference = estimate_of_effect(decision.gain_equal_parameters if is_equal_size else decision.gain)
             if baseline is None or difference is None:
                 continue
-            crossed = _crossed(answers.pairing(cell, baseline))
-            own, base = parameters_of(cell), parameters_of(baseline)
+            crossed = _crossed(answers.pairing(config, baseline))
+            own, base = parameters_of(config), parameters_of(baseline)
             yield GainFinding(
                 group=group,
-                cell_id=cell.cell_id,
-                label=cell.label,
-                baseline_cell_id=baseline.cell_id,
+                config_id=config.config_id,
+                label=config.label,
+                baseline_config_id=baseline.config_id,
                 is_equal_size=is_equal_size,
                 parameter_ratio=base / own if own and base else None,
                 difference=difference,
@@ -328,26 +340,26 @@ def _crossed(pairing: Pairing | None) -> Crossed | None:
 
     It is None if predictions are missing, or if there is only one seed, which has no variance.
     """
-    if pairing is None or len(pairing.cell) < 2:
+    if pairing is None or len(pairing.config) < 2:
         return None
-    return crossed_difference(pairing.cell, pairing.base, pairing.tracks, is_tracked=pairing.is_tracked)
+    return crossed_difference(pairing.config, pairing.base, pairing.tracks, is_tracked=pairing.is_tracked)
 
 
-def _fronts(group: str, cells: Sequence[Cell]) -> Iterator[ParetoFront]:
+def _fronts(group: str, configs: Sequence[ScoredConfiguration]) -> Iterator[ParetoFront]:
     """Yield the Pareto front for every cost that two configurations or more have."""
     for cost in COSTS:
         known = []
-        for cell in cells:
-            value, score = mean_of(getattr(run, cost) for run in cell.runs), cell.score
+        for config in configs:
+            value, score = mean_of(getattr(run, cost) for run in config.runs), config.score
             if value is not None and score is not None:
-                known.append((cell, float(value), score.mean))
+                known.append((config, float(value), score.mean))
         if len(known) > 1:
             front = [known[place] for place in pareto_front([item[1] for item in known], [item[2] for item in known])]
             yield ParetoFront(
                 group=group,
                 cost=cost,
-                cell_ids=tuple(cell.cell_id for cell, _, _ in front),
-                labels=tuple(cell.label for cell, _, _ in front),
+                config_ids=tuple(config.config_id for config, _, _ in front),
+                labels=tuple(config.label for config, _, _ in front),
                 costs=tuple(value for _, value, _ in front),
                 means=tuple(mean for _, _, mean in front),
             )
@@ -359,7 +371,7 @@ def _notes(sweep: SweepSpec, groups: Groups, pairs: Sequence[PairFinding], limit
             "It is not known which images these scores are of, or configurations were scored on different ones: no "
             "comparison over images is made."
         )
-    elif any(len(cells) > limit for _, cells in groups):
+    elif any(len(configs) > limit for _, configs in groups):
         of_group = " of each group" if len(groups) > 1 else ""
         yield f"Only the {limit} best configurations{of_group} and their baselines are compared image by image."
     if isinstance(sweep.planner, SamplerSpec):

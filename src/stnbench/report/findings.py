@@ -33,9 +33,9 @@ class PairFinding:
     """
 
     group: str
-    cell_id: str
+    config_id: str
     label: str
-    best_cell_id: str
+    best_config_id: str
     best_label: str
     standing: Verdict
     difference: Estimate | None
@@ -56,9 +56,9 @@ class GainFinding:
     """
 
     group: str
-    cell_id: str
+    config_id: str
     label: str
-    baseline_cell_id: str
+    baseline_config_id: str
     is_equal_size: bool
     parameter_ratio: float | None
     difference: Estimate
@@ -69,16 +69,16 @@ class GainFinding:
 class MainEffect:
     """The main effect of a label: the difference of its mean from the mean of its axis's labels, all else equal.
 
-    ``effect`` is over seeds; ``mean`` is the corresponding accuracy. ``cells`` is the number of configurations that the
-    axis's effects are estimated from. ``method`` says how these were made comparable: by whole blocks, in which every
-    label of the axis occurs with the same labels of all other axes, or by least squares.
+    ``effect`` is over seeds; ``mean`` is the corresponding accuracy. ``configs`` is the number of configurations that
+    the axis's effects are estimated from. ``method`` says how these were made comparable: by whole blocks, in which
+    every label of the axis occurs with the same labels of all other axes, or by least squares.
     """
 
     axis: str
     label: str
     mean: float
     effect: Estimate
-    cells: int
+    configs: int
     method: str
 
 
@@ -99,7 +99,7 @@ class Interaction:
     means: tuple[tuple[float, ...], ...]
     residuals: tuple[tuple[float, ...], ...]
     seeds: int
-    cells: int
+    configs: int
     statistic: float | None
     p_value: float | None
     corrected_p: float | None
@@ -120,7 +120,7 @@ class Importance:
     """
 
     axis: str
-    cells: int
+    configs: int
     variance_explained: float | None
     ped_anova: float | None
     fanova: float | None
@@ -135,7 +135,7 @@ class ParetoFront:
 
     group: str
     cost: str
-    cell_ids: tuple[str, ...]
+    config_ids: tuple[str, ...]
     labels: tuple[str, ...]
     costs: tuple[float, ...]
     means: tuple[float, ...]
@@ -203,7 +203,7 @@ class Claim:
         effect: the quantity that the claim says is above 0, paired by seed, in accuracy ``unit``.
         unit: of the effect.
         comparisons: the number of pairs, gains or series of configurations that the effect is the mean of.
-        cells: the number of configurations in these.
+        configs: the number of configurations in these.
         method: how the claim was tested.
         detail: further facts for the reader.
         published_effect: the same effect from the published accuracies, one run each; None where not all of those it
@@ -215,7 +215,7 @@ class Claim:
     effect: Estimate
     unit: str
     comparisons: int
-    cells: int
+    configs: int
     method: str
     detail: str
     published_effect: float | None
@@ -229,7 +229,7 @@ class AgreementRow:
     for the best; equal accuracies share the mean of their ranks.
     """
 
-    cell_id: str
+    config_id: str
     label: str
     ours: Estimate
     published: Estimate

@@ -15,7 +15,15 @@ from stnbench.report.board import Counted, FailureGroup, HealthCounts, Leaderboa
 from stnbench.report.claims import build_agreement
 from stnbench.report.decided import decide, estimate_of_effect
 from stnbench.report.runs import sweep_command
-from stnbench.report.scored import Cell, axis_columns, estimate_of, first_known, mean_of, metric_estimates, read_cells
+from stnbench.report.scored import (
+    ScoredConfiguration,
+    axis_columns,
+    estimate_of,
+    first_known,
+    mean_of,
+    metric_estimates,
+    read_configurations,
+)
 from stnbench.spec.data import Split
 from stnbench.spec.result import (
     FAR_MOVEMENT,
@@ -227,9 +235,9 @@ def build_leaderboard(sweep: SweepSpec, trials: pd.DataFrame, *, split: Split = 
     Where the sweep compares within an axis, each of the axis's labels is ranked separately, in the axis's order. The
     same frame gives the same leaderboard: equal means are ordered by label and identity.
     """
-    decided = decide(sweep, read_cells(trials, split))
+    decided = decide(sweep, read_configurations(trials, split))
     ranked = tuple(
-        _row(group, cell, decided.decisions.get(cell.cell_id)) for group, own in decided.groups for cell in own
+        _row(group, config, decided.decisions.get(config.config_id)) for group, own in decided.groups for config in own
     )
     known = provenance(sweep, trials, split)
     states = _count_states(trials["state"])
@@ -255,8 +263,8 @@ def build_leaderboard(sweep: SweepSpec, trials: pd.DataFrame, *, split: Split = 
     )
 
 
-def _row(group: str, cell: Cell, decision: Decision | None) -> Row:
-    runs, score = cell.runs, cell.score
+def _row(group: str, config: ScoredConfiguration, decision: Decision | None) -> Row:
+    runs, score = config.runs, config.score
     gain = estimate_of_effect(decision.gain if decision else None)
     states = _count_states(run.state for run in runs)
     return Row(
@@ -264,11 +272,11 @@ def _row(group: str, cell: Cell, decision: Decision | None) -> Row:
         rank_first=decision.rank_low if decision else None,
         rank_last=decision.rank_high if decision else None,
         standing=decision.verdict if decision else None,
-        label=cell.label,
-        cell_id=cell.cell_id,
-        axes=cell.axes,
-        is_baseline=cell.is_baseline,
-        seeds=tuple(cell.scores),
+        label=config.label,
+        config_id=config.config_id,
+        axes=config.axes,
+        is_baseline=config.is_baseline,
+        seeds=tuple(config.scores),
         states=states,
         score=score,
         test=estimate_of((run.test_correct, run.test_images) for run in runs),

@@ -241,7 +241,7 @@ def choose_sections(sections: Sequence[Section], wanted: Sequence[str]) -> Seque
 def report_json(board: Leaderboard) -> dict[str, Json]:
     """Return a leaderboard as JSON values.
 
-    They are ``{"sweep", "answer", "rows": [{"cell", "n", "mean", "low", "high", "split", ...}], ...}``; ``sections``
+    They are ``{"sweep", "answer", "rows": [{"config", "n", "mean", "low", "high", "split", ...}], ...}``; ``sections``
     holds every section but ``leaderboard`` with its tables.
     """
     from stnbench.report.render import data

@@ -107,7 +107,7 @@ class TrialRow:
     """
 
     trial_id: str
-    cell_id: str
+    config_id: str
     label: str
     seed: int
     axes: tuple[tuple[str, str], ...]
@@ -229,7 +229,7 @@ def _trial_row(
     verdict = judge_attempt(trial.spec, [item.record for item in epochs[-1:]], last.failure if last else None)
     return TrialRow(
         trial_id=trial.trial_id,
-        cell_id=trial.cell_id,
+        config_id=trial.config_id,
         label=sized_label(trial.label, trial.point.labels, trial.spec),
         seed=trial.seed,
         axes=trial.point.labels,

@@ -46,14 +46,14 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cell:
+class ScoredConfiguration:
     """The trials of a configuration, ordered by seed, and their common properties.
 
     ``scores`` are accuracies by seed, in [0, 1]; ``score`` is their mean, None before a trial is complete.
     """
 
-    cell_id: str
-    baseline_cell_id: str
+    config_id: str
+    baseline_config_id: str
     bare_id: str
     label: str
     is_baseline: bool
@@ -63,7 +63,7 @@ class Cell:
     score: Estimate | None
 
 
-def read_cells(trials: pd.DataFrame, split: Split) -> list[Cell]:
+def read_configurations(trials: pd.DataFrame, split: Split) -> list[ScoredConfiguration]:
     """Read the configurations of a frame, with the scores of their trials on a split."""
     # Columns are taken out once: pandas is slow where thousands of configurations take values one by one.
     ordered = trials.sort_values("seed", kind="stable")
@@ -76,23 +76,24 @@ def read_cells(trials: pd.DataFrame, split: Split) -> list[Cell]:
         for place, values in enumerate(zip(*columns, strict=True))
     ]
     places: dict[str, list[int]] = {}
-    for place, cell_id in enumerate(_values(ordered, "cell_id")):
-        places.setdefault(cell_id, []).append(place)
+    for place, config_id in enumerate(_values(ordered, "cell_id")):
+        places.setdefault(config_id, []).append(place)
     axes = {name.removeprefix(AXIS_PREFIX): _values(ordered, name) for name in axis_columns(trials)}
-    shared = {name: _values(ordered, name) for name in ("baseline_cell_id", "bare_id", "label", "is_baseline")}
-    cells = []
-    for cell_id, own in places.items():
-        of_cell = tuple(runs[place] for place in own)
-        cell = Cell(
-            cell_id=cell_id,
+    shared = {name: _values(ordered, name) for name in ("bare_id", "label", "is_baseline")}
+    shared["baseline_config_id"] = _values(ordered, "baseline_cell_id")
+    configs = []
+    for config_id, own in places.items():
+        of_config = tuple(runs[place] for place in own)
+        config = ScoredConfiguration(
+            config_id=config_id,
             axes=tuple((name, labels[own[0]]) for name, labels in axes.items() if labels[own[0]] is not None),
-            runs=of_cell,
-            scores={run.seed: run.correct / run.images for run in of_cell if run.correct is not None and run.images},
-            score=estimate_of((run.correct, run.images) for run in of_cell),
+            runs=of_config,
+            scores={run.seed: run.correct / run.images for run in of_config if run.correct is not None and run.images},
+            score=estimate_of((run.correct, run.images) for run in of_config),
             **{name: values[own[0]] for name, values in shared.items()},
         )
-        cells.append(cell)
-    return cells
+        configs.append(config)
+    return configs
 
 
 def _metrics(trials: pd.DataFrame, split: Split) -> list[tuple[tuple[str, float], ...]]:
@@ -123,23 +124,25 @@ def axis_columns(trials: pd.DataFrame) -> list[str]:
     return [name for name in trials.columns if name.startswith(AXIS_PREFIX)]
 
 
-def by_group(sweep: SweepSpec, cells: Iterable[Cell]) -> Iterator[tuple[str, list[Cell]]]:
+def by_group(
+    sweep: SweepSpec, configs: Iterable[ScoredConfiguration]
+) -> Iterator[tuple[str, list[ScoredConfiguration]]]:
     """Yield each group of configurations that are compared with each other, the best first, those without a score last.
 
     Groups are in the order in which the axis lists its choices, and then those that it does not list. Where all
     configurations are compared, there is one group without a name. Equal means are ordered by label and identity.
     """
-    groups: dict[str, list[tuple[float, str, str, Cell]]] = {}
-    for cell in cells:
-        score = cell.score
-        place = (-score.mean if score else 1.0, cell.label, cell.cell_id, cell)
-        groups.setdefault(dict(cell.axes).get(sweep.within, ""), []).append(place)
+    groups: dict[str, list[tuple[float, str, str, ScoredConfiguration]]] = {}
+    for config in configs:
+        score = config.score
+        place = (-score.mean if score else 1.0, config.label, config.config_id, config)
+        groups.setdefault(dict(config.axes).get(sweep.within, ""), []).append(place)
     listed = [
         choice.label for grid in sweep.grids for axis in grid if axis.name == sweep.within for choice in axis.choices
     ]
     for group in dict.fromkeys([*listed, *sorted(groups)]):
         if group in groups:
-            yield group, [cell for *_, cell in sorted(groups[group], key=lambda item: item[:3])]
+            yield group, [config for *_, config in sorted(groups[group], key=lambda item: item[:3])]
 
 
 def estimate_of(scored: Iterable[tuple[int | None, int | None]]) -> Estimate | None:

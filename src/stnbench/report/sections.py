@@ -141,8 +141,8 @@ def run_section(run: RunSummary, states: StateCounts, comparisons: Sequence[Comp
 
 def trials_section(board: Leaderboard) -> Section:
     """Return the section with every trial, in the order of the leaderboard, then of seeds."""
-    order = {row.cell_id: place for place, row in enumerate(board.rows)}
-    rows = sorted(board.trials, key=lambda row: (order.get(row.cell_id, len(order)), row.seed))
+    order = {row.config_id: place for place, row in enumerate(board.rows)}
+    rows = sorted(board.trials, key=lambda row: (order.get(row.config_id, len(order)), row.seed))
     name = f"{board.sweep}:{rows[0].label}#{rows[0].seed}"
     return Section(
         key="trials",
@@ -387,9 +387,9 @@ def published_sections(agreement: Agreement) -> Iterator[Section]:
 
 
 def _agreement_sentences(agreement: Agreement) -> Iterator[str]:
-    cells, seeds = len(agreement.rows), len(agreement.seeds)
+    configs, seeds = len(agreement.rows), len(agreement.seeds)
     yield (
-        f"{text.counted(cells, 'configuration')} of this sweep {'has' if cells == 1 else 'have'} an accuracy in "
+        f"{text.counted(configs, 'configuration')} of this sweep {'has' if configs == 1 else 'have'} an accuracy in "
         f"{agreement.published}: ours are means over {text.counted(seeds, 'seed')} on the {agreement.split} split, the "
         f"published ones one run each at full size on the {agreement.published_images:,} {agreement.published_split} "
         "images."
@@ -423,6 +423,6 @@ def _claim_sentences(agreement: Agreement) -> Iterator[str]:
 def _correlation(found: RankCorrelation) -> str:
     interval = "" if found.low is None or found.high is None else f" [{found.low:.2f}, {found.high:.2f}] at 95 %"
     return (
-        f"{found.measure} {found.value:.2f}{interval} ({found.method}; {text.counted(found.cells, 'configuration')}, "
+        f"{found.measure} {found.value:.2f}{interval} ({found.method}; {text.counted(found.configs, 'configuration')}, "
         f"{text.counted(found.seeds, 'seed')}); p = {found.p_value:.2g} for no agreement, by permutation."
     )

@@ -57,7 +57,7 @@ TRIALS: Final[Sequence[Column[TrialRow]]] = (
     Column(key="busy_s", heading="took", value=lambda it: it.busy_s, importance=5,
            text=lambda it: table.duration(it.busy_s) if it.finished_at else table.MISSING),
     Column(key="trial_id", heading="id", value=lambda it: it.trial_id, is_number=False, importance=7),
-    Column(key="cell_id", value=lambda it: it.cell_id),
+    Column(key="cell_id", value=lambda it: it.config_id),
     Column(key="baseline", value=lambda it: it.is_baseline),
     Column(key="axes", value=lambda it: dict(it.axes), prefix="axis:"),
     Column(key="epoch", value=lambda it: it.epoch),
@@ -314,7 +314,7 @@ def _image_lines(first: Side, second: Side) -> Section | None:
     tracks = np.unique(np.asarray(first.images.tracks or range(len(labels))), return_inverse=True)[1]
     test = mcnemar(right[1][None], right[0][None], tracks.astype(np.int64))
     both = int((right[0] & right[1]).sum())
-    alone = f"{test.only_base:,} in the first alone, {test.only_cell:,} in the second alone"
+    alone = f"{test.only_base:,} in the first alone, {test.only_config:,} in the second alone"
     lines = [
         f"{both:,} of {len(labels):,} validation images are right in both, {alone}.",
         f"p = {test.p_value:.3g} ({test.method}): of these two networks, not of their configurations.",

@@ -81,13 +81,13 @@ def fragments(snapshot: Snapshot, board: Leaderboard | None, form: str) -> dict[
         form: the hidden field that every form carries.
     """
     labels = {trial.trial_id: trial.label for trial in snapshot.trials}
-    cells = {trial.cell_id: trial.label for trial in snapshot.trials}
+    configs = {trial.config_id: trial.label for trial in snapshot.trials}
     parts: dict[str, Iterator[str]] = {
         "state": _state_lines(snapshot),
         "controls": _control_lines(snapshot, form),
         "running": _running_lines(snapshot, labels, form),
         "failures": _failure_lines(snapshot, labels, form),
-        "board": _board_lines(snapshot, board, cells, form),
+        "board": _board_lines(snapshot, board, configs, form),
         "asked": _asked_lines(snapshot.controls),
     }
     return {name: "\n".join(lines) for name, lines in parts.items()}
@@ -284,7 +284,7 @@ _FOLLOWS: Final = {
 }
 
 
-def _board_lines(snapshot: Snapshot, board: Leaderboard | None, cells: Mapping[str, str], form: str) -> Iterator[str]:
+def _board_lines(snapshot: Snapshot, board: Leaderboard | None, configs: Mapping[str, str], form: str) -> Iterator[str]:
     if board is None or not any(row.score for row in board.rows):
         yield '<p class="note">No trial is complete yet.</p>'
         return
@@ -294,10 +294,10 @@ def _board_lines(snapshot: Snapshot, board: Leaderboard | None, cells: Mapping[s
         complete = f"{counts[TrialState.COMPLETE]} of {counted(len(snapshot.rows), 'trial')} complete"
         yield f"{complete}; ranks and verdicts may change.</p>"
     yield from (f"<p>{escape(line)}</p>" for line in (board.answer.lines if board.answer else ()))
-    yield from _table_lines(snapshot, board, cells, form)
+    yield from _table_lines(snapshot, board, configs, form)
 
 
-def _table_lines(snapshot: Snapshot, board: Leaderboard, cells: Mapping[str, str], form: str) -> Iterator[str]:
+def _table_lines(snapshot: Snapshot, board: Leaderboard, configs: Mapping[str, str], form: str) -> Iterator[str]:
     table = leaderboard_table(board)
     columns = table.people_columns(MOST_COLUMNS)
     yield '<div class="wide" tabindex="0" role="region" aria-label="Leaderboard"><table class="ranking"><thead><tr>'
@@ -310,8 +310,8 @@ def _table_lines(snapshot: Snapshot, board: Leaderboard, cells: Mapping[str, str
             tag = 'th scope="row"' if column.key == table.label else f"td{_align(column)}"
             yield f"<{tag}>{escape(column.show(item))}</{tag.partition(' ')[0]}>"
         yield "<td>"
-        if item.cell_id in cells:
-            yield from _cell_form(snapshot, item.cell_id, cells[item.cell_id], form)
+        if item.config_id in configs:
+            yield from _configuration_form(snapshot, item.config_id, configs[item.config_id], form)
         yield "</td></tr>"
     yield "</tbody></table></div>"
 
@@ -320,9 +320,9 @@ def _align(column: Column[Row]) -> str:
     return ' class="number"' if column.is_number else ""
 
 
-def _cell_form(snapshot: Snapshot, cell_id: str, label: str, form: str) -> Iterator[str]:
+def _configuration_form(snapshot: Snapshot, config_id: str, label: str, form: str) -> Iterator[str]:
     """Yield the button of a configuration: stop if trials run or wait, retry if they were given up."""
-    states = {row.state for row in snapshot.rows if row.cell_id == cell_id}
+    states = {row.state for row in snapshot.rows if row.config_id == config_id}
     if states & {TrialState.PLANNED, TrialState.RUNNING}:
         yield from _button_form("stop", "Stop", form, value=label)
     elif TrialState.PRUNED in states:

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, assert_never
 from pydantic import Discriminator
 
 from stnbench.core.errors import require
-from stnbench.spec.codec import Strict
+from stnbench.spec.codec import Strict, named_before
 
 COUNT_MAX: Final = 10_000
 TARGET_MAX: Final = 2_000
@@ -111,13 +111,13 @@ class Effect(Strict):
 
     Attributes:
         trials: the affected trials.
-        cells: configurations that were given up or resumed as a whole, including their future trials.
+        configs: configurations that were given up or resumed as a whole, including their future trials.
         slots: number of slots after the request.
         slots_before: number of slots with which the run was started.
     """
 
     trials: tuple[str, ...] = ()
-    cells: tuple[str, ...] = ()
+    configs: Annotated[tuple[str, ...], named_before("configs", "cells")] = ()
     slots: int = 0
     slots_before: int = 0
 
@@ -143,7 +143,7 @@ class Controls:
         slots: number of slots of the last request; 0 for none. It applies to runs started with ``slots_started``.
         slots_started: see ``slots``.
         given_up: trials that must not run.
-        given_up_cells: configurations that must not run.
+        given_up_configs: configurations that must not run.
         taken_back: trials that a retry has requested again, also of given up configurations.
     """
 
@@ -152,7 +152,7 @@ class Controls:
     slots: int = 0
     slots_started: int = 0
     given_up: frozenset[str] = frozenset()
-    given_up_cells: frozenset[str] = frozenset()
+    given_up_configs: frozenset[str] = frozenset()
     taken_back: frozenset[str] = frozenset()
 
     @property
@@ -160,16 +160,16 @@ class Controls:
         """Return whether no trials are launched."""
         return self.paused_by is not None
 
-    def gives_up(self, trial_id: str, cell_id: str) -> bool:
+    def gives_up(self, trial_id: str, config_id: str) -> bool:
         """Check whether a user has given up a trial or its configuration."""
-        return trial_id in self.given_up or (cell_id in self.given_up_cells and trial_id not in self.taken_back)
+        return trial_id in self.given_up or (config_id in self.given_up_configs and trial_id not in self.taken_back)
 
 
 def controls_after(records: Iterable[ControlRecord]) -> Controls:  # noqa: C901 - a branch for each action
     """Return the combined effect of the executed requests, given in their order."""
     paused_by, seeds, slots, started = None, 0, 0, 0
     given_up: set[str] = set()
-    cells: set[str] = set()
+    configs: set[str] = set()
     taken_back: set[str] = set()
     for record in records:
         if record.is_refused:
@@ -182,11 +182,11 @@ def controls_after(records: Iterable[ControlRecord]) -> Controls:  # noqa: C901 
                 paused_by = None
             case Stop():
                 given_up |= set(effect.trials)
-                cells |= set(effect.cells)
+                configs |= set(effect.configs)
                 taken_back -= set(effect.trials)
             case Retry():
                 given_up -= set(effect.trials)
-                cells -= set(effect.cells)
+                configs -= set(effect.configs)
                 taken_back |= set(effect.trials)
             case SetSlots():
                 slots, started = effect.slots, effect.slots_before
@@ -200,7 +200,7 @@ def controls_after(records: Iterable[ControlRecord]) -> Controls:  # noqa: C901 
         slots=slots,
         slots_started=started,
         given_up=frozenset(given_up),
-        given_up_cells=frozenset(cells),
+        given_up_configs=frozenset(configs),
         taken_back=frozenset(taken_back),
     )
 

@@ -71,10 +71,10 @@ class PublishedResult(Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PublishedCell(Strict):
+class PublishedConfiguration(Strict):
     """A configuration of a sweep, and its published result at full size."""
 
-    cell_id: str
+    config_id: Annotated[str, named_before("config_id", "cell_id")]
     result: PublishedResult
 
 
@@ -84,7 +84,7 @@ class PublishedTable(Strict):
 
     name: str
     images: int
-    cells: tuple[PublishedCell, ...]
+    configs: Annotated[tuple[PublishedConfiguration, ...], named_before("configs", "cells")]
 
 
 Labels = tuple[tuple[str, str], ...]

@@ -241,7 +241,7 @@ class TrialSpec(Strict):
         return digest({"results_version": RESULTS_VERSION, "trial": to_identity(self)})
 
     @property
-    def cell_id(self) -> str:
+    def config_id(self) -> str:
         """Return the identity of the configuration, without the seed: 16 hexadecimal digits."""
         plain = to_identity(self)
         plain.pop("seed", None)

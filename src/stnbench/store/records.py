@@ -105,7 +105,7 @@ class TrialRecord:
     sweep: str
     position: int
     trial_id: str
-    cell_id: str
+    config_id: str
     point: Point
     label: str
     is_baseline: bool

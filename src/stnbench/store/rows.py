@@ -102,7 +102,7 @@ def trial_fields(trial_id: str, spec: TrialSpec, at: datetime) -> Fields:
     """Return the row of a planned trial in ``trials``."""
     return {
         "id": trial_id,
-        "cell_id": spec.cell_id,
+        "cell_id": spec.config_id,
         "seed": spec.seed,
         "spec": to_json(spec),
         "state": TrialState.PLANNED.value,
@@ -265,7 +265,7 @@ def trial_record(row: Row[Any]) -> TrialRecord:
         sweep=row.sweep,
         position=row.position,
         trial_id=row.id,
-        cell_id=row.cell_id,
+        config_id=row.cell_id,
         point=from_stored(Point, row.point),
         label=row.label,
         is_baseline=row.is_twin,

@@ -83,7 +83,7 @@ def bowl(spec: TrialSpec) -> float:
         raise SpecError(f"the optimizer is {optimizer.kind}", remedy="made-up trials have sgd")
     rate = math.log10(optimizer.learning_rate / 0.03)
     decay = math.log10(max(optimizer.weight_decay, 1e-6) / 1e-3)
-    noise = derive_seed(spec.seed, spec.cell_id) % 1000 / 1000 - 0.5
+    noise = derive_seed(spec.seed, spec.config_id) % 1000 / 1000 - 0.5
     accuracy = 0.95 - 0.08 * rate**2 - 0.2 * (optimizer.momentum - 0.6) ** 2 - 0.01 * decay**2 + 0.002 * noise
     return min(1.0, max(0.0, accuracy))
 
@@ -182,9 +182,9 @@ class Run:
             )
         )
 
-    def cells(self) -> list[str]:
+    def configs(self) -> list[str]:
         """Return the configurations that are no baselines, in the order in which they were asked for."""
-        return list(dict.fromkeys(trial.spec.cell_id for trial in self.planned.values() if not trial.is_baseline))
+        return list(dict.fromkeys(trial.spec.config_id for trial in self.planned.values() if not trial.is_baseline))
 
     def best(self) -> float:
         """Return the highest accuracy of a complete trial."""

@@ -23,7 +23,7 @@ class AttemptView:
 
     sweep: str
     trial_id: str
-    cell_id: str
+    config_id: str
     label: str
     axes: tuple[tuple[str, str], ...]
     is_baseline: bool
@@ -42,7 +42,7 @@ class AttemptView:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CellView:
+class ConfigurationView:
     """Summary of one configuration over its seeds; accuracies are shares in [0, 1] on the validation split.
 
     ``rank`` is 1 for the best and for those not distinguishable from it, ``rank_text`` is its range, such as ``1-3``.
@@ -52,7 +52,7 @@ class CellView:
     """
 
     sweep: str
-    cell_id: str
+    config_id: str
     label: str
     axes: tuple[tuple[str, str], ...]
     is_baseline: bool
@@ -97,11 +97,11 @@ class Tracker(ABC):
         """Show an attempt that has begun, has a new epoch, or has ended. An ended attempt is shown as ended at once."""
 
     @abstractmethod
-    def show_cell(self, view: CellView) -> None:
+    def show_configuration(self, view: ConfigurationView) -> None:
         """Show the summary of a configuration."""
 
     @abstractmethod
-    def show_pictures(self, view: AttemptView | CellView, pictures: Iterable[Picture]) -> int:
+    def show_pictures(self, view: AttemptView | ConfigurationView, pictures: Iterable[Picture]) -> int:
         """Show galleries with an attempt or a configuration that is shown, and return the number of new pictures.
 
         Existing pictures are not changed.
@@ -119,10 +119,11 @@ class Tracker(ABC):
 # Equality of views.
 
 
-def view_digest(view: AttemptView | CellView) -> str:
+def view_digest(view: AttemptView | ConfigurationView) -> str:
     """Return a digest of a view's contents: equal views have equal digests, and need not be shown again."""
     plain = TypeAdapter(type(view)).dump_python(view, mode="json")
-    return digest({"kind": type(view).__name__, "view": plain})
+    plain["cell_id"] = plain.pop("config_id")  # stored digests keep the names of their time
+    return digest({"kind": "AttemptView" if isinstance(view, AttemptView) else "CellView", "view": plain})
 
 
 # A tracker without effect.
@@ -140,11 +141,11 @@ class NullTracker(Tracker):
         pass
 
     @override
-    def show_cell(self, view: CellView) -> None:
+    def show_configuration(self, view: ConfigurationView) -> None:
         pass
 
     @override
-    def show_pictures(self, view: AttemptView | CellView, pictures: Iterable[Picture]) -> int:
+    def show_pictures(self, view: AttemptView | ConfigurationView, pictures: Iterable[Picture]) -> int:
         return 0
 
     @override

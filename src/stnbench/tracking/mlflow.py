@@ -19,7 +19,7 @@ from typing_extensions import override
 from stnbench.spec.result import AttemptState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.tracking import shown
-from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
+from stnbench.tracking.base import AttemptView, ConfigurationView, Picture, Tracker
 from stnbench.tracking.mlflow_server import initialise, keep_artifacts_in, open_client
 from stnbench.tracking.shown import DatasetInput, dataset_inputs
 
@@ -32,7 +32,7 @@ from stnbench.tracking.shown import DatasetInput, dataset_inputs
 TAG_PREFIX = "mlflow.sharedViewState."
 _NAME = "attributes.`Run Name`"
 _NAME_WIDTH_PX, _WIDTH_PX = 300, 190
-_CELLS = "cells"
+_CONFIGURATIONS = "cells"
 _MOST_AXES = 12
 """Maximum number of columns of a view; more do not fit on a screen."""
 
@@ -76,10 +76,10 @@ def saved_views(sweep: SweepSpec) -> list[SavedView]:
     """Return two views of a sweep: its configurations by their means, and its runs with the parameters that differ."""
     names = dict.fromkeys(axis.name for grid in sweep.grids for axis in grid)
     axes = [_column("params", shown.axis_key(name)) for name in list(names)[:_MOST_AXES]]
-    mean = _column("metrics", shown.CELL_MEAN)
+    mean = _column("metrics", shown.CONFIGURATION_MEAN)
     intervals = ("accuracy/validation_low", "accuracy/validation_high", "seeds", "rank", "st_gain", "parameters")
-    cells = SavedView(
-        key=_CELLS,
+    configs = SavedView(
+        key=_CONFIGURATIONS,
         name="Configurations, the best first",
         search="tags.summary = 'true'",
         order_by=mean,
@@ -101,13 +101,17 @@ def saved_views(sweep: SweepSpec) -> list[SavedView]:
             *_columns("tags", ("status", "health", "failure", "failure_message")),
         ),
     )
-    return [cells, runs]
+    return [configs, runs]
 
 
 def view_addresses(tracking_uri: str) -> dict[str, str]:
     """Return the address, within MLflow's pages, of each sweep's view of its configurations, the latest sweep first."""
     experiments = open_client(tracking_uri).search_experiments(order_by=["last_update_time DESC"])
-    return {one.name: _address(one.experiment_id, _CELLS) for one in experiments if TAG_PREFIX + _CELLS in one.tags}
+    return {
+        one.name: _address(one.experiment_id, _CONFIGURATIONS)
+        for one in experiments
+        if TAG_PREFIX + _CONFIGURATIONS in one.tags
+    }
 
 
 def _address(experiment_id: str, key: str) -> str:
@@ -219,45 +223,45 @@ class MlflowTracker(Tracker):
         self._runs[view.token] = run
 
     @override
-    def show_cell(self, view: CellView) -> None:
-        values, parameters = shown.cell_values(view), shown.axis_parameters(view.axes)
-        found = self._find(view.sweep, shown.cell_token(view.cell_id))
+    def show_configuration(self, view: ConfigurationView) -> None:
+        values, parameters = shown.configuration_values(view), shown.axis_parameters(view.axes)
+        found = self._find(view.sweep, shown.configuration_token(view.config_id))
         begins_ms = self._begin_ms(view)
         is_elsewhere = found is not None and found.info.start_time != begins_ms
         if found is not None and (is_elsewhere or not _can_become(found, parameters, values)):
             self._client.delete_run(found.info.run_id)
             found = None
         run = (
-            self._create(view.sweep, shown.cell_name(view), shown.cell_tags(view), begins_ms)
+            self._create(view.sweep, shown.configuration_name(view), shown.configuration_tags(view), begins_ms)
             if found is None
             else _known(found)
         )
         changed = found is None or found.data.metrics != values
         step = self._next_step(run) if found is not None and changed else 0
-        self._log(run, shown.cell_tags(view), parameters, _at_step(values, step) if changed else [])
-        self._rename(run, shown.cell_name(view))
+        self._log(run, shown.configuration_tags(view), parameters, _at_step(values, step) if changed else [])
+        self._rename(run, shown.configuration_name(view))
         self._set_status(run, FINISHED, begins_ms)
         self._fold(view, run.run_id)
 
-    def _begin_ms(self, view: CellView) -> int:
+    def _begin_ms(self, view: ConfigurationView) -> int:
         """Return the start time of a summary in milliseconds: before every attempt, that of the best one last."""
         return max(1, self._known_experiment(view.sweep).created_at_ms - view.place)
 
-    def _fold(self, view: CellView, run_id: str) -> None:
+    def _fold(self, view: ConfigurationView, run_id: str) -> None:
         """Nest the attempts of a configuration below its summary."""
         own = self._known_experiment(view.sweep).experiment_id
-        for run in list(self._search(own, f"tags.cell = '{view.cell_id}' AND tags.attempt != ''")):
+        for run in list(self._search(own, f"tags.cell = '{view.config_id}' AND tags.attempt != ''")):
             if run.data.tags.get(PARENT) != run_id:
                 self._client.set_tag(run.info.run_id, PARENT, run_id)
 
     @override
-    def show_pictures(self, view: AttemptView | CellView, pictures: Iterable[Picture]) -> int:
+    def show_pictures(self, view: AttemptView | ConfigurationView, pictures: Iterable[Picture]) -> int:
         from PIL import Image
 
         if isinstance(view, AttemptView):
             token, at_ms = view.token, view.started_at_ms
         else:
-            token, at_ms = shown.cell_token(view.cell_id), self._begin_ms(view)
+            token, at_ms = shown.configuration_token(view.config_id), self._begin_ms(view)
         found = self._find(view.sweep, token)
         if found is None:
             return 0
@@ -413,7 +417,7 @@ class MlflowTracker(Tracker):
 
     def _next_step(self, run: _ShownRun) -> int:
         """Return the step after the last: MLflow shows the value of the highest step."""
-        history = self._client.get_metric_history(run.run_id, shown.CELL_MEAN)
+        history = self._client.get_metric_history(run.run_id, shown.CONFIGURATION_MEAN)
         return max((metric.step for metric in history), default=-1) + 1
 
 

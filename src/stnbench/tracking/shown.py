@@ -26,7 +26,7 @@ from stnbench.spec.result import (
 )
 from stnbench.spec.sweep import SweepSpec, show_value
 from stnbench.spec.trial import TrialSpec
-from stnbench.tracking.base import AttemptView, CellView
+from stnbench.tracking.base import AttemptView, ConfigurationView
 
 # The halves of the data set of an attempt, as MLflow data sets.
 
@@ -92,7 +92,7 @@ def attempt_note(view: AttemptView) -> str:
     return failure + "\n".join(lines)
 
 
-def cell_note(view: CellView) -> str:
+def configuration_note(view: ConfigurationView) -> str:
     """Return the mean of a configuration with its number of seeds, interval, method, split and rank."""
     seeds = f"{view.seeds} seed{'' if view.seeds == 1 else 's'}"
     interval = "no interval"
@@ -101,11 +101,11 @@ def cell_note(view: CellView) -> str:
     rank = f", rank {view.rank_text}" if view.rank_text else ""
     standing = f", {view.standing}" if view.standing else ""
     number = f"**{_percent(view.mean)} %** on validation, mean of {seeds}; {interval}{rank}{standing}.{_gain(view)}"
-    runs = f"Its runs: search for `tags.cell = '{view.cell_id}'`; report: `reports/{view.sweep}/index.html`."
+    runs = f"Its runs: search for `tags.cell = '{view.config_id}'`; report: `reports/{view.sweep}/index.html`."
     return f"{number}\n\n{runs}"
 
 
-def _gain(view: CellView) -> str:
+def _gain(view: ConfigurationView) -> str:
     gain = view.st_gain
     if gain is None:
         return ""
@@ -140,7 +140,7 @@ PARAMETER_LIMIT = 6000
 KEY_LIMIT = 250
 MESSAGE_LIMIT = 500
 # MLflow's pages draw a section of charts for each prefix, in alphabetical order, and metrics without a prefix last.
-CELL_MEAN = "accuracy/validation_mean"
+CONFIGURATION_MEAN = "accuracy/validation_mean"
 ATTEMPT_ACCURACY = "accuracy/validation_final"
 OLD_KEYS = frozenset({"validation_accuracy", "validation_accuracy_final", "validation_accuracy_mean"})
 """Former keys of metrics; a run that has one is shown again under the keys of now."""
@@ -189,21 +189,21 @@ def run_name(view: AttemptView) -> str:
     return f"{view.label} · seed {view.spec.seed}{again}"
 
 
-def cell_name(view: CellView) -> str:
+def configuration_name(view: ConfigurationView) -> str:
     """Return the name of a summary run; it begins with the mean, since MLflow's lists show no metrics by default."""
     return f"{100 * view.mean:.2f} % · {view.label} · mean of {view.seeds} seed{'' if view.seeds == 1 else 's'}"
 
 
-def cell_token(cell_id: str) -> str:
+def configuration_token(config_id: str) -> str:
     """Return the unique token of a configuration's summary run; no attempt has such a token."""
-    return f"cell:{cell_id}"
+    return f"cell:{config_id}"
 
 
 def run_tags(view: AttemptView) -> dict[str, str]:
     """Return the tags of an attempt's run; ``health`` is the verdict on its worst transformer, for filtering runs."""
     tags = {
         "sweep": view.sweep,
-        "cell": view.cell_id,
+        "cell": view.config_id,
         "seed": str(view.spec.seed),
         "trial": view.trial_id,
         "attempt": str(view.number),
@@ -224,16 +224,16 @@ def run_tags(view: AttemptView) -> dict[str, str]:
     return tags
 
 
-def cell_tags(view: CellView) -> dict[str, str]:
+def configuration_tags(view: ConfigurationView) -> dict[str, str]:
     """Return the tags of a configuration's summary run."""
     tags = {
         "sweep": view.sweep,
-        "cell": view.cell_id,
+        "cell": view.config_id,
         "baseline": show_value(view.is_baseline),
-        "token": cell_token(view.cell_id),
+        "token": configuration_token(view.config_id),
         "summary": "true",
         "method": view.method,
-        NOTE: cell_note(view),
+        NOTE: configuration_note(view),
     }
     known = {"rank": view.rank_text, "vs_best": view.standing, "health": view.health}
     return tags | {key: value for key, value in known.items() if value}
@@ -289,9 +289,9 @@ def run_measures(view: AttemptView) -> list[Measure]:
     return measures + _measures(values, step=last_epoch, timestamp_ms=end_ms)
 
 
-def cell_values(view: CellView) -> dict[str, float]:
+def configuration_values(view: ConfigurationView) -> dict[str, float]:
     """Return the metrics of a summary run; accuracies are shares in [0, 1] on the validation split."""
-    values = {CELL_MEAN: view.mean, "seeds": float(view.seeds)}
+    values = {CONFIGURATION_MEAN: view.mean, "seeds": float(view.seeds)}
     if view.low is not None:
         values["accuracy/validation_low"] = view.low
     if view.high is not None:

@@ -20,11 +20,11 @@ answers = st_numpy.arrays(bool, st.tuples(st.integers(2, 4), st.just(12)))
 
 def test_seeds_that_agree_leave_a_t_interval_over_images() -> None:
     """Six equal seeds, every image its own track: mean and standard error are those of single images' differences."""
-    cell, base = np.array([[True] * 9 + [False] * 3] * 6), np.array([[True] * 6 + [False] * 4 + [True] * 2] * 6)
-    found = crossed_difference(cell, base, ALONE, is_tracked=False)
+    config, base = np.array([[True] * 9 + [False] * 3] * 6), np.array([[True] * 6 + [False] * 4 + [True] * 2] * 6)
+    found = crossed_difference(config, base, ALONE, is_tracked=False)
     assert found is not None
     difference = found.difference
-    differences = cell[0].astype(float) - base[0]
+    differences = config[0].astype(float) - base[0]
     error = differences.std(ddof=1) / math.sqrt(12)
     fourth = ((differences - differences.mean()) ** 4).sum()
     squares = ((differences - differences.mean()) ** 2).sum()
@@ -38,9 +38,9 @@ def test_seeds_that_agree_leave_a_t_interval_over_images() -> None:
 def test_one_seed_is_about_images_alone() -> None:
     """Two networks have the interval that six equal seeds have, under a name that says so; no chance for a new seed."""
     rng = np.random.default_rng(2)
-    cell, base = rng.random((2, 1, 12)) < 0.6
-    one = crossed_difference(cell, base, TRACKS, is_tracked=True)
-    six = crossed_difference(np.repeat(cell, 6, axis=0), np.repeat(base, 6, axis=0), TRACKS, is_tracked=True)
+    config, base = rng.random((2, 1, 12)) < 0.6
+    one = crossed_difference(config, base, TRACKS, is_tracked=True)
+    six = crossed_difference(np.repeat(config, 6, axis=0), np.repeat(base, 6, axis=0), TRACKS, is_tracked=True)
     assert one is not None
     assert six is not None
     assert (one.difference.low, one.difference.high) == pytest.approx((six.difference.low, six.difference.high))
@@ -50,10 +50,10 @@ def test_one_seed_is_about_images_alone() -> None:
 def test_images_of_a_track_count_as_one() -> None:
     """Every image three times over, in tracks of three, says no more than the images once."""
     rng = np.random.default_rng(0)
-    cell, base = rng.random((2, 3, 12)) < 0.7
-    once = crossed_difference(cell, base, ALONE, is_tracked=True)
+    config, base = rng.random((2, 3, 12)) < 0.7
+    once = crossed_difference(config, base, ALONE, is_tracked=True)
     thrice = crossed_difference(
-        np.repeat(cell, 3, axis=1), np.repeat(base, 3, axis=1), np.repeat(ALONE, 3), is_tracked=True
+        np.repeat(config, 3, axis=1), np.repeat(base, 3, axis=1), np.repeat(ALONE, 3), is_tracked=True
     )
     assert once is not None
     assert thrice is not None
@@ -63,12 +63,12 @@ def test_images_of_a_track_count_as_one() -> None:
 
 
 @given(answers, st.data())
-def test_the_interval_is_never_narrower_than_over_seeds(cell: np.ndarray, data: st.DataObject) -> None:
-    """Nor is it surer: its p is not below that of t over seeds; and the two cells the other way round give a mirror."""
-    base = data.draw(st_numpy.arrays(bool, cell.shape))
-    found = crossed_difference(cell, base, TRACKS, is_tracked=True)
-    mirrored = crossed_difference(base, cell, TRACKS, is_tracked=True)
-    over_seeds = paired_difference(*(dict(enumerate(rows.mean(axis=1).tolist())) for rows in (cell, base)))
+def test_the_interval_is_never_narrower_than_over_seeds(config: np.ndarray, data: st.DataObject) -> None:
+    """Nor is it surer: its p is not below that of t over seeds; and exchanged configs give the mirrored result."""
+    base = data.draw(st_numpy.arrays(bool, config.shape))
+    found = crossed_difference(config, base, TRACKS, is_tracked=True)
+    mirrored = crossed_difference(base, config, TRACKS, is_tracked=True)
+    over_seeds = paired_difference(*(dict(enumerate(rows.mean(axis=1).tolist())) for rows in (config, base)))
     assert found is not None
     assert mirrored is not None
     assert over_seeds is not None
@@ -85,28 +85,28 @@ def test_the_interval_is_never_narrower_than_over_seeds(cell: np.ndarray, data: 
 
 
 def test_equal_answers_are_no_difference() -> None:
-    """Cells that are right on the same images differ by 0, with p = 1, and nothing is said of chances."""
-    cell = np.random.default_rng(1).random((4, 12)) < 0.8
-    found = crossed_difference(cell, cell, TRACKS, is_tracked=True)
+    """Configurations that are right on the same images differ by 0, with p = 1, and nothing is said of chances."""
+    config = np.random.default_rng(1).random((4, 12)) < 0.8
+    found = crossed_difference(config, config, TRACKS, is_tracked=True)
     assert found is not None
     assert (found.difference.mean, found.difference.p_value, found.improvement) == (0.0, 1.0, None)
-    assert mcnemar(cell, cell, TRACKS).p_value == 1.0
+    assert mcnemar(config, config, TRACKS).p_value == 1.0
 
 
 def test_equal_differences_of_few_seeds_prove_nothing() -> None:
     """Two seeds that differ by the same number of images have p = 1, as over seeds alone."""
     base = np.zeros((2, 12), bool)
-    cell = base.copy()
-    cell[0, :4] = cell[1, 4:8] = True
-    found = crossed_difference(cell, base, ALONE, is_tracked=False)
+    config = base.copy()
+    config[0, :4] = config[1, 4:8] = True
+    found = crossed_difference(config, base, ALONE, is_tracked=False)
     assert found is not None
     assert (found.difference.mean, found.difference.p_value) == (pytest.approx(1 / 3), 1.0)
 
 
 def test_one_track_says_nothing_of_others() -> None:
     """There is no interval over tracks from one."""
-    cell = np.ones((3, 12), bool)
-    assert crossed_difference(cell, ~cell, np.zeros(12, np.int64), is_tracked=True) is None
+    config = np.ones((3, 12), bool)
+    assert crossed_difference(config, ~config, np.zeros(12, np.int64), is_tracked=True) is None
 
 
 def test_chance_to_be_ahead_of_a_known_effect() -> None:
@@ -125,29 +125,29 @@ def test_chance_to_be_ahead_of_a_known_effect() -> None:
 
 
 def test_mcnemar_of_single_images_is_the_binomial_test() -> None:
-    """One seed and no tracks: 9 images that only the cell has right against 2, p = 0.0654 (exact, two-sided)."""
-    cell = np.array([[True] * 9 + [False] * 2 + [True]])
+    """One seed and no tracks: 9 images that only the config has right against 2, p = 0.0654 (exact, two-sided)."""
+    config = np.array([[True] * 9 + [False] * 2 + [True]])
     base = np.array([[False] * 9 + [True] * 2 + [True]])
-    found = mcnemar(cell, base, ALONE)
-    assert (found.only_cell, found.only_base, found.method) == (9, 2, EXACT_METHOD)
+    found = mcnemar(config, base, ALONE)
+    assert (found.only_config, found.only_base, found.method) == (9, 2, EXACT_METHOD)
     assert found.p_value == pytest.approx(stats.binomtest(2, 11).pvalue)
 
 
 @given(answers, st.data())
-def test_mcnemar_flips_whole_tracks(cell: np.ndarray, data: st.DataObject) -> None:
-    """Its p is the share of all ways to exchange the cells track by track that give as large a difference."""
-    base = data.draw(st_numpy.arrays(bool, cell.shape))
-    by_track = (cell.astype(int) - base).sum(axis=0).reshape(4, 3).sum(axis=1)
+def test_mcnemar_flips_whole_tracks(config: np.ndarray, data: st.DataObject) -> None:
+    """Its p is the share of all ways to exchange the configurations track by track that give as large a difference."""
+    base = data.draw(st_numpy.arrays(bool, config.shape))
+    by_track = (config.astype(int) - base).sum(axis=0).reshape(4, 3).sum(axis=1)
     signs = np.array(np.meshgrid(*[[-1, 1]] * 4)).reshape(4, -1)
     share = (np.abs(by_track @ signs) >= abs(by_track.sum())).mean()
-    assert mcnemar(cell, base, TRACKS).p_value == pytest.approx(share)
+    assert mcnemar(config, base, TRACKS).p_value == pytest.approx(share)
 
 
 def test_mcnemar_of_many_tracks_is_normal() -> None:
     """From 201 tracks on that differ the p-value is the normal limit, within 0.02 of the exact one of 200."""
-    cell = np.zeros((1, 201), bool)
-    cell[0, :115] = True
-    many, fewer = mcnemar(cell, ~cell, np.arange(201)), mcnemar(cell[:, 1:], ~cell[:, 1:], np.arange(200))
+    config = np.zeros((1, 201), bool)
+    config[0, :115] = True
+    many, fewer = mcnemar(config, ~config, np.arange(201)), mcnemar(config[:, 1:], ~config[:, 1:], np.arange(200))
     assert (many.method, fewer.method) == (NORMAL_METHOD, EXACT_METHOD)
     assert many.p_value == pytest.approx(fewer.p_value, abs=0.02)
 

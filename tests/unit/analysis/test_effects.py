@@ -1,4 +1,4 @@
-"""Main effects and interactions of axes, with all cells and with some missing; Pareto fronts."""
+"""Main effects and interactions of axes, with all configurations and with some missing; Pareto fronts."""
 
 from itertools import product
 
@@ -11,7 +11,7 @@ from scipy import stats
 from stnbench.analysis.effects import (
     BLOCKS_METHOD,
     LEAST_SQUARES_METHOD,
-    PlacedCell,
+    PlacedConfiguration,
     interaction,
     main_effects,
     usual_seeds,
@@ -23,23 +23,23 @@ from stnbench.analysis.ranks import pareto_front
 SIZE, FAMILY, PLACE = {"10": 0.0, "20": 0.02, "30": 0.04}, {"affine": 0.0, "tps": -0.03}, {"1": 0.0, "2": 0.01}
 
 
-def grid(*, seeds: int = 3, together: float = 0.0) -> list[PlacedCell]:
-    """Cells whose accuracies are three effects added up, and one of size 30 with tps, and some noise by seed."""
+def grid(*, seeds: int = 3, together: float = 0.0) -> list[PlacedConfiguration]:
+    """Configs whose accuracies are three effects added up, and one of size 30 with tps, and some noise by seed."""
     rng = np.random.default_rng(0)
-    cells = []
+    configs = []
     for size, family, place in product(SIZE, FAMILY, PLACE):
         mean = 0.9 + SIZE[size] + FAMILY[family] + PLACE[place] + together * ((size, family) == ("30", "tps"))
         noise = 0.001 * rng.standard_normal(seeds)
         labels = {"size": size, "family": family, "place": place}
-        cells.append(PlacedCell(labels=labels, scores=dict(enumerate((mean + noise).tolist(), 1))))
-    return cells
+        configs.append(PlacedConfiguration(labels=labels, scores=dict(enumerate((mean + noise).tolist(), 1))))
+    return configs
 
 
 def test_whole_blocks_give_the_effects() -> None:
-    """Of a full grid: size 10 is 2 points below the mean of sizes, 30 as much above, from all twelve cells."""
+    """Of a full grid: size 10 is 2 points below the mean of sizes, 30 as much above, from all twelve configurations."""
     found = main_effects(grid(), "size")
     assert found is not None
-    assert (found.labels, found.cells, found.method) == (("10", "20", "30"), 12, BLOCKS_METHOD)
+    assert (found.labels, found.configs, found.method) == (("10", "20", "30"), 12, BLOCKS_METHOD)
     assert [effect.mean for effect in found.effects] == pytest.approx([-0.02, 0.0, 0.02], abs=0.002)
     assert sum(effect.mean for effect in found.effects) == pytest.approx(0)
     assert found.means == pytest.approx((0.89, 0.91, 0.93), abs=0.002)
@@ -47,60 +47,60 @@ def test_whole_blocks_give_the_effects() -> None:
     assert all(effect.low is not None and effect.method == "t over seeds" for effect in found.effects)
 
 
-def test_a_missing_cell_leaves_its_block_out() -> None:
-    """Without one cell, its block of three sizes does not count; what is left is balanced."""
-    cells = grid()
-    found = main_effects(cells[1:], "size")
+def test_a_missing_configuration_leaves_its_block_out() -> None:
+    """Without one configuration, its block of three sizes does not count; what is left is balanced."""
+    configs = grid()
+    found = main_effects(configs[1:], "size")
     assert found is not None
-    assert (found.cells, found.method) == (9, BLOCKS_METHOD)
+    assert (found.configs, found.method) == (9, BLOCKS_METHOD)
     assert [effect.mean for effect in found.effects] == pytest.approx([-0.02, 0.0, 0.02], abs=0.002)
 
 
 def test_few_whole_blocks_give_way_to_least_squares() -> None:
-    """Where whole blocks hold less than half of the cells, an additive model of all of them has the effects."""
+    """Where whole blocks hold less than half of the configs, an additive model of all of them has the effects."""
     gone = {("10", "affine", "1"), ("20", "tps", "1"), ("30", "affine", "2"), ("10", "tps", "2")}
-    cells = [cell for cell in grid() if tuple(cell.labels.values()) not in gone]
-    found = main_effects(cells, "size")
+    configs = [config for config in grid() if tuple(config.labels.values()) not in gone]
+    found = main_effects(configs, "size")
     assert found is not None
-    assert (found.cells, found.method) == (8, LEAST_SQUARES_METHOD)
+    assert (found.configs, found.method) == (8, LEAST_SQUARES_METHOD)
     assert [effect.mean for effect in found.effects] == pytest.approx([-0.02, 0.0, 0.02], abs=0.003)
 
 
 def test_axes_that_go_together_are_not_told_apart() -> None:
     """Where every size has its own family, nothing is said of either; nor of an axis with one label, or none."""
     together = {("10", "affine"), ("20", "tps")}
-    cells = [cell for cell in grid() if (cell.labels["size"], cell.labels["family"]) in together]
-    assert main_effects(cells, "size") is None
-    assert main_effects(cells, "family") is None
-    assert main_effects(cells, "place") is not None
-    assert main_effects([cell for cell in cells if cell.labels["size"] == "10"], "size") is None
-    assert main_effects(cells, "nothing") is None
+    configs = [config for config in grid() if (config.labels["size"], config.labels["family"]) in together]
+    assert main_effects(configs, "size") is None
+    assert main_effects(configs, "family") is None
+    assert main_effects(configs, "place") is not None
+    assert main_effects([config for config in configs if config.labels["size"] == "10"], "size") is None
+    assert main_effects(configs, "nothing") is None
 
 
-def test_cells_without_the_axis_do_not_count() -> None:
-    """An axis that is there under conditions only is judged by the cells that it is there for."""
-    cells = [*grid(), PlacedCell(labels={"size": "10", "family": "none"}, scores={1: 0.5, 2: 0.5, 3: 0.5})]
-    found = main_effects(cells, "place")
+def test_configurations_without_the_axis_do_not_count() -> None:
+    """An axis that is there under conditions only is judged by the configurations that it is there for."""
+    configs = [*grid(), PlacedConfiguration(labels={"size": "10", "family": "none"}, scores={1: 0.5, 2: 0.5, 3: 0.5})]
+    found = main_effects(configs, "place")
     assert found is not None
-    assert found.cells == 12
+    assert found.configs == 12
 
 
-def test_cells_that_lack_a_seed_do_not_count() -> None:
-    """The seeds are those that most cells have; more seeds of some do no harm."""
-    cells = grid()
-    more = PlacedCell(labels=cells[0].labels, scores={**cells[0].scores, 4: 0.1})
-    fewer = PlacedCell(labels=cells[1].labels, scores={1: 0.9})
-    assert usual_seeds([more, fewer, *cells[2:]]) == (1, 2, 3)
-    blocks = whole_blocks([more, fewer, *cells[2:]], "size")
+def test_configurations_that_lack_a_seed_do_not_count() -> None:
+    """The seeds are those that most configurations have; more seeds of some do no harm."""
+    configs = grid()
+    more = PlacedConfiguration(labels=configs[0].labels, scores={**configs[0].scores, 4: 0.1})
+    fewer = PlacedConfiguration(labels=configs[1].labels, scores={1: 0.9})
+    assert usual_seeds([more, fewer, *configs[2:]]) == (1, 2, 3)
+    blocks = whole_blocks([more, fewer, *configs[2:]], "size")
     assert blocks is not None
-    assert (blocks.seeds, blocks.cells, blocks.scores.shape) == ((1, 2, 3), 9, (3, 3, 3))
+    assert (blocks.seeds, blocks.configs, blocks.scores.shape) == ((1, 2, 3), 9, (3, 3, 3))
     assert whole_blocks([], "size") is None
 
 
 def test_interaction_of_two_by_two_is_a_t_test() -> None:
     """F is the square of t of the one contrast there is, over seeds; residuals are a quarter of it each."""
-    cells = [cell for cell in grid(seeds=5, together=0.02) if cell.labels["size"] != "20"]
-    found = interaction(cells, "size", "family")
+    configs = [config for config in grid(seeds=5, together=0.02) if config.labels["size"] != "20"]
+    found = interaction(configs, "size", "family")
     assert found is not None
     by_seed = found.blocks.scores.mean(axis=0)
     contrast = by_seed[0, 0] - by_seed[0, 1] - by_seed[1, 0] + by_seed[1, 1]
@@ -129,11 +129,11 @@ def test_f_tests_keep_their_level() -> None:
     rng = np.random.default_rng(3)
     found = 0
     for _ in range(1000):
-        cells = [
-            PlacedCell(labels={"a": a, "b": b}, scores=dict(enumerate(rng.normal(0.9, 0.01, 4).tolist())))
+        configs = [
+            PlacedConfiguration(labels={"a": a, "b": b}, scores=dict(enumerate(rng.normal(0.9, 0.01, 4).tolist())))
             for a, b in product("xyz", "uv")
         ]
-        test = interaction(cells, "a", "b")
+        test = interaction(configs, "a", "b")
         assert test is not None
         assert test.p_value is not None
         found += test.p_value <= 0.05

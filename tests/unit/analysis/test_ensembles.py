@@ -58,8 +58,8 @@ def test_a_committee_by_hand() -> None:
     assert found.diversity.double_fault == pytest.approx(1 / 5)
     assert found.over_best.difference.mean == pytest.approx(0.2)
     assert found.over_mean.difference.mean == pytest.approx(0.3)
-    assert (found.over_best.test.only_cell, found.over_best.test.only_base) == (1, 0)
-    assert (found.over_mean.test.only_cell, found.over_mean.test.only_base) == (3, 0)
+    assert (found.over_best.test.only_config, found.over_best.test.only_base) == (1, 0)
+    assert (found.over_mean.test.only_config, found.over_mean.test.only_base) == (3, 0)
     assert found.over_best.test.p_value == pytest.approx(1.0)
 
 
@@ -69,7 +69,7 @@ def test_the_test_against_the_best_is_mcnemars_exact_one() -> None:
     wrong_at_the_start = of_two_classes(*[0.4] * 8, *[0.99] * 12)
     found = score_committee(votes([wrong_at_the_end, wrong_at_the_start], [0] * 20))
     assert (found.correct, found.best) == (20, 0)
-    assert (found.over_best.test.only_cell, found.over_best.test.only_base) == (8, 0)
+    assert (found.over_best.test.only_config, found.over_best.test.only_base) == (8, 0)
     assert found.over_best.test.p_value == pytest.approx(2 / 2**8)
 
 
@@ -95,7 +95,7 @@ def test_a_committee_of_copies_is_its_member(members: int, seed: int) -> None:
     assert found.correct == int((member.argmax(axis=1) == labels).sum())
     assert (found.diversity.disagreement, found.over_best.difference.mean) == (0, 0)
     assert found.diversity.double_fault == pytest.approx(1 - found.accuracy.mean)
-    assert (found.over_mean.test.only_cell, found.over_mean.test.p_value) == (0, 1.0)
+    assert (found.over_mean.test.only_config, found.over_mean.test.p_value) == (0, 1.0)
 
 
 @given(members=st.integers(2, 6), seed=st.integers(0, 1000))

@@ -77,13 +77,13 @@ def test_images_that_were_trained_on_are_no_score(store: Store) -> None:
     assert row[["validation_accuracy", "validation_correct", "validation_loss", "validation_image_set"]].isna().all()
     assert (row["test_correct"], row["state"]) == (1800, "complete")
     last = build_leaderboard(frames.spec, frames.trials).rows[-1]
-    assert (last.cell_id, last.rank, last.notes) == (final.cell_id, "", ("no score on this split",))
+    assert (last.config_id, last.rank, last.notes) == (final.config_id, "", ("no score on this split",))
 
 
-def test_baselines_are_found_by_cell(store: Store, sizes: list[TrialSpec]) -> None:
-    """The cell of the baseline is that of a trial without transformers, for which it is its own."""
+def test_baselines_are_found_by_configuration(store: Store, sizes: list[TrialSpec]) -> None:
+    """The configuration of the baseline is that of a trial without transformers, for which it is its own."""
     frame = read_trials("sizes", store=store)
-    assert set(frame["baseline_cell_id"]) == {sizes[0].cell_id}
+    assert set(frame["baseline_cell_id"]) == {sizes[0].config_id}
     assert list(frame["is_baseline"]) == [True, True, *[False] * 6]
 
 

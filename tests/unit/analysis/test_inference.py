@@ -1,4 +1,4 @@
-"""Intervals and comparisons of cells."""
+"""Intervals and comparisons of configurations."""
 
 import math
 from random import Random
@@ -41,10 +41,10 @@ def test_t_interval_of_two_seeds_is_wide() -> None:
 
 
 def test_coverage_of_t_interval() -> None:
-    """Of 2,000 simulated cells of 5 seeds, 93 to 97 % of the intervals hold the true mean."""
+    """Of 2,000 simulated configurations of 5 seeds, 93 to 97 % of the intervals hold the true mean."""
     rng = np.random.default_rng(0)
-    cells = rng.normal(0.9, 0.01, size=(2000, 5)).tolist()
-    estimates = [t_estimate(values) for values in cells]
+    configs = rng.normal(0.9, 0.01, size=(2000, 5)).tolist()
+    estimates = [t_estimate(values) for values in configs]
     held = sum((found.low or 0.0) <= 0.9 <= (found.high or 0.0) for found in estimates)
     assert 0.93 <= held / 2000 <= 0.97
 
@@ -102,7 +102,7 @@ def test_one_value_has_no_interval() -> None:
 
 
 def test_difference_is_paired_by_seed() -> None:
-    """Only common seeds count, each against itself: what all cells of one seed share cancels out."""
+    """Only common seeds count, each against itself: what all configurations of one seed share cancels out."""
     base = {1: 0.10, 2: 0.50, 3: 0.90, 7: 0.0}
     found = paired_difference({1: 0.12, 2: 0.51, 3: 0.93, 9: 1.0}, base)
     assert found is not None
@@ -113,7 +113,7 @@ def test_difference_is_paired_by_seed() -> None:
 
 
 def test_no_common_seed_gives_no_difference() -> None:
-    """Cells that share no seed are not compared."""
+    """Configurations that share no seed are not compared."""
     assert paired_difference({1: 0.5}, {2: 0.5}) is None
 
 

@@ -1,6 +1,7 @@
 """Intervals hold the truth as often as they say, and what is called different seldom is not: in made-up worlds.
 
-Accuracies are near 99 %, images come in tracks, and cells share images and seeds, as in a sweep. All draws are seeded.
+Accuracies are near 99 %, images come in tracks, and configurations share images and seeds, as in a sweep. All draws are
+seeded.
 """
 
 from collections.abc import Iterator
@@ -25,10 +26,10 @@ from stnbench.analysis.verdicts import folds_accuracy
 pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 Fixed = tuple[NDArray[np.int64], float]
-"""Images right (cells, seeds), and the true accuracy."""
+"""Images right (configurations, seeds), and the true accuracy."""
 
 Pair = tuple[Crossed, NDArray[np.bool_]]
-"""What is said of a pair of cells, and its answers (cells, seeds, images)."""
+"""What is said of a pair of configurations, and its answers (configurations, seeds, images)."""
 
 SEEDS = pytest.mark.parametrize("seeds", [3, 5, 10])
 
@@ -40,8 +41,8 @@ def holds(estimate: Estimate, truth: float) -> bool:
     return estimate.low <= truth <= estimate.high
 
 
-def fixed_images(rng: np.random.Generator, *, cells: int, seeds: int, times: int) -> Iterator[Fixed]:
-    """Images right (cells, seeds) on the same 60 tracks of 20 images each time, and the accuracy that all cells have.
+def fixed_images(rng: np.random.Generator, *, configs: int, seeds: int, times: int) -> Iterator[Fixed]:
+    """Images right (configs, seeds) on the same 60 tracks of 20 images each time, and the accuracy of all configs.
 
     Tracks are hard or easy, and every network has luck of its own on each.
     """
@@ -50,36 +51,36 @@ def fixed_images(rng: np.random.Generator, *, cells: int, seeds: int, times: int
     spread = np.sqrt(0.4**2 + 0.5**2)
     truth = float((special.expit(hardness[:, None] + spread * points) * weights).sum() / (60 * weights.sum()))
     for _ in range(times):
-        luck = 0.4 * rng.standard_normal((cells, seeds, 1)) + 0.5 * rng.standard_normal((cells, seeds, 60))
+        luck = 0.4 * rng.standard_normal((configs, seeds, 1)) + 0.5 * rng.standard_normal((configs, seeds, 60))
         yield rng.binomial(20, special.expit(hardness + luck)).sum(axis=2), truth
 
 
 @SEEDS
 def test_coverage_of_the_accuracy_over_seeds(seeds: int) -> None:
-    """Of 4,000 cells, 93 to 97 % of the 95 % intervals hold the mean that infinitely many seeds have on the images."""
+    """For 4,000 configs, 93 to 97 % of the 95 % intervals hold the mean of infinitely many seeds on the images."""
     rng = np.random.default_rng(1)
     held = [
         holds(accuracy_estimate(right[0].tolist(), [1200] * seeds), truth)
-        for right, truth in fixed_images(rng, cells=1, seeds=seeds, times=4000)
+        for right, truth in fixed_images(rng, configs=1, seeds=seeds, times=4000)
     ]
     assert 0.93 <= np.mean(held) <= 0.97
 
 
 @SEEDS
 def test_coverage_of_the_paired_difference(seeds: int) -> None:
-    """Of 4,000 pairs of equal cells, 93 to 97 % of the intervals hold 0."""
+    """Of 4,000 pairs of equal configurations, 93 to 97 % of the intervals hold 0."""
     rng = np.random.default_rng(2)
     held = []
-    for right, _ in fixed_images(rng, cells=2, seeds=seeds, times=4000):
-        cell, base = (dict(enumerate((row / 1200).tolist())) for row in right)
-        difference = paired_difference(cell, base)
+    for right, _ in fixed_images(rng, configs=2, seeds=seeds, times=4000):
+        config, base = (dict(enumerate((row / 1200).tolist())) for row in right)
+        difference = paired_difference(config, base)
         assert difference is not None
         held.append(holds(difference, 0.0))
     assert 0.93 <= np.mean(held) <= 0.97
 
 
 def crossed(world: World, *, seeds: int, ahead: float, times: int, seed: int) -> Iterator[Pair]:
-    """Pairs of cells of which one is ahead, each time on other images."""
+    """Pairs of configurations of which one is ahead, each time on other images."""
     rng = np.random.default_rng(seed)
     for _ in range(times):
         tracks = world.images(rng)
@@ -153,45 +154,45 @@ def test_coverage_of_the_chance_to_be_ahead_on_new_images() -> None:
     assert np.mean([found.improvement is not None and holds(found.improvement, truth) for found, _ in trials]) >= 0.93
 
 
-def false_positives(world: World, *, cells: int, seeds: int, times: int) -> tuple[float, float]:
-    """The share of sweeps of equal cells in which one is called different: over seeds and images, and over seeds."""
+def false_positives(world: World, *, configs: int, seeds: int, times: int) -> tuple[float, float]:
+    """The share of sweeps of equal configs in which one is called different: over seeds and images, and over seeds."""
     rng = np.random.default_rng(10)
     over_images = over_seeds = 0
     for _ in range(times):
         tracks = world.images(rng)
-        right = world.answers(rng, tracks, seeds=seeds, ahead=(0.0,) * cells)
+        right = world.answers(rng, tracks, seeds=seeds, ahead=(0.0,) * configs)
         order = np.argsort(-right.mean(axis=(1, 2)), kind="stable")
         best, others = right[order[0]], right[order[1:]]
-        found = [crossed_difference(cell, best, tracks, is_tracked=True) for cell in others]
+        found = [crossed_difference(config, best, tracks, is_tracked=True) for config in others]
         p_values = [item.difference.p_value if item else 1.0 for item in found]
-        over_images += min(holm_adjusted(p_values, tests=pairs_among(cells))) <= 0.05
+        over_images += min(holm_adjusted(p_values, tests=pairs_among(configs))) <= 0.05
         scores = [dict(enumerate(right[place].mean(axis=1).tolist())) for place in order]
         alone = [paired_difference(score, scores[0]) for score in scores[1:]]
         p_values = [item.p_value if item else 1.0 for item in alone]
-        over_seeds += min(holm_adjusted(p_values, tests=pairs_among(cells))) <= 0.05
+        over_seeds += min(holm_adjusted(p_values, tests=pairs_among(configs))) <= 0.05
     return over_images / times, over_seeds / times
 
 
 @pytest.mark.parametrize("seeds", [3, 10])
 @pytest.mark.parametrize("world", [SPREAD, CONCENTRATED], ids=["spread", "concentrated"])
-def test_equal_cells_are_seldom_told_apart_over_images(world: World, seeds: int) -> None:
-    """Of 100 sweeps of 8 cells, equal over all images, at most 5 % call one different over seeds and images."""
-    assert false_positives(world, cells=8, seeds=seeds, times=100)[0] <= 0.05
+def test_equal_configurations_are_seldom_told_apart_over_images(world: World, seeds: int) -> None:
+    """Of 100 sweeps of 8 configs, equal over all images, at most 5 % call one different over seeds and images."""
+    assert false_positives(world, configs=8, seeds=seeds, times=100)[0] <= 0.05
 
 
 def test_over_seeds_alone_nothing_is_said_of_other_images() -> None:
-    """Ten seeds tell two cells apart on one set of images although over all images they are equal, in over 10 %.
+    """Ten seeds tell two configs apart on one set of images although over all images they are equal, in over 10 %.
 
     That is why both intervals are shown.
     """
-    over_images, over_seeds = false_positives(CONCENTRATED, cells=2, seeds=10, times=200)
+    over_images, over_seeds = false_positives(CONCENTRATED, configs=2, seeds=10, times=200)
     assert over_images <= 0.05
     assert over_seeds > 0.1
 
 
 def test_mcnemar_keeps_its_level_in_tracks() -> None:
     """Of 1,000 pairs of equal networks, at most 6 % have p <= 0.05; taking images for independent, more than 10 %."""
-    world = World(base=6.0, track=1.5, cell_track=1.0, cell_seed=0.0, rest=0.5, tracks=60)
+    world = World(base=6.0, track=1.5, config_track=1.0, config_seed=0.0, rest=0.5, tracks=60)
     rng = np.random.default_rng(11)
     clustered = independent = 0
     for _ in range(1000):

@@ -8,7 +8,7 @@ from scipy import stats
 
 from stnbench.analysis.inference import RankCorrelation
 from stnbench.analysis.ranks import (
-    CELLS_FOR_INTERVAL,
+    CONFIGURATIONS_FOR_INTERVAL,
     kendall_tau,
     noise_free_means,
     rank_correlations,
@@ -38,8 +38,8 @@ def correlations(scores: np.ndarray, published: np.ndarray) -> tuple[RankCorrela
     return found
 
 
-def test_the_p_value_of_few_cells_is_exact() -> None:
-    """Four cells in the same order: 2 of 24 orders agree as far, as scipy's exact test says too."""
+def test_the_p_value_of_few_configurations_is_exact() -> None:
+    """Four configurations in the same order: 2 of 24 orders agree as far, as scipy's exact test says too."""
     published = np.array([0.1, 0.2, 0.3, 0.4])
     tau, rho = correlations(published[:, None] + np.zeros((4, 2)), published)
 
@@ -49,7 +49,7 @@ def test_the_p_value_of_few_cells_is_exact() -> None:
     assert rho.p_value == pytest.approx(2 / 24)
 
 
-def test_the_p_value_of_many_cells_is_that_of_permutations() -> None:
+def test_the_p_value_of_many_configurations_is_that_of_permutations() -> None:
     """4,999 orders drawn at random agree with scipy's exact p within what so many can tell."""
     random = np.random.default_rng(4)
     published = random.normal(size=14)
@@ -62,23 +62,23 @@ def test_the_p_value_of_many_cells_is_that_of_permutations() -> None:
 
 
 def test_there_is_no_correlation_without_a_ranking() -> None:
-    """Two cells, or one accuracy for all."""
+    """Two configurations, or one accuracy for all."""
     assert rank_correlations(np.ones((2, 3)), np.array([1.0, 2.0])) is None
     assert rank_correlations(np.ones((5, 3)), np.arange(5.0)) is None
     assert rank_correlations(np.arange(10.0).reshape(5, 2), np.ones(5)) is None
 
 
-@pytest.mark.parametrize(("cells", "seeds"), [(CELLS_FOR_INTERVAL - 1, 3), (CELLS_FOR_INTERVAL, 1)])
-def test_there_is_no_interval_from_too_little(cells: int, seeds: int) -> None:
-    """Five cells, or one seed."""
-    scores = np.random.default_rng(0).normal(size=(cells, seeds))
-    tau, rho = correlations(scores, np.arange(float(cells)))
+@pytest.mark.parametrize(("configs", "seeds"), [(CONFIGURATIONS_FOR_INTERVAL - 1, 3), (CONFIGURATIONS_FOR_INTERVAL, 1)])
+def test_there_is_no_interval_from_too_little(configs: int, seeds: int) -> None:
+    """Five configurations, or one seed."""
+    scores = np.random.default_rng(0).normal(size=(configs, seeds))
+    tau, rho = correlations(scores, np.arange(float(configs)))
 
     assert (tau.low, tau.high, rho.low, rho.high) == (None, None, None, None)
     assert tau.method.startswith("no interval")
 
 
-def test_ups_and_downs_that_all_cells_share_are_no_noise() -> None:
+def test_ups_and_downs_that_all_configurations_share_are_no_noise() -> None:
     """A seed that is harder for all changes neither the correlation nor its interval."""
     random = np.random.default_rng(1)
     published = random.normal(size=10)
@@ -97,7 +97,7 @@ def test_ups_and_downs_that_all_cells_share_are_no_noise() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("noise", "agreement", "clusters"), [(0.1, 0.7, False), (1.0, 0.95, False), (0.4, 0.95, True)])
 def test_intervals_hold_the_correlation_without_noise(noise: float, agreement: float, *, clusters: bool) -> None:
-    """In at least 88 of 100 cases, also where three seeds are as noisy as cells differ, or cells come in clusters."""
+    """In at least 88 of 100 cases, also where seeds are as noisy as configs differ, or configs come in clusters."""
     random = np.random.default_rng(7)
     held = 0
     for _ in range(100):

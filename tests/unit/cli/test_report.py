@@ -154,7 +154,7 @@ def test_command_ends_with_one_line_and_code_2(store: Store, runs: Path, argumen
 
 @pytest.mark.slow
 def test_who_only_imports_the_report_does_not_pay_for_pandas() -> None:
-    """The sweep command imports ``output`` and ``cells`` at its start: no pandas, scipy, torch or MLflow with them."""
+    """The sweep command imports ``output`` and ``board`` at its start: no pandas, scipy, torch or MLflow with them."""
     code = (
         "import sys, stnbench.report.output, stnbench.report.board, stnbench.cli.report\n"
         "print(sorted({'pandas', 'scipy', 'torch', 'mlflow', 'hydra', 'numpy'} & set(sys.modules)))"

@@ -11,7 +11,7 @@ from stnbench.config.overrides import parse_overrides
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import SpecError
 from stnbench.planning.build import build_planner
-from stnbench.planning.cells import survey
+from stnbench.planning.configurations import survey
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.planner import (
     AshaPrunerSpec,

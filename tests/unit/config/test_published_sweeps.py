@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 TABLE = "moodstocks_2015"
 
-CELLS_AND_TWINS = {
+CONFIGURATIONS_AND_BASELINES = {
     "baseline": (36, 0),
     "locnet_sizes": (16, 1),
     "locnet_large": (12, 1),
@@ -37,7 +37,7 @@ CELLS_AND_TWINS = {
     "headline": (2, 2),
     "committee": (5, 0),
 }
-"""How many cells each has, and how many baselines that are not cells themselves."""
+"""How many configurations each has, and how many baselines that are not configurations themselves."""
 
 
 @pytest.fixture(scope="module")
@@ -62,35 +62,35 @@ def test_the_table_has_the_242_results_of_2015(results: list[PublishedResult]) -
     """35 networks without a transformer, 151 with, 56 of them again on held-out images; 185 configurations."""
     assert Counter(item.table for item in results) == {"baseline": 35, "baseline_st": 151, "baseline_st_val": 56}
     assert {item.split for item in results if item.table != "baseline_st_val"} == {"test"}
-    assert len({published_trial(item).cell_id for item in results}) == 185
+    assert len({published_trial(item).config_id for item in results}) == 185
 
 
 def test_the_sweeps_run_what_2015_ran_and_nothing_else(composer: Composer, results: list[PublishedResult]) -> None:
-    """Every published row has its cell at the scale of 2015, and every cell and baseline of these sweeps its row."""
-    published = {published_trial(item).cell_id: item for item in results}
+    """Every published row has its config at the scale of 2015, and each config and baseline of these sweeps its row."""
+    published = {published_trial(item).config_id: item for item in results}
     asked = {
-        trial.spec.cell_id: f"{name}: {trial.label}"
+        trial.spec.config_id: f"{name}: {trial.label}"
         for name in SWEEPS_OF_2015
         for trial in plan(composer, name, "scale=paper", "dataset=gtsrb")
     }
 
-    assert [item for cell, item in published.items() if cell not in asked] == []
-    assert [label for cell, label in asked.items() if cell not in published] == []
+    assert [item for config, item in published.items() if config not in asked] == []
+    assert [label for config, label in asked.items() if config not in published] == []
 
 
 @pytest.mark.parametrize("name", ["baseline", "multiple_st", "training_images"])
-def test_every_cell_knows_its_published_result_at_any_size(composer: Composer, name: str) -> None:
+def test_every_configuration_knows_its_published_result_at_any_size(composer: Composer, name: str) -> None:
     """At the shipped scale, another width and other images as well: size and data make no other configuration."""
-    full = {trial.label: trial.spec.cell_id for trial in plan(composer, name, "scale=paper", "dataset=gtsrb")}
+    full = {trial.label: trial.spec.config_id for trial in plan(composer, name, "scale=paper", "dataset=gtsrb")}
     overrides = ["width=0.3", "training.batch_size=10", "dataset=gtsrb", "dataset.image_size=32", "split=folds"]
-    asked = {trial.spec.cell_id: trial.label for trial in plan(composer, name, *overrides)}
+    asked = {trial.spec.config_id: trial.label for trial in plan(composer, name, *overrides)}
     sweep = read_sweep(find_sweep(name, Path("/nowhere")), composer, parse_overrides(overrides))
 
     assert sweep.published is not None
-    matched = {cell.cell_id: cell.result for cell in sweep.published.cells}
+    matched = {config.config_id: config.result for config in sweep.published.configs}
     assert matched.keys() == asked.keys()
-    for cell_id, result in matched.items():
-        assert published_trial(result).cell_id == full[asked[cell_id]]
+    for config_id, result in matched.items():
+        assert published_trial(result).config_id == full[asked[config_id]]
     assert {result.split for result in matched.values()} == {"test"}
     assert from_plain(SweepSpec, to_plain(sweep), where="the store") == sweep
 
@@ -100,14 +100,14 @@ def test_what_changes_the_configuration_has_no_published_result(composer: Compos
     for override in ("optimizer.learning_rate=0.02", "augment=idsia"):
         sweep = read_sweep(find_sweep("locnet_sizes", Path("/nowhere")), composer, parse_overrides([override]))
         assert sweep.published is not None
-        assert sweep.published.cells == ()
+        assert sweep.published.configs == ()
     headline = read_sweep(find_sweep("headline", Path("/nowhere")), composer)
     assert headline.published is None
-    assert match_published(headline, composer, TABLE).cells == ()  # for 14 and 26 epochs, and 2015's tables have 10
+    assert match_published(headline, composer, TABLE).configs == ()  # for 14 and 26 epochs, and 2015's tables have 10
 
 
 def test_an_unknown_table_is_named(tmp_path: Path, composer: Composer) -> None:
-    """With the nearest name; a sampled sweep knows no cells before it runs."""
+    """With the nearest name; a sampled sweep knows no configurations before it runs."""
     path = tmp_path / "mine.yaml"
     path.write_text("question: Is it there?\npublished: moodstock_2015\naxes: {optimizer: [sgd, momentum]}\n")
     with pytest.raises(UnknownNameError, match="did you mean moodstocks_2015"):
@@ -118,44 +118,44 @@ def test_an_unknown_table_is_named(tmp_path: Path, composer: Composer) -> None:
         read_sweep(path, composer, parse_overrides(["planner=random"]))
 
 
-def test_the_ranking_sweep_has_a_published_result_for_each_of_its_cells(composer: Composer) -> None:
-    """23 cells with and without a transformer, of real images."""
+def test_the_ranking_sweep_has_a_published_result_for_each_of_its_configurations(composer: Composer) -> None:
+    """23 configurations with and without a transformer, of real images."""
     sweep = read_sweep(find_sweep("ranking_2015", Path("/nowhere")), composer)
     asked = plan(composer, "ranking_2015")
 
     assert sweep.published is not None
-    assert {cell.cell_id for cell in sweep.published.cells} == {trial.spec.cell_id for trial in asked}
+    assert {config.config_id for config in sweep.published.configs} == {trial.spec.config_id for trial in asked}
     assert len(asked) == 23
     assert not any(trial.is_baseline for trial in asked)
-    assert {trial.spec.baseline().cell_id for trial in asked} <= {trial.spec.cell_id for trial in asked}
+    assert {trial.spec.baseline().config_id for trial in asked} <= {trial.spec.config_id for trial in asked}
 
 
-@pytest.mark.parametrize("name", CELLS_AND_TWINS)
-def test_a_sweep_has_so_many_cells(composer: Composer, name: str) -> None:
+@pytest.mark.parametrize("name", CONFIGURATIONS_AND_BASELINES)
+def test_a_sweep_has_so_many_configurations(composer: Composer, name: str) -> None:
     """Each of them with a label of its own."""
     asked = plan(composer, name, "scale=paper", "dataset=gtsrb")
     baselines = sum(trial.is_baseline for trial in asked)
 
-    assert (len(asked) - baselines, baselines) == CELLS_AND_TWINS[name]
-    assert len({trial.spec.cell_id for trial in asked}) == len(asked)
+    assert (len(asked) - baselines, baselines) == CONFIGURATIONS_AND_BASELINES[name]
+    assert len({trial.spec.config_id for trial in asked}) == len(asked)
     assert len({trial.label for trial in asked}) == len(asked)
 
 
 def test_the_headline_has_the_parameters_that_its_code_gives(composer: Composer) -> None:
     """10,271,405, of which its two transformers have 3,676,906 and 1,336,356; 14 epochs on all images not held out."""
-    baseline, cell = plan(composer, "headline", "scale=paper", "dataset=gtsrb", "training.epochs=14")
+    baseline, config = plan(composer, "headline", "scale=paper", "dataset=gtsrb", "training.epochs=14")
 
-    assert measure_cost(cell.spec, classes=CLASSES).parameters == 10_271_405
+    assert measure_cost(config.spec, classes=CLASSES).parameters == 10_271_405
     assert measure_cost(baseline.spec, classes=CLASSES).parameters == 10_271_405 - 3_676_906 - 1_336_356
-    assert (cell.spec.training.epochs, cell.spec.training.train_images) == (14, None)
+    assert (config.spec.training.epochs, config.spec.training.train_images) == (14, None)
 
 
 def test_the_experiment_is_the_headline_of_2015(composer: Composer) -> None:
-    """``experiment=headline_2015`` is the headline sweep's cell with 14 epochs, whatever default is said aloud."""
-    cell = plan(composer, "headline", "scale=paper", "dataset=gtsrb", "training.epochs=14")[1].spec
+    """``experiment=headline_2015`` is the headline sweep's config with 14 epochs, whatever default is said aloud."""
+    config = plan(composer, "headline", "scale=paper", "dataset=gtsrb", "training.epochs=14")[1].spec
     for aloud in ([], ["scale=paper"], ["dataset=gtsrb", "preprocess=contrastive", "optimizer=sgd"]):
         spec = resolve_trial(composer, parse_overrides(["experiment=headline_2015", *aloud])).spec
-        assert spec.trial_id == cell.trial_id
+        assert spec.trial_id == config.trial_id
 
     assert (spec.dataset.image_size, spec.training.batch_size, spec.training.epochs) == (48, 50, 14)
     assert measure_cost(spec, classes=CLASSES).parameters == 10_271_405

@@ -93,7 +93,7 @@ def test_a_distortion_belongs_to_the_data_and_none_is_no_distortion(composer: Co
 
 
 def test_controls_have_no_localisation_network(composer: Composer) -> None:
-    """Its sizes have no effect, so cells that differ in them alone are one cell; a note says so."""
+    """Its sizes have no effect, so configurations that differ in them alone are one configuration; a note says so."""
     one, other = (
         resolve(
             composer, "locnet@locnet1=conv", f"locnet1.sizes={sizes}", "transformer=roi", "transformer.iterations=2"
@@ -102,13 +102,13 @@ def test_controls_have_no_localisation_network(composer: Composer) -> None:
     )
 
     assert one.spec.transformers[0].locnet is None
-    assert one.spec.cell_id == other.spec.cell_id
+    assert one.spec.config_id == other.spec.config_id
     assert "locnet1 has no effect: the control roi learns nothing" in one.notes
     assert "transformer.iterations has no effect on roi" in one.notes
 
 
 def test_keys_of_other_families_do_not_count(composer: Composer) -> None:
-    """The control points of an affine map and the zoom of a spline make no other cell."""
+    """The control points of an affine map and the zoom of a spline make no other configuration."""
     plain = resolve(composer, "locnet@locnet1=conv")
     idle = resolve(composer, "locnet@locnet1=conv", "transformer.control_points=5", "transformer.zoom=0.5")
     spline = resolve(composer, "locnet@locnet1=conv", "transformer=tps", "transformer.control_points=5")

@@ -34,12 +34,12 @@ QUESTION = "question: Does it matter?\n"
 
 
 def test_locnet_sizes_asks_the_question_of_2015(composer: Composer) -> None:
-    """8 sizes x 2 families and one baseline, two seeds each: 34 trials; every cell once in the first round."""
+    """8 sizes x 2 families and one baseline, two seeds each: 34 trials; every configuration once in the first round."""
     sweep = read_sweep(find_sweep("locnet_sizes", Path()), composer)
     asked = GridPlanner(sweep, PointComposer(sweep, composer)).ask()
 
     assert len(asked) == 34
-    assert len({trial.spec.cell_id for trial in asked[:17]}) == 17
+    assert len({trial.spec.config_id for trial in asked[:17]}) == 17
     assert [trial.label for trial in asked if trial.is_baseline] == ["no ST", "no ST"]
 
 
@@ -145,7 +145,7 @@ def test_a_list_of_axes_spans_several_grids(tmp_path: Path, composer: Composer) 
     assert from_plain(SweepSpec, to_plain(sweep), where="the store") == sweep
 
 
-def test_grids_that_meet_share_the_cell(tmp_path: Path, composer: Composer) -> None:
+def test_grids_that_meet_share_the_configuration(tmp_path: Path, composer: Composer) -> None:
     """A point that two grids have is asked once."""
     text = QUESTION + "axes:\n  - {optimizer: [sgd, momentum]}\n  - {optimizer: [momentum]}\nseeds: 1\n"
     sweep = read(tmp_path, composer, text)
@@ -187,7 +187,7 @@ def test_excluded_points_and_named_choices(tmp_path: Path, composer: Composer) -
 
 
 def test_points_that_mean_the_same_trial_are_asked_once(tmp_path: Path, composer: Composer) -> None:
-    """Without a localisation network the family has no effect, and a cell without a transformer needs no baseline."""
+    """Without a localisation network the family has no effect, and a config without a transformer needs no baseline."""
     text = QUESTION + "axes: {locnet@locnet1: [none, conv], transformer: [affine, rotation]}\nseeds: [1]\n"
     sweep = read(tmp_path, composer, text)
     asked = GridPlanner(sweep, PointComposer(sweep, composer)).ask()
@@ -197,7 +197,7 @@ def test_points_that_mean_the_same_trial_are_asked_once(tmp_path: Path, composer
 
 
 def test_baselines_keep_the_labels_that_tell_them_apart(tmp_path: Path, composer: Composer) -> None:
-    """Two networks have two baselines; what all cells share is not repeated."""
+    """Two networks have two baselines; what all configurations share is not repeated."""
     text = QUESTION + (
         "base: {locnet@locnet1: conv}\naxes: {network: [lecun, idsia], transformer: [affine, scale]}\nseeds: [1]\n"
     )
@@ -208,7 +208,7 @@ def test_baselines_keep_the_labels_that_tell_them_apart(tmp_path: Path, composer
 
 
 def test_baselines_have_no_label_of_what_they_lack(tmp_path: Path, composer: Composer) -> None:
-    """Where a network stands in one cell only, its baseline still is not called after that cell's transformer."""
+    """Where a network stands in one config only, its baseline still is not called after that config's transformer."""
     text = QUESTION + (
         "base: {locnet@locnet1: conv}\naxes:\n"
         "  - {network: [lecun], transformer: [affine, scale]}\n"
@@ -252,8 +252,8 @@ def test_a_wrong_sweep_is_named_with_its_file(tmp_path: Path, composer: Composer
     assert message in str(caught.value)
 
 
-def test_a_wrong_point_names_the_sweep_and_the_cell(tmp_path: Path, composer: Composer) -> None:
-    """In a sweep of hundreds of cells the message says which one is wrong."""
+def test_a_wrong_point_names_the_sweep_and_the_configuration(tmp_path: Path, composer: Composer) -> None:
+    """In a sweep of hundreds of configurations the message says which one is wrong."""
     sweep = read(tmp_path, composer, QUESTION + "axes: {network.sizes: [[10,20,30], [1,2]]}\n")
     with pytest.raises(SpecError, match=r"sweep mine, configuration 1,2: network.sizes"):
         GridPlanner(sweep, PointComposer(sweep, composer)).ask()

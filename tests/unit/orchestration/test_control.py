@@ -220,7 +220,7 @@ def test_what_was_stopped_is_run_after_a_retry(layout: RunsLayout) -> None:
 
 def test_failed_trials_are_retried_while_the_sweep_runs(layout: RunsLayout) -> None:
     """``retry all`` plans every failed trial again; each gets one more attempt."""
-    specs = (fake_spec(Task.FAIL, cell=5), *TRIALS)
+    specs = (fake_spec(Task.FAIL, config=5), *TRIALS)
     person = Person(layout, on_end={2: [Retry(target="all")]})
     run(layout, person, specs=specs)
 
@@ -436,7 +436,7 @@ def test_requests_add_up_in_their_order() -> None:
     """Refused ones count for nothing, and the last word on a trial holds."""
     asked = [
         record(1, Pause()),
-        record(2, Stop(target="a"), trials=("t1", "t2"), cells=("c",)),
+        record(2, Stop(target="a"), trials=("t1", "t2"), configs=("c",)),
         record(3, AddSeeds(count=2)),
         record(4, AddSeeds(count=5), refused=True),
         record(5, Retry(target="a#1"), trials=("t1",)),
@@ -449,5 +449,5 @@ def test_requests_add_up_in_their_order() -> None:
     assert [after.gives_up(trial, "c") for trial in ("t1", "t2", "t3")] == [False, True, True]
     assert not after.gives_up("t3", "another")
     assert not controls_after([*asked, record(8, Resume())]).is_paused
-    retried = controls_after([*asked, record(9, Retry(target="a"), trials=("t2",), cells=("c",))])
+    retried = controls_after([*asked, record(9, Retry(target="a"), trials=("t2",), configs=("c",))])
     assert not any(retried.gives_up(trial, "c") for trial in ("t1", "t2", "t3"))

@@ -28,7 +28,7 @@ from stnbench.trials.files import write_result
 pytestmark = pytest.mark.slow
 
 OTHER = replace(SWEEP, name="other", question="Does it run as well?")
-MORE = tuple(fake_spec(Task.FINISH, seed=seed, epochs=1, cell=7) for seed in (1, 2))
+MORE = tuple(fake_spec(Task.FINISH, seed=seed, epochs=1, config=7) for seed in (1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.delenv("STNBENCH_STORE", raising=False)
         here, there = RunsLayout(folder / "here"), RunsLayout(folder / "there")
         run_tiny(here)
-        run_tiny(here, (*TRIALS[2:], fake_spec(Task.FAIL, cell=3)), sweep=OTHER)
+        run_tiny(here, (*TRIALS[2:], fake_spec(Task.FAIL, config=3)), sweep=OTHER)
         run_tiny(there, (*MORE, *TRIALS[1:]))
         run_tiny(there, MORE[:1], sweep=replace(SWEEP, name="third"))
         use(here, patch)
@@ -59,7 +59,7 @@ def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunsLay
 
 @pytest.fixture
 def there(made: Path, tmp_path: Path) -> RunsLayout:
-    """Another one, in which one of the sweeps ran in part and with more cells, and a third one."""
+    """Another one, in which one of the sweeps ran in part and with more configurations, and a third one."""
     return RunsLayout(Path(shutil.copytree(made / "there", tmp_path / "there")))
 
 

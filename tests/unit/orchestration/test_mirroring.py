@@ -14,7 +14,7 @@ from stnbench.spec.result import AttemptState, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
-from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
+from stnbench.tracking.base import AttemptView, ConfigurationView, Picture, Tracker
 
 NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 SWEEP = SweepSpec(name="test", question="Is it shown?")
@@ -24,7 +24,7 @@ class RecordingTracker(Tracker):
     """Remembers the last view of everything; fails on the ``fail_at``-th."""
 
     def __init__(self, fail_at: int = 0) -> None:
-        self.views: dict[str, AttemptView | CellView] = {}
+        self.views: dict[str, AttemptView | ConfigurationView] = {}
         self.calls = 0
         self.fail_at = fail_at
         self.is_closed = threading.Event()
@@ -41,11 +41,11 @@ class RecordingTracker(Tracker):
         self.views[view.token] = view
 
     @override
-    def show_cell(self, view: CellView) -> None:
-        self.views[view.cell_id] = view
+    def show_configuration(self, view: ConfigurationView) -> None:
+        self.views[view.config_id] = view
 
     @override
-    def show_pictures(self, view: AttemptView | CellView, pictures: Iterable[Picture]) -> int:
+    def show_pictures(self, view: AttemptView | ConfigurationView, pictures: Iterable[Picture]) -> int:
         return 0
 
     @override

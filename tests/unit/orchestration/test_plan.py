@@ -29,15 +29,15 @@ SWEEP = SweepSpec(name="test", question="How long?")
 
 
 def assess(spec: TrialSpec) -> Cost:
-    """Every network costs the same, but those of cell 2 cannot be built."""
+    """Every network costs the same, but those of configuration 2 cannot be built."""
     if spec.training.train_images == 10_002:
         raise InfeasibleError("too deep", remedy="use larger images")
     return COST
 
 
 def planned() -> list[PlannedTrial]:
-    """Three cells with two seeds each."""
-    specs = [fake_spec(Task.FINISH, cell=cell, seed=seed) for seed in (1, 2) for cell in range(3)]
+    """Three configurations with two seeds each."""
+    specs = [fake_spec(Task.FINISH, config=config, seed=seed) for seed in (1, 2) for config in range(3)]
     return [
         PlannedTrial(spec=spec, point=Point(labels=()), label=f"cell {index % 3}") for index, spec in enumerate(specs)
     ]
@@ -53,7 +53,7 @@ def test_a_plan_counts_what_is_open_and_what_cannot_be_built() -> None:
         SWEEP, trials, states=states, assess=assess, experience=paces, slots=2, points=5, notes={"no effect": 2}
     )
 
-    assert (plan.trials, plan.complete, len(plan.cells), plan.overlapping_points) == (6, 1, 3, 2)
+    assert (plan.trials, plan.complete, len(plan.configs), plan.overlapping_points) == (6, 1, 3, 2)
     assert plan.expected_s == pytest.approx(3 * 20.0 / 2, rel=1e-3)
     text = "\n".join(plan_lines(plan))
     assert "INVALID: too deep: use larger images" in text
@@ -79,17 +79,17 @@ def test_a_measured_plan_expects_the_time_of_each_open_configuration() -> None:
     timed: list[str] = []
 
     def measure(spec: TrialSpec) -> float:
-        timed.append(spec.cell_id)
+        timed.append(spec.config_id)
         return 90.0
 
     facts = {"assess": assess, "experience": [], "slots": 2, "points": 3, "notes": {}}
     plan = plan_sweep(SWEEP, trials, states=states, measure=measure, **facts)  # type: ignore[arg-type]
-    assert timed == [trials[1].spec.cell_id]
+    assert timed == [trials[1].spec.config_id]
     assert plan.expected_s == 45.0
     lines = list(plan_lines(plan))
     assert [line.endswith(("90 s", "2 min")) for line in lines[2:5]] == [False, True, False]
     assert "timed here" in lines[-1]
-    assert [cell["trial_s"] for cell in plan_json(plan)["cell_list"]] == [None, 90.0, None]  # type: ignore[index,union-attr,call-overload]
+    assert [config["trial_s"] for config in plan_json(plan)["cell_list"]] == [None, 90.0, None]  # type: ignore[index,union-attr,call-overload]
     assert "--measure" in list(plan_lines(plan_sweep(SWEEP, trials, states={}, **facts)))[-1]  # type: ignore[arg-type]
 
 

@@ -59,7 +59,7 @@ def test_half_written_files_are_removed_and_nothing_else(layout: RunsLayout) -> 
 
 def test_checkpoints_of_lost_attempts_go_once_their_trial_is_complete(layout: RunsLayout) -> None:
     """Those that a trial may go on from stay, and so does the one of the attempt that completed it."""
-    done, open_ = fake_spec(Task.FINISH, cell=5), fake_spec(Task.FINISH, cell=6)
+    done, open_ = fake_spec(Task.FINISH, config=5), fake_spec(Task.FINISH, config=6)
     assert isinstance(layout.store, Path)
     with Store.open(layout.store, writable=True) as store:
         store.save_sweep(SWEEP, ListPlanner((done, open_)).ask(), NOW)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OTHER = replace(SWEEP, name="other", question="Does it run as well?")
-BROKEN = fake_spec(Task.FAIL, cell=7)
+BROKEN = fake_spec(Task.FAIL, config=7)
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,7 @@ def test_the_score_of_other_images_is_no_answer(store: Store, tmp_path: Path, di
 
 def test_every_trial_ends_complete_once(store: Store, tmp_path: Path) -> None:
     """The store has each trial complete, with its accuracy and its epochs; the planner was told validation only."""
-    specs = [fake_spec(Task.FINISH, cell=cell) for cell in range(3)]
+    specs = [fake_spec(Task.FINISH, config=config) for config in range(3)]
     planner = ListPlanner(specs)
     summary = run(store, tmp_path, planner)
 
@@ -182,7 +182,7 @@ def test_every_trial_ends_complete_once(store: Store, tmp_path: Path) -> None:
 
 def test_a_second_run_trains_nothing(store: Store, tmp_path: Path) -> None:
     """Complete trials are told to the planner from the store and never launched again."""
-    specs = [fake_spec(Task.FINISH, cell=cell) for cell in range(2)]
+    specs = [fake_spec(Task.FINISH, config=config) for config in range(2)]
     run(store, tmp_path, ListPlanner(specs))
     planner = ListPlanner(specs)
     summary = run(store, tmp_path, planner)
@@ -194,8 +194,8 @@ def test_a_second_run_trains_nothing(store: Store, tmp_path: Path) -> None:
 
 
 def test_an_edited_sweep_runs_only_what_is_new(store: Store, tmp_path: Path) -> None:
-    """Adding a cell keeps what is done; taking one away hides it and keeps it."""
-    one, two, three = (fake_spec(Task.FINISH, cell=cell) for cell in range(3))
+    """Adding a configuration keeps what is done; taking one away hides it and keeps it."""
+    one, two, three = (fake_spec(Task.FINISH, config=config) for config in range(3))
     run(store, tmp_path, ListPlanner([one, two]))
     summary = run(store, tmp_path, ListPlanner([two, three]))
 
@@ -318,7 +318,7 @@ def test_recovery_plans_again_what_was_lost(store: Store, tmp_path: Path, left_b
 
 def test_a_stopped_sweep_leaves_its_trials_planned(store: Store, tmp_path: Path) -> None:
     """Asked to stop after the first trial, the runner starts no other; the next run completes the sweep."""
-    specs = [fake_spec(Task.FINISH, cell=cell) for cell in range(3)]
+    specs = [fake_spec(Task.FINISH, config=config) for config in range(3)]
     planner = ListPlanner(specs)
 
     class StopAfterFirst(Observer):
@@ -349,7 +349,7 @@ def test_a_stopped_sweep_leaves_its_trials_planned(store: Store, tmp_path: Path)
 
 def test_a_budget_ends_a_sweep(store: Store, tmp_path: Path) -> None:
     """A wall-clock budget that is already spent lets the first trial end and starts no more."""
-    specs = [fake_spec(Task.SLEEP, cell=cell) for cell in range(3)]
+    specs = [fake_spec(Task.SLEEP, config=config) for config in range(3)]
     summary = run(store, tmp_path, ListPlanner(specs), budget=Budget(wall_s=0.05))
 
     assert "budget" in summary.stop_reason
@@ -358,7 +358,7 @@ def test_a_budget_ends_a_sweep(store: Store, tmp_path: Path) -> None:
 
 def test_so_many_trials_and_no_more(store: Store, tmp_path: Path) -> None:
     """The run ends when two trials have ended; the same command runs the rest."""
-    specs = [fake_spec(Task.FINISH, cell=cell) for cell in range(4)]
+    specs = [fake_spec(Task.FINISH, config=config) for config in range(4)]
     summary = run(store, tmp_path, ListPlanner(specs), budget=Budget(max_trials=2))
 
     assert "2 trials have ended" in summary.stop_reason
@@ -389,7 +389,7 @@ def test_a_folder_that_cannot_be_made_is_waited_for(
     number: int, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The attempt fails of the infrastructure and is tried again; every trial is complete once there is room."""
-    specs = [fake_spec(Task.FINISH, cell=cell) for cell in range(2)]
+    specs = [fake_spec(Task.FINISH, config=config) for config in range(2)]
     refusing = failing_mkdir(number, refusals=3)
     monkeypatch.setattr(Path, "mkdir", refusing)
     summary = run(store, tmp_path, ListPlanner(specs), clock_s=fast_clock())
@@ -405,7 +405,7 @@ def test_a_folder_that_can_never_be_made_ends_the_sweep_and_fails_no_trial(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reason names the folder and what is wrong; with room again the same command completes the sweep."""
-    specs = [fake_spec(Task.FINISH, cell=cell) for cell in range(3)]
+    specs = [fake_spec(Task.FINISH, config=config) for config in range(3)]
     refusing = failing_mkdir(errno.ENOSPC, refusals=10**6)
     with monkeypatch.context() as patched:
         patched.setattr(Path, "mkdir", refusing)
@@ -417,7 +417,7 @@ def test_a_folder_that_can_never_be_made_ends_the_sweep_and_fails_no_trial(
 
 def test_a_store_on_a_full_disk_ends_a_run_and_loses_nothing(tmp_path: Path) -> None:
     """The error says so in one line; with room again, the next run adopts what had reached the disk."""
-    specs = [fake_spec(Task.FINISH, cell=cell) for cell in range(4)]
+    specs = [fake_spec(Task.FINISH, config=config) for config in range(4)]
     where = tmp_path / "runs" / "stnbench.db"
 
     class FillAfterFirst(Observer):
@@ -500,20 +500,20 @@ def test_another_sweep_trains_a_pruned_trial_on(store: Store, tmp_path: Path) ->
     assert (again.launched, again.complete, again.pruned) == (0, 1, 0)
 
 
-def test_checkpoints_of_all_but_the_best_cells_are_dropped(store: Store, tmp_path: Path) -> None:
-    """With room for one cell, the checkpoints of its trials stay and those of the other complete trials go.
+def test_checkpoints_of_all_but_the_best_configurations_are_dropped(store: Store, tmp_path: Path) -> None:
+    """With room for one configuration, the checkpoints of its trials stay and those of the other complete trials go.
 
     Their results and probabilities, which a committee is made of, stay.
     """
-    specs = [fake_spec(Task.FINISH, cell=cell, seed=seed) for cell in range(3) for seed in (1, 2)]
-    means = {spec.cell_id: fake_accuracy(spec.with_seed(1)) + fake_accuracy(spec.with_seed(2)) for spec in specs}
-    best = max(means, key=lambda cell: means[cell])
+    specs = [fake_spec(Task.FINISH, config=config, seed=seed) for config in range(3) for seed in (1, 2)]
+    means = {spec.config_id: fake_accuracy(spec.with_seed(1)) + fake_accuracy(spec.with_seed(2)) for spec in specs}
+    best = max(means, key=lambda config: means[config])
     run(store, tmp_path, ListPlanner(specs), keep_checkpoints=1)
     layout = RunsLayout(tmp_path / "runs")
     folders = [AttemptLayout(layout.attempt(spec.trial_id, 1)) for spec in specs]
     for folder in folders:
         folder.probabilities("validation").write_bytes(b"shares")
-    kept = {spec.cell_id for spec, folder in zip(specs, folders, strict=True) if folder.checkpoint.exists()}
+    kept = {spec.config_id for spec, folder in zip(specs, folders, strict=True) if folder.checkpoint.exists()}
     assert kept == {best}
 
     drop_checkpoints(store, SWEEP.name, layout, keep=0)
@@ -523,7 +523,7 @@ def test_checkpoints_of_all_but_the_best_cells_are_dropped(store: Store, tmp_pat
 
 def test_checkpoints_stay_where_no_score_says_which_are_best(store: Store, tmp_path: Path) -> None:
     """Trials that hold nothing out have no score to be chosen by: none of theirs is dropped."""
-    specs = [dataclasses.replace(fake_spec(Task.FINISH, cell=cell), split=AllSplitSpec()) for cell in range(2)]
+    specs = [dataclasses.replace(fake_spec(Task.FINISH, config=config), split=AllSplitSpec()) for config in range(2)]
     run(store, tmp_path, ListPlanner(specs), keep_checkpoints=1)
     layout = RunsLayout(tmp_path / "runs")
     assert all(AttemptLayout(layout.attempt(spec.trial_id, 1)).checkpoint.exists() for spec in specs)
@@ -531,7 +531,7 @@ def test_checkpoints_stay_where_no_score_says_which_are_best(store: Store, tmp_p
 
 def test_a_trial_with_views_starts_from_the_weights_of_the_one_without(store: Store, tmp_path: Path) -> None:
     """It is launched with the folder of the other's attempt; one that nobody trained before starts from nothing."""
-    plain, other = (fake_spec(Task.FINISH, cell=cell) for cell in (0, 1))
+    plain, other = (fake_spec(Task.FINISH, config=config) for config in (0, 1))
     run(store, tmp_path, ListPlanner([plain]))
     viewed = [dataclasses.replace(spec, tta=TtaSpec(shift=0.1)) for spec in (plain, other)]
     run(store, tmp_path, ListPlanner(viewed), engine=(engine := NotingEngine(SLOT)))

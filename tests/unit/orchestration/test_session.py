@@ -21,7 +21,7 @@ from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
-from stnbench.tracking.base import AttemptView, CellView, Picture, Tracker
+from stnbench.tracking.base import AttemptView, ConfigurationView, Picture, Tracker
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SWEEP = SweepSpec(name="test", question="Is it shown?")
@@ -85,11 +85,11 @@ class FailingAtFirst(Tracker):
         self.shown.append(view.token)
 
     @override
-    def show_cell(self, view: CellView) -> None:
+    def show_configuration(self, view: ConfigurationView) -> None:
         raise AssertionError("no cell is shown")
 
     @override
-    def show_pictures(self, view: AttemptView | CellView, pictures: Iterable[Picture]) -> int:
+    def show_pictures(self, view: AttemptView | ConfigurationView, pictures: Iterable[Picture]) -> int:
         return 0
 
     @override

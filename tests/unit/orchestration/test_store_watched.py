@@ -75,7 +75,7 @@ def error_of_run(layout: RunsLayout) -> str | None:
 
 MADE_AGAIN = ("log emptied", "index emptied", "index cut")
 HEALED = ("cut", "emptied", "overwritten", "text")
-ALL = (*TRIALS, fake_spec(Task.FINISH, cell=9))
+ALL = (*TRIALS, fake_spec(Task.FINISH, config=9))
 
 
 @pytest.fixture(scope="module")

@@ -260,7 +260,7 @@ def test_trials_are_chosen_by_the_seed_from_as_many_configurations_as_there_are(
     assert ids(2, 1) == [item.record.trial_id for item in choose(trials[::-1], 2, seed=1)]
     assert len({tuple(ids(2, seed)) for seed in range(20)}) > 1
     for seed in range(10):
-        assert len({item.record.cell_id for item in choose(trials, 2, seed=seed)}) == 2
+        assert len({item.record.config_id for item in choose(trials, 2, seed=seed)}) == 2
     assert ids(9, 3) == [item.record.trial_id for item in trials]
 
 
@@ -294,7 +294,7 @@ def test_equal_values_have_no_difference(value: Any) -> None:
 
 
 def test_files_that_differ_in_their_durations_alone_have_no_difference(tmp_path: Path) -> None:
-    """As read without the code here: the digest at the end of a ``result.json`` covers what depends on the run."""
+    """As read without the code here: the digest at the end of a ``result.json`` covers facts of the run."""
     texts = []
     for name, duration_s in (("before", 1.0), ("after", 2.0)):
         (tmp_path / name).mkdir()

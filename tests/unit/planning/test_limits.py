@@ -13,7 +13,7 @@ from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import BeyondLimitsError, InfeasibleError, SpecError, UnknownNameError
 from stnbench.planning.base import Known
 from stnbench.planning.build import build_planner
-from stnbench.planning.cells import LimitedCompose, measure_trial
+from stnbench.planning.configurations import LimitedCompose, measure_trial
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.planner import (
     GridPlannerSpec,
@@ -162,12 +162,12 @@ def known_of(done: Run) -> list[Known]:
     return done.known()
 
 
-def best_first(sweep: SweepSpec, known: list[Known], cells: int) -> float:
+def best_first(sweep: SweepSpec, known: list[Known], configs: int) -> float:
     """The best accuracy among the first configurations of a search that starts from these answers."""
     planner = build_planner(sweep, MadeUpCompose(sweep))
     planner.learn(known)
     done = Run(bowl).go_on(planner)
-    return max(bowl(spec) for spec in specs_of(done)[: 2 * cells])
+    return max(bowl(spec) for spec in specs_of(done)[: 2 * configs])
 
 
 @pytest.mark.thorough

@@ -72,10 +72,10 @@ def test_baselines_always_finish() -> None:
     sweep = dataclasses.replace(SWEEP, baselines=True, pruner=ThresholdPrunerSpec(accuracy=0.5))
     planner, trials = planned(sweep, has_transformer=True)
     baseline = next(trial for trial in trials if trial.is_baseline)
-    cell = next(trial for trial in trials if not trial.is_baseline)
+    config = next(trial for trial in trials if not trial.is_baseline)
 
     assert not planner.should_prune(progress(baseline, 1, 0.1))
-    assert planner.should_prune(progress(cell, 1, 0.1))
+    assert planner.should_prune(progress(config, 1, 0.1))
 
 
 def test_tasks_are_not_compared_with_one_another() -> None:
@@ -162,7 +162,7 @@ def test_a_resumed_pruner_knows_the_rungs_of_earlier_runs() -> None:
     "planner", [RandomPlannerSpec(trials=30), TpePlannerSpec(trials=30), Nsga2PlannerSpec(trials=30)]
 )
 def test_a_search_goes_on_past_pruned_trials(planner: RandomPlannerSpec) -> None:
-    """Cells that were pruned are told as such, and none is asked twice."""
+    """Configurations that were pruned are told as such, and none is asked twice."""
     axes = (choices(RATE, *[0.001 * 1.2**step for step in range(30)]), choices(MOMENTUM, 0.0, 0.5))
     sweep = dataclasses.replace(SWEEP, axes=axes, planner=planner)
     run = Run(bowl).go_on(build_planner(sweep, MadeUpCompose(sweep), slots=2), slots=2)

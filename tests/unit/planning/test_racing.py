@@ -1,4 +1,4 @@
-"""Seeds go to cells that may still be the best."""
+"""Seeds go to configurations that may still be the best."""
 
 import dataclasses
 from random import Random
@@ -35,14 +35,14 @@ def race(sweep: SweepSpec, **options: bool) -> Run:
 
 
 def seeds_by_momentum(run: Run) -> dict[float, list[int]]:
-    """The seeds that each cell ran with."""
+    """The seeds that each configuration ran with."""
     found: dict[float, list[int]] = {}
     for trial in run.planned.values():
         found.setdefault(trial.spec.optimizer.momentum, []).append(trial.spec.seed)
     return found
 
 
-def test_only_cells_that_may_be_best_get_further_seeds() -> None:
+def test_only_configurations_that_may_be_best_get_further_seeds() -> None:
     """The two that are level run with all eight; the others leave within five, all with the same first seeds."""
     seeds = seeds_by_momentum(race(SWEEP))
 
@@ -52,7 +52,7 @@ def test_only_cells_that_may_be_best_get_further_seeds() -> None:
     assert all(found == list(range(1, len(found) + 1)) for found in seeds.values())
 
 
-def test_the_race_is_over_with_one_cell_left() -> None:
+def test_the_race_is_over_with_one_configuration_left() -> None:
     """Nobody runs alone."""
     sweep = dataclasses.replace(SWEEP, axes=(choices(MOMENTUM, 0.1, 0.2, 0.3),))
     seeds = seeds_by_momentum(race(sweep))
@@ -69,7 +69,7 @@ def test_repeated_looks_keep_the_error_rate() -> None:
     for number in range(25):
 
         def score(spec: TrialSpec, number: int = number) -> float:
-            own = Random(derive_seed(number, spec.seed, spec.cell_id)).gauss(0.0, 0.003)
+            own = Random(derive_seed(number, spec.seed, spec.config_id)).gauss(0.0, 0.003)
             return 0.93 + own + Random(derive_seed(number, spec.seed)).gauss(0.0, 0.003)
 
         run = Run(score).go_on(build_planner(SWEEP, MadeUpCompose(SWEEP)))
@@ -80,7 +80,7 @@ def test_repeated_looks_keep_the_error_rate() -> None:
 def test_trials_are_a_limit() -> None:
     """A round that would go beyond it does not begin; the first one always does.
 
-    Four cells with two seeds each, of which two are called lower: later rounds have two trials.
+    Four configurations with two seeds each, of which two are called lower: later rounds have two trials.
     """
     for limit, trials in ((13, 12), (12, 12), (11, 10), (9, 8), (1, 8)):
         sweep = dataclasses.replace(SWEEP, planner=RacingPlannerSpec(max_seeds=8, trials=limit))
@@ -88,7 +88,7 @@ def test_trials_are_a_limit() -> None:
 
 
 def test_tasks_are_races_of_their_own() -> None:
-    """With ``within``, the cells of a hard task are compared with one another only."""
+    """With ``within``, the configurations of a hard task are compared with one another only."""
     axes = (choices(DECAY, 0.0, 0.1), *SWEEP.axes)
     sweep = dataclasses.replace(SWEEP, axes=axes, within=DECAY)
 
@@ -104,8 +104,8 @@ def test_tasks_are_races_of_their_own() -> None:
     assert longest == {0.0: 8, 0.1: 8}
 
 
-def test_a_baseline_runs_as_long_as_its_cell() -> None:
-    """The gain of a cell in the race is measured on as many seeds as the cell has."""
+def test_a_baseline_runs_as_long_as_its_configuration() -> None:
+    """The gain of a configuration in the race is measured on as many seeds as the configuration has."""
     sweep = dataclasses.replace(SWEEP, baselines=True)
 
     def score(spec: TrialSpec) -> float:
@@ -118,7 +118,7 @@ def test_a_baseline_runs_as_long_as_its_cell() -> None:
     assert baselines[0.1] < 8
 
 
-def test_cells_that_fail_leave_the_race() -> None:
+def test_configurations_that_fail_leave_the_race() -> None:
     """They get no further seeds, and the others race on."""
     run = Run(ladder, failing=lambda spec: spec.optimizer.momentum == 0.8)
     run.go_on(build_planner(SWEEP, MadeUpCompose(SWEEP)))
@@ -127,7 +127,7 @@ def test_cells_that_fail_leave_the_race() -> None:
     assert states == [TrialState.FAILED] * 2
 
 
-def test_one_cell_alone_does_not_race() -> None:
+def test_one_configuration_alone_does_not_race() -> None:
     """It runs with the sweep's seeds."""
     sweep = dataclasses.replace(SWEEP, axes=(choices(RATE, 0.1),))
 

@@ -24,7 +24,7 @@ from made_up_spaces import (
 from stnbench.core.errors import SpecError, TransitionError
 from stnbench.planning.base import Observation
 from stnbench.planning.build import build_planner
-from stnbench.planning.cells import survey
+from stnbench.planning.configurations import survey
 from stnbench.spec.data import AllSplitSpec
 from stnbench.spec.planner import Nsga2PlannerSpec, OptunaPlannerSpec, RandomPlannerSpec, SamplerSpec, TpePlannerSpec
 from stnbench.spec.result import TrialState
@@ -56,11 +56,11 @@ def test_a_search_needs_images_that_were_held_out() -> None:
 
 
 def test_trials_count_seeds() -> None:
-    """20 trials with two seeds are 10 cells, each with both."""
+    """20 trials with two seeds are 10 configurations, each with both."""
     done = run(SWEEP)
 
     assert len(done.launched) == 20
-    assert len(done.cells()) == 10
+    assert len(done.configs()) == 10
 
 
 def test_another_seed_of_the_planner_gives_other_points() -> None:
@@ -68,12 +68,12 @@ def test_another_seed_of_the_planner_gives_other_points() -> None:
     other = dataclasses.replace(SWEEP, planner=RandomPlannerSpec(trials=20, seed=2))
     reseeded = dataclasses.replace(SWEEP, seeds=(3, 4))
 
-    assert not set(run(SWEEP).cells()) & set(run(other).cells())
-    assert run(SWEEP).cells() == run(reseeded).cells()
+    assert not set(run(SWEEP).configs()) & set(run(other).configs())
+    assert run(SWEEP).configs() == run(reseeded).configs()
 
 
-def test_as_many_cells_are_open_as_keep_the_slots_busy() -> None:
-    """With four slots and two seeds a cell, or the number that the sweep says."""
+def test_as_many_configurations_are_open_as_keep_the_slots_busy() -> None:
+    """With four slots and two seeds a configuration, or the number that the sweep says."""
     assert len(build_planner(SWEEP, MadeUpCompose(SWEEP), slots=4).ask()) == 2 * 3
     said = dataclasses.replace(SWEEP, planner=RandomPlannerSpec(trials=20, at_once=5))
     planner = build_planner(said, MadeUpCompose(said), slots=1)
@@ -106,8 +106,8 @@ def test_a_range_is_drawn_evenly_on_its_scale() -> None:
     assert abs(sum(width < 16 for width in widths) - 150) < 4 * 300**0.5 / 2
 
 
-def test_a_cell_is_asked_once_until_none_is_left() -> None:
-    """Three points are three cells, however many trials are wanted; the search then ends."""
+def test_a_configuration_is_asked_once_until_none_is_left() -> None:
+    """Three points are three configurations, however many trials are wanted; the search then ends."""
     sweep = dataclasses.replace(SWEEP, axes=SWEEP.axes[1:], planner=TpePlannerSpec(trials=100))
     done = run(sweep)
 
@@ -115,18 +115,18 @@ def test_a_cell_is_asked_once_until_none_is_left() -> None:
     assert sorted(labels_of(list(done.planned.values()))) == ["momentum=0.0", "momentum=0.5", "momentum=0.9"]
 
 
-def test_points_that_mean_the_same_trial_are_one_cell() -> None:
+def test_points_that_mean_the_same_trial_are_one_configuration() -> None:
     """The second proposal is answered with what the first is worth."""
     sweep = dataclasses.replace(SWEEP, axes=(choices("idle", "a", "b", "c"), choices(MOMENTUM, 0.0, 0.5)))
 
-    assert len(run(sweep).cells()) == 2
+    assert len(run(sweep).configs()) == 2
 
 
 def test_a_point_that_cannot_be_meant_is_passed_over() -> None:
     """Others are proposed in its place; where none can be meant, the message of one is raised."""
     sweep = dataclasses.replace(SWEEP, axes=(choices(MOMENTUM, -1, 0.0, 0.5),))
 
-    assert len(run(sweep).cells()) == 2
+    assert len(run(sweep).configs()) == 2
     with pytest.raises(SpecError, match="momentum is -1"):
         run(dataclasses.replace(SWEEP, axes=(choices(MOMENTUM, -1),)))
 
@@ -146,18 +146,18 @@ def test_grids_with_axes_of_the_same_name_are_searched_together() -> None:
     assert len({labels[MOMENTUM] for labels in found}) == 4
 
 
-def test_baselines_come_with_their_cells_and_are_not_told() -> None:
+def test_baselines_come_with_their_configurations_and_are_not_told() -> None:
     """Each learning rate has a baseline of its own, beside the trials that were wanted."""
     done = run(dataclasses.replace(SWEEP, baselines=True), has_transformer=True)
     baselines = [trial for trial in done.planned.values() if trial.is_baseline]
 
-    assert len(done.cells()) == 10
+    assert len(done.configs()) == 10
     assert len(baselines) == 20
     assert all(trial.label.endswith(" · no ST") and not trial.spec.transformers for trial in baselines)
 
 
 def test_an_edited_sweep_keeps_what_is_done() -> None:
-    """A further choice and a further seed: known cells get the seed, further cells may have the choice."""
+    """A further choice and a further seed: known configs get the seed, further configs may have the choice."""
     done = run(SWEEP)
     axes = (SWEEP.axes[0], choices(MOMENTUM, 0.0, 0.5, 0.9, 0.95))
     edited = dataclasses.replace(SWEEP, axes=axes, seeds=(1, 2, 3), planner=RandomPlannerSpec(trials=90))
@@ -166,8 +166,8 @@ def test_an_edited_sweep_keeps_what_is_done() -> None:
     again = Run(bowl, states=dict(done.states), accuracies=dict(done.accuracies)).go_on(planner)
 
     assert set(done.planned) <= set(again.planned)
-    assert again.cells()[:10] == done.cells()
-    assert len(again.cells()) == 30
+    assert again.configs()[:10] == done.configs()
+    assert len(again.configs()) == 30
     assert not set(done.planned) & set(again.launched)
     assert any(trial.spec.optimizer.momentum == 0.95 for trial in again.planned.values())
 
@@ -181,12 +181,12 @@ def test_what_the_sweep_lost_is_not_asked_again() -> None:
         planner = build_planner(edited, MadeUpCompose(edited))
         planner.resume(done.known())
         again = Run(bowl, states=dict(done.states), accuracies=dict(done.accuracies)).go_on(planner)
-        assert len(again.cells()) == 10
+        assert len(again.configs()) == 10
         assert all(trial.spec.optimizer.momentum < 0.9 for trial in again.planned.values())
 
 
 @pytest.mark.slow
-def test_nsga2_finds_cheap_cells_as_well_as_good_ones() -> None:
+def test_nsga2_finds_cheap_configurations_as_well_as_good_ones() -> None:
     """Where only the width costs, late finds are cheaper than early ones: in the median of five searches."""
     ratios = []
     for seed in range(5):

@@ -66,37 +66,41 @@ def test_asha_ends_most_trials_early_and_keeps_the_best(seed: int) -> None:
     assert runs[1].best() >= runs[0].best() - 0.005
 
 
-CELLS, SEEDS_MAX, SIMULATIONS = 12, 16, 40
+CONFIGURATIONS, SEEDS_MAX, SIMULATIONS = 12, 16, 40
 
 
 def race(number: int) -> tuple[float, bool]:
-    """The share of the whole grid's trials that a race took, and whether it found the whole grid's best cell.
+    """The share of the whole grid's trials that a race took, and whether it found the whole grid's best configuration.
 
-    Cells are worth 90 to 98 %, evenly; seeds move a cell by 0.3 points, and all cells together by as much.
+    Configurations are worth 90 to 98 %, evenly; seeds move a configuration by 0.3 points, and all configurations
+    together by as much.
     """
     rng = Random(number)
-    worth = [rng.uniform(0.90, 0.98) for _ in range(CELLS)]
+    worth = [rng.uniform(0.90, 0.98) for _ in range(CONFIGURATIONS)]
 
-    def value(cell: int, seed: int) -> float:
-        own = Random(derive_seed(number, seed, cell)).gauss(0.0, 0.003)
-        return worth[cell] + own + Random(derive_seed(number, seed)).gauss(0.0, 0.003)
+    def value(config: int, seed: int) -> float:
+        own = Random(derive_seed(number, seed, config)).gauss(0.0, 0.003)
+        return worth[config] + own + Random(derive_seed(number, seed)).gauss(0.0, 0.003)
 
-    axes = (choices(FACTOR, *map(float, range(CELLS))),)
+    axes = (choices(FACTOR, *map(float, range(CONFIGURATIONS))),)
     planner = RacingPlannerSpec(max_seeds=SEEDS_MAX)
     sweep = SweepSpec(name="r", question="?", axes=axes, seeds=(1, 2), baselines=False, planner=planner)
     run = Run(lambda spec: value(int(spec.optimizer.locnet_learning_rate_factor), spec.seed))
     run.go_on(build_planner(sweep, MadeUpCompose(sweep, epochs=1, has_transformer=True)))
     found: dict[int, list[float]] = {}
     for trial_id, trial in run.planned.items():
-        cell = int(trial.spec.optimizer.locnet_learning_rate_factor)
-        found.setdefault(cell, []).append(run.accuracies[trial_id])
-    best = max(found, key=lambda cell: statistics.fmean(found[cell]))
-    whole = max(range(CELLS), key=lambda cell: statistics.fmean(value(cell, seed) for seed in range(1, SEEDS_MAX + 1)))
-    return len(run.launched) / (CELLS * SEEDS_MAX), best == whole
+        config = int(trial.spec.optimizer.locnet_learning_rate_factor)
+        found.setdefault(config, []).append(run.accuracies[trial_id])
+    best = max(found, key=lambda config: statistics.fmean(found[config]))
+    whole = max(
+        range(CONFIGURATIONS),
+        key=lambda config: statistics.fmean(value(config, seed) for seed in range(1, SEEDS_MAX + 1)),
+    )
+    return len(run.launched) / (CONFIGURATIONS * SEEDS_MAX), best == whole
 
 
-def test_racing_finds_the_best_cell_with_half_of_the_seeds() -> None:
-    """In nine of ten simulations a race takes half of the grid's trials or fewer, and ends with the same best cell."""
+def test_racing_finds_the_best_configuration_with_half_of_the_seeds() -> None:
+    """In nine of ten simulations a race takes at most half of the grid's trials, and ends with the same best config."""
     races = [race(number) for number in range(SIMULATIONS)]
 
     assert sum(share <= 0.5 and is_same for share, is_same in races) >= 0.9 * SIMULATIONS

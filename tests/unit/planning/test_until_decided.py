@@ -28,7 +28,7 @@ SWEEP = SweepSpec(
 
 def ladder(spec: TrialSpec) -> float:
     """0.1 and 0.2 are far below; 0.31 is as good as 0.3. Seeds move each by 0.2 points."""
-    own = Random(derive_seed(spec.seed, spec.cell_id)).gauss(0.0, 0.002)
+    own = Random(derive_seed(spec.seed, spec.config_id)).gauss(0.0, 0.002)
     return 0.5 + min(spec.optimizer.momentum, 0.3) + own
 
 
@@ -123,7 +123,7 @@ def test_it_ends_with_all_verdicts() -> None:
     run = Run(ladder).go_on(planner)
     runs = [
         ScoredRun(
-            configuration=trial.spec.cell_id, seed=trial.spec.seed, correct=run.accuracies[key] * 1e4, images=10_000
+            configuration=trial.spec.config_id, seed=trial.spec.seed, correct=run.accuracies[key] * 1e4, images=10_000
         )
         for key, trial in run.planned.items()
     ]
@@ -188,7 +188,7 @@ def test_repeated_looks_keep_the_error_rate(monkeypatch: pytest.MonkeyPatch) -> 
         comparisons.clear()
 
         def score(spec: TrialSpec, number: int = number) -> float:
-            own = Random(derive_seed(number, spec.seed, spec.cell_id)).gauss(0.0, 0.003)
+            own = Random(derive_seed(number, spec.seed, spec.config_id)).gauss(0.0, 0.003)
             return 0.93 + own + Random(derive_seed(number, spec.seed)).gauss(0.0, 0.003)
 
         spec = UntilDecidedPlannerSpec(max_seeds=8, looks=5)

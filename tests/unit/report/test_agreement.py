@@ -1,4 +1,4 @@
-"""A sweep's cells beside what was published of them."""
+"""A sweep's configurations beside what was published of them."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from stnbench.report.findings import Agreement
 from stnbench.report.leaderboard import build_leaderboard
 from stnbench.report.output import render
 from stnbench.report.sections import published_sections
-from stnbench.spec.sweep import PublishedCell, PublishedResult, PublishedTable, SweepSpec
+from stnbench.spec.sweep import PublishedConfiguration, PublishedResult, PublishedTable, SweepSpec
 from stnbench.store.store import Store
 
 PLAIN = PublishedResult(
@@ -39,11 +39,11 @@ OURS = (1700, 1720, 1760, 1740, 1780, 1800)
 
 def published() -> PublishedTable:
     """What was published of six sizes, rising, and of the network without a transformer."""
-    cells = [PublishedCell(cell_id=transformed(SIZES[0]).baseline().cell_id, result=PLAIN)]
+    configs = [PublishedConfiguration(config_id=transformed(SIZES[0]).baseline().config_id, result=PLAIN)]
     for n, size in enumerate(SIZES):
         result = replace(PLAIN, locnet1=(size, size, size), transformer="affine", accuracy=0.975 + 0.001 * n)
-        cells.append(PublishedCell(cell_id=transformed(size).cell_id, result=result))
-    return PublishedTable(name="moodstocks_2015", images=12_630, cells=tuple(cells))
+        configs.append(PublishedConfiguration(config_id=transformed(size).config_id, result=result))
+    return PublishedTable(name="moodstocks_2015", images=12_630, configs=tuple(configs))
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ def agreement(trials: pd.DataFrame, table: PublishedTable | None = None) -> Agre
     return found
 
 
-def test_cells_stand_beside_what_was_published_of_them(trials: pd.DataFrame) -> None:
-    """The best published first, with both ranks; the cell without the third seed is left out and counted."""
+def test_configurations_stand_beside_what_was_published_of_them(trials: pd.DataFrame) -> None:
+    """The best published first, with both ranks; the configuration without the third seed is left out and counted."""
     found = agreement(trials)
 
     assert [row.label for row in found.rows] == ["50,50,50", "40,40,40", "30,30,30", "20,20,20", "10,10,10", "no ST"]
@@ -89,10 +89,10 @@ def test_the_rankings_are_compared(trials: pd.DataFrame) -> None:
     assert found.tau.value == pytest.approx(13 / 15)
     assert found.tau.p_value == pytest.approx(0.0167, abs=0.001)  # scipy's exact one
     assert found.tau.low is not None
-    assert (found.rho.cells, found.rho.seeds) == (6, 3)
+    assert (found.rho.configs, found.rho.seeds) == (6, 3)
 
 
-def test_claims_for_which_there_are_no_cells_are_named(trials: pd.DataFrame) -> None:
+def test_claims_for_which_there_are_no_configurations_are_named(trials: pd.DataFrame) -> None:
     """Made-up trials all have as many parameters, so no localisation network has a size; gains are there."""
     found = agreement(trials)
 
@@ -101,16 +101,16 @@ def test_claims_for_which_there_are_no_cells_are_named(trials: pd.DataFrame) -> 
     assert any(LARGER_IS_BETTER in line for section in published_sections(found) for line in section.text)
 
 
-def test_there_is_no_agreement_before_a_cell_has_both(store: Store, trials: pd.DataFrame) -> None:
+def test_there_is_no_agreement_before_a_configuration_has_both(store: Store, trials: pd.DataFrame) -> None:
     """Neither without a match nor without a score."""
-    assert build_agreement(replace(published(), cells=()), trials) is None
+    assert build_agreement(replace(published(), configs=()), trials) is None
     unscored = trials.assign(validation_correct=pd.NA, validation_images=pd.NA)
     assert build_agreement(published(), unscored) is None
 
 
-def test_one_cell_has_an_agreement_and_no_ranking(trials: pd.DataFrame) -> None:
+def test_one_configuration_has_an_agreement_and_no_ranking(trials: pd.DataFrame) -> None:
     """It is shown, without correlations."""
-    found = agreement(trials, replace(published(), cells=published().cells[:1]))
+    found = agreement(trials, replace(published(), configs=published().configs[:1]))
 
     assert (len(found.rows), found.tau, found.claims) == (1, None, ())
     assert next(published_sections(found)).text[0].startswith("1 configuration of this sweep has")

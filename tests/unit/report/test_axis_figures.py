@@ -201,7 +201,7 @@ def test_seeds_that_lack_a_configuration_are_left_out(grid: Made) -> None:
 
 
 def test_heat_maps_say_how_many_configurations_they_average(grid: Made) -> None:
-    """A grid of two axes has one cell for each configuration; those without a score are empty."""
+    """A grid of two axes has one configuration for each configuration; those without a score are empty."""
     board, _, trials = grid
     known = read_configurations(board, trials)
     figure = pair_figure(known, scales_of(board, known), is_search=False)

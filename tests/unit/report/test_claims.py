@@ -14,7 +14,7 @@ from stnbench.report.claims import (
     RESTRICTION_HELPS,
     TRANSFORMER_HELPS,
     Judge,
-    ScoredCell,
+    MatchedConfiguration,
 )
 from stnbench.report.findings import Claim, ClaimVerdict
 from stnbench.spec.sweep import PublishedResult
@@ -39,12 +39,12 @@ PLAIN = PublishedResult(
 
 IMAGES = 100_000
 WOBBLE = (0.0, 0.001, -0.001)
-"""What seeds add; different cells have it in another order."""
+"""What seeds add; different configurations have it in another order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A made-up cell with its accuracies by seed, and those of the same network without transformers."""
+    """A made-up configuration with its accuracies by seed, and those of the same network without transformers."""
 
     result: PublishedResult
     scores: dict[int, float]
@@ -58,16 +58,16 @@ def scores(mean: float, *, turn: int = 0) -> dict[int, float]:
 
 
 def transformed(size: int, ours: float, theirs: float, *, family: str = "affine", turn: int = 0) -> Made:
-    """A cell with a localisation network size,size,size, parameters growing with it; its baseline has 97 % in 2015."""
+    """A config with a localisation network size,size,size and as many parameters; its baseline has 97 % in 2015."""
     result = replace(PLAIN, locnet1=(size, size, size), transformer=family, accuracy=theirs)
     return Made(result=result, scores=scores(ours, turn=turn), parameters=1000 + size, baseline=scores(0.8))
 
 
-def judged(*cells: Made, seeds: tuple[int, ...] = (1, 2, 3)) -> dict[str, Claim]:
+def judged(*configs: Made, seeds: tuple[int, ...] = (1, 2, 3)) -> dict[str, Claim]:
     """The claims that were tested, by name, in their order."""
-    names = [f"cell {place}" for place in range(len(cells))]
-    has_baseline = any(cell.baseline for cell in cells)
-    rows = {name: cell.scores for name, cell in zip(names, cells, strict=True)}
+    names = [f"cell {place}" for place in range(len(configs))]
+    has_baseline = any(config.baseline for config in configs)
+    rows = {name: config.scores for name, config in zip(names, configs, strict=True)}
     rows |= {"baseline": scores(0.8)} if has_baseline else {}
     runs = [
         ScoredRun(configuration=name, seed=seed, correct=share * IMAGES, images=IMAGES)
@@ -75,37 +75,37 @@ def judged(*cells: Made, seeds: tuple[int, ...] = (1, 2, 3)) -> dict[str, Claim]
         for seed, share in row.items()
         if seed in seeds
     ]
-    baselines = {name: "baseline" for name, cell in zip(names, cells, strict=True) if cell.baseline}
+    baselines = {name: "baseline" for name, config in zip(names, configs, strict=True) if config.baseline}
     comparison, fitted = fit_and_compare(runs, baselines=baselines)
     assert fitted is not None
     scored = [
-        ScoredCell(
+        MatchedConfiguration(
             configuration=name,
-            result=cell.result,
+            result=config.result,
             baseline=baselines.get(name),
-            parameters=cell.parameters,
-            baseline_parameters=1000 if cell.baseline else None,
-            baseline_published=0.97 if cell.baseline else None,
+            parameters=config.parameters,
+            baseline_parameters=1000 if config.baseline else None,
+            baseline_published=0.97 if config.baseline else None,
         )
-        for name, cell in zip(names, cells, strict=True)
+        for name, config in zip(names, configs, strict=True)
     ]
     return {claim.name: claim for claim in Judge(comparison, fitted).claims(scored)}
 
 
 def test_nothing_is_claimed_of_nothing() -> None:
-    """A single plain cell tests no claim."""
+    """A single plain configuration tests no claim."""
     assert judged(Made(result=PLAIN, scores=scores(0.9))) == {}
 
 
 def test_claims_come_in_one_order() -> None:
-    """That of ``CLAIMS``, whatever that of the cells."""
-    cells = [
+    """That of ``CLAIMS``, whatever that of the configurations."""
+    configs = [
         transformed(size, 0.9, 0.98, family=family) for family in ("scale_translation", "affine") for size in (20, 40)
     ]
-    cells.append(replace(cells[0], result=replace(cells[0].result, local_norm=False)))
-    cells.append(replace(cells[0], result=replace(cells[0].result, contrastive_norm=False)))
+    configs.append(replace(configs[0], result=replace(configs[0].result, local_norm=False)))
+    configs.append(replace(configs[0], result=replace(configs[0].result, contrastive_norm=False)))
 
-    assert tuple(judged(*cells)) == CLAIMS
+    assert tuple(judged(*configs)) == CLAIMS
 
 
 def test_the_slope_is_per_doubling_of_the_localisation_network() -> None:
@@ -114,11 +114,11 @@ def test_the_slope_is_per_doubling_of_the_localisation_network() -> None:
 
     assert claim.effect.mean == pytest.approx(0.02)
     assert claim.published_effect == pytest.approx(0.005)
-    assert (claim.verdict, claim.comparisons, claim.cells) == (ClaimVerdict.HOLDS, 1, 3)
+    assert (claim.verdict, claim.comparisons, claim.configs) == (ClaimVerdict.HOLDS, 1, 3)
 
 
 def test_a_slope_is_told_either_way() -> None:
-    """Two points a doubling are told where cells wobble by a tenth of one, and the claim fails where they are lost."""
+    """Two points a doubling are found where configs vary by a tenth of one, and the claim fails where they are lost."""
     rising = judged(*(transformed(20 * 2**n, 0.8 + 0.02 * n, 0.97, turn=n) for n in range(3)))[LARGER_IS_BETTER]
     falling = judged(*(transformed(20 * 2**n, 0.8 - 0.02 * n, 0.97, turn=n) for n in range(3)))[LARGER_IS_BETTER]
 
@@ -127,13 +127,13 @@ def test_a_slope_is_told_either_way() -> None:
 
 
 def test_what_is_undecided_has_a_bound() -> None:
-    """Cells that differ by less than seeds do: every claim that is undecided says which effects are excluded."""
-    cells = [
+    """Configs that differ by less than seeds do: every claim that is undecided says which effects are excluded."""
+    configs = [
         transformed(size, 0.8 + 0.0001 * turn, 0.98, family=family, turn=turn)
         for turn, family in enumerate(("scale_translation", "affine"))
         for size in (20, 40)
     ]
-    found = judged(*cells)
+    found = judged(*configs)
 
     assert {claim.verdict for claim in found.values()} == {ClaimVerdict.UNDECIDED}
     assert all("excluded" in claim.detail for claim in found.values())
@@ -146,44 +146,44 @@ def test_what_is_undecided_has_a_bound() -> None:
 
 def test_one_seed_judges_nothing() -> None:
     """Effects of one seed have no interval, every claim is undecided, and nothing is excluded."""
-    cells = [transformed(20 * 2**n, 0.8 + 0.02 * n, 0.97) for n in range(3)]
-    found = judged(*cells, seeds=(1,))
+    configs = [transformed(20 * 2**n, 0.8 + 0.02 * n, 0.97) for n in range(3)]
+    found = judged(*configs, seeds=(1,))
 
     assert {claim.verdict for claim in found.values()} == {ClaimVerdict.UNDECIDED}
     assert all(claim.effect.low is None and "excluded" not in claim.detail for claim in found.values())
 
 
-def test_a_cell_that_collapsed_is_in_no_claim() -> None:
-    """One of three seeds at chance is no part of its cell's mean: the slope is that of the others."""
-    cells = [transformed(20 * 2**n, 0.8 + 0.02 * n, 0.97, turn=n) for n in range(3)]
-    cells[1].scores[2] = 0.02
-    claim = judged(*cells)[LARGER_IS_BETTER]
+def test_a_configuration_that_collapsed_is_in_no_claim() -> None:
+    """One of three seeds at chance is no part of its configuration's mean: the slope is that of the others."""
+    configs = [transformed(20 * 2**n, 0.8 + 0.02 * n, 0.97, turn=n) for n in range(3)]
+    configs[1].scores[2] = 0.02
+    claim = judged(*configs)[LARGER_IS_BETTER]
 
     assert claim.effect.mean == pytest.approx(0.02, abs=0.002)
 
 
 def test_series_have_means_of_their_own() -> None:
     """A family that is better by ten points all along does not bend the slope of the other."""
-    cells = [transformed(20 * 2**n, 0.6 + 0.02 * n, 0.97, turn=n) for n in range(3)]
-    cells += [transformed(40 * 2**n, 0.9 + 0.02 * n, 0.97, family="scale_translation", turn=n) for n in range(2)]
-    claim = judged(*cells)[LARGER_IS_BETTER]
+    configs = [transformed(20 * 2**n, 0.6 + 0.02 * n, 0.97, turn=n) for n in range(3)]
+    configs += [transformed(40 * 2**n, 0.9 + 0.02 * n, 0.97, family="scale_translation", turn=n) for n in range(2)]
+    claim = judged(*configs)[LARGER_IS_BETTER]
 
     assert claim.effect.mean == pytest.approx(0.02, abs=0.002)
-    assert (claim.comparisons, claim.cells) == (2, 5)
+    assert (claim.comparisons, claim.configs) == (2, 5)
 
 
 def test_restriction_is_judged_on_small_localisation_networks() -> None:
     """Pairs of both families with at most 100 hidden units; a large pair that says the opposite does not count."""
-    cells = [
+    configs = [
         transformed(20, 0.80, 0.97),
         transformed(20, 0.82, 0.98, family="scale_translation", turn=1),
         transformed(250, 0.90, 0.97),
         transformed(250, 0.50, 0.98, family="scale_translation", turn=1),
         transformed(60, 0.70, 0.98),
     ]
-    claim = judged(*cells)[RESTRICTION_HELPS]
+    claim = judged(*configs)[RESTRICTION_HELPS]
 
-    assert (claim.verdict, claim.comparisons, claim.cells) == (ClaimVerdict.HOLDS, 1, 2)
+    assert (claim.verdict, claim.comparisons, claim.configs) == (ClaimVerdict.HOLDS, 1, 2)
     assert claim.effect.mean == pytest.approx(0.02)
     assert claim.published_effect == pytest.approx(0.01)
 
@@ -196,10 +196,10 @@ def test_restriction_is_judged_on_small_localisation_networks() -> None:
         ((0.1, -0.1), ClaimVerdict.DOES_NOT_HOLD, "1 of 2 configurations gain, 1 of them told, 1 are told to lose"),
     ],
 )
-def test_always_means_every_cell(gains: tuple[float, float], verdict: ClaimVerdict, detail: str) -> None:
+def test_always_means_every_configuration(gains: tuple[float, float], verdict: ClaimVerdict, detail: str) -> None:
     """All must gain, simultaneously; one that loses is enough for the claim not to hold."""
-    cells = [transformed(20 + 20 * n, 0.8 + gain, 0.98, turn=1 + n) for n, gain in enumerate(gains)]
-    claim = judged(*cells)[TRANSFORMER_HELPS]
+    configs = [transformed(20 + 20 * n, 0.8 + gain, 0.98, turn=1 + n) for n, gain in enumerate(gains)]
+    claim = judged(*configs)[TRANSFORMER_HELPS]
 
     assert claim.verdict is verdict
     assert claim.detail.startswith(detail)
@@ -216,10 +216,10 @@ def test_a_normalisation_is_judged_with_all_else_equal() -> None:
         for images in (False, True)
         for network in (False, True)
     ]
-    cells = [
+    configs = [
         Made(result=result, scores=scores(result.accuracy - 0.1, turn=turn)) for turn, result in enumerate(results)
     ]
-    found = judged(*cells)
+    found = judged(*configs)
 
     assert found[IMAGES_MATTER].effect.mean == pytest.approx(0.01)
     assert found[NETWORK_MATTERS].effect.mean == pytest.approx(0.05)

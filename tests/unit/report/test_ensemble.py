@@ -25,7 +25,7 @@ from stnbench.store.store import Store
 from stnbench.trials.score import Rescored
 
 CORRECT = (40, 44, 48, 46, 42, 45)
-"""Of 60 validation images; cells 10 and 20 with three seeds each, seed by seed."""
+"""Of 60 validation images; configurations 10 and 20 with three seeds each, seed by seed."""
 
 Read = Callable[..., Ensemble]
 
@@ -56,7 +56,7 @@ class Made:
 
 @pytest.fixture
 def made(store: Store, runs: Path) -> Made:
-    """Two cells with three seeds, all right on more test images the fewer validation images they have right."""
+    """Two configs with three seeds, all right on more test images the fewer validation images they have right."""
     specs = [transformed(size, seed=seed) for size in (10, 20) for seed in (1, 2, 3)]
     failed = transformed(30)
     committees = Committees(store, runs)
@@ -133,10 +133,10 @@ def test_tracks_of_validation_images_are_taken_into_account(made: Made, read: Re
 
 
 @pytest.mark.parametrize("of", ["label", "identity"])
-def test_a_cell_is_a_committee_of_its_seeds(made: Made, read: Read, of: str) -> None:
+def test_a_configuration_is_a_committee_of_its_seeds(made: Made, read: Read, of: str) -> None:
     """Named by its label, or by the beginning of its identity."""
-    cell = {"label": "20,20,20", "identity": made.specs[3].cell_id[:8]}[of]
-    committee = read(f"cell:{cell}")
+    config = {"label": "20,20,20", "identity": made.specs[3].config_id[:8]}[of]
+    committee = read(f"cell:{config}")
     assert ids(committee) == [spec.trial_id for spec in made.specs[3:]]
     assert {member.label for member in committee.members} == {"20,20,20"}
 
@@ -178,7 +178,7 @@ def test_what_is_no_committee_is_refused(made: Made, read: Read, text: str, said
 
 
 def test_unknown_names_are_told(made: Made, read: Read, store: Store) -> None:
-    """A cell, a trial and a sweep that do not exist."""
+    """A configuration, a trial and a sweep that do not exist."""
     with pytest.raises(UnknownNameError, match="unknown configuration '20,20,21' in the sweep: did you mean 20,20,20"):
         read("cell:20,20,21")
     with pytest.raises(UnknownNameError, match="unknown trial '0123'"):
@@ -187,10 +187,10 @@ def test_unknown_names_are_told(made: Made, read: Read, store: Store) -> None:
         read_ensemble(store, RunsLayout(Path()), "size", "all")
 
 
-def test_several_cells_are_no_cell(made: Made, read: Read) -> None:
+def test_several_configurations_are_no_configuration(made: Made, read: Read) -> None:
     """Where the beginning is that of more than one."""
-    common = next(letter for letter in "0123456789abcdef" if made.specs[0].cell_id.startswith(letter))
-    baselines = [transformed(size) for size in range(40, 400) if transformed(size).cell_id.startswith(common)][:1]
+    common = next(letter for letter in "0123456789abcdef" if made.specs[0].config_id.startswith(letter))
+    baselines = [transformed(size) for size in range(40, 400) if transformed(size).config_id.startswith(common)][:1]
     made.committees.plan([*made.specs, *baselines])
     with pytest.raises(SpecError, match="several configurations are meant"):
         read(f"cell:{common}")

@@ -49,7 +49,7 @@ def sweep(*, within: str = "") -> SweepSpec:
     return SweepSpec(name="grid", question="Which?", axes=axes, seeds=(1, 2, 3), within=within)
 
 
-def cells() -> list[tuple[PlannedTrial, float]]:
+def configs() -> list[tuple[PlannedTrial, float]]:
     """Every trial of the sweep with the chance that its network is right; baselines have one axis and little chance."""
     found = []
     for seed, (size, rate) in product((1, 2, 3), CHANCES):
@@ -80,7 +80,7 @@ def filled(
     store: Store, spec: SweepSpec, scored: Scored, trials: Sequence[tuple[PlannedTrial, float]] = ()
 ) -> Leaderboard:
     """The leaderboard of the sweep, all of its trials, or those given, complete."""
-    trials = trials or cells()
+    trials = trials or configs()
     filler = Filler(store, name="grid")
     store.save_sweep(spec, [trial for trial, _ in trials], NOW)
     for trial, chance in trials:
@@ -128,15 +128,15 @@ def findings_of(board: Leaderboard) -> Findings:
     return board.findings
 
 
-def test_every_cell_is_compared_with_the_best(board: Leaderboard) -> None:
+def test_every_configuration_is_compared_with_the_best(board: Leaderboard) -> None:
     """The differences, standings and seeds needed are those of the leaderboard, and images say more."""
-    rows = {row.cell_id: row for row in board.rows}
+    rows = {row.config_id: row for row in board.rows}
     pairs = findings_of(board).pairs
-    assert [pair.cell_id for pair in pairs] == [row.cell_id for row in board.rows[1:]]
+    assert [pair.config_id for pair in pairs] == [row.config_id for row in board.rows[1:]]
     for pair in pairs:
-        row = rows[pair.cell_id]
+        row = rows[pair.config_id]
         assert (pair.difference, pair.standing, pair.seeds_needed) == (row.behind, row.standing, row.seeds_needed)
-        assert pair.best_cell_id == board.rows[0].cell_id
+        assert pair.best_config_id == board.rows[0].config_id
         assert (pair.standing is Verdict.LOWER) == (pair.corrected_p <= 0.05)
         assert pair.difference is not None
         assert pair.over_images is not None
@@ -147,16 +147,16 @@ def test_every_cell_is_compared_with_the_best(board: Leaderboard) -> None:
         assert pair.improvement is not None
         assert pair.improvement.mean < 0.5
         assert pair.mcnemar is not None
-        alone = pair.mcnemar.only_cell - pair.mcnemar.only_base
+        alone = pair.mcnemar.only_config - pair.mcnemar.only_base
         assert alone == pytest.approx(3 * IMAGES * pair.difference.mean)
         assert (pair.mcnemar.seeds, pair.mcnemar.images, pair.mcnemar.tracks) == (3, IMAGES, IMAGES // 20)
 
 
 def test_gains_are_over_baselines(board: Leaderboard) -> None:
-    """Each cell with transformers has the gain of the leaderboard, with an interval over images."""
+    """Each configuration with transformers has the gain of the leaderboard, with an interval over images."""
     gains = findings_of(board).gains
-    assert {gain.cell_id: gain.difference for gain in gains} == {
-        row.cell_id: row.st_gain for row in board.rows if row.st_gain
+    assert {gain.config_id: gain.difference for gain in gains} == {
+        row.config_id: row.st_gain for row in board.rows if row.st_gain
     }
     assert len(gains) == 4
     for gain in gains:
@@ -167,10 +167,10 @@ def test_gains_are_over_baselines(board: Leaderboard) -> None:
 
 
 def test_gains_are_over_networks_of_equal_size_where_the_sweep_has_them(empty: Path, tmp_path: Path) -> None:
-    """Each cell is compared with the wider baseline that is nearest in parameters, beside the plain one."""
+    """Each configuration is compared with the wider baseline that is nearest in parameters, beside the plain one."""
     spec = transformed(10)
     wider = [replace(spec.baseline(), network=LecunSpec(sizes=sizes)) for sizes in ((9, 10, 11), (30, 30, 30))]
-    costs = {spec.cell_id: 1000, spec.baseline().cell_id: 500, wider[0].cell_id: 950, wider[1].cell_id: 1900}
+    costs = {spec.config_id: 1000, spec.baseline().config_id: 500, wider[0].config_id: 950, wider[1].config_id: 1900}
     point = Point(labels=(("size", "size=10"),))
     trials = [
         PlannedTrial(spec=own.with_seed(seed), point=point, label=str(cost), is_baseline=cost != 1000)
@@ -181,12 +181,16 @@ def test_gains_are_over_networks_of_equal_size_where_the_sweep_has_them(empty: P
         store.save_sweep(asked, trials, NOW)
         for trial in trials:
             token = Filler(store, name="grid").start(trial.spec)
-            cost = costs[trial.spec.cell_id]
+            cost = costs[trial.spec.config_id]
             made = result(trial.spec, token, 1000 + cost // 100 + trial.spec.seed)
             store.complete_attempt(token, replace(made, cost=replace(made.cost, parameters=cost)), NOW)
         plain, equal = findings_of(read_leaderboard(store, "grid")).gains
-    assert (plain.baseline_cell_id, plain.is_equal_size, plain.parameter_ratio) == (spec.baseline().cell_id, False, 0.5)
-    assert (equal.baseline_cell_id, equal.is_equal_size, equal.parameter_ratio) == (wider[0].cell_id, True, 0.95)
+    assert (plain.baseline_config_id, plain.is_equal_size, plain.parameter_ratio) == (
+        spec.baseline().config_id,
+        False,
+        0.5,
+    )
+    assert (equal.baseline_config_id, equal.is_equal_size, equal.parameter_ratio) == (wider[0].config_id, True, 0.95)
 
 
 def test_effects_are_those_of_the_axes_without_baselines(board: Leaderboard) -> None:
@@ -198,9 +202,9 @@ def test_effects_are_those_of_the_axes_without_baselines(board: Leaderboard) -> 
     assert list(effects) == ["size=10", "size=20", "rate=0.01", "rate=0.02"]
     assert effects["size=20"].effect.mean == pytest.approx((by_size[1] - by_size[0]) / 4)
     assert effects["size=20"].mean == pytest.approx(by_size[1] / 2)
-    assert {effect.cells for effect in found.main_effects} == {4}
+    assert {effect.configs for effect in found.main_effects} == {4}
     (pair,) = found.interactions
-    assert (pair.first, pair.second, pair.cells, pair.seeds) == ("size", "rate", 4, 3)
+    assert (pair.first, pair.second, pair.configs, pair.seeds) == ("size", "rate", 4, 3)
     assert pair.corrected_p == pair.p_value
     shares = [item.variance_explained for item in found.importances]
     assert all(share is not None and 0 < share < 1 for share in shares)
@@ -208,17 +212,17 @@ def test_effects_are_those_of_the_axes_without_baselines(board: Leaderboard) -> 
 
 
 def test_fronts_hold_the_best(board: Leaderboard) -> None:
-    """All cells cost the same here, so each front is the best cell."""
+    """All configurations cost the same here, so each front is the best configuration."""
     fronts = findings_of(board).pareto
     assert [front.cost for front in fronts] == ["parameters", "flops", "epoch_duration_s"]
-    assert {front.cell_ids for front in fronts} == {(board.rows[0].cell_id,)}
+    assert {front.config_ids for front in fronts} == {(board.rows[0].config_id,)}
 
 
 def test_within_an_axis_groups_are_compared_by_themselves(fill: Fill) -> None:
-    """Each rate has a best cell of its own; with one axis left, nothing is said of effects."""
+    """Each rate has a best configuration of its own; with one axis left, nothing is said of effects."""
     found = findings_of(fill(sweep(within="rate"), lambda _: SCORED))
     assert {pair.group for pair in found.pairs} == {"rate=0.01", "rate=0.02"}
-    assert len({pair.best_cell_id for pair in found.pairs}) == 2
+    assert len({pair.best_config_id for pair in found.pairs}) == 2
     assert {front.group for front in found.pareto} == {"rate=0.01", "rate=0.02"}
     assert found.main_effects == found.interactions == found.importances == ()
 
@@ -232,10 +236,10 @@ def test_older_scores_are_compared_over_seeds_alone(fill: Fill) -> None:
 
 
 def test_other_images_are_not_paired(fill: Fill) -> None:
-    """Cells that were scored on different images are compared over seeds alone, the others over images too."""
+    """Configurations that were scored on different images are compared over seeds alone, the others over images too."""
     other = replace(SCORED, rows=tuple(range(1, IMAGES + 1)))
-    best = replace(transformed(20), optimizer=SgdSpec(learning_rate=0.02)).cell_id
-    found = findings_of(fill(sweep(), lambda spec: other if spec.cell_id == best else SCORED))
+    best = replace(transformed(20), optimizer=SgdSpec(learning_rate=0.02)).config_id
+    found = findings_of(fill(sweep(), lambda spec: other if spec.config_id == best else SCORED))
     assert all(pair.over_images is None for pair in found.pairs)
     assert sum(gain.over_images is not None for gain in found.gains) == 3
 
@@ -243,7 +247,7 @@ def test_other_images_are_not_paired(fill: Fill) -> None:
 def test_one_seed_has_no_interval_over_seeds_and_images(empty: Path, tmp_path: Path) -> None:
     """McNemar's test speaks of its images; nothing is said of other seeds, nor of a chance or of seeds needed."""
     with Store.open(Path(shutil.copy(empty, tmp_path / "stnbench.db")), writable=True) as store:
-        trials = [(trial, chance) for trial, chance in cells() if trial.spec.seed == 1]
+        trials = [(trial, chance) for trial, chance in configs() if trial.spec.seed == 1]
         found = findings_of(filled(store, replace(sweep(), seeds=(1,)), lambda _: SCORED, trials))
     assert all(pair.mcnemar for pair in found.pairs)
     for pair in found.pairs:
@@ -302,7 +306,7 @@ def test_markdown_has_a_section_for_each_kind(board: Leaderboard) -> None:
 
 
 def test_long_tables_are_cut(board: Leaderboard) -> None:
-    """Of many cells the best are shown, of many choices those that matter; the rest is counted."""
+    """Of many configurations the best are shown, of many choices those that matter; the rest is counted."""
     found = findings_of(board)
     many = replace(found, pairs=found.pairs * 30, main_effects=found.main_effects * 30)
     tables = {table.key: table for part in board_sections(replace(board, findings=many)) for table in part.tables}
@@ -311,7 +315,7 @@ def test_long_tables_are_cut(board: Leaderboard) -> None:
 
 
 def test_programs_get_all_of_it(board: Leaderboard) -> None:
-    """JSON has every finding under one key, CSV what is of one cell in its line."""
+    """JSON has every finding under one key, CSV what is of one configuration in its line."""
     plain = json.loads(output.render([board], "json"))
     assert set(plain["findings"]) == {
         "folds", "differences", "gains", "main_effects", "interactions", "importances", "pareto", "notes",

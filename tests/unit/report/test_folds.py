@@ -66,7 +66,7 @@ def found(store: Store, split: str = "validation") -> tuple[FoldsFinding, ...]:
     return board.findings.folds
 
 
-def test_recipes_are_cells_that_differ_in_their_fold_alone(whole: Store) -> None:
+def test_recipes_are_configurations_that_differ_in_their_fold_alone(whole: Store) -> None:
     """Errors are summed over folds, a mean over seeds in each; the better recipe comes first."""
     best, other = found(whole)
     assert [recipe.label for recipe in (best, other)] == ["size=20", "size=10"]
@@ -135,11 +135,11 @@ def test_the_words_say_what_is_in_the_interval(whole: Store) -> None:
     """The first part of the findings is a row a recipe, and tells the method and its limit."""
     section = next(part for part in board_sections(read_leaderboard(whole, "sizes")) if part.key == "folds")
     (table,) = section.tables
-    cells = {column.heading: [column.show(item) for item in table.items] for column in table.people_columns()}
-    assert cells["configuration"] == ["size=20", "size=10"]
-    assert cells["errors"] == ["59", "66"]
-    assert cells["folds"] == ["3 of 3", "3 of 3"]
-    assert cells["validation % [95 %]"][0].startswith("99.02 [")
+    configs = {column.heading: [column.show(item) for item in table.items] for column in table.people_columns()}
+    assert configs["configuration"] == ["size=20", "size=10"]
+    assert configs["errors"] == ["59", "66"]
+    assert configs["folds"] == ["3 of 3", "3 of 3"]
+    assert configs["validation % [95 %]"][0].startswith("99.02 [")
     assert any("Bengio and Grandvalet" in line for line in section.notes)
 
 

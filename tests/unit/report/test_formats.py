@@ -77,14 +77,14 @@ def estimate(mean: float, low: float | None, high: float | None, *, n: int = 2) 
 
 
 def make_row(label: str = "20,20,20", *, scored: bool = True) -> Row:
-    """The only cell of a leaderboard."""
+    """The only configuration of a leaderboard."""
     return Row(
         group="",
         rank_first=1 if scored else None,
         rank_last=1 if scored else None,
         standing=Verdict.BEST if scored else None,
         label=label,
-        cell_id="0123456789abcdef",
+        config_id="0123456789abcdef",
         axes=(("locnet1.sizes", label),),
         is_baseline=False,
         seeds=(1, 2) if scored else (),
@@ -172,7 +172,7 @@ def test_no_control_character_of_a_message_gets_through(kind: str) -> None:
 
 
 def test_markdown_is_one_table_with_all_cells() -> None:
-    """Heading, rule and rows have the same number of columns, and a cell without a score has dashes."""
+    """Heading, rule and rows have the same number of columns, and a configuration without a score has dashes."""
     lines = [line for line in write("md", make_board()).splitlines() if line.startswith("|")]
     assert len(lines) == 4
     assert len({line.count("|") for line in lines}) == 1
@@ -237,20 +237,20 @@ def test_csv_comes_back_as_it_was(label: str) -> None:
     ],
 )
 def test_no_spreadsheet_takes_a_label_for_a_formula(label: str, expected: str) -> None:
-    """At the start of a cell, and behind the semicolon that some locales separate cells by."""
+    """At the start of a configuration, and behind the semicolon that some locales separate configurations by."""
     (line,) = csv.DictReader(io.StringIO(write("csv", make_board(make_row(label))), newline=""))
     assert (line["cell"], line["axis:locnet1.sizes"]) == (expected, expected)
 
 
 def test_no_spreadsheet_takes_an_item_of_a_list_for_a_formula() -> None:
-    """Lists become one cell, whose items are as safe as cells."""
+    """Lists become one configuration, whose items are as safe as configurations."""
     row = replace(make_row(), notes=("fine", "=cmd"))
     (line,) = csv.DictReader(io.StringIO(write("csv", make_board(row))))
     assert line["notes"] == "fine; '=cmd"
 
 
 def test_csv_has_shares_and_units() -> None:
-    """Numbers are not rounded for the eye; a cell without a score has empty fields and its states."""
+    """Numbers are not rounded for the eye; a configuration without a score has empty fields and its states."""
     first, second = csv.DictReader(io.StringIO(write("csv", make_board())))
     assert (first["mean"], first["low"], first["high"], first["n"]) == ("0.98451", "0.9712", "0.99784", "2")
     assert (first["split"], first["method"], first["epoch_duration_s"]) == ("validation", "t over seeds", "2.345")
@@ -259,7 +259,7 @@ def test_csv_has_shares_and_units() -> None:
 
 
 def test_json_has_the_documented_keys() -> None:
-    """``sweep`` and rows with cell, n, mean, low, high and split; what is not there is null, and n is 0."""
+    """``sweep`` and rows with configuration, n, mean, low, high and split; what is not there is null, and n is 0."""
     plain = json.loads(write("json", make_board()))
     assert plain["sweep"] == "sizes"
     first, second = plain["rows"]
@@ -290,7 +290,7 @@ def test_latex_escapes_what_is_special() -> None:
 
 
 def test_latex_is_a_booktabs_table() -> None:
-    """One table with a rule above, below and under the heading, and as many cells a row as columns."""
+    """One table with a rule above, below and under the heading, and as many configurations a row as columns."""
     written = write("latex", make_board(make_row(NASTY)))
     (alignment,) = re.findall(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}", written)
     rows = [line for line in written.splitlines() if line.endswith(r"\\")]
@@ -398,7 +398,7 @@ SICK = HealthCounts(healthy=1, collapsed=2)
 
 
 def sick_board() -> Leaderboard:
-    """A healthy cell, one with two collapsed trials, and one that nothing is known of."""
+    """A healthy configuration, one with two collapsed trials, and one that nothing is known of."""
     healthy = replace(make_row("fine"), health=HealthCounts(healthy=3))
     return make_board(healthy, replace(make_row("sick"), health=SICK), make_row("old"))
 
@@ -455,9 +455,9 @@ def full_board() -> Leaderboard:
     difference = estimate(-0.01, -0.02, -0.001)
     pair = PairFinding(
         group="",
-        cell_id="b",
+        config_id="b",
         label="pair",
-        best_cell_id="a",
+        best_config_id="a",
         best_label="best",
         standing=Verdict.LOWER,
         difference=difference,
@@ -466,9 +466,9 @@ def full_board() -> Leaderboard:
     )
     gain = GainFinding(
         group="",
-        cell_id="a",
+        config_id="a",
         label="gain",
-        baseline_cell_id="t",
+        baseline_config_id="t",
         is_equal_size=True,
         parameter_ratio=1.0,
         difference=estimate(0.02, 0.01, 0.03),
@@ -490,7 +490,7 @@ def full_board() -> Leaderboard:
         pairs=(pair,),
         gains=(gain,),
         main_effects=(
-            MainEffect(axis="axis1", label="choice1", mean=0.9, effect=difference, cells=4, method="blocks"),
+            MainEffect(axis="axis1", label="choice1", mean=0.9, effect=difference, configs=4, method="blocks"),
         ),
         interactions=(
             Interaction(
@@ -501,16 +501,16 @@ def full_board() -> Leaderboard:
                 means=((0.9, 0.8), (0.7, 0.6)),
                 residuals=((0.01, -0.01), (-0.01, 0.01)),
                 seeds=2,
-                cells=4,
+                configs=4,
                 statistic=3.0,
                 p_value=0.04,
                 corrected_p=0.04,
             ),
         ),
-        importances=(Importance(axis="axis2", cells=4, variance_explained=0.5, ped_anova=0.4, fanova=None),),
+        importances=(Importance(axis="axis2", configs=4, variance_explained=0.5, ped_anova=0.4, fanova=None),),
         pareto=(
             ParetoFront(
-                group="", cost="flops", cell_ids=("a",), labels=("frontier",), costs=(38_200_000.0,), means=(0.98451,)
+                group="", cost="flops", config_ids=("a",), labels=("frontier",), costs=(38_200_000.0,), means=(0.98451,)
             ),
         ),
         notes=("Something was left out.",),
@@ -523,7 +523,7 @@ def full_board() -> Leaderboard:
         seeds=(1, 2),
         rows=(
             AgreementRow(
-                cell_id="a",
+                config_id="a",
                 label="published1",
                 ours=estimate(0.98, 0.97, 0.99),
                 published=estimate(0.97, 0.96, 0.98),
@@ -540,7 +540,7 @@ def full_board() -> Leaderboard:
                 effect=estimate(0.01, 0.005, 0.015),
                 unit="in accuracy",
                 comparisons=2,
-                cells=4,
+                configs=4,
                 method="t over seeds",
                 detail="2 of 2",
                 published_effect=0.004,

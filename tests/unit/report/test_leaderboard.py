@@ -9,7 +9,7 @@ from made_up_results import ENVIRONMENT, IMAGES, NOW, Filler, planned, result, t
 from stnbench.analysis.frames import read_trials, trials_frame
 from stnbench.analysis.verdicts import Verdict
 from stnbench.core.text import Price
-from stnbench.report.board import Leaderboard, Row, cell_views
+from stnbench.report.board import Leaderboard, Row, configuration_views
 from stnbench.report.columns import leaderboard_table
 from stnbench.report.leaderboard import build_leaderboard
 from stnbench.report.runs import RunSummary
@@ -60,7 +60,7 @@ class Made:
                 sweep="sizes",
                 position=len(self.trials),
                 trial_id=spec.trial_id,
-                cell_id=spec.cell_id,
+                config_id=spec.config_id,
                 point=wanted.point,
                 label=wanted.label,
                 is_baseline=wanted.is_baseline,
@@ -75,7 +75,7 @@ class Made:
     def score(
         self, spec: TrialSpec, *correct: int, test: int | None = None, environment: Environment = ENVIRONMENT
     ) -> None:
-        """A cell, with the images of one seed after the other that it classified correctly."""
+        """A configuration, with the images of one seed after the other that it classified correctly."""
         for seed, right in enumerate(correct, 1):
             own = spec.with_seed(seed)
             self.add(own, TrialState.COMPLETE)
@@ -99,7 +99,7 @@ class Made:
         return build_leaderboard(sweep, self.frame())
 
     def move(self, label: str, axis: str, choice: str) -> None:
-        """Give the cell of a label one more label on an axis."""
+        """Give the configuration of a label one more label on an axis."""
         for index, trial in enumerate(self.trials):
             if trial.label == label:
                 labels = (*trial.point.labels, (axis, choice))
@@ -107,12 +107,12 @@ class Made:
 
 
 def row_of(board: Leaderboard, label: str) -> Row:
-    """The row of a cell."""
+    """The row of a configuration."""
     return next(row for row in board.rows if row.label == label)
 
 
-def test_cells_are_sorted_by_mean_and_cells_without_a_score_come_last() -> None:
-    """The best comes first; a cell whose trials all failed is there, without a number."""
+def test_configurations_are_sorted_by_mean_and_configurations_without_a_score_come_last() -> None:
+    """The best comes first; a configuration whose trials all failed is there, without a number."""
     made = Made()
     made.add(transformed(9), TrialState.FAILED, failure=Failure(kind=FailureKind.BUG, message="x"))
     made.score(transformed(1), 1700, 1702)
@@ -124,7 +124,7 @@ def test_cells_are_sorted_by_mean_and_cells_without_a_score_come_last() -> None:
     assert (rows[2].score, rows[2].rank, rows[2].standing) == (None, "", None)
 
 
-def test_cells_not_told_from_the_best_share_its_rank() -> None:
+def test_configurations_not_told_from_the_best_share_its_rank() -> None:
     """On three seeds the second is undecided and shares ranks 1 to 2, the third is lower and has its own."""
     made = Made()
     made.score(transformed(1), 1900, 1910, 1905)
@@ -142,7 +142,7 @@ def test_cells_not_told_from_the_best_share_its_rank() -> None:
 
 
 def test_a_diverged_trial_crowns_nobody() -> None:
-    """A cell that lost its hard seed to divergence is ranked on what its other seeds say, and its failure is told."""
+    """A config that lost its hard seed to divergence is ranked on what its other seeds say, and its failure is told."""
     made = Made()
     for size in range(1, 6):
         made.score(transformed(size), 1900 + size, 1905 + size, 1700 + size)
@@ -196,7 +196,7 @@ def test_baseline_has_no_gain() -> None:
 
 
 def test_incomplete_sweep_is_shown_as_it_is() -> None:
-    """Counts, states and the seeds that are there are said, for the sweep and for the cell."""
+    """Counts, states and the seeds that are there are said, for the sweep and for the configuration."""
     made = Made()
     made.score(transformed(1), 1900, 1910)
     made.add(transformed(1, seed=3), TrialState.RUNNING)
@@ -321,12 +321,12 @@ def test_command_reproduces_the_sweep(file: str, overrides: tuple[Override, ...]
     assert build_leaderboard(sweep, Made().frame()).provenance.command == command
 
 
-def test_cells_are_shown_to_trackers_with_n_interval_and_method() -> None:
-    """Every cell with a score becomes a view; one without does not."""
+def test_configurations_are_shown_to_trackers_with_n_interval_and_method() -> None:
+    """Every configuration with a score becomes a view; one without does not."""
     made = Made()
     made.score(transformed(1), 1900, 1902)
     made.add(transformed(2))
-    (view,) = cell_views(made.board())
+    (view,) = configuration_views(made.board())
     assert (view.sweep, view.label, view.seeds, view.method) == ("sizes", "1,1,1", 2, "over seeds, moderated")
     assert view.mean == pytest.approx(1901 / IMAGES)
     assert view.low is not None
@@ -336,12 +336,12 @@ def test_cells_are_shown_to_trackers_with_n_interval_and_method() -> None:
 
 
 def shown(board: Leaderboard, place: int) -> list[str]:
-    """The cells of a column."""
+    """The configurations of a column."""
     table = leaderboard_table(board)
     return [table.people_columns()[place].show(row) for row in board.rows]
 
 
-def test_cells_of_different_tasks_are_not_compared() -> None:
+def test_configurations_of_different_tasks_are_not_compared() -> None:
     """Within an axis each choice has its own best, ranks and differences, in the axis's order."""
     made = Made()
     for size, correct in ((1, 1000), (2, 900), (3, 1900), (4, 1800)):
@@ -383,22 +383,24 @@ def test_tasks_may_have_data_of_their_own() -> None:
 
 def test_health_is_counted_over_seeds_and_explained(store: Store) -> None:
     """Pruned trials count, baselines have none, and every word found is explained, healthy apart."""
-    cells = [[transformed(size, seed=seed) for seed in (1, 2, 3)] for size in (1, 2, 3)]
-    baseline = cells[0][0].baseline()
-    filler = Filler(store).save([planned(spec) for spec in (baseline, *(spec for cell in cells for spec in cell))])
+    configs = [[transformed(size, seed=seed) for seed in (1, 2, 3)] for size in (1, 2, 3)]
+    baseline = configs[0][0].baseline()
+    filler = Filler(store).save(
+        [planned(spec) for spec in (baseline, *(spec for config in configs for spec in config))]
+    )
     filler.complete(baseline, 1500)
     for spec, verdict in zip(
-        cells[0], (HealthVerdict.HEALTHY, HealthVerdict.COLLAPSED, HealthVerdict.COLLAPSED), strict=True
+        configs[0], (HealthVerdict.HEALTHY, HealthVerdict.COLLAPSED, HealthVerdict.COLLAPSED), strict=True
     ):
         filler.complete(spec, 1800, verdict=verdict)
-    for spec in cells[1]:
+    for spec in configs[1]:
         filler.prune(spec, HealthVerdict.COLLAPSED)
-    filler.complete(cells[2][0], 1700, verdict=HealthVerdict.HEALTHY)
+    filler.complete(configs[2][0], 1700, verdict=HealthVerdict.HEALTHY)
     board = build_leaderboard(SWEEP, read_trials("sizes", store=store))
     found = {row.label: row.health.text for row in board.rows}
     assert found == {"1,1,1": "2 collapsed, 1 healthy", "2,2,2": "collapsed", "3,3,3": "healthy", "no ST": ""}
     assert row_of(board, "2,2,2").score is None
-    assert {view.label: view.health for view in cell_views(board)}["1,1,1"] == "2 collapsed, 1 healthy"
+    assert {view.label: view.health for view in configuration_views(board)}["1,1,1"] == "2 collapsed, 1 healthy"
     explained = [note.partition(":")[0] for note in board.notes]
     assert [word for word in (*HealthVerdict, "health") if word in explained] == ["collapsed", "health"]
 

@@ -88,7 +88,7 @@ def small_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Leaderboard, Material]:
-    """A sweep with three cells, their baseline and a failure, and all that its page shows."""
+    """A sweep with three configurations, their baseline and a failure, and all that its page shows."""
     return read_made_up(tmp_path_factory.mktemp("page"))
 
 
@@ -131,7 +131,7 @@ def test_same_store_gives_the_same_bytes(tmp_path: Path, made: tuple[Leaderboard
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
-    """Names of cells, the question and messages add no element, no attribute and no script to a page."""
+    """Names of configurations, the question and messages add no element, no attribute and no script to a page."""
     plain_board, plain_material = read_made_up(tmp_path / "plain", labels=("one", "other", "third"))
     board, material = read_made_up(tmp_path / "hostile", labels=HOSTILE[:3], question=HOSTILE[3])
     plain = Document(to_page([plain_board], {SWEEP: plain_material}))

@@ -85,7 +85,7 @@ def estimate(mean: float) -> Estimate:
 def make_findings(best: str = "30") -> Findings:
     """Some of everything."""
     effects = [
-        MainEffect(axis=axis, label=label, mean=0.7, effect=estimate(effect), cells=4, method="whole blocks")
+        MainEffect(axis=axis, label=label, mean=0.7, effect=estimate(effect), configs=4, method="whole blocks")
         for axis, label, effect in (("size", "10", -0.02), ("size", "30", 0.02), ("family", "affine", 0.0))
     ]
     pair = Interaction(
@@ -96,20 +96,20 @@ def make_findings(best: str = "30") -> Findings:
         means=((0.6, 0.7), (0.8, 0.9)),
         residuals=((0.01, -0.01), (-0.01, 0.01)),
         seeds=3,
-        cells=4,
+        configs=4,
         statistic=4.0,
         p_value=0.01,
         corrected_p=0.02,
     )
     weights = [
-        Importance(axis=axis, cells=4, variance_explained=share, ped_anova=share, fanova=None)
+        Importance(axis=axis, configs=4, variance_explained=share, ped_anova=share, fanova=None)
         for axis, share in (("size", 0.75), ("family", 0.25))
     ]
     front = ParetoFront(
-        group="", cost="parameters", cell_ids=("a", "b"), labels=("a", best), costs=(1e5, 1e6), means=(0.6, 0.8)
+        group="", cost="parameters", config_ids=("a", "b"), labels=("a", best), costs=(1e5, 1e6), means=(0.6, 0.8)
     )
     behind = PairFinding(
-        group="", cell_id="a", label="10", best_cell_id="b", best_label=best, standing=Verdict.UNDECIDED,
+        group="", config_id="a", label="10", best_config_id="b", best_label=best, standing=Verdict.UNDECIDED,
         difference=estimate(-0.03), corrected_p=0.2, seeds_needed=7,
     )  # fmt: skip
     return Findings(
@@ -124,15 +124,15 @@ def make_findings(best: str = "30") -> Findings:
 
 
 def make_agreement() -> Agreement:
-    """Two cells that were published, and one claim that is left open."""
+    """Two configurations that were published, and one claim that is left open."""
     rows = [
         AgreementRow(
-            cell_id=label, label=label, ours=estimate(mean), published=then, our_rank=rank, published_rank=rank
+            config_id=label, label=label, ours=estimate(mean), published=then, our_rank=rank, published_rank=rank
         )
         for label, mean, then, rank in (("30", 0.8, estimate(0.98), 1.0), ("20", 0.7, estimate(0.97), 2.0))
     ]
     tau = RankCorrelation(
-        measure=KENDALL, cells=2, seeds=3, value=1.0, low=None, high=None, method=NO_INTERVAL_METHOD, p_value=1.0
+        measure=KENDALL, configs=2, seeds=3, value=1.0, low=None, high=None, method=NO_INTERVAL_METHOD, p_value=1.0
     )
     claim = Claim(
         name="Larger is better",
@@ -140,7 +140,7 @@ def make_agreement() -> Agreement:
         effect=estimate(0.002),
         unit="in accuracy",
         comparisons=1,
-        cells=2,
+        configs=2,
         method="t over seeds",
         detail="above 0 in 1 of 1 pairs",
         published_effect=0.01,
@@ -217,7 +217,7 @@ def test_every_figure_says_what_it_shows(made: tuple[Leaderboard, Material]) -> 
 
 
 def test_curves_are_means_with_bands(made: tuple[Leaderboard, Material]) -> None:
-    """By hand: a cell's mean accuracy after the second epoch is three quarters of its last one, here as elsewhere."""
+    """By hand: a config's mean accuracy after the second epoch is three quarters of its last one, here as elsewhere."""
     board, material = made
     assert material.trials is not None
     assert material.epochs is not None
@@ -225,7 +225,7 @@ def test_curves_are_means_with_bands(made: tuple[Leaderboard, Material]) -> None
     assert figure is not None
     row = next(row for row in board.rows if row.label == "20")
     assert row.score is not None
-    band, line = [trace for trace in figure.views[0].traces if trace["legendgroup"] == row.cell_id]
+    band, line = [trace for trace in figure.views[0].traces if trace["legendgroup"] == row.config_id]
     assert (line["name"], line["x"][:2], line["customdata"][0]) == ("20", [1, 2], row.score.n)
     assert line["y"][1] == pytest.approx(75 * row.score.mean, rel=1e-4)
     assert band["fill"] == "toself"
@@ -233,7 +233,7 @@ def test_curves_are_means_with_bands(made: tuple[Leaderboard, Material]) -> None
 
 
 def test_bands_that_hide_everything_are_left_out(made: tuple[Leaderboard, Material]) -> None:
-    """Two seeds that differ give the best cell a band wider than half the frame: the line stands alone."""
+    """Two seeds that differ give the best configuration a band wider than half the frame: the line stands alone."""
     board, material = made
     assert material.trials is not None
     assert material.epochs is not None
@@ -241,15 +241,15 @@ def test_bands_that_hide_everything_are_left_out(made: tuple[Leaderboard, Materi
     assert figure is not None
     best = board.rows[0]
     assert len(best.seeds) == 2
-    assert [trace["legendgroup"] for trace in figure.views[0].traces].count(best.cell_id) == 1
+    assert [trace["legendgroup"] for trace in figure.views[0].traces].count(best.config_id) == 1
 
 
 def test_curves_are_limited(made: tuple[Leaderboard, Material], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cells beyond the first ones wait in the legend, those beyond the limit are left out, and the caption says so."""
+    """Configs beyond the first ones wait in the legend, those beyond the limit are left out; the caption says so."""
     board, material = made
     assert material.trials is not None
     assert material.epochs is not None
-    monkeypatch.setattr(scores, "SHOWN_CELLS", 2)
+    monkeypatch.setattr(scores, "SHOWN_CONFIGURATIONS", 2)
     monkeypatch.setattr(scores, "MOST_LINES", 3)
     figure = learning_curves(board, material.trials, material.epochs)
     assert figure is not None
@@ -271,7 +271,7 @@ def test_losses_that_are_no_number_are_left_out(made: tuple[Leaderboard, Materia
 
 
 def test_health_shows_the_worst_verdict(made: tuple[Leaderboard, Material]) -> None:
-    """Every cell with a transformer was unused after its first epoch and healthy then."""
+    """Every configuration with a transformer was unused after its first epoch and healthy then."""
     board, material = made
     assert material.trials is not None
     assert material.health is not None
@@ -333,7 +333,7 @@ def test_without_data_the_hardest_images_are_named() -> None:
 
 
 def test_confusions_by_hand() -> None:
-    """The two trials of the best cell take stop for yield 1 + 2 times of 4: 75 %; what is right is blank."""
+    """The two trials of the best configuration take stop for yield 1 + 2 times of 4: 75 %; what is right is blank."""
     lines = "".join(confusion_lines([make_answers()], "s0"))
     (block,) = re.findall(r'<script type="application/json" id="s0-confusion-data">(.*?)</script>', lines)
     (trace,) = json.loads(block)[0]["data"]

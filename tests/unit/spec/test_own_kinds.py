@@ -466,7 +466,7 @@ BACKWARDS = """
 from dataclasses import dataclass
 import stnbench
 from stnbench.planning.base import Planner
-from stnbench.planning.cells import grid_cells, with_seeds
+from stnbench.planning.configurations import grid_configurations, with_seeds
 
 @stnbench.register("planner", "backwards")
 class Backwards(Planner):
@@ -475,7 +475,7 @@ class Backwards(Planner):
         most: int = 3
 
     def __init__(self, sweep, spec, compose, slots):
-        self.left = with_seeds(grid_cells(sweep, compose), sweep.seeds)[::-1][: spec.most]
+        self.left = with_seeds(grid_configurations(sweep, compose), sweep.seeds)[::-1][: spec.most]
 
     def ask(self):
         asked, self.left = self.left, []

@@ -51,11 +51,11 @@ def test_equal_identity_means_equal_trial(one: TrialSpec, other: TrialSpec) -> N
 
 
 @given(TRIALS)
-def test_seeds_of_a_cell_share_its_identity(spec: TrialSpec) -> None:
-    """Another seed is another trial of the same cell."""
+def test_seeds_of_a_configuration_share_its_identity(spec: TrialSpec) -> None:
+    """Another seed is another trial of the same configuration."""
     other = spec.with_seed(spec.seed + 1)
 
-    assert other.cell_id == spec.cell_id
+    assert other.config_id == spec.config_id
     assert other.trial_id != spec.trial_id
 
 

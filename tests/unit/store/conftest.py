@@ -19,7 +19,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def planned(count: int) -> list[PlannedTrial]:
-    """As many trials, each of its own cell."""
+    """As many trials, each of its own configuration."""
     return [
         PlannedTrial(
             spec=TrialSpec(network=LecunSpec(sizes=(size, 20, 30))),

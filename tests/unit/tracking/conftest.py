@@ -1,4 +1,4 @@
-"""Views of an attempt and a cell, for tests of what is shown of them."""
+"""Views of an attempt and a configuration, for tests of what is shown of them."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from stnbench.spec.result import (
 )
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.tracking.base import AttemptView, CellView
+from stnbench.tracking.base import AttemptView, ConfigurationView
 
 COST = Cost(parameters=1, flops=2, activation_bytes=3)
 
@@ -50,7 +50,7 @@ def attempt() -> AttemptView:
     return AttemptView(
         sweep="sizes",
         trial_id=spec.trial_id,
-        cell_id=spec.cell_id,
+        config_id=spec.config_id,
         label="small",
         axes=(("locnet1.sizes", "1,2,3"), ("optimizer.learning_rate", "learning_rate=0.01"), ("how@far", "small")),
         is_baseline=True,
@@ -80,11 +80,11 @@ def attempt() -> AttemptView:
 
 
 @pytest.fixture
-def cell() -> CellView:
-    """A cell with an interval."""
-    return CellView(
+def config() -> ConfigurationView:
+    """A configuration with an interval."""
+    return ConfigurationView(
         sweep="sizes",
-        cell_id="c1",
+        config_id="c1",
         label="small",
         axes=(("locnet1.sizes", "1,2,3"), ("optimizer.learning_rate", "learning_rate=0.01"), ("how@far", "small")),
         is_baseline=False,

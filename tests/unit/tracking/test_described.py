@@ -11,16 +11,18 @@ from stnbench.analysis.inference import Estimate
 from stnbench.core.text import printable
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.sweep import Override, SweepSpec
-from stnbench.tracking.base import AttemptView, CellView
-from stnbench.tracking.shown import attempt_note, cell_note, sweep_note
+from stnbench.tracking.base import AttemptView, ConfigurationView
+from stnbench.tracking.shown import attempt_note, configuration_note, sweep_note
 
 
 def test_a_sweep_links_to_its_views_and_its_report() -> None:
     """First the question, which a list of experiments shows alone; then where to look, and what is the same in all."""
     base = (Override(key="network.sizes", value=(1, 2, 3)),)
-    said = sweep_note(SweepSpec(name="sizes", question="How large?", base=base), {"Cells": "#/c", "Runs": "#/r"})
+    said = sweep_note(
+        SweepSpec(name="sizes", question="How large?", base=base), {"Configurations": "#/c", "Runs": "#/r"}
+    )
     first, links, report, same = said.split("\n\n")
-    assert (first, links) == ("How large?", "[Cells](#/c) · [Runs](#/r)")
+    assert (first, links) == ("How large?", "[Configurations](#/c) · [Runs](#/r)")
     assert "`reports/sizes/index.html`" in report
     assert "`network.sizes=[1,2,3]`" in same
 
@@ -40,9 +42,9 @@ def test_a_traceback_with_a_fence_stays_in_its_own(attempt: AttemptView) -> None
     assert "\n````\n```\n# not a heading\n````\n" in attempt_note(dataclasses.replace(attempt, failure=failure))
 
 
-def test_a_cell_says_its_number_whole(cell: CellView) -> None:
+def test_a_configuration_says_its_number_whole(config: ConfigurationView) -> None:
     """n, interval, method and split beside every number, and how to find the runs."""
-    said = cell_note(cell)
+    said = configuration_note(config)
     assert (
         "**50.00 %** on validation, mean of 1 seed; 95 % interval 40.00 to 60.00 (t), rank 1-3, underpowered." in said
     )
@@ -50,13 +52,13 @@ def test_a_cell_says_its_number_whole(cell: CellView) -> None:
     assert "`tags.cell = 'c1'`" in said
 
 
-def test_a_cell_without_an_interval_says_so(cell: CellView) -> None:
+def test_a_configuration_without_an_interval_says_so(config: ConfigurationView) -> None:
     """Nothing is made up for one seed."""
     gain = Estimate(n=1, mean=0.01, low=None, high=None, method="none")
-    bare = dataclasses.replace(cell, low=None, high=None, rank_text="", standing="", st_gain=gain)
-    said = cell_note(bare)
+    bare = dataclasses.replace(config, low=None, high=None, rank_text="", standing="", st_gain=gain)
+    said = configuration_note(bare)
     assert "mean of 1 seed; no interval. ST gain +1.00 points (no interval, n = 1, none)." in said
-    assert "ST gain" not in cell_note(dataclasses.replace(bare, st_gain=None))
+    assert "ST gain" not in configuration_note(dataclasses.replace(bare, st_gain=None))
 
 
 HOSTILE = [

@@ -7,7 +7,7 @@ import pytest
 from stnbench.core.errors import SpecError
 from stnbench.spec.result import AttemptState
 from stnbench.spec.trial import TrialSpec
-from stnbench.tracking.base import AttemptView, CellView, view_digest
+from stnbench.tracking.base import AttemptView, ConfigurationView, view_digest
 
 OTHERS = {
     str: "other",
@@ -41,17 +41,17 @@ def test_every_field_of_an_attempt_counts(attempt: AttemptView, name: str) -> No
     assert view_digest(other) != view_digest(attempt)
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(CellView)])
-def test_every_field_of_a_cell_counts(cell: CellView, name: str) -> None:
-    """No change of a cell goes unseen."""
-    other = dataclasses.replace(cell, **{name: changed(getattr(cell, name))})
-    assert view_digest(other) != view_digest(cell)
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ConfigurationView)])
+def test_every_field_of_a_configuration_counts(config: ConfigurationView, name: str) -> None:
+    """No change of a configuration goes unseen."""
+    other = dataclasses.replace(config, **{name: changed(getattr(config, name))})
+    assert view_digest(other) != view_digest(config)
 
 
-def test_equal_views_have_equal_digests(attempt: AttemptView, cell: CellView) -> None:
+def test_equal_views_have_equal_digests(attempt: AttemptView, config: ConfigurationView) -> None:
     """A view made again is the same view, in this process or the next: the digests are pinned."""
     assert view_digest(dataclasses.replace(attempt)) == view_digest(attempt)
-    assert view_digest(dataclasses.replace(cell)) == view_digest(cell) == "2d508cc84634e145"
+    assert view_digest(dataclasses.replace(config)) == view_digest(config) == "2d508cc84634e145"
 
 
 def test_what_json_cannot_say_is_refused(attempt: AttemptView) -> None:

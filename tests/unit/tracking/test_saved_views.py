@@ -19,10 +19,10 @@ SWEEP = SweepSpec(
 )
 
 
-def test_cells_are_sorted_by_their_means() -> None:
-    """Cells alone, the best first, with interval, n, rank and every axis of every grid once."""
-    cells = saved_views(SWEEP)[0]
-    envelope = json.loads(cells.value(2))
+def test_configurations_are_sorted_by_their_means() -> None:
+    """Configurations alone, the best first, with interval, n, rank and every axis of every grid once."""
+    configs = saved_views(SWEEP)[0]
+    envelope = json.loads(configs.value(2))
     state = json.loads(envelope["state"])
     assert (envelope["name"], envelope["createdAt"]) == ("Configurations, the best first", 2)
     assert state["searchFilter"] == "tags.summary = 'true'"

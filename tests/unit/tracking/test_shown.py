@@ -1,4 +1,4 @@
-"""What is shown of an attempt and a cell is complete, within MLflow's limits, and never early."""
+"""What is shown of an attempt and a configuration is complete, within MLflow's limits, and never early."""
 
 import dataclasses
 import re
@@ -10,16 +10,16 @@ from stnbench.spec.result import AttemptState, Failure, FailureKind, Verdict
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.tracking import shown
-from stnbench.tracking.base import AttemptView, CellView
+from stnbench.tracking.base import AttemptView, ConfigurationView
 
 MLFLOW_KEY = re.compile(r"[-\w./: ]{1,250}")
 
 
-def test_parameters_are_what_differs_within_a_sweep(attempt: AttemptView, cell: CellView) -> None:
-    """The labels on the axes and the seed, numbers without their keys; a cell has the same, so that both compare."""
+def test_parameters_are_what_differs_within_a_sweep(attempt: AttemptView, config: ConfigurationView) -> None:
+    """The labels on the axes and the seed, numbers without their keys; a config has the same, so that both compare."""
     axes = {"axis.locnet1.sizes": "1,2,3", "axis.optimizer.learning_rate": "0.01", "axis.how_far": "small"}
     assert shown.run_parameters(attempt) == axes | {"seed": "7"}
-    assert shown.axis_parameters(cell.axes) == axes
+    assert shown.axis_parameters(config.axes) == axes
     assert shown.run_parameters(dataclasses.replace(attempt, axes=(), is_baseline=True)) == {"seed": "7"}
 
 
@@ -70,7 +70,7 @@ def test_an_attempt_at_work_has_no_failure_and_no_environment(attempt: AttemptVi
     tags = shown.run_tags(dataclasses.replace(attempt, failure=None, environment=None))
     assert {key: value for key, value in tags.items() if not key.startswith("mlflow.")} == {
         "sweep": "sizes",
-        "cell": attempt.cell_id,
+        "cell": attempt.config_id,
         "seed": "7",
         "trial": attempt.trial_id,
         "attempt": "1",
@@ -131,25 +131,27 @@ def test_test_scores_wait_for_the_end(attempt: AttemptView, state: AttemptState)
     assert "accuracy/validation_final" in keys
 
 
-def test_names_count_attempts_and_seeds(attempt: AttemptView, cell: CellView) -> None:
+def test_names_count_attempts_and_seeds(attempt: AttemptView, config: ConfigurationView) -> None:
     """A first attempt is not numbered; one seed is no seeds."""
     assert shown.run_name(attempt) == "small · seed 7"
     assert shown.run_name(dataclasses.replace(attempt, number=3)) == "small · seed 7 · attempt 3"
-    assert shown.cell_name(cell) == "50.00 % · small · mean of 1 seed"
-    assert shown.cell_name(dataclasses.replace(cell, seeds=5)) == "50.00 % · small · mean of 5 seeds"
+    assert shown.configuration_name(config) == "50.00 % · small · mean of 1 seed"
+    assert shown.configuration_name(dataclasses.replace(config, seeds=5)) == "50.00 % · small · mean of 5 seeds"
 
 
-def test_a_cell_shows_only_what_is_known(cell: CellView) -> None:
+def test_a_configuration_shows_only_what_is_known(config: ConfigurationView) -> None:
     """Without an interval, a cost, a rank or a baseline there is no such number."""
-    bare = dataclasses.replace(cell, low=None, high=None, cost=None, rank=None, rank_text="", standing="", st_gain=None)
-    assert shown.cell_values(bare) == {
+    bare = dataclasses.replace(
+        config, low=None, high=None, cost=None, rank=None, rank_text="", standing="", st_gain=None
+    )
+    assert shown.configuration_values(bare) == {
         "accuracy/validation_mean": 0.5,
         "seeds": 1.0,
     }
-    assert not {"rank", "vs_best", "health"} & shown.cell_tags(bare).keys()
+    assert not {"rank", "vs_best", "health"} & shown.configuration_tags(bare).keys()
     known = {"accuracy/validation_high": 0.6, "rank": 1.0, "st_gain": 0.01, "st_gain_low": -0.02, "st_gain_high": 0.04}
-    assert known.items() <= shown.cell_values(cell).items()
-    assert {"rank": "1-3", "vs_best": "underpowered"}.items() <= shown.cell_tags(cell).items()
+    assert known.items() <= shown.configuration_values(config).items()
+    assert {"rank": "1-3", "vs_best": "underpowered"}.items() <= shown.configuration_tags(config).items()
 
 
 def with_verdict(attempt: AttemptView, verdict: Verdict) -> AttemptView:
@@ -176,9 +178,9 @@ def test_severity_and_what_else_is_known_are_metrics(attempt: AttemptView) -> No
     assert ("transformer_2/accuracy_mean", 2) not in found
 
 
-def test_a_cell_says_how_its_seeds_are(cell: CellView) -> None:
+def test_a_configuration_says_how_its_seeds_are(config: ConfigurationView) -> None:
     """In words, and not at all where it is not known."""
-    assert shown.cell_tags(dataclasses.replace(cell, health="2 collapsed, 1 healthy"))["health"] == (
+    assert shown.configuration_tags(dataclasses.replace(config, health="2 collapsed, 1 healthy"))["health"] == (
         "2 collapsed, 1 healthy"
     )
-    assert "health" not in shown.cell_tags(cell)
+    assert "health" not in shown.configuration_tags(config)

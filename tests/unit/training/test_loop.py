@@ -258,20 +258,20 @@ def watch_batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
         yield seen
 
 
-def test_all_cells_of_one_seed_see_the_same_batches(
+def test_all_configurations_of_one_seed_see_the_same_batches(
     make_run: MakeRun, toy_spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another network, its baseline without a transformer, another rate: the images of every step are the same."""
-    cells = [
+    configs = [
         toy_spec,
         toy_spec.baseline(),
         dataclasses.replace(toy_spec, network=LecunSpec(sizes=(2, 3, 4)), optimizer=SgdSpec(learning_rate=0.001)),
     ]
     batches = watch_batches(monkeypatch)
     seen = []
-    for cell in cells:
+    for config in configs:
         watched = next(batches)
-        train(make_run(cell), hooks(), Progress())
+        train(make_run(config), hooks(), Progress())
         seen.append(torch.stack(watched))
     assert len(seen[0]) == 30
     assert all(torch.equal(seen[0], other) for other in seen[1:])

@@ -39,7 +39,7 @@ def test_the_two_halves_of_a_split_are_everything(source: DataSource) -> None:
 
 
 def test_the_choice_of_images_depends_on_the_seed_alone(source: DataSource) -> None:
-    """Cells of one seed train on the same images; another seed draws others."""
+    """Configurations of one seed train on the same images; another seed draws others."""
     data = open_training_data(source, TrackSplitSpec(tracks_per_class=1))
     chosen = data.training_rows(30, seed=1)
     assert torch.equal(chosen, data.training_rows(30, seed=1))

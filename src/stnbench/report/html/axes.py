@@ -118,25 +118,25 @@ class Configuration:
 def read_configurations(board: Leaderboard, trials: pd.DataFrame) -> list[Configuration]:
     """Return the configurations of a sweep in the order in which they were proposed, without baselines."""
     column = f"{board.split}_accuracy"
-    places = {row.cell_id: at for at, row in enumerate(board.rows) if not row.is_baseline}
+    places = {row.config_id: at for at, row in enumerate(board.rows) if not row.is_baseline}
     scores: dict[str, dict[int, float]] = {}
     columns = ("cell_id", "seed", "state", column)
-    for cell_id, seed, state, accuracy in zip(*(trials[name] for name in columns), strict=True):
-        own = scores.setdefault(str(cell_id), {})
+    for config_id, seed, state, accuracy in zip(*(trials[name] for name in columns), strict=True):
+        own = scores.setdefault(str(config_id), {})
         if state == TrialState.COMPLETE.value and accuracy == accuracy:  # noqa: PLR0124 - not NaN
             own[int(seed)] = float(accuracy)
     last = _last_accuracies(board) if board.split == "validation" else {}
     found: list[Configuration] = []
-    for cell_id, by_seed in scores.items():
-        if cell_id in places:
-            row = board.rows[places[cell_id]]
+    for config_id, by_seed in scores.items():
+        if config_id in places:
+            row = board.rows[places[config_id]]
             state = _state(row)
             value = row.score.mean if row.score else None
             if state is TrialState.PRUNED:
-                value = statistics.fmean(last[cell_id]) if cell_id in last else None
+                value = statistics.fmean(last[config_id]) if config_id in last else None
             found.append(
                 Configuration(
-                    number=len(found) + 1, at=places[cell_id], row=row, state=state, value=value,
+                    number=len(found) + 1, at=places[config_id], row=row, state=state, value=value,
                     by_seed=by_seed,
                 )
             )  # fmt: skip
@@ -147,7 +147,7 @@ def _last_accuracies(board: Leaderboard) -> dict[str, list[float]]:
     last: dict[str, list[float]] = {}
     for trial in board.trials:
         if trial.accuracy is not None:
-            last.setdefault(trial.cell_id, []).append(trial.accuracy)
+            last.setdefault(trial.config_id, []).append(trial.accuracy)
     return last
 
 

@@ -98,11 +98,11 @@ def importance_figure(findings: Findings) -> Figure | None:
         "barmode": "group",
         "legend": {"traceorder": "reversed"},
     }
-    cells = max(item.cells for item in known)
+    configs = max(item.configs for item in known)
     return Figure(
         key="importance",
         title="Which axis matters",
-        caption=f"From the mean accuracies of {cells} configurations: the share of their variance between the "
+        caption=f"From the mean accuracies of {configs} configurations: the share of their variance between the "
         "choices of an axis, and Optuna's two evaluators, each normalised over the axes.",
         views=[View(label="", traces=traces, layout=layout, height_px=150 + 62 * len(known))],
     )
@@ -211,7 +211,7 @@ def _pair_line(pair: Interaction) -> str:
     if pair.corrected_p is None:
         return f"{said} one seed, no test."
     p_value = table.equals_p(pair.corrected_p)
-    return f"{said} adjusted p {p_value} ({pair.seeds} seeds, {pair.cells} configurations)."
+    return f"{said} adjusted p {p_value} ({pair.seeds} seeds, {pair.configs} configurations)."
 
 
 def _p(pair: Interaction) -> float:
@@ -226,7 +226,7 @@ def _share(item: Importance, name: str) -> float | None:
 # Health of transformers during training: verdict, movement and the share read outside, by configuration and epoch.
 
 
-MOST_CELLS: Final = 40
+MOST_CONFIGURATIONS: Final = 40
 """The largest number of rows: configurations with a bad verdict first, then the best ones."""
 
 _MOST_EPOCHS: Final = 60
@@ -251,27 +251,27 @@ def health_figure(board: Leaderboard, trials: pd.DataFrame, health: pd.DataFrame
     judged = health[health["verdict"].notna()]
     if judged.empty:
         return None
-    cells = dict(zip(trials["trial_id"], trials["cell_id"], strict=True))
+    configs = dict(zip(trials["trial_id"], trials["cell_id"], strict=True))
     last = judged.sort_values("attempt", kind="stable").drop_duplicates(
         ["trial_id", "epoch", "place", "branch"], keep="last"
     )
     severity = {verdict.value: verdict.severity for verdict in Verdict}
-    frame = last.assign(cell=last["trial_id"].map(cells), severity=last["verdict"].map(severity))
-    known = set(frame["cell"])
-    rows = [row for row in board.rows if row.cell_id in known]
+    frame = last.assign(config=last["trial_id"].map(configs), severity=last["verdict"].map(severity))
+    known = set(frame["config"])
+    rows = [row for row in board.rows if row.config_id in known]
     ordered = sorted(rows, key=lambda row: -max((verdict.severity for verdict in row.health.verdicts), default=0))
-    shown = {row.cell_id: figure_text(row.label, 30) for row in ordered[:MOST_CELLS]}
-    frame = frame[frame["cell"].isin(shown)]
+    shown = {row.config_id: figure_text(row.label, 30) for row in ordered[:MOST_CONFIGURATIONS]}
+    frame = frame[frame["config"].isin(shown)]
     epochs = _thinned(sorted({int(epoch) for epoch in frame["epoch"]}))
-    by_cell = frame.groupby(["cell", "epoch"], sort=True)
-    views = [_verdict_view(shown, epochs, _grid(by_cell["severity"].max()))]
+    by_config = frame.groupby(["config", "epoch"], sort=True)
+    views = [_verdict_view(shown, epochs, _grid(by_config["severity"].max()))]
     for column, label, title in (
         ("movement", "Movement", "half sides"),
         ("outside_share", "Outside", "share"),
         ("theta_error", "Theta error", "half sides"),
         ("dead_share", "Dead units", "share"),
     ):
-        grid = _grid(by_cell[column].mean())
+        grid = _grid(by_config[column].mean())
         if grid:
             views.append(_number_view(label, title, shown, epochs, grid))
     return Figure(key="health", title="Health by epoch", caption=_caption(rows), views=views, width_px=330)
@@ -286,16 +286,18 @@ def _caption(rows: Sequence[object]) -> str:
         "share of the localisation network's last hidden units that are 0 for every image; where all are, images are "
         "moved alike."
     )
-    if len(rows) > MOST_CELLS:
-        said += f" {MOST_CELLS} of {len(rows)} configurations are shown: those with a bad verdict, then the best ones."
+    if len(rows) > MOST_CONFIGURATIONS:
+        shown_of = f"{MOST_CONFIGURATIONS} of {len(rows)} configurations"
+        said += f" {shown_of} are shown: those with a bad verdict, then the best ones."
     return said
 
 
 def _grid(values: "pd.Series[float]") -> Grid:
     kept = values.dropna()
-    cells, epochs = kept.index.get_level_values(0), kept.index.get_level_values(1)
+    configs, epochs = kept.index.get_level_values(0), kept.index.get_level_values(1)
     return {
-        (str(cell), int(epoch)): float(value) for cell, epoch, value in zip(cells, epochs, kept.tolist(), strict=True)
+        (str(config), int(epoch)): float(value)
+        for config, epoch, value in zip(configs, epochs, kept.tolist(), strict=True)
     }
 
 
@@ -304,14 +306,14 @@ def _verdict_view(shown: Mapping[str, str], epochs: Sequence[int], grid: Grid) -
         "zmin": -0.5,
         "zmax": len(_VERDICTS) - 0.5,
         "text": [
-            [_VERDICTS[int(grid[cell, epoch])].value if (cell, epoch) in grid else "" for epoch in epochs]
-            for cell in shown
+            [_VERDICTS[int(grid[config, epoch])].value if (config, epoch) in grid else "" for epoch in epochs]
+            for config in shown
         ],
         "hovertemplate": "%{y}<br>epoch %{x}: %{text}<extra></extra>",
         "showscale": False,
         "meta": {"scale": "verdicts"},
     }
-    seen = {round(value) for (cell, epoch), value in grid.items() if cell in shown and epoch in set(epochs)}
+    seen = {round(value) for (config, epoch), value in grid.items() if config in shown and epoch in set(epochs)}
     legend = [_legend_entry(verdict) for verdict in _VERDICTS if verdict.severity in seen]
     layout = {**_layout(shown), "showlegend": True}  # also with a single verdict
     return View(label="Verdict", traces=[trace, *legend], layout=layout, height_px=_height(shown))
@@ -358,8 +360,8 @@ def _heat_map(shown: Mapping[str, str], epochs: Sequence[int], grid: Grid) -> Tr
         "x": [str(epoch) for epoch in epochs],
         "y": [*range(len(shown))],
         "z": [
-            [None if (value := grid.get((cell, epoch))) is None else float(f"{value:.4g}") for epoch in epochs]
-            for cell in shown
+            [None if (value := grid.get((config, epoch))) is None else float(f"{value:.4g}") for epoch in epochs]
+            for config in shown
         ],
         "xgap": 1,
         "ygap": 1,

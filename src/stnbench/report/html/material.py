@@ -279,7 +279,7 @@ def find_images(cache: Path, digest: str) -> ImageSet | None:
 def _read_answers(board: Leaderboard, frames: SweepFrames, cache: Path) -> Iterator[Answers]:
     """Yield the predictions for each set of images, that of the best configuration first."""
     column = f"{board.split}_image_set"
-    order = {row.cell_id: index for index, row in enumerate(board.rows)}
+    order = {row.config_id: index for index, row in enumerate(board.rows)}
     done = frames.trials[frames.trials[column].notna()]
     ranked = done.assign(place=done["cell_id"].map(order)).sort_values("place", kind="stable")
     for image_set, own in list(ranked.groupby(column, sort=False))[:MOST_SETS]:
@@ -364,7 +364,7 @@ def _read_films(board: Leaderboard, frames: SweepFrames, layout: RunsLayout) -> 
     rows = [row for row in board.rows if row.score and not row.is_baseline and row.health.verdicts]
     found = 0
     for row in rows[:MOST_LOOKED_FOR]:
-        own = done[done["cell_id"] == row.cell_id]
+        own = done[done["cell_id"] == row.config_id]
         watched = _read_watched(row.label, own.iloc[0], frames, layout) if len(own) else None
         if watched is not None:
             yield watched

@@ -146,7 +146,7 @@ def _cost_hover(row: Row, field: str) -> str:
     return f"{figure_text(row.label, 60)}<br>{score} %, n = {row.score.n if row.score else 0}<br>{cost}"
 
 
-SHOWN_CELLS: Final = 8
+SHOWN_CONFIGURATIONS: Final = 8
 """The number of lines shown at first, which is the number of colours."""
 
 MOST_LINES: Final = 14
@@ -177,7 +177,7 @@ def learning_curves(board: Leaderboard, trials: pd.DataFrame, epochs: pd.DataFra
     Returns: None where no complete trial has a curve.
     """
     groups = _chosen(board)
-    wanted = {row.cell_id for rows in groups.values() for row in rows}
+    wanted = {row.config_id for rows in groups.values() for row in rows}
     known = _read(trials, epochs, wanted)
     if not known:
         return None
@@ -201,24 +201,24 @@ def _chosen(board: Leaderboard) -> dict[str, list[Row]]:
 
 def _with_baseline(rows: list[Row]) -> list[Row]:
     baseline = next((row for row in rows if row.is_baseline), None)
-    if baseline is None or baseline in rows[:SHOWN_CELLS]:
+    if baseline is None or baseline in rows[:SHOWN_CONFIGURATIONS]:
         return rows
     others = [row for row in rows if row is not baseline]
-    return [*others[: SHOWN_CELLS - 1], baseline, *others[SHOWN_CELLS - 1 :]]
+    return [*others[: SHOWN_CONFIGURATIONS - 1], baseline, *others[SHOWN_CONFIGURATIONS - 1 :]]
 
 
 def _read(trials: pd.DataFrame, epochs: pd.DataFrame, wanted: set[str]) -> dict[str, dict[str, Curve]]:
     """Return the values of the complete trials by epoch, for each configuration and column."""
     done = trials[(trials["state"] == "complete") & trials["cell_id"].isin(wanted)]
-    cells = dict(zip(done["trial_id"], done["cell_id"], strict=True))
-    own = epochs[epochs["trial_id"].isin(cells)].sort_values(["trial_id", "epoch", "attempt"], kind="stable")
+    configs = dict(zip(done["trial_id"], done["cell_id"], strict=True))
+    own = epochs[epochs["trial_id"].isin(configs)].sort_values(["trial_id", "epoch", "attempt"], kind="stable")
     last = own.drop_duplicates(["trial_id", "epoch"], keep="last")
     curves: dict[str, dict[str, Any]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     columns = [name for name, *_ in _METRICS]
     for trial_id, epoch, *values in last[["trial_id", "epoch", *columns]].itertuples(index=False):
         for column, value in zip(columns, values, strict=True):
             if abs(value) < float("inf"):  # leaves out losses that are not finite
-                curves[cells[trial_id]][column][int(epoch)].append(float(value))
+                curves[configs[trial_id]][column][int(epoch)].append(float(value))
     return curves
 
 
@@ -228,12 +228,12 @@ def _curve_view(
     column, title, factor = metric
     traces: list[Trace] = []
     means: list[float] = []
-    shown = [row for row in rows if known.get(row.cell_id, {}).get(column)]
-    for row in shown[:SHOWN_CELLS]:
-        means += [factor * sum(values) / len(values) for values in known[row.cell_id][column].values()]
+    shown = [row for row in rows if known.get(row.config_id, {}).get(column)]
+    for row in shown[:SHOWN_CONFIGURATIONS]:
+        means += [factor * sum(values) / len(values) for values in known[row.config_id][column].values()]
     low, high = _frame(means, factor)
     for index, row in enumerate(shown):
-        traces += _line(row, index, known[row.cell_id][column], factor, widest=(high - low) / 2)
+        traces += _line(row, index, known[row.config_id][column], factor, widest=(high - low) / 2)
     layout: dict[str, Json] = {
         "xaxis": {"title": {"text": "epoch"}, **_ticks(shown, known, column)},
         "yaxis": {"title": {"text": title}, "range": [low, high]},
@@ -246,8 +246,8 @@ def _line(row: Row, index: int, curve: Curve, factor: float, *, widest: float) -
     epochs = _thinned(sorted(curve))
     estimates = [t_estimate(curve[epoch]) for epoch in epochs]
     name = figure_text(row.label, 48)
-    visible: Json = True if index < SHOWN_CELLS else "legendonly"
-    common: Trace = {"type": "scatter", "legendgroup": row.cell_id, "visible": visible, "meta": {"colour": index % 8}}
+    visible: Json = True if index < SHOWN_CONFIGURATIONS else "legendonly"
+    common: Trace = {"type": "scatter", "legendgroup": row.config_id, "visible": visible, "meta": {"colour": index % 8}}
     banded = [(e, it.low, it.high) for e, it in zip(epochs, estimates, strict=True) if it.low is not None]
     widths = [factor * ((high or 0.0) - (low or 0.0)) for _, low, high in banded]
     if banded and statistics.median(widths) <= widest:
@@ -272,7 +272,7 @@ def _line(row: Row, index: int, curve: Curve, factor: float, *, widest: float) -
 
 def _ticks(rows: Sequence[Row], known: Mapping[str, Mapping[str, Curve]], column: str) -> dict[str, Json]:
     """Return the ticks of the axis of epochs, one for each epoch where there are few."""
-    last = max((epoch for row in rows for epoch in known[row.cell_id][column]), default=1)
+    last = max((epoch for row in rows for epoch in known[row.config_id][column]), default=1)
     return {"dtick": 1} if last <= 12 else {"nticks": 8, "tickformat": "d"}
 
 
@@ -301,8 +301,8 @@ def _caption(board: Leaderboard, groups: Mapping[str, Sequence[Row]]) -> str:
         "Mean over the seeds of each configuration, on the validation split after every epoch. Bands are 95 % t "
         "intervals over seeds; those wider than half the frame are not drawn. Complete trials only."
     )
-    if any(len(rows) > SHOWN_CELLS for rows in groups.values()):
-        said += f" {SHOWN_CELLS} configurations are drawn at first; the legend brings in others."
+    if any(len(rows) > SHOWN_CONFIGURATIONS for rows in groups.values()):
+        said += f" {SHOWN_CONFIGURATIONS} configurations are drawn at first; the legend brings in others."
     if offered < scored:
         said += f" {offered} of the {scored} configurations with a score can be drawn, the best ones."
     return said

@@ -21,7 +21,7 @@ SURVEYED_MAX = 1000
 """The largest number of points of a sampled space that are checked before it is searched."""
 
 
-def grid_cells(sweep: SweepSpec, compose: ComposePoint) -> list[PlannedTrial]:
+def grid_configurations(sweep: SweepSpec, compose: ComposePoint) -> list[PlannedTrial]:
     """Return the baselines and the configurations of every grid, each once, with some seed.
 
     Baselines without transformers come first, then those with equal parameters, then the configurations. Points that
@@ -32,7 +32,7 @@ def grid_cells(sweep: SweepSpec, compose: ComposePoint) -> list[PlannedTrial]:
         SpecError: if a point is not valid.
         BeyondLimitsError: if no configuration keeps the limits.
     """
-    cells: dict[str, tuple[Point, TrialSpec]] = {}
+    configs: dict[str, tuple[Point, TrialSpec]] = {}
     beyond: BeyondLimitsError | None = None
     for point in sweep.points():
         try:
@@ -40,32 +40,32 @@ def grid_cells(sweep: SweepSpec, compose: ComposePoint) -> list[PlannedTrial]:
         except BeyondLimitsError as error:
             beyond = error
             continue
-        cells.setdefault(spec.cell_id, (point, spec))
-    if beyond is not None and not cells:
+        configs.setdefault(spec.config_id, (point, spec))
+    if beyond is not None and not configs:
         raise beyond
-    baselines = [*_baselines(cells, axes_of_transformers(sweep))] if sweep.baselines else []
+    baselines = [*_baselines(configs, axes_of_transformers(sweep))] if sweep.baselines else []
     if sweep.baselines == EQUAL_PARAMETERS:
-        baselines += _equal_size_baselines(cells)
-    return [*baselines, *(PlannedTrial(spec=spec, point=point, label=point.label) for point, spec in cells.values())]
+        baselines += _equal_size_baselines(configs)
+    return [*baselines, *(PlannedTrial(spec=spec, point=point, label=point.label) for point, spec in configs.values())]
 
 
-def with_seeds(cells: Iterable[PlannedTrial], seeds: Iterable[int]) -> list[PlannedTrial]:
+def with_seeds(configs: Iterable[PlannedTrial], seeds: Iterable[int]) -> list[PlannedTrial]:
     """Return every configuration with every seed: all with the first before any with the second."""
-    seeded = itertools.product(seeds, list(cells))
-    return [dataclasses.replace(cell, spec=cell.spec.with_seed(seed)) for seed, cell in seeded]
+    seeded = itertools.product(seeds, list(configs))
+    return [dataclasses.replace(config, spec=config.spec.with_seed(seed)) for seed, config in seeded]
 
 
-def scored_run(cell_id: str, seed: int, accuracy: float) -> ScoredRun:
+def scored_run(config_id: str, seed: int, accuracy: float) -> ScoredRun:
     """Return the run for a comparison of a trial that a planner was told of.
 
     Planners are told shares and not counts: a share counts as known to half of one of ``NOMINAL_IMAGES`` images.
 
     Args:
-        cell_id: of the configuration.
+        config_id: of the configuration.
         seed: of the trial.
         accuracy: its validation accuracy, a share in [0, 1].
     """
-    return ScoredRun(configuration=cell_id, seed=seed, correct=accuracy * NOMINAL_IMAGES, images=NOMINAL_IMAGES)
+    return ScoredRun(configuration=config_id, seed=seed, correct=accuracy * NOMINAL_IMAGES, images=NOMINAL_IMAGES)
 
 
 def survey(sweep: SweepSpec, compose: ComposePoint) -> Iterator[TrialSpec]:
@@ -77,7 +77,7 @@ def survey(sweep: SweepSpec, compose: ComposePoint) -> Iterator[TrialSpec]:
         SpecError: if a point is not valid.
     """
     if not isinstance(sweep.planner, SamplerSpec):
-        yield from (cell.spec for cell in grid_cells(sweep, compose))
+        yield from (config.spec for config in grid_configurations(sweep, compose))
         return
     grids = [tuple(map(_pinned, grid)) for grid in sweep.grids]
     pinned = dataclasses.replace(sweep, axes=grids[0], more_axes=tuple(grids[1:]), planner=GridPlannerSpec())
@@ -110,19 +110,19 @@ def _pinned(axis: Axis) -> Axis:
     return axis if axis.span is None else dataclasses.replace(axis, span=None, choices=axis.values[:1])
 
 
-def _baselines(cells: dict[str, tuple[Point, TrialSpec]], left_out: frozenset[str]) -> Iterator[PlannedTrial]:
+def _baselines(configs: dict[str, tuple[Point, TrialSpec]], left_out: frozenset[str]) -> Iterator[PlannedTrial]:
     """Yield the baselines without transformers that are not configurations of the grid themselves.
 
     Each keeps the labels that all of its configurations share, except those on the axes ``left_out``, which change only
     what a baseline does not have.
     """
     groups: dict[str, list[tuple[Point, TrialSpec]]] = {}
-    for point, spec in cells.values():
+    for point, spec in configs.values():
         baseline = spec.baseline()
-        if baseline.cell_id not in cells:
-            groups.setdefault(baseline.cell_id, []).append((point, baseline))
+        if baseline.config_id not in configs:
+            groups.setdefault(baseline.config_id, []).append((point, baseline))
     # A label that every configuration of the sweep has is not informative; one that only these have is.
-    everywhere = _shared(point for point, _ in cells.values())
+    everywhere = _shared(point for point, _ in configs.values())
     for group in groups.values():
         shared = _shared(point for point, _ in group)
         first, baseline = group[0]
@@ -138,7 +138,7 @@ def _baselines(cells: dict[str, tuple[Point, TrialSpec]], left_out: frozenset[st
         )
 
 
-def _equal_size_baselines(cells: dict[str, tuple[Point, TrialSpec]]) -> Iterator[PlannedTrial]:
+def _equal_size_baselines(configs: dict[str, tuple[Point, TrialSpec]]) -> Iterator[PlannedTrial]:
     """Yield, for each configuration with transformers, a wider baseline with as many parameters.
 
     Configurations of the same size share a baseline. It keeps the labels that all of its configurations share, and is
@@ -147,13 +147,13 @@ def _equal_size_baselines(cells: dict[str, tuple[Point, TrialSpec]]) -> Iterator
     from stnbench.models.scored_network import equal_size_baseline  # imports torch
 
     groups: dict[str, list[tuple[Point, TrialSpec]]] = {}
-    for point, spec in cells.values():
+    for point, spec in configs.values():
         try:
             baseline = equal_size_baseline(spec)
         except InfeasibleError:  # reported for the configuration itself
             continue
-        if spec.transformers and baseline.cell_id not in cells and baseline != spec.baseline():
-            groups.setdefault(baseline.cell_id, []).append((point, baseline))
+        if spec.transformers and baseline.config_id not in configs and baseline != spec.baseline():
+            groups.setdefault(baseline.config_id, []).append((point, baseline))
     for group in groups.values():
         shared = _shared(point for point, _ in group)
         first, baseline = group[0]
@@ -195,12 +195,12 @@ class LimitedCompose:
             BeyondLimitsError: if the configuration costs too much.
         """
         spec = self.compose(point)
-        if spec.cell_id not in self._reasons:
+        if spec.config_id not in self._reasons:
             try:
-                self._reasons[spec.cell_id] = self.limits.exceeded_by(**self.measure(spec))
+                self._reasons[spec.config_id] = self.limits.exceeded_by(**self.measure(spec))
             except InfeasibleError:
-                self._reasons[spec.cell_id] = ""
-        reason = self._reasons[spec.cell_id]
+                self._reasons[spec.config_id] = ""
+        reason = self._reasons[spec.config_id]
         if reason:
             self.refused[point.label] = reason
             raise BeyondLimitsError(f"{point.label}: {reason}", remedy="raise the limits of the sweep")
