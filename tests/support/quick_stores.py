@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import Connection, Engine, create_engine, inspect
 
 from stnbench.store import engine as stores
 
-create_engine = stores.create_engine
 run_migrations = stores.upgrade
 configure_writer = stores._configure_writer
 
