@@ -130,7 +130,7 @@ def test_a_tracker_that_failed_is_tried_once_more(
 def test_a_full_disk_does_not_hide_that_a_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock holds although nobody can write down who holds it."""
 
-    def refuse(_path: Path, _text: str) -> int:
+    def refuse(_path: Path, _text: str, **_: object) -> int:
         raise OSError("no space is left")
 
     layout = RunsLayout(tmp_path / "runs")
