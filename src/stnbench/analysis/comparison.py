@@ -214,7 +214,7 @@ def _cautions(comparison: Comparison) -> list[str]:
         )
     failed = sum(item.failures.failed for item in comparison.decisions if item.failures)
     if failed:
-        found.append(f"{failed} runs diverged or collapsed: they are a rate of their own and in no mean.")
+        found.append(f"{failed} runs diverged or collapsed: they are reported as a rate and are part of no mean.")
     if comparison.is_provisional:
         found.append("Provisional: runs are missing; means are adjusted for the seeds that each configuration has.")
     return found

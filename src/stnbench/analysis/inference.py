@@ -199,7 +199,7 @@ def _wilson_interval(correct: int, images: int) -> tuple[float, float]:
 KENDALL: Final = "Kendall tau-b"
 SPEARMAN: Final = "Spearman rho"
 
-INTERVAL_METHOD: Final = "posterior draws of cell means over seeds"
+INTERVAL_METHOD: Final = "posterior draws of configuration means over seeds"
 NO_INTERVAL_METHOD: Final = "no interval from fewer than 6 configurations or 2 seeds"
 
 

@@ -50,13 +50,13 @@ def _all_commands() -> argparse.ArgumentParser:
 def _say_what_completes(parser: argparse.ArgumentParser) -> None:
     """Mark the arguments of a parser and its sub-commands that are paths or names of sweeps."""
     for action in parser._actions:  # noqa: SLF001 - argparse offers no other way to what a parser takes
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - likewise
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - see above
             for command in action.choices.values():
                 _say_what_completes(command)
         elif action.type is path:
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab reads it
         elif action.dest in _NAMES_SWEEPS and not action.option_strings:
-            action.complete = _SWEEPS  # type: ignore[attr-defined]  # likewise
+            action.complete = _SWEEPS  # type: ignore[attr-defined]  # see above
 
 
 def make_parser() -> CommandParser:

@@ -92,7 +92,7 @@ def make_parser() -> CommandParser:
         "retry LABEL    run again what failed or was given up; retry all: everything that failed\n"
         "slots N        run N trials at once\n"
         "seeds +N       train every configuration with N more seeds\n"
-        "list           list what was asked, and what came of it\n"
+        "list           list the requests and their outcomes\n"
         "All of it holds until it is taken back, also when the sweep is started again.\n"
         "Exit codes: 0 done, or left for the next start of the sweep; 1 refused, or not answered; 2 cannot ask.",
     )

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Kept:
-    """The images of a split that repeat no image trained on, as a mask, and what a repeat is."""
+    """Mask of the images of a split that repeat no training image, and the kind of repeats it excludes."""
 
     kind: "DuplicateKind"
     mask: NDArray[np.bool_]

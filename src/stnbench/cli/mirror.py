@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _show(session: Session, record: SweepRecord, uri: str, options: argparse.Namespace) -> dict[str, object]:
-    """Show one sweep, and return what is said of it in JSON."""
+    """Show one sweep in the tracker, and return its summary for JSON."""
     name, trials = record.spec.name, sum(record.counts.values())
     configs = configuration_views(read_leaderboard(session.store, name, findings=False))
     print(f"{name}: {trials} trials, {len(configs)} configurations with a score", file=sys.stderr)

@@ -128,7 +128,7 @@ def make_parser() -> CommandParser:
         epilog="Exit codes: 0 done, 2 cannot start.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    transform = _add(commands, "transform", "a PNG: images with the region that is read, and what is shown of it")
+    transform = _add(commands, "transform", "a PNG: images with the region that is read, and the transformed image")
     transform.add_argument("--images", type=whole(), default=8, help="how many (default: %(default)s)")
     training = _add(commands, "training", "an animated GIF: eight images from before training to its end")
     training.add_argument(
@@ -150,7 +150,7 @@ def make_parser() -> CommandParser:
     for command in (training, tracks):
         command.add_argument("--colours", type=whole(2, 256), default=96, help="at most 256; fewer for a smaller file")
     for command in (transform, tracks, stability):
-        command.add_argument("--seed", type=whole(0), default=1, help="of what is drawn (default: %(default)s)")
+        command.add_argument("--seed", type=whole(0), default=1, help="seed of the drawing (default: %(default)s)")
         command.add_argument("--device", default="cpu", help="cpu or cuda:N (default: %(default)s)")
         command.add_argument(
             "--threads", type=whole(), default=available_cores(), help="CPU threads (default: %(default)s)"

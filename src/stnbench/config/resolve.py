@@ -160,7 +160,7 @@ class _Resolver:
         section = self.node[key]
         if not isinstance(section, dict):
             where = self.composer.file_of(key, self.choices)
-            raise SpecError(f"{where}: {key} is {section!r}", remedy="it holds keys of its own")
+            raise SpecError(f"{where}: {key} is {section!r}", remedy="it holds a mapping of keys")
         return section
 
     def _integer(self, key: str) -> int:

@@ -49,7 +49,7 @@ _DIALECT: Final = "http://json-schema.org/draft-07/schema#"
 """Newest dialect that editors of YAML support completely."""
 
 _DESCRIPTIONS: Final[Mapping[str, str]] = {
-    "question": "What the sweep answers, in a sentence. The page and the leaderboard begin with it.",
+    "question": "The question that the sweep answers, in a sentence. The page and the leaderboard begin with it.",
     "base": "Keys of the configuration that hold for every configuration of the sweep: a group (network: lecun) or a "
     "key below one (network.sizes: [108, 200, 100]).",
     "axes": "What varies. Every combination of the axes is one configuration; a list of mappings is several grids.",
@@ -57,13 +57,13 @@ _DESCRIPTIONS: Final[Mapping[str, str]] = {
     "seeds": "The seeds of every configuration: how many, a list of them, or until_decided for as many as it takes.",
     "baselines": "Whether every configuration with a transformer gets a baseline without one; equal_parameters adds a "
     "second baseline that is as large as the whole network.",
-    "within": "The axis whose values are tasks of their own (data sets, distortions): configurations are compared "
+    "within": "The axis whose values are separate tasks (data sets, distortions): configurations are compared "
     "within each.",
     "margin": "The difference in percentage points within which two configurations count as equivalent.",
     "columns": "The metrics that the leaderboard shows beside accuracy.",
     "published": "A table of reports/published with which the results are compared.",
     "parts": "The folder, file or module with parts of your own, or a list of them, inside the folder you work in.",
-    "limits": "What a configuration may cost at most; those that cost more are left out.",
+    "limits": "Upper limits on the cost of a configuration; those that cost more are left out.",
     "start_from": "A sweep of the same store from whose complete trials a planner that samples learns first.",
     "planner": "How configurations are proposed: the name of a planner, or a mapping with its kind and its keys.",
     "pruner": "When a trial ends early: the name of a pruner, or a mapping with its kind and its keys; none never.",
@@ -72,7 +72,11 @@ _DESCRIPTIONS: Final[Mapping[str, str]] = {
 _SPAN_KEYS: Final[Mapping[str, Schema]] = {
     "log": {"description": "Whether the numbers are spread on a logarithmic scale, of positive numbers."},
     "step": {"description": "Keep the numbers at this distance from one another.", "exclusiveMinimum": 0},
-    "values": {"description": "Keep so many numbers, evenly spread.", "minimum": 2, "maximum": RESOLUTION},
+    "values": {
+        "description": "The number of values that are kept, evenly spread.",
+        "minimum": 2,
+        "maximum": RESOLUTION,
+    },
 }
 
 _LIMITS: Final[Mapping[str, Schema]] = {
@@ -314,7 +318,7 @@ def _is_required(field: "dataclasses.Field[Any]") -> bool:
 
 
 def _properties(spec: Any, said: Mapping[str, Schema], without: Iterable[str] = ()) -> Schema:  # noqa: ANN401 - a dataclass
-    """Return the keys of a specification: type and default as it declares them, with what is said of each."""
+    """Return the keys of a specification: type and default as it declares them, with their descriptions."""
     schema = TypeAdapter(spec).json_schema()
     names = {field.name for field in dataclasses.fields(spec)} - {*without}
     if names != said.keys():

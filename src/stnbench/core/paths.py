@@ -184,7 +184,7 @@ def sqlite_path(uri: str) -> Path:
     """Return the file of a SQLite URL made by ``sqlite_uri``.
 
     Raises:
-        ValueError: if it is another URL.
+        ValueError: if the URL is none of a SQLite file.
     """
     if not uri.startswith(SQLITE_PREFIX):
         raise ValueError(f"no address of a SQLite file: {uri}")

@@ -62,7 +62,7 @@ def rotation(angle_rad: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 3"]:
 
 
 def translation(x: Float[Tensor, " batch"], y: Float[Tensor, " batch"]) -> Float[Tensor, "batch 3 3"]:
-    """Return translations by x and y, in normalised coordinates."""
+    """Return homographies that translate points by (x, y), in normalised coordinates."""
     return _affine((1.0, 0.0, x), (0.0, 1.0, y))
 
 

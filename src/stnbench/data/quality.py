@@ -206,12 +206,12 @@ def near_pairs(first: PerceptualHashes, second: PerceptualHashes | None = None) 
 
 
 def repeats_of(images: NDArray[np.uint8], known: NDArray[np.uint8], kind: DuplicateKind) -> NDArray[np.bool_]:
-    """Return for each image whether it repeats one of the known images.
+    """Find the images that repeat one of the known images.
 
     Args:
         images: uint8 (n, channels, height, width).
         known: uint8 (m, channels, height, width).
-        kind: what a repeat is.
+        kind: when two images count as repeats of each other.
     """
     repeated = np.zeros(len(images), bool)
     match kind:

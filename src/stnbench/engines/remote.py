@@ -275,7 +275,9 @@ class SlotHost:
         """
         message = decode(launch)
         if not isinstance(message, Launch):
-            raise ProtocolError("a slot was asked to begin what is no attempt", remedy="this is a bug of the engine")
+            raise ProtocolError(
+                "a slot was asked to begin something that is not an attempt", remedy="this is a bug of the engine"
+            )
         if self._token:
             raise ProtocolError(f"slot {self._slot.name} already runs attempt {self._token}", remedy="wait for its end")
         self._engine.poll(0.0)  # a worker that died in the meantime must not cost this attempt

@@ -307,7 +307,7 @@ class SlurmEngine(Engine):
             self._give_up(token, str(error))
             return False
         if not isinstance(event, EngineEvent) or event.token != token:
-            self._give_up(token, "its host has reported what is no event of it")
+            self._give_up(token, "its host has reported an event of another attempt")
             return False
         if isinstance(event, Finished):
             attempt.finished = event

@@ -247,8 +247,8 @@ class StnClassifier(nn.Module):
         for place, stage_design in enumerate(design.stages, start=1):
             size = sizes[-1]
             if place in placed:
-                looked_at = size_looked_at(design, placed[place], size)
-                self.transformers[str(place)] = ParallelTransformers(placed[place], size, looked_at)
+                locnet_input = locnet_input_size(design, placed[place], size)
+                self.transformers[str(place)] = ParallelTransformers(placed[place], size, locnet_input)
                 size = self._transformers(place).output_size
             self.stages.append(build_stage(stage_design, size))
             sizes.append(self._stage(place).output_size)
@@ -346,7 +346,7 @@ def shared_stages(locnet: LocnetSpec | None) -> int:
     return 0 if locnet is None else locnet.shared_stages
 
 
-def size_looked_at(design: NetworkDesign, spec: PlacedTransformerSpec, size: MapSize) -> MapSize:
+def locnet_input_size(design: NetworkDesign, spec: PlacedTransformerSpec, size: MapSize) -> MapSize:
     """Return the size of the maps that a localisation network sees, for maps of a size at its place.
 
     Raises:

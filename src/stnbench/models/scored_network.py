@@ -21,8 +21,8 @@ from stnbench.models.classifiers import (
     build_stage,
     feasible,
     input_map,
+    locnet_input_size,
     shared_stages,
-    size_looked_at,
 )
 from stnbench.models.designs import NetworkDesign, StageDesign, design_network
 from stnbench.nn.initialization import pad_channels
@@ -107,7 +107,7 @@ def choose_kernels(network: StnClassifier, preprocess: nn.Module, compute: Compu
         pad_channels(network)
     if compute.fused_kernels:
         if compute.compile:
-            problem = "fused_kernels and compile are asked for, and a compiled part has kernels of its own"
+            problem = "fused_kernels and compile are asked for, and a compiled part uses its own kernels"
             raise EngineError(problem, remedy="take one of them out of STNBENCH_COMPUTE")
         try:
             from stnbench.nn.fused import use_fused_kernels  # Triton, which comes with torch for CUDA
@@ -264,8 +264,8 @@ def _place(design: NetworkDesign, spec: PlacedTransformerSpec, size: MapSize) ->
     """Return the cost of everything at a place, and the size of its output."""
     if spec.locnet is None:
         return _transformers(spec, size)
-    looked_at = size_looked_at(design, spec, size)
-    look, seen = _localization(spec, looked_at), size
+    locnet_input = locnet_input_size(design, spec, size)
+    look, seen = _localization(spec, locnet_input), size
     for stage_design in design.stages[spec.place - 1 : spec.place - 1 + shared_stages(spec.locnet)]:
         stage, seen = _stage(stage_design, seen)
         look += replace(stage, parameters=0)  # they are the classifier's
@@ -292,20 +292,20 @@ def _transformers(spec: PlacedTransformerSpec, size: MapSize) -> tuple[_Part, Ma
     return _measure(transformers, _maps(size), torch.empty(1, 4)), transformers.output_size
 
 
-def _localization(spec: PlacedTransformerSpec, looked_at: MapSize) -> _Part:
+def _localization(spec: PlacedTransformerSpec, locnet_input: MapSize) -> _Part:
     """Return the cost of the localisation network of one branch, for one pass; nothing for a control."""
     if spec.locnet is None:
         return _Part()
     try:
-        return _measured_localization(spec.locnet, looked_at, _parameters_of(spec.transformer))
+        return _measured_localization(spec.locnet, locnet_input, _parameters_of(spec.transformer))
     except InfeasibleError:
-        build_spatial_transformer(spec, looked_at)  # raises with the place in its message
+        build_spatial_transformer(spec, locnet_input)  # raises with the place in its message
         raise
 
 
 @functools.cache
-def _measured_localization(locnet: LocnetSpec, looked_at: MapSize, parameters: int) -> _Part:
-    return _measure(build_localization(locnet, looked_at, identity=(0.0,) * parameters), _maps(looked_at))
+def _measured_localization(locnet: LocnetSpec, locnet_input: MapSize, parameters: int) -> _Part:
+    return _measure(build_localization(locnet, locnet_input, identity=(0.0,) * parameters), _maps(locnet_input))
 
 
 @functools.cache

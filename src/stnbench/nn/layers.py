@@ -304,7 +304,7 @@ def seed_dropout(network: nn.Module, seed: int) -> None:
 
 
 def dropout_layers(network: nn.Module) -> list[RandomLayer]:
-    """Return the layers of a network that draw random numbers, in module order."""
+    """Return all layers of a network that draw random numbers, such as dropout, in the order of its modules."""
     return [layer for layer in network.modules() if isinstance(layer, RandomLayer)]
 
 

@@ -27,7 +27,7 @@ class Localization(nn.Module):
         features: a module from the input maps to maps of any size.
         sizes: the sizes of the linear layers, from the flattened features to the last hidden layer; at least one.
         identity: the parameters emitted at the start.
-        looked_at: the size of the input maps.
+        locnet_input: the size of the input maps.
 
     Shape:
         - Input: (batch * copies, channels, height, width).
@@ -35,13 +35,13 @@ class Localization(nn.Module):
     """
 
     def __init__(
-        self, features: nn.Module, sizes: tuple[int, ...], *, identity: tuple[float, ...], looked_at: MapSize
+        self, features: nn.Module, sizes: tuple[int, ...], *, identity: tuple[float, ...], locnet_input: MapSize
     ) -> None:
         super().__init__()
         self._identity = identity
         self.copies = 1
         """Number of copies of each image in the input, one after the other; their outputs are joined in this order."""
-        self._looked_at = looked_at
+        self._locnet_input = locnet_input
         self.features = features
         self.hidden = nn.Sequential()
         for inputs, outputs in itertools.pairwise(sizes):
@@ -49,25 +49,27 @@ class Localization(nn.Module):
         self.parameters_layer = linear(sizes[-1], len(identity))
         self._emit_identity()
 
-    def forward(self, looked_at: Float[Tensor, "rows channels height width"]) -> Float[Tensor, "batch parameters"]:
-        """Return the parameters of every image; the last layer keeps the precision of its weights under autocast.
+    def forward(self, maps: Float[Tensor, "rows channels height width"]) -> Float[Tensor, "batch parameters"]:
+        """Return the transformation parameters of every image.
+
+        The last layer keeps the precision of its weights under autocast.
 
         Raises:
-            ShapeError: for maps of another size than the network was made for.
+            ShapeError: if the size of the maps is not the one that the network was built for.
         """
-        expected = self._looked_at
-        if tuple(looked_at.shape[1:]) != (expected.channels, expected.height, expected.width):
+        expected = self._locnet_input
+        if tuple(maps.shape[1:]) != (expected.channels, expected.height, expected.width):
             raise ShapeError(
                 "the input of a localisation network",
-                looked_at.shape,
+                maps.shape,
                 f"(batch, {expected.channels}, {expected.height}, {expected.width})",
             )
-        hidden = self.hidden(self.features(looked_at).flatten(1))
-        with full_precision(looked_at.device.type):
+        hidden = self.hidden(self.features(maps).flatten(1))
+        with full_precision(maps.device.type):
             parameters: Tensor = self.parameters_layer(hidden.to(self.parameters_layer.weight.dtype))
         if self.copies == 1:
             return parameters
-        return parameters.reshape(looked_at.shape[0] // self.copies, self.copies * len(self._identity))
+        return parameters.reshape(maps.shape[0] // self.copies, self.copies * len(self._identity))
 
     def initialize(self, generator: torch.Generator | None = None) -> None:
         """Draw the weights, and reset the last layer so that it emits the identity."""
@@ -81,12 +83,12 @@ class Localization(nn.Module):
             self.parameters_layer.bias.copy_(torch.tensor(self._identity))
 
 
-def build_localization(spec: LocnetSpec, looked_at: MapSize, *, identity: tuple[float, ...]) -> Localization:
+def build_localization(spec: LocnetSpec, locnet_input: MapSize, *, identity: tuple[float, ...]) -> Localization:
     """Return the localisation network of a specification, which emits the identity; its weights are zero until drawn.
 
     Args:
         spec: the specification of the network.
-        looked_at: the size of its input maps: the transformer's input, or the output of the shared stages.
+        locnet_input: the size of its input maps: the transformer's input, or the output of the shared stages.
         identity: the parameters emitted at the start.
 
     Raises:
@@ -95,23 +97,23 @@ def build_localization(spec: LocnetSpec, looked_at: MapSize, *, identity: tuple[
     """
     made = LOCNETS.implementation(spec.kind)(spec)
     if isinstance(made, LocalizationLayers):
-        features, sizes = made.layers(looked_at)
-        return Localization(features, sizes, identity=identity, looked_at=looked_at)
+        features, sizes = made.layers(locnet_input)
+        return Localization(features, sizes, identity=identity, locnet_input=locnet_input)
 
     def make(initial: bool) -> nn.Module:  # noqa: FBT001 - as MakeModule
         del initial
-        built: nn.Module = made.features(looked_at.channels, looked_at.height, looked_at.width)
+        built: nn.Module = made.features(locnet_input.channels, locnet_input.height, locnet_input.width)
         return built
 
-    own, seen = own_module(make, looked_at, f"the localisation network {spec.kind}")
-    return Localization(own, (seen.numbers,), identity=identity, looked_at=looked_at)
+    own, seen = own_module(make, locnet_input, f"the localisation network {spec.kind}")
+    return Localization(own, (seen.numbers,), identity=identity, locnet_input=locnet_input)
 
 
 class LocalizationLayers(ABC):
     """Layers of a built-in localisation network before the last one, built from its specification."""
 
     @abstractmethod
-    def layers(self, looked_at: MapSize) -> tuple[nn.Module, tuple[int, ...]]:
+    def layers(self, locnet_input: MapSize) -> tuple[nn.Module, tuple[int, ...]]:
         """Return the features module, and the sizes of the linear layers: the flattened features, then hidden layers.
 
         Raises:
@@ -126,9 +128,9 @@ class ConvLayers(LocalizationLayers):
         self._spec = spec
 
     @override
-    def layers(self, looked_at: MapSize) -> tuple[nn.Module, tuple[int, ...]]:
-        numbers = last_map(self._spec, looked_at).numbers
-        return _conv_features(self._spec, looked_at.channels), (numbers, self._spec.sizes[-1])
+    def layers(self, locnet_input: MapSize) -> tuple[nn.Module, tuple[int, ...]]:
+        numbers = last_map(self._spec, locnet_input).numbers
+        return _conv_features(self._spec, locnet_input.channels), (numbers, self._spec.sizes[-1])
 
 
 class DenseLayers(LocalizationLayers):
@@ -138,8 +140,8 @@ class DenseLayers(LocalizationLayers):
         self._spec = spec
 
     @override
-    def layers(self, looked_at: MapSize) -> tuple[nn.Module, tuple[int, ...]]:
-        return nn.Identity(), (looked_at.numbers, *self._spec.sizes)
+    def layers(self, locnet_input: MapSize) -> tuple[nn.Module, tuple[int, ...]]:
+        return nn.Identity(), (locnet_input.numbers, *self._spec.sizes)
 
 
 def _conv_features(spec: ConvLocnetSpec, channels: int) -> nn.Sequential:
@@ -159,18 +161,18 @@ def _conv_features(spec: ConvLocnetSpec, channels: int) -> nn.Sequential:
     )
 
 
-def last_map(spec: ConvLocnetSpec, looked_at: MapSize) -> MapSize:
+def last_map(spec: ConvLocnetSpec, locnet_input: MapSize) -> MapSize:
     """Return the size of the map before the linear layers of a convolutional localisation network.
 
     Raises:
         InfeasibleError: where nothing is left of the map.
     """
-    maps = [looked_at, looked_at.pooled()]
+    maps = [locnet_input, locnet_input.pooled()]
     for channels in spec.sizes[:2]:
         maps.append(maps[-1].convolved(channels, kernel=KERNEL, padding=_PADDING).pooled())
         if maps[-1].is_empty:
             steps = " -> ".join(f"{size.height} x {size.width}" for size in maps)
             name = "-".join(map(str, spec.sizes))
-            problem = f"the localisation network {name} pools its {looked_at} input to nothing ({steps})"
+            problem = f"the localisation network {name} pools its {locnet_input} input to nothing ({steps})"
             raise InfeasibleError(problem, remedy="give it maps of at least 8 x 8: an earlier place or larger images")
     return maps[-1]

@@ -191,10 +191,10 @@ class SpatialTransformer(nn.Module):
         self.noise = None if self.spec.posterior is None else StudentNoise()
         if not self.spec.is_control:
             height, width = (size, size) if isinstance(size, int) else size
-            looked_at = MapSize(in_channels, height, width)
+            locnet_input = MapSize(in_channels, height, width)
             identity, orbit = self.transformation.identity_parameters(), self.transformation.orbit(torch.device("cpu"))
             emitted = identity if orbit is None else identity[:1]  # one number a copy
-            self.localization = build_localization(_locnet_spec(locnet), looked_at, identity=emitted)
+            self.localization = build_localization(_locnet_spec(locnet), locnet_input, identity=emitted)
             self.localization.copies = 1 if orbit is None else orbit.shape[0]
         if draw:
             self.initialize()
@@ -381,12 +381,12 @@ def theta_out_to_in(
     return first_order(lambda points: compose(transformation, parameters, points, guard), like=parameters[0])
 
 
-def build_spatial_transformer(spec: PlacedTransformerSpec, looked_at: MapSize) -> SpatialTransformer:
+def build_spatial_transformer(spec: PlacedTransformerSpec, locnet_input: MapSize) -> SpatialTransformer:
     """Return the spatial transformer of a specification, with weights that are zero until they are drawn.
 
     Args:
         spec: the transformer and its place.
-        looked_at: the size of the maps that its localisation network sees.
+        locnet_input: the size of the maps that its localisation network sees.
 
     Raises:
         InfeasibleError: where the maps are too small for it, or ``roi`` stands behind the image; the message names the
@@ -395,10 +395,10 @@ def build_spatial_transformer(spec: PlacedTransformerSpec, looked_at: MapSize) -
     if spec.transformer.reads_boxes and spec.place > 1:
         problem = f"the control {spec.transformer.family} stands at place {spec.place}"
         raise InfeasibleError(problem, remedy="the annotated box is one of the image: place 1 only")
-    size = (looked_at.height, looked_at.width)
+    size = (locnet_input.height, locnet_input.width)
     try:
         return SpatialTransformer(
-            spec.transformer, in_channels=looked_at.channels, size=size, locnet=spec.locnet, draw=False
+            spec.transformer, in_channels=locnet_input.channels, size=size, locnet=spec.locnet, draw=False
         )
     except InfeasibleError as error:
         raise InfeasibleError(f"at place {spec.place}, {error.problem}", remedy=error.remedy) from error
@@ -448,18 +448,20 @@ class ParallelTransformers(nn.Module):
     Args:
         spec: the place and the transformer.
         input_size: the size of the maps that are transformed.
-        looked_at: the size of the maps that the localisation networks see.
+        locnet_input: the size of the maps that the localisation networks see.
 
     Raises:
         InfeasibleError: where these maps are too small.
     """
 
-    def __init__(self, spec: PlacedTransformerSpec, input_size: MapSize, looked_at: MapSize) -> None:
+    def __init__(self, spec: PlacedTransformerSpec, input_size: MapSize, locnet_input: MapSize) -> None:
         super().__init__()
         transformer = spec.transformer
         self.place = spec.place
         self.pooling = transformer.output_pooling
-        self.branches = nn.ModuleList(build_spatial_transformer(spec, looked_at) for _ in range(transformer.branches))
+        self.branches = nn.ModuleList(
+            build_spatial_transformer(spec, locnet_input) for _ in range(transformer.branches)
+        )
         height, width = self.transformers()[0].output_size((input_size.height, input_size.width))
         written = replace(input_size, height=height, width=width)
         self.output_size = replace(

@@ -271,7 +271,7 @@ def _without_address(error: Exception) -> str:
             return type(error).__name__
 
 
-# The mirror, a thread that shows a sweep in a tracker with best effort; only the store is authoritative.
+# Synchronisation with a tracker in a thread, with best effort; only the store is authoritative.
 #
 # Views are queued and only the newest of each attempt is shown; a tracker that fails causes a warning, never the loss
 # of a trial. Digests of the shown views are returned to the caller's thread, which alone writes the store; so a later
@@ -474,7 +474,10 @@ class Mirror(Observer):
             self._is_busy = False
             self._changed.notify_all()
         reason = self._failure.splitlines()[0][:300]
-        self._warn(f"the mirror stopped ({reason}); nothing is lost, replay it with: python -m stnbench.mirror")
+        self._warn(
+            f"the synchronisation with MLflow stopped ({reason}); nothing is lost, repeat it with: "
+            "python -m stnbench.mirror"
+        )
 
 
 def _show(tracker: Tracker, view: View) -> None:

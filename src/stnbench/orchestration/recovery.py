@@ -1,4 +1,4 @@
-"""What is left after a crash: restoration of a store, removal of leftovers, and checkpoints to go on from."""
+"""Recovery after a crash: restoration of a store, removal of leftovers, and checkpoints to resume from."""
 
 import contextlib
 import shutil
@@ -82,9 +82,7 @@ def drop_checkpoints(store: StoreReader, sweep: str, layout: RunsLayout, *, keep
 # The caller holds the orchestrator's lock. Nothing on the disk is lost: an existing store is moved aside.
 
 
-SERVER_REMEDY: Final = (
-    "a server keeps copies of its own; a store that is a file is made again with STNBENCH_STORE unset"
-)
+SERVER_REMEDY: Final = "a server makes its own backups; a store that is a file is made again with STNBENCH_STORE unset"
 
 BACKUP_EVERY_S: Final = 3600.0
 

@@ -1,4 +1,4 @@
-"""The session of a process on a runs folder, which connects lock, store, engine, mirror and signals."""
+"""The session of a process on a runs folder, which connects lock, store, engine, MLflow and signals."""
 
 import contextlib
 import math
@@ -68,7 +68,7 @@ class SessionOptions:
     slurm: SlurmOptions = field(default_factory=SlurmOptions)
     """Options of the Slurm engine."""
     tracking_uri: str | None = None
-    """URI of MLflow's tracking store; None for no mirror."""
+    """URI of MLflow's tracking store; None for no synchronisation."""
     sweep: str = ""
     """The sweep that is to run; on a server's store, sessions of other sweeps may be open at the same time. If it is
     empty, the session is the only one."""
@@ -155,7 +155,7 @@ class Session:
     ) -> bool:
         """Show the attempts and configurations of a sweep that the tracker lacks; return False on failure or timeout.
 
-        A mirror that failed while the sweep ran, for example because of a full disk, is tried once more.
+        A synchronisation that failed while the sweep ran, for example because of a full disk, is tried once more.
         """
         uri = self._options.tracking_uri
         if uri is None:
@@ -174,7 +174,7 @@ class Session:
             _warn(f"the lock {self._lock.path} was removed or replaced while the sweep ran: it was locked again")
 
     def close(self) -> None:
-        """End the mirrors."""
+        """End the threads that show sweeps in MLflow."""
         for mirror in self._mirrors.values():
             mirror.close()
 

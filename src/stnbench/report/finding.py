@@ -250,9 +250,9 @@ def find(
     groups = [(group, own) for group, own in groups if own]
     baselines = Baselines(sweep, configs)
     limit = max(FEWEST_ANSWERED, MOST_ANSWERED // max(len(groups), 1))
-    looked_at = _looked_at(groups, baselines, limit)
-    answers = Answers(images[images["split"] == split], looked_at.values(), read_predictions)
-    pairs = [pair for group, own in groups for pair in _pairs(group, own, answers, looked_at, decided)]
+    compared = _compared(groups, baselines, limit)
+    answers = Answers(images[images["split"] == split], compared.values(), read_predictions)
+    pairs = [pair for group, own in groups for pair in _pairs(group, own, answers, compared, decided)]
     gains = [gain for group, own in groups for gain in _gains(group, own, baselines, answers, decided)]
     main_effects, interactions, importances, remarks = layout_findings(sweep, configs)
     return Findings(
@@ -268,7 +268,7 @@ def find(
     )
 
 
-def _looked_at(groups: Groups, baselines: Baselines, limit: int) -> dict[str, ScoredConfiguration]:
+def _compared(groups: Groups, baselines: Baselines, limit: int) -> dict[str, ScoredConfiguration]:
     best = [config for _, own in groups for config in own[:limit]]
     bases = [
         baseline for config in best for baseline in (baselines.plain(config), baselines.equal_size(config)) if baseline
@@ -280,12 +280,12 @@ def _pairs(
     group: str,
     configs: Sequence[ScoredConfiguration],
     answers: Answers,
-    looked_at: Mapping[str, ScoredConfiguration],
+    compared: Mapping[str, ScoredConfiguration],
     decided: Decided,
 ) -> Iterator[PairFinding]:
     """Compare every configuration of a group with the first one, which is the best."""
     best, *others = configs
-    pairings = [answers.pairing(config, best) if config.config_id in looked_at else None for config in others]
+    pairings = [answers.pairing(config, best) if config.config_id in compared else None for config in others]
     crossed = [_crossed(pairing) for pairing in pairings]
     corrected = holm_adjusted(
         [item.difference.p_value if item else 1.0 for item in crossed], tests=pairs_among(len(configs))

@@ -93,11 +93,11 @@ _MEANINGS: Final[Mapping[Verdict, str]] = {
         f"or the network is at chance with sampling points more than {FAR_MOVEMENT:g} half sides from their places."
     ),
     Verdict.CONSTANT: (
-        f"images are moved, but all alike: sampling points differ by less than {NEGLIGIBLE_MOVEMENT:g} half sides of "
-        "an image."
+        f"all images are moved in the same way: their sampling points differ by less than {NEGLIGIBLE_MOVEMENT:g} half "
+        "sides of an image."
     ),
     Verdict.UNHELPFUL: (
-        "images are moved differently, and no help of it can be seen: with the parameters replaced by their mean or "
+        "images are moved differently, without a visible benefit: with the parameters replaced by their mean or "
         f"by the identity the network reads as many right, to within {HELP_Z:g} standard errors, or signs stand no "
         "stiller in the output than in the images."
     ),

@@ -410,7 +410,7 @@ def _claim_sentences(agreement: Agreement) -> Iterator[str]:
     if agreement.claims:
         yield (
             "Each claim is tested by itself at 5 %, on our configurations; undecided means that our seeds say neither, "
-            "and what they exclude is said. "
+            "and the note says which parts. "
             "The published effects have no interval: one run each."
         )
     for claim in agreement.claims:

@@ -77,7 +77,7 @@ KINDS: Final[Sequence[Column[FailedKind]]] = (
     Column(key="kind", heading="kind", value=lambda it: it.kind, is_number=False, importance=ESSENTIAL,
            tone=lambda _: "bad"),
     Column(key="trials", heading="trials", value=lambda it: it.trials, importance=ESSENTIAL),
-    Column(key="shared", heading="what they share", value=lambda it: list(it.shared), is_number=False, importance=8,
+    Column(key="shared", heading="shared properties", value=lambda it: list(it.shared), is_number=False, importance=8,
            text=lambda it: "; ".join(it.shared)),
     Column(key="labels", heading="configurations", value=lambda it: list(it.labels), is_number=False, importance=8,
            text=lambda it: table.some(it.labels, 4)),

@@ -102,7 +102,7 @@ Framing = Literal["tight", "loose"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataNeeds:
-    """What a trial needs of a data set whose configuration leaves numbers open.
+    """Numbers of a data set that its configuration leaves open and a trial needs.
 
     Attributes:
         train_images: number of images that it trains on.
@@ -251,7 +251,7 @@ class GtsrbSpec(DatasetSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _DigitImagesSpec(DatasetSpec):
-    """What the sets of handwritten digits share."""
+    """Base specification of data sets of handwritten digits."""
 
     image_size: int = 42
     copies: int = 1

@@ -147,7 +147,7 @@ SCHEMA: Final = "schema"
 
 
 def key(description: str, default: Any, **limits: float) -> Any:  # noqa: ANN401 - as dataclasses.field does
-    """Return a field with a default, and with a description and limits in the words of JSON Schema."""
+    """Return a dataclass field with a default, a description and limits, which are keywords of JSON Schema."""
     return field(default=default, metadata=_said(description, **limits))
 
 
@@ -182,7 +182,7 @@ class PlannerSpec(Strict):
         return getattr(self, "max_seeds", None)
 
     def further(self, seeds: int) -> str:
-        """Return what a plan does not show because it depends on answers, for a sweep with a number of seeds."""
+        """Return a line on what a plan cannot show because it depends on results, for a number of seeds."""
         del seeds
         return "" if self.is_grid else f"these are the first; {self.kind} proposes others by the answers"
 
@@ -258,7 +258,7 @@ class UntilDecidedPlannerSpec(PlannerSpec):
         require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
 
     def further(self, seeds: int) -> str:
-        """Return what a plan does not show because it depends on answers."""
+        """Return a line on what a plan cannot show because it depends on results."""
         looks = ", ".join(map(str, self.look_seeds(seeds)))
         return f"then seeds for configurations that are undecided; looks are planned at {looks} seeds"
 
@@ -392,7 +392,7 @@ def sampler_names() -> list[str]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _HalvingSpec(PrunerSpec):
-    """What the pruners by successive halving share."""
+    """Base of the pruners by successive halving."""
 
     min_epochs: int = key("The epoch at which trials are compared for the first time.", 1, minimum=1)
     reduction_factor: int = key(

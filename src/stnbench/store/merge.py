@@ -259,7 +259,7 @@ def _require_same_question(sweep: str, ours: Row, theirs: Row) -> None:
 
 
 def _part(spec: Row, part: str) -> object:
-    """Return a part of a stored sweep; baselines were called twins before."""
+    """Return a part of a stored sweep; ``twins`` is the former key of ``baselines``."""
     return spec.get(part, spec.get("twins")) if part == "baselines" else spec.get(part)
 
 

@@ -127,7 +127,7 @@ def read_snapshots(folder: Path) -> Snapshots:
     """Read the snapshots in the folder of an attempt.
 
     Raises:
-        FolderError: if there are none, or they cannot be read.
+        FolderError: if the folder has no snapshots, or they cannot be read.
     """
     path = AttemptLayout(folder).snapshots
     try:

@@ -190,18 +190,21 @@ def repeated_images(
     source: Path | None = None,
     workers: int = 1,
 ) -> NDArray[np.bool_]:
-    """Return for each image of a split whether it repeats an image that the network was trained on.
+    """Find the images of a split that repeat an image that the network was trained on.
 
     Args:
         stored: the trained network.
         split: the split, whose images are in the order of its predictions.
-        kind: what a repeat is.
+        kind: when two images count as repeats of each other.
         data_root: the data folder.
-        source: the folder with the files of the data set, if it is another.
+        source: the folder with the files of the data set; None for the data folder.
         workers: the number of processes that draw missing images.
 
     Raises:
-        DataError: if the data cannot be used.
+        DataError: if the images are missing or damaged.
+
+    Returns:
+        A mask (images,) that is True for repeated images.
     """
     spec = stored.spec
     dataset = open_dataset(spec.dataset, root=data_root, workers=workers, source=source)

@@ -124,7 +124,7 @@ def test_a_tracker_that_failed_is_tried_once_more(
         assert opened.sync_mirror(SWEEP, ())
 
     assert tracker.shown == ["t-1"]
-    assert "the mirror stopped" in capsys.readouterr().err
+    assert "the synchronisation with MLflow stopped" in capsys.readouterr().err
 
 
 def test_a_full_disk_does_not_hide_that_a_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

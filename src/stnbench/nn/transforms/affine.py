@@ -253,9 +253,9 @@ class Similarity(AffineTransformation):
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
-        """Return the names that the family has: angle (radians) or (cosine, sine), scale, tx and ty.
+        """Return the names of the family's parameters: angle (radians) or (cosine, sine), scale, tx and ty.
 
-        Cosine and sine are up to a common factor.
+        Cosine and sine are determined up to a common factor.
         """
         rotation = ("cosine", "sine") if self._as_vector else ("angle",)
         return rotation * self._rotation + ("scale",) * self._scale + ("tx", "ty") * self._translation

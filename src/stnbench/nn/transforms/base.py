@@ -72,7 +72,7 @@ class Transformation(ABC):
         """
         return None
 
-    def penalty(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, ""] | None:  # noqa: ARG002 - likewise
+    def penalty(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, ""] | None:  # noqa: ARG002 - for subclasses
         """Return the family's term of the training loss for its parameters, a scalar; None for most families."""
         return None
 

@@ -283,8 +283,8 @@ def _caption(rows: Sequence[object]) -> str:
         "transformer moves images differently is judged after the last one. Movement: how far sampling points are "
         "moved, in half sides of the image (mean over seeds). Outside: the share of sampling points outside the image. "
         "Theta error: how far the sign is from its usual place in the output, where its pose is known. Dead units: the "
-        "share of the localisation network's last hidden units that are 0 for every image; where all are, images are "
-        "moved alike."
+        "share of the localisation network's last hidden units that are 0 for every image; if all are, all images "
+        "are moved in the same way."
     )
     if len(rows) > MOST_CONFIGURATIONS:
         shown_of = f"{MOST_CONFIGURATIONS} of {len(rows)} configurations"
