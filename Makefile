@@ -83,7 +83,6 @@ lint: $(STAMP) ## format, lint, types and layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/mypy tests/support tests/contracts tests/architecture
 	@$(BIN)/lint-imports
 
 docs: $(STAMP) ## build the documentation site into build/site; warnings are errors

@@ -120,11 +120,11 @@ def test_a_published_network_is_scored_as_soon_as_an_archive_is_there(
         truth.write_text("\n".join(rows))
     shutil.copytree(source / "GTSRB", tree / "GTSRB", dirs_exist_ok=True)
     fake_gtsrb.write_archives(tree, tmp_path / "archives")
-    words = ("evaluate", "pretrained:made-up-1", "--split", "test", "--without-duplicates", "near")
-    below_root = say(*words, f"dataset.root={tmp_path / 'archives'}")
+    evaluation = ("evaluate", "pretrained:made-up-1", "--split", "test", "--without-duplicates", "near")
+    below_root = say(*evaluation, f"dataset.root={tmp_path / 'archives'}")
     for archive in (tmp_path / "archives").iterdir():
         shutil.copy(archive, apart.data)
-    assert say(*words) == below_root
+    assert say(*evaluation) == below_root
     assert below_root["images"] == 6
     assert {**below_root["without_duplicates"], "correct": 0, "errors": 0, "accuracy": 0} == {
         "kind": "near", "left_out": 2, "images": 4, "correct": 0, "errors": 0, "accuracy": 0,

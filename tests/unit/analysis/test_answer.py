@@ -11,7 +11,7 @@ from stnbench.analysis.answer import Group, Placed, build_answer, size_of
 from stnbench.analysis.comparison import fit_and_compare
 from stnbench.analysis.fitted import ScoredRun
 from stnbench.analysis.ranks import nemenyi, summarise_tasks
-from stnbench.analysis.verdicts import Answer, Topic
+from stnbench.analysis.verdicts import Answer, Comparison, Topic
 
 
 def sweep(
@@ -71,7 +71,7 @@ def test_a_loss_is_said_without_a_second_sign() -> None:
     (sentence,) = [item for item in answer.sentences if item.topic is Topic.TREND]
     assert re.match(r"size: a doubling lowers accuracy by 1\.\d\d pp \[0\.\d\d, 1\.\d\d\], over 4 sizes", sentence.text)
     group = sweep(restriction=0.01)
-    renamed = [replace(item, axes=item.axes | {"family": f"with {item.axes.get('family')}"}) for item in group.placed]
+    renamed = [replace(item, axes={**item.axes, "family": f"with {item.axes.get('family')}"}) for item in group.placed]
     assert "'with scale' is ahead of 'with affine' by 0." in about(
         build_answer([replace(group, placed=renamed)]), Topic.AXIS, "family"
     )
@@ -156,7 +156,7 @@ def test_critical_difference_is_demsars() -> None:
     assert nemenyi(4, 14) == pytest.approx(2.569 * np.sqrt(4 * 5 / (6 * 14)), rel=1e-3)
 
 
-def tasks(count: int, *, lost: bool = False) -> tuple[dict, dict]:
+def tasks(count: int, *, lost: bool = False) -> tuple[dict[str, Comparison], dict[str, dict[str, str]]]:
     """Three configurations over tasks, each a point ahead of the next one; one may have failed on the first task."""
     comparisons, names = {}, {}
     for place in range(count):
@@ -202,4 +202,5 @@ def test_a_failure_on_a_task_is_the_worst_rank_and_counted() -> None:
     found = summarise_tasks(*tasks(6, lost=True))
     assert found is not None
     (row,) = [row for row in found.ranks if row.configuration == "a"]
-    assert (row.imputed, row.mean_rank) == (1, pytest.approx(8 / 6))
+    assert row.imputed == 1
+    assert row.mean_rank == pytest.approx(8 / 6)

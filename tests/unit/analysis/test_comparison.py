@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +46,7 @@ SIZES = {
 """Images right of 3,870 with two seeds: localisation networks of several sizes before one network, and none."""
 
 
-def frame_of(correct: dict[str, tuple[float | None, ...]], images: int = 1000) -> pd.DataFrame:
+def frame_of(correct: Mapping[str, tuple[float | None, ...]], images: int = 1000) -> pd.DataFrame:
     """A frame of results; None where a seed is missing, NaN where its run failed."""
     rows = [
         (name, seed, right, images)
@@ -280,13 +282,13 @@ def test_tables_of_normal_means_are_those_of_very_many_degrees_of_freedom() -> N
 
 
 @pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)
-def test_scales_have_inverses_and_slopes(scale: object) -> None:
+def test_scales_have_inverses_and_slopes(scale: Any) -> None:
     """A value leads back to its share, and the slope is the derivative."""
     shares = np.linspace(0.05, 0.999, 40)
-    values = scale.of(shares)  # type: ignore[attr-defined]
-    np.testing.assert_allclose(scale.share_of(values), shares, atol=1e-12)  # type: ignore[attr-defined]
-    step = (scale.share_of(values + 1e-6) - scale.share_of(values - 1e-6)) / 2e-6  # type: ignore[attr-defined]
-    np.testing.assert_allclose(scale.slope(values), step, rtol=1e-5)  # type: ignore[attr-defined]
+    values = scale.of(shares)
+    np.testing.assert_allclose(scale.share_of(values), shares, atol=1e-12)
+    step = (scale.share_of(values + 1e-6) - scale.share_of(values - 1e-6)) / 2e-6
+    np.testing.assert_allclose(scale.slope(values), step, rtol=1e-5)
 
 
 def test_seeds_to_decide_falls_with_the_effect() -> None:

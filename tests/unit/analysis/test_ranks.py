@@ -43,7 +43,7 @@ def test_the_p_value_of_few_configurations_is_exact() -> None:
     published = np.array([0.1, 0.2, 0.3, 0.4])
     tau, rho = correlations(published[:, None] + np.zeros((4, 2)), published)
 
-    assert (tau.value, rho.value) == (pytest.approx(1), pytest.approx(1))
+    assert (tau.value, rho.value) == pytest.approx((1, 1))
     assert tau.p_value == pytest.approx(2 / 24)
     assert tau.p_value == pytest.approx(stats.kendalltau(published, published, method="exact").pvalue)
     assert rho.p_value == pytest.approx(2 / 24)

@@ -1,5 +1,6 @@
 """``stnbench control``: what a person types becomes one request, and its answer is shown."""
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +8,6 @@ from pathlib import Path
 import pytest
 from made_up_results import NOW
 
-from stnbench.cli import control
 from stnbench.cli.control import main
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.paths import RunsLayout
@@ -114,7 +114,7 @@ def test_the_answer_of_the_orchestrator_is_shown(
             ControlRecord(request=request, applied_at=NOW, is_refused=refused, outcome="so \x1b it is", effect=Effect())
         )
 
-    monkeypatch.setattr(control.time, "sleep", answer)
+    monkeypatch.setattr(time, "sleep", answer)
     with orchestrator_lock(RunsLayout(runs), ProcessIdentity.current()):
         assert main(["sizes", "pause"]) == int(refused)
     assert capsys.readouterr().out == ("refused: " if refused else "") + "so \\x1b it is\n"

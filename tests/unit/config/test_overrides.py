@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from stnbench.config.locate import take_dataset_root
 from stnbench.config.overrides import parse_only, parse_overrides
-from stnbench.config.values import INTEGER_MAX
-from stnbench.core.errors import SpecError
+from stnbench.core.errors import INTEGER_MAX, SpecError
 
 HYDRA = OverridesParser.create()
 

@@ -1,6 +1,7 @@
 """From overrides to a trial."""
 
 import pytest
+from narrowed import sgd_of, sizes_of
 
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
@@ -33,7 +34,7 @@ def test_the_headline_network_of_2015_is_one_line(composer: Composer) -> None:
     assert spec.transformers[1].locnet == ConvLocnetSpec(sizes=(150, 150, 150))
     assert spec.dataset == GtsrbSpec(image_size=48)
     assert (spec.training.epochs, spec.training.train_images, spec.training.batch_size) == (10, 20_000, 50)
-    assert (spec.optimizer.learning_rate, spec.optimizer.momentum) == (0.01, 0.0)
+    assert (spec.optimizer.learning_rate, sgd_of(spec).momentum) == (0.01, 0.0)
 
 
 def test_the_width_of_a_scale_multiplies_every_size(composer: Composer) -> None:
@@ -41,7 +42,7 @@ def test_the_width_of_a_scale_multiplies_every_size(composer: Composer) -> None:
     spec = resolve(composer, "locnet@locnet1=conv", "locnet1.sizes=[20,300,3]", "width=0.125").spec
 
     assert spec.network == LecunSpec(sizes=(14, 25, 13))
-    assert spec.transformers[0].locnet.sizes == (3, 38, 1)
+    assert sizes_of(spec) == (3, 38, 1)
 
 
 def test_what_has_no_effect_is_dropped_and_said(composer: Composer) -> None:
@@ -146,8 +147,8 @@ def test_a_trial_of_2015_has_its_momentum_and_its_steps(composer: Composer) -> N
     spec = resolve(composer, "optimizer=momentum_2015", "scale=paper").spec
     plain = resolve(composer, "experiment=record").spec
 
-    assert (spec.optimizer.momentum, spec.optimizer.dampening, spec.training.drop_last) == (0.9, 0.9, "always")
-    assert (plain.optimizer.momentum, plain.optimizer.dampening, plain.training.drop_last) == (0.9, 0.0, "incomplete")
+    assert (sgd_of(spec).momentum, sgd_of(spec).dampening, spec.training.drop_last) == (0.9, 0.9, "always")
+    assert (sgd_of(plain).momentum, sgd_of(plain).dampening, plain.training.drop_last) == (0.9, 0.0, "incomplete")
 
 
 WRONG = [
@@ -258,10 +259,10 @@ def test_quick_is_a_recipe_whose_choices_are_defaults(composer: Composer) -> Non
     usual = resolve(composer).spec
     spec = resolve(composer, "optimizer=sgd", "schedule=constant", "preprocess=contrastive").spec
 
-    assert (usual.optimizer.momentum, usual.schedule.kind, usual.preprocess.contrastive_norm) == (
+    assert (sgd_of(usual).momentum, usual.schedule.kind, usual.preprocess.contrastive_norm) == (
         0.9,
         "one_cycle",
         False,
     )
     assert spec.optimizer.learning_rate == 0.01
-    assert (spec.optimizer.momentum, spec.schedule.kind, spec.preprocess.contrastive_norm) == (0.0, "constant", True)
+    assert (sgd_of(spec).momentum, spec.schedule.kind, spec.preprocess.contrastive_norm) == (0.0, "constant", True)

@@ -15,6 +15,7 @@ from stnbench.config.sweep_schema import FILE_NAME, MODELINE, is_schema, schema_
 from stnbench.config.sweeps import SWEEP_KEYS, read_sweep
 from stnbench.config.values import parse_yaml, read_yaml
 from stnbench.core.errors import SpecError
+from stnbench.core.identity import Json
 from stnbench.spec.planner import PLANNERS, PRUNERS
 
 ROOT = Path(__file__).parents[3]
@@ -190,7 +191,7 @@ def test_every_limit_of_a_number_is_that_of_the_reader(validator: Draft7Validato
         for part in parts_of(validator.schema["definitions"][section]):
             kind = part["properties"]["kind"]["const"]
             spec = registry.part(kind).spec
-            needed = {"sampler": "CmaEsSampler"} if "sampler" in part["required"] else {}
+            needed: dict[str, Json] = {"sampler": "CmaEsSampler"} if "sampler" in part["required"] else {}
             needed |= {"accuracy": 0.5} if kind == "threshold" else {}
             for key, said in part["properties"].items():
                 for bound, beyond in (("minimum", -1), ("maximum", 1)):

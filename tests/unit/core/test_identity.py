@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.core.errors import SpecError
-from stnbench.core.identity import canonical_json, digest
+from stnbench.core.identity import Json, canonical_json, digest
 
 KEYS = st.text(max_size=5)
 VALUES = st.recursive(
@@ -18,7 +18,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(KEYS, VALUES, max_size=5))
-def test_digest_ignores_the_order_of_keys(mapping: dict) -> None:
+def test_digest_ignores_the_order_of_keys(mapping: dict[str, Json]) -> None:
     """A mapping and its reverse have one digest."""
     backwards = dict(reversed(mapping.items()))
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from stnbench.core.errors import DataCorruptError, DataMissingError, FolderError
-from stnbench.core.identity import canonical_json
+from stnbench.core.identity import Json, canonical_json
 from stnbench.data import cache
 from stnbench.data.base import ImageSet
 from stnbench.data.cache import (
@@ -49,7 +50,7 @@ def build(
     folder: Path, fill: Callable[[CacheArrays], None] = fill, *, version: int = 1, has_pose: bool = True
 ) -> ImageSet:
     """Open the cache of the tests, made by ``fill`` if needed."""
-    identity = {"version": version, "name": "tests"}
+    identity: dict[str, Json] = {"version": version, "name": "tests"}
     layout = Layout(count=COUNT, image_size=SIZE, has_pose=has_pose)
     return open_or_build(folder, identity=identity, recipe=lambda: Recipe(layout=layout, fill=fill))
 
@@ -94,7 +95,8 @@ def test_channels_and_control_points_come_back(tmp_path: Path) -> None:
     images = open_or_build(tmp_path / "a", identity={}, recipe=lambda: Recipe(layout=layout, fill=fill_all))
     assert images.images.shape == (COUNT, 2, SIZE, SIZE)
     assert images.control_points is not None
-    assert (images.control_points.dtype, images.control_points.shape) == (np.float32, (COUNT, 16, 2))
+    assert images.control_points.dtype == np.float32
+    assert images.control_points.shape == (COUNT, 16, 2)
     assert images.control_points[:, 3, 1].tolist() == list(range(COUNT))
     assert verify(tmp_path / "a").layout == layout
 
@@ -259,7 +261,12 @@ def test_pixels_of_a_large_cache_are_read_once(tmp_path: Path, monkeypatch: pyte
     build(tmp_path / "a")
     read: list[str] = []
     real = cache.file_sha256
-    monkeypatch.setattr(cache, "file_sha256", lambda path: read.append(path.name) or real(path))
+
+    def noted(path: Path) -> str:
+        read.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(cache, "file_sha256", noted)
     open_cache(tmp_path / "a")
     assert read == []
     seen = tmp_path / "a" / "seen.json"
@@ -405,7 +412,7 @@ def test_a_file_system_without_locks_is_named(number: int, tmp_path: Path, monke
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(cache.filelock.FileLock, "acquire", refuse)
+    monkeypatch.setattr(FileLock, "acquire", refuse)
     with (
         pytest.raises(FolderError, match=r"file system of .* has no locks .*STNBENCH_DATA"),
         cache._lock(tmp_path / "signs"),

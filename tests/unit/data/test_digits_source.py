@@ -60,7 +60,8 @@ def test_a_glyph_is_made_as_mnists_are() -> None:
     scan = np.zeros((8, 8))
     scan[2:6, 3:5] = 1
     glyph = enlarge(scan)
-    assert (glyph.dtype, glyph.shape) == (np.uint8, (28, 28))
+    assert glyph.dtype == np.uint8
+    assert glyph.shape == (28, 28)
     assert (glyph.min(), glyph.max()) == (0, 255)
     assert (glyph[10:18, 12:16] == 255).all()
     assert glyph[:7].max() == glyph[:, :9].max() == 0
@@ -168,5 +169,5 @@ def test_clutter_lies_over_the_same_digits(tmp_path: Path) -> None:
     ).test()
     assert (cluttered.images >= clear.images).all()
     assert np.mean((cluttered.images > clear.images).any(axis=(1, 2, 3))) > 0.95
-    np.testing.assert_array_equal(cluttered.pose, clear.pose)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(cluttered.pose, clear.pose)
     np.testing.assert_array_equal(cluttered.roi, clear.roi)

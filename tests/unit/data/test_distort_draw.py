@@ -8,6 +8,7 @@ import yaml
 from numpy.typing import NDArray
 
 from stnbench.core.errors import SpecError
+from stnbench.core.identity import Json
 from stnbench.data.distort import CORNERS, draw_warp, regular_lattice
 from stnbench.spec.codec import from_plain, to_identity
 from stnbench.spec.data import DigitsSpec, DistortionSpec, GtsrbSpec, MnistSpec, SignsSpec
@@ -132,7 +133,7 @@ def test_every_choice_says_every_field(path: Path) -> None:
         {"placement": "anywhere"},
     ],
 )
-def test_a_wrong_value_is_named(values: dict[str, float]) -> None:
+def test_a_wrong_value_is_named(values: dict[str, Json]) -> None:
     """The message says which key."""
     with pytest.raises(SpecError, match=next(iter(values))):
         from_plain(DistortionSpec, values, where="a test")

@@ -28,13 +28,13 @@ DISTORTIONS = {
 def dotted(x: float, y: float, side: int = SIDE) -> NDArray[np.uint8]:
     """A black image, (1, side, side), with one soft dot at a normalised place."""
     away = ((pixel_centres(side) - [x, y]) ** 2).sum(axis=1).reshape(side, side)
-    return np.rint(255 * np.exp(-away / (2 * (1.6 / side) ** 2))).astype(np.uint8)[None]
+    return np.asarray(np.rint(255 * np.exp(-away / (2 * (1.6 / side) ** 2)))[None], np.uint8)
 
 
 def seen_at(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The centre of mass of an image (1, size, size), normalised."""
     weights = image.astype(np.float64).ravel()
-    return (pixel_centres(image.shape[-1]) * weights[:, None]).sum(axis=0) / weights.sum()
+    return np.asarray((pixel_centres(image.shape[-1]) * weights[:, None]).sum(axis=0) / weights.sum())
 
 
 def some_warp(name: str, seed: int) -> Warp:

@@ -39,7 +39,7 @@ def drawn(spec: DistortionSpec, seed: int) -> Warp:
 def test_the_lattice_is_row_by_row_with_x_fastest() -> None:
     """16 points with the corners where ``CORNERS`` says, clockwise as seen from the upper left."""
     assert regular_lattice().shape == (16, 2)
-    np.testing.assert_allclose(regular_lattice()[:2], [[-1, -1], [-1 / 3, -1]])
+    np.testing.assert_allclose(regular_lattice()[:2], [[-1.0, -1.0], [-1 / 3, -1.0]])
     np.testing.assert_allclose(regular_lattice()[list(CORNERS)], [[-1, -1], [1, -1], [1, 1], [-1, 1]])
 
 

@@ -353,7 +353,12 @@ def test_images_that_have_not_changed_are_not_read_again(
     opened(root).train()
     read: list[str] = []
     real = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or real(path))
+
+    def noted(path: Path) -> bytes:
+        read.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", noted)
     opened(root).train()
     assert not [name for name in read if name.endswith(".ppm")]
     os.utime(images / "00007" / "00001_00002.ppm")

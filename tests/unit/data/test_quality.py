@@ -117,7 +117,7 @@ def test_equal_images_are_near_and_equal() -> None:
     """Both kinds find an image itself, of one channel and of fewer pixels than there are cells as well."""
     for images in (scenes(5, seed=1), scenes(5, seed=2)[:, :1], scenes(5, seed=3, side=11)):
         for kind in ("equal", "near"):
-            assert repeats_of(images[3:], images, kind).all()  # type: ignore[arg-type]
+            assert repeats_of(images[3:], images, kind).all()
         assert near_pairs(perceptual_hashes(images)).rows.tolist() == []
 
 

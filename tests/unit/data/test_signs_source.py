@@ -38,8 +38,9 @@ def test_the_half_obeys_the_contract(test_half: ImageSet) -> None:
     assert test_half.images.dtype == np.uint8
     assert test_half.images.shape == (count, 3, 12, 12)
     assert test_half.pose is not None
-    assert (test_half.pose.dtype, test_half.pose.shape) == (np.float32, (count, 3, 3))
-    assert (test_half.roi.dtype, test_half.roi.shape) == (np.float32, (count, 4))
+    assert test_half.pose.dtype == test_half.roi.dtype == np.float32
+    assert test_half.pose.shape == (count, 3, 3)
+    assert test_half.roi.shape == (count, 4)
     assert np.abs(test_half.roi).max() <= 1
     assert (test_half.roi[:, 2:] > test_half.roi[:, :2]).all()
     np.testing.assert_array_equal(test_half.labels, np.repeat(np.arange(CLASSES), FRAMES_PER_TRACK))

@@ -132,4 +132,4 @@ def _read(image: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray[np.f
     """The red channel at normalised points, of the nearest pixel."""
     side = image.shape[0]
     columns, rows = np.clip(((points + 1) / 2 * side).astype(np.int64), 0, side - 1).T
-    return image[rows, columns, 0].astype(np.float64)
+    return np.asarray(image[rows, columns, 0], np.float64)

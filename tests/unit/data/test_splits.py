@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 Arrays = tuple[NDArray[np.int64], NDArray[np.int64]]
 
-OFFICIAL_TRACKS = (
+OFFICIAL_TRACKS: tuple[int, ...] = (
     7,
     74,
     75,

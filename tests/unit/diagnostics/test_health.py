@@ -25,7 +25,7 @@ POINTS = sample_points().double().numpy()
 def mapped(theta: np.ndarray) -> np.ndarray:
     """Where affine maps (n, 6) take the nine points: (n, 9, 2)."""
     matrices = theta.astype(np.float64).reshape(-1, 2, 3)
-    return np.einsum("nij,pj->npi", matrices[:, :, :2], POINTS) + matrices[:, None, :, 2]
+    return np.asarray(np.einsum("nij,pj->npi", matrices[:, :, :2], POINTS) + matrices[:, None, :, 2])
 
 
 def health(theta: np.ndarray, outside: np.ndarray, sizes: list[int]) -> TransformerHealth:
@@ -146,9 +146,9 @@ def test_movement_is_seen_where_theta_at_the_centre_is_not(make_run: MakeRun, to
         TrialSpec(**{name: getattr(toy_spec, name) for name in ("dataset", "network")}, transformers=(placed,))
     )
     (key,) = run.model.network.transformers
-    localization = run.model.network.transformers[key].branches[0].localization
+    bias = run.model.network.get_parameter(f"transformers.{key}.branches.0.localization.parameters_layer.bias")
     with torch.no_grad():
-        localization.parameters_layer.bias[0] += 0.5
+        bias[0] += 0.5
     watch = TransformerWatch()
     rows = torch.arange(4)
     with torch.no_grad():

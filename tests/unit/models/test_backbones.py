@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from narrowed import known
 
 from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
+from stnbench.core.identity import Json
 from stnbench.models import designs
 from stnbench.models.classifiers import build_network
 from stnbench.models.scored_network import measure_cost
@@ -16,7 +18,7 @@ from stnbench.spec.trial import TrialSpec
 
 def trial(kind: str, name: str, **keys: Any) -> TrialSpec:
     """A trial with a backbone and an affine transformer at the image."""
-    plain = {"network": {"kind": kind, "name": name}, "dataset": {"kind": "signs", "image_size": 32}}
+    plain: dict[str, Json] = {"network": {"kind": kind, "name": name}, "dataset": {"kind": "signs", "image_size": 32}}
     return from_plain(TrialSpec, {**plain, "transformers": [{"place": 1}], **keys}, where="a test")
 
 
@@ -51,7 +53,7 @@ def test_without_timm_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPa
     """Nothing falls back."""
     found = importlib.util.find_spec
     absent = lambda name: None if name == "timm" else found(name)  # noqa: E731 - a stand-in of one line
-    monkeypatch.setattr(designs.importlib.util, "find_spec", absent)
+    monkeypatch.setattr("importlib.util.find_spec", absent)
     with pytest.raises(SpecError, match=r"network=timm needs the package timm, .*pip install 'stnbench\[timm\]'"):
         measure_cost(trial("timm", "resnet26"), classes=5)
 
@@ -75,7 +77,7 @@ def test_pretrained_weights_are_where_training_starts(monkeypatch: pytest.Monkey
         made = create(name, pretrained=False, **keys)
         asked.append(pretrained)
         if pretrained:
-            torch.nn.init.constant_(made.conv1.weight, 0.25)
+            torch.nn.init.constant_(made.get_parameter("conv1.weight"), 0.25)
         return made
 
     monkeypatch.setattr(timm, "create_model", model)
@@ -83,7 +85,7 @@ def test_pretrained_weights_are_where_training_starts(monkeypatch: pytest.Monkey
     network = build_network(spec, classes=5, seed=1)
 
     assert asked.count(True) == 1
-    assert bool((network.stages[0].layers[0].made.conv1.weight == 0.25).all())
+    assert bool((network.get_parameter("stages.0.layers.0.made.conv1.weight") == 0.25).all())
 
 
 @pytest.mark.parametrize("modulated", [False, True])
@@ -98,7 +100,7 @@ def test_a_deformable_convolution_begins_as_an_ordinary_one(modulated: bool) -> 
     layer(maps).square().sum().backward()
     assert layer.offsets.weight.grad is not None
     assert layer.offsets.weight.grad.abs().max() > 0
-    torch.nn.init.constant_(layer.offsets.bias, 1.0)  # every place reads a pixel further down and to the right
+    torch.nn.init.constant_(known(layer.offsets.bias), 1.0)  # every place reads a pixel further down and to the right
     moved = torch.zeros_like(maps)
     moved[:, :, :-1, :-1] = maps[:, :, 1:, 1:]
     expected = torch.nn.functional.conv2d(moved, layer.conv.weight, padding=1)
@@ -107,7 +109,7 @@ def test_a_deformable_convolution_begins_as_an_ordinary_one(modulated: bool) -> 
 
 def test_a_deformable_convolution_costs_three_ordinary_ones() -> None:
     """FLOPs of the convolution itself, of its offsets and of its factors; parameters are the module's own."""
-    network = {"kind": "deformable", "sizes": [5], "modulated": True}
+    network: Json = {"kind": "deformable", "sizes": [5], "modulated": True}
     spec = from_plain(TrialSpec, {"network": network, "dataset": {"kind": "signs", "image_size": 16}}, where="a test")
     cost = measure_cost(spec, classes=2)
 

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from narrowed import known, only
 
 from stnbench.core.errors import InfeasibleError
-from stnbench.models.classifiers import build_network
+from stnbench.models.classifiers import Stage, build_network
 from stnbench.spec.data import SignsSpec
 from stnbench.spec.network import (
     CnnSpec,
@@ -96,7 +97,7 @@ def test_idsia_maps_are_23_12_and_6_pixels_wide() -> None:
     """Unpadded by one row, pooled with the last odd one dropped, as in 2015."""
     with torch.device("meta"):
         network = build_network(TrialSpec(network=IdsiaSpec()), classes=43, seed=None)
-    assert [stage.output_size.width for stage in network.stages] == [23, 12, 6]
+    assert [only(Stage, stage).output_size.width for stage in network.stages] == [23, 12, 6]
 
 
 @pytest.mark.parametrize("network", [LecunSpec(sizes=(2, 3, 4)), IdsiaSpec(sizes=(2, 3, 4, 5)), FcnSpec(sizes=(2, 3))])
@@ -139,5 +140,6 @@ def test_the_specification_knows_the_sizes_of_the_maps(network: NetworkSpec, sid
     spec = TrialSpec(dataset=SignsSpec(image_size=side), network=network)
     built = build_network(spec, classes=43, seed=None)
     for number, stage in enumerate(built.stages, start=1):
-        side = network.side_after(number, side)
-        assert (stage.output_size.height, stage.output_size.width) == (side, side)
+        side = known(network.side_after(number, side))
+        size = only(Stage, stage).output_size
+        assert (size.height, size.width) == (side, side)

@@ -176,7 +176,7 @@ def test_weights_round_trip_through_a_state_dict() -> None:
     assert torch.equal(empty(images()), trained(images()))
 
 
-def test_training_seed_of_the_specification_is_not_looked_at() -> None:
+def test_training_seed_of_the_specification_is_not_locnet_input() -> None:
     """The seed passed in decides, so that a caller cannot be surprised by the specification's."""
     spec = trial(LecunSpec(sizes=(4, 6, 5)))
     first, second = build(spec), build(dataclasses.replace(spec, seed=9))

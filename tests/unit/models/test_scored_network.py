@@ -87,8 +87,10 @@ def test_kept_images_change_no_bit_of_a_run(
     plain, kept = make_run(spec), keeping(make_run(spec))
     expected, found = quietly(plain), quietly(kept)
     for one, other in zip(expected.progress.records, found.progress.records, strict=True):
-        timeless = {"train_duration_s": 0.0, "evaluate_duration_s": 0.0}
-        assert dataclasses.replace(one, **timeless) == dataclasses.replace(other, **timeless)
+        first, second = (
+            dataclasses.replace(record, train_duration_s=0.0, evaluate_duration_s=0.0) for record in (one, other)
+        )
+        assert first == second
     for name, weight in plain.model.network.state_dict().items():
         assert torch.equal(weight, kept.model.network.state_dict()[name]), name
     assert kept.images.prepared is not None
@@ -141,7 +143,7 @@ def test_bfloat16_gradients_are_float32_and_point_the_same_way(make_run: MakeRun
 @pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # the compiler looks, and hides it
-@torch._dynamo.config.patch(recompile_limit=100)
+@torch._dynamo.config.patch(recompile_limit=100)  # type: ignore[untyped-decorator]
 @pytest.mark.usefixtures("fresh_compiler")
 def test_compiled_parts_take_the_same_steps(
     make_run: MakeRun, toy_spec: TrialSpec, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from narrowed import only
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
@@ -98,7 +99,7 @@ def test_maps_of_48_pixels_shrink_as_described(network: NetworkSpec, widths: lis
     """Kernels, padding and pooling are those of the networks' descriptions."""
     with torch.device("meta"):
         *stages, _head = empty(network, MapSize(3, 48, 48))
-    assert [stage.output_size.width for stage in stages] == widths
+    assert [only(Stage, stage).output_size.width for stage in stages] == widths
 
 
 GOLDEN = {
@@ -205,7 +206,7 @@ def test_channels_last_gives_the_same_logits(network: NetworkSpec) -> None:
     built = drawn(network, size).eval()
     with torch.no_grad():
         expected = built(images(size))
-        last = built.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's stubs
+        last = built.to(memory_format=torch.channels_last)
         actual = last(images(size).contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
 

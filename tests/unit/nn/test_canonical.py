@@ -1,6 +1,7 @@
 """Canonical rotations: the same output for every member of the group, and gradients straight through."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from stnbench.spec.transformer import CanonicalRotationSpec
 pytestmark = pytest.mark.slow
 
 
-def layer(seed: int, *, size: int = 17, **options: object) -> SpatialTransformer:
+def layer(seed: int, *, size: int = 17, **options: Any) -> SpatialTransformer:
     """A layer far from its start, so that it has preferences."""
     torch.manual_seed(seed)
     made = SpatialTransformer("canonical_rotation", in_channels=2, size=size, locnet=(4, 4, 8), **options)
@@ -95,7 +96,7 @@ def test_the_prior_is_the_cross_entropy_with_the_image_as_it_is() -> None:
     assert layer(3, prior_weight=0.0).explain(seen).penalty is None
 
 
-def test_the_corners_are_not_looked_at() -> None:
+def test_the_corners_are_not_locnet_input() -> None:
     """Nothing outside the disc changes a score, so that empty corners tell no copy from another."""
     made, seen = layer(4, rotations=8), images(4)
     other = seen.clone()
@@ -119,7 +120,7 @@ def test_a_layer_learns_which_way_is_up() -> None:
 
 
 @pytest.mark.parametrize("keys", [{"rotations": 1}, {"rotations": 37}, {"prior_weight": -1.0}])
-def test_a_group_that_cannot_be_is_refused(keys: dict[str, float]) -> None:
+def test_a_group_that_cannot_be_is_refused(keys: dict[str, Any]) -> None:
     """One rotation is no choice."""
     with pytest.raises(SpecError, match=next(iter(keys))):
         CanonicalRotationSpec(**keys)

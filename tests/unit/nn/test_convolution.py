@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.grad import conv2d_input
 
 from stnbench.models.scored_network import choose_kernels
 from stnbench.nn.initialization import (
@@ -75,7 +76,7 @@ def test_the_gradient_is_exact_in_float64(outputs: int, kernel: int, padding: in
     side = 12 + 2 * padding - kernel + 1
     weight = torch.randint(-9, 10, (outputs, 3, kernel, kernel), generator=generator).double()
     gradient = torch.randint(-9, 10, (2, outputs, side, side), generator=generator).double()
-    expected = torch.nn.grad.conv2d_input((2, 3, 12, 12), weight, gradient, padding=padding)
+    expected = conv2d_input((2, 3, 12, 12), weight, gradient, padding=padding)
     assert torch.equal(input_gradient(gradient, weight, padding=padding), expected)
 
 

@@ -1,5 +1,7 @@
 """Flows of velocity fields: agreement with scipy, the affine flows among them, and no folds."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -52,7 +54,7 @@ def test_flows_are_those_of_scipy(seed: int, side: int) -> None:
 
     def field(_time: float, at: np.ndarray) -> np.ndarray:
         away = (at.reshape(-1, 1, 2) - lattice) / spacing
-        return (np.nan_to_num(basis(away)).prod(axis=-1) @ control).ravel()
+        return np.asarray(np.nan_to_num(basis(away)).prod(axis=-1) @ control).ravel()
 
     expected = solve_ivp(field, (0, 1), start.ravel(), method="DOP853", rtol=1e-9, atol=1e-9).y[:, -1].reshape(-1, 2)
     found = Diffeomorphic(side, steps=4).map_points(parameters, torch.from_numpy(start)[None])[0]
@@ -96,7 +98,7 @@ def test_far_points_stay_where_they_are() -> None:
 
 
 @pytest.mark.parametrize("keys", [{"control_points": 3}, {"steps": 0}, {"steps": 65}])
-def test_a_field_that_cannot_be_is_refused(keys: dict[str, int]) -> None:
+def test_a_field_that_cannot_be_is_refused(keys: dict[str, Any]) -> None:
     """A cubic spline needs four control points a side, and an integration a step."""
     with pytest.raises(SpecError, match=next(iter(keys))):
         DiffeomorphicSpec(**keys)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from narrowed import only
 
 from stnbench.core.errors import InfeasibleError
 from stnbench.nn.localization import Localization, build_localization
@@ -65,7 +66,7 @@ def test_pooling_before_relu_is_relu_before_pooling() -> None:
     network = localization(MapSize(3, 16, 16))
     torch.nn.init.normal_(network.parameters_layer.weight, generator=torch.Generator().manual_seed(4))
     images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    pool, conv1, _, relu, conv2, *_ = network.features
+    pool, conv1, _, relu, conv2, *_ = only(torch.nn.Sequential, network.features)
     old = pool(relu(conv2(pool(relu(conv1(pool(images)))))))
     expected = network.parameters_layer(network.hidden(old.flatten(1)))
     actual = network(images)

@@ -1,5 +1,7 @@
 """Transformers side by side at one place."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, Tra
 SIZE = MapSize(2, 12, 10)
 
 
-def place(**settings: int) -> ParallelTransformers:
+def place(**settings: Any) -> ParallelTransformers:
     """The transformers of a small place."""
     spec = PlacedTransformerSpec(
         place=1, transformer=TransformerSpec(**settings), locnet=ConvLocnetSpec(sizes=(3, 4, 5))

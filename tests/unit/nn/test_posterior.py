@@ -1,6 +1,7 @@
 """Student's t over parameters: its draws, its divergence, and scores that average over it."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from stnbench.testing import TRANSFORMER_CHECKS
 from stnbench.testing.transformers import specification
 
 
-def layer(**options: object) -> SpatialTransformer:
+def layer(**options: Any) -> SpatialTransformer:
     """A new layer with a posterior."""
     torch.manual_seed(1)
     return SpatialTransformer("affine", in_channels=2, size=12, locnet=(3, 3, 5), posterior="student_t", **options)

@@ -16,7 +16,7 @@ from stnbench.nn import SpatialTransformer
 from stnbench.spec.transformer import DenseLocnetSpec
 
 
-def layer(family: str = "affine", *, moved: float = 0.3, **options: object) -> SpatialTransformer:
+def layer(family: str = "affine", *, moved: float = 0.3, **options: Any) -> SpatialTransformer:
     """A small one for 3 x 16 x 20 images, whose last layer moves every image in another way."""
     torch.manual_seed(3)
     options = VARIANTS.get(family, {}) | options
@@ -115,7 +115,7 @@ def test_another_localisation_network_is_given_by_its_specification() -> None:
         ({"size": 7}, InfeasibleError, "pools its 3 x 7 x 7 input to nothing"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(settings: dict[str, object], error: type[Exception], message: str) -> None:
+def test_what_cannot_be_meant_is_refused(settings: dict[str, Any], error: type[Exception], message: str) -> None:
     """A name, a value or a size that cannot be meant is named, with what could be."""
     with pytest.raises(error, match=message):
         SpatialTransformer(**{"family": "affine", "in_channels": 3, "size": 16, **settings})

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_trials import Task, fake_spec
@@ -14,7 +15,6 @@ from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.paths import RunsLayout
 from stnbench.engines.base import Engine, Slot
 from stnbench.engines.inline import InlineEngine
-from stnbench.orchestration import runner as runner_module
 from stnbench.orchestration.asking import RunOptions, RunSummary
 from stnbench.orchestration.control import Decision, Inbox, decide, find_target, send_request
 from stnbench.orchestration.host import ProcessIdentity
@@ -39,6 +39,7 @@ from stnbench.spec.planner import RacingPlannerSpec, UntilDecidedPlannerSpec
 from stnbench.spec.result import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
+from stnbench.store.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -302,7 +303,7 @@ def test_a_request_is_carried_out_once_whenever_the_orchestrator_is_killed(
         person.ask(action)
         with monkeypatch.context() as patched:
             if dies:
-                target = Inbox if when == "after the record" else runner_module.Store
+                target = Inbox if when == "after the record" else Store
                 name = "remove" if when == "after the record" else "add_control"
                 patched.setattr(target, name, _die)
                 with pytest.raises(Death):
@@ -401,7 +402,7 @@ def test_the_planners_that_choose_seeds_get_none_from_a_person() -> None:
 
 def test_a_pause_says_how_many_trials_go_on() -> None:
     """And a second one changes nothing."""
-    asked = {"sweep": SWEEP, "trials": [], "running": {"a", "b"}, "slots": (1, 1)}
+    asked: dict[str, Any] = {"sweep": SWEEP, "trials": [], "running": {"a", "b"}, "slots": (1, 1)}
     assert decide(Pause(), controls=Controls(), **asked) == Decision(
         outcome="paused: no trial is started; 2 running trials to go on to the end"
     )

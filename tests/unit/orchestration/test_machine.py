@@ -2,10 +2,12 @@
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from narrowed import only
 
 from stnbench.core.errors import TransitionError
 from stnbench.engines.base import Slot
@@ -51,10 +53,10 @@ TWO_GPUS = (
 )
 
 
-def machine(slots: int = 2, **options: float) -> Machine:
+def machine(slots: int = 2, **options: Any) -> Machine:
     """A machine with CPU slots."""
     made = [Slot(name=f"cpu{index}", device=f"cpu{index}", threads=1) for index in range(slots)]
-    return Machine(made, session="s", **options)  # type: ignore[arg-type]
+    return Machine(made, session="s", **options)
 
 
 def launches(commands: tuple[Command, ...]) -> list[tuple[str, str]]:
@@ -95,7 +97,7 @@ def test_each_kind_of_failure_has_its_own_retries(kind: FailureKind) -> None:
     no_fault_of_its_own = kind in {FailureKind.NO_DEVICE, FailureKind.DATA}
     assert it.state_of("a") is (TrialState.PLANNED if no_fault_of_its_own else TrialState.FAILED)
     lost = kind is FailureKind.KILLED
-    assert commands[0].attempt_state is (AttemptState.LOST if lost else AttemptState.FAILED)
+    assert only(RecordEnd, commands[0]).attempt_state is (AttemptState.LOST if lost else AttemptState.FAILED)
 
 
 def test_a_trial_that_ran_out_of_memory_gets_its_device_alone() -> None:
@@ -438,9 +440,8 @@ def test_what_is_usual_for_an_attempt_decides_how_long_it_may_be_silent() -> Non
 def test_an_attempt_that_begins_has_time_to_import_and_compile() -> None:
     """Ten minutes before the first twenty steps or batches, but a minute where the system has halted its process."""
     patience = Patience()
-    begin = {"parts": 3, "longest_pause_s": 0.0}
-    assert patience.silence_s(**begin, is_suspended=False) == 600.0
-    assert patience.silence_s(**begin, is_suspended=True) == 60.0
+    assert patience.silence_s(parts=3, longest_pause_s=0.0, is_suspended=False) == 600.0
+    assert patience.silence_s(parts=3, longest_pause_s=0.0, is_suspended=True) == 60.0
     assert patience.silence_s(parts=0, longest_pause_s=100.0, is_suspended=False) == 2000.0
 
 
@@ -702,9 +703,10 @@ def test_a_trial_that_another_orchestrator_has_claimed_is_waited_for() -> None:
     assert it.elsewhere == {"a"}
     assert launches(it.handle(AttemptFinished(token="s-2"))) == [("c", "cpu0")]
     it.handle(AttemptFinished(token="s-3"))
-    assert not it.is_idle
+    idle = [it.is_idle]
     assert it.handle(ElsewhereChanged(trial_id="a", state=TrialState.COMPLETE)) == ()
-    assert it.is_idle
+    idle.append(it.is_idle)
+    assert idle == [False, True]
     assert it.state_of("a") is TrialState.COMPLETE
 
 
@@ -734,7 +736,7 @@ def test_an_attempt_that_was_taken_over_is_killed_once_and_not_recorded(end: str
     taken = AttemptTaken(token="s-1", trial_id="a")
     assert it.handle(taken) == (KillAttempt(token="s-1"),)
     assert it.handle(taken) == ()
-    ended = {
+    ended: dict[str, AttemptFailed | AttemptStopped] = {
         "killed": AttemptFailed(token="s-1", failure=failure(FailureKind.KILLED)),
         "stopped": AttemptStopped(token="s-1"),
     }

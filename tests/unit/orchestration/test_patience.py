@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -195,7 +195,7 @@ def test_a_backend_of_postgresql_that_is_terminated_costs_a_pause(
         store.save_sweep(SWEEP, [PlannedTrial(spec=SPEC, point=Point(labels=()), label="x")], NOW)
         store.wait = clock.wait()
         result = fake_result(SPEC, token="s-1")
-        works = {
+        works: dict[str, Callable[[], object]] = {
             "start_attempt": lambda: store.start_attempt(START),
             "add_epoch": lambda: store.add_epoch("s-1", result.epochs[0]),
             "end_attempt": lambda: store.end_attempt(
@@ -205,7 +205,8 @@ def test_a_backend_of_postgresql_that_is_terminated_costs_a_pause(
         }
         if method != "start_attempt":
             works["start_attempt"]()
-        original, ended = Database.transaction, []
+        original = Database.transaction
+        ended: list[int] = []
 
         @contextlib.contextmanager
         def cut(self: Database) -> Iterator[Connection]:

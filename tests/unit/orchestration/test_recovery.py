@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from fake_trials import Task, fake_result, fake_spec
+from filelock import FileLock
 from tiny_sweeps import SWEEP, TRIALS, ListPlanner, run_tiny, without_training
 
 from stnbench.core.errors import FolderError, StoreBusyError
 from stnbench.core.paths import AttemptLayout, RunsLayout
-from stnbench.orchestration import host
 from stnbench.orchestration.claims import recover
 from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock, read_holder, start_ticks
 from stnbench.orchestration.recovery import remove_leftovers
@@ -160,7 +160,7 @@ def test_a_lock_that_cannot_be_taken_is_one_line(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(host.FileLock, "acquire", refuse)
+    monkeypatch.setattr(FileLock, "acquire", refuse)
     says = r"(has no locks|no lock can be taken in).*STNBENCH_RUNS"
     with pytest.raises(FolderError, match=says), orchestrator_lock(layout, IDENTITY):
         pass

@@ -423,13 +423,16 @@ def test_a_store_on_a_full_disk_ends_a_run_and_loses_nothing(tmp_path: Path) -> 
     class FillAfterFirst(Observer):
         """Lets the store grow no further when the first trial has ended."""
 
+        def __init__(self, store: Store) -> None:
+            self.store = store
+
         @override
         def ended(self, end: EndedAttempt) -> None:
-            with store._database.reading() as connection:
+            with self.store._database.reading() as connection:
                 connection.exec_driver_sql("PRAGMA max_page_count = 1")
 
     with Store.open(where, writable=True) as store, pytest.raises(StoreError, match="no space is left"):
-        run(store, tmp_path, ListPlanner(specs), FillAfterFirst())
+        run(store, tmp_path, ListPlanner(specs), FillAfterFirst(store))
     with Store.open(where, writable=True) as store:
         assert len(store.running_attempts()) == 1
         summary = run(store, tmp_path, ListPlanner(specs))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fake_trials import Task, fake_result, fake_spec
+from narrowed import known
 from postgres import connected, database, end_connections, needs_postgres
 from sqlalchemy import text
 from tiny_sweeps import SLOT, ListPlanner, without_training
@@ -271,7 +272,7 @@ def test_a_trial_that_another_sweep_gives_back_is_run_here(other: Other, url: st
 @needs_postgres
 def test_a_trial_of_a_sweep_that_died_is_free(other: Other, url: str, tmp_path: Path, monkeypatch: Any) -> None:
     """Its session is not live, and after a while it is taken to be gone: its attempt is lost, the trial runs here."""
-    monkeypatch.setattr(Claims.__init__, "__defaults__", (0.0, *Claims.__init__.__defaults__[1:]))
+    monkeypatch.setattr(Claims.__init__, "__defaults__", (0.0, *known(Claims.__init__.__defaults__)[1:]))
     other.claim(SHARED)
     other.store.close()
     with Store.open(url, writable=True, holder=of("c")) as store:

@@ -86,7 +86,7 @@ def test_a_pruner_that_makes_no_sense_is_refused() -> None:
     """None to look for, the good one, or a time before training."""
     for wrong in ({"verdicts": ()}, {"verdicts": (Verdict.HEALTHY,)}, {"warmup_epochs": -1}):
         with pytest.raises(SpecError):
-            HealthPrunerSpec(**wrong)  # type: ignore[arg-type] # of several types
+            HealthPrunerSpec(**wrong)
 
 
 def test_a_sweep_with_it_is_stored_and_read() -> None:

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 from made_up_spaces import MOMENTUM, RATE, MadeUpCompose, Run, bowl, choices, health
+from narrowed import sgd_of
 
 from stnbench.planning.base import Known, Observation, Planner, Progress
 from stnbench.planning.build import build_planner
@@ -83,8 +84,8 @@ def test_tasks_are_not_compared_with_one_another() -> None:
     sweep = dataclasses.replace(SWEEP, within=MOMENTUM)
     for found, expected in ((sweep, False), (SWEEP, True)):
         planner, trials = planned(found)
-        easy = [trial for trial in trials if trial.spec.optimizer.momentum == 0.5]
-        hard = next(trial for trial in trials if trial.spec.optimizer.momentum == 0.0)
+        easy = [trial for trial in trials if sgd_of(trial.spec).momentum == 0.5]
+        hard = next(trial for trial in trials if sgd_of(trial.spec).momentum == 0.0)
         for trial in easy:
             planner.should_prune(progress(trial, 1, 0.9))
         assert planner.should_prune(progress(hard, 1, 0.3)) is expected

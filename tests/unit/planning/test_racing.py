@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 from made_up_spaces import DECAY, MOMENTUM, RATE, MadeUpCompose, Run, choices
+from narrowed import sgd_of
 
 from stnbench.core.identity import derive_seed
 from stnbench.planning.build import build_planner
@@ -25,8 +26,8 @@ SWEEP = SweepSpec(
 
 def ladder(spec: TrialSpec) -> float:
     """0.1, 0.2 and 0.3 are told apart by a few seeds; 0.8 is as good as 0.3. Seeds move each by a little."""
-    base = min(spec.optimizer.momentum, 0.3)
-    return 0.5 + base + 0.001 * ((spec.seed * 7 + round(spec.optimizer.momentum * 10) * 3) % 5)
+    base = min(sgd_of(spec).momentum, 0.3)
+    return 0.5 + base + 0.001 * ((spec.seed * 7 + round(sgd_of(spec).momentum * 10) * 3) % 5)
 
 
 def race(sweep: SweepSpec, **options: bool) -> Run:
@@ -38,7 +39,7 @@ def seeds_by_momentum(run: Run) -> dict[float, list[int]]:
     """The seeds that each configuration ran with."""
     found: dict[float, list[int]] = {}
     for trial in run.planned.values():
-        found.setdefault(trial.spec.optimizer.momentum, []).append(trial.spec.seed)
+        found.setdefault(sgd_of(trial.spec).momentum, []).append(trial.spec.seed)
     return found
 
 
@@ -93,12 +94,12 @@ def test_tasks_are_races_of_their_own() -> None:
     sweep = dataclasses.replace(SWEEP, axes=axes, within=DECAY)
 
     def score(spec: TrialSpec) -> float:
-        return ladder(spec) - spec.optimizer.weight_decay
+        return ladder(spec) - sgd_of(spec).weight_decay
 
     run = Run(score).go_on(build_planner(sweep, MadeUpCompose(sweep)))
     longest: dict[float, int] = {}
     for trial in run.planned.values():
-        decay = trial.spec.optimizer.weight_decay
+        decay = sgd_of(trial.spec).weight_decay
         longest[decay] = max(longest.get(decay, 0), trial.spec.seed)
 
     assert longest == {0.0: 8, 0.1: 8}
@@ -112,7 +113,7 @@ def test_a_baseline_runs_as_long_as_its_configuration() -> None:
         return ladder(spec) if spec.transformers else ladder(spec) - 0.4
 
     run = Run(score).go_on(build_planner(sweep, MadeUpCompose(sweep, has_transformer=True)))
-    baselines = {trial.spec.optimizer.momentum: trial.spec.seed for trial in run.planned.values() if trial.is_baseline}
+    baselines = {sgd_of(trial.spec).momentum: trial.spec.seed for trial in run.planned.values() if trial.is_baseline}
 
     assert baselines[0.3] == baselines[0.8] == 8
     assert baselines[0.1] < 8
@@ -120,9 +121,9 @@ def test_a_baseline_runs_as_long_as_its_configuration() -> None:
 
 def test_configurations_that_fail_leave_the_race() -> None:
     """They get no further seeds, and the others race on."""
-    run = Run(ladder, failing=lambda spec: spec.optimizer.momentum == 0.8)
+    run = Run(ladder, failing=lambda spec: sgd_of(spec).momentum == 0.8)
     run.go_on(build_planner(SWEEP, MadeUpCompose(SWEEP)))
-    states = [run.states[key] for key, trial in run.planned.items() if trial.spec.optimizer.momentum == 0.8]
+    states = [run.states[key] for key, trial in run.planned.items() if sgd_of(trial.spec).momentum == 0.8]
 
     assert states == [TrialState.FAILED] * 2
 

@@ -20,6 +20,7 @@ from made_up_spaces import (
     integers,
     labels_of,
 )
+from narrowed import sgd_of
 
 from stnbench.core.errors import SpecError, TransitionError
 from stnbench.planning.base import Observation
@@ -169,7 +170,7 @@ def test_an_edited_sweep_keeps_what_is_done() -> None:
     assert again.configs()[:10] == done.configs()
     assert len(again.configs()) == 30
     assert not set(done.planned) & set(again.launched)
-    assert any(trial.spec.optimizer.momentum == 0.95 for trial in again.planned.values())
+    assert any(sgd_of(trial.spec).momentum == 0.95 for trial in again.planned.values())
 
 
 def test_what_the_sweep_lost_is_not_asked_again() -> None:
@@ -182,7 +183,7 @@ def test_what_the_sweep_lost_is_not_asked_again() -> None:
         planner.resume(done.known())
         again = Run(bowl, states=dict(done.states), accuracies=dict(done.accuracies)).go_on(planner)
         assert len(again.configs()) == 10
-        assert all(trial.spec.optimizer.momentum < 0.9 for trial in again.planned.values())
+        assert all(sgd_of(trial.spec).momentum < 0.9 for trial in again.planned.values())
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 from made_up_spaces import DECAY, FACTOR, MOMENTUM, RATE, MadeUpCompose, Run, bowl, choices, floats, noise
+from narrowed import sgd_of
 
 from stnbench.core.identity import derive_seed
 from stnbench.planning.build import build_planner
@@ -42,7 +43,7 @@ def test_tpe_beats_random_within_the_same_trials() -> None:
 
 def curve(spec: TrialSpec, epoch: int) -> float:
     """Accuracy that grows towards the trial's own, fast or slowly, with noise of 0.4 points an epoch."""
-    pace = 1.0 + 2.0 * (spec.optimizer.momentum * 7 % 1)
+    pace = 1.0 + 2.0 * (sgd_of(spec).momentum * 7 % 1)
     share = (1 - math.exp(-epoch / pace)) / (1 - math.exp(-9 / pace))
     return bowl(spec) * share + 0.004 * noise(spec, "epoch", epoch)
 

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 from made_up_spaces import DECAY, FACTOR, MOMENTUM, MadeUpCompose, Run, choices
+from narrowed import sgd_of
 
 from stnbench.analysis.comparison import compare_configurations
 from stnbench.analysis.fitted import ScoredRun
@@ -29,7 +30,7 @@ SWEEP = SweepSpec(
 def ladder(spec: TrialSpec) -> float:
     """0.1 and 0.2 are far below; 0.31 is as good as 0.3. Seeds move each by 0.2 points."""
     own = Random(derive_seed(spec.seed, spec.config_id)).gauss(0.0, 0.002)
-    return 0.5 + min(spec.optimizer.momentum, 0.3) + own
+    return 0.5 + min(sgd_of(spec).momentum, 0.3) + own
 
 
 def decision(name: str, verdict: Verdict, needed: int | None = None) -> Decision:
@@ -58,7 +59,7 @@ def seeds_by_momentum(run: Run) -> dict[float, list[int]]:
     """The seeds that each configuration ran with."""
     found: dict[float, list[int]] = {}
     for trial in run.planned.values():
-        found.setdefault(trial.spec.optimizer.momentum, []).append(trial.spec.seed)
+        found.setdefault(sgd_of(trial.spec).momentum, []).append(trial.spec.seed)
     return found
 
 
@@ -145,10 +146,10 @@ def test_tasks_are_decided_for_themselves() -> None:
     """With ``within``, a configuration of a hard task is compared with those of the same task only."""
     sweep = dataclasses.replace(SWEEP, axes=(choices(DECAY, 0.0, 0.1), *SWEEP.axes), within=DECAY)
     planner, _ = until(sweep)
-    run = Run(lambda spec: ladder(spec) - spec.optimizer.weight_decay).go_on(planner)
+    run = Run(lambda spec: ladder(spec) - sgd_of(spec).weight_decay).go_on(planner)
     longest: dict[float, int] = {}
     for trial in run.planned.values():
-        decay = trial.spec.optimizer.weight_decay
+        decay = sgd_of(trial.spec).weight_decay
         longest[decay] = max(longest.get(decay, 0), trial.spec.seed)
 
     assert longest == {0.0: 9, 0.1: 9}
@@ -157,8 +158,8 @@ def test_tasks_are_decided_for_themselves() -> None:
 def test_a_configuration_without_a_score_gets_no_further_seeds() -> None:
     """One that always fails has no verdict to reach, and the others go on."""
     planner, _ = until()
-    run = Run(ladder, failing=lambda spec: spec.optimizer.momentum == 0.31).go_on(planner)
-    failed = [key for key, trial in run.planned.items() if trial.spec.optimizer.momentum == 0.31]
+    run = Run(ladder, failing=lambda spec: sgd_of(spec).momentum == 0.31).go_on(planner)
+    failed = [key for key, trial in run.planned.items() if sgd_of(trial.spec).momentum == 0.31]
 
     assert [run.states[key] for key in failed] == [TrialState.FAILED] * 2
     assert len(run.launched) > len(failed) + 6 - 1

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up_results import Filler, planned, transformed
+from narrowed import sizes_of
 from scipy import stats
 
 from stnbench.cli.report import main
@@ -135,7 +136,7 @@ def other(sizes: list[TrialSpec], runs: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "other"
     specs = [transformed(size, seed=seed) for seed in (1, 2) for size in (10, 20, 30)]
-    baselines = [spec.baseline() for spec in specs if spec.transformers[0].locnet.sizes == (10, 10, 10)]
+    baselines = [spec.baseline() for spec in specs if sizes_of(spec) == (10, 10, 10)]
     with Store.open(folder / "stnbench.db", writable=True) as store:
         filler = Filler(store).save([planned(spec) for spec in (*baselines, *specs)])
         for spec, correct in zip(baselines, (1800, 1810), strict=True):

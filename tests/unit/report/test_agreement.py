@@ -104,7 +104,7 @@ def test_claims_for_which_there_are_no_configurations_are_named(trials: pd.DataF
 def test_there_is_no_agreement_before_a_configuration_has_both(store: Store, trials: pd.DataFrame) -> None:
     """Neither without a match nor without a score."""
     assert build_agreement(replace(published(), configs=()), trials) is None
-    unscored = trials.assign(validation_correct=pd.NA, validation_images=pd.NA)
+    unscored = trials.assign(validation_correct=None, validation_images=None)
     assert build_agreement(published(), unscored) is None
 
 

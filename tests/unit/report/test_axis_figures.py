@@ -5,10 +5,12 @@ import json
 import re
 from dataclasses import replace
 
+import narrowed
 import numpy as np
 import pandas as pd
 import pytest
 from made_up_pages import FAMILIES, PRUNED, SEARCHED, MadeUpPage, make_many, make_search
+from narrowed import plain, traces_of
 
 from stnbench.report import output
 from stnbench.report.board import Leaderboard
@@ -84,7 +86,7 @@ def test_the_history_counts_complete_configurations_alone(search: Made) -> None:
     assert [one.number for one in known] == [*range(1, SEARCHED + 1)]
     figure = history_figure(board, known)
     assert figure is not None
-    complete, pruned, best = figure.views[0].traces
+    complete, pruned, best = traces_of(figure.views[0])
     assert [len(trace["x"]) for trace in (complete, pruned, best)] == [
         SEARCHED - PRUNED - 2,
         PRUNED,
@@ -92,7 +94,9 @@ def test_the_history_counts_complete_configurations_alone(search: Made) -> None:
     ]
     assert "2 configurations failed" in figure.caption
     assert best["y"] == sorted(best["y"])
-    assert best["y"][-1] == max(complete["y"]) == pytest.approx(100 * board.rows[0].score.mean, abs=1e-3)
+    assert (
+        best["y"][-1] == max(complete["y"]) == pytest.approx(100 * narrowed.known(board.rows[0].score).mean, abs=1e-3)
+    )
     assert max(pruned["y"]) < best["y"][-1]
 
 
@@ -104,11 +108,11 @@ def test_lines_of_parallel_coordinates_are_rows_of_the_table(search: Made) -> No
     figure = parallel_figure(board, known, scales, is_search=True, table_id="s0-rows-table")
     assert figure is not None
     (view,) = figure.views
-    assert view.link is not None
-    assert view.link["axes"] == len(scales) + 1 == 5
-    rows = view.link["rows"]
+    link, traces = plain(dict(narrowed.known(view.link))), traces_of(view)
+    assert link["axes"] == len(scales) + 1 == 5
+    rows = link["rows"]
     assert sorted(itertools.chain(*rows)) == [*range(SEARCHED)]
-    for trace, own in zip(view.traces, rows, strict=True):
+    for trace, own in zip(traces, rows, strict=True):
         assert len(trace["y"]) == 6 * len(own)
         for place, at in enumerate(own):
             line = trace["y"][6 * place : 6 * place + 6]
@@ -116,7 +120,7 @@ def test_lines_of_parallel_coordinates_are_rows_of_the_table(search: Made) -> No
             assert line[:4] == pytest.approx(shares, abs=1e-4)
             assert (line[4] is None) == (board.rows[at].score is None)
             assert line[5] is None
-    best = next(trace for trace, own in zip(view.traces, rows, strict=True) if 0 in own)
+    best = next(trace for trace, own in zip(traces, rows, strict=True) if 0 in own)
     assert best["meta"] == {"colour": "hue 0.90"}
     assert describe(view)[0].startswith(board.rows[0].label)
 
@@ -129,9 +133,9 @@ def test_slices_show_every_value_on_every_axis(search: Made) -> None:
     assert figure is not None
     assert {view.label for view in figure.views} == set(board.axes)
     for view in figure.views:
-        assert [len(trace["x"]) for trace in view.traces] == [SEARCHED - PRUNED - 2, PRUNED]
+        assert [len(trace["x"]) for trace in traces_of(view)] == [SEARCHED - PRUNED - 2, PRUNED]
     rate = next(view for view in figure.views if view.label == "optimizer.learning_rate")
-    assert rate.layout["xaxis"]["type"] == "log"
+    assert plain(rate.layout["xaxis"])["type"] == "log"
 
 
 def test_ranges_are_contours_and_choices_heat_maps(search: Made) -> None:
@@ -140,9 +144,9 @@ def test_ranges_are_contours_and_choices_heat_maps(search: Made) -> None:
     known = read_configurations(board, trials)
     figure = pair_figure(known, scales_of(board, known), is_search=True)
     assert figure is not None
-    kinds = [view.traces[0]["type"] for view in figure.views]
+    kinds = [traces_of(view)[0]["type"] for view in figure.views]
     assert (kinds.count("contour"), kinds.count("heatmap")) == (1, 5)
-    contour = figure.views[kinds.index("contour")].traces[0]
+    contour = traces_of(figure.views[kinds.index("contour")])[0]
     values = [value for row in contour["z"] for value in row if value is not None]
     scored = [100 * one.value for one in known if one.value is not None]
     assert min(scored) <= min(values) < max(values) <= max(scored)
@@ -162,7 +166,7 @@ def test_pruned_trials_have_short_curves(search: Made) -> None:
     assert material.epochs is not None
     figure = pruned_figure(board, material.epochs)
     assert figure is not None
-    complete, pruned = figure.views[0].traces
+    complete, pruned = traces_of(figure.views[0])
     assert (complete["x"].count(None), pruned["x"].count(None)) == (SEARCHED - PRUNED - 2, PRUNED)
     assert max(epoch for epoch in pruned["x"] if epoch) == 3
     kept = tuple(trial for trial in board.trials if trial.state is not TrialState.PRUNED)
@@ -177,8 +181,8 @@ def test_sizes_have_a_line_for_each_family(grid: Made) -> None:
     assert figure is not None
     (view,) = figure.views
     assert view.label == "locnet1.sizes by transformer"
-    assert {trace["name"] for trace in view.traces} <= set(FAMILIES)
-    line = next(trace for trace in view.traces if trace["name"] == "affine")
+    assert {trace["name"] for trace in traces_of(view)} <= set(FAMILIES)
+    line = next(trace for trace in traces_of(view) if trace["name"] == "affine")
     assert line["x"] == sorted(line["x"])
     one = next(one for one in known if one.axes == {"locnet1.sizes": "size 10", "transformer": "affine"})
     place = [label for label, _ in line["customdata"]].index("size 10")
@@ -194,7 +198,7 @@ def test_seeds_that_lack_a_configuration_are_left_out(grid: Made) -> None:
     lacking = [replace(known[0], by_seed={1: 0.9}), *known[1:]]
     figure = size_figure(board, lacking, scales)
     assert figure is not None
-    (trace,) = figure.views[0].traces
+    (trace,) = traces_of(figure.views[0])
     counts = dict(trace["customdata"])
     assert counts.pop(known[0].axes["locnet1.sizes"]) == 1
     assert set(counts.values()) == {2}
@@ -206,7 +210,7 @@ def test_heat_maps_say_how_many_configurations_they_average(grid: Made) -> None:
     known = read_configurations(board, trials)
     figure = pair_figure(known, scales_of(board, known), is_search=False)
     assert figure is not None
-    (trace,) = figure.views[0].traces
+    (trace,) = traces_of(figure.views[0])
     flat = [value for row in trace["z"] for value in row]
     assert len(flat) == 30
     assert sum(value is None for value in flat) == sum(one.value is None for one in known)

@@ -1,6 +1,7 @@
 """The claims of 2015, tested on made-up accuracies."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import pytest
 
@@ -57,7 +58,10 @@ def scores(mean: float, *, turn: int = 0) -> dict[int, float]:
     return {seed: mean + WOBBLE[(seed + turn) % 3] for seed in (1, 2, 3)}
 
 
-def transformed(size: int, ours: float, theirs: float, *, family: str = "affine", turn: int = 0) -> Made:
+Family = Literal["affine", "scale_translation"]
+
+
+def transformed(size: int, ours: float, theirs: float, *, family: Family = "affine", turn: int = 0) -> Made:
     """A config with a localisation network size,size,size and as many parameters; its baseline has 97 % in 2015."""
     result = replace(PLAIN, locnet1=(size, size, size), transformer=family, accuracy=theirs)
     return Made(result=result, scores=scores(ours, turn=turn), parameters=1000 + size, baseline=scores(0.8))
@@ -128,9 +132,10 @@ def test_a_slope_is_told_either_way() -> None:
 
 def test_what_is_undecided_has_a_bound() -> None:
     """Configs that differ by less than seeds do: every claim that is undecided says which effects are excluded."""
+    families: tuple[Family, ...] = ("scale_translation", "affine")
     configs = [
         transformed(size, 0.8 + 0.0001 * turn, 0.98, family=family, turn=turn)
-        for turn, family in enumerate(("scale_translation", "affine"))
+        for turn, family in enumerate(families)
         for size in (20, 40)
     ]
     found = judged(*configs)

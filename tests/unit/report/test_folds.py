@@ -72,7 +72,7 @@ def test_recipes_are_configurations_that_differ_in_their_fold_alone(whole: Store
     assert [recipe.label for recipe in (best, other)] == ["size=20", "size=10"]
     for recipe, errors in ((best, (12, 30, 17)), (other, (14, 32, 20))):
         assert (recipe.group, recipe.folds, recipe.scored_folds, recipe.networks) == ("", 3, 3, 6)
-        assert (recipe.errors, recipe.images) == (pytest.approx(sum(errors)), 3 * IMAGES)
+        assert (recipe.errors, recipe.images) == pytest.approx((sum(errors), 3 * IMAGES))
         assert recipe.accuracy == folds_accuracy(errors, [IMAGES] * 3)
 
 
@@ -92,7 +92,7 @@ def test_folds_without_a_score_are_counted_and_left_out(store: Store) -> None:
     fill(store, SWEEP, but=((10, 0, 1), (10, 0, 2), (10, 1, 2), (20, 0, 1), (20, 0, 2), (20, 1, 1), (20, 1, 2)))
     (recipe,) = found(store)
     assert (recipe.label, recipe.scored_folds, recipe.folds, recipe.networks) == ("size=10", 2, 3, 3)
-    assert (recipe.errors, recipe.images) == (pytest.approx(30 + 20), 2 * IMAGES)
+    assert (recipe.errors, recipe.images) == pytest.approx((30 + 20, 2 * IMAGES))
 
 
 def test_the_test_split_is_not_summed(whole: Store) -> None:
@@ -122,7 +122,8 @@ def test_a_sweep_of_folds_alone_goes_by_its_name(store: Store) -> None:
     for item in trials:
         Filler(store).complete(item.spec, IMAGES - 10)
     (recipe,) = found(store)
-    assert (recipe.label, recipe.errors) == ("sizes", pytest.approx(30))
+    assert recipe.label == "sizes"
+    assert recipe.errors == pytest.approx(30)
 
 
 def test_sweeps_without_such_an_axis_say_nothing(store: Store) -> None:

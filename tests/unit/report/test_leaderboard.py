@@ -1,6 +1,7 @@
 """From frames to a leaderboard."""
 
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -266,7 +267,7 @@ def test_test_split_is_beside_and_never_ranks_unless_asked() -> None:
         ({"versions": (("torch", "9"),)}, "2 different sets of libraries"),
     ],
 )
-def test_differences_between_trials_are_said(change: dict[str, object], said: str) -> None:
+def test_differences_between_trials_are_said(change: dict[str, Any], said: str) -> None:
     """What should be the same for all trials and is not is a note."""
     made = Made()
     made.score(transformed(1), 1900, 1901)

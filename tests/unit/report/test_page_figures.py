@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up_pages import IMAGES, SWEEP, MadeUpPage, make_page
+from narrowed import plain, traces_of
 from PIL import Image
 
 from stnbench.analysis.inference import KENDALL, NO_INTERVAL_METHOD, Estimate, RankCorrelation
@@ -35,7 +36,7 @@ from stnbench.report.findings import (
 from stnbench.report.html import document, scores
 from stnbench.report.html import material as pictures
 from stnbench.report.html.answers import Answers, confusion_lines, hardest, hardest_lines
-from stnbench.report.html.document import Figure, View, describe
+from stnbench.report.html.document import Figure, Trace, View, describe
 from stnbench.report.html.effects import effect_figure, health_figure, importance_figure, interaction_figure
 from stnbench.report.html.material import (
     NO_LABELS,
@@ -69,7 +70,7 @@ def made(page: MadeUpPage) -> tuple[Leaderboard, Material]:
     return read(page)
 
 
-def read(page: MadeUpPage, **changes: Path) -> tuple[Leaderboard, Material]:
+def read(page: MadeUpPage, **changes: Any) -> tuple[Leaderboard, Material]:
     """The leaderboard and what its page shows beside it."""
     places = Places(layout=page.layout, data_root=page.data_root, reports=page.reports)
     with Store.open(page.layout.store, writable=False) as store:
@@ -225,7 +226,7 @@ def test_curves_are_means_with_bands(made: tuple[Leaderboard, Material]) -> None
     assert figure is not None
     row = next(row for row in board.rows if row.label == "20")
     assert row.score is not None
-    band, line = [trace for trace in figure.views[0].traces if trace["legendgroup"] == row.config_id]
+    band, line = [trace for trace in traces_of(figure.views[0]) if trace["legendgroup"] == row.config_id]
     assert (line["name"], line["x"][:2], line["customdata"][0]) == ("20", [1, 2], row.score.n)
     assert line["y"][1] == pytest.approx(75 * row.score.mean, rel=1e-4)
     assert band["fill"] == "toself"
@@ -277,9 +278,9 @@ def test_health_shows_the_worst_verdict(made: tuple[Leaderboard, Material]) -> N
     assert material.health is not None
     figure = health_figure(board, material.trials, material.health)
     assert figure is not None
-    verdicts = figure.views[0].traces[0]["text"]
+    verdicts = traces_of(figure.views[0])[0]["text"]
     assert [row[:2] for row in verdicts] == [["identity", "healthy"]] * 3
-    movement = next(view for view in figure.views if view.label == "Movement").traces[0]
+    movement = traces_of(next(view for view in figure.views if view.label == "Movement"))[0]
     assert movement["z"][0][:2] == pytest.approx([0.1, 0.2])
 
 
@@ -447,8 +448,8 @@ def test_intervals_far_wider_than_effects_are_cut() -> None:
     narrow, cut = effect_figure(findings), effect_figure(replace(findings, main_effects=(wide, *others)))
     assert narrow is not None
     assert cut is not None
-    assert narrow.views[0].layout["xaxis"]["range"] == pytest.approx([-3.15, 3.15])
-    assert cut.views[0].layout["xaxis"]["range"] == pytest.approx([-6.3, 6.3])
+    assert plain(narrow.views[0].layout["xaxis"])["range"] == pytest.approx([-3.15, 3.15])
+    assert plain(cut.views[0].layout["xaxis"])["range"] == pytest.approx([-6.3, 6.3])
 
 
 def test_frames_may_be_empty(made: tuple[Leaderboard, Material]) -> None:
@@ -486,7 +487,7 @@ def test_figures_have_a_text_for_who_cannot_see_them(made: tuple[Leaderboard, Ma
     """Every figure says in words what its first view shows; a line from its start to its end, a map row by row."""
     for figure in figures(made):
         assert describe(figure.views[0]), figure.title
-    line = {"type": "scatter", "name": "20", "x": [1, 2], "y": [50.0, 75.5]}
-    grid = {"type": "heatmap", "x": ["a", "b"], "y": ["c"], "z": [[1.5, None]]}
+    line: Trace = {"type": "scatter", "name": "20", "x": [1, 2], "y": [50.0, 75.5]}
+    grid: Trace = {"type": "heatmap", "x": ["a", "b"], "y": ["c"], "z": [[1.5, None]]}
     assert describe(View(label="", traces=[line], layout={})) == ["20: 50 at 1, 75.5 at 2"]
     assert describe(View(label="", traces=[grid], layout={})) == ["c: a 1.5"]

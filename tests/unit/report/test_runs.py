@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from made_up_results import NOW, Filler, planned, transformed
+from narrowed import sizes_of
 
 from stnbench.cli.status import main as status
 from stnbench.cli.trials import main as trials
@@ -25,7 +26,7 @@ MEMORY = Failure(kind=FailureKind.OUT_OF_MEMORY, message="out of memory")
 
 def in_grid(spec: TrialSpec, family: str) -> PlannedTrial:
     """A trial of a sweep with two axes."""
-    size = ",".join(map(str, spec.transformers[0].locnet.sizes))
+    size = ",".join(map(str, sizes_of(spec)))
     point = Point(labels=(("locnet1.sizes", size), ("transformer", family)))
     return PlannedTrial(spec=spec, point=point, label=f"{size} · {family}")
 

@@ -1,6 +1,7 @@
 """The verdict on a transformer follows from its record alone."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -73,7 +74,7 @@ def epoch(*verdicts: Verdict | None) -> EpochRecord:
         ({"finite_share": 0.0, "outside_share": 0.0, "movement": 0.0, "movement_spread": 0.0}, "diverged"),
     ],
 )
-def test_each_verdict_has_its_reason(changes: dict[str, float], expected: str) -> None:
+def test_each_verdict_has_its_reason(changes: dict[str, Any], expected: str) -> None:
     """Of a network that has learnt; the worse reason comes first where two apply."""
     assert judge(replace(FINE, **changes), accuracy=LEARNT, chance=CHANCE, images=IMAGES) == expected
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from narrowed import known
 from own_parts import forget, write_part
 
 from stnbench.config.axes import read_planner, read_pruner
@@ -16,6 +17,7 @@ from stnbench.config.locate import conf_folder
 from stnbench.config.overrides import parse_overrides
 from stnbench.config.resolve import resolve_trial
 from stnbench.core.errors import InfeasibleError, ShapeError, SpecError, UnknownNameError
+from stnbench.core.identity import Json
 from stnbench.data.augmentation import draw_augmentation
 from stnbench.data.build import dataset_info, open_dataset
 from stnbench.models.classifiers import build_network
@@ -205,11 +207,11 @@ PARTS: dict[str, tuple[str, str, dict[str, Any]]] = {
 """By kind: a part's name, its file, and a value of its own."""
 
 
-def trial(kind: str, **keys: object) -> TrialSpec:
+def trial(kind: str, **keys: Json) -> TrialSpec:
     """A trial that uses the part of a kind."""
     name = PARTS[kind][0]
     if kind == "locnet":
-        placed = {"place": 1, "locnet": {"kind": name, **keys}}
+        placed: Json = {"place": 1, "locnet": {"kind": name, **keys}}
         return from_plain(TrialSpec, {"transformers": [placed]}, where="a test")
     registry = REGISTRIES[kind]
     return from_plain(TrialSpec, {registry.section: {registry.discriminator: name, **keys}}, where="a test")
@@ -259,7 +261,7 @@ def test_a_one_line_choice_fills_the_rest(kind: str, tmp_path: Path, monkeypatch
     found = resolved(f"{group}={name}", f"{section}.{key}={value}")
     spec = found.transformers[0].locnet if kind == "locnet" else getattr(found, folder)
 
-    assert (spec.kind, getattr(spec, key)) == (name, value)
+    assert (known(spec).kind, getattr(spec, key)) == (name, value)
     with pytest.raises(UnknownNameError, match=f"unknown {group} '{name}x'.*{name}"):
         resolved(f"{group}={name}x")
 
@@ -288,7 +290,7 @@ def test_an_optimiser_and_a_schedule_of_ones_own_train(
 def test_a_network_of_ones_own_trains_and_goes_on(tmp_path: Path, make_run: Any, toy_spec: TrialSpec) -> None:
     """Transformers stand before both of its stages; weights and dropout derive from the seed, across a break too."""
     write_part(tmp_path, "pooled", POOLED)
-    placed = [{"place": place, "locnet": {"kind": "dense", "sizes": [4]}} for place in (1, 2)]
+    placed: Json = [{"place": place, "locnet": {"kind": "dense", "sizes": [4]}} for place in (1, 2)]
     asked = from_plain(TrialSpec, {"network": {"kind": "pooled"}, "transformers": placed}, where="a test")
     spec = dataclasses.replace(toy_spec, network=asked.network, transformers=asked.transformers)
     whole, first, second = make_run(spec), make_run(spec), make_run(spec)
@@ -326,7 +328,7 @@ def test_a_localisation_network_of_ones_own_trains(tmp_path: Path, make_run: Any
 def test_a_data_set_of_ones_own_is_trained_on(tmp_path: Path) -> None:
     """A whole trial reads it, by its name in a configuration alone; it can be distorted as well."""
     write_part(tmp_path, "stripes", STRIPES)
-    plain = {"kind": "stripes"}
+    plain: Json = {"kind": "stripes"}
     spec = from_plain(
         TrialSpec,
         {
@@ -366,7 +368,7 @@ def test_an_augmentation_of_ones_own_is_trained_with(tmp_path: Path, make_run: A
 
     assert [record.train_loss for record in found] == [record.train_loss for record in expected]
     assert bare != expected[0].train_loss
-    drawn = [draw_augmentation(spec.augment, seed=1, epoch=epoch, count=5).numbers["up"] for epoch in (0, 0, 1)]
+    drawn = [draw_augmentation(known(spec.augment), seed=1, epoch=epoch, count=5).numbers["up"] for epoch in (0, 0, 1)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
 
@@ -384,7 +386,7 @@ def test_an_augmentation_that_cannot_be_used_is_refused(change: tuple[str, str],
     text = SPECKS.replace(*change)
     text = text.replace("self.level * up", "self.level") if "images" in change[0] else text
     write_part(tmp_path, "specks", text)
-    spec, images, boxes = trial("augmentation").augment, torch.zeros(3, 1, 8, 8), torch.zeros(3, 4)
+    spec, images, boxes = known(trial("augmentation").augment), torch.zeros(3, 1, 8, 8), torch.zeros(3, 4)
     with pytest.raises((SpecError, ShapeError), match=message):
         draw_augmentation(spec, seed=1, epoch=0, count=3).apply(images, boxes)
 
@@ -400,7 +402,8 @@ def test_weights_of_a_module_of_ones_own_derive_from_the_seed_alone(tmp_path: Pa
     assert torch.equal(before, torch.random.get_rng_state())
     for name, weight in one.state_dict().items():
         assert torch.equal(weight, same.state_dict()[name]), name
-    assert not torch.equal(one.stages[0].layers[0].made[0].weight, other.stages[0].layers[0].made[0].weight)
+    first, second = (made.get_parameter("stages.0.layers.0.made.0.weight") for made in (one, other))
+    assert not torch.equal(first, second)
     assert measure_cost(spec, classes=3).parameters == sum(weight.numel() for weight in one.parameters())
 
 

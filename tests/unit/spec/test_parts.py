@@ -7,11 +7,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import stnbench
 from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.core.identity import Json
 from stnbench.spec import parts, registry
 from stnbench.spec.codec import from_json, from_plain, from_stored, to_json
 from stnbench.spec.parts import VARIABLE, add_places, load_parts, require_same_parts
@@ -63,7 +65,7 @@ def family(folder: Path, name: str = "made", extra: str = "") -> Path:
     return folder
 
 
-def trial(name: str = "made", **options: object) -> TrialSpec:
+def trial(name: str = "made", **options: Json) -> TrialSpec:
     """A trial with a transformer of a family."""
     spec = from_plain(PlacedTransformerSpec, {"place": 1, "transformer": {"family": name, **options}}, where="a test")
     return TrialSpec(transformers=(spec,))
@@ -80,7 +82,7 @@ def test_a_folder_of_the_variable_is_loaded_when_a_name_is_unknown(
 ) -> None:
     """Nobody loads it by hand: the first name that is not one of ours does."""
     monkeypatch.setenv(VARIABLE, str(family(tmp_path / "parts")))
-    made = trial(bound=0.25).transformers[0].transformer
+    made: Any = trial(bound=0.25).transformers[0].transformer
 
     assert made.bound == 0.25
     assert made.sides == (1, 2)
@@ -179,9 +181,9 @@ def test_a_stored_name_without_a_source_is_an_error() -> None:
 )
 def test_what_cannot_be_registered_is_refused(name: str, body: str, message: str) -> None:
     """A name that is taken or malformed, and a parameter that would be in the way."""
-    namespace: dict[str, object] = {}
+    namespace: dict[str, Any] = {}
     exec(f"class Spec:\n    {body}\n", namespace)  # noqa: S102 - a class made of a parameter of the test
-    inner = dataclass(frozen=True, kw_only=True)(namespace["Spec"])  # type: ignore[call-overload]
+    inner = dataclass(frozen=True, kw_only=True)(namespace["Spec"])
 
     with pytest.raises(SpecError, match=message):
         stnbench.register("transformer", name)(type("Made", (), {"Spec": inner}))

@@ -191,7 +191,7 @@ TYPES: list[tuple[Callable[[], object], Callable[[], object]]] = [
     (lambda: TrainingSpec(epochs=3.0), lambda: TrainingSpec(epochs=3)),  # type: ignore[arg-type]
     (lambda: TrainingSpec(epochs=np.int64(3)), lambda: TrainingSpec(epochs=3)),  # type: ignore[arg-type]
     (lambda: LecunSpec(sizes=[1, 2, 3]), lambda: LecunSpec(sizes=(1, 2, 3))),  # type: ignore[arg-type]
-    (lambda: ModernSpec(sizes=[8, 8.0]), lambda: ModernSpec(sizes=(8, 8))),  # type: ignore[arg-type, list-item]
+    (lambda: ModernSpec(sizes=[8, 8.0]), lambda: ModernSpec(sizes=(8, 8))),  # type: ignore[arg-type]
     (lambda: TtaSpec(zooms=[1, 2]), lambda: TtaSpec(zooms=(1.0, 2.0))),  # type: ignore[arg-type]
     (lambda: TransformerSpec(scale_max=2), lambda: TransformerSpec(scale_max=2.0)),
     (lambda: DistortionSpec(rotation_deg=5), lambda: DistortionSpec(rotation_deg=5.0)),

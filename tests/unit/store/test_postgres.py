@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from postgres import connected, end_connections, needs_postgres
 from sqlalchemy import create_engine, make_url, text
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, StatementError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from stnbench.core.errors import StoreBusyError, StoreError
 from stnbench.store import postgres
@@ -177,11 +177,11 @@ def test_an_own_connection_that_the_server_still_believes_in_is_waited_for(
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     words, named = engine.dialect.create_connect_args(engine.url)
     connector = postgres._Connector(name="the store", settings=postgres.SETTINGS, holder=FIRST)
-    old = connector(engine.dialect, None, list(words), named)
+    old = connector(engine.dialect, None, list(words), dict(named))
     closing = threading.Timer(0.3, old.close)
     closing.start()
     began = time.monotonic()
-    new = connector(engine.dialect, None, list(words), named)
+    new = connector(engine.dialect, None, list(words), dict(named))
     assert time.monotonic() - began > 0.2
     closing.join()
     new.close()
@@ -237,7 +237,7 @@ def test_times_are_utc_whatever_the_server_thinks(url: str) -> None:
 )
 @pytest.mark.parametrize("holder", [None, FIRST])
 def test_a_server_that_cannot_be_used_is_told_in_a_line(
-    url: str, change: dict[str, Any], says: str, holder: str
+    url: str, change: dict[str, Any], says: str, holder: Holder | None
 ) -> None:
     """What the server said is in the message, the password is not, and nothing is waited for."""
     wrong = make_url(url).set(**change)
@@ -266,18 +266,18 @@ class SaidError(Exception):
         (OperationalError, "XX001", "cannot be used: the server said so"),
     ],
 )
-def test_an_error_says_what_can_be_done(kind: type[StatementError], state: str | None, says: str) -> None:
+def test_an_error_says_what_can_be_done(kind: type[DBAPIError], state: str | None, says: str) -> None:
     """Each kind of fault has a line of its own."""
-    explained = postgres.explain("db", kind("SELECT 1", {}, SaidError(state)))  # type: ignore[call-arg]
+    explained = postgres.explain("db", kind("SELECT 1", {}, SaidError(state)))
     assert explained is not None
     with pytest.raises(StoreError, match=says):
         raise explained
 
 
 @pytest.mark.parametrize(("kind", "state"), [(IntegrityError, "23505"), (ProgrammingError, "42P01")])
-def test_a_bug_is_not_explained_away(kind: type[StatementError], state: str) -> None:
+def test_a_bug_is_not_explained_away(kind: type[DBAPIError], state: str) -> None:
     """What must not be written, and a statement that cannot be, keep their tracebacks."""
-    assert postgres.explain("db", kind("SELECT 1", {}, SaidError(state))) is None  # type: ignore[call-arg]
+    assert postgres.explain("db", kind("SELECT 1", {}, SaidError(state))) is None
 
 
 class FakeDriver:

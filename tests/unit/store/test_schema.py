@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from alembic.script import ScriptDirectory
 from postgres import connected, needs_postgres
 from postgres import database as server_database
 from quick_stores import real_migrations
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
 
@@ -93,7 +94,7 @@ def test_every_revision_has_its_file() -> None:
 def test_the_tables_can_be_made_on_postgresql() -> None:
     """Neither the tables nor the migrations say anything that PostgreSQL cannot read."""
     for table in tables.METADATA.sorted_tables:
-        assert f"CREATE TABLE {table.name}" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
+        assert f"CREATE TABLE {table.name}" in str(CreateTable(table).compile(dialect=PGDialect()))
     script = io.StringIO()
     options = {"as_sql": True, "output_buffer": script}
     context = MigrationContext.configure(dialect_name="postgresql", opts=options)
@@ -145,7 +146,7 @@ def test_an_upgrade_that_fails_leaves_nothing_on_a_server(empty_url: str, monkey
     original = Operations.invoke
     made = []
 
-    def fail_late(self: Operations, operation: object) -> object:
+    def fail_late(self: Operations, operation: Any) -> object:
         made.append(operation)
         if len(made) == 5:
             raise OSError("the line went dead")
@@ -208,7 +209,7 @@ def test_an_upgrade_that_fails_leaves_the_old_store(database: Database, monkeypa
     original = Operations.invoke
     made = []
 
-    def fail_late(self: Operations, operation: object) -> object:
+    def fail_late(self: Operations, operation: Any) -> object:
         made.append(operation)
         if len(made) == 5:
             raise OSError("the disk went away")
@@ -263,8 +264,8 @@ def test_the_upgrade_knows_which_sweep_pruned_a_trial(database: Database) -> Non
             connection.exec_driver_sql("INSERT INTO trials VALUES (?, 'c', 1, '{}', ?, ?)", trial)
         for sweep, spec in specs.items():
             connection.exec_driver_sql("INSERT INTO sweeps VALUES (?, ?, ?, ?)", (sweep, spec, at, at))
-            for position, trial in enumerate("pc"):
-                link = (sweep, trial, position)
+            for position, name in enumerate("pc"):
+                link = (sweep, name, position)
                 connection.exec_driver_sql("INSERT INTO sweep_trials VALUES (?, ?, ?, 'l', '{}', false, true)", link)
         engine.upgrade(connection)
     with database.reading() as connection:

@@ -1,6 +1,7 @@
 """What must not be is refused by the database itself, whatever program writes it."""
 
 import re
+from typing import get_args
 
 import pytest
 from sqlalchemy import text
@@ -119,4 +120,4 @@ def test_the_checks_list_every_state(listed: str, kinds: list[str]) -> None:
 
 def test_the_splits_are_those_that_are_scored() -> None:
     """The training split is never scored; every other one can be."""
-    assert set(Split.__args__) - {"train"} == {"validation", "test"}
+    assert set(get_args(Split)) - {"train"} == {"validation", "test"}

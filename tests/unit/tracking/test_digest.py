@@ -1,6 +1,7 @@
 """Views have equal digests exactly when they show the same."""
 
 import dataclasses
+from typing import Any, TypeVar
 
 import pytest
 
@@ -34,17 +35,26 @@ def changed(value: object) -> object:
             return None
 
 
+V = TypeVar("V", AttemptView, ConfigurationView)
+
+
+def with_changed(view: V, name: str) -> V:
+    """A view with another value of one field."""
+    changes: dict[str, Any] = {name: changed(getattr(view, name))}
+    return dataclasses.replace(view, **changes)
+
+
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(AttemptView)])
 def test_every_field_of_an_attempt_counts(attempt: AttemptView, name: str) -> None:
     """No change of an attempt goes unseen."""
-    other = dataclasses.replace(attempt, **{name: changed(getattr(attempt, name))})
+    other = with_changed(attempt, name)
     assert view_digest(other) != view_digest(attempt)
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ConfigurationView)])
 def test_every_field_of_a_configuration_counts(config: ConfigurationView, name: str) -> None:
     """No change of a configuration goes unseen."""
-    other = dataclasses.replace(config, **{name: changed(getattr(config, name))})
+    other = with_changed(config, name)
     assert view_digest(other) != view_digest(config)
 
 

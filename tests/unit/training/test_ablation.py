@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ MakeRun = Callable[[TrialSpec], TrainingRun]
 LOCNET = ConvLocnetSpec(sizes=(3, 4, 5))
 
 
-def placed(place: int = 1, **fields: object) -> PlacedTransformerSpec:
+def placed(place: int = 1, **fields: Any) -> PlacedTransformerSpec:
     """A transformer at a place."""
     return PlacedTransformerSpec(place=place, transformer=TransformerSpec(**fields), locnet=LOCNET)
 
@@ -28,8 +29,8 @@ def disturb(run: TrainingRun, scale: float = 0.3) -> None:
     with torch.no_grad():
         for network in localization_networks(run.model.network).values():
             layer = network.parameters_layer
-            layer.weight += scale * torch.randn(layer.weight.shape, generator=generator)
-            layer.bias += scale * torch.randn(layer.bias.shape, generator=generator)
+            for weight in (layer.weight, layer.bias):
+                weight.add_(torch.randn(weight.shape, generator=generator), alpha=scale)
 
 
 def logits(run: TrainingRun) -> Tensor:

@@ -19,6 +19,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 from typing_extensions import override
 
+from stnbench.data.augmentation import each_view
+from stnbench.data.homographies import prepare_views
 from stnbench.data.resident import PreparedImages
 from stnbench.nn.layers import StudentNoise
 from stnbench.spec.augment import TtaSpec
@@ -33,7 +35,7 @@ from stnbench.training.step import TrainingRun
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 placed, trial = step_cases.placed, step_cases.trial
 VIEWS = TtaSpec(zooms=(1.0, 1.2))
-UNSURE = {"posterior": "student_t", "posterior_samples": 2}
+UNSURE: dict[str, Any] = {"posterior": "student_t", "posterior_samples": 2}
 CASES: dict[str, TrialSpec] = {
     "affine": trial(placed()),
     "no transformer": trial(),
@@ -80,7 +82,7 @@ def textbook(run: TrainingRun, rows: Tensor) -> tuple[float, list[int], Any]:
             images, boxes = run.images.images[batch], run.images.boxes[batch]
             looks = [(images, boxes)]
             if model.tta is not None:
-                looks = list(module.each_view(module.prepare_views(model.tta, CPU), images, boxes))
+                looks = list(each_view(prepare_views(model.tta, CPU), images, boxes))
             logs = []
             for look in looks:
                 for sample in range(2 if noises else 1):
@@ -131,7 +133,8 @@ class RecordedPass(CapturedPass):
         images, boxes, *prepared = inputs
         take = functools.partial(ForwardPass._score, self, images, boxes, prepared[0] if prepared else None)
         learnt = [*self.model.network.parameters(), *self.model.network.buffers()]
-        left, recorded = WARM_UP_PASSES, []
+        left = WARM_UP_PASSES
+        recorded: list[Any] = []
 
         def call() -> Scored:
             nonlocal left

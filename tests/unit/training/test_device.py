@@ -1,5 +1,6 @@
 """Devices are parsed strictly, and preparing one sets the process up as it says."""
 
+import ctypes
 import gc
 import os
 import sys
@@ -9,10 +10,10 @@ from typing import get_args
 
 import pytest
 import torch
+from torch.utils import deterministic
 
 from stnbench.core.errors import EngineError, SpecError
 from stnbench.spec.trial import Precision
-from stnbench.training import device
 from stnbench.training.device import (
     DeviceSpec,
     MemoryMeter,
@@ -54,7 +55,7 @@ def test_preparing_sets_threads_and_determinism() -> None:
     assert prepare_device(DeviceSpec.parse("cpu", threads=2)) == torch.device("cpu")
     assert torch.get_num_threads() == 2
     assert torch.are_deterministic_algorithms_enabled()
-    assert torch.utils.deterministic.fill_uninitialized_memory is False
+    assert deterministic.fill_uninitialized_memory is False
 
 
 def test_preparing_flushes_denormals() -> None:
@@ -70,7 +71,7 @@ def test_the_settings_of_a_process_that_is_not_the_trials_are_kept() -> None:
         prepare_device(DeviceSpec.parse("cpu", threads=2))
     assert float(torch.tensor([1e-30]) * torch.tensor([1e-10])) != 0.0
     assert not torch.are_deterministic_algorithms_enabled()
-    assert torch.utils.deterministic.fill_uninitialized_memory
+    assert deterministic.fill_uninitialized_memory
     assert torch.get_num_threads() == 1
 
 
@@ -141,8 +142,8 @@ def test_how_a_gpu_computes_is_the_owners_again_after_a_trial() -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.benchmark = True
     with process_settings_kept():
         prepare_device(DeviceSpec.parse("cuda:0", threads=1), "float32")
-        assert not torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.allow_tf32
+        within = torch.backends.cudnn.allow_tf32
+    assert (within, torch.backends.cudnn.allow_tf32) == (False, True)
     assert torch.backends.cuda.matmul.allow_tf32
     assert torch.backends.cudnn.benchmark
 
@@ -251,8 +252,8 @@ class FakeLibrary:
 def test_freed_memory_is_kept_after_an_earlier_trial_s_was_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """The C library gives back what it holds, and is then told to map nothing apart and to trim nothing."""
     library = FakeLibrary()
-    monkeypatch.setattr(device.sys, "platform", "linux")
-    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
     prepare_device(DeviceSpec.parse("cpu", threads=1))
     assert library.told == [("malloc_trim", (0,)), ("mallopt", (-4, 0)), ("mallopt", (-1, -1))]
 
@@ -261,7 +262,12 @@ def test_freed_memory_is_kept_after_an_earlier_trial_s_was_given_back(monkeypatc
 def test_another_c_library_is_let_be(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
     """One without glibc's settings is asked for nothing, and on other systems none is opened."""
     opened: list[object] = []
-    monkeypatch.setattr(device.sys, "platform", platform)
-    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: opened.append(name) or object())
+
+    def opened_library(name: object) -> object:
+        opened.append(name)
+        return object()
+
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(ctypes, "CDLL", opened_library)
     prepare_device(DeviceSpec.parse("cpu", threads=1))
     assert len(opened) == (platform == "linux")

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from narrowed import known, only
 from step_cases import CLASSES, SIDE, make_run, placed, trial
 
 from stnbench.core.errors import SpecError
+from stnbench.nn.spatial_transformer import ParallelTransformers
 from stnbench.spec.optimizer import AdamSpec
 from stnbench.training.step import StaticStep, TrainingRun, pose_penalty, pose_weights
 
@@ -28,8 +30,8 @@ def test_a_transformer_that_is_told_the_pose_has_no_penalty_where_it_shows_the_s
     """It is 0 where the sign fills the output from edge to edge, and the identity has a distance from that."""
     run = posed(**keys)
     ((place, weight),) = pose_weights(run).items()
-    transformer = run.model.network.transformers[str(place)].transformers()[0]
-    images, boxes, poses = run.images.images[:4], run.images.boxes[:4], run.images.poses[:4]
+    transformer = only(ParallelTransformers, run.model.network.transformers[str(place)]).transformers()[0]
+    images, boxes, poses = run.images.images[:4], run.images.boxes[:4], known(run.images.poses)[:4]
     scale = (SIDE - 1) / SIDE if keys["align_corners"] else 1.0
     output = (scale if keys.get("output_size") is None else 1.0) / scale
     told = torch.tensor([0.5 * output, 0, 0.25 / scale, 0, 0.5 * output, 0])
@@ -49,7 +51,7 @@ def test_a_transformer_learns_the_pose_that_it_is_told() -> None:
     """The penalty falls, and the loss that is recorded stays the cross-entropy."""
     run = posed(weight=30.0)  # labels of noise pull elsewhere
     steps = StaticStep(run)
-    images, boxes, poses = run.images.images[:6], run.images.boxes[:6], run.images.poses[:6]
+    images, boxes, poses = run.images.images[:6], run.images.boxes[:6], known(run.images.poses)[:6]
     with torch.no_grad():
         before = pose_penalty(pose_weights(run), run.model.explain(images, boxes), poses, side=SIDE)
     for epoch in range(8):

@@ -22,6 +22,7 @@ from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.data.resident import epoch_order
 from stnbench.models.scored_network import build_model
 from stnbench.nn.layers import dropout_layers, seed_dropout
+from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.training import step as module
 from stnbench.training.optim import load_optimizer_state, optimizer_state, set_learning_rate
@@ -68,7 +69,9 @@ def textbook_losses(run: TrainingRun, epochs: int) -> list[float]:
     for epoch in range(epochs):
         order = epoch_order(run.train, seed=spec.seed, epoch=epoch)
         seed_dropout(run.model.network, derive_seed(spec.seed, "dropout", epoch))
-        varied = spec.augment and draw_augmentations(spec.augment, seed=spec.seed, epoch=epoch, count=run.steps * size)
+        varied = None
+        if isinstance(spec.augment, AugmentSpec):
+            varied = draw_augmentations(spec.augment, seed=spec.seed, epoch=epoch, count=run.steps * size)
         for index in range(run.steps):
             part = slice(index * size, (index + 1) * size)
             rows = order[part]
@@ -269,9 +272,14 @@ def test_a_state_goes_on_where_learning_rates_are_kept_otherwise() -> None:
 def test_a_step_is_captured_once_and_then_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first steps of the training are taken as they are, the next is captured and replayed, the others replayed."""
     cuda = stand_in_for_cuda(monkeypatch)
-    updates = []
+    updates: list[int] = []
     real = module._update_weights
-    monkeypatch.setattr(module, "_update_weights", lambda *given: updates.append(1) or real(*given))
+
+    def counted(*given: Any) -> None:
+        updates.append(1)
+        real(*given)
+
+    monkeypatch.setattr(module, "_update_weights", counted)
     step = build_step(
         step_cases.make_run(OTHERS["momentum"], CPU, compute=ComputeOptions(cuda_graphs=True), fused=True)
     )

@@ -138,9 +138,9 @@ def test_networks_are_compared_image_by_image(tmp_path: Path, result: TrialResul
     name = [name for name, tensor in trained.weights.items() if tensor.shape[:1] == (trained.classes,)]
     turned = replace(trained, weights={key: t.flip(0) if key in name[-2:] else t for key, t in trained.weights.items()})
     for split in ("train", "validation"):
-        same = compare_networks(trained, trained, split, **where)  # type: ignore[arg-type]
+        same = compare_networks(trained, trained, split, **where)
         assert (same.changed, same.flipped) == (0, 0)
-        other = compare_networks(trained, turned, split, **where)  # type: ignore[arg-type]
+        other = compare_networks(trained, turned, split, **where)
         assert other.images == same.images > 0
         assert other.changed >= other.flipped
         assert other.changed > 0

@@ -18,7 +18,7 @@ def drawn(images: int, classes: int, *, seed: int = 0, sharpness: float = 5.0) -
     """The probabilities of a network that is more or less sure."""
     logits = np.random.default_rng(seed).normal(scale=sharpness, size=(images, classes))
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float16)
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True), np.float16)
 
 
 def test_probabilities_come_back_from_the_disk(tmp_path: Path) -> None:

@@ -183,7 +183,12 @@ def test_a_trial_that_goes_on_equals_one_without_a_break(
     run(toy_spec, "broken", should_stop=stop_after(steps))
     continued = "other" if in_another_folder else "broken"
     asked: list[int] = []
-    going_on = run(toy_spec, continued, resume_from=[tmp_path / "broken"], should_stop=lambda: bool(asked.append(1)))
+
+    def ask() -> bool:
+        asked.append(1)
+        return False
+
+    going_on = run(toy_spec, continued, resume_from=[tmp_path / "broken"], should_stop=ask)
     assert len(asked) == 18 - steps // 6 * 6
     assert whole is not None
     assert going_on is not None

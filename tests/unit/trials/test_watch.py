@@ -43,7 +43,7 @@ def boxed(toy_dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def train() -> ImageSet:
         half: ImageSet = plain()
         sides = np.linspace(0.5, 0.8, len(half), dtype=np.float32)[:, None]
-        return dataclasses.replace(half, roi=sides * np.float32([-1, -1, 1, 1]), frames=4 - half.frames)
+        return dataclasses.replace(half, roi=sides * np.array([-1, -1, 1, 1], np.float32), frames=4 - half.frames)
 
     monkeypatch.setattr(toy_dataset, "train", train)
 
