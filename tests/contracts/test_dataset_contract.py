@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from made_up_mnist import write_mnist
 
-from stnbench.data.base import Dataset, ImageSet
+from stnbench.data.base import Dataset, ImageSet, images_digest
 from stnbench.data.build import open_dataset
-from stnbench.data.cache import images_digest
 from stnbench.spec.data import (
     DatasetSpec,
     DigitsSpec,

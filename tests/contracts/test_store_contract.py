@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from postgres import database, needs_postgres
 
 from stnbench.core.errors import SpecError, StoreError, TransitionError, UnknownNameError
-from stnbench.spec.control import ControlRecord, ControlRequest, Effect, Pause, Resume, Retry, Stop
+from stnbench.spec.control import Action, ControlRecord, ControlRequest, Effect, Pause, Resume, Retry, Stop
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.planner import MedianPrunerSpec
 from stnbench.spec.result import (
@@ -729,7 +729,7 @@ class StoreContract:
     def test_requests_come_as_they_were_carried_out(self, jump: timedelta, store: Store) -> None:
         """Whatever the clock says: a sweep that was paused and resumed after it was set back goes on."""
         store.save_sweep(SWEEP, [planned(1)], START)
-        asked = [Pause(), Resume(), Pause(), Resume()]
+        asked: list[Action] = [Pause(), Resume(), Pause(), Resume()]
         for number, action in enumerate(asked):
             at = LATER + number * jump
             name = f"{int(at.timestamp() * 1e9):020d}-{number}"

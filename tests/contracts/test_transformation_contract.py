@@ -151,7 +151,7 @@ def test_gradients_of_the_grid_are_right(family: str, *, align_corners: bool) ->
     transformation = build(family)
     if transformation.is_discrete:
         family_of_gradients = near_identity(transformation, 2).requires_grad_()
-        transformation.grid(family_of_gradients, (3, 4), align_corners=align_corners).square().sum().backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        transformation.grid(family_of_gradients, (3, 4), align_corners=align_corners).square().sum().backward()
         assert family_of_gradients.grad is not None
         return  # its gradients are another map's: tests/unit/nn/test_canonical.py has which
     parameters = near_identity(transformation, 2).requires_grad_()
@@ -212,7 +212,7 @@ def test_inference_leaves_nothing_behind(family: str) -> None:
     trained = near_identity(transformation, 2).requires_grad_()
     grid = transformation.grid(trained, SIZE, align_corners=True)
     assert torch.equal(grid, inferred)
-    grid.sum().backward()  # type: ignore[no-untyped-call] # likewise
+    grid.sum().backward()  # likewise
     assert trained.grad is not None
 
 

@@ -41,7 +41,7 @@ _NO_KERNELS = frozenset(
 )
 
 
-class OperatorLog(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it untyped
+class OperatorLog(TorchDispatchMode):
     """Logs the operators on tensors of a kind of device while it is active.
 
     Attributes:

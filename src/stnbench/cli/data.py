@@ -18,9 +18,8 @@ from stnbench.core.errors import DataMissingError, SpecError
 from stnbench.core.identity import Json
 from stnbench.core.paths import data_root
 from stnbench.core.process import available_cores
-from stnbench.data.base import Dataset, ImageSet, split_tracks
+from stnbench.data.base import Dataset, ImageSet, images_digest, split_tracks
 from stnbench.data.build import open_dataset
-from stnbench.data.cache import images_digest
 from stnbench.data.gtsrb.archive import (
     TORCHVISION_TRAIN_IMAGES,
     TRAIN_CONTENT_DIGEST,

@@ -96,8 +96,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import stnbench
-from stnbench.data.base import DataPlaces, Dataset, ImageSet
-from stnbench.data.cache import images_digest
+from stnbench.data.base import DataPlaces, Dataset, ImageSet, images_digest
 
 
 @stnbench.register("dataset", "{name}")

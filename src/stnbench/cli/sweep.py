@@ -344,6 +344,12 @@ def make_parser() -> CommandParser:
     _add_places(parser)
     parser.add_argument("--retry-failed", action="store_true", help="try failed trials again")
     _add_limits(parser)
+    _add_views(parser)
+    return parser
+
+
+def _add_views(parser: CommandParser) -> None:
+    """Add the options for where a sweep is shown."""
     parser.add_argument(
         "--serve",
         type=whole(0, 65_535),
@@ -360,7 +366,6 @@ def make_parser() -> CommandParser:
         help="write the configurations as a study that optuna-dashboard opens (default: runs/optuna.db)",
     )
     parser.add_argument("--no-mlflow", action="store_true", help="show nothing in MLflow; `stnbench.mirror` can later")
-    return parser
 
 
 def _add_places(parser: CommandParser) -> None:

@@ -1,5 +1,6 @@
 """The interface of a data set: a training and a test half of images in tracks."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stnbench.core.errors import SpecError
-from stnbench.core.identity import derive_seed
+from stnbench.core.identity import DIGEST_LENGTH, derive_seed
 from stnbench.spec.data import AllSplitSpec, FoldSplitSpec, OneTrackSplitSpec, SplitSpec, TrackSplitSpec
 
 
@@ -127,6 +128,15 @@ class Dataset(ABC):
 
 
 Indices = NDArray[np.int64]
+
+
+def images_digest(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
+    """Return the SHA-256 over the pixels and then the labels (little-endian int64), its first 16 hexadecimal digits."""
+    sha = hashlib.sha256()
+    for start in range(0, len(images), 1024):
+        sha.update(np.ascontiguousarray(images[start : start + 1024]).data)
+    sha.update(np.ascontiguousarray(labels, dtype="<i8").data)
+    return sha.hexdigest()[:DIGEST_LENGTH]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from stnbench.core.errors import CacheMissingError, DataCorruptError, DataError, DataMissingError, FolderError
 from stnbench.core.files import ARRAY_ERRORS, file_mark, lock_error, remembered_digests, sync_folder, writable_folder
-from stnbench.core.identity import DIGEST_LENGTH, Json, canonical_json
+from stnbench.core.identity import Json, canonical_json
 from stnbench.core.paths import DATA_VARIABLE
 from stnbench.core.process import advance
-from stnbench.data.base import ImageSet
+from stnbench.data.base import ImageSet, images_digest
 
 # The manifest of a cache, the digests, and the layout of its arrays.
 
@@ -42,7 +42,6 @@ SEEN = "seen.json"
 """The file in a cache that remembers the digest of the pixels, and the mark of their file when they were read."""
 
 REMEDY = "delete its folder and run 'python -m stnbench.data prepare' again"
-_HASH_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,22 +139,10 @@ def _checksum(plain: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(plain).encode()).hexdigest()
 
 
-def images_digest(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
-    """Return the SHA-256 over the pixels and then the labels (little-endian int64), its first 16 hexadecimal digits."""
-    sha = hashlib.sha256()
-    for start in range(0, len(images), 1024):
-        sha.update(np.ascontiguousarray(images[start : start + 1024]).data)
-    sha.update(np.ascontiguousarray(labels, dtype="<i8").data)
-    return sha.hexdigest()[:DIGEST_LENGTH]
-
-
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, 64 hexadecimal digits."""
-    sha = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_HASH_CHUNK):
-            sha.update(chunk)
-    return sha.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 LOOK_S = 2

@@ -212,7 +212,8 @@ def training_images(spec: TrialSpec) -> int:
     half = spec.dataset.training_half
     if half is None:
         return UNKNOWN_TRAIN_IMAGES
-    return half.images if isinstance(spec.split, AllSplitSpec) else half.images - _held_out(spec.split, half)
+    images, _, _ = half
+    return images if isinstance(spec.split, AllSplitSpec) else images - _held_out(spec.split, half)
 
 
 def validation_images(spec: TrialSpec) -> int:

@@ -105,7 +105,7 @@ def cost_on_the_meta_device(spec: NetworkSpec) -> None:
 def gradients_everywhere(spec: NetworkSpec) -> None:
     """Check that every parameter has a finite gradient."""
     network = _network(spec).train()
-    functional.cross_entropy(network(_pictures(4)), _labels(4)).backward()  # type: ignore[no-untyped-call] # torch
+    functional.cross_entropy(network(_pictures(4)), _labels(4)).backward()  # torch
     for name, weight in network.named_parameters():
         require(weight.grad is not None, f"{name} has no gradient: it has no part in the logits")
         require(bool(cast("Tensor", weight.grad).isfinite().all()), f"the gradient of {name} is not finite")
@@ -120,7 +120,7 @@ def learns(spec: NetworkSpec) -> None:
     for _ in range(LEARNING_STEPS):
         optimizer.zero_grad()
         loss = functional.cross_entropy(network(pictures), labels)
-        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     first, last = losses[0], min(losses[-5:])

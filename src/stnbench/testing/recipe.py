@@ -87,7 +87,7 @@ def located_alone(spec: LocnetSpec) -> None:
 def learns_where(spec: LocnetSpec) -> None:
     """Check that every weight has a finite gradient."""
     network = _moving(spec).train()
-    functional.cross_entropy(network(_pictures(4)), torch.arange(4) % CLASSES).backward()  # type: ignore[no-untyped-call] # torch
+    functional.cross_entropy(network(_pictures(4)), torch.arange(4) % CLASSES).backward()  # torch
     for name, weight in _localization(network).named_parameters():
         require(weight.grad is not None, f"{name} has no gradient: it has no part in the parameters")
         require(bool(cast("Tensor", weight.grad).isfinite().all()), f"the gradient of {name} is not finite")
@@ -188,7 +188,7 @@ class _Task:
             self.optimizer.zero_grad()
             hidden = self.hidden(self.points + self.locnet(self.points)).relu()
             loss = functional.cross_entropy(self.output(hidden), self.labels)
-            loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+            loss.backward()
             self.optimizer.step()
             losses.append(float(loss.detach()))
         return losses

@@ -183,7 +183,7 @@ def _prepare_cuda(device: DeviceSpec, precision: Precision) -> None:
         raise NoDeviceError(f"torch sees no GPU ({_why_no_gpu()})", remedy=NO_DEVICE_REMEDY)
     if device.index >= count:
         raise DeviceError(f"the device {device} is not there", remedy=f"torch sees {count} GPUs here; use cpu or less")
-    torch.cuda.init()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    torch.cuda.init()
     torch.cuda.set_device(device.index)
     torch.backends.cudnn.benchmark = False  # its choice of algorithm depends on timing
     torch.backends.cuda.matmul.allow_tf32 = False  # geometry and local normalisation are among them
@@ -195,7 +195,7 @@ def _prepare_cuda(device: DeviceSpec, precision: Precision) -> None:
 def _why_no_gpu() -> str:
     """Return torch's message on why it sees no GPU."""
     try:
-        torch.cuda.init()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        torch.cuda.init()
     except (RuntimeError, AssertionError) as error:  # the latter where it is built without CUDA
         return (str(error).splitlines() or [""])[0].rstrip(".")
     return "it does not say why"
@@ -225,7 +225,7 @@ def release_memory(device: str) -> None:
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
     gc.collect()
-    if device != "cpu" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call] # torch leaves it untyped
+    if device != "cpu" and torch.cuda.is_initialized():
         with contextlib.suppress(RuntimeError):
             torch.cuda.empty_cache()
 

@@ -104,7 +104,7 @@ class CapturedPass(ForwardPass):
 
     def __init__(self, model: Model, device: torch.device) -> None:
         super().__init__(model)
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self._stream = torch.cuda.Stream(device)
         self._recordings: dict[object, tuple[tuple[Tensor, ...], CapturedCall[Scored]]] = {}
 
     @override

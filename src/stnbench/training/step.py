@@ -259,7 +259,7 @@ class CapturedStep(StaticStep):
 
     def __init__(self, run: TrainingRun) -> None:
         super().__init__(run)
-        stream = torch.cuda.Stream(self._index.device)  # type: ignore[no-untyped-call] # torch leaves it untyped
+        stream = torch.cuda.Stream(self._index.device)
         self._call = CapturedCall(super()._advance, stream, warm_up=WARM_UP_STEPS)
 
     @override
@@ -326,7 +326,7 @@ def _update_weights(run: TrainingRun, rows: Tensor, augmentations: DrawnAugmenta
         penalty = explained.penalty
         if supervised:
             loss = loss + pose_penalty(supervised, explained, part_poses, side=run.spec.dataset.image_size)
-        (share * (loss if penalty is None else loss + penalty)).backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        (share * (loss if penalty is None else loss + penalty)).backward()
         total += share * detached
     clipping = run.spec.training.gradient_clipping
     if clipping is not None:

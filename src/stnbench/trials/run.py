@@ -89,7 +89,7 @@ def describe_environment(
 def _versions(device: DeviceSpec) -> tuple[tuple[str, str], ...]:
     versions = [(name, version) for name in LIBRARIES if (version := library_version(name))]
     if device.kind == "cuda":
-        versions += [("cuda", str(torch.version.cuda)), ("cudnn", str(torch.backends.cudnn.version()))]  # type: ignore[no-untyped-call] # torch leaves it untyped
+        versions += [("cuda", str(torch.version.cuda)), ("cudnn", str(torch.backends.cudnn.version()))]
     return tuple(versions)
 
 

@@ -18,12 +18,11 @@ from filelock import FileLock
 from stnbench.core.errors import DataCorruptError, DataMissingError, FolderError
 from stnbench.core.identity import Json, canonical_json
 from stnbench.data import cache
-from stnbench.data.base import ImageSet
+from stnbench.data.base import ImageSet, images_digest
 from stnbench.data.cache import (
     CacheArrays,
     Layout,
     Recipe,
-    images_digest,
     open_cache,
     open_or_build,
     read_manifest,

@@ -20,7 +20,8 @@ def change(channels: int, kind: str, severity: int) -> float:
     """The mean change of a level."""
     clean = images(channels)
     made = corrupt(clean, kind, severity)
-    assert (made.shape, made.dtype) == (clean.shape, np.uint8)
+    assert made.shape == clean.shape
+    assert made.dtype == np.uint8
     return float(np.abs(made.astype(float) - clean).mean())
 
 

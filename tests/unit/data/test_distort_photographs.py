@@ -9,8 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stnbench.core.errors import DataMissingError
-from stnbench.data.base import Dataset, ImageSet
-from stnbench.data.cache import images_digest
+from stnbench.data.base import Dataset, ImageSet, images_digest
 from stnbench.data.distort import box_pose, pixel_centres, regular_lattice
 from stnbench.data.homographies import apply_homography
 from stnbench.data.photographs import DistortedPhotographs

@@ -473,7 +473,7 @@ class TestJobHost:
         offer(spool, "a")
         site.host.step()
         for order in ("stop", "stop", "kill"):
-            spool.order("a", order)  # type: ignore[arg-type]
+            spool.order("a", order)
             site.host.step()
             site.host.step()
         assert site.engine.told == [("submit", "a"), ("stop", "a"), ("kill", "a")]

@@ -244,7 +244,7 @@ class Asked(TorchDispatchMode):
     """Counts the times that the host asks a tensor for a number, which on a GPU makes it wait."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
         self.count = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -15,8 +15,7 @@ from stnbench.nn.transforms.affine import Affine
 from stnbench.nn.transforms.base import START, StudentT
 from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.testing import TRANSFORMER_CHECKS
-from stnbench.testing.transformers import specification
+from stnbench.testing.transformers import TRANSFORMER_CHECKS, specification
 
 
 def layer(**options: Any) -> SpatialTransformer:

@@ -343,7 +343,8 @@ def _stop(tick: int, at: int) -> Sequence[Action]:
 
 def test_requests_for_another_sweep_wait_for_it(layout: RunsLayout) -> None:
     """They are neither carried out nor lost."""
-    for number, action in enumerate((Pause(), Resume())):  # the clock is set back in between
+    asked: list[Action] = [Pause(), Resume()]
+    for number, action in enumerate(asked):  # the clock is set back in between
         send_request(layout.control, "another", action, at=NOW - timedelta(days=number), program="test")
     waiting = Inbox(layout.control, warn=pytest.fail).waiting("another")
     assert [request.action for request in waiting] == [Pause(), Resume()]

@@ -43,18 +43,22 @@ class Made:
     ) -> None:
         """A trial that has no score."""
         wanted = planned(spec, label)
-        attempt = failure and AttemptRecord(
-            trial_id=spec.trial_id,
-            number=1,
-            token="t",
-            state=AttemptState.FAILED,
-            slot="gpu0",
-            host="box",
-            pid=1,
-            boot_id="b",
-            started_at=NOW,
-            finished_at=NOW,
-            failure=failure,
+        attempt = (
+            None
+            if failure is None
+            else AttemptRecord(
+                trial_id=spec.trial_id,
+                number=1,
+                token="t",
+                state=AttemptState.FAILED,
+                slot="gpu0",
+                host="box",
+                pid=1,
+                boot_id="b",
+                started_at=NOW,
+                finished_at=NOW,
+                failure=failure,
+            )
         )
         self.trials.append(
             TrialRecord(

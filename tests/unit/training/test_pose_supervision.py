@@ -37,7 +37,7 @@ def test_a_transformer_that_is_told_the_pose_has_no_penalty_where_it_shows_the_s
     told = torch.tensor([0.5 * output, 0, 0.25 / scale, 0, 0.5 * output, 0])
     with torch.no_grad():
         at_first = pose_penalty({place: weight}, run.model.explain(images, boxes), poses, side=SIDE)
-        transformer.localization.parameters_layer.bias.copy_(told)
+        known(transformer.localization).parameters_layer.bias.copy_(told)
         explained = run.model.explain(images, boxes)
 
     torch.testing.assert_close(

@@ -83,7 +83,7 @@ def textbook_losses(run: TrainingRun, epochs: int) -> list[float]:
             explained = run.model.explain(images, boxes)
             smoothing = spec.training.label_smoothing
             loss = functional.cross_entropy(explained.logits, run.images.labels[rows], label_smoothing=smoothing)
-            (loss if explained.penalty is None else loss + explained.penalty).backward()  # type: ignore[no-untyped-call]
+            (loss if explained.penalty is None else loss + explained.penalty).backward()
             if spec.training.gradient_clipping is not None:
                 weights = [weight for group in run.optimizer.param_groups for weight in group["params"]]
                 nn.utils.clip_grad_norm_(weights, spec.training.gradient_clipping)

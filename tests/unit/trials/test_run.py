@@ -268,8 +268,8 @@ def test_a_checkpoint_that_cannot_be_used_is_left_out(
     how: str, kept: Path, run: Run, toy_spec: TrialSpec, tmp_path: Path
 ) -> None:
     """The attempt goes on from an earlier attempt's, or from the start, warns, and ends with the same result."""
-    for folder in kept.iterdir():
-        shutil.copytree(folder, tmp_path / folder.name)
+    for made in kept.iterdir():
+        shutil.copytree(made, tmp_path / made.name)
     if not (tmp_path / "second").exists():
         run(toy_spec, "whole")
         run(toy_spec, "first", should_stop=stop_after(8))
