@@ -18,11 +18,12 @@ from stnbench.core.paths import RunsLayout, data_root
 from stnbench.core.text import short_name
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.report.board import Leaderboard
-from stnbench.report.runs import read_runs, sized_label
+from stnbench.report.runs import read_runs
 from stnbench.report.sections import board_sections
 from stnbench.report.table import Section
 from stnbench.spec.data import Split
 from stnbench.spec.result import TrialState
+from stnbench.spec.sweep import sized_label
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store

@@ -1,10 +1,9 @@
-"""The trials of a sweep, the summary of its run, and the labels of its configurations."""
+"""The trials of a sweep and the summary of its run."""
 
-import math
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -12,78 +11,9 @@ from typing import Final
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.text import Price
 from stnbench.spec.result import AttemptState, TrialState, judge_attempt
-from stnbench.spec.sweep import LABEL_SEPARATOR, Labels, SweepSpec
-from stnbench.spec.trial import TrialSpec
+from stnbench.spec.sweep import SweepSpec
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import AttemptEpoch, AttemptRecord, Outcome, TrialRecord
-
-# Labels with the sizes that ran, such as ``19,19,13 (150,150,100 / 8)`` where a width divided the channel counts.
-
-
-Sizes = tuple[int, ...]
-
-_SIZES: Final = re.compile(r"\d+(?:,\d+)+")
-_PLACE: Final = re.compile(r"locnet(\d)")
-_DIVISORS: Final = (2, 4, 8, 16, 32, 64, *(number for number in range(3, 64) if number & (number - 1)))
-"""Divisors of a width; powers of two come first, since small sizes fit several: 20 / 8 and 20 / 7 both round to 3."""
-
-_FACTORS: Final = (1.25, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0)
-
-
-def sized_label(label: str, axes: Labels, spec: TrialSpec) -> str:
-    """Return a configuration's label with the sizes of its networks, beside those that its sweep names.
-
-    Args:
-        label: the label in the sweep.
-        axes: the names of its axes with its labels on them.
-        spec: the specification that ran.
-    """
-    names = {own: axis for axis, own in axes}
-    parts = [_sized(part, names.get(part, ""), spec) for part in label.split(LABEL_SEPARATOR)]
-    return LABEL_SEPARATOR.join(parts)
-
-
-def _sized(part: str, axis: str, spec: TrialSpec) -> str:
-    if not _SIZES.fullmatch(part):
-        return part
-    named = tuple(map(int, part.split(",")))
-    found = list(_sizes_of(axis, spec))
-    if named in found:
-        return part
-    scaled = next((text for real in found if (text := _scaled(named, real))), "")
-    return f"{scaled[0]} ({part} {scaled[1]})" if scaled else part
-
-
-def _sizes_of(axis: str, spec: TrialSpec) -> Iterator[Sizes]:
-    """Yield the sizes that an axis may have set: those at the place that it names, or those of all networks."""
-    place = _PLACE.search(axis)
-    for placed in spec.transformers:
-        sizes = getattr(placed.locnet, "sizes", None)
-        if sizes and (place is None or placed.place == int(place[1])):
-            yield tuple(sizes)
-    if place is None:
-        yield tuple(getattr(spec.network, "sizes", ()))
-
-
-def _scaled(named: Sizes, real: Sizes) -> tuple[str, str] | None:
-    """Return the real sizes as text and the factor from the named ones, such as ``/ 8``; None where no width fits."""
-    if len(named) != len(real):
-        return None
-    text = ",".join(map(str, real))
-    for divisor in _DIVISORS:
-        if _times(named, 1 / divisor) == real:
-            return text, f"/ {divisor}"
-    ratio = max(real) / max(named)
-    for factor in (*_FACTORS, round(ratio, 2)):
-        if factor > 0 and _times(named, factor) == real:
-            return text, f"x {factor:g}"
-    return None
-
-
-def _times(sizes: Iterable[int], width: float) -> Sizes:
-    """Multiply sizes by a width, with the rounding of channel counts when a trial is composed."""
-    return tuple(max(1, math.floor(size * width + 0.5)) for size in sizes)
-
 
 # The rows of the trial table and the summary of a sweep's run.
 #

@@ -5,7 +5,6 @@ from typing import Final
 
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.orchestration.control import find_target
-from stnbench.report.runs import sized_label
 from stnbench.spec.control import (
     ALL,
     COUNT_MAX,
@@ -19,6 +18,7 @@ from stnbench.spec.control import (
     SetSlots,
     Stop,
 )
+from stnbench.spec.sweep import sized_label
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import TrialRecord
 

@@ -28,7 +28,7 @@ from stnbench.spec.data import CLASSES, FRAMES_PER_TRACK, Framing, SignsSpec
 
 Half = Literal["train", "test"]
 
-WORKER_MODULE = "stnbench.data.signs.worker"
+WORKER_MODULE = "stnbench.data.signs.source"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,3 +187,19 @@ def fill(arrays: CacheArrays, plan: HalfPlan, workers: int) -> None:
         arrays.original_size[rows] = records["original_size"]
         if arrays.pose is not None:
             arrays.pose[rows] = records["pose"]
+
+
+def main(arguments: list[str]) -> None:
+    """Write the records of a share of the tracks of a half to standard output, one track after the other.
+
+    Args:
+        arguments: the half's plan as JSON, the share and the number of workers.
+    """
+    plan, share, workers = arguments
+    for records in share_of(HalfPlan(**json.loads(plan)), int(share), int(workers)):
+        sys.stdout.buffer.write(records.tobytes())
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

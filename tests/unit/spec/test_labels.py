@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from made_up_results import transformed
 
-from stnbench.report.runs import sized_label
 from stnbench.spec.network import LecunSpec
+from stnbench.spec.sweep import sized_label
 from stnbench.spec.transformer import ConvLocnetSpec
 from stnbench.spec.trial import TrialSpec
 
