@@ -9,8 +9,8 @@ from stnbench.cli.parser import CommandParser
 from stnbench.core.command import DONE
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.paths import RunsLayout
+from stnbench.report import render
 from stnbench.report.output import print_sections
-from stnbench.report.render import data
 from stnbench.report.runs import TrialRow, find_trial, read_runs
 from stnbench.report.table import Section
 from stnbench.report.trials import difference_sections, read_side, trial_table
@@ -41,10 +41,10 @@ def main(arguments: Sequence[str]) -> int:
     shown = sorted_rows([row for row in rows if options.state in {None, row.state.value}], options.sort)
     table = trial_table(shown, f"Trials of {options.sweep}")
     if options.format == "json":
-        plain = {"sweep": options.sweep, "trials": [*data.records(table)]}
-        sys.stdout.write(data.to_json(plain))
+        plain = {"sweep": options.sweep, "trials": [*render.records(table)]}
+        sys.stdout.write(render.to_json(plain))
     elif options.format == "csv":
-        sys.stdout.write(data.to_csv([table], [{"sweep": options.sweep}]))
+        sys.stdout.write(render.to_csv([table], [{"sweep": options.sweep}]))
     else:
         lines = (f"{len(shown)} of {len(rows)} trials. {run.reason}",)
         section = Section(key="answer", heading="Trials", text=lines, tables=(table,) if shown else ())
@@ -60,10 +60,10 @@ def _print_difference(options: argparse.Namespace) -> int:
         sections = difference_sections(sides[0], sides[1])
     named = {"first": sides[0].name, "second": sides[1].name}
     if options.format == "json":
-        sys.stdout.write(data.to_json({**named, "sections": [data.section_json(section) for section in sections]}))
+        sys.stdout.write(render.to_json({**named, "sections": [render.section_json(section) for section in sections]}))
     elif options.format == "csv":
         rows = [{**named, "section": section.key} for section in sections if section.tables]
-        sys.stdout.write(data.to_csv([section.tables[0] for section in sections if section.tables], rows))
+        sys.stdout.write(render.to_csv([section.tables[0] for section in sections if section.tables], rows))
     else:
         titles = [f"{side.name} ({side.record.trial_id}, {side.record.state.value})" for side in sides]
         facts = (("first", titles[0]), ("second", titles[1]))

@@ -7,9 +7,8 @@ from typing import Final
 from stnbench.analysis.ensembles import CommitteeGain
 from stnbench.analysis.inference import Estimate
 from stnbench.core.identity import Json
-from stnbench.report import table
+from stnbench.report import render, table
 from stnbench.report.ensemble import Ensemble, Member
-from stnbench.report.render import data
 from stnbench.report.table import ESSENTIAL, Column, Section, Table
 
 
@@ -82,9 +81,9 @@ def ensemble_json(ensemble: Ensemble) -> dict[str, Json]:
         "images": score.images,
         "correct": score.correct,
         "errors": score.images - score.correct,
-        **data.estimate_json(score.accuracy),
+        **render.estimate_json(score.accuracy),
         "members": [_member_json(ensemble.split, member) for member in ensemble.members],
-        "mean_member": data.estimate_json(score.mean_member),
+        "mean_member": render.estimate_json(score.mean_member),
         "best_member": ensemble.members[score.best].trial_id,
         "gain_over_mean_member": _gain_json(score.over_mean),
         "gain_over_best_member": _gain_json(score.over_best),
@@ -180,10 +179,10 @@ def _member_json(split: str, member: Member) -> dict[str, Json]:
         "cell_id": member.config_id,
         "seed": member.seed,
         "split": split,
-        **data.estimate_json(member.score),
-        "validation": data.estimate_json(member.validation),
+        **render.estimate_json(member.score),
+        "validation": render.estimate_json(member.validation),
     }
 
 
 def _gain_json(gain: CommitteeGain) -> dict[str, Json]:
-    return {**data.estimate_json(gain.difference), "mcnemar": asdict(gain.test)}
+    return {**render.estimate_json(gain.difference), "mcnemar": asdict(gain.test)}

@@ -186,36 +186,37 @@ def render(
     Raises:
         UnknownNameError: if a board does not have a wanted section.
     """
+    from stnbench.report import render
     from stnbench.report.html import page  # a light import, unlike what it imports for its figures
-    from stnbench.report.render import data
 
     if kind == "html":
         return page.to_page(boards, material)
     if kind == "json":
-        return data.to_json(report_json(boards[0]) if len(boards) == 1 else {"sweeps": [*map(report_json, boards)]})
+        return render.to_json(report_json(boards[0]) if len(boards) == 1 else {"sweeps": [*map(report_json, boards)]})
     chosen = [(board, choose_sections(board_sections(board), wanted)) for board in boards]
     if kind == "csv":
         key = wanted[0] if wanted else "leaderboard"
         tables = [
             (board, table) for board, own in chosen for section in own if section.key == key for table in section.tables
         ]
-        return data.to_csv([table for _, table in tables], [{"sweep": board.sweep} for board, _ in tables])
+        return render.to_csv([table for _, table in tables], [{"sweep": board.sweep} for board, _ in tables])
     return "\n".join(render_sections(board.sweep, board.question, own, kind) for board, own in chosen)
 
 
 def render_sections(title: str, subtitle: str, sections: Sequence[Section], kind: Format) -> str:
     """Render sections in one format; CSV has the tables one after the other."""
+    from stnbench.report import render
     from stnbench.report.html import page
-    from stnbench.report.render import data, latex, markdown
+    from stnbench.report.render import latex, markdown
 
     if kind == "md":
         return markdown.to_markdown(title, subtitle, sections)
     if kind == "latex":
         return latex.to_latex(title, subtitle, sections)
     if kind == "json":
-        return data.to_json({"title": title, "sections": [*map(data.section_json, sections)]})
+        return render.to_json({"title": title, "sections": [*map(render.section_json, sections)]})
     if kind == "csv":
-        return "\n".join(data.to_csv([table], [{}]) for section in sections for table in section.tables)
+        return "\n".join(render.to_csv([table], [{}]) for section in sections for table in section.tables)
     return page.to_plain_page(title, subtitle, sections)
 
 
@@ -245,7 +246,7 @@ def report_json(board: Leaderboard) -> dict[str, Json]:
     They are ``{"sweep", "answer", "rows": [{"config", "n", "mean", "low", "high", "split", ...}], ...}``; ``sections``
     holds every section but ``leaderboard`` with its tables.
     """
-    from stnbench.report.render import data
+    from stnbench.report import render
 
     sections = board_sections(board)
     tables = {table.key: table for section in sections for table in section.tables}
@@ -259,17 +260,17 @@ def report_json(board: Leaderboard) -> dict[str, Json]:
         "within": board.within or None,
         "trials": board.states.trials,
         "states": asdict(board.states),
-        "rows": [*data.records(tables["rows"])] if "rows" in tables else [],
-        "failures": [*data.records(tables["failures"])] if "failures" in tables else [],
+        "rows": [*render.records(tables["rows"])] if "rows" in tables else [],
+        "failures": [*render.records(tables["failures"])] if "failures" in tables else [],
         "notes": list(board.notes),
         "findings": {
-            **{key: [*data.records(tables[key])] if key in tables else [] for key in FINDINGS},
+            **{key: [*render.records(tables[key])] if key in tables else [] for key in FINDINGS},
             "notes": list(board.findings.notes),
         }
         if board.findings
         else None,
-        "provenance": data.plain(known["provenance"].data),
-        "sections": [data.section_json(section) for section in sections if section.key != "leaderboard"],
+        "provenance": render.plain(known["provenance"].data),
+        "sections": [render.section_json(section) for section in sections if section.key != "leaderboard"],
     }
 
 

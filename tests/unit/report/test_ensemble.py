@@ -14,10 +14,9 @@ from narrowed import known
 from stnbench.cli.report import main
 from stnbench.core.errors import FolderError, SpecError, UnknownNameError
 from stnbench.core.paths import AttemptLayout, RunsLayout
-from stnbench.report import output
+from stnbench.report import output, render
 from stnbench.report.ensemble import Ensemble, read_ensemble
 from stnbench.report.ensemble_sections import ensemble_json, ensemble_sections, title
-from stnbench.report.render import data
 from stnbench.report.render.terminal import to_terminal as terminal
 from stnbench.spec.data import AllSplitSpec, TrackSplitSpec
 from stnbench.spec.result import Failure, FailureKind
@@ -43,7 +42,7 @@ def to_terminal(ensemble: Ensemble) -> str:
 
 def to_json(ensemble: Ensemble) -> str:
     """As JSON."""
-    return data.to_json(ensemble_json(ensemble))
+    return render.to_json(ensemble_json(ensemble))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
