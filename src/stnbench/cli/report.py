@@ -10,7 +10,6 @@ from stnbench.core.command import DONE
 from stnbench.core.errors import SpecError
 from stnbench.core.files import write_atomic
 from stnbench.core.paths import RunsLayout
-from stnbench.report import render
 from stnbench.report.output import (
     REPORTS,
     Format,
@@ -25,6 +24,7 @@ from stnbench.report.output import (
     render_sections,
     write_report,
 )
+from stnbench.report.render import to_json
 from stnbench.store.store import Store
 
 
@@ -102,7 +102,7 @@ def _ensemble(options: argparse.Namespace) -> int:
         )
     title, sections = ensemble_sections.title(found), ensemble_sections.ensemble_sections(found)
     if options.format == "json":
-        sys.stdout.write(render.to_json(ensemble_sections.ensemble_json(found)))
+        sys.stdout.write(to_json(ensemble_sections.ensemble_json(found)))
     elif options.format is None:
         print_sections(title, "", sections, sys.stdout)
     else:

@@ -19,7 +19,6 @@ from hydra.errors import HydraException
 
 from stnbench.config.locate import ROOT_KEY, shown
 from stnbench.config.resolve import COMMAND_LINE
-from stnbench.config.resolve import COMMAND_LINE as WHERE
 from stnbench.config.values import as_value, checked_scalar, checked_text, current_key, cut, plain_value, read_yaml
 from stnbench.core.errors import SpecError
 from stnbench.core.identity import Json
@@ -46,7 +45,7 @@ def parse_overrides(arguments: Iterable[str]) -> tuple[Override, ...]:
         override = _parse(argument)
         if override.key in overrides:
             values = f"{show_value(overrides[override.key].value)} and {show_value(override.value)}"
-            raise SpecError(f"{WHERE}: {override.key} is given twice, {values}", remedy="give it once")
+            raise SpecError(f"{COMMAND_LINE}: {override.key} is given twice, {values}", remedy="give it once")
         overrides[override.key] = override
     return tuple(overrides.values())
 
@@ -74,17 +73,19 @@ def parse_only(texts: Iterable[str]) -> tuple[Override, ...]:
 def _parse(argument: str) -> Override:
     key, equals, text = argument.partition("=")
     if not equals or not key.strip():
-        raise SpecError(f"{WHERE}: '{cut(argument)}' is no override", remedy="write key=value")
+        raise SpecError(f"{COMMAND_LINE}: '{cut(argument)}' is no override", remedy="write key=value")
     if key[0] in "+~":
-        raise SpecError(f"{WHERE}: '{cut(argument)}' adds or deletes a key", remedy="write key=value with one value")
-    key = current_key(key.strip(), WHERE)
+        raise SpecError(
+            f"{COMMAND_LINE}: '{cut(argument)}' adds or deletes a key", remedy="write key=value with one value"
+        )
+    key = current_key(key.strip(), COMMAND_LINE)
     if key == ROOT_KEY:
         return Override(key=key, value=_unquoted(text))
-    where = f"{WHERE}: '{cut(argument)}'"
+    where = f"{COMMAND_LINE}: '{cut(argument)}'"
     try:
         return Override(key=checked_text(key), value=_value(key, text.strip(), where))
     except SpecError as error:
-        problem = error.problem if error.problem.startswith(WHERE) else f"{where}: {error.problem}"
+        problem = error.problem if error.problem.startswith(COMMAND_LINE) else f"{where}: {error.problem}"
         raise SpecError(problem, remedy=error.remedy) from error
 
 
@@ -99,7 +100,7 @@ def _value(key: str, text: str, where: str) -> Value:
             return plain_value(text) if text else text
     value = _hydra_value(text, where)
     if isinstance(value, list):
-        return as_value(tuple(_item(item) for item in value), key, WHERE)
+        return as_value(tuple(_item(item) for item in value), key, COMMAND_LINE)
     return _scalar(value)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.text import Price
 from stnbench.spec.result import AttemptState, TrialState, judge_attempt
-from stnbench.spec.sweep import SweepSpec
+from stnbench.spec.sweep import SweepSpec, sized_label
 from stnbench.store.queries import StoreReader
 from stnbench.store.records import AttemptEpoch, AttemptRecord, Outcome, TrialRecord
 
