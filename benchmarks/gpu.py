@@ -30,10 +30,9 @@ import step_cases
 
 from stnbench.engines.slots import device_memory_mib, driver_version, visible_gpus
 from stnbench.models.scored_network import measure_cost
-from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import PreprocessSpec, SignsSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec
-from stnbench.spec.optimizer import SgdSpec
+from stnbench.spec.optimizer import SgdSpec, TtaSpec
 from stnbench.spec.sweep import SWEEPS_OF_2015
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import ComputeOptions, Precision, TrainingSpec, TrialSpec
@@ -420,9 +419,9 @@ def specs_of(sweeps: Sequence[str], folder: Path, *overrides: str) -> list[Trial
     from stnbench.config.axes import PointComposer
     from stnbench.config.compose import Composer
     from stnbench.config.locate import conf_folder, find_sweep
-    from stnbench.config.overrides import parse_overrides
+    from stnbench.config.resolve import parse_overrides
     from stnbench.config.sweeps import read_sweep
-    from stnbench.planning.configurations import survey
+    from stnbench.planning import survey
 
     composer, specs = Composer(conf_folder()), list[TrialSpec]()
     for name in sweeps:
@@ -443,7 +442,7 @@ def configs_of_2015() -> list[tuple[float, float]]:
 
 def draw_images(scale: str) -> None:
     """Draw what the rows and 2015's tables train on, before anything is measured."""
-    from stnbench.core.paths import data_root
+    from stnbench.core.files import data_root
     from stnbench.core.process import available_cores
     from stnbench.data.build import open_dataset
 

@@ -7,7 +7,7 @@ same noise. They are:
 
 - *to the end*: every configuration is trained for all epochs.
 - *ASHA, ends*: ``pruner: asha``, which is Optuna's: what is not among the best third of those that reached a rung so
-  far ends there, and never goes on. In some searches each decision is also asked of ``stnbench.planning.pruning``.
+  far ends there, and never goes on. In some searches each decision is also asked of ``stnbench.planning.build``.
 - *ASHA, pauses*: asynchronous successive halving as published (Li et al. 2020): every trial pauses at its rung, and a
   free slot takes the best paused one that is now among the best third of its rung, from the highest rung down, or else
   a new configuration. A trial goes on from its checkpoint.
@@ -26,8 +26,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stnbench.planning.base import Progress
-from stnbench.planning.pruning import Judge, asha
+from stnbench.planning import Progress
+from stnbench.planning.build import Judge, asha
 from stnbench.spec.planner import AshaPrunerSpec
 
 OUT: Final = Path(__file__).parent / "multi_fidelity.md"
@@ -42,7 +42,7 @@ LOADING: Final = 1
 """Epochs that a slot loses when a trial goes on from its checkpoint; on the safe side."""
 
 CHECKED: Final = 5
-"""Searches in which the decisions to end are compared with those of ``stnbench.planning.pruning``."""
+"""Searches in which the decisions to end are compared with those of ``stnbench.planning.build``."""
 
 Floats = NDArray[np.float64]
 
@@ -234,7 +234,7 @@ def render(draws: int) -> Iterator[str]:
         f"{POOL} configurations less that of the one found, the best "
         "seen at the highest epoch that any has reached, in percentage points, with a 95 % interval; *less ASHA's*: "
         "paired by search, below 0 is better than `pruner: asha`. Of that one's decisions in "
-        f"{CHECKED} searches, {differences(CHECKED)} differ from those of `stnbench.planning.pruning`."
+        f"{CHECKED} searches, {differences(CHECKED)} differ from those of `stnbench.planning.build`."
     )
     for crossing in (False, True):
         yield ""

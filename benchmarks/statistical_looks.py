@@ -15,8 +15,8 @@ from statistical_layouts import Layouts
 from statistical_worlds import World
 
 from stnbench.analysis.comparison import compare_configurations
+from stnbench.analysis.effects import LEVEL
 from stnbench.analysis.fitted import ScoredRun
-from stnbench.analysis.inference import LEVEL
 from stnbench.analysis.verdicts import Comparison, Verdict
 from stnbench.planning.seeds import choose
 from stnbench.spec.planner import UntilDecidedPlannerSpec

@@ -24,8 +24,8 @@ from statistical_looks import measure_looks
 from statistical_worlds import World
 
 from stnbench.analysis.comparison import compare_configurations
+from stnbench.analysis.effects import holm_adjusted, paired_difference, pairs_among
 from stnbench.analysis.fitted import ScoredRun
-from stnbench.analysis.inference import holm_adjusted, paired_difference, pairs_among
 from stnbench.analysis.simultaneous import critical_value, many_to_one_table, pairs_table
 from stnbench.analysis.verdicts import Comparison, Verdict
 

@@ -36,8 +36,8 @@ from stnbench.spec.result import (
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptStart, PlannedTrial
 
 HERE = Path(__file__).parent
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

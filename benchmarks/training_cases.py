@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stnbench.data.build import open_dataset
-from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.data import SignsSpec, TrackSplitSpec
 from stnbench.spec.network import LecunSpec, ModernSpec
+from stnbench.spec.optimizer import AugmentSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.training.device import DeviceSpec, prepare_device
 from stnbench.training.step import TrainingRun
-from stnbench.trials.data import DataSource, TrainingData, open_training_data
 from stnbench.trials.run import _prepare
+from stnbench.trials.score import DataSource, TrainingData, open_training_data
 
 BATCH = 50
 SIGNS = SignsSpec(tracks_per_class=2, test_tracks_per_class=1)

@@ -29,8 +29,7 @@ from training_networks import LocalContrast, Network, gaussian, lecun, modern, t
 from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.data.resident import epoch_order
 from stnbench.spec.network import LecunSpec
-from stnbench.training.checkpoint import Progress
-from stnbench.training.loop import Hooks, train
+from stnbench.training.loop import Hooks, Progress, train
 from stnbench.training.step import StaticStep, TrainingRun
 
 SIDE = 48

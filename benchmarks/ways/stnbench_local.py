@@ -9,12 +9,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from stnbench.core.paths import RunsLayout
-from stnbench.engines.base import Engine
+from stnbench.core.files import RunsLayout
+from stnbench.engines import Engine
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import plan_slots
 from stnbench.orchestration.asking import RunOptions
-from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.claims import ProcessIdentity
 from stnbench.orchestration.patience import PatientStore
 from stnbench.orchestration.session import Session, SessionOptions, local_tracking_uri
 from stnbench.planning.build import GridPlanner

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch  # noqa: F401 - as the real one does
 
-from stnbench.core.paths import AttemptLayout
+from stnbench.core.files import AttemptLayout
 from stnbench.engines import worker
 from stnbench.spec.result import Cost, Environment, EpochRecord, SplitScore, TrialResult
 from stnbench.spec.trial import TrialSpec

@@ -6,7 +6,7 @@ are imported on first use: ``import stnbench`` loads neither torch nor any other
 
 from typing import TYPE_CHECKING
 
-from stnbench.core.lazy import lazy_names
+from stnbench.core import lazy_names
 
 if TYPE_CHECKING:
     from stnbench.analysis.comparison import compare

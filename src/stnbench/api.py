@@ -1,12 +1,244 @@
 """The Python API: functions to plan, run, load and export, which ``import stnbench`` imports on first use."""
 
+import itertools
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stnbench.core.paths import RunsLayout, user_path
+from stnbench.config.axes import PointComposer, require_effects
+from stnbench.config.compose import Composer
+from stnbench.config.locate import conf_folder, find_sweep, sweep_files, take_dataset_root
+from stnbench.config.resolve import SLURM, parse_only, parse_overrides, take_engine_options
+from stnbench.config.sweeps import UNTIL, read_sweep, require_same_sweep, with_own_name
+from stnbench.core.command import tell_doing
+from stnbench.core.files import RunsLayout, data_root, user_path
+from stnbench.core.process import available_cores
+from stnbench.engines import Slot
+from stnbench.engines.slots import VISIBLE_VARIABLE, plan_slots, visible_gpus
+from stnbench.engines.slurm_submission import plan_slurm_slots
+from stnbench.orchestration.asking import RunOptions, RunSummary
+from stnbench.orchestration.observer import Observer
+from stnbench.orchestration.plan import (
+    Experience,
+    ImageDigests,
+    Measure,
+    SweepPlan,
+    plan_sweep,
+    read_experience,
+    training_images,
+    validation_images,
+)
+from stnbench.orchestration.session import EngineName, Session, find_digests, prepare_datasets
+from stnbench.planning import ComposePoint, LimitedCompose, Planner, measure_trial, survey
+from stnbench.planning.build import build_planner
 from stnbench.report.exports import PRETRAINED, Exported, ExportOptions, export_trial, locate_network
+from stnbench.spec.planner import SamplerSpec
+from stnbench.spec.result import TrialState
+from stnbench.spec.slurm import SlurmOptions
+from stnbench.spec.sweep import Override, SweepSpec
+from stnbench.spec.trial import TrialSpec
 from stnbench.store.store import Store
+from stnbench.store.tables import PlannedTrial
+
+# A sweep as it is asked for, on the command line or from Python: read, planned and run in one way.
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A sweep with its overrides, and what composes its trials.
+
+    Attributes:
+        sweep: the sweep.
+        compose: composes trials from points of the axes.
+        source: the folder that ``dataset.root`` names; None for the usual ones.
+        slurm: options of the slurm engine.
+        limited: ``compose`` within the limits of the sweep; None if it has none.
+    """
+
+    sweep: SweepSpec
+    compose: PointComposer
+    source: Path | None
+    slurm: SlurmOptions
+    limited: LimitedCompose | None
+
+    @property
+    def composer(self) -> ComposePoint:
+        """Return the composer of trials from points, within the limits if the sweep has some."""
+        return self.limited or self.compose
+
+    def planner(self, slots: int) -> Planner:
+        """Return the planner of the sweep for a number of trials that run at once."""
+        return build_planner(self.sweep, self.composer, slots=slots)
+
+    def slots(self, engine: EngineName, count: int | None = None, *, per_gpu: int = 1) -> int:
+        """Return the number of trials that run at once; see ``places``."""
+        return len(self.places(engine, count, per_gpu=per_gpu))
+
+    def places(self, engine: EngineName, count: int | None = None, *, per_gpu: int = 1) -> tuple[Slot, ...]:
+        """Return the slots in which trials run.
+
+        Args:
+            engine: the engine.
+            count: the number asked for; if None, one for each GPU or core, or what the slurm options say.
+            per_gpu: the number of trials on one GPU.
+
+        Raises:
+            SpecError: if a number is below 1, or a GPU is not known.
+            EngineError: if the driver does not answer.
+        """
+        if engine == SLURM:
+            return plan_slurm_slots(self.slurm, slots=count, slots_per_gpu=per_gpu)
+        return plan_slots(visible_gpus(), available_cores(), slots=count, per_gpu=per_gpu)
+
+    def trials(self) -> list[TrialSpec]:
+        """Return a trial of every configuration.
+
+        Raises:
+            SpecError: if a configuration is not valid.
+        """
+        return list(survey(self.sweep, self.composer))
+
+
+def read_question(
+    name: str,
+    overrides: Sequence[str],
+    *,
+    engine: EngineName = "local",
+    only: Sequence[str] = (),
+    until: str | None = None,
+) -> Question:
+    """Read a sweep with its overrides, from the working directory and the package.
+
+    Args:
+        name: the name of a sweep, or the path of its file.
+        overrides: ``key=value`` in Hydra's grammar.
+        engine: the engine, whose options may be among the overrides (``engine.KEY=VALUE``).
+        only: values to which axes are narrowed, ``AXIS=VALUES``.
+        until: ``decided`` to add seeds until all verdicts are in.
+
+    Raises:
+        SpecError: if the sweep or an override is not valid, or an override has no effect.
+    """
+    composer = Composer(conf_folder())
+    source, parsed = take_dataset_root(parse_overrides(list(overrides)))
+    slurm, parsed = take_engine_options(parsed, engine, composer.folder)
+    if until is not None:
+        parsed = (Override(key=UNTIL, value=until), *parsed)
+    sweep = read_sweep(find_sweep(name, Path.cwd()), composer, parsed, only=parse_only(list(only)))
+    sweep = with_own_name(sweep, sweep_files(Path.cwd()))
+    require_effects(sweep, composer)
+    compose = PointComposer(sweep, composer)
+    limits = sweep.limits
+    limited = LimitedCompose(compose=compose, limits=limits, measure=measure_trial) if limits else None
+    return Question(sweep=sweep, compose=compose, source=source, slurm=slurm, limited=limited)
+
+
+def plan_question(
+    question: Question, planner: Planner, layout: RunsLayout, *, slots: int, measure_in: Slot | None = None
+) -> SweepPlan:
+    """Plan a sweep from its planner's first proposals and the store, if there is one; nothing is written.
+
+    Args:
+        question: the sweep.
+        planner: its planner.
+        layout: the runs folder.
+        slots: number of trials that run at once.
+        measure_in: a slot of this machine in which a few steps of each configuration are timed; None to take the
+            expected time from complete trials.
+
+    Raises:
+        SpecError: if the store has another sweep of this name.
+    """
+    from stnbench.models.scored_network import assess_cost  # imports torch, to build networks without memory
+
+    planned = planner.ask()
+    states: dict[str, TrialState] = {}
+    experience: list[Experience] = []
+    images = ImageDigests()
+    if Store.exists(layout.store):
+        with Store.open(layout.store, writable=False) as store:
+            require_same_sweep(question.sweep, [record.spec for record in store.sweeps()])
+            ids = [trial.spec.trial_id for trial in planned]
+            states = store.trial_states(ids, sweep=question.sweep.name)
+            experience = read_experience(store)
+            recorded = {trial_id: found.digests for trial_id, found in store.environments(ids).items()}
+        complete = {trial.spec.dataset for trial in planned if trial.spec.trial_id in recorded}
+        found, superseded = find_digests(complete, data_root=data_root(), source=question.source)
+        images = ImageDigests(found=found, recorded=recorded, superseded=superseded)
+    return plan_sweep(
+        question.sweep,
+        planned,
+        states=states,
+        assess=assess_cost,
+        experience=experience,
+        slots=slots,
+        points=_points(question.sweep, planned),
+        notes=question.compose.notes,
+        images=images,
+        beyond=question.limited.refused if question.limited else None,
+        measure=None if measure_in is None else _measure_in(measure_in),
+    )
+
+
+def _measure_in(slot: Slot) -> Measure:
+    """Return the function that times a trial in a slot of this machine."""
+    if slot.is_cuda:
+        os.environ[VISIBLE_VARIABLE] = slot.device  # before CUDA starts in this process
+    from stnbench.trials.run import time_trial  # imports torch
+
+    asked = itertools.count(1)
+
+    def measure(spec: TrialSpec) -> float:
+        tell_doing(f"timing a few steps of configuration {next(asked)}")
+        return time_trial(
+            spec,
+            device="cuda:0" if slot.is_cuda else "cpu",
+            threads=slot.threads,
+            train_images=training_images(spec),
+            validation_images=validation_images(spec),
+        )
+
+    return measure
+
+
+def run_question(
+    session: Session,
+    question: Question,
+    trials: Sequence[TrialSpec],
+    planner: Planner,
+    options: RunOptions,
+    observers: Sequence[Observer] = (),
+) -> RunSummary:
+    """Prepare the data sets of a sweep and run its trials in an open session.
+
+    Args:
+        session: the session.
+        question: the sweep.
+        trials: a trial of every configuration, as ``Question.trials`` returns them.
+        planner: its planner.
+        options: of the run; the folder of ``dataset.root`` and the data sets' digests are added.
+        observers: told of the run.
+
+    Raises:
+        SpecError: if the store has another sweep of this name.
+        DataError: if a data set cannot be used.
+    """
+    require_same_sweep(question.sweep, [record.spec for record in session.store.sweeps()])
+    datasets = dict.fromkeys(trial.dataset for trial in trials)
+    tell_doing(f"reading {', '.join(dict.fromkeys(spec.kind for spec in datasets))}")
+    digests = prepare_datasets(datasets, data_root=options.data_root, source=question.source)
+    options = replace(options, source=question.source, digests=digests)
+    return session.run(question.sweep, planner, options, observers)
+
+
+def _points(sweep: SweepSpec, planned: Sequence[PlannedTrial]) -> int:
+    """Return the number of points that the axes span; of a sampled space, the number of points drawn."""
+    if isinstance(sweep.planner, SamplerSpec):
+        return len({trial.spec.config_id for trial in planned if not trial.is_baseline})
+    return sum(1 for _ in sweep.points())
+
 
 if TYPE_CHECKING:  # torch
     import torch
@@ -126,8 +358,6 @@ def load_sweep(sweep: str, *overrides: str) -> "SweepSpec":
         >>> sweep.name
         'locnet_sizes-smoke'
     """
-    from stnbench.orchestration.question import read_question
-
     return read_question(sweep, overrides).sweep
 
 
@@ -146,8 +376,6 @@ def plan(sweep: str, *overrides: str, runs: str | os.PathLike[str] | None = None
         >>> stnbench.plan("locnet_sizes", "scale=smoke", runs="nowhere").trials
         34
     """
-    from stnbench.orchestration.question import plan_question, read_question
-
     question = read_question(sweep, overrides)
     slots = question.slots("local")
     return plan_question(question, question.planner(slots), _layout(runs), slots=slots)
@@ -184,9 +412,8 @@ def run_sweep(
         >>> summary.complete, summary.trials  # doctest: +SKIP
         (34, 34)
     """
-    from stnbench.core.paths import data_root
+    from stnbench.core.files import data_root
     from stnbench.orchestration.asking import RunOptions
-    from stnbench.orchestration.question import read_question, run_question
     from stnbench.orchestration.session import SessionOptions, open_session, tracking_uri
 
     question = read_question(sweep, overrides, engine=engine)

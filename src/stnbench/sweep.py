@@ -1,6 +1,6 @@
 """``python -m stnbench.sweep``: see :mod:`stnbench.cli.sweep`."""
 
-from stnbench.core.lazy import leave_at_ctrl_c
+from stnbench.core import leave_at_ctrl_c
 
 if __name__ == "__main__":
     leave_at_ctrl_c()

@@ -92,9 +92,9 @@ def test_every_kind_that_can_be_registered_has_a_menu() -> None:
 BROKEN = """
 import math, torch, stnbench
 from stnbench.data.augmentation import Augmentation
-from stnbench.planning.base import Planner
+from stnbench.planning import Planner
 from stnbench.planning.build import GridPlanner
-from stnbench.planning.pruning import Judge
+from stnbench.planning.build import Judge
 
 @stnbench.register("optimizer", "deaf")
 class Deaf(torch.optim.SGD):

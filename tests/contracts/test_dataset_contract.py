@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up_mnist import write_mnist
 
-from stnbench.data.base import Dataset, ImageSet, images_digest
+from stnbench.data import Dataset, ImageSet, images_digest
 from stnbench.data.build import open_dataset
 from stnbench.spec.data import (
     DatasetSpec,

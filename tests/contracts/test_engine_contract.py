@@ -13,7 +13,7 @@ from fake_trials import Task, fake_spec, run_fake_trial
 from ray_clusters import left_of, ray_cluster
 
 from stnbench.core.errors import EngineError
-from stnbench.engines.base import (
+from stnbench.engines import (
     Ending,
     Engine,
     EngineEvent,
@@ -26,10 +26,10 @@ from stnbench.engines.base import (
     Slot,
     Stopped,
 )
-from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slurm import SlurmEngine
 from stnbench.engines.spool import Spool
+from stnbench.engines.worker import InlineEngine
 from stnbench.spec.result import FailureKind
 from stnbench.spec.slurm import SlurmOptions
 from stnbench.trials.files import load_result

@@ -22,8 +22,15 @@ from stnbench.spec.optimizer import (
     ScheduleSpec,
 )
 from stnbench.spec.trial import TrialSpec
-from stnbench.training.checkpoint import Checkpoint, Progress, read_checkpoint, write_checkpoint
-from stnbench.training.loop import Hooks, TrainingOutcome, train
+from stnbench.training.loop import (
+    Checkpoint,
+    Hooks,
+    Progress,
+    TrainingOutcome,
+    read_checkpoint,
+    train,
+    write_checkpoint,
+)
 from stnbench.training.optim import optimizer_state
 from stnbench.training.step import TrainingRun
 

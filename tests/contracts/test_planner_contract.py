@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from made_up_spaces import DECAY, MOMENTUM, RATE, MadeUpCompose, Run, bowl, choices, conditional, floats
 
-from stnbench.planning.base import Known, Observation, Planner, Progress
+from stnbench.planning import Known, Observation, Planner, Progress
 from stnbench.planning.build import build_planner
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.planner import (

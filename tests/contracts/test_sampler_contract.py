@@ -11,8 +11,8 @@ from torch.func import grad, vmap
 
 from stnbench.core.errors import ShapeError
 from stnbench.nn.sampling import sample
+from stnbench.nn.transforms import pixel_centres
 from stnbench.nn.transforms.affine import map_affine
-from stnbench.nn.transforms.base import pixel_centres
 from stnbench.spec.transformer import Padding, Sampler
 
 SAMPLERS = get_args(Sampler)

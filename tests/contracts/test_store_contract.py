@@ -34,8 +34,8 @@ from stnbench.spec.result import (
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import AttemptEpoch, AttemptStart, PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptEpoch, AttemptStart, PlannedTrial
 
 START = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LATER = START + timedelta(seconds=90)

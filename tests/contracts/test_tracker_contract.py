@@ -28,7 +28,7 @@ from stnbench.spec.result import (
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.tracking.base import AttemptView, ConfigurationView, NullTracker, Picture, Tracker
+from stnbench.tracking import AttemptView, ConfigurationView, NullTracker, Picture, Tracker
 from stnbench.tracking.mlflow import MlflowTracker, saved_views
 from stnbench.tracking.mlflow_server import initialise
 

@@ -10,13 +10,17 @@ from torch.nn import functional
 
 from stnbench.core.errors import ShapeError
 from stnbench.nn.sampling import sample
+from stnbench.nn.transforms import Transformation, first_order, pixel_centres
 from stnbench.nn.transforms.affine import AffineTransformation, invert_affine, map_affine
-from stnbench.nn.transforms.base import Transformation, first_order, pixel_centres
-from stnbench.nn.transforms.diffeomorphic import Diffeomorphic
-from stnbench.nn.transforms.homography import HomographyTransformation, invert_homography, map_homography
+from stnbench.nn.transforms.nonlinear import (
+    Diffeomorphic,
+    HomographyTransformation,
+    Saliency,
+    ThinPlateSpline,
+    invert_homography,
+    map_homography,
+)
 from stnbench.nn.transforms.registry import build_transformation
-from stnbench.nn.transforms.saliency import Saliency
-from stnbench.nn.transforms.tps import ThinPlateSpline
 from stnbench.spec.transformer import TRANSFORMERS
 from stnbench.testing.transformers import specification
 

@@ -14,10 +14,10 @@ import step_cases
 import torch
 from fake_trials import Task, fake_spec
 
-from stnbench.engines.base import EngineEvent, Epoch, Failed, Finished, Launch, Slot
+from stnbench.engines import EngineEvent, Epoch, Failed, Finished, Launch, Slot
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import visible_gpus
-from stnbench.spec.augment import TtaSpec
+from stnbench.spec.optimizer import TtaSpec
 from stnbench.spec.result import FailureKind
 from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.training.device import DeviceSpec, prepare_device

@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from stnbench.spec.control import Pause, Resume, Stop
 from stnbench.spec.result import AttemptState, TrialState
-from stnbench.store.records import TrialRecord
 from stnbench.store.store import Store
+from stnbench.store.tables import TrialRecord
 
 expect.set_options(timeout=60_000)  # machines that test are busy
 

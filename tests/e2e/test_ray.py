@@ -15,7 +15,7 @@ from fake_trials import Task, fake_spec
 from ray_clusters import RayCluster, ray_cluster
 
 from stnbench.core.errors import EngineError
-from stnbench.engines.base import Ending, Engine, EngineEvent, Finished, Launch, Lost, Stopped
+from stnbench.engines import Ending, Engine, EngineEvent, Finished, Launch, Lost, Stopped
 
 pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 

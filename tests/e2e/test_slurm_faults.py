@@ -17,7 +17,7 @@ import pytest
 from fake_slurm import FakeSlurm
 from fake_trials import Task, fake_spec
 
-from stnbench.engines.base import Ending, Finished, Launch, Lost, Stopped
+from stnbench.engines import Ending, Finished, Launch, Lost, Stopped
 from stnbench.engines.slurm import SlurmEngine
 from stnbench.engines.spool import Spool
 from stnbench.spec.slurm import SlurmOptions

@@ -9,8 +9,7 @@ import pytest
 
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
-from stnbench.config.overrides import parse_overrides
-from stnbench.config.resolve import resolve_trial
+from stnbench.config.resolve import parse_overrides, resolve_trial
 from stnbench.spec.result import TrialResult
 from stnbench.trials.run import run_trial
 

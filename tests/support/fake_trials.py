@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from pathlib import Path
 
+from stnbench.core.files import AttemptLayout
 from stnbench.core.identity import derive_seed
-from stnbench.core.paths import AttemptLayout
 from stnbench.spec.data import Split
 from stnbench.spec.result import Cost, Environment, EpochRecord, SplitScore, TrialResult
 from stnbench.spec.trial import TrainingSpec, TrialSpec

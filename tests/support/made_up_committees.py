@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from made_up_results import NOW, Filler, planned, result
 
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.spec.data import Split
 from stnbench.spec.result import ScoredImages, SplitScore
 from stnbench.spec.sweep import Point
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import PlannedTrial
 from stnbench.trials.files import Probabilities, write_probabilities
 
 CLASSES = 4

@@ -8,7 +8,7 @@ import numpy as np
 from made_up_results import ENVIRONMENT, Filler, locnet_sizes, planned, result, transformed
 from numpy.typing import NDArray
 
-from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.core.files import AttemptLayout, RunsLayout
 from stnbench.data.cache import CacheArrays, Layout, Recipe, open_or_build
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.planner import FloatSpan, MedianPrunerSpec, TpePlannerSpec
@@ -25,8 +25,8 @@ from stnbench.spec.result import (
 )
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec, Value, label_of
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import PlannedTrial
 
 SWEEP = "sizes"
 IMAGES = 120

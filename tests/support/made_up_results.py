@@ -20,8 +20,8 @@ from stnbench.spec.result import (
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptStart, PlannedTrial
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 IMAGES = 2000

@@ -9,7 +9,7 @@ from stnbench.spec.planner import FloatSpan, IntSpan
 from stnbench.spec.result import TransformerHealth
 from stnbench.spec.sweep import Axis
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import PlannedTrial
+from stnbench.store.tables import PlannedTrial
 from stnbench.testing.search import EPOCHS, MOMENTUM, RATE, WIDTH, MadeUpCompose, Run, Score, bowl, choices, flops_of
 
 __all__ = [

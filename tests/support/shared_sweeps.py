@@ -26,10 +26,10 @@ from tiny_sweeps import ListPlanner
 from typing_extensions import override
 
 from stnbench.core.errors import StoreError
-from stnbench.core.paths import STORE_VARIABLE, RunsLayout
-from stnbench.engines.base import Engine, Slot
-from stnbench.engines.inline import InlineEngine
+from stnbench.core.files import STORE_VARIABLE, RunsLayout
+from stnbench.engines import Engine, Slot
 from stnbench.engines.local import LocalEngine
+from stnbench.engines.worker import InlineEngine
 from stnbench.orchestration.asking import Budget, RunOptions
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.orchestration.runner import Runner
@@ -37,8 +37,8 @@ from stnbench.orchestration.session import SessionOptions, open_session
 from stnbench.spec.result import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import AttemptRecord
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptRecord
 
 SIDES = ("left", "right")
 KINDS = {"orchestrator killed": 3, "worker killed": 2, "connections ended": 1}

@@ -9,12 +9,12 @@ from stnbench.data.preprocessing import GlobalStatistics, Preprocess
 from stnbench.data.resident import DeviceImages
 from stnbench.models.classifiers import build_network
 from stnbench.models.scored_network import Model, choose_kernels
-from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.data import Contrast, PreprocessSpec, SignsSpec
 from stnbench.spec.network import CnnSpec, IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec, PoojahiraSpec
 from stnbench.spec.optimizer import (
     AdamSpec,
     AdamWSpec,
+    AugmentSpec,
     CosineScheduleSpec,
     MuonSpec,
     OneCycleScheduleSpec,

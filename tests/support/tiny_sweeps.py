@@ -11,20 +11,20 @@ import pytest
 from fake_trials import Task, fake_spec, run_fake_trial
 from typing_extensions import override
 
+from stnbench.core.files import RunsLayout
 from stnbench.core.identity import Json
-from stnbench.core.paths import RunsLayout
-from stnbench.engines.base import Slot
-from stnbench.engines.inline import InlineEngine
+from stnbench.engines import Slot
+from stnbench.engines.worker import InlineEngine
 from stnbench.orchestration.asking import RunOptions, RunSummary
-from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.claims import ProcessIdentity
 from stnbench.orchestration.runner import Runner
 from stnbench.orchestration.session import SessionOptions, open_session
-from stnbench.planning.base import Known, Observation, Planner, Progress
+from stnbench.planning import Known, Observation, Planner, Progress
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.portable import KEYS
-from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import PlannedTrial
 
 SLOT = Slot(name="cpu0", device="cpu", threads=1)
 SWEEP = SweepSpec(name="tiny", question="Does it run?", baselines=False)

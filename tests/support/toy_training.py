@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stnbench.data.base import ImageSet
+from stnbench.data import ImageSet
 from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.data.resident import DeviceImages
 from stnbench.models.scored_network import build_model

@@ -9,8 +9,8 @@ import pandas as pd
 from scipy import special
 from typing_extensions import Unpack
 
+from stnbench.analysis.effects import LEVEL, NO_METHOD, wilson_estimate
 from stnbench.analysis.fitted import Fitted, ScoredRun, Seed, seed_order
-from stnbench.analysis.inference import LEVEL, NO_METHOD, wilson_estimate
 from stnbench.analysis.verdicts import (
     DEFAULT_MARGIN,
     Comparison,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from stnbench.analysis.inference import LEVEL, NO_METHOD, WILSON_METHOD
+from stnbench.analysis.effects import LEVEL, NO_METHOD, WILSON_METHOD
 from stnbench.analysis.moderated import BlockModel, Mixture, Runs
 from stnbench.analysis.simultaneous import (
     exceedance,

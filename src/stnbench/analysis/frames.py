@@ -18,15 +18,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.spec.data import Split
 from stnbench.spec.metrics import current
 from stnbench.spec.result import SplitScore, judge_attempt
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.queries import StoreReader
-from stnbench.store.records import AttemptEpoch, AttemptRecord, ImageSets, Outcome, TrialRecord
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptEpoch, AttemptRecord, ImageSets, Outcome, TrialRecord
 
 # Conversion of records of the store to frames, by pure functions.
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from stnbench.analysis.inference import (
+from stnbench.analysis.effects import (
     CONFIDENCE,
     INTERVAL_METHOD,
     KENDALL,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import interpolate, special
 
-from stnbench.analysis.inference import LEVEL
+from stnbench.analysis.effects import LEVEL
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from stnbench.analysis.inference import Estimate, t_quantile
+from stnbench.analysis.effects import Estimate, t_quantile
 from stnbench.core.errors import SpecError
 
 SEEDS_METHOD: Final = "over seeds, moderated"

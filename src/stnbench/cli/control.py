@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 from stnbench.cli.parser import CommandParser, add_json, print_result
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import UnknownNameError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.core.text import printable
-from stnbench.orchestration.control import send_request
-from stnbench.orchestration.host import is_held
-from stnbench.serve.asking import ACTIONS, parse_action, wait_for
+from stnbench.orchestration.claims import is_held
+from stnbench.orchestration.control import ACTIONS, parse_action, send_request, wait_for
 from stnbench.spec.control import ControlRecord
 from stnbench.store.store import Store
 

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from stnbench.cli.parser import CommandParser, path, whole
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import DataMissingError, SpecError
+from stnbench.core.files import data_root
 from stnbench.core.identity import Json
-from stnbench.core.paths import data_root
 from stnbench.core.process import available_cores
-from stnbench.data.base import Dataset, ImageSet, images_digest, split_tracks
+from stnbench.data import Dataset, ImageSet, images_digest, split_tracks
 from stnbench.data.build import open_dataset
+from stnbench.data.gtsrb import Gtsrb, Half, content_digest, find_half
 from stnbench.data.gtsrb.archive import (
     TORCHVISION_TRAIN_IMAGES,
     TRAIN_CONTENT_DIGEST,
 )
-from stnbench.data.gtsrb.source import Gtsrb, Half, content_digest, find_half
 from stnbench.data.quality import (
     Keys,
     NearPairs,

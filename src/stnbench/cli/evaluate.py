@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stnbench.analysis.calibration import mean_corruption_error, relative_corruption_error
-from stnbench.analysis.ensembles import mean_probabilities
-from stnbench.analysis.inference import wilson_estimate
+from stnbench.analysis.effects import wilson_estimate
+from stnbench.analysis.ensembles import mean_corruption_error, mean_probabilities, relative_corruption_error
 from stnbench.cli.parser import CommandParser, FormerOption, add_json, whole
 from stnbench.core.command import DONE
 from stnbench.core.errors import SpecError
-from stnbench.core.paths import RunsLayout, data_root
+from stnbench.core.files import RunsLayout, data_root
 from stnbench.core.process import available_cores
 from stnbench.report.exports import NETWORK_HELP, Located, locate_network
-from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import NO_SCORE
 from stnbench.spec.metrics import PERCENT, current, describe
+from stnbench.spec.optimizer import TtaSpec
 from stnbench.spec.result import SplitScore
 from stnbench.spec.sweep import Override
 
@@ -283,7 +282,7 @@ def only_root(overrides: Sequence[str]) -> Path | None:
         SpecError: for any other key.
     """
     from stnbench.config.locate import take_dataset_root
-    from stnbench.config.overrides import parse_overrides
+    from stnbench.config.resolve import parse_overrides
 
     source, others = take_dataset_root(parse_overrides(overrides))
     if others:

@@ -7,7 +7,7 @@ from stnbench.cli.evaluate import only_root
 from stnbench.cli.parser import CommandParser, add_json, path
 from stnbench.core.command import DONE
 from stnbench.core.errors import SpecError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.report.exports import FOLDER, ExportOptions, export_trial
 from stnbench.report.runs import TRIAL_HELP
 from stnbench.store.store import Store

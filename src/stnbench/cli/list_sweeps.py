@@ -14,7 +14,7 @@ from stnbench.config.locate import conf_folder, shown, sweep_files
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.command import DONE
 from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.core.text import printable
 from stnbench.orchestration.plan import Experience, read_experience, training_flops
 from stnbench.orchestration.progress import duration

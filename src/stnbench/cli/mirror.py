@@ -9,16 +9,16 @@ from typing import Final
 from stnbench.cli.parser import CommandParser, add_json, print_result, whole
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import FolderError, SpecError, UnknownNameError
-from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.core.files import AttemptLayout, RunsLayout
 from stnbench.core.text import hide_passwords
 from stnbench.orchestration.observer import stored_views
 from stnbench.orchestration.session import Session, SessionOptions, open_session, tracking_uri
 from stnbench.report.board import configuration_views
 from stnbench.report.output import read_leaderboard
 from stnbench.spec.result import AttemptState
-from stnbench.store.records import SweepRecord
 from stnbench.store.store import Store
-from stnbench.tracking.base import AttemptView, ConfigurationView
+from stnbench.store.tables import SweepRecord
+from stnbench.tracking import AttemptView, ConfigurationView
 
 _TIMEOUT_S: Final = 24 * 3600.0
 """The timeout of a replay in seconds; it writes some 10 runs per second."""
@@ -91,7 +91,7 @@ def show_pictures(
             views.setdefault(view.config_id, []).append(view)
     if not views:
         return 0
-    from stnbench.show.pictures import training_gallery
+    from stnbench.show import training_gallery
     from stnbench.tracking.mlflow import MlflowTracker
 
     tracker = MlflowTracker(uri, None if uri.startswith(_REMOTE) else layout.mlflow_artifacts)

@@ -96,7 +96,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import stnbench
-from stnbench.data.base import DataPlaces, Dataset, ImageSet, images_digest
+from stnbench.data import DataPlaces, Dataset, ImageSet, images_digest
 
 
 @stnbench.register("dataset", "{name}")

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from stnbench.core.command import DEBUG_FLAG
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.core.paths import user_path
+from stnbench.core.files import user_path
 from stnbench.core.text import parse_duration_s
 
 NUMBER_MAX = 2**31 - 1

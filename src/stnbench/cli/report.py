@@ -8,8 +8,7 @@ from typing import get_args
 from stnbench.cli.parser import CommandParser, FormerOption, path
 from stnbench.core.command import DONE
 from stnbench.core.errors import SpecError
-from stnbench.core.files import write_atomic
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout, write_atomic
 from stnbench.report.output import (
     REPORTS,
     Format,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from stnbench.cli.parser import CommandParser, add_json, whole
 from stnbench.core.command import DONE
 from stnbench.core.errors import UnknownNameError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.serve.server import CHILD_FLAG, FIRST_PORT, serve
 from stnbench.store.store import Store
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 from stnbench.cli.parser import CommandParser, add_json, path, print_result, whole
 from stnbench.core.command import DONE
 from stnbench.core.errors import FolderError, SpecError
-from stnbench.core.files import writable_folder, write_atomic
-from stnbench.core.paths import RunsLayout, data_root
+from stnbench.core.files import RunsLayout, data_root, writable_folder, write_atomic
 from stnbench.core.process import available_cores
 from stnbench.report.output import REPORTS, open_folder
 from stnbench.report.runs import TRIAL_HELP, find_trial
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _transform(trial: _Trial, options: argparse.Namespace) -> bytes:
-    from stnbench.show.pictures import png_bytes, transform_sheet
+    from stnbench.show import png_bytes, transform_sheet
     from stnbench.trials.watch import watch_images
 
     network = _open(trial, options)
@@ -67,7 +66,7 @@ def _transform(trial: _Trial, options: argparse.Namespace) -> bytes:
 
 
 def _training(trial: _Trial, options: argparse.Namespace) -> bytes:
-    from stnbench.show.pictures import gif_bytes, training_frames
+    from stnbench.show import gif_bytes, training_frames
     from stnbench.trials.watch import watch_training
 
     frames = training_frames(watch_training(trial.folder), side=options.side, title=trial.title, images=options.images)
@@ -75,7 +74,7 @@ def _training(trial: _Trial, options: argparse.Namespace) -> bytes:
 
 
 def _tracks(trial: _Trial, options: argparse.Namespace) -> bytes:
-    from stnbench.show.pictures import gif_bytes, track_frames
+    from stnbench.show import gif_bytes, track_frames
     from stnbench.trials.watch import watch_tracks
 
     network = _open(trial, options)
@@ -85,7 +84,7 @@ def _tracks(trial: _Trial, options: argparse.Namespace) -> bytes:
 
 
 def _print_stability(trial: _Trial, options: argparse.Namespace) -> None:
-    from stnbench.show.pictures import stability_data, stability_text
+    from stnbench.show import stability_data, stability_text
     from stnbench.trials.stability import measure_stability
 
     stability = measure_stability(_open(trial, options), count=options.tracks, seed=options.seed)

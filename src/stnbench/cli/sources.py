@@ -8,7 +8,7 @@ import stnbench
 from stnbench.cli.parser import CommandParser, add_json, path, print_result
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import SpecError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.orchestration.sources import find_source, source_lines, write_sources
 from stnbench.report.runs import TRIAL_HELP, find_trial
 from stnbench.spec.result import AttemptState

@@ -13,15 +13,15 @@ import psutil
 from stnbench.cli.parser import CommandParser
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import UnknownNameError
+from stnbench.core.files import RunsLayout
 from stnbench.core.identity import Json
-from stnbench.core.paths import RunsLayout
 from stnbench.core.text import printable
-from stnbench.orchestration.host import ProcessIdentity, read_holder
+from stnbench.orchestration.claims import ProcessIdentity, read_holder
 from stnbench.report.runs import RunSummary, read_runs
 from stnbench.spec.result import EpochRecord, TrialState
 from stnbench.store.queries import StoreReader
-from stnbench.store.records import AttemptRecord, SweepRecord, TrialRecord
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptRecord, SweepRecord, TrialRecord
 
 LAST_LINES = 3
 FAILURES_SHOWN = 10

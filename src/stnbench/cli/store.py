@@ -11,10 +11,10 @@ from typing import Final
 from stnbench.cli.parser import CommandParser, add_json, path, print_result, whole
 from stnbench.core.command import DONE, SOME_FAILED
 from stnbench.core.errors import FolderError, StnbenchError, StoreError
-from stnbench.core.paths import RunsLayout, data_root
+from stnbench.core.files import RunsLayout, data_root
 from stnbench.core.process import available_cores
+from stnbench.orchestration.claims import ProcessIdentity, orchestrator_lock
 from stnbench.orchestration.exchange import ArchiveSource, FolderSource, Source, export_sweeps, merge_source
-from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
 from stnbench.orchestration.recovery import SERVER_REMEDY, Restored, restore_store
 from stnbench.orchestration.session import SessionOptions, open_session
 from stnbench.report.scored import Networks, fill_metrics

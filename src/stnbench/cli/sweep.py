@@ -9,24 +9,24 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import get_args
 
+from stnbench.api import Question, plan_question, read_question, run_question
 from stnbench.cli.mirror import show_pictures
 from stnbench.cli.parser import CommandParser, above_zero, add_json, duration_s, whole
 from stnbench.config.locate import sweep_files
-from stnbench.config.overrides import SLURM
+from stnbench.config.resolve import SLURM
 from stnbench.config.sweeps import DECIDED
 from stnbench.core.command import DONE, SOME_FAILED, tell_doing
 from stnbench.core.errors import InfeasibleError, SpecError, StnbenchError
-from stnbench.core.paths import RunsLayout, data_root
+from stnbench.core.files import RunsLayout, data_root
 from stnbench.core.process import available_cores
 from stnbench.core.text import Price, counted, hide_passwords
-from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import visible_gpus
+from stnbench.engines.worker import InlineEngine
 from stnbench.orchestration import verify
 from stnbench.orchestration.asking import Budget, RunOptions, RunSummary
 from stnbench.orchestration.messages import Patience
 from stnbench.orchestration.plan import plan_json, plan_lines
-from stnbench.orchestration.question import Question, plan_question, read_question, run_question
 from stnbench.orchestration.session import (
     EngineName,
     Session,
@@ -37,7 +37,7 @@ from stnbench.orchestration.session import (
     remembered_slots,
     tracking_uri,
 )
-from stnbench.planning.base import Planner
+from stnbench.planning import Planner
 from stnbench.planning.study import require_storage, storage_url, write_study
 from stnbench.report.board import Leaderboard, configuration_views
 from stnbench.report.output import (
@@ -55,7 +55,7 @@ from stnbench.spec.result import FailureKind, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.queries import StoreReader
 from stnbench.store.store import Store
-from stnbench.tracking.base import ConfigurationView
+from stnbench.tracking import ConfigurationView
 
 AUTO = "auto"
 

@@ -15,19 +15,18 @@ from stnbench.cli.parser import CommandParser, add_json
 from stnbench.config.axes import require_effect
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder, take_dataset_root
-from stnbench.config.overrides import parse_overrides, take_engine_options
-from stnbench.config.resolve import resolve_trial
+from stnbench.config.resolve import parse_overrides, resolve_trial, take_engine_options
 from stnbench.core.command import DONE, SOME_FAILED
-from stnbench.core.paths import AttemptLayout, RunsLayout, data_root
+from stnbench.core.files import AttemptLayout, RunsLayout, data_root
 from stnbench.orchestration.asking import RunOptions, RunSummary
 from stnbench.orchestration.session import EngineName, SessionOptions, open_session, prepare_datasets, tracking_uri
-from stnbench.planning.base import Observation, Planner
+from stnbench.planning import Observation, Planner
 from stnbench.spec.codec import to_plain
 from stnbench.spec.data import NO_SCORE
 from stnbench.spec.sweep import Override, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import PlannedTrial
 
 
 class OneTrial(Planner):

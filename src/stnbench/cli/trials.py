@@ -8,7 +8,7 @@ from typing import Final
 from stnbench.cli.parser import CommandParser
 from stnbench.core.command import DONE
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.report import render
 from stnbench.report.output import print_sections
 from stnbench.report.runs import TrialRow, find_trial, read_runs

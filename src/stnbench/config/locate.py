@@ -10,8 +10,7 @@ from typing import Final
 
 import stnbench
 from stnbench.core.errors import FolderError, SpecError, UnknownNameError
-from stnbench.core.files import is_left_behind
-from stnbench.core.paths import require_decoded, user_path
+from stnbench.core.files import is_left_behind, require_decoded, user_path
 from stnbench.spec.sweep import Override
 
 # The only override that is a path: the folder of GTSRB. Paths are never part of a trial.

@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn, TextIO, cast
 from typing_extensions import override
 
 from stnbench.core.errors import FormerNameWarning, InternalError, SpecError, StnbenchError, StoreError
-from stnbench.core.paths import RUNS_VARIABLE, RunsLayout
+from stnbench.core.files import RUNS_VARIABLE, RunsLayout
 from stnbench.core.process import Interrupted, explain_lost_maps, handling, ignore_further, raise_interrupted
 from stnbench.core.text import hide_passwords, printable
 

@@ -7,7 +7,7 @@
 
 The table is optional; only its column ``path`` is required.
 
-Nothing is unpacked and no image is decoded here; :mod:`stnbench.data.folder` does that. The digests of the files of a
+Nothing is unpacked and no image is decoded here; :mod:`stnbench.data.build` does that. The digests of the files of a
 large folder are cached in the data folder, so that the folder is read once.
 """
 
@@ -26,9 +26,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from stnbench.core.errors import DataCorruptError, DataMissingError
-from stnbench.core.files import file_mark, is_left_behind, memory_of, remembered_digests
+from stnbench.core.files import data_root, file_mark, is_left_behind, memory_of, remembered_digests, require_decoded
 from stnbench.core.identity import DIGEST_LENGTH
-from stnbench.core.paths import data_root, require_decoded
 
 ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 """Suffixes of files that count as images."""

@@ -18,9 +18,9 @@ from stnbench.data import homographies
 from stnbench.data.homographies import radians
 from stnbench.nn.layers import exact_convolutions, full_precision
 from stnbench.nn.sampling import sample
-from stnbench.nn.transforms.base import pixel_centres
-from stnbench.nn.transforms.homography import invert_homography
-from stnbench.spec.augment import AUGMENTATIONS, AugmentationSpec, AugmentSpec
+from stnbench.nn.transforms import pixel_centres
+from stnbench.nn.transforms.nonlinear import invert_homography
+from stnbench.spec.optimizer import AUGMENTATIONS, AugmentationSpec, AugmentSpec
 
 # Contract of an augmentation. What it does to the images of an epoch is drawn before the epoch, on the CPU: a run that
 # resumes from a checkpoint, runs on another device or in other batches varies images in the same way.

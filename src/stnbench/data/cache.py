@@ -24,11 +24,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stnbench.core.errors import CacheMissingError, DataCorruptError, DataError, DataMissingError, FolderError
-from stnbench.core.files import ARRAY_ERRORS, file_mark, lock_error, remembered_digests, sync_folder, writable_folder
+from stnbench.core.files import (
+    ARRAY_ERRORS,
+    DATA_VARIABLE,
+    file_mark,
+    file_sha256,
+    lock_error,
+    remembered_digests,
+    sync_folder,
+    writable_folder,
+)
 from stnbench.core.identity import Json, canonical_json
-from stnbench.core.paths import DATA_VARIABLE
 from stnbench.core.process import advance
-from stnbench.data.base import ImageSet, images_digest
+from stnbench.data import ImageSet, images_digest
 
 # The manifest of a cache, the digests, and the layout of its arrays.
 
@@ -137,12 +145,6 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def _checksum(plain: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(plain).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 LOOK_S = 2
@@ -312,7 +314,7 @@ class _Watch:
             mark = file_mark(self.path)
         except DataCorruptError:
             return
-        if mark != self.mark and mark[-1] == self.mark[-1] and file_sha256(self.path) != self.sha256:
+        if mark != self.mark and mark[-1] == self.mark[-1] and file_sha256(self.path, follow_link=True) != self.sha256:
             raise _changed(self.path)
 
 
@@ -330,7 +332,7 @@ def verify(folder: Path) -> Manifest:
     manifest = _read_current(folder)
     images = _open(folder, manifest)
     path = folder / IMAGES
-    if file_sha256(path) != manifest.sha256[IMAGES]:
+    if file_sha256(path, follow_link=True) != manifest.sha256[IMAGES]:
         raise _changed(path)
     if images_digest(images.images, images.labels) != manifest.digest:
         raise DataCorruptError(f"{folder / MANIFEST} has a digest of other images", remedy=REMEDY)
@@ -446,7 +448,7 @@ def _finish(folder: Path, arrays: CacheArrays, layout: Layout, identity: dict[st
         identity=identity,
         layout=layout,
         digest=images_digest(arrays.images, arrays.labels),
-        sha256={path.name: file_sha256(path) for path in sorted(folder.glob("*.npy"))},
+        sha256={path.name: file_sha256(path, follow_link=True) for path in sorted(folder.glob("*.npy"))},
     )
     write_manifest(folder, manifest)
     for path in folder.iterdir():
@@ -483,7 +485,7 @@ def _map_images(folder: Path, manifest: Manifest) -> tuple[NDArray[np.uint8], _W
         raise DataCorruptError(problem, remedy=REMEDY)
     watch = _Watch(path=path, mark=file_mark(path), sha256=manifest.sha256[IMAGES])
     seen = remembered_digests(
-        folder / SEEN, {IMAGES: watch.mark}, lambda _: iter((file_sha256(path),)), total_bytes=size
+        folder / SEEN, {IMAGES: watch.mark}, lambda _: iter((file_sha256(path, follow_link=True),)), total_bytes=size
     )
     if seen[IMAGES] != watch.sha256:
         raise _changed(path)

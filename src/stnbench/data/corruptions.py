@@ -17,12 +17,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from stnbench.analysis.calibration import mean_corruption_error
+from stnbench.analysis.ensembles import mean_corruption_error
 from stnbench.core.errors import UnknownNameError
 from stnbench.core.identity import derive_seed
 from stnbench.core.process import advancing
 from stnbench.nn.sampling import sample
-from stnbench.nn.transforms.base import pixel_centres
+from stnbench.nn.transforms import pixel_centres
 
 SEVERITIES: Final = 5
 

@@ -13,7 +13,7 @@ from stnbench.core.errors import DataCorruptError, DataMissingError
 from stnbench.core.files import file_mark, memory_of, remembered_digests
 from stnbench.core.identity import Json, derive_seed, digest
 from stnbench.core.process import advancing
-from stnbench.data.base import Dataset, ImageSet
+from stnbench.data import Dataset, ImageSet
 from stnbench.data.cache import (
     CacheArrays,
     Layout,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stnbench.nn.transforms.affine import matrix_of_rows
-from stnbench.nn.transforms.homography import Corners, invert_homography
-from stnbench.spec.augment import TtaSpec
+from stnbench.nn.transforms.nonlinear import Corners, invert_homography
+from stnbench.spec.optimizer import TtaSpec
 
 # The mapping of points by one homography, in NumPy.
 
@@ -71,7 +71,7 @@ def map_points(
 ) -> Float[Tensor, "batch points 2"]:
     """Map the points by every homography, with products and sums, which TF32 does not round.
 
-    Unlike ``stnbench.nn.transforms.homography.map_homography``, which shows the plane mirrored beyond the vanishing
+    Unlike ``stnbench.nn.transforms.nonlinear.map_homography``, which shows the plane mirrored beyond the vanishing
     line, the result there lies far outside the image, on the side where the line was crossed, so that the image's
     border extends to the horizon.
     """

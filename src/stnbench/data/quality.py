@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
-from stnbench.data.base import ImageSet
+from stnbench.data import ImageSet
 
 Keys = Sequence[bytes]
 """One digest per image; equal digests mean equal images."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stnbench.core.errors import SpecError
 from stnbench.core.identity import derive_seed
-from stnbench.data.base import ImageSet, nothing_to_check
+from stnbench.data import ImageSet, nothing_to_check
 from stnbench.spec.trial import DropLast
 
 # Preprocessed images, kept so that no epoch computes them again.

@@ -27,7 +27,7 @@ from stnbench.diagnostics.health import chain_to
 from stnbench.models.classifiers import Explained, TransformerRecord
 from stnbench.models.scored_network import Model
 from stnbench.nn.sampling import sample
-from stnbench.nn.transforms.base import pixel_centres
+from stnbench.nn.transforms import pixel_centres
 from stnbench.spec.transformer import TransformerSpec
 
 # Regions of the image that the spatial transformers of a network read, and the pictures that they show.

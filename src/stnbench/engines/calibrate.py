@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stnbench.core.errors import EngineError, StnbenchError
 from stnbench.core.files import write_atomic
-from stnbench.engines.base import Ending, Engine, Finished, Launch, Slot
+from stnbench.engines import Ending, Engine, Finished, Launch, Slot
 from stnbench.engines.slots import plan_slots
 from stnbench.spec.codec import Strict, from_json, to_json
 from stnbench.spec.trial import TrialSpec

@@ -15,10 +15,9 @@ import psutil
 from typing_extensions import override
 
 from stnbench.core.errors import EngineError, ProtocolError
-from stnbench.core.files import size_of, tail, writable_folder, write_all
-from stnbench.core.paths import AttemptLayout
+from stnbench.core.files import AttemptLayout, size_of, tail, writable_folder, write_all
 from stnbench.core.process import available_cores
-from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Launch, Lost, Message, Slot, Stop, decode, encode
+from stnbench.engines import Ending, Engine, EngineEvent, Failed, Launch, Lost, Message, Slot, Stop, decode, encode
 from stnbench.engines.slots import BY_PCI_BUS, ORDER_VARIABLE, VISIBLE_VARIABLE
 from stnbench.spec.result import Failure, FailureKind
 

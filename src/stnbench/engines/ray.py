@@ -25,7 +25,7 @@ from typing_extensions import override
 from stnbench.core.errors import EngineError, ProtocolError
 from stnbench.core.process import available_cores
 from stnbench.core.text import printable
-from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Launch, Lost, Note, Slot, Stopped, decode, encode
+from stnbench.engines import Ending, Engine, EngineEvent, Failed, Launch, Lost, Note, Slot, Stopped, decode, encode
 from stnbench.engines.guard import Guard
 from stnbench.engines.remote import Host, Parcel, Share, SlotHost, earlier_files, living_nodes, plan_shares, write_files
 from stnbench.engines.slots import visible_gpus

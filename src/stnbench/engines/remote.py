@@ -19,10 +19,9 @@ from typing import Any, get_args
 from zipfile import ZipFile
 
 from stnbench.core.errors import EngineError, ProtocolError, SpecError
-from stnbench.core.files import write_atomic
+from stnbench.core.files import DATA_VARIABLE, AttemptLayout, write_atomic
 from stnbench.core.identity import RESULTS_VERSION, Json
-from stnbench.core.paths import DATA_VARIABLE, AttemptLayout
-from stnbench.engines.base import Ending, Epoch, Launch, Slot, decode, encode
+from stnbench.engines import Ending, Epoch, Launch, Slot, decode, encode
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import device_memory_mib, visible_gpus
 from stnbench.spec.data import Split

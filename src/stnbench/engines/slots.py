@@ -20,7 +20,7 @@ from typing import Final
 import psutil
 
 from stnbench.core.errors import EngineError, SpecError
-from stnbench.engines.base import Slot
+from stnbench.engines import Slot
 from stnbench.spec.trial import COMPUTE_VARIABLE, ComputeOptions
 
 VISIBLE_VARIABLE: Final = "CUDA_VISIBLE_DEVICES"

@@ -19,10 +19,9 @@ from typing import Final, assert_never
 from typing_extensions import override
 
 from stnbench.core.errors import EngineError, ProtocolError
-from stnbench.core.files import tail, writable_folder, write_atomic
-from stnbench.core.paths import RUNS_VARIABLE, AttemptLayout
+from stnbench.core.files import RUNS_VARIABLE, AttemptLayout, tail, writable_folder, write_atomic
 from stnbench.core.text import printable
-from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Finished, Launch, Lost, Slot, Stopped, decode
+from stnbench.engines import Ending, Engine, EngineEvent, Failed, Finished, Launch, Lost, Slot, Stopped, decode
 from stnbench.engines.local import worker_command
 from stnbench.engines.pool import AskForJobs, Decision, FailWaiting, ForgetHost, Job, Lose, Pool, Sight, Tell
 from stnbench.engines.slurm_submission import (

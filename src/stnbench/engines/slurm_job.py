@@ -24,7 +24,7 @@ from typing import Final
 
 from stnbench.core.errors import EngineError, StnbenchError
 from stnbench.core.process import available_cores
-from stnbench.engines.base import Ending, Engine, EngineEvent, Failed, Lost, Note, Pulse, Slot, Stopped, encode
+from stnbench.engines import Ending, Engine, EngineEvent, Failed, Lost, Note, Pulse, Slot, Stopped, encode
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import VISIBLE_VARIABLE, plan_slots, require_computable, visible_gpus
 from stnbench.engines.spool import (

@@ -17,7 +17,7 @@ from typing import IO, Final
 
 from stnbench.core.errors import EngineError
 from stnbench.core.text import printable
-from stnbench.engines.base import Slot
+from stnbench.engines import Slot
 from stnbench.engines.pool import Job
 from stnbench.engines.spool import Spool
 from stnbench.spec.slurm import SlurmOptions

@@ -36,7 +36,7 @@ from typing import Final, Literal, NamedTuple
 import stnbench
 from stnbench.core.errors import EngineError, ProtocolError, SpecError
 from stnbench.core.files import write_atomic
-from stnbench.engines.base import Launch, decode, encode
+from stnbench.engines import Launch, decode, encode
 from stnbench.spec.codec import Strict, from_json, to_json
 
 Order = Literal["", "stop", "kill", "revoked"]

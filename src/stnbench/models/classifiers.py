@@ -14,6 +14,7 @@ from stnbench.data.augmentation import build_augmentation
 from stnbench.models import designs
 from stnbench.models.designs import LayerDesign, NetworkDesign, StageDesign, design_network
 from stnbench.nn.initialization import (
+    MapSize,
     OwnModule,
     batch_norm,
     clear_weights,
@@ -25,7 +26,6 @@ from stnbench.nn.initialization import (
 )
 from stnbench.nn.layers import CONTRASTIVE_KERNELS, ChannelDropout, ContrastiveNorm, Dense
 from stnbench.nn.localization import Localization
-from stnbench.nn.maps import MapSize
 from stnbench.nn.spatial_transformer import Look, ParallelTransformers, Transformed
 from stnbench.spec.network import NETWORKS
 from stnbench.spec.parts import require_same_parts

@@ -25,9 +25,8 @@ from stnbench.models.classifiers import (
     shared_stages,
 )
 from stnbench.models.designs import NetworkDesign, StageDesign, design_network
-from stnbench.nn.initialization import pad_channels
+from stnbench.nn.initialization import MapSize, pad_channels
 from stnbench.nn.localization import Localization, build_localization
-from stnbench.nn.maps import MapSize
 from stnbench.nn.spatial_transformer import (
     ParallelTransformers,
     PlaceOutput,
@@ -35,7 +34,7 @@ from stnbench.nn.spatial_transformer import (
     build_spatial_transformer,
 )
 from stnbench.nn.transforms.registry import build_transformation
-from stnbench.spec.augment import TtaSpec
+from stnbench.spec.optimizer import TtaSpec
 from stnbench.spec.result import Cost
 from stnbench.spec.transformer import DenseLocnetSpec, LocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import ComputeOptions, Precision, TrialSpec

@@ -7,15 +7,15 @@ are first used.
 
 from typing import TYPE_CHECKING
 
-from stnbench.core.lazy import lazy_names
+from stnbench.core import lazy_names
 
 if TYPE_CHECKING:
     from stnbench.nn.layers import ContrastiveNorm
     from stnbench.nn.sampling import sample
     from stnbench.nn.spatial_transformer import SpatialTransformer, Transformed
+    from stnbench.nn.transforms import Transformation
     from stnbench.nn.transforms.affine import AffineTransformation
-    from stnbench.nn.transforms.base import Transformation
-    from stnbench.nn.transforms.homography import HomographyTransformation
+    from stnbench.nn.transforms.nonlinear import HomographyTransformation
 
 __all__ = [
     "AffineTransformation",
@@ -32,9 +32,9 @@ __getattr__, __dir__ = lazy_names(
     {
         "AffineTransformation": "stnbench.nn.transforms.affine",
         "ContrastiveNorm": "stnbench.nn.layers",
-        "HomographyTransformation": "stnbench.nn.transforms.homography",
+        "HomographyTransformation": "stnbench.nn.transforms.nonlinear",
         "SpatialTransformer": "stnbench.nn.spatial_transformer",
-        "Transformation": "stnbench.nn.transforms.base",
+        "Transformation": "stnbench.nn.transforms",
         "Transformed": "stnbench.nn.spatial_transformer",
         "sample": "stnbench.nn.sampling",
     },

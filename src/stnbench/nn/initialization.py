@@ -1,6 +1,7 @@
 """Layers whose weights start at zero, and the drawing of weights from a given random generator."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, cast
 
 import torch
@@ -12,7 +13,40 @@ from typing_extensions import override
 
 from stnbench.core.errors import InfeasibleError, StnbenchError
 from stnbench.core.identity import derive_seed
-from stnbench.nn.maps import MapSize
+
+# Size of a feature map, and its change by convolution and pooling.
+
+
+@dataclass(frozen=True, slots=True)
+class MapSize:
+    """Channels, height and width of one image or feature map; with a height or width below 1 nothing is left of it."""
+
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether nothing is left of the map."""
+        return self.height < 1 or self.width < 1
+
+    @property
+    def numbers(self) -> int:
+        """Return the number of values in the map: channels times height times width."""
+        return self.channels * self.height * self.width
+
+    def convolved(self, channels: int, *, kernel: int, padding: int) -> "MapSize":
+        """Return the size after a square convolution of stride 1 with ``padding`` pixels at each side."""
+        change = 2 * padding - kernel + 1
+        return MapSize(channels, self.height + change, self.width + change)
+
+    def pooled(self) -> "MapSize":
+        """Return the size after pooling 2 x 2 with stride 2; an odd last row or column is dropped, as in 2015."""
+        return replace(self, height=self.height // 2, width=self.width // 2)
+
+    def __str__(self) -> str:
+        return f"{self.channels} x {self.height} x {self.width}"
+
 
 # Convolutions of few input channels, with a fast gradient with respect to the input on a CPU.
 #

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from stnbench.core.errors import InfeasibleError, ShapeError
-from stnbench.nn.initialization import clear_weights, conv, draw_weights, linear, own_module
+from stnbench.nn.initialization import MapSize, clear_weights, conv, draw_weights, linear, own_module
 from stnbench.nn.layers import full_precision
-from stnbench.nn.maps import MapSize
 from stnbench.spec.transformer import LOCNETS, ConvLocnetSpec, DenseLocnetSpec, LocnetSpec, SharedLocnetSpec
 
 KERNEL, _PADDING = 5, 2

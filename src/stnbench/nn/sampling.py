@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stnbench.core.errors import ShapeError
-from stnbench.nn.transforms.base import Size
+from stnbench.nn.transforms import Size
 from stnbench.spec.transformer import Padding, Sampler
 
 # Reading between pixels: the only call of torch's sampler in a network.

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stnbench.core.errors import InfeasibleError, ShapeError, SpecError, require
-from stnbench.nn.initialization import part_generator
+from stnbench.nn.initialization import MapSize, part_generator
 from stnbench.nn.layers import StudentNoise
 from stnbench.nn.localization import Localization, build_localization
-from stnbench.nn.maps import MapSize
 from stnbench.nn.sampling import outside_share, sample
+from stnbench.nn.transforms import StudentT, Transformation, first_order, pixel_centres
 from stnbench.nn.transforms.affine import AffineTransformation, box_parameters
-from stnbench.nn.transforms.base import StudentT, Transformation, first_order, pixel_centres
 from stnbench.nn.transforms.registry import build_transformation
 from stnbench.spec.codec import from_plain
 from stnbench.spec.transformer import AnyTransformer, ConvLocnetSpec, LocnetSpec, PlacedTransformerSpec, TransformerSpec

@@ -8,13 +8,13 @@ from pathlib import Path
 from stnbench.core.errors import DataError, TransitionError
 from stnbench.orchestration.messages import Patience
 from stnbench.orchestration.observer import RunningAttempt
-from stnbench.planning.base import Known, Observation, Planner, Progress
+from stnbench.planning import Known, Observation, Planner, Progress
 from stnbench.spec.control import Controls, controls_after, further_seeds
 from stnbench.spec.data import DatasetSpec
 from stnbench.spec.result import Environment, TrialResult, TrialState, other_half
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store.records import Outcome, PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import Outcome, PlannedTrial
 
 # The options of one run of a sweep, with its budget, the resources spent so far, and its summary. Without I/O.
 

@@ -23,9 +23,8 @@ from typing import IO, Any, Final
 from typing_extensions import override
 
 from stnbench.core.errors import FolderError, StnbenchError, StoreError
-from stnbench.core.files import sync_folder, write_atomic
+from stnbench.core.files import RunsLayout, sync_folder, write_atomic
 from stnbench.core.identity import RESULTS_VERSION, Json
-from stnbench.core.paths import RunsLayout
 from stnbench.orchestration.sources import SourceRecord, diff_digest, record_name
 from stnbench.spec.codec import from_json, from_stored
 from stnbench.spec.result import Environment, TransformerHealth

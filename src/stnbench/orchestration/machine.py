@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stnbench.core.errors import TransitionError
-from stnbench.engines.base import Slot
+from stnbench.engines import Slot
 from stnbench.orchestration.messages import (
     BLINDING,
     BREAKER_THRESHOLD,

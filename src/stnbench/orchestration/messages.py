@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stnbench.engines.base import Slot
+from stnbench.engines import Slot
 from stnbench.engines.calibrate import CONTEXT_MIB
 from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState
 

@@ -20,12 +20,12 @@ from urllib.parse import urlsplit
 from typing_extensions import override
 
 from stnbench.core.text import hide_passwords, printable
-from stnbench.engines.base import Slot
+from stnbench.engines import Slot
 from stnbench.spec.result import AttemptState, EpochRecord, Failure, FailureKind, TrialResult, TrialState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store.records import AttemptRecord, Outcome, PlannedTrial, TrialRecord
 from stnbench.store.store import Store
-from stnbench.tracking.base import AttemptView, ConfigurationView, Tracker, view_digest
+from stnbench.store.tables import AttemptRecord, Outcome, PlannedTrial, TrialRecord
+from stnbench.tracking import AttemptView, ConfigurationView, Tracker, view_digest
 
 # Notifications by the runner, sent after the store is updated.
 

@@ -16,8 +16,8 @@ from typing_extensions import override
 from stnbench.core.errors import StoreBusyError, StoreError
 from stnbench.spec.control import ControlRecord
 from stnbench.spec.result import AttemptState, Failure, TrialResult, TrialState
-from stnbench.store.records import AttemptRecord, AttemptStart
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptRecord, AttemptStart
 
 T = TypeVar("T")
 

@@ -27,7 +27,7 @@ from stnbench.spec.result import Cost, TrialState, other_half
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.queries import StoreReader
-from stnbench.store.records import PlannedTrial
+from stnbench.store.tables import PlannedTrial
 
 UNKNOWN_TRAIN_IMAGES = GTSRB_TRAIN_IMAGES
 """Number of training images assumed for an external data set that does not declare its size."""

@@ -23,7 +23,7 @@ from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttem
 from stnbench.spec.planner import SamplerSpec
 from stnbench.spec.result import Failure, TrialState, Verdict, judge_attempt
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store.records import PlannedTrial
+from stnbench.store.tables import PlannedTrial
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

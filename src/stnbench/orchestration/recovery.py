@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from typing_extensions import override
 
 from stnbench.core.errors import FolderError, StnbenchError, StoreError
-from stnbench.core.files import sync_folder
-from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.core.files import AttemptLayout, RunsLayout, sync_folder
 from stnbench.orchestration.observer import Observer
 from stnbench.spec.codec import to_json
 from stnbench.spec.result import AttemptState, FailureKind, TrialResult, TrialState

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from typing import assert_never
 
 from stnbench.core.errors import FolderError, StnbenchError, TransitionError
-from stnbench.core.files import writable_folder
-from stnbench.core.paths import AttemptLayout, RunsLayout
-from stnbench.engines.base import (
+from stnbench.core.files import AttemptLayout, RunsLayout, writable_folder
+from stnbench.engines import (
     Ending,
     Engine,
     EngineEvent,
@@ -25,9 +24,8 @@ from stnbench.engines.base import (
     Stopped,
 )
 from stnbench.orchestration.asking import Asking, RunOptions, RunSummary, Spent
-from stnbench.orchestration.claims import Claims, Others, recover, result_of
+from stnbench.orchestration.claims import Claims, Others, ProcessIdentity, recover, result_of
 from stnbench.orchestration.control import Decision, Inbox, decide
-from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.machine import Machine
 from stnbench.orchestration.messages import (
     AttemptFailed,
@@ -59,12 +57,12 @@ from stnbench.orchestration.messages import (
 )
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.orchestration.recovery import drop_checkpoints, resumable
-from stnbench.planning.base import Planner
+from stnbench.planning import Planner
 from stnbench.spec.control import Action, AddSeeds, ControlRecord, ControlRequest, Pause, Resume, Retry, SetSlots, Stop
 from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialResult, TrialState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store.records import AttemptRecord, AttemptStart
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptRecord, AttemptStart
 from stnbench.trials.files import load_result
 
 POLL_S = 0.2

@@ -14,14 +14,12 @@ from typing import Literal, assert_never
 
 import stnbench
 from stnbench.core.errors import CacheMissingError, DataError, DataMissingError, EngineError
-from stnbench.core.files import writable_folder
-from stnbench.core.paths import RUNS_VARIABLE, RunsLayout, sqlite_uri
+from stnbench.core.files import RUNS_VARIABLE, RunsLayout, sqlite_uri, writable_folder
 from stnbench.core.process import Interrupted, available_cores, handling, listening
 from stnbench.core.text import counted, hide_passwords
 from stnbench.data.build import open_dataset
-from stnbench.engines.base import Engine, Slot
+from stnbench.engines import Engine, Slot
 from stnbench.engines.calibrate import measure_choice, measure_gpu_choice, recall_choice, remember_choice
-from stnbench.engines.inline import InlineEngine
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import (
     device_memory_mib,
@@ -32,21 +30,22 @@ from stnbench.engines.slots import (
     visible_gpus,
 )
 from stnbench.engines.slurm import SlurmEngine
+from stnbench.engines.worker import InlineEngine
 from stnbench.orchestration.asking import RunOptions, RunSummary
-from stnbench.orchestration.host import HeldLock, ProcessIdentity, orchestrator_lock
+from stnbench.orchestration.claims import HeldLock, ProcessIdentity, orchestrator_lock
 from stnbench.orchestration.observer import LogObserver, Mirror, Observer, open_notifiers
 from stnbench.orchestration.patience import BUSY_TIMEOUT_S, PatientStore, StoreWait, open_patiently
 from stnbench.orchestration.progress import About, DataProgress, open_progress
 from stnbench.orchestration.recovery import Backups, is_worth_restoring, restore_store
 from stnbench.orchestration.runner import Runner
 from stnbench.orchestration.sources import keep_sources
-from stnbench.planning.base import Planner
+from stnbench.planning import Planner
 from stnbench.spec.data import DatasetSpec
 from stnbench.spec.slurm import SlurmOptions
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.store.file import Holder
-from stnbench.tracking.base import ConfigurationView, Tracker
+from stnbench.tracking import ConfigurationView, Tracker
 from stnbench.tracking.mlflow_server import set_aside_damaged
 
 EngineName = Literal["local", "inline", "ray", "slurm"]

@@ -17,11 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from stnbench.core.code import Changes, code_version, git_bytes, read_changes, run_git
 from stnbench.core.errors import FolderError
-from stnbench.core.files import writable_folder, write_atomic
-from stnbench.core.identity import DIGEST_LENGTH
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout, writable_folder, write_atomic
+from stnbench.core.identity import DIGEST_LENGTH, Changes, code_version, git_bytes, read_changes, run_git
 from stnbench.spec.codec import Strict, from_stored, to_json
 
 MAX_BYTES: Final = 4 << 20

@@ -15,16 +15,16 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from stnbench.core.errors import FolderError, SpecError, StnbenchError
+from stnbench.core.files import AttemptLayout, RunsLayout
 from stnbench.core.identity import Json, derive_seed
-from stnbench.core.paths import AttemptLayout, RunsLayout
 from stnbench.core.text import counted
-from stnbench.engines.base import Ending, Engine, Failed, Finished, Launch, Lost, Slot
+from stnbench.engines import Ending, Engine, Failed, Finished, Launch, Lost, Slot
 from stnbench.spec.codec import to_plain
 from stnbench.spec.data import Split
 from stnbench.spec.result import Environment, TrialResult, TrialState, other_half
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.queries import StoreReader
-from stnbench.store.records import TrialRecord
+from stnbench.store.tables import TrialRecord
 from stnbench.trials.files import load_result, read_probabilities
 
 TOLERANCE_PP: Final = 2.0

@@ -1,29 +1,267 @@
 """Construction of planners from the specification of a sweep."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
 from stnbench.core.errors import SpecError
-from stnbench.planning.base import ComposePoint, Observation, Planner
-from stnbench.planning.configurations import grid_configurations, with_seeds
-from stnbench.planning.pruning import HealthJudge, Judge, PruningPlanner, ThresholdJudge
+from stnbench.planning import ComposePoint, Known, Observation, Planner, Progress, grid_configurations, with_seeds
+from stnbench.planning.samplers import quiet
 from stnbench.planning.sampling import SamplingPlanner
 from stnbench.planning.seeds import RacingPlanner, UntilDecidedPlanner
 from stnbench.spec.planner import (
     PLANNERS,
     PRUNERS,
+    AshaPrunerSpec,
     GridPlannerSpec,
     HealthPrunerSpec,
+    HyperbandPrunerSpec,
+    MedianPrunerSpec,
     PrunerSpec,
     RacingPlannerSpec,
     SamplerSpec,
     ThresholdPrunerSpec,
     UntilDecidedPlannerSpec,
 )
+from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import PlannedTrial
+from stnbench.store.tables import PlannedTrial
+
+# Pruning: any planner together with a judge of running trials.
+
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.pruners import BasePruner
+
+MakePruner = Callable[[int], "BasePruner"]
+"""A function that returns a pruner for trials of a number of epochs."""
+
+
+class Judge(ABC):
+    """A rule that decides which running trials go on. Trials of one group are compared with one another."""
+
+    @abstractmethod
+    def expect(self, trial_id: str, group: str, epochs: int) -> None:
+        """Register a trial that will run for at most ``epochs`` epochs."""
+
+    @abstractmethod
+    def is_hopeless(self, progress: Progress) -> bool:
+        """Check whether an expected trial should end after this epoch."""
+
+    def end(self, observation: Observation) -> None:
+        """Record that an expected trial has ended."""
+        del observation
+
+
+class ThresholdJudge(Judge):
+    """A judge that compares each trial with fixed limits."""
+
+    def __init__(self, spec: ThresholdPrunerSpec) -> None:
+        self._spec = spec
+
+    @override
+    def expect(self, trial_id: str, group: str, epochs: int) -> None:
+        del trial_id, group, epochs
+
+    @override
+    def is_hopeless(self, progress: Progress) -> bool:
+        spec = self._spec
+        if progress.epoch < max(1, spec.warmup_epochs):
+            return False
+        is_low = spec.accuracy is not None and progress.validation_accuracy < spec.accuracy
+        limit = spec.outside_share
+        return is_low or (limit is not None and any(one.outside_share > limit for one in progress.health))
+
+
+class OptunaJudge(Judge):
+    """One of Optuna's pruners, with an in-memory study for each group and one trial of Optuna for each trial.
+
+    Args:
+        pruner: returns the pruner for trials of a number of epochs.
+        sweep: name of the sweep.
+    """
+
+    def __init__(self, pruner: MakePruner, sweep: str) -> None:
+        self._pruner = pruner
+        self._sweep = sweep
+        self._studies: dict[str, optuna.Study] = {}
+        self._trials: dict[str, tuple[optuna.Study, optuna.Trial]] = {}
+        self._epochs: dict[str, int] = {}
+
+    @override
+    def expect(self, trial_id: str, group: str, epochs: int) -> None:
+        with quiet():
+            if group not in self._studies:
+                self._studies[group] = self._open_study(group, epochs)
+            self._trials[trial_id] = (self._studies[group], self._studies[group].ask())
+
+    @override
+    def is_hopeless(self, progress: Progress) -> bool:
+        trial_id = progress.trial_id
+        if trial_id not in self._trials or progress.epoch <= self._epochs.get(trial_id, 0):
+            return False  # an attempt that begins again repeats epochs
+        self._epochs[trial_id] = progress.epoch
+        _, trial = self._trials[trial_id]
+        with quiet():
+            trial.report(progress.validation_accuracy, progress.epoch)
+            return trial.should_prune()
+
+    @override
+    def end(self, observation: Observation) -> None:
+        import optuna
+
+        study, trial = self._trials.pop(observation.trial_id, (None, None))
+        if study is None or trial is None:
+            return
+        accuracy = observation.validation_accuracy
+        states = optuna.trial.TrialState
+        with quiet():
+            if observation.state is TrialState.COMPLETE and accuracy is not None:
+                study.tell(trial, accuracy)
+            else:
+                is_pruned = observation.state is TrialState.PRUNED
+                study.tell(trial, state=states.PRUNED if is_pruned else states.FAIL)
+
+    def _open_study(self, group: str, epochs: int) -> "optuna.Study":
+        import optuna
+
+        sampler = optuna.samplers.RandomSampler(seed=0)  # never asked
+        name = f"{self._sweep}/{group}"  # Hyperband's brackets depend on the name and the number of a trial
+        return optuna.create_study(direction="maximize", sampler=sampler, pruner=self._pruner(epochs), study_name=name)
+
+
+def asha(spec: AshaPrunerSpec, sweep: str) -> Judge:
+    """Return the judge of asynchronous successive halving."""
+    from optuna import pruners
+
+    least, factor = spec.min_epochs, spec.reduction_factor
+    return OptunaJudge(lambda _: pruners.SuccessiveHalvingPruner(min_resource=least, reduction_factor=factor), sweep)
+
+
+def hyperband(spec: HyperbandPrunerSpec, sweep: str) -> Judge:
+    """Return the judge of successive halving with several first rungs."""
+    from optuna import pruners
+
+    least, factor = spec.min_epochs, spec.reduction_factor
+
+    def pruner(epochs: int) -> "BasePruner":
+        most = max(epochs, least)
+        return pruners.HyperbandPruner(min_resource=least, max_resource=most, reduction_factor=factor)
+
+    return OptunaJudge(pruner, sweep)
+
+
+def median(spec: MedianPrunerSpec, sweep: str) -> Judge:
+    """Return the judge that compares with the median of other trials."""
+    from optuna import pruners
+
+    trials, warmup = spec.startup_trials, spec.warmup_epochs
+    return OptunaJudge(lambda _: pruners.MedianPruner(n_startup_trials=trials, n_warmup_steps=warmup), sweep)
+
+
+class PruningPlanner(Planner):
+    """A planner whose trials may end early.
+
+    Baselines always finish, since gains are measured against them, and nothing ends after its last epoch. With
+    ``within``, trials are compared only with those of the same task.
+    """
+
+    def __init__(self, planner: Planner, judge: Judge, sweep: SweepSpec) -> None:
+        self._planner = planner
+        self._judge = judge
+        self._within = sweep.within
+        self._expected: set[str] = set()
+        self._hopeless: set[str] = set()
+
+    @override
+    def learn(self, known: Sequence[Known]) -> None:
+        self._planner.learn(known)
+
+    @override
+    def resume(self, known: Sequence[Known]) -> None:
+        for item in known:
+            spec = item.planned.spec
+            self._expect(item.planned)
+            for epoch, accuracy in enumerate(item.epochs, 1):
+                self._ask_judge(
+                    Progress(
+                        trial_id=spec.trial_id,
+                        epoch=epoch,
+                        epochs=spec.training.epochs,
+                        validation_accuracy=accuracy,
+                    )
+                )
+            if item.state.is_final:
+                accuracy_at_end = item.validation_accuracy
+                self._judge.end(
+                    Observation(trial_id=spec.trial_id, state=item.state, validation_accuracy=accuracy_at_end)
+                )
+        self._planner.resume(known)
+
+    @override
+    def ask(self) -> Sequence[PlannedTrial]:
+        asked = self._planner.ask()
+        for trial in asked:
+            self._expect(trial)
+        return asked
+
+    @override
+    def tell(self, observation: Observation) -> None:
+        if observation.state.is_final:
+            self._judge.end(observation)
+        self._planner.tell(observation)
+
+    @override
+    def should_prune(self, progress: Progress) -> bool:
+        if self._planner.should_prune(progress) or progress.trial_id in self._hopeless:
+            return True
+        if self._ask_judge(progress):
+            self._hopeless.add(progress.trial_id)
+            return True
+        return False
+
+    @property
+    @override
+    def is_exhausted(self) -> bool:
+        return self._planner.is_exhausted
+
+    def _expect(self, trial: PlannedTrial) -> None:
+        trial_id = trial.spec.trial_id
+        if trial.is_baseline or trial_id in self._expected:
+            return
+        self._expected.add(trial_id)
+        group = dict(trial.point.labels).get(self._within, "")
+        self._judge.expect(trial_id, group, trial.spec.training.epochs)
+
+    def _ask_judge(self, progress: Progress) -> bool:
+        if progress.trial_id not in self._expected or progress.epoch >= progress.epochs:
+            return False
+        return self._judge.is_hopeless(progress)
+
+
+# Pruning of trials whose spatial transformer has collapsed.
+
+
+class HealthJudge(Judge):
+    """A judge of the verdicts on each trial's transformers."""
+
+    def __init__(self, spec: HealthPrunerSpec) -> None:
+        self._spec = spec
+
+    @override
+    def expect(self, trial_id: str, group: str, epochs: int) -> None:
+        del trial_id, group, epochs
+
+    @override
+    def is_hopeless(self, progress: Progress) -> bool:
+        if progress.epoch <= self._spec.warmup_epochs:
+            return False
+        return any(health.verdict in self._spec.verdicts for health in progress.health)
+
 
 # The planner of grids: every point of their axes that is not excluded, with every seed.
 
@@ -77,7 +315,7 @@ def _build(sweep: SweepSpec, compose: ComposePoint, slots: int) -> Planner:
     planner = PLANNERS.implementation(sweep.planner.kind)(sweep, sweep.planner, compose, slots)
     if not isinstance(planner, Planner):
         problem = f"the planner {sweep.planner.kind} is {type(planner).__name__}"
-        raise SpecError(problem, remedy="register a class that extends stnbench.planning.base.Planner")
+        raise SpecError(problem, remedy="register a class that extends stnbench.planning.Planner")
     return planner
 
 
@@ -119,7 +357,7 @@ def _judge(spec: PrunerSpec, sweep: str) -> Judge:
     judge = PRUNERS.implementation(spec.kind)(spec, sweep)
     if not isinstance(judge, Judge):
         problem = f"the pruner {spec.kind} is {type(judge).__name__}"
-        raise SpecError(problem, remedy="register a class that extends stnbench.planning.pruning.Judge")
+        raise SpecError(problem, remedy="register a class that extends stnbench.planning.build.Judge")
     return judge
 
 

@@ -12,14 +12,22 @@ from typing_extensions import override
 
 from stnbench.core.errors import SpecError, TransitionError
 from stnbench.core.identity import derive_seed
-from stnbench.planning.base import ComposePoint, Known, Observation, Planner, Progress
-from stnbench.planning.configurations import axes_of_transformers, baseline_of, with_seeds
+from stnbench.planning import (
+    ComposePoint,
+    Known,
+    Observation,
+    Planner,
+    Progress,
+    axes_of_transformers,
+    baseline_of,
+    with_seeds,
+)
 from stnbench.planning.samplers import quiet, sampler_maker
 from stnbench.spec.planner import FloatSpan, IntSpan, SamplerSpec
 from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import Axis, Labels, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import PlannedTrial
+from stnbench.store.tables import PlannedTrial
 
 # An in-memory Optuna study of configurations, which proposes points and is told answers.
 #

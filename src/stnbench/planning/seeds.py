@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from stnbench.analysis.comparison import compare_configurations
+from stnbench.analysis.effects import LEVEL
 from stnbench.analysis.fitted import ScoredRun
-from stnbench.analysis.inference import LEVEL
 from stnbench.analysis.verdicts import Comparison, Decision, Verdict
-from stnbench.planning.base import ComposePoint, Observation, Planner
-from stnbench.planning.configurations import grid_configurations, scored_run, with_seeds
+from stnbench.planning import ComposePoint, Observation, Planner, grid_configurations, scored_run, with_seeds
 from stnbench.spec.planner import RacingPlannerSpec, UntilDecidedPlannerSpec
 from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store.records import PlannedTrial
+from stnbench.store.tables import PlannedTrial
 
 
 class AskedTrials:

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, assert_never
 
 from stnbench.core.errors import SpecError
+from stnbench.core.files import sqlite_uri, user_path
 from stnbench.core.identity import Json
-from stnbench.core.paths import sqlite_uri, user_path
 from stnbench.core.text import hide_passwords
 from stnbench.planning.samplers import quiet
 from stnbench.spec.planner import FloatSpan, IntSpan, Span
 from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import Axis, SweepSpec
 from stnbench.store.queries import StoreReader
-from stnbench.store.records import AttemptEpoch, AttemptRecord, Outcome, TrialRecord
+from stnbench.store.tables import AttemptEpoch, AttemptRecord, Outcome, TrialRecord
 
 if TYPE_CHECKING:
     import optuna

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from stnbench.analysis.comparison import compare_paired
+from stnbench.analysis.effects import LEVEL, NO_METHOD
 from stnbench.analysis.fitted import ScoredRun
-from stnbench.analysis.inference import LEVEL, NO_METHOD
 from stnbench.analysis.verdicts import Effect
 from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.core.files import RunsLayout, user_path
 from stnbench.core.identity import Json
-from stnbench.core.paths import RunsLayout, user_path
 from stnbench.core.text import hide_passwords
 from stnbench.orchestration.exchange import ArchiveSource, FolderSource
 from stnbench.report import table as text

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stnbench.analysis import verdicts as decided
-from stnbench.analysis.inference import Estimate
+from stnbench.analysis.effects import Estimate
 from stnbench.analysis.verdicts import Answer, Comparison, Decision, TaskSummary
 from stnbench.report.findings import Agreement, Findings
 from stnbench.report.runs import RunSummary, TrialRow
 from stnbench.spec.data import Split
 from stnbench.spec.result import Cost, TrialState, Verdict
-from stnbench.tracking.base import ConfigurationView
+from stnbench.tracking import ConfigurationView
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

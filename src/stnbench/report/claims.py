@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from stnbench.analysis.comparison import fit_and_compare
+from stnbench.analysis.effects import LEVEL, NO_METHOD, Estimate, accuracy_estimate, wilson_estimate
 from stnbench.analysis.fitted import Fitted, ScoredRun
-from stnbench.analysis.inference import LEVEL, NO_METHOD, Estimate, accuracy_estimate, wilson_estimate
 from stnbench.analysis.ranks import rank_correlations, ranks_of
 from stnbench.analysis.simultaneous import single_table
 from stnbench.analysis.verdicts import Comparison, Effect

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from stnbench.analysis.inference import Estimate
+from stnbench.analysis.effects import Estimate
 from stnbench.analysis.verdicts import Effect, TaskRank, Verdict
 from stnbench.report import table
 from stnbench.report.board import FailureGroup, Leaderboard, Row

@@ -7,8 +7,8 @@ from typing import Final
 
 from stnbench.analysis.answer import Group, Placed, build_answer
 from stnbench.analysis.comparison import compare_configurations, fit_and_compare
+from stnbench.analysis.effects import LEVEL, Estimate
 from stnbench.analysis.fitted import Fitted, ScoredRun
-from stnbench.analysis.inference import LEVEL, Estimate
 from stnbench.analysis.ranks import summarise_tasks
 from stnbench.analysis.verdicts import (
     FOLDS_METHOD,

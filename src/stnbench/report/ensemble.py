@@ -11,11 +11,11 @@ from typing import Final, Literal, assert_never
 
 import numpy as np
 
+from stnbench.analysis.effects import Estimate, wilson_estimate
 from stnbench.analysis.ensembles import CommitteeScore, Votes, score_committee
 from stnbench.analysis.frames import trials_frame
-from stnbench.analysis.inference import Estimate, wilson_estimate
 from stnbench.core.errors import SpecError, StnbenchError, UnknownNameError
-from stnbench.core.paths import AttemptLayout, RunsLayout, data_root
+from stnbench.core.files import AttemptLayout, RunsLayout, data_root
 from stnbench.core.process import available_cores
 from stnbench.report.board import Provenance
 from stnbench.report.leaderboard import differences, provenance
@@ -23,7 +23,7 @@ from stnbench.report.runs import find_trial
 from stnbench.spec.data import NO_SCORE
 from stnbench.spec.result import ScoredImages, TrialState
 from stnbench.store.queries import StoreReader
-from stnbench.store.records import ImageSets, Outcome, TrialRecord
+from stnbench.store.tables import ImageSets, Outcome, TrialRecord
 from stnbench.trials.files import Probabilities, read_probabilities
 
 FORMS: Final = "top:K, all, configuration:LABEL or TRIAL,TRIAL,..."

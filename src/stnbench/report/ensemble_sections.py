@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Final
 
+from stnbench.analysis.effects import Estimate
 from stnbench.analysis.ensembles import CommitteeGain
-from stnbench.analysis.inference import Estimate
 from stnbench.core.identity import Json
 from stnbench.report import render, table
 from stnbench.report.ensemble import Ensemble, Member

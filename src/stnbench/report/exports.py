@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import yaml
 
-from stnbench.analysis.inference import Estimate, accuracy_estimate, wilson_estimate
+from stnbench.analysis.effects import Estimate, accuracy_estimate, wilson_estimate
 from stnbench.config.locate import find_pretrained
 from stnbench.core.errors import ExportError, SpecError
-from stnbench.core.paths import RunsLayout, data_root, user_path
+from stnbench.core.files import RunsLayout, data_root, user_path
 from stnbench.core.process import available_cores
 from stnbench.report.runs import TRIAL_HELP, find_trial, sweep_command
 from stnbench.spec.codec import to_plain
@@ -19,8 +19,8 @@ from stnbench.spec.data import DatasetSpec, Split
 from stnbench.spec.result import SplitScore
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.queries import StoreReader
-from stnbench.store.records import Outcome, TrialRecord
 from stnbench.store.store import Store
+from stnbench.store.tables import Outcome, TrialRecord
 
 # Exports of trials from the store, and their cards, which describe the network, its accuracy and its training.
 

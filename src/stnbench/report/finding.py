@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from stnbench.analysis.effects import (
     InteractionTest,
     PlacedConfiguration,
+    holm_adjusted,
     interaction,
     main_effects,
+    paired_difference,
+    pairs_among,
     variance_explained,
 )
 from stnbench.analysis.ensembles import Crossed, crossed_difference, improvement_over_seeds, mcnemar
-from stnbench.analysis.inference import holm_adjusted, paired_difference, pairs_among
 from stnbench.analysis.ranks import pareto_front
 from stnbench.analysis.verdicts import Verdict
 from stnbench.planning.samplers import FEWEST_CONFIGURATIONS, axis_importances

@@ -9,7 +9,7 @@ there is none) and its method; p-values are two-sided.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from stnbench.analysis.inference import Estimate, McNemar, RankCorrelation
+from stnbench.analysis.effects import Estimate, McNemar, RankCorrelation
 from stnbench.analysis.verdicts import Verdict
 from stnbench.spec.data import Split
 from stnbench.spec.sweep import PublishedSplit

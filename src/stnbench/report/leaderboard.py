@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pandas as pd
 
+from stnbench.analysis.effects import LEVEL, WILSON_METHOD, Estimate
 from stnbench.analysis.frames import AXIS_PREFIX
-from stnbench.analysis.inference import LEVEL, WILSON_METHOD, Estimate
 from stnbench.analysis.verdicts import SEEDS_METHOD, Decision
 from stnbench.analysis.verdicts import Verdict as Decided
 from stnbench.report.board import Counted, FailureGroup, HealthCounts, Leaderboard, Provenance, Row, StateCounts

@@ -12,9 +12,8 @@ from urllib.parse import quote
 from typing_extensions import override
 
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.core.files import writable_folder, write_atomic
+from stnbench.core.files import RunsLayout, data_root, writable_folder, write_atomic
 from stnbench.core.identity import Json
-from stnbench.core.paths import RunsLayout, data_root
 from stnbench.core.text import short_name
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.report.board import Leaderboard
@@ -25,8 +24,8 @@ from stnbench.spec.data import Split
 from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import sized_label
 from stnbench.store.queries import StoreReader
-from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import PlannedTrial
 
 if TYPE_CHECKING:  # imports pandas, which only reports need
     import pandas as pd
@@ -207,12 +206,12 @@ def render_sections(title: str, subtitle: str, sections: Sequence[Section], kind
     """Render sections in one format; CSV has the tables one after the other."""
     from stnbench.report import render
     from stnbench.report.html import page
-    from stnbench.report.render import latex, markdown
+    from stnbench.report.render import text
 
     if kind == "md":
-        return markdown.to_markdown(title, subtitle, sections)
+        return text.to_markdown(title, subtitle, sections)
     if kind == "latex":
-        return latex.to_latex(title, subtitle, sections)
+        return text.to_latex(title, subtitle, sections)
     if kind == "json":
         return render.to_json({"title": title, "sections": [*map(render.section_json, sections)]})
     if kind == "csv":
@@ -222,9 +221,9 @@ def render_sections(title: str, subtitle: str, sections: Sequence[Section], kind
 
 def print_sections(title: str, subtitle: str, sections: Sequence[Section], out: TextIO) -> None:
     """Print sections for people, with the width and the colours of the stream."""
-    from stnbench.report.render import terminal
+    from stnbench.report.render import text
 
-    terminal.print_sections(title, subtitle, sections, out)
+    text.print_sections(title, subtitle, sections, out)
 
 
 def choose_sections(sections: Sequence[Section], wanted: Sequence[str]) -> Sequence[Section]:

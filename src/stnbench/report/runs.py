@@ -13,7 +13,7 @@ from stnbench.core.text import Price
 from stnbench.spec.result import AttemptState, TrialState, judge_attempt
 from stnbench.spec.sweep import SweepSpec, sized_label
 from stnbench.store.queries import StoreReader
-from stnbench.store.records import AttemptEpoch, AttemptRecord, Outcome, TrialRecord
+from stnbench.store.tables import AttemptEpoch, AttemptRecord, Outcome, TrialRecord
 
 # The rows of the trial table and the summary of a sweep's run.
 #

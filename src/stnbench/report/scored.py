@@ -10,10 +10,10 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 
+from stnbench.analysis.effects import Estimate, accuracy_estimate, share_estimate, t_estimate
 from stnbench.analysis.frames import AXIS_PREFIX, METRIC_PREFIXES
-from stnbench.analysis.inference import Estimate, accuracy_estimate, share_estimate, t_estimate
 from stnbench.core.errors import FolderError, StnbenchError, UnknownNameError
-from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.core.files import AttemptLayout, RunsLayout
 from stnbench.spec.data import Split
 from stnbench.spec.metrics import PERCENT, describe, measure, missing, name_of
 from stnbench.spec.result import ScoredImages, SplitScore

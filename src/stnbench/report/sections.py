@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from stnbench.analysis.inference import LEVEL, RankCorrelation
+from stnbench.analysis.effects import LEVEL, RankCorrelation
 from stnbench.analysis.verdicts import FOLDS_METHOD, Comparison, TaskSummary
 from stnbench.core.identity import Json
 from stnbench.report import columns, trials

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
-from stnbench.analysis.inference import T_METHOD, WILSON_METHOD, Estimate
+from stnbench.analysis.effects import T_METHOD, WILSON_METHOD, Estimate
 from stnbench.analysis.verdicts import SEEDS_METHOD, Effect
 from stnbench.core.identity import Json
 from stnbench.core.text import printable

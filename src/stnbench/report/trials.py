@@ -15,7 +15,7 @@ from stnbench.spec.data import Split
 from stnbench.spec.result import Environment, EpochRecord, ScoredImages, TrialState
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.queries import StoreReader
-from stnbench.store.records import Outcome, TrialRecord
+from stnbench.store.tables import Outcome, TrialRecord
 
 # The columns of trials and of the summary of a run.
 

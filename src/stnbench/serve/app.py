@@ -26,13 +26,12 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from stnbench.core.errors import SpecError, StnbenchError
-from stnbench.core.paths import RunsLayout
-from stnbench.orchestration.control import send_request
-from stnbench.orchestration.host import is_held
+from stnbench.core.files import RunsLayout
+from stnbench.orchestration.claims import is_held
+from stnbench.orchestration.control import parse_action, send_request, wait_for
 from stnbench.report import output
 from stnbench.report.board import Leaderboard
 from stnbench.report.html.document import escape, style_sheet
-from stnbench.serve.asking import parse_action, wait_for
 from stnbench.serve.live import fragments, read_snapshot
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.store import Store

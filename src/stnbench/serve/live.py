@@ -20,7 +20,7 @@ from stnbench.spec.control import ControlRecord, controls_after
 from stnbench.spec.result import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.queries import StoreReader
-from stnbench.store.records import AttemptRecord, TrialRecord
+from stnbench.store.tables import AttemptRecord, TrialRecord
 
 MOST_COLUMNS: Final = 7
 FIRST_FAILURES: Final = 3

@@ -18,7 +18,7 @@ from typing import Final
 import uvicorn
 
 from stnbench.core.errors import EngineError, SpecError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.serve.app import Secrets, make_app
 
 HOST: Final = "127.0.0.1"

@@ -189,7 +189,7 @@ class DatasetSpec(Strict):
 class SignsSpec(DatasetSpec):
     """Synthetic data set: 43 classes of signs in tracks of 30 frames, with training and test images drawn equally.
 
-    ``framing`` determines how closely images are cropped (``data/signs/conditions.py`` defines the numbers).
+    ``framing`` determines how closely images are cropped (``data/signs/canvas.py`` defines the numbers).
     """
 
     kind: Literal["signs"] = "signs"

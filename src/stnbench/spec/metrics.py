@@ -217,7 +217,7 @@ for _item in (
         unit="%",
         better="lower",
         text="Expected calibration error: how far confidence and accuracy are apart, in the mean over 15 bins",
-        compute="stnbench.analysis.calibration:expected_calibration_error",
+        compute="stnbench.analysis.ensembles:expected_calibration_error",
     ),
     Metric(
         name="nll",
@@ -225,7 +225,7 @@ for _item in (
         unit="nats",
         better="lower",
         text="Negative log-likelihood of the true class, from the probabilities as they are kept (16 bits)",
-        compute="stnbench.analysis.calibration:negative_log_likelihood",
+        compute="stnbench.analysis.ensembles:negative_log_likelihood",
     ),
     Metric(
         name="worst_class_accuracy",
@@ -233,7 +233,7 @@ for _item in (
         unit="%",
         better="higher",
         text="The lowest accuracy of any class that has images",
-        compute="stnbench.analysis.calibration:worst_class_accuracy",
+        compute="stnbench.analysis.ensembles:worst_class_accuracy",
     ),
     Metric(
         name="mean_corruption_error",

@@ -488,9 +488,9 @@ class HealthPrunerSpec(PrunerSpec):
 PRUNERS: Final = Registry("pruner", PrunerSpec, section="pruner")
 PRUNERS.declare_each(
     {
-        AshaPrunerSpec: "stnbench.planning.pruning:asha",
-        HyperbandPrunerSpec: "stnbench.planning.pruning:hyperband",
-        MedianPrunerSpec: "stnbench.planning.pruning:median",
+        AshaPrunerSpec: "stnbench.planning.build:asha",
+        HyperbandPrunerSpec: "stnbench.planning.build:hyperband",
+        MedianPrunerSpec: "stnbench.planning.build:median",
         ThresholdPrunerSpec: "stnbench.planning.build:threshold",
         HealthPrunerSpec: "stnbench.planning.build:health",
     }

@@ -304,13 +304,11 @@ class CanonicalRotationSpec(TransformerSpec):
         require(self.prior_weight >= 0, "prior_weight", self.prior_weight, "at least 0")
 
 
-TRANSFORMERS.declare(
-    DiffeomorphicSpec, {"diffeomorphic": "stnbench.nn.transforms.diffeomorphic:Diffeomorphic.build"}, {}
-)
-TRANSFORMERS.declare(SaliencySpec, {"saliency": "stnbench.nn.transforms.saliency:Saliency.build"}, {})
+TRANSFORMERS.declare(DiffeomorphicSpec, {"diffeomorphic": "stnbench.nn.transforms.nonlinear:Diffeomorphic.build"}, {})
+TRANSFORMERS.declare(SaliencySpec, {"saliency": "stnbench.nn.transforms.nonlinear:Saliency.build"}, {})
 TRANSFORMERS.declare(
     CanonicalRotationSpec,
-    {"canonical_rotation": "stnbench.nn.transforms.canonical:CanonicalRotation.build"},
+    {"canonical_rotation": "stnbench.nn.transforms.affine:CanonicalRotation.build"},
     {"canonical_rotation": [RIGID, DISCRETE]},
 )
 

@@ -8,17 +8,18 @@ from typing import Annotated, Final, Literal
 
 from stnbench.core.errors import INTEGER_MAX, InfeasibleError, UnknownNameError, require
 from stnbench.core.identity import RESULTS_VERSION, digest
-from stnbench.spec.augment import AnyAugmentation, TtaSpec
 from stnbench.spec.codec import Strict, named_before, to_identity
 from stnbench.spec.data import AllSplitSpec, AnyDataset, PreprocessSpec, SignsSpec, SplitSpec, TrackSplitSpec
 from stnbench.spec.network import AnyNetwork, LecunSpec
 from stnbench.spec.optimizer import (
     OPTIMIZERS,
     TENSOR_RATES,
+    AnyAugmentation,
     AnyOptimizer,
     AnySchedule,
     ConstantScheduleSpec,
     SgdSpec,
+    TtaSpec,
 )
 from stnbench.spec.registry import PartSource, used_parts
 from stnbench.spec.transformer import PlacedTransformerSpec

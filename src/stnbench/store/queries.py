@@ -13,7 +13,7 @@ from stnbench.spec.result import AttemptState, Environment, SplitScore, TrialSta
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store import rows, tables
 from stnbench.store.engine import Database
-from stnbench.store.records import AttemptEpoch, AttemptRecord, ImageSets, Outcome, SweepRecord, Timing, TrialRecord
+from stnbench.store.tables import AttemptEpoch, AttemptRecord, ImageSets, Outcome, SweepRecord, Timing, TrialRecord
 
 trials, links, attempts = tables.trials, tables.sweep_trials, tables.attempts
 

@@ -29,7 +29,7 @@ from stnbench.spec.result import (
 )
 from stnbench.spec.sweep import Point
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import AttemptEpoch, AttemptRecord, AttemptStart, Outcome, PlannedTrial, Timing, TrialRecord
+from stnbench.store.tables import AttemptEpoch, AttemptRecord, AttemptStart, Outcome, PlannedTrial, Timing, TrialRecord
 
 # Labels and places of images as bytes: consecutive little-endian unsigned integers.
 #

@@ -21,7 +21,7 @@ from stnbench.store.file import BUSY_TIMEOUT_S, Holder
 from stnbench.store.merge import MergePlan
 from stnbench.store.portable import Entry, History, Rows
 from stnbench.store.queries import StoreReader, require_sweep
-from stnbench.store.records import AttemptRecord, AttemptStart, PlannedTrial
+from stnbench.store.tables import AttemptRecord, AttemptStart, PlannedTrial
 
 trials, attempts = tables.trials, tables.attempts
 

@@ -8,7 +8,7 @@
         check_part("transformer", "wobble")
 """
 
-from stnbench.core.lazy import lazy_names
+from stnbench.core import lazy_names
 
 __all__ = ["DATASET_CHECKS", "MENUS", "NETWORK_CHECKS", "TRANSFORMER_CHECKS", "check_part", "check_transformer"]
 

@@ -13,17 +13,16 @@ from torch.nn import functional
 
 from stnbench.core.errors import SpecError, StnbenchError, UnknownNameError
 from stnbench.core.identity import derive_seed
-from stnbench.data.base import Dataset, ImageSet, split_tracks
+from stnbench.data import Dataset, ImageSet, split_tracks
 from stnbench.data.build import dataset_info, open_dataset
 from stnbench.models.classifiers import StnClassifier, build_network
 from stnbench.models.scored_network import measure_cost
-from stnbench.spec.augment import AUGMENTATIONS
 from stnbench.spec.codec import from_json, from_plain, to_json
 from stnbench.spec.data import DATASETS, AnyDataset, DatasetSpec, OneTrackSplitSpec, SignsSpec, TrackSplitSpec
 from stnbench.spec.metrics import KIND as METRIC
 from stnbench.spec.metrics import Metric, metric, metrics
 from stnbench.spec.network import NETWORKS, AnyNetwork, NetworkSpec
-from stnbench.spec.optimizer import OPTIMIZERS, SCHEDULES
+from stnbench.spec.optimizer import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
 from stnbench.spec.planner import PLANNERS, PRUNERS
 from stnbench.spec.registry import Registry
 from stnbench.spec.transformer import LOCNETS, TRANSFORMERS, DenseLocnetSpec, PlacedTransformerSpec

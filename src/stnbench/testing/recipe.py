@@ -19,12 +19,18 @@ from stnbench.core.errors import InfeasibleError, SpecError
 from stnbench.data.augmentation import DrawnAugmentation, build_augmentation, draw_augmentation
 from stnbench.models.classifiers import StnClassifier, build_network
 from stnbench.models.scored_network import localization_networks, measure_cost
-from stnbench.spec.augment import AnyAugmentation, AugmentationSpec
 from stnbench.spec.codec import from_json, to_json
 from stnbench.spec.data import SignsSpec
 from stnbench.spec.metrics import Metric
 from stnbench.spec.network import LecunSpec
-from stnbench.spec.optimizer import AnyOptimizer, AnySchedule, OptimizerSpec, ScheduleSpec
+from stnbench.spec.optimizer import (
+    AnyAugmentation,
+    AnyOptimizer,
+    AnySchedule,
+    AugmentationSpec,
+    OptimizerSpec,
+    ScheduleSpec,
+)
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.transformer import AnyLocnet, LocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec

@@ -7,9 +7,8 @@ from typing import Final
 
 from stnbench.core.errors import SpecError
 from stnbench.core.identity import derive_seed
-from stnbench.planning.base import Known, Observation, Planner, Progress
-from stnbench.planning.build import build_planner
-from stnbench.planning.pruning import Judge
+from stnbench.planning import Known, Observation, Planner, Progress
+from stnbench.planning.build import Judge, build_planner
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.planner import PRUNERS, AnyPlanner, AnyPruner, PlannerSpec, PrunerSpec
@@ -17,7 +16,7 @@ from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec, Value, label_of
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.store.records import PlannedTrial
+from stnbench.store.tables import PlannedTrial
 from stnbench.testing.recipe import stored_as
 from stnbench.testing.transformers import require
 
@@ -283,7 +282,7 @@ class _Twice(Run):
 
 def _judge(spec: PrunerSpec) -> Judge:
     judge = PRUNERS.implementation(spec.kind)(spec, "checked")
-    require(isinstance(judge, Judge), f"it is {type(judge).__name__}, and no Judge of stnbench.planning.pruning")
+    require(isinstance(judge, Judge), f"it is {type(judge).__name__}, and no Judge of stnbench.planning.build")
     found: Judge = judge
     return found
 

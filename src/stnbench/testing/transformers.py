@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stnbench.nn.spatial_transformer import SpatialTransformer
-from stnbench.nn.transforms.base import Transformation
+from stnbench.nn.transforms import Transformation
 from stnbench.nn.transforms.registry import build_transformation
 from stnbench.spec.codec import from_json, from_plain, to_json
 from stnbench.spec.transformer import CONTROL, TRANSFORMERS, AnyTransformer, TransformerSpec

@@ -18,8 +18,7 @@ from typing_extensions import override
 
 from stnbench.spec.result import AttemptState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.tracking import shown
-from stnbench.tracking.base import AttemptView, ConfigurationView, Picture, Tracker
+from stnbench.tracking import AttemptView, ConfigurationView, Picture, Tracker, shown
 from stnbench.tracking.mlflow_server import initialise, keep_artifacts_in, open_client
 from stnbench.tracking.shown import DatasetInput, dataset_inputs
 

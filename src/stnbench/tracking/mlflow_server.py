@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
-from stnbench.core.paths import SQLITE_PREFIX, sqlite_path, sqlite_uri
+from stnbench.core.files import SQLITE_PREFIX, sqlite_path, sqlite_uri
 
 # Opening of MLflow without output and network access, and the creation of its database.
 

@@ -26,7 +26,7 @@ from stnbench.spec.result import (
 )
 from stnbench.spec.sweep import SweepSpec, show_value
 from stnbench.spec.trial import TrialSpec
-from stnbench.tracking.base import AttemptView, ConfigurationView
+from stnbench.tracking import AttemptView, ConfigurationView
 
 # The halves of the data set of an attempt, as MLflow data sets.
 

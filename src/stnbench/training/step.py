@@ -26,7 +26,7 @@ from stnbench.models.classifiers import Explained, build_network
 from stnbench.models.scored_network import Model
 from stnbench.nn.initialization import OwnModule
 from stnbench.nn.layers import dropout_layers, seed_dropout
-from stnbench.nn.transforms.base import pixel_centres
+from stnbench.nn.transforms import pixel_centres
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.trial import TrialSpec
 from stnbench.training.device import CapturedCall

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 import stnbench
 from stnbench.core.errors import CheckpointError, ExportError, ShapeError, SpecError
-from stnbench.core.files import file_sha256, sync_folder, write_atomic
-from stnbench.core.paths import AttemptLayout
+from stnbench.core.files import AttemptLayout, file_sha256, sync_folder, write_atomic
 from stnbench.data.build import dataset_info
 from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.models.scored_network import Model, build_model
@@ -22,8 +21,8 @@ from stnbench.nn.onnx import export_onnx
 from stnbench.spec.codec import Strict, from_stored, to_json
 from stnbench.spec.result import Cost, Environment, SplitScore
 from stnbench.spec.trial import TrialSpec
-from stnbench.training.checkpoint import read_checkpoint
 from stnbench.training.evaluate import over_views
+from stnbench.training.loop import read_checkpoint
 from stnbench.trials.files import load_spec
 
 # Trained networks, read from the folder of an attempt for use in any program.

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stnbench.core.errors import FolderError, SpecError
-from stnbench.core.files import ARRAY_ERRORS, write_atomic
-from stnbench.core.paths import AttemptLayout
+from stnbench.core.files import ARRAY_ERRORS, AttemptLayout, write_atomic
 from stnbench.spec.codec import from_stored, to_json
 from stnbench.spec.data import Split
 from stnbench.spec.result import TrialResult

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 
 import stnbench
-from stnbench.core.code import code_version, library_version
 from stnbench.core.errors import CheckpointError, DataCorruptError, DataMissingError
-from stnbench.core.files import writable_folder
-from stnbench.core.paths import AttemptLayout
-from stnbench.data.base import SplitRows
+from stnbench.core.files import AttemptLayout, writable_folder
+from stnbench.core.identity import code_version, library_version
+from stnbench.data import SplitRows
 from stnbench.data.build import dataset_info
 from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.data.resident import DeviceImages
@@ -25,7 +24,6 @@ from stnbench.spec.data import Split
 from stnbench.spec.metrics import measure
 from stnbench.spec.result import Environment, EpochRecord, ScoredImages, SplitScore, TrialResult, show_digests
 from stnbench.spec.trial import ComputeOptions, Precision, TrialSpec
-from stnbench.training.checkpoint import Checkpoint, CheckpointKeeper, Progress, read_checkpoint, write_checkpoint
 from stnbench.training.device import (
     DeviceSpec,
     MemoryMeter,
@@ -36,10 +34,20 @@ from stnbench.training.device import (
     process_settings_kept,
 )
 from stnbench.training.evaluate import Evaluation, evaluate
-from stnbench.training.loop import Hooks, TrainingOutcome, train
+from stnbench.training.loop import (
+    Checkpoint,
+    CheckpointKeeper,
+    Hooks,
+    Progress,
+    TrainingOutcome,
+    read_checkpoint,
+    train,
+    write_checkpoint,
+)
 from stnbench.training.optim import WeightAverage, build_optimizer, optimizer_state
 from stnbench.training.step import WARM_UP_STEPS, TrainingRun, build_step
-from stnbench.trials.data import (
+from stnbench.trials.files import write_probabilities, write_result, write_spec
+from stnbench.trials.score import (
     DataSource,
     TrainingData,
     open_test_images,
@@ -47,7 +55,6 @@ from stnbench.trials.data import (
     require_unchanged,
     scored_test_images,
 )
-from stnbench.trials.files import write_probabilities, write_result, write_spec
 from stnbench.trials.watch import SnapshotRecorder
 
 # The environment of a result: code, libraries, machine, data.

@@ -12,20 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stnbench.core.errors import SpecError
-from stnbench.core.files import ARRAY_ERRORS
+from stnbench.core.files import ARRAY_ERRORS, AttemptLayout
 from stnbench.core.identity import derive_seed
-from stnbench.core.paths import AttemptLayout
 from stnbench.data.build import dataset_info
 from stnbench.diagnostics.stability import LATTICE_SIDE, lattice, look, render, sampled_regions, zero_colour
 from stnbench.models.scored_network import Model
 from stnbench.spec.transformer import TransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.training.checkpoint import read_checkpoint
 from stnbench.training.device import DeviceSpec, prepare_device
+from stnbench.training.loop import read_checkpoint
 from stnbench.training.step import TrainingRun
-from stnbench.trials.data import DataSource, TrainingData, open_training_data
 from stnbench.trials.files import Snapshots, load_arrays, load_spec, read_snapshots, write_snapshots
-from stnbench.trials.score import restore_model
+from stnbench.trials.score import DataSource, TrainingData, open_training_data, restore_model
 
 # Snapshots of the transformers' effect on eight images during training, from before the first step on.
 #

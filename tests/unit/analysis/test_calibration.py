@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, recall_score
 
-from stnbench.analysis.calibration import (
+from stnbench.analysis.ensembles import (
     BINS,
     expected_calibration_error,
     mean_corruption_error,

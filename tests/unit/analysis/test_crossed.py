@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from scipy import stats
 
+from stnbench.analysis.effects import paired_difference, t_estimate
 from stnbench.analysis.ensembles import EXACT_METHOD, NORMAL_METHOD, crossed_difference, improvement_over_seeds, mcnemar
-from stnbench.analysis.inference import paired_difference, t_estimate
 from stnbench.analysis.simultaneous import chance_interval, chance_to_tell
 
 ALONE = np.arange(12)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stnbench.analysis.inference import t_estimate
+from stnbench.analysis.effects import t_estimate
 from stnbench.analysis.verdicts import FOLDS_METHOD, folds_accuracy
 from stnbench.core.errors import SpecError
 

@@ -28,8 +28,8 @@ from stnbench.spec.data import AllSplitSpec
 from stnbench.spec.result import EpochRecord, Failure, FailureKind, ScoredImages, TrialState, Verdict
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.queries import StoreReader
-from stnbench.store.records import AttemptEpoch
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptEpoch
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from stnbench.analysis.inference import (
+from stnbench.analysis.effects import (
     ENOUGH_SEEDS,
     accuracy_estimate,
     holm_adjusted,

@@ -12,8 +12,7 @@ from made_up_answers import CONCENTRATED, SPREAD, World
 from numpy.typing import NDArray
 from scipy import special
 
-from stnbench.analysis.ensembles import Crossed, crossed_difference, improvement_over_seeds, mcnemar
-from stnbench.analysis.inference import (
+from stnbench.analysis.effects import (
     Estimate,
     accuracy_estimate,
     holm_adjusted,
@@ -21,6 +20,7 @@ from stnbench.analysis.inference import (
     pairs_among,
     t_estimate,
 )
+from stnbench.analysis.ensembles import Crossed, crossed_difference, improvement_over_seeds, mcnemar
 from stnbench.analysis.verdicts import folds_accuracy
 
 pytestmark = [pytest.mark.slow, pytest.mark.thorough]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from stnbench.analysis.comparison import compare_configurations
+from stnbench.analysis.effects import LEVEL
 from stnbench.analysis.fitted import ScoredRun
-from stnbench.analysis.inference import LEVEL
 from stnbench.analysis.verdicts import Comparison, Verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.thorough]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from stnbench.analysis.inference import RankCorrelation
+from stnbench.analysis.effects import RankCorrelation
 from stnbench.analysis.ranks import (
     CONFIGURATIONS_FOR_INTERVAL,
     kendall_tau,

@@ -10,10 +10,9 @@ from made_up_results import NOW
 
 from stnbench.cli.control import main
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.core.paths import RunsLayout
-from stnbench.orchestration.control import Inbox, send_request
-from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
-from stnbench.serve.asking import parse_action, wait_for
+from stnbench.core.files import RunsLayout
+from stnbench.orchestration.claims import ProcessIdentity, orchestrator_lock
+from stnbench.orchestration.control import Inbox, parse_action, send_request, wait_for
 from stnbench.spec.control import Action, AddSeeds, ControlRecord, Effect, Pause, Resume, Retry, SetSlots, Stop
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.store import Store

@@ -12,7 +12,7 @@ from made_up_mnist import write_mnist
 
 from stnbench.cli import data
 from stnbench.core.errors import DataCorruptError, DataMissingError, SpecError
-from stnbench.data.gtsrb import source
+from stnbench.data import gtsrb as source
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stnbench.cli import completion, control, data, list_sweeps, new, store
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.spec.sweep import SweepSpec
 from stnbench.store.store import Store
 

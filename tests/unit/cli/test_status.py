@@ -14,11 +14,11 @@ from made_up_results import NOW, Filler, planned, result, transformed
 
 from stnbench.cli.status import is_gone, main, read_status, status_lines
 from stnbench.core.errors import StoreError, UnknownNameError
-from stnbench.core.paths import RunsLayout
-from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock, read_holder
+from stnbench.core.files import RunsLayout
+from stnbench.orchestration.claims import ProcessIdentity, orchestrator_lock, read_holder
 from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState
-from stnbench.store.records import AttemptRecord
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptRecord
 
 HERE = ProcessIdentity.current()
 SPECS = [transformed(size) for size in range(1, 6)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stnbench.config.axes import PointComposer, require_effect, require_effects
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder, find_sweep, sweep_files
-from stnbench.config.overrides import parse_only, parse_overrides
+from stnbench.config.resolve import parse_only, parse_overrides
 from stnbench.config.sweeps import read_sweep, require_same_sweep, with_own_name
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.text import NAME_MAX, short_name

@@ -7,11 +7,11 @@ import pytest
 from stnbench.config.axes import PointComposer
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
-from stnbench.config.overrides import parse_overrides
+from stnbench.config.resolve import parse_overrides
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import SpecError
+from stnbench.planning import survey
 from stnbench.planning.build import build_planner
-from stnbench.planning.configurations import survey
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.planner import (
     AshaPrunerSpec,
@@ -24,7 +24,7 @@ from stnbench.spec.planner import (
 )
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import PlannedTrial
+from stnbench.store.tables import PlannedTrial
 
 HEAD = "question: Does it matter?\nseeds: [1]\nbaselines: false\n"
 RANGE = HEAD + "axes: {optimizer.learning_rate: {float: [0.001, 0.1], log: true}}\n"

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from stnbench.config.compose import EXPERIMENT, ROOT, Composer, Node, fill_defaults
 from stnbench.config.locate import conf_folder
-from stnbench.config.overrides import parse_overrides
+from stnbench.config.resolve import parse_overrides
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.spec.sweep import Override
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.config.locate import take_dataset_root
-from stnbench.config.overrides import parse_only, parse_overrides
+from stnbench.config.resolve import parse_only, parse_overrides
 from stnbench.core.errors import INTEGER_MAX, SpecError
 
 HYDRA = OverridesParser.create()

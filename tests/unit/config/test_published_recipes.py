@@ -4,8 +4,7 @@ import pytest
 
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
-from stnbench.config.overrides import parse_overrides
-from stnbench.config.resolve import resolve_trial
+from stnbench.config.resolve import parse_overrides, resolve_trial
 from stnbench.models.scored_network import measure_cost
 from stnbench.spec.optimizer import AdamSpec, PlateauScheduleSpec, RmspropSpec
 from stnbench.spec.trial import TrialSpec

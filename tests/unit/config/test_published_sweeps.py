@@ -9,9 +9,8 @@ import pytest
 from stnbench.config.axes import PointComposer
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder, find_sweep
-from stnbench.config.overrides import parse_overrides
 from stnbench.config.published import match_published, published_trial, read_published
-from stnbench.config.resolve import resolve_trial
+from stnbench.config.resolve import parse_overrides, resolve_trial
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.models.scored_network import measure_cost
@@ -19,7 +18,7 @@ from stnbench.planning.build import GridPlanner
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES
 from stnbench.spec.sweep import SWEEPS_OF_2015, PublishedResult, SweepSpec
-from stnbench.store.records import PlannedTrial
+from stnbench.store.tables import PlannedTrial
 
 pytestmark = pytest.mark.slow
 

@@ -5,8 +5,7 @@ from narrowed import sgd_of, sizes_of
 
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
-from stnbench.config.overrides import parse_overrides
-from stnbench.config.resolve import Resolved, resolve_trial
+from stnbench.config.resolve import Resolved, parse_overrides, resolve_trial
 from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
 from stnbench.spec.data import DigitsSpec, GtsrbSpec, SignsSpec, TrackSplitSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec

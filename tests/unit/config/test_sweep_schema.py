@@ -100,7 +100,7 @@ WRONG = {
 BACKWARDS = """
 from dataclasses import dataclass
 import stnbench
-from stnbench.planning.base import Planner
+from stnbench.planning import Planner
 
 @stnbench.register("planner", "backwards")
 class Backwards(Planner):

@@ -8,7 +8,7 @@ import pytest
 from stnbench.config.axes import PointComposer
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder, find_sweep, sweep_files
-from stnbench.config.overrides import parse_overrides
+from stnbench.config.resolve import parse_overrides
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import FormerNameWarning, SpecError, UnknownNameError
 from stnbench.planning.build import GridPlanner, build_planner

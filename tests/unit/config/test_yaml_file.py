@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from stnbench.config import values
 from stnbench.config.locate import conf_folder, sweep_files
-from stnbench.config.overrides import parse_overrides
+from stnbench.config.resolve import parse_overrides
 from stnbench.config.values import BYTES_MAX, VALUES_MAX, parse_yaml, read_yaml
 from stnbench.core.errors import INTEGER_MAX, SpecError
 

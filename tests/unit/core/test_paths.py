@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.core.errors import SpecError
-from stnbench.core.paths import RunsLayout, data_root, sqlite_path, sqlite_uri, user_path
+from stnbench.core.files import RunsLayout, data_root, sqlite_path, sqlite_uri, user_path
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=30)
 AWKWARD = [

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stnbench.core.errors import StoreError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 
 
 def test_the_store_lies_in_the_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from stnbench.core.errors import InfeasibleError, ShapeError
 from stnbench.data import augmentation
 from stnbench.data.augmentation import Augmentations, build_augmentation, draw_augmentations, lightness
-from stnbench.spec.augment import AugmentSpec
+from stnbench.spec.optimizer import AugmentSpec
 
 GEOMETRY = AugmentSpec(perspective=0.06, scale=0.2, aspect=0.1, shear_deg=8.0, rotation_deg=30.0, translation=0.1)
 COLOUR = AugmentSpec(brightness=0.5, contrast=0.5, saturation=0.5, hue_deg=20.0)

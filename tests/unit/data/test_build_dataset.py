@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from stnbench.core.errors import DataMissingError
-from stnbench.data.build import dataset_info, open_dataset
+from stnbench.data.build import DistortedPhotographs, dataset_info, open_dataset
 from stnbench.data.digits import Digits
-from stnbench.data.gtsrb.source import Gtsrb
-from stnbench.data.photographs import DistortedPhotographs
-from stnbench.data.signs.source import Signs
+from stnbench.data.gtsrb import Gtsrb
+from stnbench.data.signs import Signs
 from stnbench.spec.data import CLASSES, DatasetSpec, DigitsSpec, DistortionSpec, GtsrbSpec, MnistSpec, SignsSpec
 
 TURNED = DistortionSpec(rotation_deg=25)

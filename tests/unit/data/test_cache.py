@@ -17,8 +17,7 @@ from filelock import FileLock
 
 from stnbench.core.errors import DataCorruptError, DataMissingError, FolderError
 from stnbench.core.identity import Json, canonical_json
-from stnbench.data import cache
-from stnbench.data.base import ImageSet, images_digest
+from stnbench.data import ImageSet, cache, images_digest
 from stnbench.data.cache import (
     CacheArrays,
     Layout,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stnbench.data.base import ImageSet
+from stnbench.data import ImageSet
 from stnbench.data.digits import CROP_SIDE, Digits, Glyphs, enlarge, half_rows, load_sklearn_glyphs, plan_half, strew
 from stnbench.data.distort import pixel_centres
 from stnbench.data.homographies import apply_homography

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from stnbench.core.errors import DataMissingError
-from stnbench.data.base import Dataset, ImageSet, images_digest
+from stnbench.data import Dataset, ImageSet, images_digest
+from stnbench.data.build import DistortedPhotographs
 from stnbench.data.distort import box_pose, pixel_centres, regular_lattice
 from stnbench.data.homographies import apply_homography
-from stnbench.data.photographs import DistortedPhotographs
 from stnbench.spec.data import DistortionSpec
 
 pytestmark = pytest.mark.slow

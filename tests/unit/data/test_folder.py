@@ -14,8 +14,7 @@ from PIL import Image
 
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
-from stnbench.config.overrides import parse_overrides
-from stnbench.config.resolve import resolve_trial
+from stnbench.config.resolve import parse_overrides, resolve_trial
 from stnbench.core import files
 from stnbench.core.errors import DataCorruptError, DataError, DataMissingError, SpecError
 from stnbench.core.image_folder import recall, remember, survey, surveyed

@@ -3,7 +3,7 @@
 import pytest
 
 from stnbench.core.errors import DataCorruptError
-from stnbench.data.gtsrb.source import Annotation, parse_annotations
+from stnbench.data.gtsrb import Annotation, parse_annotations
 
 HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
 ROW = "00000_00000.ppm;29;30;5;6;24;25;33"

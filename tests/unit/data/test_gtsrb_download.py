@@ -12,7 +12,7 @@ import pytest
 
 from stnbench.core.errors import DataCorruptError, DataMissingError, FolderError
 from stnbench.data.gtsrb.archive import Archive
-from stnbench.data.gtsrb.download import Connection, download_archives
+from stnbench.data.gtsrb.official import Connection, download_archives
 
 CONTENT = np.random.default_rng(0).bytes(100_000)
 ARCHIVE = Archive(name="a.zip", md5=hashlib.md5(CONTENT, usedforsecurity=False).hexdigest(), prefix="")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.core.errors import DataCorruptError
-from stnbench.data.gtsrb.source import parse_ppm
+from stnbench.data.gtsrb import parse_ppm
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([b"\n", b" ", b"\t\n", b"\n# made by hand\n"]))

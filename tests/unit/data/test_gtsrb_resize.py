@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stnbench.data.gtsrb.resize import normalized_position, resize
+from stnbench.data.gtsrb.official import normalized_position, resize
 
 
 def weights(source: int, target: int) -> list[list[Fraction]]:

@@ -11,11 +11,11 @@ import pytest
 
 from stnbench.core.errors import DataCorruptError, DataError, DataMissingError
 from stnbench.core.identity import digest as identity_digest
+from stnbench.data import gtsrb as source
 from stnbench.data.cache import read_manifest, write_manifest
-from stnbench.data.gtsrb import source
+from stnbench.data.gtsrb import Gtsrb, Half, content_digest, find_half, parse_ppm
 from stnbench.data.gtsrb.archive import TRUTH
-from stnbench.data.gtsrb.resize import resize
-from stnbench.data.gtsrb.source import Gtsrb, Half, content_digest, find_half, parse_ppm
+from stnbench.data.gtsrb.official import resize
 from stnbench.spec.data import GtsrbSpec
 
 
@@ -233,7 +233,7 @@ def test_caches_of_an_older_reader_are_not_opened(root: Path, fake_gtsrb: Any, m
     fake_gtsrb.write_train(root)
     opened(root).train()
     shutil.rmtree(root / "GTSRB")
-    monkeypatch.setattr("stnbench.data.gtsrb.source.VERSIONS", {"set": "gtsrb", "reader": 2, "resize": 1})
+    monkeypatch.setattr("stnbench.data.gtsrb.VERSIONS", {"set": "gtsrb", "reader": 2, "resize": 1})
     with pytest.raises(DataMissingError):
         opened(root).train()
 

@@ -5,8 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from stnbench.data import quality
-from stnbench.data.base import ImageSet
+from stnbench.data import ImageSet, quality
 from stnbench.data.quality import (
     DETAIL_BITS,
     STRUCTURE_BITS,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.core.errors import SpecError
-from stnbench.data.base import ImageSet
+from stnbench.data import ImageSet
 from stnbench.data.resident import DeviceImages, epoch_order, steps_per_epoch
 
 

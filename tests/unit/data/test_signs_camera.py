@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stnbench.data.signs.conditions import Camera, Light
+from stnbench.data.signs.canvas import Camera, Light
 from stnbench.data.signs.scene import compress, expose, motion_kernel, photograph, smear
 
 motions = st.floats(-9, 9)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from stnbench.core.errors import DataError
-from stnbench.data.base import ImageSet
+from stnbench.data import ImageSet
+from stnbench.data import signs as source
 from stnbench.data.gtsrb.archive import GTSRB_CLASSES
-from stnbench.data.signs import source
-from stnbench.data.signs.source import HalfPlan, Signs, draw_half
+from stnbench.data.signs import HalfPlan, Signs, draw_half
 from stnbench.spec.data import CLASSES, FRAMES_PER_TRACK, SignsSpec
 
 SPEC = SignsSpec(image_size=12, tracks_per_class=2, test_tracks_per_class=1)
@@ -80,7 +80,7 @@ def test_workers_draw_what_one_process_draws_without_a_main_guard(tmp_path: Path
     script = tmp_path / "unguarded.py"
     code = f"""
     import hashlib
-    from stnbench.data.signs.source import HalfPlan, draw_half
+    from stnbench.data.signs import HalfPlan, draw_half
     plan = {PLAN!r}
     print(hashlib.sha256(b"".join(records.tobytes() for records in draw_half(plan, 2))).hexdigest())
     """

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stnbench.data.homographies import apply_homography
-from stnbench.data.signs import conditions
-from stnbench.data.signs.conditions import draw_frames
+from stnbench.data.signs import canvas
+from stnbench.data.signs.canvas import draw_frames
 from stnbench.data.signs.faces import FACE_SIZE, face
 from stnbench.data.signs.scene import draw_track, frame_dtype
 from stnbench.spec.data import FRAMES_PER_TRACK, Framing
@@ -56,9 +56,9 @@ def test_the_sign_grows_within_its_limits(seed: int) -> None:
     """Sizes rise from frame to frame, never below 15 and never above 250 pixels."""
     sizes = np.array([frame.view.size_px for frame in draw_frames(np.random.default_rng(seed))])
     assert (np.diff(sizes) > 0).all()
-    assert sizes[0] >= conditions.MIN_SIZE_PX - 1e-9
-    assert sizes[-1] <= conditions.LAST_SIZE_PX[1]
-    assert sizes[-1] / sizes[0] <= conditions.GROWTH[1] + 1e-9
+    assert sizes[0] >= canvas.MIN_SIZE_PX - 1e-9
+    assert sizes[-1] <= canvas.LAST_SIZE_PX[1]
+    assert sizes[-1] / sizes[0] <= canvas.GROWTH[1] + 1e-9
 
 
 @pytest.mark.parametrize("framing", ["tight", "loose"])
@@ -67,9 +67,9 @@ def test_poses_and_light_move_smoothly(seed: int, framing: Framing) -> None:
     """No pose number jumps by more than a fifth of its range between frames, and all stay within it."""
     frames = draw_frames(np.random.default_rng(seed), framing)
     ranges = {
-        "roll_deg": conditions.ROLL_DEG,
-        "fill": conditions.FILL[framing],
-        "offset_x": conditions.OFFSET[framing],
+        "roll_deg": canvas.ROLL_DEG,
+        "fill": canvas.FILL[framing],
+        "offset_x": canvas.OFFSET[framing],
     }
     for name, (low, high) in ranges.items():
         path = np.array([getattr(frame.view, name) for frame in frames])
@@ -115,7 +115,7 @@ def test_undoing_the_pose_shows_the_face(monkeypatch: pytest.MonkeyPatch) -> Non
     plain = {"FADING": (0, 0), "DIRT": (0, 0), "COVER_SHARE": 0, "NIGHT_SHARE": 0, "DAY_STOPS": (0, 0)}
     calm = {"SHADOW_SHARE": 0, "HAZE": (0, 0), "MOTION_PX": (0, 0), "NOISE": (0, 0), "LAST_SIZE_PX": (150, 250)}
     for name, value in (plain | calm | {"GRADIENT_STOPS": (0, 0), "OFFSET": {"tight": (-1, 1)}}).items():
-        monkeypatch.setattr(conditions, name, value)
+        monkeypatch.setattr(canvas, name, value)
     record = draw_track(5, "test", 36, 0, 96)[-1]
     ticks = (np.arange(24) + 0.5) / 12 - 1
     grid = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2) * 0.7

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stnbench.core.errors import SpecError
-from stnbench.data.base import split_tracks, subset
+from stnbench.data import split_tracks, subset
 from stnbench.spec.data import AllSplitSpec, FoldSplitSpec, OneTrackSplitSpec, SplitSpec, TrackSplitSpec
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import torch
 from stnbench.core.errors import SpecError
 from stnbench.data.augmentation import each_view
 from stnbench.data.homographies import prepare_views, view_moves
-from stnbench.spec.augment import TtaSpec
+from stnbench.spec.optimizer import TtaSpec
 
 CPU = torch.device("cpu")
 BOXES = torch.tensor([[-0.5, -0.5, 0.5, 0.5]])

@@ -9,7 +9,7 @@ import torch
 
 from stnbench.diagnostics.health import UnitWatch
 from stnbench.models.scored_network import localization_networks
-from stnbench.spec.augment import TtaSpec
+from stnbench.spec.optimizer import TtaSpec
 from stnbench.spec.transformer import DenseLocnetSpec
 from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.training.evaluate import evaluate

@@ -9,7 +9,7 @@ from fake_trials import Task, fake_spec
 from typing_extensions import override
 
 from stnbench.core.errors import EngineError
-from stnbench.engines.base import Engine, EngineEvent, Failed, Finished, Launch, Slot
+from stnbench.engines import Engine, EngineEvent, Failed, Finished, Launch, Slot
 from stnbench.engines.calibrate import SlotChoice, measure_choice, measure_gpu_choice, recall_choice, remember_choice
 from stnbench.spec.result import Failure, FailureKind
 

@@ -9,8 +9,8 @@ import torch
 from fake_trials import Task, fake_spec
 
 from stnbench.core.errors import SpecError
-from stnbench.engines.base import Failed, Finished, Launch, Slot
-from stnbench.engines.inline import InlineEngine, execute
+from stnbench.engines import Failed, Finished, Launch, Slot
+from stnbench.engines.worker import InlineEngine, execute
 from stnbench.training import device
 from stnbench.training.device import DeviceSpec, prepare_device
 

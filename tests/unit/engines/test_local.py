@@ -14,7 +14,7 @@ import psutil
 import pytest
 from fake_trials import Task, fake_spec
 
-from stnbench.engines.base import Ending, EngineEvent, Failed, Finished, Launch, Lost, Pulse, Slot
+from stnbench.engines import Ending, EngineEvent, Failed, Finished, Launch, Lost, Pulse, Slot
 from stnbench.engines.local import LocalEngine, worker_environment
 from stnbench.spec.result import FailureKind
 
@@ -259,7 +259,7 @@ def test_no_worker_outlives_an_engine_that_is_killed(tmp_path: Path) -> None:
         sys.path.insert(0, {str(SUPPORT)!r})
         from pathlib import Path
         from fake_trials import Task, fake_spec
-        from stnbench.engines.base import Launch, Slot
+        from stnbench.engines import Launch, Slot
         from stnbench.engines.local import LocalEngine
         slot = Slot(name="cpu0", device="cpu", threads=1)
         engine = LocalEngine([slot], Path({str(tmp_path)!r}) / "logs", command={FAKE_WORKER!r})

@@ -11,9 +11,9 @@ import pytest
 from fake_trials import Task, fake_spec
 
 from stnbench.core.errors import EngineError
+from stnbench.core.files import AttemptLayout
 from stnbench.core.identity import RESULTS_VERSION
-from stnbench.core.paths import AttemptLayout
-from stnbench.engines.base import (
+from stnbench.engines import (
     Ending,
     EngineEvent,
     Epoch,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.core.errors import EngineError, SpecError, StnbenchError, UnknownNameError
+from stnbench.engines import Slot
 from stnbench.engines import slots as module
-from stnbench.engines.base import Slot
 from stnbench.engines.local import worker_environment
 from stnbench.engines.slots import device_memory_mib, driver_version, plan_slots, require_computable, visible_gpus
 

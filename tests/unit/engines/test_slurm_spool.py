@@ -13,7 +13,7 @@ import pytest
 from fake_trials import Task, fake_spec
 
 from stnbench.core.errors import EngineError, SpecError, StnbenchError
-from stnbench.engines.base import (
+from stnbench.engines import (
     Engine,
     EngineEvent,
     Failed,

@@ -19,13 +19,12 @@ from stnbench.diagnostics.health import GradientMeter
 from stnbench.models import scored_network
 from stnbench.models.classifiers import Explained
 from stnbench.models.scored_network import build_model, compile_network, memory_format
-from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.network import LecunSpec
+from stnbench.spec.optimizer import AugmentSpec
 from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.training import loop
-from stnbench.training.checkpoint import Progress
 from stnbench.training.device import release_memory
-from stnbench.training.loop import Hooks, TrainingOutcome, train
+from stnbench.training.loop import Hooks, Progress, TrainingOutcome, train
 from stnbench.training.step import TrainingRun, build_step
 
 pytestmark = pytest.mark.slow

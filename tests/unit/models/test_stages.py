@@ -14,9 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from stnbench.core.errors import InfeasibleError
 from stnbench.models.classifiers import Head, Stage, build_head, build_stage
 from stnbench.models.designs import design_network
-from stnbench.nn.initialization import clear_weights, draw_weights, part_generator
+from stnbench.nn.initialization import MapSize, clear_weights, draw_weights, part_generator
 from stnbench.nn.layers import seed_dropout
-from stnbench.nn.maps import MapSize
 from stnbench.spec.network import (
     CnnSpec,
     FcnSpec,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stnbench.nn.transforms.base import first_order
+from stnbench.nn.transforms import first_order
 
 
 def bent(points: Tensor) -> Tensor:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from stnbench.core.errors import SpecError
 from stnbench.nn import SpatialTransformer
-from stnbench.nn.transforms.affine import Similarity
-from stnbench.nn.transforms.canonical import CanonicalRotation
+from stnbench.nn.transforms.affine import CanonicalRotation, Similarity
 from stnbench.spec.transformer import CanonicalRotationSpec
 
 pytestmark = pytest.mark.slow

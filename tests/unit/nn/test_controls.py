@@ -6,8 +6,8 @@ from torch import Tensor
 
 from stnbench.core.errors import ShapeError
 from stnbench.nn.sampling import sample
+from stnbench.nn.transforms import pixel_centres
 from stnbench.nn.transforms.affine import Crop, FixedZoom, box_parameters
-from stnbench.nn.transforms.base import pixel_centres
 from stnbench.nn.transforms.registry import build_transformation
 from stnbench.spec.transformer import TransformerSpec
 

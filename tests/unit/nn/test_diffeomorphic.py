@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stnbench.core.errors import SpecError
 from stnbench.nn.transforms.affine import LieAffine
-from stnbench.nn.transforms.diffeomorphic import Diffeomorphic, cubic_b_spline
+from stnbench.nn.transforms.nonlinear import Diffeomorphic, cubic_b_spline
 from stnbench.spec.transformer import DiffeomorphicSpec
 
 SEEDS = st.integers(0, 2**30)

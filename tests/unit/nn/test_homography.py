@@ -8,7 +8,7 @@ from kornia.geometry.transform import get_perspective_transform, homography_warp
 from torch import Tensor
 
 from stnbench.nn.sampling import sample
-from stnbench.nn.transforms.homography import Corners, Projective, invert_homography, map_homography
+from stnbench.nn.transforms.nonlinear import Corners, Projective, invert_homography, map_homography
 
 CORNERS = [[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]
 

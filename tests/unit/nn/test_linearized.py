@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from stnbench.nn.sampling import sample
+from stnbench.nn.transforms import pixel_centres
 from stnbench.nn.transforms.affine import map_affine
-from stnbench.nn.transforms.base import pixel_centres
 from stnbench.spec.transformer import Sampler
 
 both_corners = pytest.mark.parametrize("align_corners", [True, False])

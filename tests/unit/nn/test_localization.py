@@ -5,8 +5,8 @@ import torch
 from narrowed import only
 
 from stnbench.core.errors import InfeasibleError
+from stnbench.nn.initialization import MapSize
 from stnbench.nn.localization import Localization, build_localization
-from stnbench.nn.maps import MapSize
 from stnbench.spec.transformer import ConvLocnetSpec
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)

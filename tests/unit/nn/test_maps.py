@@ -4,8 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stnbench.nn.initialization import conv
-from stnbench.nn.maps import MapSize
+from stnbench.nn.initialization import MapSize, conv
 
 
 @settings(max_examples=30, deadline=None)

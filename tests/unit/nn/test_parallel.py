@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stnbench.core.errors import InfeasibleError
-from stnbench.nn.maps import MapSize
+from stnbench.nn.initialization import MapSize
 from stnbench.nn.spatial_transformer import ParallelTransformers
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 

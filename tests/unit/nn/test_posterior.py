@@ -11,8 +11,8 @@ from torch import Tensor
 from stnbench.core.errors import SpecError
 from stnbench.nn import SpatialTransformer
 from stnbench.nn.layers import StudentNoise
+from stnbench.nn.transforms import START, StudentT
 from stnbench.nn.transforms.affine import Affine
-from stnbench.nn.transforms.base import START, StudentT
 from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.testing.transformers import TRANSFORMER_CHECKS, specification

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stnbench.core.errors import SpecError
-from stnbench.nn.transforms.saliency import KERNEL_WIDTH, Saliency
+from stnbench.nn.transforms.nonlinear import KERNEL_WIDTH, Saliency
 from stnbench.spec.transformer import SaliencySpec
 
 both = pytest.mark.parametrize("separable", [False, True])

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.nn.spatial_transformer import ScaleGuard
+from stnbench.nn.transforms import pixel_centres
 from stnbench.nn.transforms.affine import map_affine
-from stnbench.nn.transforms.base import pixel_centres
 
 CENTRES = pixel_centres((6, 5), align_corners=True, like=torch.zeros((), dtype=torch.float64))[None]
 

@@ -5,7 +5,7 @@ import torch
 from narrowed import known
 
 from stnbench.core.errors import InfeasibleError, ShapeError
-from stnbench.nn.maps import MapSize
+from stnbench.nn.initialization import MapSize
 from stnbench.nn.sampling import sample
 from stnbench.nn.spatial_transformer import SpatialTransformer, build_spatial_transformer
 from stnbench.spec.transformer import (

@@ -7,9 +7,9 @@ from kornia.geometry.transform import get_tps_transform, warp_points_tps
 from scipy.interpolate import RBFInterpolator
 from torch import Tensor
 
+from stnbench.nn.transforms import pixel_centres
 from stnbench.nn.transforms.affine import invert_affine, map_affine
-from stnbench.nn.transforms.base import pixel_centres
-from stnbench.nn.transforms.tps import ThinPlateSpline
+from stnbench.nn.transforms.nonlinear import ThinPlateSpline
 
 every_side = pytest.mark.parametrize("side", [2, 3, 4, 16])
 

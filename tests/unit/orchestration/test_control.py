@@ -12,12 +12,12 @@ from tiny_sweeps import SLOT, SWEEP, TRIALS, ListPlanner, QuickClock, opened, wi
 from typing_extensions import override
 
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.core.paths import RunsLayout
-from stnbench.engines.base import Engine, Slot
-from stnbench.engines.inline import InlineEngine
+from stnbench.core.files import RunsLayout
+from stnbench.engines import Engine, Slot
+from stnbench.engines.worker import InlineEngine
 from stnbench.orchestration.asking import RunOptions, RunSummary
+from stnbench.orchestration.claims import ProcessIdentity
 from stnbench.orchestration.control import Decision, Inbox, decide, find_target, send_request
-from stnbench.orchestration.host import ProcessIdentity
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.orchestration.runner import Runner
 from stnbench.orchestration.session import SessionOptions, open_session

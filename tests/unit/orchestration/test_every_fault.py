@@ -15,7 +15,7 @@ from quick_stores import real_migrations
 from tiny_sweeps import run_tiny, scores_of, without_training
 
 from stnbench.core import command
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.orchestration.patience import StoreWait
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.store import Store

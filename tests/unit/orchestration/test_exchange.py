@@ -15,7 +15,7 @@ from tiny_sweeps import SWEEP, TRIALS, all_rows, opened, run_tiny, scores_of, wi
 
 from stnbench.cli.store import main
 from stnbench.core.errors import StnbenchError, StoreError, UnknownNameError
-from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.core.files import AttemptLayout, RunsLayout
 from stnbench.orchestration.exchange import FORMAT
 from stnbench.orchestration.sources import SourceRecord, diff_digest, find_source
 from stnbench.report.output import read_report, render

@@ -19,7 +19,7 @@ from fake_trials import Task, fake_spec, run_fake_trial
 from tiny_sweeps import run_tiny, scores_of, without_training
 
 from stnbench.core import command
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.orchestration.patience import StoreWait
 from stnbench.orchestration.recovery import restore_store
 from stnbench.trials.files import write_probabilities

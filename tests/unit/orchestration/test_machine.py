@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from narrowed import only
 
 from stnbench.core.errors import TransitionError
-from stnbench.engines.base import Slot
+from stnbench.engines import Slot
 from stnbench.orchestration.machine import Machine
 from stnbench.orchestration.messages import (
     BREAKER_THRESHOLD,

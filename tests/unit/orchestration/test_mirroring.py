@@ -8,13 +8,13 @@ from pathlib import Path
 from fake_trials import Task, fake_result, fake_spec
 from typing_extensions import override
 
-from stnbench.engines.base import Slot
+from stnbench.engines import Slot
 from stnbench.orchestration.observer import EndedAttempt, Mirror, RunningAttempt, ended_view, stored_views
 from stnbench.spec.result import AttemptState, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
-from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
-from stnbench.tracking.base import AttemptView, ConfigurationView, Picture, Tracker
+from stnbench.store.tables import AttemptStart, PlannedTrial
+from stnbench.tracking import AttemptView, ConfigurationView, Picture, Tracker
 
 NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 SWEEP = SweepSpec(name="test", question="Is it shown?")

@@ -19,8 +19,8 @@ from stnbench.spec.control import ControlRecord, ControlRequest, Effect, Pause
 from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.store.engine import Database
-from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptStart, PlannedTrial
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SPEC = fake_spec(Task.FINISH)

@@ -22,7 +22,7 @@ from stnbench.spec.planner import GridPlannerSpec, PlannerSpec, RacingPlannerSpe
 from stnbench.spec.result import Cost, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.store.records import PlannedTrial
+from stnbench.store.tables import PlannedTrial
 
 COST = Cost(parameters=1_234, flops=1_000_000, activation_bytes=10)
 SWEEP = SweepSpec(name="test", question="How long?")

@@ -13,7 +13,7 @@ from made_up_spaces import health
 from rich.console import Console
 from typing_extensions import override
 
-from stnbench.engines.base import Slot
+from stnbench.engines import Slot
 from stnbench.orchestration.asking import Budget
 from stnbench.orchestration.observer import EndedAttempt, LogObserver, Observer, RunningAttempt
 from stnbench.orchestration.progress import (
@@ -28,7 +28,7 @@ from stnbench.orchestration.progress import (
 from stnbench.spec.planner import RacingPlannerSpec, TpePlannerSpec
 from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState, Verdict
 from stnbench.spec.sweep import Point, SweepSpec
-from stnbench.store.records import AttemptRecord, PlannedTrial
+from stnbench.store.tables import AttemptRecord, PlannedTrial
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

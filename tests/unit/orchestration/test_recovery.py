@@ -14,14 +14,13 @@ from filelock import FileLock
 from tiny_sweeps import SWEEP, TRIALS, ListPlanner, run_tiny, without_training
 
 from stnbench.core.errors import FolderError, StoreBusyError
-from stnbench.core.paths import AttemptLayout, RunsLayout
-from stnbench.orchestration.claims import recover
-from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock, read_holder, start_ticks
+from stnbench.core.files import AttemptLayout, RunsLayout
+from stnbench.orchestration.claims import ProcessIdentity, orchestrator_lock, read_holder, recover, start_ticks
 from stnbench.orchestration.recovery import remove_leftovers
 from stnbench.spec.codec import to_json
 from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState
-from stnbench.store.records import AttemptStart
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptStart
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from tiny_sweeps import SWEEP, TRIALS, all_rows, opened, run_tiny, scores_of, wi
 
 from stnbench.cli.store import main
 from stnbench.core.errors import StoreError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.orchestration import recovery
 from stnbench.orchestration.recovery import Backups, restore_store
 from stnbench.report.output import read_report, render

@@ -18,25 +18,25 @@ from fake_trials import Task, fake_accuracy, fake_result, fake_spec, run_fake_tr
 from typing_extensions import override
 
 from stnbench.core.errors import DataError, StoreError
-from stnbench.core.paths import AttemptLayout, RunsLayout
-from stnbench.engines.base import Engine, Launch, Slot
-from stnbench.engines.inline import InlineEngine
+from stnbench.core.files import AttemptLayout, RunsLayout
+from stnbench.engines import Engine, Launch, Slot
 from stnbench.engines.local import LocalEngine
+from stnbench.engines.worker import InlineEngine
 from stnbench.orchestration.asking import Budget, RunOptions, RunSummary
-from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.claims import ProcessIdentity
 from stnbench.orchestration.messages import RETRIES
 from stnbench.orchestration.observer import EndedAttempt, Observer
 from stnbench.orchestration.recovery import drop_checkpoints
 from stnbench.orchestration.runner import Runner
-from stnbench.planning.base import Known, Observation, Planner, Progress
-from stnbench.spec.augment import TtaSpec
+from stnbench.planning import Known, Observation, Planner, Progress
 from stnbench.spec.data import AllSplitSpec
+from stnbench.spec.optimizer import TtaSpec
 from stnbench.spec.planner import MedianPrunerSpec
 from stnbench.spec.result import AttemptState, FailureKind, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptStart, PlannedTrial
 from stnbench.trials.files import write_result
 
 pytestmark = pytest.mark.slow

@@ -10,18 +10,18 @@ from fake_trials import Task, fake_result, fake_spec
 from typing_extensions import override
 
 from stnbench.core.errors import EngineError, StnbenchError, StoreBusyError, UnknownNameError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.engines.calibrate import SlotChoice, remember_choice
 from stnbench.orchestration import session
-from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.claims import ProcessIdentity
 from stnbench.orchestration.plan import ImageDigests
 from stnbench.orchestration.session import Session, SessionOptions, find_digests, open_session, remembered_slots
 from stnbench.spec.data import DistortionSpec, GtsrbSpec
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
-from stnbench.tracking.base import AttemptView, ConfigurationView, Picture, Tracker
+from stnbench.store.tables import AttemptStart, PlannedTrial
+from stnbench.tracking import AttemptView, ConfigurationView, Picture, Tracker
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SWEEP = SweepSpec(name="test", question="Is it shown?")

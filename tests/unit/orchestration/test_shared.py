@@ -15,11 +15,10 @@ from tiny_sweeps import SLOT, ListPlanner, without_training
 from typing_extensions import override
 
 from stnbench.core.errors import StoreBusyError
-from stnbench.core.paths import RunsLayout
-from stnbench.engines.inline import InlineEngine
+from stnbench.core.files import RunsLayout
+from stnbench.engines.worker import InlineEngine
 from stnbench.orchestration.asking import RunOptions, RunSummary
-from stnbench.orchestration.claims import CLAIM_GRACE_S, Claims
-from stnbench.orchestration.host import ProcessIdentity, is_held, orchestrator_lock
+from stnbench.orchestration.claims import CLAIM_GRACE_S, Claims, ProcessIdentity, is_held, orchestrator_lock
 from stnbench.orchestration.observer import EndedAttempt, Observer, RunningAttempt
 from stnbench.orchestration.runner import Runner
 from stnbench.orchestration.session import SessionOptions, open_session
@@ -27,8 +26,8 @@ from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.file import Holder
-from stnbench.store.records import AttemptRecord, AttemptStart
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptRecord, AttemptStart
 
 pytestmark = pytest.mark.slow
 

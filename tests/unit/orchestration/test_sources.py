@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from stnbench.core.code import code_version, read_changes
 from stnbench.core.errors import FolderError, StnbenchError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
+from stnbench.core.identity import code_version, read_changes
 from stnbench.orchestration import sources
 from stnbench.orchestration.sources import SourceRecord, find_source, keep_sources, source_lines, write_sources
 

@@ -13,7 +13,7 @@ from tiny_sweeps import TRIALS, run_tiny, scores_of, without_training
 
 from stnbench.cli.store import main
 from stnbench.core.errors import StoreError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.spec.trial import TrialSpec
 from stnbench.store import file as store_file
 from stnbench.store.file import StoreFile

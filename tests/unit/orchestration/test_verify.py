@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tiny_sweeps import SLOT, SWEEP, TRIALS, all_rows, opened, run_tiny, without_training
 
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.core.paths import RunsLayout
-from stnbench.engines.base import Slot
-from stnbench.engines.inline import InlineEngine
+from stnbench.core.files import RunsLayout
+from stnbench.engines import Slot
+from stnbench.engines.worker import InlineEngine
 from stnbench.orchestration.verify import (
     Check,
     Recorded,

@@ -22,18 +22,18 @@ from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import CheckpointError
+from stnbench.core.files import AttemptLayout, RunsLayout
 from stnbench.core.identity import RESULTS_VERSION
-from stnbench.core.paths import AttemptLayout, RunsLayout
-from stnbench.engines.base import Launch, Slot
-from stnbench.engines.inline import InlineEngine
+from stnbench.engines import Launch, Slot
+from stnbench.engines.worker import InlineEngine
 from stnbench.orchestration.asking import RunOptions
-from stnbench.orchestration.host import ProcessIdentity
+from stnbench.orchestration.claims import ProcessIdentity
 from stnbench.orchestration.runner import Runner
 from stnbench.planning.build import build_planner
 from stnbench.spec.result import AttemptState, TrialState
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.store import Store
-from stnbench.training.checkpoint import read_checkpoint
+from stnbench.training.loop import read_checkpoint
 from stnbench.trials.files import write_result
 
 ARCHIVE = Path(__file__).parents[2] / "assets" / "before" / "sweep_f50ab20.zip"

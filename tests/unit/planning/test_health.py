@@ -6,13 +6,13 @@ import pytest
 from made_up_spaces import RATE, MadeUpCompose, choices, health
 
 from stnbench.core.errors import SpecError
-from stnbench.planning.base import Planner, Progress
+from stnbench.planning import Planner, Progress
 from stnbench.planning.build import build_planner
 from stnbench.spec.codec import from_json, to_json
 from stnbench.spec.planner import HealthPrunerSpec
 from stnbench.spec.result import Verdict
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store.records import PlannedTrial
+from stnbench.store.tables import PlannedTrial
 
 SWEEP = SweepSpec(
     name="rates",

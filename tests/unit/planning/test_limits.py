@@ -8,12 +8,11 @@ from made_up_spaces import MOMENTUM, RATE, WIDTH, MadeUpCompose, Run, bowl, choi
 
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
-from stnbench.config.overrides import parse_overrides
+from stnbench.config.resolve import parse_overrides
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import BeyondLimitsError, InfeasibleError, SpecError, UnknownNameError
-from stnbench.planning.base import Known
+from stnbench.planning import Known, LimitedCompose, measure_trial
 from stnbench.planning.build import build_planner
-from stnbench.planning.configurations import LimitedCompose, measure_trial
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.planner import (
     GridPlannerSpec,

@@ -6,7 +6,7 @@ import pytest
 from made_up_spaces import MOMENTUM, RATE, MadeUpCompose, Run, bowl, choices, health
 from narrowed import sgd_of
 
-from stnbench.planning.base import Known, Observation, Planner, Progress
+from stnbench.planning import Known, Observation, Planner, Progress
 from stnbench.planning.build import build_planner
 from stnbench.spec.planner import (
     AshaPrunerSpec,
@@ -19,7 +19,7 @@ from stnbench.spec.planner import (
 )
 from stnbench.spec.result import TrialState
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store.records import PlannedTrial
+from stnbench.store.tables import PlannedTrial
 
 SWEEP = SweepSpec(
     name="grid",

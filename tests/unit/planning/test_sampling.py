@@ -23,9 +23,8 @@ from made_up_spaces import (
 from narrowed import sgd_of
 
 from stnbench.core.errors import SpecError, TransitionError
-from stnbench.planning.base import Observation
+from stnbench.planning import Observation, survey
 from stnbench.planning.build import build_planner
-from stnbench.planning.configurations import survey
 from stnbench.spec.data import AllSplitSpec
 from stnbench.spec.planner import Nsga2PlannerSpec, OptunaPlannerSpec, RandomPlannerSpec, SamplerSpec, TpePlannerSpec
 from stnbench.spec.result import TrialState

@@ -10,7 +10,7 @@ from made_up_pages import PRUNED, SEARCHED, make_search, search_spec
 from made_up_results import Filler, planned, transformed
 
 from stnbench.core.errors import SpecError
-from stnbench.core.paths import sqlite_uri
+from stnbench.core.files import sqlite_uri
 from stnbench.planning.study import require_storage, storage_url, study_trials, write_study
 from stnbench.spec.planner import Nsga2PlannerSpec
 from stnbench.spec.result import Failure, FailureKind, TrialState

@@ -13,11 +13,11 @@ from narrowed import known
 
 from stnbench.cli.report import main
 from stnbench.core.errors import FolderError, SpecError, UnknownNameError
-from stnbench.core.paths import AttemptLayout, RunsLayout
+from stnbench.core.files import AttemptLayout, RunsLayout
 from stnbench.report import output, render
 from stnbench.report.ensemble import Ensemble, read_ensemble
 from stnbench.report.ensemble_sections import ensemble_json, ensemble_sections, title
-from stnbench.report.render.terminal import to_terminal as terminal
+from stnbench.report.render.text import to_terminal as terminal
 from stnbench.spec.data import AllSplitSpec, TrackSplitSpec
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.trial import TrialSpec

@@ -20,15 +20,15 @@ from stnbench.report import finding, output
 from stnbench.report.board import Leaderboard
 from stnbench.report.findings import Findings
 from stnbench.report.output import read_leaderboard
-from stnbench.report.render.terminal import to_terminal
+from stnbench.report.render.text import to_terminal
 from stnbench.report.sections import board_sections
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.result import ScoredImages
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import PlannedTrial
 
 IMAGES = 400
 LABELS = tuple(int(label) for label in np.arange(IMAGES) % 10)

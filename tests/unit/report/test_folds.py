@@ -10,12 +10,12 @@ from made_up_results import IMAGES, NOW, Filler, planned, result, transformed
 from stnbench.analysis.verdicts import FOLDS_METHOD, Verdict, folds_accuracy
 from stnbench.report.findings import FoldsFinding
 from stnbench.report.output import read_leaderboard
-from stnbench.report.render.terminal import to_terminal
+from stnbench.report.render.text import to_terminal
 from stnbench.report.sections import board_sections
 from stnbench.spec.data import FoldSplitSpec
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
-from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import PlannedTrial
 
 ERRORS = {10: {0: (12, 16), 1: (30, 34), 2: (21, 19)}, 20: {0: (10, 14), 1: (27, 33), 2: (18, 16)}}
 """Of the networks of two seeds, by size and fold."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stnbench.analysis.inference import Estimate
+from stnbench.analysis.effects import Estimate
 from stnbench.analysis.verdicts import (
     Answer,
     Comparison,
@@ -46,8 +46,8 @@ from stnbench.report.findings import (
     ParetoFront,
 )
 from stnbench.report.output import Format
-from stnbench.report.render import latex
-from stnbench.report.render.terminal import fitting_columns, to_terminal
+from stnbench.report.render import text as latex
+from stnbench.report.render.text import fitting_columns, to_terminal
 from stnbench.report.sections import board_sections
 
 NASTY = "=cmd|'/c calc'!A1 <script>alert(1)</script> & | \\ % $ # _ { } ~ ^ `x` [a](b)\n\x1b[31m\u202e\"quoted\""

@@ -20,8 +20,8 @@ from stnbench.spec.result import AttemptState, Environment, Failure, FailureKind
 from stnbench.spec.result import Verdict as HealthVerdict
 from stnbench.spec.sweep import Axis, Choice, Override, Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import AttemptRecord, Outcome, TrialRecord
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptRecord, Outcome, TrialRecord
 
 SWEEP = SweepSpec(name="sizes", question="How large?", seeds=(1, 2, 3))
 

@@ -17,7 +17,7 @@ from made_up_pages import SWEEP, make_page
 
 from stnbench.report import output
 from stnbench.report.board import Leaderboard
-from stnbench.report.html import document, tables
+from stnbench.report.html import answers, document
 from stnbench.report.html.document import (
     DARK,
     LIGHT,
@@ -217,7 +217,7 @@ def test_a_leaderboard_of_thousands_is_cut_and_says_so(
     made: tuple[Leaderboard, Material], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many rows, and a sentence about the others."""
-    monkeypatch.setattr(tables, "MOST_ROWS", 2)
+    monkeypatch.setattr(answers, "MOST_ROWS", 2)
     board = Document(to_page([made[0]]).partition('id="s0-rows-table"')[2].partition("</table>")[0])
     assert [tag for tag, _ in board.elements].count("tr") == 3
     assert "The first 2 of 4 rows; CSV and JSON have all." in to_page([made[0]])

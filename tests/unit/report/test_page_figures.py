@@ -17,7 +17,7 @@ from made_up_pages import IMAGES, SWEEP, MadeUpPage, make_page
 from narrowed import plain, traces_of
 from PIL import Image
 
-from stnbench.analysis.inference import KENDALL, NO_INTERVAL_METHOD, Estimate, RankCorrelation
+from stnbench.analysis.effects import KENDALL, NO_INTERVAL_METHOD, Estimate, RankCorrelation
 from stnbench.analysis.verdicts import Verdict
 from stnbench.report import output
 from stnbench.report.board import Leaderboard

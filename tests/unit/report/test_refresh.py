@@ -7,7 +7,7 @@ import pytest
 from stored_sweeps import runs, sizes, store
 
 from stnbench.core.errors import FolderError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.report.output import SHARE, ReportRefresher
 from stnbench.spec.result import TrialState
 from stnbench.spec.trial import TrialSpec

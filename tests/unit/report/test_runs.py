@@ -16,8 +16,8 @@ from stnbench.report.runs import RunSummary, TrialRow, find_trial, read_runs
 from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState, Verdict
 from stnbench.spec.sweep import Point
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import PlannedTrial
 
 SPECS = [transformed(size, seed=seed) for size in (10, 20, 30) for seed in (1, 2)]
 NAN = Failure(kind=FailureKind.DIVERGED, message="the loss is nan\nmore")

@@ -12,8 +12,8 @@ from made_up_results import Filler, planned, transformed
 from stored_sweeps import runs, sizes, store
 
 from stnbench.core.errors import SpecError
-from stnbench.core.paths import RunsLayout
-from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock
+from stnbench.core.files import RunsLayout
+from stnbench.orchestration.claims import ProcessIdentity, orchestrator_lock
 from stnbench.serve.app import Secrets, Sweeps, make_app
 from stnbench.serve.live import expected_left_s, fragments, read_snapshot
 from stnbench.serve.server import open_socket

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stnbench.show.pictures import BACKGROUND, Region, framed, grid, panel, picture_of, shortened, wrapped
+from stnbench.show import BACKGROUND, Region, framed, grid, panel, picture_of, shortened, wrapped
 
 WHITE = (255, 255, 255)
 SQUARE = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stnbench.show.pictures import gif_bytes, png_bytes, track_frames, training_frames, transform_sheet
+from stnbench.show import gif_bytes, png_bytes, track_frames, training_frames, transform_sheet
 from stnbench.trials.watch import Moment, View, Watched, liveliest_images
 
 NAMES = ("stop", "a class with a very long name indeed, longer than any line")

@@ -3,7 +3,7 @@
 import json
 
 from stnbench.diagnostics.stability import TrackMean
-from stnbench.show.pictures import stability_data, stability_text
+from stnbench.show import stability_data, stability_text
 from stnbench.trials.stability import Measure, Stability, TransformerStability
 
 MEAN = TrackMean(tracks=3, mean=0.5, low=0.25, high=0.75)

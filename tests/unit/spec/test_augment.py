@@ -9,8 +9,8 @@ from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
 from stnbench.config.resolve import resolve_trial
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.codec import from_plain, to_identity, to_plain
+from stnbench.spec.optimizer import AugmentSpec
 from stnbench.spec.sweep import Override
 from stnbench.spec.trial import TrialSpec
 

@@ -12,10 +12,10 @@ import pytest
 import stnbench
 from stnbench.config.axes import read_planner, read_pruner
 from stnbench.core.errors import UnknownNameError
-from stnbench.data.base import split_tracks
+from stnbench.data import split_tracks
 from stnbench.data.build import open_dataset
+from stnbench.nn.initialization import MapSize
 from stnbench.nn.localization import build_localization
-from stnbench.nn.maps import MapSize
 from stnbench.planning.build import build_planner
 from stnbench.spec.codec import from_plain
 from stnbench.spec.sweep import SweepSpec

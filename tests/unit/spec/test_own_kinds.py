@@ -14,8 +14,7 @@ from own_parts import forget, write_part
 from stnbench.config.axes import read_planner, read_pruner
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
-from stnbench.config.overrides import parse_overrides
-from stnbench.config.resolve import resolve_trial
+from stnbench.config.resolve import parse_overrides, resolve_trial
 from stnbench.core.errors import InfeasibleError, ShapeError, SpecError, UnknownNameError
 from stnbench.core.identity import Json
 from stnbench.data.augmentation import draw_augmentation
@@ -31,8 +30,7 @@ from stnbench.spec.parts import require_same_parts
 from stnbench.spec.registry import REGISTRIES
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.training.checkpoint import Progress
-from stnbench.training.loop import Hooks, train
+from stnbench.training.loop import Hooks, Progress, train
 
 pytestmark = pytest.mark.usefixtures("parts_forgotten")
 
@@ -125,7 +123,7 @@ STRIPES = """
 from dataclasses import dataclass
 import numpy as np
 import stnbench
-from stnbench.data.base import Dataset, ImageSet
+from stnbench.data import Dataset, ImageSet
 
 @stnbench.register("dataset", "stripes")
 class Stripes(Dataset):
@@ -468,8 +466,8 @@ def test_registries_refuse_what_they_do_not_have() -> None:
 BACKWARDS = """
 from dataclasses import dataclass
 import stnbench
-from stnbench.planning.base import Planner
-from stnbench.planning.configurations import grid_configurations, with_seeds
+from stnbench.planning import Planner
+from stnbench.planning import grid_configurations, with_seeds
 
 @stnbench.register("planner", "backwards")
 class Backwards(Planner):

@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stnbench.core.errors import SpecError
-from stnbench.spec.augment import AugmentSpec, TtaSpec
 from stnbench.spec.codec import from_json, from_plain, to_json, to_plain
 from stnbench.spec.data import DigitsSpec, DistortionSpec, GtsrbSpec, PreprocessSpec, SignsSpec
 from stnbench.spec.network import IdsiaSpec, LecunSpec, ModernSpec
-from stnbench.spec.optimizer import SgdSpec
+from stnbench.spec.optimizer import AugmentSpec, SgdSpec, TtaSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 

@@ -12,8 +12,8 @@ from stnbench.spec.network import LecunSpec
 from stnbench.spec.result import Cost, Environment, EpochRecord, SplitScore, TrialResult
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.store.records import AttemptStart, PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import AttemptStart, PlannedTrial
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -8,8 +8,8 @@ from sqlalchemy import event, text
 
 from stnbench.core.errors import SpecError
 from stnbench.spec.sweep import SweepSpec
-from stnbench.store.records import PlannedTrial
 from stnbench.store.store import Store
+from stnbench.store.tables import PlannedTrial
 
 QUESTIONS: dict[str, Callable[[Store, str], object]] = {
     "sweeps": lambda store, _: store.sweeps(),

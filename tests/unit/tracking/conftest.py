@@ -2,7 +2,7 @@
 
 import pytest
 
-from stnbench.analysis.inference import Estimate
+from stnbench.analysis.effects import Estimate
 from stnbench.spec.result import (
     AttemptState,
     Cost,
@@ -15,7 +15,7 @@ from stnbench.spec.result import (
 )
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.tracking.base import AttemptView, ConfigurationView
+from stnbench.tracking import AttemptView, ConfigurationView
 
 COST = Cost(parameters=1, flops=2, activation_bytes=3)
 

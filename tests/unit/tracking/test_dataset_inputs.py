@@ -5,7 +5,7 @@ import json
 
 from stnbench.spec.data import DistortionSpec, SignsSpec
 from stnbench.spec.result import AttemptState, Environment
-from stnbench.tracking.base import AttemptView
+from stnbench.tracking import AttemptView
 from stnbench.tracking.shown import dataset_inputs
 
 

@@ -7,11 +7,11 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from stnbench.analysis.inference import Estimate
+from stnbench.analysis.effects import Estimate
 from stnbench.core.text import printable
 from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.sweep import Override, SweepSpec
-from stnbench.tracking.base import AttemptView, ConfigurationView
+from stnbench.tracking import AttemptView, ConfigurationView
 from stnbench.tracking.shown import attempt_note, configuration_note, sweep_note
 
 

@@ -8,7 +8,7 @@ import pytest
 from stnbench.core.errors import SpecError
 from stnbench.spec.result import AttemptState
 from stnbench.spec.trial import TrialSpec
-from stnbench.tracking.base import AttemptView, ConfigurationView, view_digest
+from stnbench.tracking import AttemptView, ConfigurationView, view_digest
 
 OTHERS = {
     str: "other",

@@ -1,7 +1,7 @@
 """The tracker that shows nothing is always at hand."""
 
 from stnbench.spec.sweep import SweepSpec
-from stnbench.tracking.base import AttemptView, ConfigurationView, NullTracker
+from stnbench.tracking import AttemptView, ConfigurationView, NullTracker
 
 
 def test_nothing_is_shown_and_nothing_is_left_open(attempt: AttemptView, config: ConfigurationView) -> None:

@@ -9,8 +9,7 @@ from stnbench.spec.codec import from_json
 from stnbench.spec.result import AttemptState, Failure, FailureKind, Verdict
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.tracking import shown
-from stnbench.tracking.base import AttemptView, ConfigurationView
+from stnbench.tracking import AttemptView, ConfigurationView, shown
 
 MLFLOW_KEY = re.compile(r"[-\w./: ]{1,250}")
 

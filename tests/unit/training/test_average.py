@@ -9,9 +9,8 @@ from torch import nn
 
 from stnbench.spec.network import PoojahiraSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.training.checkpoint import Progress
 from stnbench.training.evaluate import evaluate
-from stnbench.training.loop import Hooks, train
+from stnbench.training.loop import Hooks, Progress, train
 from stnbench.training.optim import WeightAverage
 from stnbench.training.step import TrainingRun
 

@@ -23,9 +23,9 @@ from stnbench.data.augmentation import each_view
 from stnbench.data.homographies import prepare_views
 from stnbench.data.resident import PreparedImages
 from stnbench.nn.layers import StudentNoise
-from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import PreprocessSpec
 from stnbench.spec.network import ModernSpec
+from stnbench.spec.optimizer import TtaSpec
 from stnbench.spec.transformer import DenseLocnetSpec
 from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.training import evaluate as module

@@ -11,16 +11,17 @@ import torch
 from stnbench.core.errors import CheckpointError
 from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.spec.trial import TrialSpec
-from stnbench.training import checkpoint as module
-from stnbench.training.checkpoint import (
+from stnbench.training import loop
+from stnbench.training.loop import (
     PERIOD_S,
     Checkpoint,
     CheckpointKeeper,
+    Hooks,
     Progress,
     read_checkpoint,
+    train,
     write_checkpoint,
 )
-from stnbench.training.loop import Hooks, train
 from stnbench.training.step import TrainingRun
 
 pytestmark = pytest.mark.slow
@@ -141,7 +142,7 @@ def test_a_file_of_something_else_is_refused(content: object, tmp_path: Path) ->
 
 def test_another_format_is_refused(written: Path, toy_spec: TrialSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of an older version is told apart from a broken one."""
-    monkeypatch.setattr(module, "_FORMAT", 3)
+    monkeypatch.setattr(loop, "_FORMAT", 3)
     with pytest.raises(CheckpointError, match="no checkpoint of this version"):
         read_checkpoint(written, trial_id=toy_spec.trial_id)
 

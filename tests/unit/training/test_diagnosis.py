@@ -9,9 +9,8 @@ from stnbench.models.scored_network import localization_networks
 from stnbench.spec.result import Verdict
 from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.training.checkpoint import Progress
 from stnbench.training.evaluate import diagnose, evaluate
-from stnbench.training.loop import Hooks, train
+from stnbench.training.loop import Hooks, Progress, train
 from stnbench.training.step import TrainingRun
 
 MakeRun = Callable[[TrialSpec], TrainingRun]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from stnbench.spec.augment import TtaSpec
+from stnbench.spec.optimizer import TtaSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.training import evaluate as module
 from stnbench.training.evaluate import accuracy, evaluate

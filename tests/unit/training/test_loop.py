@@ -14,17 +14,15 @@ from torch import Tensor
 from stnbench.core.errors import DivergedError, SpecError
 from stnbench.models.classifiers import Explained
 from stnbench.models.scored_network import Model
-from stnbench.spec.augment import AugmentSpec
 from stnbench.spec.metrics import measure
 from stnbench.spec.network import LecunSpec
-from stnbench.spec.optimizer import OneCycleScheduleSpec, SgdSpec
+from stnbench.spec.optimizer import AugmentSpec, OneCycleScheduleSpec, SgdSpec
 from stnbench.spec.result import EpochRecord
 from stnbench.spec.transformer import TransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.training import loop
-from stnbench.training.checkpoint import Progress
 from stnbench.training.evaluate import evaluate
-from stnbench.training.loop import Hooks, TrainingOutcome, train
+from stnbench.training.loop import Hooks, Progress, TrainingOutcome, train
 from stnbench.training.step import TrainingRun
 
 pytestmark = pytest.mark.slow

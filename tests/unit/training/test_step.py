@@ -22,7 +22,7 @@ from stnbench.data.preprocessing import GlobalStatistics
 from stnbench.data.resident import epoch_order
 from stnbench.models.scored_network import build_model
 from stnbench.nn.layers import dropout_layers, seed_dropout
-from stnbench.spec.augment import AugmentSpec
+from stnbench.spec.optimizer import AugmentSpec
 from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.training import step as module
 from stnbench.training.optim import load_optimizer_state, optimizer_state, set_learning_rate

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from stnbench.core.errors import DataMissingError
-from stnbench.data.base import Dataset, ImageSet
+from stnbench.data import Dataset, ImageSet
 from stnbench.spec.data import DatasetSpec, SignsSpec, TrackSplitSpec
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.trials import data
+from stnbench.trials import score
 
 CLASSES, SIZE = 4, 16
 
@@ -73,12 +73,12 @@ def toy_dataset(monkeypatch: pytest.MonkeyPatch) -> Iterator[ToyDataset]:
     def open_toy(spec: DatasetSpec, *, root: Path, workers: int, source: Path | None = None) -> Dataset:
         return dataset
 
-    monkeypatch.setattr(data, "open_dataset", open_toy)
-    data.open_training_data.cache_clear()
-    data.open_test_images.cache_clear()
+    monkeypatch.setattr(score, "open_dataset", open_toy)
+    score.open_training_data.cache_clear()
+    score.open_test_images.cache_clear()
     yield dataset
-    data.open_training_data.cache_clear()
-    data.open_test_images.cache_clear()
+    score.open_training_data.cache_clear()
+    score.open_test_images.cache_clear()
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from fake_trials import Task, fake_result, fake_spec
 from torch import nn
 
 from stnbench.core.errors import StnbenchError
-from stnbench.core.paths import RunsLayout
+from stnbench.core.files import RunsLayout
 from stnbench.data.cache import CacheArrays, Layout, Recipe, open_cache, open_or_build, verify
 from stnbench.data.preprocessing import GlobalStatistics
-from stnbench.orchestration.host import ProcessIdentity, orchestrator_lock, read_holder
-from stnbench.training.checkpoint import Checkpoint, Progress, read_checkpoint, write_checkpoint
+from stnbench.orchestration.claims import ProcessIdentity, orchestrator_lock, read_holder
+from stnbench.training.loop import Checkpoint, Progress, read_checkpoint, write_checkpoint
 from stnbench.trials.files import (
     load_result,
     load_spec,

@@ -11,7 +11,7 @@ import torch
 from stnbench.core.errors import DataMissingError, SpecError
 from stnbench.data.preprocessing import Preprocess, measure_statistics
 from stnbench.spec.data import OneTrackSplitSpec, PreprocessSpec, SignsSpec, TrackSplitSpec
-from stnbench.trials.data import DataSource, open_test_images, open_training_data
+from stnbench.trials.score import DataSource, open_test_images, open_training_data
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stnbench.core import code
-from stnbench.core.code import CodeVersion, code_version
+from stnbench.core import identity as code
+from stnbench.core.identity import CodeVersion, code_version
 from stnbench.spec.trial import ComputeOptions
 from stnbench.training.device import DeviceSpec
 from stnbench.trials import run

@@ -6,7 +6,7 @@ import pytest
 
 from stnbench.core.errors import InfeasibleError, SpecError
 from stnbench.models.scored_network import assess_cost, equal_size_baseline
-from stnbench.planning.configurations import grid_configurations
+from stnbench.planning import grid_configurations
 from stnbench.spec.data import SignsSpec
 from stnbench.spec.network import CnnSpec, FcnSpec, IdsiaSpec, LecunSpec, ModernSpec, NetworkSpec
 from stnbench.spec.planner import RacingPlannerSpec

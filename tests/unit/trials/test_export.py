@@ -13,8 +13,8 @@ import torch
 
 from stnbench.core.errors import CheckpointError, ExportError, ShapeError
 from stnbench.core.files import file_sha256
-from stnbench.spec.augment import TtaSpec
 from stnbench.spec.data import PreprocessSpec
+from stnbench.spec.optimizer import TtaSpec
 from stnbench.spec.result import TrialResult
 from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrialSpec

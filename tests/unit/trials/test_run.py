@@ -13,13 +13,12 @@ import pytest
 import torch
 
 from stnbench.core.errors import DataCorruptError, DivergedError, EngineError, FolderError, SpecError
-from stnbench.core.paths import AttemptLayout
+from stnbench.core.files import AttemptLayout
 from stnbench.models.scored_network import measure_cost
-from stnbench.spec.augment import TtaSpec
-from stnbench.spec.optimizer import SgdSpec
+from stnbench.spec.optimizer import SgdSpec, TtaSpec
 from stnbench.spec.result import EpochRecord, TrialResult
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.trials import data
+from stnbench.trials import score as data
 from stnbench.trials.files import load_result, load_spec, read_probabilities
 from stnbench.trials.run import run_trial, time_trial
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from stnbench.core.errors import CheckpointError, DataMissingError, FolderError, ShapeError, SpecError
-from stnbench.core.paths import AttemptLayout
+from stnbench.core.files import AttemptLayout
 from stnbench.data.corruptions import corruption_errors
 from stnbench.spec.data import GtsrbSpec, Split
 from stnbench.spec.metrics import metric
 from stnbench.spec.result import SplitScore, TrialResult
 from stnbench.spec.trial import TrialSpec
-from stnbench.trials import data
+from stnbench.trials import score as data
 from stnbench.trials.export import StoredNetwork
 from stnbench.trials.files import read_probabilities, write_spec
 from stnbench.trials.run import run_trial

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stnbench.core.errors import FolderError
-from stnbench.core.paths import AttemptLayout
+from stnbench.core.files import AttemptLayout
 from stnbench.diagnostics.stability import lattice
 from stnbench.spec.trial import TrialSpec
 from stnbench.trials.files import load_arrays, read_snapshots

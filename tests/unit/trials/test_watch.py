@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stnbench.core.errors import FolderError, SpecError
-from stnbench.data.base import ImageSet
+from stnbench.data import ImageSet
 from stnbench.spec.transformer import PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
 from stnbench.trials.run import run_trial

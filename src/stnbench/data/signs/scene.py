@@ -11,9 +11,18 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from stnbench.core.identity import derive_seed
 from stnbench.data.homographies import apply_homography
-from stnbench.data.signs import conditions as difficulty
-from stnbench.data.signs.canvas import Placement, pixels_to_normalised, place
-from stnbench.data.signs.conditions import MIN_BORDER_PX, PLACES, Camera, Frame, Light, draw_frames
+from stnbench.data.signs import canvas
+from stnbench.data.signs.canvas import (
+    MIN_BORDER_PX,
+    PLACES,
+    Camera,
+    Frame,
+    Light,
+    Placement,
+    draw_frames,
+    pixels_to_normalised,
+    place,
+)
 from stnbench.data.signs.faces import FACE_SIZE, Face, face
 from stnbench.spec.data import CLASSES, FRAMES_PER_TRACK, Framing
 
@@ -190,7 +199,7 @@ def draw_panel(label: int, rng: np.random.Generator) -> Panel:
     side = round(FACE_SIZE * PANEL_REACH)
     image = Image.new("RGBA", (side, side))
     _put_pole(rng, image)
-    if rng.random() < difficulty.NEIGHBOUR_SHARE:
+    if rng.random() < canvas.NEIGHBOUR_SHARE:
         _put_neighbour(rng, image)
     _put(image, _wear(rng, sign), (0.0, 0.0))
     return Panel(image, sign.outline)
@@ -223,12 +232,12 @@ def _wear(rng: np.random.Generator, sign: Face) -> NDArray[np.uint8]:
     """Return the pixels of the face with faded paint, dirt, and sometimes a covered part; alpha is not changed."""
     rgb = sign.pixels[..., :3].astype(np.float32)
     grey = rgb.mean(axis=2, keepdims=True)
-    rgb += rng.uniform(*difficulty.FADING) * (grey - rgb)
+    rgb += rng.uniform(*canvas.FADING) * (grey - rgb)
     rgb *= 1 + rng.normal(0, 0.05, 3).astype(np.float32)
     spots = np.clip(texture(rng, FACE_SIZE, int(rng.integers(3, 9))), 0, 1)
-    rgb *= 1 - np.float32(rng.uniform(*difficulty.DIRT)) * spots[..., None]
+    rgb *= 1 - np.float32(rng.uniform(*canvas.DIRT)) * spots[..., None]
     worn = Image.fromarray(np.clip(rgb, 0, 255).astype(np.uint8))
-    if rng.random() < difficulty.COVER_SHARE:
+    if rng.random() < canvas.COVER_SHARE:
         _cover(rng, worn)
     return np.dstack([np.asarray(worn), sign.pixels[..., 3]])
 
@@ -239,7 +248,7 @@ def _cover(rng: np.random.Generator, image: Image.Image) -> None:
     x, y = rng.uniform(0.1, 0.9, 2) * FACE_SIZE
     colour = np.array(((40, 70, 30), (235, 238, 240), (120, 100, 80))[rng.integers(3)])
     for _ in range(4):
-        radius = rng.uniform(*difficulty.COVER_RADIUS) * FACE_SIZE / 4
+        radius = rng.uniform(*canvas.COVER_RADIUS) * FACE_SIZE / 4
         shift_x, shift_y = rng.normal(0, radius, 2)
         red, green, blue = (int(part) for part in np.clip(colour + rng.integers(-20, 20), 0, 255))
         box = (x + shift_x - radius, y + shift_y - radius, x + shift_x + radius, y + shift_y + radius)

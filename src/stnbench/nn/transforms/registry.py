@@ -1,9 +1,8 @@
 """Functions from the specification of a transformer to its transformation, one for each built-in family."""
 
+from stnbench.nn.transforms import StudentT, Transformation
 from stnbench.nn.transforms.affine import Affine, Attention, Crop, FixedZoom, LieAffine, Shear, Similarity
-from stnbench.nn.transforms.base import StudentT, Transformation
-from stnbench.nn.transforms.homography import Corners, Projective
-from stnbench.nn.transforms.tps import ThinPlateSpline
+from stnbench.nn.transforms.nonlinear import Corners, Projective, ThinPlateSpline
 from stnbench.spec.transformer import TRANSFORMERS, TransformerSpec
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stnbench.analysis.inference import Estimate, t_estimate
+from stnbench.analysis.effects import Estimate, t_estimate
 from stnbench.core.identity import Json
 from stnbench.report import table
 from stnbench.report.board import Leaderboard, Row

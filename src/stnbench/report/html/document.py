@@ -10,7 +10,7 @@ from html import unescape
 from importlib import resources
 from typing import Final, cast
 
-from stnbench.analysis.inference import Estimate
+from stnbench.analysis.effects import Estimate
 from stnbench.core.identity import Json
 from stnbench.core.text import printable
 from stnbench.spec.result import Verdict

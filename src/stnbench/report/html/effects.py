@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from stnbench.analysis.inference import Estimate
+from stnbench.analysis.effects import Estimate
 from stnbench.core.identity import Json
 from stnbench.report import table
 from stnbench.report.board import Leaderboard

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from stnbench.analysis.frames import SweepFrames
 from stnbench.core.errors import DataError, FolderError
+from stnbench.core.files import RunsLayout
 from stnbench.core.identity import Json
-from stnbench.core.paths import RunsLayout
-from stnbench.data.base import ImageSet
+from stnbench.data import ImageSet
 from stnbench.data.build import dataset_info
 from stnbench.data.cache import MANIFEST, open_cache, read_manifest
 from stnbench.report.board import Leaderboard, Row

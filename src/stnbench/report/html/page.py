@@ -5,13 +5,12 @@ from typing import Final
 
 from stnbench.report import table as text
 from stnbench.report.board import Leaderboard
-from stnbench.report.html.answers import confusion_lines, hardest_lines
+from stnbench.report.html.answers import FIRST_ROWS, confusion_lines, hardest_lines, table_lines
 from stnbench.report.html.document import Figure, bullets, document_lines, escape, escape_lines, figure_lines
 from stnbench.report.html.effects import effect_figure, health_figure, importance_figure, interaction_figure
 from stnbench.report.html.material import Material, film_lines, gallery_lines
 from stnbench.report.html.scores import cost_figure, learning_curves, published_figure, timeline_figure
 from stnbench.report.html.search import AxisFigures, axis_figures
-from stnbench.report.html.tables import FIRST_ROWS, table_lines
 from stnbench.report.sections import board_sections
 from stnbench.report.table import Section
 

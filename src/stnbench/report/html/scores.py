@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from stnbench.analysis.inference import t_estimate
+from stnbench.analysis.effects import t_estimate
 from stnbench.analysis.verdicts import Verdict
 from stnbench.core.identity import Json
 from stnbench.report import table

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from stnbench.analysis.inference import Estimate
+from stnbench.analysis.effects import Estimate
 from stnbench.analysis.verdicts import Effect
 from stnbench.core.identity import Json
 from stnbench.core.text import printable
