@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from stnbench.core.errors import DataCorruptError, DataMissingError
-from stnbench.core.files import file_mark, memory_of, remembered_digests
+from stnbench.core.files import file_mark, file_sha256, memory_of, remembered_digests
 from stnbench.core.identity import Json, derive_seed, digest
 from stnbench.core.process import advancing
 from stnbench.data import Dataset, ImageSet
@@ -18,7 +18,6 @@ from stnbench.data.cache import (
     CacheArrays,
     Layout,
     Recipe,
-    file_sha256,
     open_or_build,
     open_prepared,
     remove_superseded,
@@ -219,7 +218,7 @@ def mnist_source(root: Path, half: Half, cache: Path) -> dict[str, Json] | None:
         digests = remembered_digests(
             memory_of(cache, folder / half),
             marks,
-            lambda missing: (file_sha256(folder / name) for name in missing),
+            lambda missing: (file_sha256(folder / name, follow_link=True) for name in missing),
             total_bytes=sum(mark[0] for mark in marks.values()),
         )
     except OSError as error:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from stnbench.core import files
 from stnbench.core.errors import DataCorruptError, DataMissingError, FolderError
 from stnbench.core.identity import Json, canonical_json
 from stnbench.data import ImageSet, cache, images_digest
@@ -258,11 +259,11 @@ def test_pixels_of_a_large_cache_are_read_once(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("stnbench.core.files.SETTLED_NS", 0)
     build(tmp_path / "a")
     read: list[str] = []
-    real = cache.file_sha256
+    real = files.file_sha256
 
-    def noted(path: Path) -> str:
+    def noted(path: Path, *, follow_link: bool) -> str:
         read.append(path.name)
-        return real(path)
+        return real(path, follow_link=follow_link)
 
     monkeypatch.setattr(cache, "file_sha256", noted)
     open_cache(tmp_path / "a")
