@@ -346,8 +346,13 @@ def _files(sizes: Mapping[str, int]) -> Iterator[str]:
 def _accuracy(record: "ExportRecord", facts: _Facts) -> Iterator[str]:
     """Yield the table of scores and the caveats on them."""
     yield from ("", "## Accuracy", "")
-    yield "| split | accuracy, % [95 % interval] | n | method |"
-    yield "|---|---|---|---|"
+    if rows := [*_scores(record, facts)]:
+        yield from ("| split | accuracy, % [95 % interval] | n | method |", "|---|---|---|---|", *rows, "")
+    yield from _caveats(record, facts)
+
+
+def _scores(record: "ExportRecord", facts: _Facts) -> Iterator[str]:
+    """Yield the rows of the table of scores, none for a network without a score."""
     for score in (record.validation, record.test):
         if score is not None:
             wrong = score.images - score.correct
@@ -357,8 +362,6 @@ def _accuracy(record: "ExportRecord", facts: _Facts) -> Iterator[str]:
     for split, estimate in (("validation", facts.validation), ("test", facts.test)):
         if estimate is not None:
             yield f"| {split} | {_percent(estimate)} | {seeds} | its configuration, {estimate.method} |"
-    yield ""
-    yield from _caveats(record, facts)
 
 
 def _recipe(record: "ExportRecord", facts: _Facts) -> Iterator[str]:

@@ -117,9 +117,7 @@ def spoil_holder(lock: Path, holder: Path) -> None:
     holder.write_text(holder.read_text().replace('"pid"', '"pit"'))
 
 
-@pytest.mark.parametrize(
-    ("damage", "is_lost"), [(unlock_by_hand, True), (replace_lock, True), (spoil_holder, False)], ids=str
-)
+@pytest.mark.parametrize(("damage", "is_lost"), [(unlock_by_hand, True), (replace_lock, True), (spoil_holder, False)])
 def test_a_lock_is_kept_whatever_happens_to_its_files(
     damage: Callable[[Path, Path], None], *, is_lost: bool, layout: RunsLayout
 ) -> None:
