@@ -55,6 +55,7 @@ RUNS = (
     Run(r"stnbench sweep my_sweep training\.epochs=8", more="seeds=[1]", leaves=PAGE),
     Run(r"stnbench sweep locnet_sizes training\.epochs=8 --budget 2h", more="seeds=[1]", leaves=PAGE),
     Run(r"stnbench sweep locnet_sizes --until decided --device-hours 8", more="--plan", prints="looks are planned"),
+    Run(r"stnbench sweep locnet_sizes --plan", prints="trials"),
     Run(r"stnbench sweep locnet_sizes '?transformer=\S+", more="seeds=[1]"),
     Run(
         r"stnbench train network=idsia locnet@locnet1=conv",

@@ -1,4 +1,4 @@
-"""Main effects and interactions of the axes of a sweep, also if some configurations are missing."""
+"""Intervals and comparisons by pure functions, and main effects and interactions of the axes of a sweep."""
 
 import functools
 import math
@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 from stnbench.core.errors import SpecError
 
@@ -255,11 +256,13 @@ class Blocks:
     axes: tuple[str, ...]
     labels: tuple[tuple[str, ...], ...]
     seeds: tuple[int, ...]
-    scores: NDArray[np.float64]
+    scores: "NDArray[np.float64]"
 
     @property
     def configs(self) -> int:
         """Return the number of configurations."""
+        import numpy as np  # the import takes 0.1 s
+
         return int(np.prod(self.scores.shape[:-1]))
 
 
@@ -275,6 +278,8 @@ def whole_blocks(configs: Sequence[PlacedConfiguration], *axes: str) -> Blocks |
     Configurations that lack one of the axes, or a score for one of the usual seeds of the others, are left out, and so
     are blocks in which a combination is missing. Labels are in the order of appearance.
     """
+    import numpy as np  # the import takes 0.1 s
+
     there = [config for config in configs if all(axis in config.labels for axis in axes)]
     seeds = usual_seeds(there)
     there = [config for config in there if config.scores.keys() >= set(seeds)]
@@ -322,8 +327,8 @@ class InteractionTest:
     """
 
     blocks: Blocks
-    means: NDArray[np.float64]
-    residuals: NDArray[np.float64]
+    means: "NDArray[np.float64]"
+    residuals: "NDArray[np.float64]"
     statistic: float | None
     p_value: float | None
 
@@ -383,6 +388,8 @@ def variance_explained(labels: Sequence[str], values: Sequence[float]) -> float 
 
     None if all values are equal, or if there are more than half as many labels as values, where it is always large.
     """
+    import numpy as np  # the import takes 0.1 s
+
     kinds = sorted(set(labels))
     numbers = np.asarray(values, dtype=np.float64)
     total = float(((numbers - numbers.mean()) ** 2).sum()) if len(numbers) else 0.0
@@ -394,7 +401,7 @@ def variance_explained(labels: Sequence[str], values: Sequence[float]) -> float 
 
 
 def _effects(
-    axis: str, labels: Sequence[str], by_seed: NDArray[np.float64], *, configs: int, method: str
+    axis: str, labels: Sequence[str], by_seed: "NDArray[np.float64]", *, configs: int, method: str
 ) -> AxisEffects:
     """Compute effects from an array (labels, seeds) of accuracies."""
     differences = by_seed - by_seed.mean(axis=0)
@@ -409,6 +416,8 @@ def _effects(
 
 
 def _least_squares(configs: Sequence[PlacedConfiguration], axis: str, labels: Sequence[str]) -> AxisEffects | None:
+    import numpy as np  # the import takes 0.1 s
+
     seeds = usual_seeds(configs)
     there = [config for config in configs if config.scores.keys() >= set(seeds)]
     others = dict.fromkeys(name for config in there for name in config.labels if name != axis)
@@ -427,8 +436,10 @@ def _least_squares(configs: Sequence[PlacedConfiguration], axis: str, labels: Se
     return _effects(axis, labels, effects + scores.mean(axis=0), configs=len(there), method=LEAST_SQUARES_METHOD)
 
 
-def _dummies(labels: Sequence[str], kinds: Sequence[str] = ()) -> NDArray[np.float64]:
+def _dummies(labels: Sequence[str], kinds: Sequence[str] = ()) -> "NDArray[np.float64]":
     """Return one column for each kind of label but the last, which is -1 in all, so that coefficients add up to 0."""
+    import numpy as np  # the import takes 0.1 s
+
     kinds = list(kinds or dict.fromkeys(labels))
     places = {kind: place for place, kind in enumerate(kinds)}
     whole = np.eye(len(kinds))[[places[label] for label in labels]]

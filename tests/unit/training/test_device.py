@@ -55,7 +55,7 @@ def test_preparing_sets_threads_and_determinism() -> None:
     assert prepare_device(DeviceSpec.parse("cpu", threads=2)) == torch.device("cpu")
     assert torch.get_num_threads() == 2
     assert torch.are_deterministic_algorithms_enabled()
-    assert not vars(deterministic)["fill_uninitialized_memory"]
+    assert not deterministic.fill_uninitialized_memory  # type: ignore[attr-defined] # missing in stubs
 
 
 def test_preparing_flushes_denormals() -> None:
@@ -71,7 +71,7 @@ def test_the_settings_of_a_process_that_is_not_the_trials_are_kept() -> None:
         prepare_device(DeviceSpec.parse("cpu", threads=2))
     assert float(torch.tensor([1e-30]) * torch.tensor([1e-10])) != 0.0
     assert not torch.are_deterministic_algorithms_enabled()
-    assert vars(deterministic)["fill_uninitialized_memory"]
+    assert deterministic.fill_uninitialized_memory  # type: ignore[attr-defined] # missing in stubs
     assert torch.get_num_threads() == 1
 
 

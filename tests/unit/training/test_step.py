@@ -275,9 +275,9 @@ def test_a_step_is_captured_once_and_then_replayed(monkeypatch: pytest.MonkeyPat
     updates: list[int] = []
     real = module._update_weights
 
-    def counted(*given: Any) -> None:
+    def counted(*given: Any) -> Any:
         updates.append(1)
-        real(*given)
+        return real(*given)
 
     monkeypatch.setattr(module, "_update_weights", counted)
     step = build_step(
