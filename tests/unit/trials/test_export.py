@@ -316,3 +316,23 @@ def test_what_onnx_cannot_say_is_refused_before_anything_is_written(
     assert not (tmp_path / "deep" / "out").exists()
     assert write_export(tmp_path / "deep" / "out", stored, record_of(stored, result), card, with_onnx=False) is None
     assert read_export(tmp_path / "deep" / "out").spec == spec
+
+
+PRETRAINED = sorted((Path(__file__).parents[3] / "pretrained").iterdir())
+
+
+@pytest.mark.parametrize("folder", PRETRAINED, ids=lambda folder: folder.name)
+def test_the_networks_that_come_along_can_be_used(folder: Path) -> None:
+    """Their digests hold, and they classify images of the data set that they name."""
+    network = TrainedClassifier(read_export(folder), CPU)
+    side = network.spec.dataset.image_size
+    levels = torch.randint(0, 256, (4, 3, side, side), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    found = network.predict(levels)
+    assert set(found.names) <= set(network.class_names)
+    assert found.probabilities.shape == (4, len(network.class_names))
+
+
+def test_the_networks_that_come_along_are_small() -> None:
+    """A clone of the repository fetches them all."""
+    assert PRETRAINED
+    assert sum(path.stat().st_size for folder in PRETRAINED for path in folder.iterdir()) < 12e6
