@@ -195,7 +195,7 @@ def test_nothing_is_left_of_a_closed_host(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_launch_that_is_none_is_refused(host: SlotHost) -> None:
     """Only attempts begin."""
-    with pytest.raises(EngineError, match="no attempt"):
+    with pytest.raises(EngineError, match="not an attempt"):
         host.begin(encode(Stopped(token="a")), {})
 
 
