@@ -129,10 +129,10 @@ def test_a_published_network_is_scored_as_soon_as_an_archive_is_there(
     assert {**below_root["without_duplicates"], "correct": 0, "errors": 0, "accuracy": 0} == {
         "kind": "near", "left_out": 2, "images": 4, "correct": 0, "errors": 0, "accuracy": 0,
     }  # fmt: skip
-    ensemble = say("evaluate", "pretrained:made-up-1", "pretrained:made-up-2", *words[2:5], "equal")
+    ensemble = say("evaluate", "pretrained:made-up-1", "pretrained:made-up-2", *evaluation[2:5], "equal")
     assert ensemble["without_duplicates"]["images"] == 4
     assert ensemble["accuracy"] == ensemble["ensemble"][1]["accuracy"] == below_root["accuracy"]
-    assert main([*words[:4], "--without-duplicates", "equal"]) == 0
+    assert main([*evaluation[:4], "--without-duplicates", "equal"]) == 0
     assert "test without the 2 images that are equal to one trained on: " in capsys.readouterr().out
     assert main(["evaluate", "pretrained:made-up-1", "--without-duplicates", "near"]) == 0
     assert "one trained on: none is left" in capsys.readouterr().out  # split=all trains on the validation images
