@@ -14,7 +14,7 @@ from stnbench.engines import Engine
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import plan_slots
 from stnbench.orchestration.asking import RunOptions
-from stnbench.orchestration.claims import ProcessIdentity
+from stnbench.orchestration.claims import ProcessIdentity, orchestrator_lock
 from stnbench.orchestration.patience import PatientStore
 from stnbench.orchestration.session import Session, SessionOptions, local_tracking_uri
 from stnbench.planning.build import GridPlanner
@@ -40,8 +40,12 @@ def main(trials: int, duration_s: float, slots: int) -> None:
     sweep = SweepSpec(name="bench", question="How fast?", seeds=tuple(range(trials)), baselines=False)
     spec = TrialSpec(training=TrainingSpec(epochs=4, batch_size=1, train_images=1 + round(1000 * duration_s)))
     options = SessionOptions(slots=slots, tracking_uri=local_tracking_uri(layout))
-    with PatientStore.open(layout.store, writable=True) as store:
-        session = BenchSession(layout, store, ProcessIdentity.current(), options)
+    identity = ProcessIdentity.current()
+    with (
+        orchestrator_lock(layout, identity) as lock,
+        PatientStore.open(layout.store, writable=True) as store,
+    ):
+        session = BenchSession(layout, store, identity, options, lock)
         session.slots = slots
         session.run(sweep, GridPlanner(sweep, lambda _: spec), RunOptions(data_root=layout.root))
         started_s = time.time()

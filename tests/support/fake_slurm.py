@@ -95,7 +95,9 @@ def _state(folder: Path) -> Iterator[dict[str, Any]]:
         path = folder / "state.json"
         state = json.loads(path.read_text()) if path.exists() else {"next": 4711, "jobs": {}}
         yield state
-        path.write_text(json.dumps(state))
+        whole = path.with_suffix(".new")  # a command may be killed at any time
+        whole.write_text(json.dumps(state))
+        whole.replace(path)
 
 
 def _take_note(state: dict[str, Any]) -> None:
