@@ -44,9 +44,9 @@ MakePruner = Callable[[int], "BasePruner"]
 class Judge(ABC):
     """A rule that decides which running trials go on. Trials of one group are compared with one another."""
 
-    @abstractmethod
     def expect(self, trial_id: str, group: str, epochs: int) -> None:
-        """Register a trial that will run for at most ``epochs`` epochs."""
+        """Register a trial that will run for at most ``epochs`` epochs; a rule without memory needs nothing of it."""
+        del trial_id, group, epochs
 
     @abstractmethod
     def is_hopeless(self, progress: Progress) -> bool:
@@ -62,10 +62,6 @@ class ThresholdJudge(Judge):
 
     def __init__(self, spec: ThresholdPrunerSpec) -> None:
         self._spec = spec
-
-    @override
-    def expect(self, trial_id: str, group: str, epochs: int) -> None:
-        del trial_id, group, epochs
 
     @override
     def is_hopeless(self, progress: Progress) -> bool:
@@ -251,10 +247,6 @@ class HealthJudge(Judge):
 
     def __init__(self, spec: HealthPrunerSpec) -> None:
         self._spec = spec
-
-    @override
-    def expect(self, trial_id: str, group: str, epochs: int) -> None:
-        del trial_id, group, epochs
 
     @override
     def is_hopeless(self, progress: Progress) -> bool:

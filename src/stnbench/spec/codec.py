@@ -48,6 +48,17 @@ class Strict:
             object.__setattr__(self, name, convert(name, getattr(self, name)))
 
 
+class PartSpec(Strict):
+    """Base class of the specifications in a registry of parts."""
+
+    __slots__ = ()
+
+    @property
+    def kind(self) -> str:
+        """Return the name in the registry; each specification has a field of this name."""
+        raise NotImplementedError
+
+
 def to_plain(value: object) -> dict[str, Json]:
     """Return a dataclass as JSON values, with all fields."""
     plain: dict[str, Json] = _adapter(cast("Any", type(value))).dump_python(value, mode="json")

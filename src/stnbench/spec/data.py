@@ -11,7 +11,7 @@ from typing_extensions import override
 from stnbench.core.errors import SpecError, require
 from stnbench.core.identity import Json
 from stnbench.core.image_folder import surveyed
-from stnbench.spec.codec import Strict
+from stnbench.spec.codec import PartSpec, Strict
 from stnbench.spec.registry import Registry
 
 Split = Literal["train", "validation", "test"]
@@ -70,7 +70,7 @@ class DistortionSpec(Strict):
     seed: int = 1
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(0 <= self.rotation_deg <= 180, "rotation_deg", self.rotation_deg, "from 0 to 180 degrees")
         require(self.scale_min >= 0.1, "scale_min", self.scale_min, "at least 0.1")
@@ -124,14 +124,14 @@ class TrainingHalf(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DatasetSpec(Strict):
+class DatasetSpec(PartSpec):
     """Base specification of data sets: square images of ``image_size`` pixels a side, and their distortion."""
 
     image_size: int = 48
     distortion: DistortionSpec | None = None
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         _check_photographs(self.image_size, self.distortion)
         object.__setattr__(self, "distortion", _effective(self.distortion))
@@ -165,11 +165,6 @@ class DatasetSpec(Strict):
         del section, needs
 
     @property
-    def kind(self) -> str:
-        """Return the name of the data set; each specification has a field of this name."""
-        raise NotImplementedError
-
-    @property
     def channels(self) -> int:
         """Return the number of channels of the images: 3 for colour, 1 for grey."""
         return 3
@@ -201,7 +196,7 @@ class SignsSpec(DatasetSpec):
     distortion: DistortionSpec | None = None
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         _check_photographs(self.image_size, self.distortion)
         object.__setattr__(self, "distortion", _effective(self.distortion))
@@ -258,7 +253,7 @@ class _DigitImagesSpec(DatasetSpec):
     task: DigitTask = "classify"
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(8 <= self.image_size <= 512, "image_size", self.image_size, "between 8 and 512 pixels")
         require(1 <= self.copies <= 10_000, "copies", self.copies, "from 1 to 10,000")
@@ -356,7 +351,7 @@ class FolderSpec(DatasetSpec):
     distortion: DistortionSpec | None = None
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         _check_photographs(self.image_size, self.distortion)
         object.__setattr__(self, "distortion", _effective(self.distortion))
@@ -424,7 +419,7 @@ class TrackSplitSpec(Strict):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(self.tracks_per_class >= 1, "tracks_per_class", self.tracks_per_class, "at least 1")
 
@@ -447,7 +442,7 @@ class FoldSplitSpec(Strict):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(self.folds >= 2, "folds", self.folds, "at least 2")
         require(0 <= self.fold < self.folds, "fold", self.fold, f"from 0 to {self.folds - 1}")
@@ -491,7 +486,7 @@ class PreprocessSpec(Strict):
     kernel_size: int = 7
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         odd = self.kernel_size % 2 == 1 and 3 <= self.kernel_size <= 1023  # twice the largest image
         require(odd, "kernel_size", self.kernel_size, "an odd number of at least 3 and at most 1,023")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from stnbench.core.errors import require, require_sizes
-from stnbench.spec.codec import Strict
+from stnbench.spec.codec import PartSpec
 from stnbench.spec.registry import Registry
 
 ContrastiveKernel = Literal["box", "gaussian"]
@@ -22,17 +22,12 @@ _KERNEL_WITHOUT_NORM: ContrastiveKernel = "box"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NetworkSpec(Strict):
+class NetworkSpec(PartSpec):
     """Base specification of networks: stages, each of which may follow a transformer, and then the logits."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
-
-    @property
-    def kind(self) -> str:
-        """Return the name of the network; each specification has a field of this name."""
-        raise NotImplementedError
 
     @property
     def stages(self) -> int:
@@ -132,7 +127,7 @@ class FcnSpec(NetworkSpec):
     sizes: tuple[int, int] = (128, 128)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require_sizes("sizes", self.sizes)
 
@@ -159,7 +154,7 @@ class CnnSpec(NetworkSpec):
     sizes: tuple[int, int] = (32, 64)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require_sizes("sizes", self.sizes)
 
@@ -188,7 +183,7 @@ class PoojahiraSpec(NetworkSpec):
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require_sizes("sizes", self.sizes)
         _require_share("dropout", self.dropout)
@@ -219,7 +214,7 @@ class ModernSpec(NetworkSpec):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require_sizes("sizes", self.sizes)
         require(2 <= len(self.sizes) <= 5, "sizes", list(self.sizes), "two to five of them, one a stage")
@@ -275,7 +270,7 @@ class DeformableSpec(NetworkSpec):
     modulated: bool = True
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require_sizes("sizes", self.sizes)
         require(1 <= len(self.sizes) <= 5, "sizes", list(self.sizes), "one to five of them, one a stage")

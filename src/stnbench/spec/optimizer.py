@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from stnbench.core.errors import require
-from stnbench.spec.codec import Strict
+from stnbench.spec.codec import PartSpec, Strict
 from stnbench.spec.registry import Registry
 
 OUTPUTS_APART: Final = "outputs_apart"
@@ -20,7 +20,7 @@ TENSOR_RATES: Final = "tensor_rates"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OptimizerSpec(Strict):
+class OptimizerSpec(PartSpec):
     """Base specification of optimisers.
 
     ``learning_rate`` is the largest of the training: schedules multiply it by at most 1.
@@ -31,16 +31,11 @@ class OptimizerSpec(Strict):
     locnet_learning_rate_factor: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         factor = self.locnet_learning_rate_factor
         require(factor >= 0, "locnet_learning_rate_factor", factor, "at least 0")
-
-    @property
-    def kind(self) -> str:
-        """Return the name of the optimiser; each specification has a field of this name."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +55,7 @@ class SgdSpec(OptimizerSpec):
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         OptimizerSpec.__post_init__(self)
         _require_share("momentum", self.momentum)
         require(0 <= self.dampening <= 1, "dampening", self.dampening, "from 0 to 1")
@@ -89,7 +84,7 @@ class AdamSpec(OptimizerSpec):
     amsgrad: bool = False
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         _check_adam(self)
 
 
@@ -109,7 +104,7 @@ class AdamWSpec(OptimizerSpec):
     amsgrad: bool = False
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         _check_adam(self)
 
 
@@ -129,7 +124,7 @@ class RmspropSpec(OptimizerSpec):
     centered: bool = False
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         OptimizerSpec.__post_init__(self)
         _require_share("alpha", self.alpha)
         _require_share("momentum", self.momentum)
@@ -158,7 +153,7 @@ class MuonSpec(OptimizerSpec):
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         _check_adam(self)
         _require_share("momentum", self.momentum)
         steps = self.newton_schulz_steps
@@ -185,7 +180,7 @@ AnyOptimizer = Annotated[OptimizerSpec, OPTIMIZERS]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ScheduleSpec(Strict):
+class ScheduleSpec(PartSpec):
     """Base specification of schedules, with a linear warm-up over the first ``warmup_epochs``.
 
     With k steps in these epochs, the i-th step is taken at i / k of the schedule's learning rate.
@@ -194,14 +189,9 @@ class ScheduleSpec(Strict):
     warmup_epochs: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "at least 0")
-
-    @property
-    def kind(self) -> str:
-        """Return the name of the schedule; each specification has a field of this name."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,7 +209,7 @@ class OneCycleScheduleSpec(ScheduleSpec):
     warmup_share: float = 0.3
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         ScheduleSpec.__post_init__(self)
         require(0 < self.warmup_share < 1, "warmup_share", self.warmup_share, "between 0 and 1")
         none = self.warmup_epochs == 0
@@ -234,7 +224,7 @@ class CosineScheduleSpec(ScheduleSpec):
     final_share: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         ScheduleSpec.__post_init__(self)
         require(0 <= self.final_share <= 1, "final_share", self.final_share, "from 0 to 1")
 
@@ -248,7 +238,7 @@ class StepScheduleSpec(ScheduleSpec):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         ScheduleSpec.__post_init__(self)
         require(self.every_epochs >= 1, "every_epochs", self.every_epochs, "at least 1")
         require(0 < self.factor <= 1, "factor", self.factor, "above 0, at most 1")
@@ -270,7 +260,7 @@ class PlateauScheduleSpec(ScheduleSpec):
     watch: Literal["validation", "training"] = "validation"
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         ScheduleSpec.__post_init__(self)
         require(0 < self.factor < 1, "factor", self.factor, "between 0 and 1")
         require(self.patience_epochs >= 0, "patience_epochs", self.patience_epochs, "at least 0")
@@ -311,17 +301,12 @@ def _require_share(key: str, share: float) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AugmentationSpec(Strict):
+class AugmentationSpec(PartSpec):
     """Base specification of augmentations, which vary the training images anew in every epoch."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
-
-    @property
-    def kind(self) -> str:
-        """Return the name of the augmentation; each specification has a field of this name."""
-        raise NotImplementedError
 
     @property
     def changes_anything(self) -> bool:
@@ -375,7 +360,7 @@ class AugmentSpec(AugmentationSpec):
     erase: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         # From a quarter of the side on, the four corners may form no convex quadrilateral, which folds the image.
         require(0 <= self.perspective < 0.25, "perspective", self.perspective, "at least 0 and below 0.25")
@@ -442,7 +427,7 @@ class TtaSpec(Strict):
     rotations_deg: tuple[float, ...] = (0.0,)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(0 <= self.shift <= 0.5, "shift", self.shift, "from 0 to 0.5, a share of the side")
         fits = all(0.25 <= zoom <= 4 for zoom in self.zooms)

@@ -14,7 +14,7 @@ from pydantic import Discriminator
 from typing_extensions import override
 
 from stnbench.core.errors import INTEGER_MAX, require
-from stnbench.spec.codec import Strict
+from stnbench.spec.codec import PartSpec, Strict
 from stnbench.spec.registry import Registry
 from stnbench.spec.result import Verdict
 
@@ -53,7 +53,7 @@ class IntSpan(Strict):
     values: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         _check(self)
         few = self.is_stepped or self.high - self.low < INTEGERS_MAX
         require(few, "int", [self.low, self.high], f"at most {INTEGERS_MAX} numbers, or say step: or values:")
@@ -86,7 +86,7 @@ class FloatSpan(Strict):
     values: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         _check(self)
 
     @property
@@ -156,7 +156,7 @@ def _said(description: str, **limits: float) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlannerSpec(Strict):
+class PlannerSpec(PartSpec):
     """Base specification of planners; external planners propose points of the grid.
 
     Attributes:
@@ -186,20 +186,10 @@ class PlannerSpec(Strict):
         del seeds
         return "" if self.is_grid else f"these are the first; {self.kind} proposes others by the answers"
 
-    @property
-    def kind(self) -> str:
-        """Return the name of the planner; each specification has a field of this name."""
-        raise NotImplementedError
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PrunerSpec(Strict):
+class PrunerSpec(PartSpec):
     """Base specification of pruners."""
-
-    @property
-    def kind(self) -> str:
-        """Return the name of the pruner; each specification has a field of this name."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,7 +215,7 @@ class RacingPlannerSpec(PlannerSpec):
     trials: int | None = key(_MAX_TRIALS, None, minimum=1)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         require(self.max_seeds >= 2, "max_seeds", self.max_seeds, "at least 2")
         require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
 
@@ -252,7 +242,7 @@ class UntilDecidedPlannerSpec(PlannerSpec):
     trials: int | None = key(_MAX_TRIALS, None, minimum=1)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         require(2 <= self.max_seeds <= 10_000, "max_seeds", self.max_seeds, "from 2 to 10,000")
         require(2 <= self.looks <= 1_000, "looks", self.looks, "from 2 to 1,000")
         require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
@@ -295,7 +285,7 @@ class SamplerSpec(PlannerSpec):
     seed: int = key("Decides everything random of the planner.", 1, minimum=0)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         require(self.trials >= 1, "trials", self.trials, "at least 1")
         require(self.at_once is None or self.at_once >= 1, "at_once", self.at_once, "at least 1")
         require(self.seed >= 0, "seed", self.seed, "at least 0")
@@ -344,7 +334,7 @@ class Nsga2PlannerSpec(SamplerSpec):
     population: int = key("The configurations of one generation.", 10, minimum=2)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         SamplerSpec.__post_init__(self)
         require(self.population >= 2, "population", self.population, "at least 2")
 
@@ -400,7 +390,7 @@ class _HalvingSpec(PrunerSpec):
     )
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         require(self.min_epochs >= 1, "min_epochs", self.min_epochs, "at least 1")
         require(self.reduction_factor >= 2, "reduction_factor", self.reduction_factor, "at least 2")
 
@@ -435,7 +425,7 @@ class MedianPrunerSpec(PrunerSpec):
     warmup_epochs: int = key(_WARM_UP, 1, minimum=0)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         require(self.startup_trials >= 0, "startup_trials", self.startup_trials, "at least 0")
         require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "at least 0")
 
@@ -456,7 +446,7 @@ class ThresholdPrunerSpec(PrunerSpec):
     warmup_epochs: int = key(_WARM_UP, 1, minimum=0)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         given = self.accuracy is not None or self.outside_share is not None
         require(given, "accuracy", self.accuracy, "say accuracy: or outside_share:")
         for key, value in (("accuracy", self.accuracy), ("outside_share", self.outside_share)):
@@ -479,7 +469,7 @@ class HealthPrunerSpec(PrunerSpec):
     warmup_epochs: int = key(_WARM_UP, 0, minimum=0)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         require(bool(self.verdicts), "verdicts", self.verdicts, "name at least one, as collapsed")
         require(Verdict.HEALTHY not in self.verdicts, "verdicts", "healthy", "leave it out: nothing is wrong then")
         require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "at least 0")

@@ -144,7 +144,7 @@ class Axis(Strict):
     when: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         labels = [choice.label for choice in self.choices]
         require(bool(labels) != bool(self.span), f"axes.{self.name}", labels, "give at least one value")
         require(len(set(labels)) == len(labels), f"axes.{self.name}", labels, "give each value once")
@@ -181,7 +181,7 @@ class LimitsSpec(Strict):
     memory_mib: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         given = {name: getattr(self, name) for name in ("parameters", "flops", "memory_mib")}
         require(
             any(value is not None for value in given.values()),

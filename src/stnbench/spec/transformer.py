@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final, Literal
 
 from stnbench.core.errors import require, require_sizes
-from stnbench.spec.codec import Strict
+from stnbench.spec.codec import PartSpec, Strict
 from stnbench.spec.registry import Registry
 
 CONTROL, RIGID, DISCRETE, READS_BOXES = "control", "rigid", "discrete", "reads_boxes"
@@ -22,17 +22,12 @@ Sampler = Literal["bilinear", "bicubic", "nearest", "mipmap", "linearized"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LocnetSpec(Strict):
+class LocnetSpec(PartSpec):
     """Base specification of localisation networks."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
-
-    @property
-    def kind(self) -> str:
-        """Return the name of the localisation network; each specification has a field of this name."""
-        raise NotImplementedError
 
     @property
     def shared_stages(self) -> int:
@@ -52,7 +47,7 @@ class ConvLocnetSpec(LocnetSpec):
     sizes: tuple[int, int, int] = (200, 300, 200)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require_sizes("sizes", self.sizes)
 
@@ -65,7 +60,7 @@ class DenseLocnetSpec(LocnetSpec):
     sizes: tuple[int, ...] = (32, 32)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require_sizes("sizes", self.sizes)
 
@@ -82,7 +77,7 @@ class SharedLocnetSpec(LocnetSpec):
     sizes: tuple[int, ...] = (64,)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(self.stages >= 1, "stages", self.stages, "at least 1")
         require_sizes("sizes", self.sizes)
@@ -165,7 +160,7 @@ class TransformerSpec(Strict):
     """Families to which a key applies, for keys that do not apply to all."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(2 <= self.control_points <= 16, "control_points", self.control_points, "from 2 to 16 a side")
         require(self.zoom > 0, "zoom", self.zoom, "above 0")
@@ -268,7 +263,7 @@ class DiffeomorphicSpec(TransformerSpec):
     steps: int = 4
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         TransformerSpec.__post_init__(self)
         require(self.control_points >= 4, "control_points", self.control_points, "at least 4 a side for a cubic spline")
         require(1 <= self.steps <= 64, "steps", self.steps, "from 1 to 64")
@@ -283,7 +278,7 @@ class SaliencySpec(TransformerSpec):
     separable: bool = False
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         TransformerSpec.__post_init__(self)
         points = self.saliency_points
         require(2 <= points <= 64, "saliency_points", points, "from 2 to 64 a side")
@@ -298,7 +293,7 @@ class CanonicalRotationSpec(TransformerSpec):
     prior_weight: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the fields; raise SpecError for one that is not valid."""
         TransformerSpec.__post_init__(self)
         require(2 <= self.rotations <= 36, "rotations", self.rotations, "from 2 to 36")
         require(self.prior_weight >= 0, "prior_weight", self.prior_weight, "at least 0")
