@@ -196,7 +196,7 @@ def _print_corruptions(
     Raises:
         SpecError: if there are several networks, or the reference was scored on other images.
     """
-    from stnbench.data.corruptions import corruption_errors
+    from stnbench.data.corruptions import corruption_errors, keeping_corruptions
     from stnbench.trials.score import Classifier
 
     if len(stored) > 1 or options.tta is not None or options.without_duplicates is not None:
@@ -211,7 +211,8 @@ def _print_corruptions(
 
     def errors_of(network: Classifier) -> dict[str, tuple[float, ...]]:
         clean = float((network.classify(network.images).argmax(axis=1) != network.labels).mean())
-        return {CLEAN: (clean,)} | corruption_errors(network.classify, network.images, network.labels)
+        with keeping_corruptions(network.cache):
+            return {CLEAN: (clean,)} | corruption_errors(network.classify, network.images, network.labels)
 
     own = of(stored[0])
     found = {located[0].name: errors_of(own)}

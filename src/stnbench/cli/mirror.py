@@ -58,7 +58,7 @@ def _show(session: Session, record: SweepRecord, uri: str, options: argparse.Nam
     name, trials = record.spec.name, sum(record.counts.values())
     configs = configuration_views(read_leaderboard(session.store, name, findings=False))
     print(f"{name}: {trials} trials, {len(configs)} configurations with a score", file=sys.stderr)
-    done = session.sync_mirror(record.spec, configs, timeout_s=_TIMEOUT_S)
+    done = session.sync_tracker(record.spec, configs, timeout_s=_TIMEOUT_S)
     new = show_pictures(session.store, session.layout, uri, configs, is_all=options.pictures) if done else 0
     if not options.json:
         print(f"{name}: {'shown' if done else 'NOT shown whole'} in {hide_passwords(uri)}")

@@ -271,7 +271,7 @@ def _report(session: Session, sweep: SweepSpec, uri: str | None, *, as_json: boo
         print_summary(board)
     write_report(report)
     configs = configuration_views(board)
-    is_shown = session.sync_mirror(sweep, configs)
+    is_shown = session.sync_tracker(sweep, configs)
     if is_shown and uri is not None:
         _show_pictures(session, configs, uri)
     return board, is_shown

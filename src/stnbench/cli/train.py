@@ -95,7 +95,7 @@ def _train(
             data_root=data_root(), source=source, digests=digests, retry_failed=options.retry_failed
         )
         summary = session.run(sweep, OneTrial(spec, label), run_options)
-        session.sync_mirror(sweep, ())
+        session.sync_tracker(sweep, ())
         _print_outcome(session.store, layout, spec, summary, data_s=data_s, as_json=options.json)
     return DONE if summary.complete else SOME_FAILED
 

@@ -2,15 +2,24 @@
 
 Twelve of their fifteen kinds: glass blur, snow and frost are left out, the last of which needs photographs. Severities
 1 to 5 have the parameters of CIFAR-10-C, for images of 32 pixels; lengths grow with the side. What is drawn depends on
-the kind, the severity and the place of an image in its split alone, so every network sees the same images.
+the kind, the severity and the place of an image in its split alone, so every network sees the same images. They may be
+kept in a folder, so that the networks of a sweep do not draw them again (``keeping_corruptions``).
 """
 
+import contextlib
+import hashlib
 import io
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import numpy as np
+import PIL
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,6 +28,7 @@ from torch.nn import functional
 
 from stnbench.analysis.ensembles import mean_corruption_error
 from stnbench.core.errors import UnknownNameError
+from stnbench.core.files import write_atomic
 from stnbench.core.identity import derive_seed
 from stnbench.core.process import advancing
 from stnbench.nn.sampling import sample
@@ -230,6 +240,18 @@ def corrupt(images: NDArray[np.uint8], kind: str, severity: int) -> NDArray[np.u
         raise UnknownNameError("corruption", kind, CORRUPTIONS)
     if not 1 <= severity <= SEVERITIES:
         raise ValueError(f"severity {severity} is not from 1 to {SEVERITIES}")
+    folder = _FOLDER.get()
+    if folder is None or not len(images):
+        return _draw(images, kind, severity)
+    path = folder / _digest(images) / f"{kind}-{severity}"
+    kept = _read_kept(path, images.shape)
+    if kept is None:
+        kept = _draw(images, kind, severity)
+        _keep(path, kept)
+    return kept
+
+
+def _draw(images: NDArray[np.uint8], kind: str, severity: int) -> NDArray[np.uint8]:
     parts = []
     for start in range(0, len(images), _AT_ONCE):
         generator = torch.Generator("cpu").manual_seed(derive_seed(0, "corruption", kind, severity, start))
@@ -237,6 +259,80 @@ def corrupt(images: NDArray[np.uint8], kind: str, severity: int) -> NDArray[np.u
         made = CORRUPTIONS[kind](levels, severity - 1, generator)
         parts.append(made.clamp(0, 1).mul(_BRIGHTEST).round().to(torch.uint8).numpy())
     return np.concatenate(parts) if parts else images
+
+
+# Corrupted images that were drawn before. A file holds the SHA-256 of the pixels and the pixels, in a folder named by
+# all that decides them. Processes that draw the same images at once replace one file by an equal one.
+
+
+_KEPT_IN: Final = "corrupted"
+"""Folder of corrupted images in a cache of data sets."""
+
+_FREE_SHARE: Final = 0.1
+"""Largest share of the free disk space that the corrupted images of a split may take; others are not kept."""
+
+_FOLDER: ContextVar[Path | None] = ContextVar("folder of corrupted images", default=None)
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def keeping_corruptions(cache_folder: Path) -> Iterator[None]:
+    """Keep corrupted images in a cache of data sets, and read those that are there, in the code of this context.
+
+    A split takes 60 times the space of its pixels, which is not used if it is more than a tenth of what is free. The
+    folder ``corrupted`` in the cache may be deleted at any time.
+    """
+    token = _FOLDER.set(cache_folder / _KEPT_IN)
+    try:
+        yield
+    finally:
+        _FOLDER.reset(token)
+
+
+def _digest(images: NDArray[np.uint8]) -> str:
+    """Return a digest of the images and of the code that corrupts them."""
+    found = hashlib.sha256(_code())
+    found.update(repr((images.shape, images.dtype.str)).encode())
+    found.update(np.ascontiguousarray(images).data)
+    return found.hexdigest()[:32]
+
+
+@cache
+def _code() -> bytes:
+    """Return a digest of this module and the versions of the libraries that compute pixels."""
+    versions = f"{torch.__version__} {np.__version__} {PIL.__version__}"
+    return hashlib.sha256(Path(__file__).read_bytes() + versions.encode()).digest()
+
+
+def _read_kept(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """Return images that were kept; None if there are none, or the file is damaged."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _log.warning("%s cannot be read (%s): these images are corrupted again", path, error)
+        return None
+    length = hashlib.sha256().digest_size
+    pixels = memoryview(data)[length:]
+    if len(pixels) != math.prod(shape) or hashlib.sha256(pixels).digest() != data[:length]:
+        _log.warning("%s is damaged: these images are corrupted again", path)
+        return None
+    return np.frombuffer(bytearray(pixels), np.uint8).reshape(shape)
+
+
+def _keep(path: Path, images: NDArray[np.uint8]) -> None:
+    pixels = np.ascontiguousarray(images).tobytes()
+    needed = len(pixels) * len(CORRUPTIONS) * SEVERITIES
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if needed > _FREE_SHARE * shutil.disk_usage(path.parent).free:
+            _log.info("corrupted images are not kept: they would take %d bytes in %s", needed, path.parent)
+            return
+        write_atomic(path, hashlib.sha256(pixels).digest() + pixels)
+    except OSError as error:
+        _log.warning("corrupted images cannot be kept in %s (%s)", path.parent, error)
 
 
 def corruption_errors(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stnbench.core.errors import ExportError
+from stnbench.core.errors import ExportError, ShapeError
 
 TOLERANCE: Final = 1e-4
 """Largest absolute difference between torch and onnxruntime that an export may have."""
@@ -47,6 +47,7 @@ def export_onnx(module: nn.Module, images: Tensor, path: Path, *, tolerance: flo
     was_training = module.training
     module.eval()
     try:
+        _require_images_alone(module, images)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder, torch.no_grad():
             written = Path(folder) / "model.onnx"
             _convert(module, images, written)
@@ -58,6 +59,16 @@ def export_onnx(module: nn.Module, images: Tensor, path: Path, *, tolerance: flo
     finally:
         module.train(was_training)
     return worst
+
+
+def _require_images_alone(module: nn.Module, images: Tensor) -> None:
+    """Raise ExportError if a module needs more than images, as the control ``roi`` needs boxes."""
+    try:
+        with torch.no_grad():
+            module(images)
+    except ShapeError as error:
+        problem = f"{_name(module)} cannot be exported to ONNX ({error.problem})"
+        raise ExportError(problem, remedy="the file reads images alone; nothing was written") from error
 
 
 def _convert(module: nn.Module, images: Tensor, path: Path) -> None:

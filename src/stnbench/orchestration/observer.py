@@ -364,7 +364,7 @@ def _milliseconds(moment: datetime) -> int:
 View = AttemptView | ConfigurationView
 
 
-class Mirror(Observer):
+class TrackerSync(Observer):
     """Observer that shows views in a tracker, which the thread opens for the first view."""
 
     def __init__(self, sweep: SweepSpec, open_tracker: Callable[[], Tracker], warn: Callable[[str], None]) -> None:
@@ -403,7 +403,7 @@ class Mirror(Observer):
             for view in views:
                 self._waiting[view_key(view)] = view
             if self._waiting and self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
+                self._thread = threading.Thread(target=self._work, name="tracker-sync", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
 

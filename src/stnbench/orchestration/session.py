@@ -33,7 +33,7 @@ from stnbench.engines.slurm import SlurmEngine
 from stnbench.engines.worker import InlineEngine
 from stnbench.orchestration.asking import RunOptions, RunSummary
 from stnbench.orchestration.claims import HeldLock, ProcessIdentity, orchestrator_lock
-from stnbench.orchestration.observer import LogObserver, Mirror, Observer, open_notifiers
+from stnbench.orchestration.observer import LogObserver, Observer, TrackerSync, open_notifiers
 from stnbench.orchestration.patience import BUSY_TIMEOUT_S, PatientStore, StoreWait, open_patiently
 from stnbench.orchestration.progress import About, DataProgress, open_progress
 from stnbench.orchestration.recovery import Backups, is_worth_restoring, restore_store
@@ -49,7 +49,7 @@ from stnbench.tracking import ConfigurationView, Tracker
 from stnbench.tracking.mlflow_server import set_aside_damaged
 
 EngineName = Literal["local", "inline", "ray", "slurm"]
-MIRROR_TIMEOUT_S = 120.0
+SYNC_TIMEOUT_S = 120.0
 """Seconds that the end of a sweep may wait for the tracker."""
 
 
@@ -92,7 +92,7 @@ class Session:
         self._logs, self._spool = layout.logs / own, layout.slurm_spool / own
         self._identity = identity
         self._options = options
-        self._mirrors: dict[str, Mirror] = {}
+        self._syncs: dict[str, TrackerSync] = {}
 
     def run(
         self, sweep: SweepSpec, planner: Planner, options: RunOptions, observers: Sequence[Observer] = ()
@@ -116,9 +116,9 @@ class Session:
         progress = open_progress(len(engine.slots), about=About.of(sweep, options.budget))
         is_mirrored = self._options.tracking_uri is not None
         backups = Backups(self.store, self.layout.backups, warn=_warn)
-        mirrors = [self._mirror_of(sweep)] if is_mirrored else []
+        syncs = [self._sync_of(sweep)] if is_mirrored else []
         notifiers = open_notifiers(sweep.name, warn=_warn)
-        observers = [progress, backups, LogObserver(), *mirrors, *notifiers, *more]
+        observers = [progress, backups, LogObserver(), *syncs, *notifiers, *more]
         runner = Runner(
             sweep=sweep,
             planner=planner,
@@ -149,8 +149,8 @@ class Session:
             for notifier in notifiers:
                 notifier.close()
 
-    def sync_mirror(
-        self, sweep: SweepSpec, configs: Iterable[ConfigurationView], *, timeout_s: float = MIRROR_TIMEOUT_S
+    def sync_tracker(
+        self, sweep: SweepSpec, configs: Iterable[ConfigurationView], *, timeout_s: float = SYNC_TIMEOUT_S
     ) -> bool:
         """Show the attempts and configurations of a sweep that the tracker lacks; return False on failure or timeout.
 
@@ -160,7 +160,7 @@ class Session:
         if uri is None:
             return True
         self._see_to_local_database()
-        return self._mirror_of(sweep).sync(self.store, hide_passwords(uri), configs, timeout_s)
+        return self._sync_of(sweep).sync(self.store, hide_passwords(uri), configs, timeout_s)
 
     def keep_lock(self) -> None:
         """Lock the runs folder again, with a warning, if the file of its lock was removed or replaced.
@@ -174,8 +174,8 @@ class Session:
 
     def close(self) -> None:
         """End the threads that show sweeps in MLflow."""
-        for mirror in self._mirrors.values():
-            mirror.close()
+        for sync in self._syncs.values():
+            sync.close()
 
     def _see_to_local_database(self) -> None:
         """Set a damaged local MLflow database aside; if there is none, mark everything to be shown again."""
@@ -192,12 +192,12 @@ class Session:
         if not self.layout.mlflow_store.exists():
             self.store.forget_mirrored(uri)
 
-    def _mirror_of(self, sweep: SweepSpec) -> Mirror:
-        if sweep.name in self._mirrors and self._mirrors[sweep.name].has_failed:
-            self._mirrors.pop(sweep.name).close()
-        if not self._mirrors:
+    def _sync_of(self, sweep: SweepSpec) -> TrackerSync:
+        if sweep.name in self._syncs and self._syncs[sweep.name].has_failed:
+            self._syncs.pop(sweep.name).close()
+        if not self._syncs:
             self._see_to_local_database()
-        return self._mirrors.setdefault(sweep.name, Mirror(sweep, self._open_tracker, warn=_warn))
+        return self._syncs.setdefault(sweep.name, TrackerSync(sweep, self._open_tracker, warn=_warn))
 
     def _open_engine(self, options: RunOptions) -> Engine:
         match self._options.engine:

@@ -299,11 +299,11 @@ class CanonicalRotationSpec(TransformerSpec):
         require(self.prior_weight >= 0, "prior_weight", self.prior_weight, "at least 0")
 
 
-TRANSFORMERS.declare(DiffeomorphicSpec, {"diffeomorphic": "stnbench.nn.transforms.nonlinear:Diffeomorphic.build"}, {})
-TRANSFORMERS.declare(SaliencySpec, {"saliency": "stnbench.nn.transforms.nonlinear:Saliency.build"}, {})
+TRANSFORMERS.declare(DiffeomorphicSpec, {"diffeomorphic": "stnbench.nn.transforms.registry:diffeomorphic"}, {})
+TRANSFORMERS.declare(SaliencySpec, {"saliency": "stnbench.nn.transforms.registry:saliency"}, {})
 TRANSFORMERS.declare(
     CanonicalRotationSpec,
-    {"canonical_rotation": "stnbench.nn.transforms.affine:CanonicalRotation.build"},
+    {"canonical_rotation": "stnbench.nn.transforms.registry:canonical_rotation"},
     {"canonical_rotation": [RIGID, DISCRETE]},
 )
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stnbench.core.errors import DataCorruptError, ShapeError, SpecError
-from stnbench.data import Indices, SplitRows, split_tracks, subset
+from stnbench.data import DataPlaces, Indices, SplitRows, split_tracks, subset
 from stnbench.data.build import open_dataset
-from stnbench.data.corruptions import Classify
+from stnbench.data.corruptions import Classify, keeping_corruptions
 from stnbench.data.preprocessing import GlobalStatistics, Preprocess, measure_statistics
 from stnbench.data.quality import DuplicateKind, repeats_of
 from stnbench.data.resident import DeviceImages, PreparedImages, fits_beside_training
@@ -250,12 +250,14 @@ class Classifier:
         labels: their true classes, (images,).
         scored: what identifies them; None for those of training.
         classify: from other forms of the same images, in order, to class probabilities (images, classes).
+        cache: the folder of caches of the data set, where corrupted images are kept for other networks.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     scored: ScoredImages | None
     classify: Classify
+    cache: Path
 
     @classmethod
     def of(
@@ -285,12 +287,17 @@ class Classifier:
             return class_probabilities(model, shown)
 
         return cls(
-            images=half.images[rows].cpu().numpy(), labels=labels.cpu().numpy(), scored=scored, classify=classify
+            images=half.images[rows].cpu().numpy(),
+            labels=labels.cpu().numpy(),
+            scored=scored,
+            classify=classify,
+            cache=DataPlaces(root=data_root).cache,
         )
 
     def measure(self, metrics: Mapping[str, Metric], warn: Callable[[str], None]) -> dict[str, float]:
         """Compute those of the metrics that need a network, see ``measure_network``."""
-        return measure_network(self.classify, self.images, self.labels, warn=warn, only=metrics)
+        with keeping_corruptions(self.cache):
+            return measure_network(self.classify, self.images, self.labels, warn=warn, only=metrics)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,10 +1,20 @@
 """Corrupted images: the same for every network, worse with severity, and errors that a known classifier makes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from stnbench.core.errors import UnknownNameError
-from stnbench.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt, corruption_errors, unnormalised_error
+from stnbench.data import corruptions
+from stnbench.data.corruptions import (
+    CORRUPTIONS,
+    SEVERITIES,
+    corrupt,
+    corruption_errors,
+    keeping_corruptions,
+    unnormalised_error,
+)
 
 COUNT, SIDE = 6, 32
 
@@ -78,3 +88,60 @@ def test_an_unknown_corruption_is_refused() -> None:
         corrupt(images(), "contrst", 1)
     with pytest.raises(ValueError, match="severity 6"):
         corrupt(images(), "contrast", 6)
+
+
+def test_images_that_were_kept_are_those_that_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second network reads bit for bit what the first one saw; other images, or none kept, are drawn."""
+    clean = images()
+    drawn = {kind: corrupt(clean, kind, 3) for kind in CORRUPTIONS}
+    with keeping_corruptions(tmp_path):
+        first = {kind: corrupt(clean, kind, 3) for kind in CORRUPTIONS}
+        monkeypatch.setattr(corruptions, "_draw", lambda *_: pytest.fail("drawn again"))
+        second = {kind: corrupt(clean, kind, 3) for kind in CORRUPTIONS}
+        for other, kind, severity in ((clean[::-1], "fog", 3), (clean, "fog", 4), (images(1), "fog", 3)):
+            with pytest.raises(pytest.fail.Exception, match="drawn again"):
+                corrupt(other, kind, severity)
+    for kind, expected in drawn.items():
+        np.testing.assert_array_equal(first[kind], expected)
+        np.testing.assert_array_equal(second[kind], expected)
+    assert {path.name for path in tmp_path.rglob("*-3")} == {f"{kind}-3" for kind in CORRUPTIONS}
+    assert not list(tmp_path.rglob("*.tmp"))
+    with pytest.raises(pytest.fail.Exception, match="drawn again"):
+        corrupt(clean, "fog", 3)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_file_of_kept_images_is_made_again(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its digest tells, a line says so, and the images are the right ones."""
+    clean = images()
+    with keeping_corruptions(tmp_path):
+        expected = corrupt(clean, "fog", 1)
+        (path,) = tmp_path.rglob("fog-1")
+        good = path.read_bytes()
+        path.write_bytes(good[:-1] if damage == "cut" else good[:-1] + bytes([good[-1] ^ 1]))
+        np.testing.assert_array_equal(corrupt(clean, "fog", 1), expected)
+        assert path.read_bytes() == good
+    assert "is damaged" in caplog.text
+
+
+def test_a_full_disk_or_little_room_costs_no_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are drawn for every network as without a cache, and nothing is left in the folder."""
+    clean = images()
+    expected = corrupt(clean, "fog", 1)
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(corruptions, "write_atomic", full)
+    with keeping_corruptions(tmp_path):
+        np.testing.assert_array_equal(corrupt(clean, "fog", 1), expected)
+    assert "No space left" in caplog.text
+    monkeypatch.setattr(corruptions, "_FREE_SHARE", 0.0)
+    monkeypatch.setattr(corruptions, "write_atomic", lambda *_: pytest.fail("written"))
+    with keeping_corruptions(tmp_path):
+        np.testing.assert_array_equal(corrupt(clean, "fog", 1), expected)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import layer_in_torch
@@ -11,8 +12,9 @@ import torch
 from layer_in_torch import FAMILIES, VARIANTS, WAYS
 from torch import Tensor, nn
 
-from stnbench.core.errors import InfeasibleError, ShapeError, SpecError, UnknownNameError
+from stnbench.core.errors import ExportError, InfeasibleError, ShapeError, SpecError, UnknownNameError
 from stnbench.nn import SpatialTransformer
+from stnbench.nn.onnx import export_onnx
 from stnbench.spec.transformer import DenseLocnetSpec
 
 
@@ -158,6 +160,14 @@ def test_compilers_and_exporters_agree(family: str, sampler: str, in_torch: dict
     assert in_torch[f"compiled {family} {sampler}"] <= 1e-5
     assert in_torch[f"exported {family} {sampler}"] <= 1e-5
     assert in_torch[f"in_onnx {family} {sampler}"] <= 1e-4
+
+
+def test_a_layer_that_reads_boxes_is_not_exported(tmp_path: Path) -> None:
+    """The reason is what is missing, a file of that name stays, and nothing else is left."""
+    (tmp_path / "layer.onnx").write_bytes(b"old")
+    with pytest.raises(ExportError, match=r"the boxes for roi.*the file reads images alone; nothing was written"):
+        export_onnx(layer("roi"), images(), tmp_path / "layer.onnx")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("layer.onnx", b"old")]
 
 
 @pytest.mark.thorough

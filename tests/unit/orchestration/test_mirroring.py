@@ -9,7 +9,7 @@ from fake_trials import Task, fake_result, fake_spec
 from typing_extensions import override
 
 from stnbench.engines import Slot
-from stnbench.orchestration.observer import EndedAttempt, Mirror, RunningAttempt, ended_view, stored_views
+from stnbench.orchestration.observer import EndedAttempt, RunningAttempt, TrackerSync, ended_view, stored_views
 from stnbench.spec.result import AttemptState, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.store.store import Store
@@ -96,15 +96,15 @@ def test_a_sync_shows_what_is_missing_and_the_next_nothing(tmp_path: Path) -> No
 
     with Store.open(tmp_path / "s.db", writable=True) as store:
         complete_one(store)
-        mirror = Mirror(SWEEP, open_tracker, warn=print)
+        mirror = TrackerSync(SWEEP, open_tracker, warn=print)
         assert mirror.sync(store, "here", (), timeout_s=10)
         mirror.close()
         assert tracker.is_closed.wait(5)
         assert set(tracker.views) == {"t-1"}
 
-        assert Mirror(SWEEP, open_tracker, warn=print).sync(store, "here", (), timeout_s=10)
+        assert TrackerSync(SWEEP, open_tracker, warn=print).sync(store, "here", (), timeout_s=10)
         assert len(opened) == 1
-        assert Mirror(SWEEP, open_tracker, warn=print).sync(store, "elsewhere", (), timeout_s=10)
+        assert TrackerSync(SWEEP, open_tracker, warn=print).sync(store, "elsewhere", (), timeout_s=10)
         assert len(opened) == 2
 
 
@@ -113,7 +113,7 @@ def test_a_tracker_that_fails_costs_a_warning(tmp_path: Path) -> None:
     warnings: list[str] = []
     with Store.open(tmp_path / "s.db", writable=True) as store:
         end = complete_one(store)
-        broken = Mirror(SWEEP, lambda: RecordingTracker(fail_at=1), warn=warnings.append)
+        broken = TrackerSync(SWEEP, lambda: RecordingTracker(fail_at=1), warn=warnings.append)
         broken.launched(end.attempt)
         assert not broken.sync(store, "here", (), timeout_s=10)
         broken.ended(end)
@@ -123,7 +123,7 @@ def test_a_tracker_that_fails_costs_a_warning(tmp_path: Path) -> None:
         assert "stnbench.mirror" in warnings[0]
 
         tracker = RecordingTracker()
-        assert Mirror(SWEEP, lambda: tracker, warn=warnings.append).sync(store, "here", (), timeout_s=10)
+        assert TrackerSync(SWEEP, lambda: tracker, warn=warnings.append).sync(store, "here", (), timeout_s=10)
         assert set(tracker.views) == {"t-1"}
 
 
@@ -140,7 +140,7 @@ def test_a_tracker_that_hangs_does_not_hold_the_sweep(tmp_path: Path) -> None:
 
     with Store.open(tmp_path / "s.db", writable=True) as store:
         complete_one(store)
-        mirror = Mirror(SWEEP, Hanging, warn=print)
+        mirror = TrackerSync(SWEEP, Hanging, warn=print)
 
         assert not mirror.sync(store, "here", (), timeout_s=0.2)
         assert store.mirrored("here") == {}

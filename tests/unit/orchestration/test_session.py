@@ -119,9 +119,9 @@ def test_a_tracker_that_failed_is_tried_once_more(
     layout = RunsLayout(tmp_path / "runs")
     with open_session(layout, SessionOptions(tracking_uri="http://127.0.0.1:1")) as opened:
         complete_one(opened.store)
-        assert not opened.sync_mirror(SWEEP, ())
-        assert opened.sync_mirror(SWEEP, ())
-        assert opened.sync_mirror(SWEEP, ())
+        assert not opened.sync_tracker(SWEEP, ())
+        assert opened.sync_tracker(SWEEP, ())
+        assert opened.sync_tracker(SWEEP, ())
 
     assert tracker.shown == ["t-1"]
     assert "the synchronisation with MLflow stopped" in capsys.readouterr().err
@@ -186,10 +186,10 @@ def test_a_damaged_database_of_mlflow_is_shown_anew(
     options = SessionOptions(tracking_uri=session.local_tracking_uri(layout))
     with open_session(layout, options) as opened:
         complete_one(opened.store)
-        assert opened.sync_mirror(SWEEP, ())
+        assert opened.sync_tracker(SWEEP, ())
     layout.mlflow_store.write_bytes(b"\xa5" * 9000)
     with open_session(layout, options) as opened:
-        assert opened.sync_mirror(SWEEP, ())
+        assert opened.sync_tracker(SWEEP, ())
     assert tracker.shown == ["t-1", "t-1"]
     assert "MLflow's database was damaged" in capsys.readouterr().err
     assert [path.read_bytes() for path in layout.root.glob("mlflow.db.damaged-*")] == [b"\xa5" * 9000]

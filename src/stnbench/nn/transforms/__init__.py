@@ -44,9 +44,12 @@ class Transformation(ABC):
         """Return the number of parameters of an image."""
         return len(self.parameter_names)
 
-    @abstractmethod
     def identity_parameters(self) -> tuple[float, ...]:
-        """Return the parameters of the identity, which changes no bit: the initial bias of localisation networks."""
+        """Return the parameters of the identity, which changes no bit: the initial bias of localisation networks.
+
+        They are zeros, unless a family overrides this.
+        """
+        return (0.0,) * self.number_of_parameters
 
     @abstractmethod
     def map_points(

@@ -13,7 +13,6 @@ from torch.nn import functional
 from stnbench.core.errors import ShapeError
 from stnbench.nn.layers import at_least_float32, full_precision
 from stnbench.nn.transforms import Size, Transformation
-from stnbench.spec.transformer import CanonicalRotationSpec
 
 
 class AffineTransformation(Transformation):
@@ -211,10 +210,6 @@ class Shear(AffineTransformation):
         """Return the names of the shear along x and of that along y."""
         return ("shear_x", "shear_y")
 
-    def identity_parameters(self) -> tuple[float, ...]:
-        """Return shears 0."""
-        return (0.0, 0.0)
-
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
         """Return the matrix, with the shears off its diagonal."""
         shear_x, shear_y = self.checked(parameters).unbind(1)
@@ -321,10 +316,6 @@ class LieAffine(AffineTransformation):
         """Return the names of the six numbers of the velocity, row by row."""
         return ("log_a", "log_b", "log_tx", "log_c", "log_d", "log_ty")
 
-    def identity_parameters(self) -> tuple[float, ...]:
-        """Return velocity 0."""
-        return (0.0,) * 6
-
     def theta_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 2 3"]:
         """Return the exponential, without its constant last row."""
         parameters = self.checked(parameters)
@@ -380,19 +371,10 @@ class CanonicalRotation(AffineTransformation):
         self._rotations = rotations
         self._prior_weight = prior_weight
 
-    @classmethod
-    def build(cls, spec: CanonicalRotationSpec) -> "CanonicalRotation":
-        """Return the transformation of a specification."""
-        return cls(spec.rotations, prior_weight=spec.prior_weight)
-
     @property
     def parameter_names(self) -> tuple[str, ...]:
         """Return ``score_k`` for every rotation."""
         return tuple(f"score_{k}" for k in range(self._rotations))
-
-    def identity_parameters(self) -> tuple[float, ...]:
-        """Return equal scores, of which the first counts."""
-        return (0.0,) * self._rotations
 
     def orbit(self, device: torch.device) -> Float[Tensor, "rotations parameters"]:
         """Return the parameters that choose each rotation: the rows of the unit matrix."""

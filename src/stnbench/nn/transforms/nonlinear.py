@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
@@ -14,7 +15,6 @@ from torch import Tensor
 from stnbench.nn.layers import full_precision
 from stnbench.nn.transforms import Transformation
 from stnbench.nn.transforms.affine import matrix_of_rows
-from stnbench.spec.transformer import DiffeomorphicSpec, SaliencySpec
 
 # Homographies: maps of the plane that keep straight lines straight.
 
@@ -56,10 +56,6 @@ class Projective(HomographyTransformation):
         """Return the names of the eight numbers, row by row."""
         return ("p11", "p12", "p13", "p21", "p22", "p23", "p31", "p32")
 
-    def identity_parameters(self) -> tuple[float, ...]:
-        """Return eight zeros."""
-        return (0.0,) * 8
-
     def homography_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 3 3"]:
         """Return the unit matrix plus the parameters."""
         p11, p12, p13, p21, p22, p23, p31, p32 = self.checked(parameters).unbind(1)
@@ -79,10 +75,6 @@ class Corners(HomographyTransformation):
         """Return the names of the movements in x and y, clockwise on the screen from the upper left corner."""
         corners = ("top_left", "top_right", "bottom_right", "bottom_left")
         return tuple(f"{axis}_{corner}" for corner in corners for axis in ("dx", "dy"))
-
-    def identity_parameters(self) -> tuple[float, ...]:
-        """Return no movement."""
-        return (0.0,) * 8
 
     def homography_out_to_in(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, "batch 3 3"]:
         """Return Heckbert's matrix for the square from 0 to 1, after a shift and halving of the output's coordinates.
@@ -145,10 +137,34 @@ def _away_from_zero(values: Tensor, distance: float) -> Tensor:
     return torch.where(values.abs() < distance, nearest, values)
 
 
+class LatticeTransformation(Transformation):
+    """Base class of families whose parameters belong to the points of a lattice.
+
+    Args:
+        side: number of points a side.
+        names: name of each parameter.
+    """
+
+    def __init__(self, side: int, names: Sequence[str]) -> None:
+        self._side = side
+        self._names = tuple(names)
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """Return the name of each parameter, with the row and the column of its point."""
+        return self._names
+
+
+def _names_by_row(side: int, *axes: str) -> list[str]:
+    """Return ``axis_row_column`` of every point of a lattice and axis, row by row."""
+    lattice = range(side)
+    return [f"{axis}_{row}_{column}" for row in lattice for column in lattice for axis in axes]
+
+
 # Thin plate splines: smooth maps given by the movements of control points.
 
 
-class ThinPlateSpline(Transformation):
+class ThinPlateSpline(LatticeTransformation):
     """The smoothest map with given movements of the points of a lattice (Bookstein 1989; Jaderberg et al. 2015).
 
     The control points lie in the output, ``side`` times ``side`` of them, evenly from -1 to 1 in x and in y; the
@@ -165,19 +181,8 @@ class ThinPlateSpline(Transformation):
     """
 
     def __init__(self, side: int) -> None:
-        self._side = side
+        super().__init__(side, _names_by_row(side, "dx", "dy"))
         self._prepared: dict[torch.device, tuple[Tensor, Tensor]] = {}
-        lattice = range(side)
-        self._names = tuple(f"{axis}_{row}_{column}" for row in lattice for column in lattice for axis in ("dx", "dy"))
-
-    @property
-    def parameter_names(self) -> tuple[str, ...]:
-        """Return ``dx_r_c`` and ``dy_r_c`` of the control point in row r and column c."""
-        return self._names
-
-    def identity_parameters(self) -> tuple[float, ...]:
-        """Return no movement of any control point."""
-        return (0.0,) * len(self._names)
 
     def prepare(self, device: torch.device) -> None:
         """Keep the constant matrix and the control points on the device."""
@@ -253,7 +258,7 @@ def _influence(side: int) -> NDArray[np.float64]:
 # Flows of smooth velocity fields: maps without folds that can be inverted.
 
 
-class Diffeomorphic(Transformation):
+class Diffeomorphic(LatticeTransformation):
     """The flow, at time 1, of a stationary velocity field given by control velocities of a cubic B-spline.
 
     ``dq/dt = v(q)`` from ``q(0) = p`` in the output, and ``q(1)`` is read in the input, with ``v(q) = sum of B((x -
@@ -273,24 +278,8 @@ class Diffeomorphic(Transformation):
     """
 
     def __init__(self, side: int, steps: int) -> None:
-        self._side = side
+        super().__init__(side, _names_by_row(side, "vx", "vy"))  # half sides per unit of time
         self._steps = steps
-        lattice = range(side)
-        self._names = tuple(f"{axis}_{row}_{column}" for row in lattice for column in lattice for axis in ("vx", "vy"))
-
-    @classmethod
-    def build(cls, spec: DiffeomorphicSpec) -> "Diffeomorphic":
-        """Return the transformation of a specification."""
-        return cls(spec.control_points, spec.steps)
-
-    @property
-    def parameter_names(self) -> tuple[str, ...]:
-        """Return ``vx_r_c`` and ``vy_r_c`` of the control point in row r and column c, half sides per unit of time."""
-        return self._names
-
-    def identity_parameters(self) -> tuple[float, ...]:
-        """Return velocity 0 everywhere."""
-        return (0.0,) * len(self._names)
 
     def map_points(
         self, parameters: Float[Tensor, "batch parameters"], points: Float[Tensor, "#batch points 2"]
@@ -344,7 +333,7 @@ _FAINTEST: Final = -60.0
 """Lower bound of the logarithm of a saliency over the largest, so that none is rounded to 0."""
 
 
-class Saliency(Transformation):
+class Saliency(LatticeTransformation):
     """Sampling points drawn towards salient places (Recasens et al., ECCV 2018, arXiv 1809.03355).
 
     The parameters are logits of the saliency S at ``side`` x ``side`` places evenly from -1 to 1, row by row. Every
@@ -363,27 +352,9 @@ class Saliency(Transformation):
     """
 
     def __init__(self, side: int, *, separable: bool) -> None:
-        self._side = side
+        by_axis = [f"s{axis}_{place}" for axis in "xy" for place in range(side)]
+        super().__init__(side, by_axis if separable else _names_by_row(side, "s"))
         self._separable = separable
-        places = range(side)
-        if separable:
-            self._names = tuple(f"s{axis}_{place}" for axis in "xy" for place in places)
-        else:
-            self._names = tuple(f"s_{row}_{column}" for row in places for column in places)
-
-    @classmethod
-    def build(cls, spec: SaliencySpec) -> "Saliency":
-        """Return the transformation of a specification."""
-        return cls(spec.saliency_points, separable=spec.separable)
-
-    @property
-    def parameter_names(self) -> tuple[str, ...]:
-        """Return ``s_r_c`` of row r and column c; separable, ``sx_c`` of the columns and then ``sy_r`` of the rows."""
-        return self._names
-
-    def identity_parameters(self) -> tuple[float, ...]:
-        """Return equal saliency everywhere."""
-        return (0.0,) * len(self._names)
 
     def map_points(
         self, parameters: Float[Tensor, "batch parameters"], points: Float[Tensor, "#batch points 2"]

@@ -1,9 +1,24 @@
 """Functions from the specification of a transformer to its transformation, one for each built-in family."""
 
 from stnbench.nn.transforms import StudentT, Transformation
-from stnbench.nn.transforms.affine import Affine, Attention, Crop, FixedZoom, LieAffine, Shear, Similarity
-from stnbench.nn.transforms.nonlinear import Corners, Projective, ThinPlateSpline
-from stnbench.spec.transformer import TRANSFORMERS, TransformerSpec
+from stnbench.nn.transforms.affine import (
+    Affine,
+    Attention,
+    CanonicalRotation,
+    Crop,
+    FixedZoom,
+    LieAffine,
+    Shear,
+    Similarity,
+)
+from stnbench.nn.transforms.nonlinear import Corners, Diffeomorphic, Projective, Saliency, ThinPlateSpline
+from stnbench.spec.transformer import (
+    TRANSFORMERS,
+    CanonicalRotationSpec,
+    DiffeomorphicSpec,
+    SaliencySpec,
+    TransformerSpec,
+)
 
 
 def build_transformation(spec: TransformerSpec) -> Transformation:
@@ -70,3 +85,18 @@ def tps(spec: TransformerSpec) -> Transformation:
 def fixed_zoom(spec: TransformerSpec) -> Transformation:
     """Return a constant zoom."""
     return FixedZoom(spec.zoom)
+
+
+def diffeomorphic(spec: DiffeomorphicSpec) -> Transformation:
+    """Return the flow of a spline of velocities."""
+    return Diffeomorphic(spec.control_points, spec.steps)
+
+
+def saliency(spec: SaliencySpec) -> Transformation:
+    """Return sampling that is denser at salient places."""
+    return Saliency(spec.saliency_points, separable=spec.separable)
+
+
+def canonical_rotation(spec: CanonicalRotationSpec) -> Transformation:
+    """Return the choice among finitely many rotations."""
+    return CanonicalRotation(spec.rotations, prior_weight=spec.prior_weight)
