@@ -115,7 +115,7 @@ def register(
                 name=name,
                 spec=spec,
                 implementation=made if _takes_a_specification(made) else lambda _spec: made(),
-                traits=frozenset(traits),
+                traits=frozenset(traits) | _repeated(registry, own),
                 source=_source(kind, name, made),
             )
         )
@@ -271,6 +271,11 @@ def _own_fields(
     fields = {field.name for field in dataclasses.fields(inner)}
     kept = {key: value for key, value in vars(inner).items() if not key.startswith("__") and key not in fields}
     return own, kept, getattr(inner, "__post_init__", None)
+
+
+def _repeated(registry: Registry, own: list[tuple[str, Any, Any]]) -> set[str]:
+    """Return the keys of every part that a part repeats, because it uses them or has another default."""
+    return {name for name, *_ in own} & {field.name for field in dataclasses.fields(registry.base)}
 
 
 def _takes_a_specification(made: Callable[..., Any]) -> bool:

@@ -179,12 +179,13 @@ class Registry:
         """Declare an unknown part, so that its specifications can be read and keep their keys; it cannot be built."""
         if not self.is_absent(name):
             return
-        own = sorted({*keys} - {field.name for field in dataclasses.fields(self.base)} - {self.discriminator})
+        keys = {*keys}
+        own = sorted(keys - {field.name for field in dataclasses.fields(self.base)} - {self.discriminator})
         known = self._parts.get(name)
         if known is not None and {*own} <= own_fields(known.spec):
             return
         spec = self.extended(name, [(key, Any, dataclasses.field(default=None)) for key in own], {})
-        self.add(Part(name=name, spec=spec, implementation=None, is_absent=True))
+        self.add(Part(name=name, spec=spec, implementation=None, is_absent=True, traits=frozenset(keys)))
 
     def extended(
         self,

@@ -1,17 +1,20 @@
 """Specifications of spatial transformers: the transformation, its localisation network, and the place."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Final, Literal
 
 from stnbench.core.errors import require, require_sizes
 from stnbench.spec.codec import PartSpec, Strict
 from stnbench.spec.registry import Registry
 
 CONTROL, RIGID, DISCRETE, READS_BOXES = "control", "rigid", "discrete", "reads_boxes"
+CONTROL_POINTS, ZOOM = "control_points", "zoom"
 """Traits of families.
 
 A control learns nothing and has no localisation network; a rigid one has a scale of 1; a discrete one chooses one of
-finitely many maps; one that reads boxes takes its parameters from the annotated box of the image.
+finitely many maps; one that reads boxes takes its parameters from the annotated box of the image. The last two are keys
+of the specification that only families with the trait of the same name use; a family from outside has the traits of the
+keys that its ``Spec`` repeats.
 """
 
 Padding = Literal["zeros", "border", "reflection"]
@@ -109,9 +112,9 @@ Posterior = Literal["student_t"]
 class TransformerSpec(Strict):
     """Specification of a transformation and its sampling.
 
-    ``control_points`` (per side) applies to ``tps`` and ``diffeomorphic``, ``zoom`` (the share of a side that is read)
-    to ``fixed_zoom``. Families with further keys extend this specification. Keys without an effect take their defaults,
-    so that they make no other trial: these two for other families, ``identity_penalty`` for a control, and a guard that
+    ``control_points`` (per side) applies to families of splines, ``zoom`` (the share of a side that is read) to a
+    constant zoom. Families with further keys extend this specification. Keys without an effect take their defaults, so
+    that they make no other trial: these two for other families, ``identity_penalty`` for a control, and a guard that
     never acts.
 
     ``scale_min`` and ``scale_max`` guard the scale: sampling points are spread or contracted about their mean until
@@ -152,12 +155,6 @@ class TransformerSpec(Strict):
     posterior: Posterior | None = None
     posterior_weight: float = 1e-4
     posterior_samples: int = 10
-
-    used_by: ClassVar[dict[str, tuple[str, ...]]] = {
-        "control_points": ("tps", "diffeomorphic"),
-        "zoom": ("fixed_zoom",),
-    }
-    """Families to which a key applies, for keys that do not apply to all."""
 
     def __post_init__(self) -> None:
         """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
@@ -210,8 +207,8 @@ class TransformerSpec(Strict):
         if self.posterior is None:
             fields = self.__dataclass_fields__
             usual |= {key: fields[key].default for key in ("posterior_weight", "posterior_samples")}
-        for key, users in self.used_by.items():
-            if self.family not in users:
+        for key in (CONTROL_POINTS, ZOOM):
+            if not TRANSFORMERS.has_trait(self.family, key):
                 usual[key] = self.__dataclass_fields__[key].default
         for key, value in usual.items():
             object.__setattr__(self, key, value)
@@ -244,7 +241,8 @@ TRANSFORMERS.declare(
         "roi": "stnbench.nn.transforms.registry:crop",  # its parameters come from the box: controls.box_parameters
     },
     traits={
-        "fixed_zoom": [CONTROL],
+        "tps": [CONTROL_POINTS],
+        "fixed_zoom": [CONTROL, ZOOM],
         "roi": [CONTROL, READS_BOXES],
         "rotation": [RIGID],
         "translation": [RIGID],
@@ -299,7 +297,11 @@ class CanonicalRotationSpec(TransformerSpec):
         require(self.prior_weight >= 0, "prior_weight", self.prior_weight, "at least 0")
 
 
-TRANSFORMERS.declare(DiffeomorphicSpec, {"diffeomorphic": "stnbench.nn.transforms.registry:diffeomorphic"}, {})
+TRANSFORMERS.declare(
+    DiffeomorphicSpec,
+    {"diffeomorphic": "stnbench.nn.transforms.registry:diffeomorphic"},
+    {"diffeomorphic": [CONTROL_POINTS]},
+)
 TRANSFORMERS.declare(SaliencySpec, {"saliency": "stnbench.nn.transforms.registry:saliency"}, {})
 TRANSFORMERS.declare(
     CanonicalRotationSpec,

@@ -30,6 +30,7 @@ class Made:
     class Spec:
         bound: float = 0.5
         sides: tuple[int, ...] = (1, 2)
+        control_points: int = 6
 
         def __post_init__(self):
             if self.bound <= 0:
@@ -86,6 +87,8 @@ def test_a_folder_of_the_variable_is_loaded_when_a_name_is_unknown(
 
     assert made.bound == 0.25
     assert made.sides == (1, 2)
+    assert made.control_points == 6
+    assert trial(control_points=8).transformers[0].transformer.control_points == 8
     assert TRANSFORMERS.implementation("made")(made).spec == made
     assert "made" in TRANSFORMERS.names()
 
@@ -125,7 +128,8 @@ def test_edited_code_makes_new_trials(where: str, tmp_path: Path) -> None:
 def test_an_absent_part_is_read_with_its_identity(tmp_path: Path) -> None:
     """A stored trial is listed where its part is not: every key is kept, and its identity is the same."""
     add_places([str(family(tmp_path))], base=tmp_path)
-    stored, identity = to_json(trial(bound=0.25, sampler="bicubic")), trial(bound=0.25, sampler="bicubic").trial_id
+    own = trial(bound=0.25, sampler="bicubic", control_points=8)
+    stored, identity = to_json(own), own.trial_id
     forget()
     os.environ[VARIABLE] = ""
     again = from_stored(TrialSpec, stored, where="the store")
@@ -133,6 +137,7 @@ def test_an_absent_part_is_read_with_its_identity(tmp_path: Path) -> None:
     assert again.trial_id == identity
     assert json.loads(to_json(again)) == json.loads(stored)
     assert again.transformers[0].transformer.sampler == "bicubic"
+    assert again.transformers[0].transformer.control_points == 8
     assert "made" not in TRANSFORMERS.names()
     with pytest.raises(SpecError, match=r"transformer made of this trial \(made.py\) is not here: .*STNBENCH_PARTS"):
         require_same_parts(again.parts)
