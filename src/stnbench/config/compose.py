@@ -105,8 +105,11 @@ class Composer:
         return {str(key): str(value) for entry in entries if isinstance(entry, dict) for key, value in entry.items()}
 
     def choices(self, group: str) -> list[str]:
-        """Return the choices of a group, sorted."""
-        return sorted(path.stem for path in yaml_files(self.folder / group.partition("@")[0], HYDRA_SUFFIXES))
+        """Return the choices of a group, sorted: its files, and parts from outside, which need no file."""
+        return sorted({*self._file_names(group), *_parts_from_outside(group)})
+
+    def _file_names(self, group: str) -> list[str]:
+        return [path.stem for path in yaml_files(self.folder / group.partition("@")[0], HYDRA_SUFFIXES)]
 
     @functools.cached_property
     def wide_groups(self) -> tuple[str, ...]:
@@ -160,7 +163,8 @@ class Composer:
         return self._files[asked]
 
     def _file_of_choice(self, group: str, choice: Value, experiment: Value) -> str:
-        file = shown(self.folder / group.split("@", maxsplit=1)[0] / f"{choice}.yaml")
+        path = self.folder / group.split("@", maxsplit=1)[0] / f"{choice}.yaml"
+        file = shown(path) if path.is_file() else f"the part {choice}"
         if experiment == self.defaults.get(EXPERIMENT):
             return file
         return f"{file} as changed by {shown(self.folder / EXPERIMENT / f'{experiment}.yaml')}"
@@ -225,13 +229,19 @@ class Composer:
     def _part(self, choice: Override) -> Node:
         """Return the section of a choice alone."""
         if choice not in self._parts:
-            self._parts[choice] = self._ask_hydra(f"{choice.key.partition('@')[0]}/{choice.value}", ())
+            group, registry = choice.key.partition("@")[0], registry_of(choice.key.partition("@")[0])
+            if registry is None or choice.value in self._file_names(group):
+                self._parts[choice] = self._ask_hydra(f"{group}/{choice.value}", ())
+            else:
+                self._parts[choice] = {group: {registry.discriminator: str(choice.value)}}
         return self._parts[choice]
 
     def _check(self, choice: Override) -> None:
-        if choice not in self._known and choice.value not in (options := self.choices(choice.key)):
-            where = f"{shown(self.folder)}/{choice.key.split('@')[0]}/"
-            raise UnknownNameError(choice.key, show_value(choice.value), options, where=where)
+        if choice not in self._known and choice.value not in self._file_names(choice.key):
+            options = self.choices(choice.key)
+            if choice.value not in options:
+                where = f"{shown(self.folder)}/{choice.key.split('@')[0]}/"
+                raise UnknownNameError(choice.key, show_value(choice.value), options, where=where)
         self._known.add(choice)  # looked up once: a sweep asks for the same choices thousands of times
 
     def _ask_hydra(self, name: str, choices: Sequence[Override]) -> Node:
@@ -300,6 +310,14 @@ class Composer:
         error = UnknownNameError("key", key, known, where=where)
         meant = _keys_like(key, self.compose([choice for choice in choices.values() if choice.key in self.defaults]))
         return UnknownNameError("key", key, meant, where=where) if meant and not parents else error
+
+
+def _parts_from_outside(group: str) -> list[str]:
+    """Return the names of the parts from outside that can be chosen in a group."""
+    registry = registry_of(group.partition("@")[0])
+    if registry is None:
+        return []
+    return [name for name in registry.names() if registry.source(name) is not None]
 
 
 @contextlib.contextmanager

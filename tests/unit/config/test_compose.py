@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from own_parts import write_part
 
 from stnbench.config.compose import EXPERIMENT, ROOT, Composer, Node, fill_defaults
 from stnbench.config.locate import conf_folder
@@ -232,3 +233,51 @@ def test_an_experiment_chooses_before_a_scale(scaling: Composer) -> None:
 
     assert (usual["augment"], usual["schedule"], usual["locnet@locnet3"]) == ("idsia", "one_cycle", "conv")
     assert scaling.compose(said)["dataset"]["image_size"] == 24  # type: ignore[index, call-overload]
+
+
+PART = """
+from dataclasses import dataclass
+import stnbench
+
+@stnbench.register("{kind}", "{name}")
+class Made:
+    @dataclass(frozen=True, kw_only=True)
+    class Spec:
+        bound: float = 0.5
+"""
+
+
+@pytest.mark.usefixtures("parts_forgotten")
+@pytest.mark.parametrize(
+    ("kind", "group", "section", "key"),
+    [
+        ("transformer", "transformer", "transformer", "family"),
+        ("optimizer", "optimizer", "optimizer", "kind"),
+        ("locnet", "locnet@locnet2", "locnet2", "kind"),
+    ],
+)
+def test_a_part_from_outside_needs_no_file_in_conf(
+    kind: str, group: str, section: str, key: str, tmp_path: Path
+) -> None:
+    """An installed part is chosen by its name, with its keys; a misspelt one is told the name."""
+    write_part(tmp_path, "mine", PART.format(kind=kind, name="mine"))
+    composer = Composer(conf_folder())
+    assert "mine" in composer.choices(group)
+    node = composer.compose([Override(key=group, value="mine"), Override(key=f"{section}.bound", value=0.25)])
+    chosen = cast("dict[str, object]", node[section])
+    assert (chosen[key], chosen["bound"]) == ("mine", 0.25)
+    with pytest.raises(UnknownNameError, match="did you mean mine"):
+        composer.compose([Override(key=group, value="mime")])
+    with pytest.raises(UnknownNameError, match=r"bond.*the part mine"):
+        composer.compose([Override(key=group, value="mine"), Override(key=f"{section}.bond", value=1)])
+
+
+@pytest.mark.usefixtures("parts_forgotten")
+def test_a_file_in_conf_decides_about_a_part_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its keys are other defaults."""
+    write_part(tmp_path, "mine", PART.format(kind="transformer", name="mine"))
+    (tmp_path / "conf" / "transformer").mkdir(parents=True)
+    (tmp_path / "conf" / "transformer" / "mine.yaml").write_text("family: mine\nbound: 2.0\n")
+    monkeypatch.chdir(tmp_path)
+    node = Composer(conf_folder()).compose([Override(key="transformer", value="mine")])
+    assert cast("dict[str, object]", node["transformer"])["bound"] == 2.0
