@@ -89,9 +89,9 @@ def _size(effect: Effect) -> str:
     return f"{100 * found.mean:.2f} pp [{100 * found.low:.2f}, {100 * found.high:.2f}]"
 
 
-def _quoted(level: str) -> str:
-    """Return a level of an axis as it stands in a sentence: one of several words in quotation marks."""
-    return f"'{level}'" if " " in level else level
+def _quoted(choice: str, choices: Sequence[str]) -> str:
+    """Return a choice of an axis as it stands in a sentence: quoted if any of the axis has several words."""
+    return f"'{choice}'" if any(" " in other for other in choices) else choice
 
 
 def _bound(effects: Sequence[Effect]) -> float:
@@ -150,19 +150,18 @@ def _transformer(group: Group) -> Iterator[Sentence]:
         )
         if up or down:
             text = (
-                f"On average a spatial transformer changes accuracy by {pp(effect)}, which may be nothing; taken one "
-                f"by one, {_some(len(up), len(gains))} told to gain and {_some(len(down), len(gains))} told to lose."
+                f"On average a spatial transformer changes accuracy by {pp(effect)}, which may be nothing; tested one "
+                f"by one, {_some(len(up), len(gains), 'gain')} and {_some(len(down), len(gains), 'lose')}."
             )
     else:
         helps = "helps" if effect.mean > 0 else "hurts"
         told, others = (up, down) if effect.mean > 0 else (down, up)
         text = f"A spatial transformer {helps}: {pp(effect)} on average over {_counted(count)}"
+        same, opposite = ("gain", "lose") if effect.mean > 0 else ("lose", "gain")
         if len(gains) > 1 or others:
-            text += (
-                f"; taken one by one, {_some(len(told), len(gains))} told to {'gain' if effect.mean > 0 else 'lose'}"
-            )
+            text += f"; tested one by one, {_some(len(told), len(gains), same)}"
         if others:
-            text += f", and {_some(len(others), len(gains))} told to {'lose' if effect.mean > 0 else 'gain'}"
+            text += f" and {_some(len(others), len(gains), opposite)}"
         text += "."
     yield Sentence(
         topic=Topic.TRANSFORMER,
@@ -196,11 +195,10 @@ def mean_gain(group: Group) -> tuple[Effect, int] | None:
     return effect, len(known)
 
 
-def _some(count: int, of: int) -> str:
-    """Return a count of several with its verb, such as ``2 of 8 are`` or ``none of the 8 is``."""
-    if not count:
-        return f"none of the {of} is"
-    return f"{count} of {of} {'is' if count == 1 else 'are'}"
+def _some(count: int, of: int, verb: str) -> str:
+    """Return a count of several and what it does, such as ``2 of 8 gain significantly``."""
+    counted = f"{count} of {of}" if count else f"none of the {of}"
+    return f"{counted} {verb if count > 1 else f'{verb}s'} significantly"
 
 
 def _counted(count: int) -> str:
@@ -298,14 +296,15 @@ def _levels(fitted: Fitted, own: Sequence[Placed], axis: str, levels: Sequence[s
         for (first, second), effect in zip(pairs, found, strict=True)
     ]
     told = [item for item in named if item[2].is_told]
-    ahead, behind, largest = max(told or named, key=lambda item: item[2].mean)
+    first_name, second_name, largest = max(told or named, key=lambda item: item[2].mean)
+    better, worse = (_quoted(name, levels) for name in (first_name, second_name))
     if told:
-        rest = "" if len(pairs) == 1 else f"; {len(told)} of {len(pairs)} pairs of choices are told apart"
-        text = f"{axis}: {_quoted(ahead)} is ahead of {_quoted(behind)} by {_size(largest)}, all else equal{rest}."
+        rest = "" if len(pairs) == 1 else f"; {len(told)} of {len(pairs)} pairs of choices differ significantly"
+        text = f"{axis}: {better} is better than {worse} by {_size(largest)}, all else equal{rest}."
     else:
         text = (
-            f"{axis}: no difference between the {len(levels)} choices is told; the largest seen is {pp(largest)} "
-            f"({_quoted(ahead)} less {_quoted(behind)}), and one of more than {_bound(found):.2f} pp is excluded."
+            f"{axis}: no significant difference between its {len(levels)} choices; the largest is {pp(largest)} "
+            f"({better} less {worse}), and one of more than {_bound(found):.2f} pp is excluded."
         )
     effects_named = tuple((f"{one} less {other}", effect) for one, other, effect in named)
     return Sentence(topic=Topic.AXIS, text=text, axis=axis, is_decided=bool(told), effects=effects_named)
@@ -324,7 +323,7 @@ def _trend(fitted: Fitted, own: Sequence[Placed], axis: str, sizes: Mapping[str,
         text = f"{axis}: a doubling {way} accuracy by {_size(effect)}, over {len(sizes)} sizes and all else equal."
     else:
         text = (
-            f"{axis}: no effect of size is told over {len(sizes)} sizes; a doubling changes accuracy by at most "
+            f"{axis}: no significant effect of size over {len(sizes)} sizes; a doubling changes accuracy by at most "
             f"{_bound([effect]):.2f} pp ({pp(effect)})."
         )
     return Sentence(
@@ -371,7 +370,7 @@ def _over_tasks(groups: Sequence[Group]) -> Iterator[Sentence]:
     elif up or down:
         text = f"A spatial transformer helps on {len(up)} of {len(gains)} tasks and hurts on {len(down)}"
     else:
-        text = f"On none of {len(gains)} tasks is an effect of a spatial transformer told"
+        text = f"On none of {len(gains)} tasks does a spatial transformer have a significant effect"
     if len(gains) > 1:
         text += f"; its mean change goes from {pp(low[1])} ({low[0]}) to {pp(high[1])} ({high[0]})"
     text += "."

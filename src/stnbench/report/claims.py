@@ -159,8 +159,8 @@ class Judge:
             comparisons=len(gains),
             configs=len(gains),
             method=f"gain over the baseline by configuration, all must gain: {gains[0].method}",
-            detail=f"{ahead} of {len(gains)} configurations gain, {helped} of them told, {len(told) - helped} are told "
-            f"to lose{_least(gains) if verdict is ClaimVerdict.UNDECIDED else ''}{theirs}",
+            detail=f"{ahead} of {len(gains)} configurations gain, {helped} of them significantly; {len(told) - helped} "
+            f"lose significantly{_least(gains) if verdict is ClaimVerdict.UNDECIDED else ''}{theirs}",
             published_effect=statistics.fmean(published) if len(published) == len(gains) else None,
         )
 

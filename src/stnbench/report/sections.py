@@ -69,7 +69,7 @@ def tasks_section(tasks: TaskSummary) -> Section:
             f"Mean ranks that differ by more than {tasks.critical_difference:.2f} differ significantly (Nemenyi's "
             f"critical difference; Friedman p {text.equals_p(tasks.friedman_p)})."
         )
-    lines += [f"Not told apart: {', '.join(clique)}." for clique in tasks.cliques]
+    lines += [f"No significant difference: {', '.join(clique)}." for clique in tasks.cliques]
     return Section(
         key="tasks",
         heading="Across tasks",

@@ -72,7 +72,7 @@ def test_a_loss_is_said_without_a_second_sign() -> None:
     assert re.match(r"size: a doubling lowers accuracy by 1\.\d\d pp \[0\.\d\d, 1\.\d\d\], over 4 sizes", sentence.text)
     group = sweep(restriction=0.01)
     renamed = [replace(item, axes={**item.axes, "family": f"with {item.axes.get('family')}"}) for item in group.placed]
-    assert "'with scale' is ahead of 'with affine' by 0." in about(
+    assert "'with scale' is better than 'with affine' by 0." in about(
         build_answer([replace(group, placed=renamed)]), Topic.AXIS, "family"
     )
 
@@ -113,7 +113,7 @@ def test_a_trend_is_found_with_its_size() -> None:
 def test_levels_that_differ_are_named_in_order() -> None:
     """A family that is a point ahead is said to be."""
     answer = build_answer([sweep(restriction=0.01)])
-    assert about(answer, Topic.AXIS, "family").startswith("family: scale is ahead of affine by ")
+    assert about(answer, Topic.AXIS, "family").startswith("family: scale is better than affine by ")
 
 
 def test_a_best_one_with_a_failed_run_is_the_first_sentence() -> None:

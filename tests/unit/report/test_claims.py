@@ -196,9 +196,17 @@ def test_restriction_is_judged_on_small_localisation_networks() -> None:
 @pytest.mark.parametrize(
     ("gains", "verdict", "detail"),
     [
-        ((0.1, 0.1), ClaimVerdict.HOLDS, "2 of 2 configurations gain, 2 of them told, 0 are told to lose"),
-        ((0.1, 0.0005), ClaimVerdict.UNDECIDED, "2 of 2 configurations gain, 1 of them told, 0 are told to lose"),
-        ((0.1, -0.1), ClaimVerdict.DOES_NOT_HOLD, "1 of 2 configurations gain, 1 of them told, 1 are told to lose"),
+        ((0.1, 0.1), ClaimVerdict.HOLDS, "2 of 2 configurations gain, 2 of them significantly; 0 lose significantly"),
+        (
+            (0.1, 0.0005),
+            ClaimVerdict.UNDECIDED,
+            "2 of 2 configurations gain, 1 of them significantly; 0 lose significantly",
+        ),
+        (
+            (0.1, -0.1),
+            ClaimVerdict.DOES_NOT_HOLD,
+            "1 of 2 configurations gain, 1 of them significantly; 1 lose significantly",
+        ),
     ],
 )
 def test_always_means_every_configuration(gains: tuple[float, float], verdict: ClaimVerdict, detail: str) -> None:
