@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from commands import patient
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "compare_commits.py"
@@ -92,7 +93,7 @@ def test_without_git_a_line_says_that_nothing_was_compared(
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(patient(600))
 def test_a_change_of_a_millionth_in_the_sampler_is_caught(tmp_path: Path) -> None:
     """Planted in a copy of the code: every trial with a transformer changes, the baseline does not."""
     if not (ROOT / ".git").exists():
@@ -107,7 +108,7 @@ def test_a_change_of_a_millionth_in_the_sampler_is_caught(tmp_path: Path) -> Non
     assert text.count(called) == 1
     sampler.write_text(text.replace(called, f"{called} + 1e-6"))
     command = [sys.executable, "-P", str(SCRIPT), "HEAD", "--tree", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=patient(500))
 
     assert done.returncode == 1, done.stdout + done.stderr
     assert "5 of 6 trials changed their numbers" in done.stdout

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from commands import Workplace, is_alive, kill_orchestrator
+from commands import Workplace, is_alive, kill_orchestrator, patient
 from fake_slurm import FakeSlurm
 from real_slurm import real_slurm, why_not
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.thorough]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(patient(600)), pytest.mark.thorough]
 
 SWEEP = """\
 question: Does it survive?
@@ -62,7 +62,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> dict[ob
     command = [sys.executable, "-m", "stnbench.sweep", "survive", "--engine", "inline", "--no-mlflow"]
     core = str(min(os.sched_getaffinity(0)))
     subprocess.run(
-        ["taskset", "-c", core, *command], cwd=place.folder, env=place.environment(), check=True, timeout=200
+        ["taskset", "-c", core, *command], cwd=place.folder, env=place.environment(), check=True, timeout=patient(200)
     )
     return outcomes(place)
 
@@ -90,7 +90,7 @@ def outcomes(place: Workplace) -> dict[object, tuple[object, ...]]:
 
 def wait_until(holds: Callable[[], object], place: Workplace, timeout_s: float = 90.0) -> None:
     """Wait until something holds; what the command has printed is in the error otherwise."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patient(timeout_s)
     while not holds():
         assert time.monotonic() < deadline, place.log()
         assert "error: " not in place.log(), place.log()
@@ -128,7 +128,7 @@ def processes_of(slurm: FakeSlurm) -> list[psutil.Process]:
 
 def left_of(processes: list[psutil.Process], timeout_s: float = 10.0) -> list[psutil.Process]:
     """Those that still run after so long."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patient(timeout_s)
     while (left := [process for process in processes if is_alive(process)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     return left
@@ -173,7 +173,7 @@ def test_a_sweep_survives_everything_that_dies(
     assert adopted
 
     log = workplace.log()
-    code = start(workplace).wait(timeout=150)
+    code = start(workplace).wait(timeout=patient(150))
     assert code == 0, log + workplace.log()
     assert outcomes(workplace) == calm
     assert {row[:2] for row in calm.values()} == {("complete", 1)}
@@ -193,7 +193,7 @@ def test_a_preempted_trial_goes_on_from_its_last_epoch(
     wait_until(lambda: begun(workplace) > 5, workplace)
     name, _ = job_at_work(slurm, workplace)
     slurm.preempt(name)
-    assert sweep.wait(timeout=120) == 0, workplace.log()
+    assert sweep.wait(timeout=patient(120)) == 0, workplace.log()
 
     assert slurm.jobs()[name]["restarts"] == 1
     assert query(workplace, "select state, count(*) from attempts group by 1 order by 1") == [
@@ -223,7 +223,7 @@ def test_jobs_of_a_killed_orchestrator_go_on_for_the_next_one(slurm: FakeSlurm, 
 
     processes = processes_of(slurm)
     again.send_signal(signal.SIGINT)
-    assert again.wait(timeout=60) == 1
+    assert again.wait(timeout=patient(60)) == 1
     assert "the same command goes on" in workplace.log()
     assert left_of(processes) == []
     assert query(workplace, "select count(*) from attempts where state = 'running'") == [(0,)]
@@ -236,7 +236,7 @@ def test_submissions_that_are_never_answered_cost_no_trial_and_no_extra_job(
     """Where sbatch submits and hangs, the jobs are found by their name, and none is submitted a second time."""
     slurm.say("accept and hang")
     sweep = start(workplace, "training.epochs=2")
-    assert sweep.wait(timeout=120) == 0, workplace.log()
+    assert sweep.wait(timeout=patient(120)) == 0, workplace.log()
 
     assert query(workplace, "select count(*), count(distinct trial_id) from outcomes") == [(3, 3)]
     assert len(slurm.jobs()) <= 3
@@ -250,7 +250,7 @@ def test_an_allocation_without_its_gpu_ends_the_sweep_with_job_log_and_remedy(
     sweep = start(workplace, "engine.gres=gpu:1")
     workplace.wait_for("cannot work", timeout_s=60)
     sweep.send_signal(signal.SIGINT)
-    assert sweep.wait(timeout=60) == 1
+    assert sweep.wait(timeout=patient(60)) == 1
 
     assert "1 GPUs were asked for, and 0 can be seen" in workplace.log()
     assert "engine.gres" in workplace.log()
@@ -309,7 +309,7 @@ def test_on_a_real_slurm_a_preempted_job_is_queued_again_and_a_cancelled_one_rep
     wait_until(lambda: list((workplace.runs / "slurm" / "claims").iterdir()), workplace)
     claimed = next((workplace.runs / "slurm" / "claims").iterdir()).name.partition("@")[2]
     slurm_says("scancel", claimed.rpartition("-")[0])
-    assert sweep.wait(timeout=200) == 0, workplace.log()
+    assert sweep.wait(timeout=patient(200)) == 0, workplace.log()
 
     assert outcomes(workplace) == calm
     assert query(workplace, "select count(*) from attempts where state = 'complete'") == [(3,)]

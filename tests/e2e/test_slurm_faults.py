@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from commands import patient
 from fake_slurm import FakeSlurm
 from fake_trials import Task, fake_spec
 
@@ -23,7 +24,7 @@ from stnbench.engines.spool import Spool
 from stnbench.spec.slurm import SlurmOptions
 from stnbench.trials.files import load_result
 
-pytestmark = [pytest.mark.slow, pytest.mark.scheduler, pytest.mark.timeout(600), pytest.mark.thorough]
+pytestmark = [pytest.mark.slow, pytest.mark.scheduler, pytest.mark.timeout(patient(600)), pytest.mark.thorough]
 
 FAKE_WORKER = (sys.executable, str(Path(__file__).parents[1] / "support" / "fake_worker.py"))
 TRIALS = int(os.environ.get("CHAOS_TRIALS", "24"))
@@ -240,7 +241,7 @@ class Campaign:
 def test_under_faults_at_random_each_trial_is_done_once(slurm: FakeSlurm, tmp_path: Path, seed: int) -> None:
     """Fourteen kinds of faults, each at least once; then nothing is left, neither in the queue nor of processes."""
     campaign = Campaign(slurm, tmp_path, seed)
-    campaign.run(timeout_s=400)
+    campaign.run(timeout_s=patient(400))
     left = [process for _, host in campaign.hosts() for process in (host, *host.children(recursive=True))]
     campaign.mend()
     campaign.engine.close()

@@ -26,6 +26,15 @@ seeds: [1, 2]
 """A sweep of three configurations (two and their baseline) and six trials, each a second long."""
 
 
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "1"))
+"""How many times longer than usual tests of whole commands may wait: TEST_PATIENCE=6 on a machine at work."""
+
+
+def patient(seconds: float) -> float:
+    """The time for which a test waits at most, in seconds, if it takes at most ``seconds`` on an idle machine."""
+    return PATIENCE * seconds
+
+
 SERVERS = frozenset({"MLFLOW_TRACKING_URI", "STNBENCH_STORE"})
 """Variables that would take a test to a server of somebody's."""
 
@@ -55,7 +64,7 @@ class Workplace:
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=patient(timeout_s),
             check=False,
         )
 
@@ -78,7 +87,7 @@ class Workplace:
 
     def wait_for(self, text: str, count: int = 1, timeout_s: float = 60) -> None:
         """Wait until the command begun last has printed a text so often."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + patient(timeout_s)
         while self.log().count(text) < count:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"'{text}' was not printed:\n{self.log()}")

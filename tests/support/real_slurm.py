@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from commands import patient
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sinfo")
 
 CONFIGURATION = """\
@@ -93,11 +95,11 @@ def _found(program: str) -> str | None:
 
 
 def _run(program: str, *arguments: str) -> None:
-    subprocess.run([str(_found(program)), *arguments], check=True, timeout=30, stdin=subprocess.DEVNULL)
+    subprocess.run([str(_found(program)), *arguments], check=True, timeout=patient(30), stdin=subprocess.DEVNULL)
 
 
 def _await_node(folder: Path, configuration: Path, timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patient(timeout_s)
     environment = os.environ | {"SLURM_CONF": str(configuration)}
     command = [str(_found("sinfo")), "--noheader", "--format=%T"]
     while "idle" not in subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout:
@@ -119,7 +121,7 @@ def _end(pid_file: Path, timeout_s: float = 15.0) -> None:
         os.kill(pid, signal.SIGTERM)
     except (OSError, ValueError):
         return
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patient(timeout_s)
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     with contextlib.suppress(ProcessLookupError):
