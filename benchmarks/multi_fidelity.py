@@ -11,6 +11,7 @@ same noise. They are:
 - *ASHA, pauses*: asynchronous successive halving as published (Li et al. 2020): every trial pauses at its rung, and a
   free slot takes the best paused one that is now among the best third of its rung, from the highest rung down, or else
   a new configuration. A trial goes on from its checkpoint.
+- *`pruner: freeze_thaw`*: the shipped judge, whose trials do not pause where they may go on at once.
 - *ASHA, starts again*: the same, without checkpoints: a trial that goes on trains its first epochs again.
 """
 
@@ -18,6 +19,7 @@ import argparse
 import bisect
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +28,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stnbench.planning import Progress
-from stnbench.planning.build import Judge, asha
-from stnbench.spec.planner import AshaPrunerSpec
+from stnbench.planning import Observation, Progress
+from stnbench.planning.build import Judge, asha, freeze_thaw
+from stnbench.spec.planner import AshaPrunerSpec, FreezeThawPrunerSpec
+from stnbench.spec.result import TrialState
 
 OUT: Final = Path(__file__).parent / "multi_fidelity.md"
 EPOCHS: Final = 27
@@ -160,6 +163,34 @@ class Pauses(Way):
         return False
 
 
+class Shipped(Way):
+    """``pruner: freeze_thaw``, with the judge of ``stnbench.planning.build``."""
+
+    def __init__(self, curves: Curves) -> None:
+        super().__init__(curves)
+        self._judge = freeze_thaw(FreezeThawPrunerSpec(min_epochs=1, reduction_factor=FACTOR), "search")
+        self._going: deque[int] = deque()
+
+    def start(self) -> tuple[int, int] | None:
+        """Return the first paused trial that goes on, or else a new configuration."""
+        self._going.extendleft(reversed([int(one) for one in self._judge.thawed(is_idle=False)]))
+        if self._going:
+            return self._going.popleft(), LOADING
+        found = super().start()
+        if found is not None:
+            self._judge.expect(str(found[0]), "", EPOCHS)
+        return found
+
+    def _goes_on(self, configuration: int, epoch: int, accuracy: float) -> bool:
+        trial_id = str(configuration)
+        progress = Progress(trial_id=trial_id, epoch=epoch, epochs=EPOCHS, validation_accuracy=accuracy)
+        pauses = self._judge.is_hopeless(progress)
+        if pauses:
+            pruned = Observation(trial_id=trial_id, state=TrialState.PRUNED, validation_accuracy=accuracy)
+            self._judge.end(pruned)
+        return not pauses
+
+
 def _rungs() -> tuple[int, ...]:
     return (1, 3, 9)
 
@@ -183,6 +214,7 @@ WAYS: Final[dict[str, Callable[[Curves], Way]]] = {
     "to the end": ToTheEnd,
     "ASHA, ends": Ends,
     "ASHA, pauses": lambda curves: Pauses(curves, from_checkpoint=True),
+    "`pruner: freeze_thaw`": Shipped,
     "ASHA, starts again": lambda curves: Pauses(curves, from_checkpoint=False),
 }
 

@@ -11,6 +11,7 @@ from stnbench.planning.build import build_planner
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.planner import (
     AshaPrunerSpec,
+    FreezeThawPrunerSpec,
     GridPlannerSpec,
     HyperbandPrunerSpec,
     MedianPrunerSpec,
@@ -52,6 +53,7 @@ def searched(**changes: object) -> SweepSpec:
 SWEEPS = {
     "grid": GRID_SWEEP,
     "grid with asha": dataclasses.replace(GRID_SWEEP, pruner=AshaPrunerSpec()),
+    "grid with freeze_thaw": dataclasses.replace(GRID_SWEEP, pruner=FreezeThawPrunerSpec()),
     "grid with hyperband": dataclasses.replace(GRID_SWEEP, pruner=HyperbandPrunerSpec()),
     "grid with median": dataclasses.replace(GRID_SWEEP, pruner=MedianPrunerSpec()),
     "grid with threshold": dataclasses.replace(GRID_SWEEP, pruner=ThresholdPrunerSpec(accuracy=0.45)),
@@ -68,6 +70,7 @@ SWEEPS = {
     "tpe": searched(planner=TpePlannerSpec(trials=30)),
     "tpe on a grid": dataclasses.replace(GRID_SWEEP, planner=TpePlannerSpec(trials=100)),
     "tpe with asha": searched(planner=TpePlannerSpec(trials=30), pruner=AshaPrunerSpec()),
+    "tpe with freeze_thaw": searched(planner=TpePlannerSpec(trials=30), pruner=FreezeThawPrunerSpec()),
     "nsga2": searched(planner=Nsga2PlannerSpec(trials=40, population=4)),
     "QMCSampler": searched(planner=OptunaPlannerSpec(trials=16, sampler="QMCSampler", options={"scramble": True})),
     "NSGAIISampler": searched(

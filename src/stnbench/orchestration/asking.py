@@ -154,8 +154,9 @@ class Asking:
         known = []
         for trial in self._store.sweep_trials(name):
             seen = epochs.get(trial.trial_id, [])
-            last = max((item.attempt for item in seen), default=0)
-            accuracies = tuple(item.record.validation_accuracy for item in seen if item.attempt == last)
+            # An attempt that goes on from a checkpoint has no epochs from before it; those of the latest attempt count.
+            by_epoch = {item.record.epoch: item.record.validation_accuracy for item in seen}
+            accuracies = tuple(by_epoch[epoch] for epoch in sorted(by_epoch))
             outcome = outcomes.get(trial.trial_id)
             planned = PlannedTrial(spec=trial.spec, point=trial.point, label=trial.label, is_baseline=trial.is_baseline)
             accuracy = _accuracy(trial.state, outcome, accuracies)
@@ -245,6 +246,17 @@ class Asking:
                 health=record.health,
             )
         )
+
+    def thawed(self, *, is_idle: bool) -> tuple[str, ...]:
+        """Plan the pruned trials again that the planner lets go on, unless a user gave them up, and return them."""
+        going = tuple(
+            trial_id
+            for trial_id in self._planner.thawed(is_idle=is_idle)
+            if trial_id in self.trials and not self.controls.gives_up(trial_id, self._configs[trial_id])
+        )
+        if going:
+            self._store.replan(going, paused_by=self._sweep.name)
+        return going
 
     def known_peaks_mib(self) -> dict[str, float]:
         """Return the peak memory in MiB of every trial whose configuration has a complete trial."""

@@ -13,7 +13,8 @@ runner executes the commands and reports their outcome as events.
           failed, and a retry is left
 
 A running trial that the planner prunes becomes pruned once its attempt has stopped; so does a trial that a user gives
-up, at once if it does not run. A user may request such a trial, or one that has failed, again: it is then planned.
+up, at once if it does not run. A user may request such a trial, or one that has failed, again: it is then planned. So
+is a trial whose pruner only lets it pause.
 
 Where orchestrators of several sweeps share a store, a trial may be elsewhere: claimed or ended by another one. It is
 neither queued nor running here until the runner reports what became of it.
@@ -59,6 +60,7 @@ from stnbench.orchestration.messages import (
     SlotsChanged,
     StopAsked,
     StopAttempt,
+    ThawAsked,
     TimePassed,
     TrialsPlanned,
     WorkDone,
@@ -169,6 +171,7 @@ class Machine:
             PauseChanged: self._change_pause,
             GiveUpAsked: self._give_up,
             RetryAsked: self._ask_retry,
+            ThawAsked: self._thaw,
             SlotsChanged: self._change_slots,
             LaunchRefused: self._refuse_launch,
             AttemptTaken: self._take_away,
@@ -213,6 +216,15 @@ class Machine:
             if known is None or known.state in {TrialState.FAILED, TrialState.PRUNED}:
                 self._trials[trial_id] = _Trial(history=[*(known.history if known else ()), "wanted again"])
                 self._queue.append(trial_id)
+        return ()
+
+    def _thaw(self, event: ThawAsked) -> tuple[Command, ...]:
+        for trial_id in reversed(event.trial_ids):
+            trial = self._trials.setdefault(trial_id, _Trial(state=TrialState.PRUNED))  # an earlier run let it pause
+            if trial.state is TrialState.PRUNED:
+                trial.state = TrialState.PLANNED
+                trial.history.append("goes on")
+                self._queue.appendleft(trial_id)
         return ()
 
     def _change_slots(self, event: SlotsChanged) -> tuple[Command, ...]:

@@ -117,6 +117,13 @@ class RetryAsked:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ThawAsked:
+    """Event: pruned trials go on from their checkpoints before all that waits, as the store already records."""
+
+    trial_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SlotsChanged:
     """Event: the slots from now on; an attempt in a removed slot runs to its end."""
 
@@ -160,6 +167,7 @@ Event = (
     | PauseChanged
     | GiveUpAsked
     | RetryAsked
+    | ThawAsked
     | SlotsChanged
     | LaunchRefused
     | AttemptTaken

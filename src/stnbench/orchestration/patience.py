@@ -143,14 +143,16 @@ class PatientStore(Store):
         )
 
     @override
-    def replan(self, trial_ids: Iterable[str]) -> int:
+    def replan(self, trial_ids: Iterable[str], *, paused_by: str = "") -> int:
         asked = list(trial_ids)
 
         def settled() -> int | None:
+            if paused_by:
+                return None  # doing it again changes nothing
             states = Store.trial_states(self, asked)
             return len(asked) if all(state is not TrialState.FAILED for state in states.values()) else None
 
-        return self.wait.until_done(lambda: Store.replan(self, asked), settled=settled)
+        return self.wait.until_done(lambda: Store.replan(self, asked, paused_by=paused_by), settled=settled)
 
     def _attempt_of(self, trial_id: str, token: str) -> AttemptRecord | None:
         return next((item for item in Store.attempts_of_trial(self, trial_id) if item.token == token), None)

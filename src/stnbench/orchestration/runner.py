@@ -23,7 +23,7 @@ from stnbench.engines import (
     Pulse,
     Stopped,
 )
-from stnbench.orchestration.asking import Asking, RunOptions, RunSummary, Spent
+from stnbench.orchestration.asking import Asked, Asking, RunOptions, RunSummary, Spent
 from stnbench.orchestration.claims import Claims, Others, ProcessIdentity, recover, result_of
 from stnbench.orchestration.control import Decision, Inbox, decide
 from stnbench.orchestration.machine import Machine
@@ -51,6 +51,7 @@ from stnbench.orchestration.messages import (
     SlotsChanged,
     StopAsked,
     StopAttempt,
+    ThawAsked,
     TimePassed,
     TrialsPlanned,
     WorkDone,
@@ -266,9 +267,19 @@ class Runner:
             observer.ticked()
 
     def _plan(self) -> None:
-        asked = None if self._machine.stop_reason else self._asking.ask()
-        if asked is None:
+        if self._machine.stop_reason:
             return
+        asked = self._asking.ask()
+        if asked is not None:
+            self._plan_asked(asked)
+        going = self._asking.thawed(is_idle=self._machine.is_idle)
+        if going:
+            self._ended -= len(going)
+            for observer in self._observers:
+                observer.changed(going, TrialState.PLANNED)
+            self._handle(ThawAsked(trial_ids=going))
+
+    def _plan_asked(self, asked: Asked) -> None:
         for observer in self._observers:
             observer.planned(asked.trials, asked.states)
         if asked.open_ids:

@@ -44,7 +44,7 @@ class Progress:
 class Known:
     """A trial of the sweep from earlier runs, as it is in the store; see ``Observation``.
 
-    ``epochs`` are the validation accuracies of its last attempt, the first epoch first.
+    ``epochs`` are the validation accuracies of its epochs, the first one first; the last one of a repeated epoch.
     """
 
     planned: PlannedTrial
@@ -97,6 +97,15 @@ class Planner(ABC):
         """Check whether a running trial should end now, because others show that it will not be among the best."""
         del progress
         return False
+
+    def thawed(self, *, is_idle: bool) -> Sequence[str]:
+        """Return the ids of pruned trials that go on from their checkpoints now, the first one first.
+
+        Args:
+            is_idle: whether nothing runs, nothing waits, and ``ask`` returns nothing now.
+        """
+        del is_idle
+        return ()
 
     @property
     @abstractmethod

@@ -1,7 +1,8 @@
 """Construction of planners from the specification of a sweep."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
@@ -15,6 +16,7 @@ from stnbench.spec.planner import (
     PLANNERS,
     PRUNERS,
     AshaPrunerSpec,
+    FreezeThawPrunerSpec,
     GridPlannerSpec,
     HealthPrunerSpec,
     HyperbandPrunerSpec,
@@ -55,6 +57,11 @@ class Judge(ABC):
     def end(self, observation: Observation) -> None:
         """Record that an expected trial has ended."""
         del observation
+
+    def thawed(self, *, is_idle: bool) -> Sequence[str]:
+        """Return the trials that it ended and that go on now, the first one first; see ``Planner.thawed``."""
+        del is_idle
+        return ()
 
 
 class ThresholdJudge(Judge):
@@ -128,6 +135,96 @@ class OptunaJudge(Judge):
         sampler = optuna.samplers.RandomSampler(seed=0)  # never asked
         name = f"{self._sweep}/{group}"  # Hyperband's brackets depend on the name and the number of a trial
         return optuna.create_study(direction="maximize", sampler=sampler, pruner=self._pruner(epochs), study_name=name)
+
+
+@dataclass(slots=True)
+class _Paused:
+    """A trial that pauses at a rung, from the decision until it goes on; ``has_ended`` once its attempt has ended."""
+
+    rung: int
+    has_ended: bool = False
+
+
+class FreezeThawJudge(Judge):
+    """A judge that lets trials pause at rungs, and go on when they are among the best there."""
+
+    def __init__(self, spec: FreezeThawPrunerSpec) -> None:
+        self._spec = spec
+        self._groups: dict[str, str] = {}
+        self._scores: dict[tuple[str, int], dict[str, float]] = {}
+        self._paused: dict[str, _Paused] = {}
+        self._complete: set[str] = set()
+
+    @override
+    def expect(self, trial_id: str, group: str, epochs: int) -> None:
+        self._groups[trial_id] = group
+
+    @override
+    def is_hopeless(self, progress: Progress) -> bool:
+        trial_id, epoch = progress.trial_id, progress.epoch
+        if trial_id not in self._groups:
+            return False
+        scores = self._scores.setdefault((self._groups[trial_id], epoch), {}) if self._is_rung(epoch) else None
+        if scores is None or trial_id in scores:  # its attempt goes on or begins again: the decision stands
+            return trial_id in self._paused
+        scores[trial_id] = progress.validation_accuracy
+        if trial_id in self._best(scores):
+            self._paused.pop(trial_id, None)
+            return False
+        self._paused[trial_id] = _Paused(rung=epoch)
+        return True
+
+    @override
+    def end(self, observation: Observation) -> None:
+        trial_id = observation.trial_id
+        if observation.state is TrialState.PRUNED and trial_id in self._paused:
+            self._paused[trial_id].has_ended = True
+            return
+        self._paused.pop(trial_id, None)
+        if observation.state is TrialState.COMPLETE and trial_id in self._groups:
+            self._complete.add(self._groups[trial_id])
+
+    @override
+    def thawed(self, *, is_idle: bool) -> Sequence[str]:
+        going = list[str]()
+        for group, rung in sorted(self._scores, key=lambda place: (-place[1], place[0])):
+            scores = self._scores[group, rung]
+            waiting = {one for one, pause in self._paused.items() if pause.has_ended and pause.rung == rung}
+            going += [one for one in self._best(scores) if one in waiting]
+        if is_idle and not going:
+            going = self._furthest()
+        for trial_id in going:
+            del self._paused[trial_id]
+        return going
+
+    def _is_rung(self, epoch: int) -> bool:
+        rung = self._spec.min_epochs
+        while rung < epoch:
+            rung *= self._spec.reduction_factor
+        return rung == epoch
+
+    def _best(self, scores: Mapping[str, float]) -> list[str]:
+        """Return the trials of a rung that go on, the best first; of equal ones, the first that came."""
+        ranked = sorted(scores, key=lambda one: -scores[one])
+        return ranked[: len(scores) // self._spec.reduction_factor]
+
+    def _furthest(self) -> list[str]:
+        """Return the best of the furthest paused trials, for each group in which no trial is complete."""
+        found: dict[str, str] = {}
+        rank = {
+            one: (-pause.rung, -self._scores[self._groups[one], pause.rung][one], one)
+            for one, pause in self._paused.items()
+            if pause.has_ended and self._groups[one] not in self._complete
+        }
+        for trial_id in sorted(rank, key=rank.__getitem__):
+            found.setdefault(self._groups[trial_id], trial_id)
+        return list(found.values())
+
+
+def freeze_thaw(spec: FreezeThawPrunerSpec, sweep: str) -> Judge:
+    """Return the judge whose trials pause at rungs and go on."""
+    del sweep
+    return FreezeThawJudge(spec)
 
 
 def asha(spec: AshaPrunerSpec, sweep: str) -> Judge:
@@ -219,6 +316,12 @@ class PruningPlanner(Planner):
             self._hopeless.add(progress.trial_id)
             return True
         return False
+
+    @override
+    def thawed(self, *, is_idle: bool) -> Sequence[str]:
+        going = [*self._planner.thawed(is_idle=is_idle), *self._judge.thawed(is_idle=is_idle)]
+        self._hopeless.difference_update(going)
+        return going
 
     @property
     @override

@@ -407,6 +407,18 @@ class AshaPrunerSpec(_HalvingSpec):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FreezeThawPrunerSpec(_HalvingSpec):
+    """Asynchronous successive halving whose trials pause and go on from their checkpoints (Li et al. 2020).
+
+    At ``min_epochs``, and at each further multiple by ``reduction_factor``, a trial pauses unless it is among the best
+    1 / ``reduction_factor`` of those that have reached this epoch. It goes on once it is among them, before new trials.
+    If nothing else is left and no trial is complete, the best of those that came furthest goes on.
+    """
+
+    kind: Literal["freeze_thaw"] = "freeze_thaw"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HyperbandPrunerSpec(_HalvingSpec):
     """Hyperband (Li et al. 2018): successive halving with several first rungs, each for a share of the trials."""
 
@@ -479,6 +491,7 @@ PRUNERS: Final = Registry("pruner", PrunerSpec, section="pruner")
 PRUNERS.declare_each(
     {
         AshaPrunerSpec: "stnbench.planning.build:asha",
+        FreezeThawPrunerSpec: "stnbench.planning.build:freeze_thaw",
         HyperbandPrunerSpec: "stnbench.planning.build:hyperband",
         MedianPrunerSpec: "stnbench.planning.build:median",
         ThresholdPrunerSpec: "stnbench.planning.build:threshold",

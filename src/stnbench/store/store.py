@@ -324,14 +324,23 @@ class Store(StoreReader):
             entries.append(("sweep_trials", {"sweep": sweep, "trial_id": attempt.trial_id, "pruned": True}))
         self._note(*entries)
 
-    def replan(self, trial_ids: Iterable[str]) -> int:
+    def replan(self, trial_ids: Iterable[str], *, paused_by: str = "") -> int:
         """Plan failed trials again, keeping their attempts, and return the number of trials.
+
+        Args:
+            trial_ids: the trials.
+            paused_by: the sweep whose pruner gave the trials up and lets them go on; empty for failed trials.
 
         Raises:
             UnknownNameError: if a trial is unknown.
             TransitionError: if a trial has not failed.
         """
         asked = list(dict.fromkeys(trial_ids))
+        if paused_by:
+            with self._database.transaction() as connection:
+                changed = statements.set_given_up(connection, paused_by, asked, given_up=False)
+            self._note(*(_link_entry(paused_by, trial_id, pruned=False) for trial_id in changed))
+            return len(asked)
         with self._database.transaction() as connection:
             states = {row.id: row.state for row in connection.execute(select(trials.c.id, trials.c.state))}
             for trial_id in asked:

@@ -134,6 +134,7 @@ class Run:
                     self._tell(planner, trial)
                 else:
                     waiting.append(trial)
+            waiting = [*self._thaw(planner, is_idle=not waiting), *waiting]
             if not waiting and planner.is_exhausted:
                 return self
             require(bool(waiting or asked), "it asks for nothing and has all answers, and is not exhausted")
@@ -146,6 +147,15 @@ class Run:
             for trial in batch:
                 self._tell(planner, trial)
 
+    def _thaw(self, planner: Planner, *, is_idle: bool) -> list[PlannedTrial]:
+        """Return the pruned trials that go on, as if they had not ended."""
+        going = list(planner.thawed(is_idle=is_idle))
+        for trial_id in going:
+            require(self.states.get(trial_id) is TrialState.PRUNED, "it lets a trial go on that it did not end")
+            del self.states[trial_id]
+            self.launched.remove(trial_id)
+        return [self.planned[trial_id] for trial_id in going]
+
     def _train(self, planner: Planner, trial: PlannedTrial) -> None:
         spec, trial_id = trial.spec, trial.spec.trial_id
         require(trial_id not in self.launched, "a complete trial is asked for again under another identity")
@@ -154,7 +164,7 @@ class Run:
             self.states[trial_id] = TrialState.FAILED
             return
         self.states[trial_id] = TrialState.COMPLETE
-        for epoch in range(1, spec.training.epochs + 1):
+        for epoch in range(len(self.epochs.get(trial_id, ())) + 1, spec.training.epochs + 1):
             accuracy = self._accuracy(spec, epoch)
             self.epochs.setdefault(trial_id, []).append(accuracy)
             self.accuracies[trial_id] = accuracy
@@ -289,12 +299,15 @@ def _judge(spec: PrunerSpec) -> Judge:
 
 def _ended(spec: PrunerSpec) -> dict[str, int]:
     """Return the trials that a pruner ends, with the epoch; the last one is best at every epoch."""
-    judge, ended = _judge(spec), {}
-    names = [f"{number:016d}" for number in range(6)]
-    for number, name in enumerate(names):
+    judge, ended, reached = _judge(spec), dict[str, int](), dict[str, int]()
+    queue = [f"{number:016d}" for number in range(6)]
+    for name in queue:
         judge.expect(name, "group", EPOCHS)
-        state = TrialState.COMPLETE
-        for epoch in range(1, EPOCHS + 1):
+    while queue:
+        name = queue.pop(0)
+        number, state = int(name), TrialState.COMPLETE
+        for epoch in range(reached.get(name, 0) + 1, EPOCHS + 1):
+            reached[name] = epoch
             accuracy = 0.5 + 0.08 * number + 0.01 * epoch
             progress = Progress(trial_id=name, epoch=epoch, epochs=EPOCHS, validation_accuracy=accuracy)
             said = judge.is_hopeless(progress)
@@ -303,6 +316,11 @@ def _ended(spec: PrunerSpec) -> dict[str, int]:
                 ended[name], state = epoch, TrialState.PRUNED
                 break
         judge.end(Observation(trial_id=name, state=state, validation_accuracy=0.5 + 0.08 * number))
+        going = list(judge.thawed(is_idle=not queue))
+        require(ended.keys() >= set(going), "it lets trials go on that it did not end")
+        queue = [*going, *queue]
+        for one in going:
+            del ended[one]
     return ended
 
 

@@ -29,9 +29,10 @@ from stnbench.orchestration.observer import EndedAttempt, Observer
 from stnbench.orchestration.recovery import drop_checkpoints
 from stnbench.orchestration.runner import Runner
 from stnbench.planning import Known, Observation, Planner, Progress
+from stnbench.planning.build import FreezeThawJudge, PruningPlanner
 from stnbench.spec.data import AllSplitSpec
 from stnbench.spec.optimizer import TtaSpec
-from stnbench.spec.planner import MedianPrunerSpec
+from stnbench.spec.planner import FreezeThawPrunerSpec, MedianPrunerSpec
 from stnbench.spec.result import AttemptState, FailureKind, TrialState
 from stnbench.spec.sweep import Point, SweepSpec
 from stnbench.spec.trial import TrialSpec
@@ -481,6 +482,33 @@ def test_a_hopeless_trial_is_pruned_for_good(store: Store, tmp_path: Path) -> No
         fine.trial_id: TrialState.COMPLETE,
     }
     assert len(again.told) == 2
+
+
+def test_paused_trials_go_on_from_their_checkpoints(store: Store, tmp_path: Path) -> None:
+    """Every pause is an attempt, and the next one has its checkpoint; a run that was stopped between goes on alike.
+
+    In the end one of four is complete, of those that a rung let pass, and the others are paused for good.
+    """
+    specs = [fake_spec(Task.SLOW_EPOCHS, epochs=3, config=config) for config in range(4)]
+    sweep = SweepSpec(name="frozen", question="?", pruner=FreezeThawPrunerSpec(reduction_factor=2))
+    judged = [PruningPlanner(ListPlanner(specs), FreezeThawJudge(FreezeThawPrunerSpec(reduction_factor=2)), sweep)]
+    judged += [PruningPlanner(ListPlanner(specs), FreezeThawJudge(FreezeThawPrunerSpec(reduction_factor=2)), sweep)]
+    engine = LocalEngine([SLOT], tmp_path / "logs", command=FAKE_WORKER)
+    try:
+        first = run(store, tmp_path, judged[0], engine=engine, sweep=sweep, budget=Budget(max_trials=2))
+        last = run(store, tmp_path, judged[1], engine=engine, sweep=sweep)
+    finally:
+        engine.close()
+
+    assert "2 trials have ended" in first.stop_reason
+    assert (last.complete + last.pruned, last.failed) == (4, 0)
+    assert last.complete >= 1
+    best = max(specs, key=fake_accuracy)
+    attempts = store.attempts_of_trial(best.trial_id)
+    assert attempts[-1].state is AttemptState.COMPLETE
+    assert {attempt.state for attempt in attempts[:-1]} <= {AttemptState.PRUNED, AttemptState.STOPPED}
+    earlier = [attempt.state for spec in specs for attempt in store.attempts_of_trial(spec.trial_id)[:-1]]
+    assert AttemptState.PRUNED in earlier, "none was paused and went on"
 
 
 def test_another_sweep_trains_a_pruned_trial_on(store: Store, tmp_path: Path) -> None:

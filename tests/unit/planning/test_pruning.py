@@ -10,6 +10,7 @@ from stnbench.planning import Known, Observation, Planner, Progress
 from stnbench.planning.build import build_planner
 from stnbench.spec.planner import (
     AshaPrunerSpec,
+    FreezeThawPrunerSpec,
     HyperbandPrunerSpec,
     MedianPrunerSpec,
     Nsga2PlannerSpec,
@@ -29,6 +30,7 @@ SWEEP = SweepSpec(
     baselines=False,
     pruner=AshaPrunerSpec(reduction_factor=2),
 )
+FREEZE = FreezeThawPrunerSpec(reduction_factor=2)
 
 
 def planned(sweep: SweepSpec, **options: bool) -> tuple[Planner, list[PlannedTrial]]:
@@ -58,6 +60,66 @@ def test_the_worse_half_ends_at_each_rung() -> None:
     assert planner.should_prune(progress(trials[4], 1, 0.05))
     assert not planner.should_prune(progress(trials[3], 2, 0.5))
     assert planner.should_prune(progress(trials[0], 2, 0.2))
+
+
+def ended(planner: Planner, trial: PlannedTrial, state: TrialState = TrialState.PRUNED) -> None:
+    """Tell the end of a trial."""
+    planner.tell(Observation(trial_id=trial.spec.trial_id, state=state, validation_accuracy=0.5))
+
+
+def test_a_trial_pauses_at_a_rung_and_goes_on_once_it_is_among_the_best() -> None:
+    """Of four, the best goes on at once, the second best once a fourth has come: then it is in the better half."""
+    planner, (low, good, best, lower, *_) = planned(dataclasses.replace(SWEEP, pruner=FREEZE))
+
+    assert planner.should_prune(progress(good, 1, 0.6))
+    assert planner.thawed(is_idle=False) == []  # its attempt has not ended
+    ended(planner, good)
+    assert not planner.should_prune(progress(best, 1, 0.7))
+    assert planner.should_prune(progress(low, 1, 0.3))
+    ended(planner, low)
+    assert planner.thawed(is_idle=False) == []
+    assert planner.should_prune(progress(lower, 1, 0.2))
+    ended(planner, lower)
+    assert planner.thawed(is_idle=False) == [good.spec.trial_id]
+    assert planner.thawed(is_idle=False) == []
+    assert planner.should_prune(progress(good, 2, 0.65))  # the next rung; it is alone there
+    assert planner.should_prune(progress(good, 2, 0.65))
+
+
+def test_what_came_furthest_goes_on_if_nothing_else_is_left() -> None:
+    """Alone at its rung it is not among the best half; once one is complete, none is thawed for want of others."""
+    planner, (first, second, third, *_) = planned(dataclasses.replace(SWEEP, pruner=FREEZE))
+    for trial, accuracy in ((first, 0.5), (second, 0.4), (third, 0.3)):
+        planner.should_prune(progress(trial, 1, accuracy))
+        ended(planner, trial)
+    assert planner.thawed(is_idle=True) == [first.spec.trial_id]
+    assert planner.should_prune(progress(first, 2, 0.6))
+    ended(planner, first)
+    assert planner.thawed(is_idle=False) == []
+    assert planner.thawed(is_idle=True) == [first.spec.trial_id]
+    ended(planner, first, TrialState.COMPLETE)
+    assert planner.thawed(is_idle=True) == []
+
+
+@pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.PLANNED])
+def test_rungs_and_pauses_are_known_after_a_break(state: TrialState) -> None:
+    """What was paused goes on when it may; what was killed before it paused does so at its next epoch."""
+    sweep = dataclasses.replace(SWEEP, pruner=FREEZE)
+    _, trials = planned(sweep)
+    planner = build_planner(sweep, MadeUpCompose(sweep))
+    known = [
+        Known(planned=trials[0], state=state, validation_accuracy=0.5, epochs=(0.5,)),
+        Known(planned=trials[1], state=TrialState.PRUNED, validation_accuracy=0.3, epochs=(0.2, 0.3)),
+        Known(planned=trials[2], state=TrialState.COMPLETE, validation_accuracy=0.9, epochs=(0.3, 0.4, 0.8, 0.9)),
+    ]
+    planner.resume(known)
+    planner.ask()
+    assert planner.should_prune(progress(trials[3], 1, 0.1))
+    ended(planner, trials[3])
+
+    going = planner.thawed(is_idle=False)
+    assert going == ([trials[0].spec.trial_id] if state is TrialState.PRUNED else [])
+    assert planner.should_prune(progress(trials[0], 1, 0.5)) is (state is TrialState.PLANNED)
 
 
 def test_nothing_ends_after_its_last_epoch() -> None:
