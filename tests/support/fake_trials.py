@@ -90,9 +90,10 @@ def run_fake_trial(
     micro_batches: int = 1,
     warn: Callable[[str], None] = lambda _: None,
     source: Path | None = None,
+    energy: object = None,
 ) -> TrialResult | None:
     """As ``trials.run.run_trial``, but nothing is trained."""
-    del data_root, device, threads, resume_from, micro_batches, warn, source
+    del data_root, device, threads, resume_from, micro_batches, warn, source, energy
     task = Task(spec.training.batch_size)
     write_spec(folder, spec)
     _misbehave(task, token)

@@ -164,6 +164,7 @@ def run_lines(run: RunSummary) -> Iterator[str]:
         yield f"  {when}, {_elapsed(run.wall_s or 0.0)}; {run.device_hours:.2f} device hours"
         if run.price is not None:
             yield f"  price: {run.price.of(run.device_hours)}"
+        yield f"  energy: {run.energy}"
     for slot in run.slots:
         share = "" if slot.share is None else f", {100 * slot.share:.0f} % of the time"
         attempts = "1 attempt" if slot.attempts == 1 else f"{slot.attempts} attempts"
@@ -189,6 +190,7 @@ def _run_json(run: RunSummary | None) -> dict[str, Json]:
             "reason": run.reason,
             "device_hours": round(run.device_hours, 6),
             "price": None if run.price is None else {**run.price.plain(run.device_hours)},
+            "energy": {**run.energy.plain},
             "slots": [asdict(slot) for slot in run.slots],
             "failed": [asdict(kind) for kind in run.failed],
             "commands": [{"purpose": what, "command": command} for what, command in run.commands],

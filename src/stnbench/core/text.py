@@ -103,6 +103,31 @@ class Price:
         return f"{digits} {self.unit}".rstrip()
 
 
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Energy of trials: that of the ``measured`` ones among ``trials``, in kWh, without work that was lost."""
+
+    kwh: float
+    measured: int
+    trials: int
+
+    def __str__(self) -> str:
+        if not self.measured:
+            return "not measured"
+        return f"{written_kwh(self.kwh)} ({self.measured} of {counted(self.trials, 'trial')} measured)"
+
+    @property
+    def plain(self) -> dict[str, float | int | None]:
+        """Return the energy for programs; None if no trial was measured."""
+        kwh = float(f"{self.kwh:.6g}") if self.measured else None
+        return {"kwh": kwh, "measured": self.measured, "trials": self.trials}
+
+
+def written_kwh(kwh: float) -> str:
+    """Return energy with its unit: kWh, or Wh below a hundredth of one."""
+    return f"{kwh:,.3g} kWh" if kwh >= 0.01 else f"{1000 * kwh:.3g} Wh"
+
+
 # Names that file systems accept.
 
 

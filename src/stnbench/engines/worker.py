@@ -78,6 +78,7 @@ def execute(
     Raises:
         KeyboardInterrupt, SystemExit: no other exceptions.
     """
+    from stnbench.training.energy import energy_meter
     from stnbench.trials.failures import classify
     from stnbench.trials.run import run_trial
 
@@ -88,7 +89,7 @@ def execute(
         return should_stop()
 
     try:
-        with listening(lambda _: heart.beat()):
+        with listening(lambda _: heart.beat()), energy_meter(device) as energy:
             result = run_trial(
                 launch.spec,
                 token=launch.token,
@@ -102,6 +103,7 @@ def execute(
                 report=lambda record: send(Epoch(token=launch.token, record=record)),
                 should_stop=is_stopped,
                 warn=lambda message: send(Note(token=launch.token, message=message)),
+                energy=energy,
             )
     except Exception as error:  # noqa: BLE001 - every failure of a trial is a row, of whatever kind
         ended: EngineEvent = Failed(token=launch.token, failure=classify(error))

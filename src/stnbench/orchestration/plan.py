@@ -8,7 +8,7 @@ from typing import assert_never
 
 from stnbench.core.errors import InfeasibleError
 from stnbench.core.identity import Json
-from stnbench.core.text import Price, counted
+from stnbench.core.text import Price, counted, written_kwh
 from stnbench.orchestration.progress import duration
 from stnbench.spec.data import (
     GTSRB_TRAIN_IMAGES,
@@ -45,10 +45,11 @@ Measure = Callable[[TrialSpec], float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Experience:
-    """Training FLOPs of one complete trial, and the seconds they took."""
+    """Training FLOPs of one complete trial, the seconds they took, and their energy; None if it was not measured."""
 
     work_flops: float
     duration_s: float
+    energy_kwh: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +115,8 @@ class SweepPlan:
     settings without effect, with the number of points. ``expected_s`` is the time for the open trials with all slots
     busy: from the measured durations where ``is_measured``, else at ``flops_per_s``, the median of ``experience``
     complete trials; both are None without either. ``beyond`` holds the labels of configurations left out because they
-    exceed the sweep's cost limits, with the reason.
+    exceed the sweep's cost limits, with the reason. ``expected_kwh`` is the energy of the open trials at the median
+    energy per FLOP of those complete trials that were measured; None if none was.
     """
 
     sweep: SweepSpec
@@ -129,6 +131,7 @@ class SweepPlan:
     experience: int
     beyond: tuple[tuple[str, str], ...] = ()
     is_measured: bool = False
+    expected_kwh: float | None = None
 
     @property
     def device_hours(self) -> float | None:
@@ -174,6 +177,9 @@ def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
     rate = statistics.median(rates) if rates else None
     left = sum((config.trials - config.complete) * config.work_flops for config in configs)
     left_s = left / rate if rate else None
+    energies = [
+        item.energy_kwh / item.work_flops for item in experience if item.energy_kwh is not None and item.work_flops
+    ]
     if measure is not None:
         left_s = sum((config.trials - config.complete) * (config.trial_s or 0.0) for config in configs)
     return SweepPlan(
@@ -189,13 +195,18 @@ def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
         experience=len(rates),
         beyond=tuple((beyond or {}).items()),
         is_measured=measure is not None,
+        expected_kwh=left * statistics.median(energies) if energies else None,
     )
 
 
 def read_experience(store: StoreReader) -> list[Experience]:
     """Return the FLOPs and times of the ``EXPERIENCE_MAX`` complete trials of a store that ended last."""
     return [
-        Experience(work_flops=training_flops(timing.spec, timing.cost), duration_s=timing.train_duration_s)
+        Experience(
+            work_flops=training_flops(timing.spec, timing.cost),
+            duration_s=timing.train_duration_s,
+            energy_kwh=timing.energy_kwh,
+        )
         for timing in store.latest_timings(EXPERIENCE_MAX)
     ]
 
@@ -302,6 +313,8 @@ def plan_lines(plan: SweepPlan, price: Price | None = None) -> Iterator[str]:
     yield _expected(plan)
     if price is not None and plan.device_hours is not None:
         yield f"expected price: {price.of(plan.device_hours)}"
+    if plan.expected_kwh is not None and plan.complete < plan.trials:
+        yield f"expected energy: {written_kwh(plan.expected_kwh)}"
 
 
 def plan_json(plan: SweepPlan, price: Price | None = None) -> dict[str, Json]:
@@ -327,6 +340,7 @@ def plan_json(plan: SweepPlan, price: Price | None = None) -> dict[str, Json]:
         "expected_s": plan.expected_s,
         "measured": plan.is_measured,
         "price": None if price is None else {**price.plain(plan.device_hours)},
+        "expected_kwh": plan.expected_kwh,
         "cell_list": [
             {
                 "cell": config.label,

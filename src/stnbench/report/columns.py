@@ -86,18 +86,20 @@ def _score_columns(board: Leaderboard) -> list[Column[Row]]:
 
 
 def _metric_columns(board: Leaderboard) -> list[Column[Row]]:
-    """Return a column for every metric that a row has; people see those that the sweep names."""
+    """Return a column for every metric of a row; people see those of meters and those that the sweep names."""
 
     def of_metric(name: str) -> Column[Row]:
         known = describe(name)
         unit = f" {known.unit}" if known.unit else ""
+        is_metered = known.needs == "meter"
+        where = "" if is_metered else f", {board.split}"
         return Column(
             key=f"metric_{name}",
-            heading=f"{known.heading}, {board.split}{unit} [95 %]" if name in board.columns else "",
+            heading=f"{known.heading}{where}{unit} [95 %]" if is_metered or name in board.columns else "",
             value=lambda row: row.metrics.get(name),
             text=lambda row: _metric_text(row.metrics.get(name), known.unit),
             is_estimate=True,
-            importance=7,
+            importance=3 if is_metered and name not in board.columns else 7,
         )
 
     found = dict.fromkeys([*board.columns, *(name for row in board.rows for name in row.metrics)])

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Final
 
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.core.text import Price
+from stnbench.core.text import Energy, Price
+from stnbench.spec.metrics import ENERGY
 from stnbench.spec.result import AttemptState, TrialState, judge_attempt
 from stnbench.spec.sweep import SweepSpec, sized_label
 from stnbench.store.queries import StoreReader
@@ -19,6 +20,8 @@ from stnbench.store.tables import AttemptEpoch, AttemptRecord, Outcome, TrialRec
 #
 # Everything is read from records of the store, without pandas, so that ``status`` and ``trials`` start at once.
 
+
+NO_ENERGY: Final = Energy(kwh=0.0, measured=0, trials=0)
 
 TRIAL_HELP: Final = (
     "id of a trial or its beginning, SWEEP:LABEL#SEED, SWEEP:best, SWEEP:best:2, or best (of the last sweep)"
@@ -34,6 +37,7 @@ class TrialRow:
 
     ``accuracy`` is on the validation split, in [0, 1]: the result, or that of the last epoch while the trial runs.
     Times are the start of the first attempt and the end of the last one; ``busy_s`` is the duration of all attempts.
+    ``energy_kwh`` is that of the result, or of the epochs so far; None if it was not measured.
     """
 
     trial_id: str
@@ -54,6 +58,7 @@ class TrialRow:
     busy_s: float
     failure_kind: str
     failure_message: str
+    energy_kwh: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +103,8 @@ class RunSummary:
     """The summary of a sweep's run, as far as the store knows.
 
     ``ended_at`` is the last recorded time. ``reason`` says why the run ended, or that it has not. ``commands`` are
-    pairs of a purpose and a command to type next. ``price`` is that of a device hour.
+    pairs of a purpose and a command to type next. ``price`` is that of a device hour, ``energy`` that of the trials
+    that have begun.
     """
 
     started_at: datetime | None
@@ -110,6 +116,7 @@ class RunSummary:
     failed: tuple[FailedKind, ...]
     commands: tuple[tuple[str, str], ...]
     price: Price | None = None
+    energy: Energy = NO_ENERGY
 
     @property
     def wall_s(self) -> float | None:
@@ -176,7 +183,17 @@ def _trial_row(
         busy_s=sum(attempt.duration_s or 0.0 for attempt in attempts),
         failure_kind=failure.kind.value if failure else "",
         failure_message=failure.message if failure else "",
+        energy_kwh=_energy_kwh(outcome, epochs),
     )
+
+
+def _energy_kwh(outcome: Outcome | None, epochs: Sequence[AttemptEpoch]) -> float | None:
+    """Return the energy of a result, or of the epochs so far; an epoch that was trained again counts once."""
+    if outcome is not None:
+        return outcome.validation.metrics.get(ENERGY)
+    latest = {item.record.epoch: item.record.metrics.get(ENERGY) for item in epochs}
+    known = [value for value in latest.values() if value is not None]
+    return sum(known) if known and len(known) == len(latest) else None
 
 
 def _accuracy(trial: TrialRecord, outcome: Outcome | None, epochs: Sequence[AttemptEpoch]) -> float | None:
@@ -218,8 +235,16 @@ def summarize_run(spec: SweepSpec, rows: Sequence[TrialRow], attempts: Sequence[
         ),
         spans=tuple(spans),
         failed=tuple(failed_kinds(rows)),
+        energy=summed_energy(rows),
         commands=tuple(next_commands(spec, rows)),
     )
+
+
+def summed_energy(rows: Sequence[TrialRow]) -> Energy:
+    """Return the energy of the trials that have ended an epoch."""
+    begun = [row for row in rows if row.epoch]
+    known = [row.energy_kwh for row in begun if row.energy_kwh is not None]
+    return Energy(kwh=sum(known), measured=len(known), trials=len(begun))
 
 
 def _reason(rows: Sequence[TrialRow], attempts: Sequence[AttemptRecord]) -> str:

@@ -119,6 +119,7 @@ def run_section(run: RunSummary, states: StateCounts, comparisons: Sequence[Comp
     ]
     if run.price is not None:
         facts.append(("Price", run.price.of(run.device_hours)))
+    facts.append(("Energy", str(run.energy)))
     decided = sum(comparison.decided for comparison in comparisons)
     asked = sum(max(sum(item.verdict is not None for item in found.decisions) - 1, 0) for found in comparisons)
     pace = decided / run.device_hours if run.device_hours else None
@@ -135,7 +136,8 @@ def run_section(run: RunSummary, states: StateCounts, comparisons: Sequence[Comp
         data={"started_at": trials.iso(run.started_at), "ended_at": trials.iso(run.ended_at),
               "reason": run.reason, "device_hours": round(run.device_hours, 6), "decided": decided, "asked": asked,
               "decided_per_device_hour": None if pace is None else round(pace, 6),
-              "price": None if run.price is None else {**run.price.plain(run.device_hours)}},
+              "price": None if run.price is None else {**run.price.plain(run.device_hours)},
+              "energy": {**run.energy.plain}},
     )  # fmt: skip
 
 

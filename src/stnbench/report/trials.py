@@ -6,12 +6,14 @@ from datetime import datetime
 from typing import Any, Final
 
 from stnbench.core.identity import Json
+from stnbench.core.text import written_kwh
 from stnbench.report import table
 from stnbench.report import table as text
 from stnbench.report.runs import FailedKind, SlotUse, TrialRow
 from stnbench.report.table import ESSENTIAL, Column, Facet, Section, Table, Tone
 from stnbench.spec.codec import to_plain
 from stnbench.spec.data import Split
+from stnbench.spec.metrics import ENERGY
 from stnbench.spec.result import Environment, EpochRecord, ScoredImages, TrialState
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.queries import StoreReader
@@ -56,6 +58,8 @@ TRIALS: Final[Sequence[Column[TrialRow]]] = (
            text=lambda it: at(it.finished_at)),
     Column(key="busy_s", heading="took", value=lambda it: it.busy_s, importance=5,
            text=lambda it: table.duration(it.busy_s) if it.finished_at else table.MISSING),
+    Column(key="energy_kwh", heading="energy", value=lambda it: it.energy_kwh, importance=4,
+           text=lambda it: table.MISSING if it.energy_kwh is None else written_kwh(it.energy_kwh)),
     Column(key="trial_id", heading="id", value=lambda it: it.trial_id, is_number=False, importance=7),
     Column(key="cell_id", value=lambda it: it.config_id),
     Column(key="baseline", value=lambda it: it.is_baseline),
@@ -285,6 +289,7 @@ def _results(first: Side, second: Side) -> Iterator[Line]:
         ("activations of an image, bytes", "", lambda item: item.cost.activation_bytes),
         ("training, seconds", "", lambda item: item.train_duration_s),
         ("peak memory, MiB", "", lambda item: item.peak_memory_mib),
+        ("energy, kWh", "", lambda item: item.validation.metrics.get(ENERGY)),
     ]
     for name, unit, value in pairs:
         own = [value(side.outcome) if side.outcome else None for side in (first, second)]

@@ -24,11 +24,14 @@ PERCENT: Final = "%"
 """Unit of shares in [0, 1], which are shown in percent."""
 
 Better = Literal["lower", "higher"]
-Needs = Literal["probabilities", "network"]
+Needs = Literal["probabilities", "network", "meter"]
 Measure = Callable[..., float]
 """Function to a number: from probabilities, float64 (images, classes) with rows that sum to 1, and labels, int64
 (images,); or, if it needs the network, from a classifier, images, uint8 (images, channels, height, width), and labels.
 The classifier is a function from such images, the same number of them, to probabilities."""
+
+ENERGY: Final = "energy_kwh"
+"""Name of the energy of a trial, and of an epoch, among the metrics of validation (``training/energy.py``)."""
 
 _MARK: Final = "@"
 
@@ -44,7 +47,7 @@ class Metric:
         better: which values are better.
         text: description in a sentence.
         compute: the function, or ``"module:name"`` for a metric of stnbench.
-        needs: what it is computed from.
+        needs: what it is computed from; a ``meter`` measures it while the trial runs.
         digest: digest of the source of an external metric; empty otherwise.
     """
 
@@ -71,6 +74,8 @@ class Metric:
         return self.compute
 
 
+_COMPUTED: Final = ("probabilities", "network")
+
 _METRICS: Final[dict[str, Metric]] = {}
 
 
@@ -85,7 +90,7 @@ def add_metric(metric: Metric) -> None:
         raise SpecError(f"the metric {metric.name} is registered twice", remedy="stnbench has it: choose another name")
     if metric.better not in ("lower", "higher"):
         raise SpecError(f"the metric {metric.name} has better={metric.better!r}", remedy="say lower or higher")
-    if metric.needs not in ("probabilities", "network"):
+    if metric.needs not in (("probabilities", "network", "meter") if not metric.digest else _COMPUTED):
         problem = f"the metric {metric.name} has needs={metric.needs!r}"
         raise SpecError(problem, remedy="say probabilities or network")
     _METRICS[metric.name] = metric
@@ -196,6 +201,11 @@ def current(stored: Mapping[str, float]) -> dict[str, float]:
     return values
 
 
+def of_the_trial(stored: Mapping[str, float]) -> dict[str, float]:
+    """Return stored values without those of meters, which describe a run: the same trial has others each time."""
+    return {key: value for key, value in stored.items() if describe(name_of(key)).needs != "meter"}
+
+
 def name_of(key: str) -> str:
     """Return the name of a metric from the key of its stored values."""
     return key.partition(_MARK)[0]
@@ -243,6 +253,15 @@ for _item in (
         text="Error on images corrupted in 12 ways at 5 severities, in the mean, not divided by that of a reference",
         compute="stnbench.data.corruptions:unnormalised_error",
         needs="network",
+    ),
+    Metric(
+        name=ENERGY,
+        heading="energy",
+        unit="kWh",
+        better="lower",
+        text="Energy of the training and its evaluations: the trial's share of its GPU and of the machine's processors",
+        compute=_absent,
+        needs="meter",
     ),
 ):
     add_metric(_item)

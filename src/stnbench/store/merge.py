@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from stnbench.core.errors import StoreError
 from stnbench.core.identity import Json
+from stnbench.spec.metrics import of_the_trial
 from stnbench.spec.result import AttemptState, FailureKind, TrialState
 from stnbench.store.portable import KEYS, Row, Rows
 
@@ -213,10 +214,15 @@ def _comparable(table: str, own: dict[str, list[tuple[tuple[Json, ...], Row]]]) 
     """Return the rows of the complete attempt by the last part of their key, without columns that always differ."""
     number = own["outcomes"][0][1]["number"]
     return {
-        str(key[-1]): {name: value for name, value in row.items() if name not in NOT_COMPARED}
+        str(key[-1]): {name: _of_the_trial(name, value) for name, value in row.items() if name not in NOT_COMPARED}
         for key, row in own.get(table, ())
         if table != "epochs" or row["number"] == number
     }
+
+
+def _of_the_trial(column: str, value: Json) -> Json:
+    """Return a value without what a run alone determines: among metrics, the energy."""
+    return {**of_the_trial(json.loads(str(value)))} if column == "metrics" else value
 
 
 def _merge_sweeps(plan: MergePlan, ours: Rows, theirs: Rows) -> None:

@@ -88,8 +88,12 @@ class StoreReader:
         table = tables.outcomes
         columns = (trials.c.spec, table.c.parameters, table.c.flops, table.c.activation_bytes, table.c.train_duration_s)
         joined = table.join(trials, trials.c.id == table.c.trial_id).join(attempts, attempts.c.id == table.c.attempt_id)
+        validated = and_(tables.scores.c.trial_id == table.c.trial_id, tables.scores.c.split == "validation")
+        joined = joined.join(tables.scores, validated)
         newest_first = (
-            select(*columns).select_from(joined).order_by(attempts.c.finished_at.desc(), attempts.c.id.desc())
+            select(*columns, tables.scores.c.metrics)
+            .select_from(joined)
+            .order_by(attempts.c.finished_at.desc(), attempts.c.id.desc())
         )
         with self._database.reading() as connection:
             found = connection.execute(newest_first.limit(limit)).all()

@@ -14,6 +14,7 @@ from stnbench.core.identity import canonical_json, digest
 from stnbench.spec.codec import from_stored as decode_stored
 from stnbench.spec.codec import to_json, to_plain
 from stnbench.spec.control import ControlRecord, ControlRequest, Effect
+from stnbench.spec.metrics import ENERGY
 from stnbench.spec.result import (
     AttemptState,
     Cost,
@@ -347,7 +348,8 @@ def outcome(row: Row[Any], scores: Mapping[str, SplitScore], environment: Enviro
 def timing(row: Any) -> Timing:  # noqa: ANN401 - a row of several columns
     """Return the training time of a row of ``outcomes`` joined with its trial's specification."""
     spec = from_stored(TrialSpec, row.spec)
-    return Timing(spec=spec, cost=_cost(row), train_duration_s=row.train_duration_s)
+    energy = from_stored(dict[str, float], row.metrics).get(ENERGY)
+    return Timing(spec=spec, cost=_cost(row), train_duration_s=row.train_duration_s, energy_kwh=energy)
 
 
 def from_stored(kind: type[T], text: str) -> T:

@@ -370,11 +370,12 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """Training time in seconds of a complete trial."""
+    """Training time in seconds of a complete trial, and its energy; None if it was not measured."""
 
     spec: TrialSpec
     cost: Cost
     train_duration_s: float
+    energy_kwh: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

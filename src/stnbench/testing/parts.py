@@ -373,6 +373,10 @@ def _menu(registry: Registry, checks: Mapping[str, Callable[[Any], None]]) -> Me
     return Menu(kind=registry.kind, checks=checks, names=registry.names, specify=specify)
 
 
+def _computed_metrics() -> Mapping[str, Metric]:
+    return {name: item for name, item in metrics().items() if item.needs != "meter"}
+
+
 def _metric(name: str, options: Mapping[str, object]) -> Metric:
     if options:
         raise SpecError(f"a metric has no key {next(iter(options))}", remedy="name the metric alone")
@@ -391,7 +395,7 @@ MENUS: Final[Mapping[str, Menu]] = {
         _menu(SCHEDULES, SCHEDULE_CHECKS),
         _menu(PLANNERS, PLANNER_CHECKS),
         _menu(PRUNERS, PRUNER_CHECKS),
-        Menu(kind=METRIC, checks=METRIC_CHECKS, names=metrics, specify=_metric),
+        Menu(kind=METRIC, checks=METRIC_CHECKS, names=_computed_metrics, specify=_metric),
     )
 }
 """The menus, by kind of part: one for every kind that ``stnbench.register`` knows."""

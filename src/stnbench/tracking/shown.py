@@ -13,7 +13,7 @@ from stnbench.core.identity import Json
 from stnbench.core.text import plain_markdown, printable
 from stnbench.spec.codec import to_identity, to_json, to_plain
 from stnbench.spec.data import Split
-from stnbench.spec.metrics import current
+from stnbench.spec.metrics import ENERGY, current, of_the_trial
 from stnbench.spec.result import (
     AttemptState,
     Cost,
@@ -319,6 +319,8 @@ def _epoch_values(record: EpochRecord) -> dict[str, float]:
         "evaluate_duration_s": record.evaluate_duration_s,
     }
     values |= _metric_values("validation", record.metrics)
+    if ENERGY in record.metrics:
+        values["energy_kwh_epoch"] = record.metrics[ENERGY]
     for health in record.health:
         name = f"transformer_{health.place}" + (f".{health.branch}" if health.branch > 1 else "")
         values |= {f"{name}/{key}": value for key, value in _health_values(health).items()}
@@ -347,11 +349,12 @@ def _score_values(score: SplitScore | None, *, suffix: str) -> dict[str, float]:
     if score is None:
         return {}
     values = {f"accuracy/{score.split}{suffix}": score.accuracy, f"loss/{score.split}{suffix}": score.loss}
-    return values | _metric_values(score.split, score.metrics)
+    energy = {ENERGY: score.metrics[ENERGY]} if ENERGY in score.metrics else {}
+    return values | energy | _metric_values(score.split, score.metrics)
 
 
 def _metric_values(split: Split, metrics: Mapping[str, float]) -> dict[str, float]:
-    return {f"metric/{split}_{name}": value for name, value in current(metrics).items()}
+    return {f"metric/{split}_{name}": value for name, value in current(of_the_trial(metrics)).items()}
 
 
 def _cost_values(cost: Cost | None) -> dict[str, float]:

@@ -283,6 +283,7 @@ class Hooks:
             first), at ten steps of the first epoch, the first of them before any training, at a few steps of later
             epochs where they are few (``LATER_SNAPSHOTS``), and after every epoch before ``save``.
         clock: returns seconds from any origin.
+        measured: returns what meters have measured since the previous epoch, as further metrics of an epoch.
     """
 
     save: Callable[[Progress], None]
@@ -290,6 +291,7 @@ class Hooks:
     should_stop: Callable[[], bool]
     snapshot: Callable[[int, float], None] = lambda _step, _loss: None
     clock: Callable[[], float] = time.perf_counter
+    measured: Callable[[], dict[str, float]] = dict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -353,7 +355,7 @@ def _train(step: StaticStep, hooks: Hooks, progress: Progress) -> TrainingOutcom
             evaluate_duration_s=hooks.clock() - trained_s,
             health=health,
             # A metric that fails is told once, with the result.
-            metrics=measure(validation.probabilities, labels, warn=lambda _: None),
+            metrics=measure(validation.probabilities, labels, warn=lambda _: None) | hooks.measured(),
         )
         progress = progress.then(record)
         hooks.save(progress)

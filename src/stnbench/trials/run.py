@@ -33,6 +33,7 @@ from stnbench.training.device import (
     prepare_device,
     process_settings_kept,
 )
+from stnbench.training.energy import EnergyMeter, energy_metric, energy_of_trial
 from stnbench.training.evaluate import Evaluation, evaluate
 from stnbench.training.loop import (
     Checkpoint,
@@ -114,6 +115,7 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     micro_batches: int = 1,
     warn: Callable[[str], None] = lambda _: None,
     source: Path | None = None,
+    energy: EnergyMeter | None = None,
 ) -> TrialResult | None:
     """Train and score one trial, and write ``spec.json``, ``checkpoint.pt`` and ``result.json`` to its folder.
 
@@ -140,6 +142,7 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
             batches.
         warn: receives a warning for each checkpoint that cannot be read or does not fit, and if the commit of the code
             cannot be determined.
+        energy: meter of the attempt; without one, no energy is recorded.
 
     Returns:
         The result, as written; None if ``should_stop`` ended the run.
@@ -152,28 +155,37 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     where = DeviceSpec.parse(device, threads=threads)
     target = prepare_device(where, spec.training.precision)
     images = DataSource(dataset=spec.dataset, root=data_root, workers=threads, device=target, source=source)
-    memory = MemoryMeter(target)
+    memory, meter = MemoryMeter(target), energy or EnergyMeter()
     _warn_of_code(warn)
     write_spec(writable_folder(folder, "an attempt", remedy="set STNBENCH_RUNS to a folder that can be written"), spec)
     data = open_training_data(images, spec.split, spec.preprocess.contrast)
     run, progress, earlier = _start(lambda: _prepare(spec, data, target, micro_batches), (folder, *resume_from), warn)
     snapshots = SnapshotRecorder(run, folder, earlier=earlier, step=progress.step)
     saving = _Saving(run=run, data=data, memory=memory, snapshots=snapshots, folder=folder)
-    hooks = Hooks(save=saving.save, report=report, should_stop=should_stop, snapshot=snapshots.take)
+    hooks = Hooks(
+        save=saving.save,
+        report=report,
+        should_stop=should_stop,
+        snapshot=snapshots.take,
+        measured=lambda: energy_metric(meter.take_kwh()),
+    )
     outcome = saving.around(hooks, progress)
     if outcome.validation is None:
         return None
     test = _score_test(run, images)
     require_unchanged(data.images, *(() if test is None else (test.images,)))
+    records = outcome.progress.records
+    score = _measured(outcome.validation, "validation", data.validation_images(), warn)
+    used = energy_of_trial([record.metrics for record in records], meter.take_kwh())
     result = TrialResult(
         trial_id=spec.trial_id,
         token=token,
-        epochs=outcome.progress.records,
-        validation=_measured(outcome.validation, "validation", data.validation_images(), warn),
+        epochs=records,
+        validation=replace(score, metrics=score.metrics | used),
         test=None if test is None else _measured(test.evaluation, "test", test.scored, warn),
         cost=measure_cost(spec, classes=data.classes),
         environment=_environment(where, run, _digests(data.images, test)),
-        train_duration_s=sum(record.train_duration_s for record in outcome.progress.records),
+        train_duration_s=sum(record.train_duration_s for record in records),
         peak_memory_mib=memory.peak_mib,
     )
     _write(folder, result, outcome.validation, test)

@@ -132,12 +132,16 @@ def test_two_stores_merge_in_either_order(here: RunsLayout, there: RunsLayout, m
 def test_a_trial_that_was_not_reproduced_is_told(
     here: RunsLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Another result of the same trial: exit code 1, what differs, and both environments; either order keeps one."""
+    """Another result of the same trial: exit code 1, what differs, and both environments; either order keeps one.
+
+    Another energy is not another result.
+    """
 
     def run_elsewhere(spec: TrialSpec, *, token: str, folder: Path, **rest: Any) -> TrialResult:
         run_fake_trial(spec, token=token, folder=folder, **rest)
         result = fake_result(spec, token)
         worse = replace(result.validation, correct=result.validation.correct - (spec == TRIALS[0]))
+        worse = replace(worse, metrics={**worse.metrics, "energy_kwh": 0.5})
         elsewhere = replace(result.environment, host="elsewhere", device="another GPU")
         write_result(folder, made := replace(result, validation=worse, environment=elsewhere))
         return made
@@ -152,6 +156,7 @@ def test_a_trial_that_was_not_reproduced_is_told(
     assert "reproduced: 3 of 4" in said.out
     assert f"NOT REPRODUCED: trial {TRIALS[0].trial_id}" in said.err
     assert "correct" in said.err
+    assert "metrics" not in said.err
     assert '"host":"test"' in said.err
     assert '"host":"elsewhere"' in said.err
     use(other, monkeypatch)

@@ -67,6 +67,12 @@ def test_a_plan_counts_what_is_open_and_what_cannot_be_built() -> None:
         "unit": "EUR",
         "device_hour": 6.0,
     }
+    assert "expected energy" not in text
+    measured = [*paces, *(dataclasses.replace(paces[0], energy_kwh=kwh) for kwh in (0.001, 0.002, 0.9))]
+    known = plan_sweep(SWEEP, trials, states=states, assess=assess, experience=measured, slots=2, points=5, notes={})
+    assert known.expected_kwh == pytest.approx(3 * 0.002, rel=1e-3)
+    assert "expected energy: 6 Wh" in plan_lines(known)
+    assert plan_json(known)["expected_kwh"] == known.expected_kwh
     plain = json.loads(json.dumps(plan_json(plan)))
     assert (plain["sweep"], plain["cells"], plain["trials"], plain["complete"]) == ("test", 3, 6, 1)
     assert plain["infeasible"] == [{"cell": "cell 2", "reason": "too deep: use larger images"}]

@@ -1,11 +1,12 @@
 """Trials, their names, and how a run went."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from made_up_results import NOW, Filler, planned, transformed
+from made_up_results import NOW, Filler, planned, result, transformed
 from narrowed import sizes_of
 
 from stnbench.cli.status import main as status
@@ -212,6 +213,31 @@ def test_status_of_a_sweep_says_how_its_run_went(
     (sweep,) = json.loads(capsys.readouterr().out)["sweeps"]
     assert sweep["run"]["slots"][0]["slot"] == "gpu0"
     assert sweep["run"]["reason"].startswith("It was stopped")
+    assert "energy: not measured" in printed
+    assert sweep["run"]["energy"] == {"kwh": None, "measured": 0, "trials": 1}
+
+
+def test_energy_is_that_of_results_and_of_epochs_so_far(store: Store, filler: Filler) -> None:
+    """Its sum says of how many trials it is; leaderboards have a column of it, and tables of trials."""
+    filler.complete(SPECS[0], 1900)
+    store.set_metrics(SPECS[0].trial_id, "validation", {"energy_kwh": 0.5})
+    filler.complete(SPECS[1], 1900)
+    for spec, energies in ((SPECS[2], {"energy_kwh": 0.25}), (SPECS[3], {})):
+        token = filler.start(spec)
+        for number in (1, 2):
+            record = result(spec, token, 1000).epochs[-1]
+            store.add_epoch(token, replace(record, epoch=number, metrics=energies))
+    rows, run = read(store)
+    assert {row.trial_id: row.energy_kwh for row in rows if row.energy_kwh is not None} == {
+        SPECS[0].trial_id: 0.5,
+        SPECS[2].trial_id: 0.5,
+    }
+    assert str(run.energy) == "1 kWh (2 of 4 trials measured)"
+    board = output.read_report(store, "sizes").board
+    written = output.render([board], "html")
+    assert "energy kWh [95 %]" in written
+    assert "0.5 kWh" in written
+    assert "1 kWh (2 of 4 trials measured)" in written
 
 
 @pytest.mark.parametrize("kind", ["md", "json", "latex", "html"])

@@ -37,7 +37,7 @@ def fails(line: str) -> None:
 def test_every_metric_says_what_it_is() -> None:
     """Name, heading, unit, direction and a sentence, each once; the shipped ones are these."""
     shipped = metrics.metrics()
-    assert [*shipped] == ["ece", "mean_corruption_error", "nll", "worst_class_accuracy"]
+    assert [*shipped] == ["ece", "energy_kwh", "mean_corruption_error", "nll", "worst_class_accuracy"]
     assert all(item.text and item.heading and item.better in {"lower", "higher"} for item in shipped.values())
 
 

@@ -18,6 +18,7 @@ from stnbench.models.scored_network import measure_cost
 from stnbench.spec.optimizer import SgdSpec, TtaSpec
 from stnbench.spec.result import EpochRecord, TrialResult
 from stnbench.spec.trial import TrainingSpec, TrialSpec
+from stnbench.training.energy import JOULES_PER_KWH, EnergyCounter, EnergyMeter
 from stnbench.trials import score as data
 from stnbench.trials.files import load_result, load_spec, read_probabilities
 from stnbench.trials.run import run_trial, time_trial
@@ -49,6 +50,21 @@ def stop_after(steps: int) -> Callable[[], bool]:
     """Let so many steps pass."""
     answers = iter([False] * steps)
     return lambda: next(answers, True)
+
+
+class OneKwh(EnergyCounter):
+    """A counter of a kilowatt hour between any two calls."""
+
+    part = "one"
+
+    def advance_j(self) -> float:
+        """Return a kilowatt hour."""
+        return JOULES_PER_KWH
+
+
+def metered() -> EnergyMeter:
+    """A meter of an attempt that uses a kilowatt hour an epoch, and one for what follows them."""
+    return EnergyMeter([(OneKwh(), lambda: 1)], period_s=0)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -177,9 +193,9 @@ def test_a_stopped_trial_leaves_a_checkpoint_and_no_result(run: Run, toy_spec: T
 def test_a_trial_that_goes_on_equals_one_without_a_break(
     in_another_folder: bool, steps: int, run: Run, toy_spec: TrialSpec, tmp_path: Path
 ) -> None:
-    """Bit for bit on one CPU thread: weights, records but for times, and scores."""
-    whole = run(toy_spec, "whole")
-    run(toy_spec, "broken", should_stop=stop_after(steps))
+    """Bit for bit on one CPU thread: weights, records but for times, and scores; its energy is that of all epochs."""
+    whole = run(toy_spec, "whole", energy=metered())
+    run(toy_spec, "broken", should_stop=stop_after(steps), energy=metered())
     continued = "other" if in_another_folder else "broken"
     asked: list[int] = []
 
@@ -187,12 +203,14 @@ def test_a_trial_that_goes_on_equals_one_without_a_break(
         asked.append(1)
         return False
 
-    going_on = run(toy_spec, continued, resume_from=[tmp_path / "broken"], should_stop=ask)
+    going_on = run(toy_spec, continued, resume_from=[tmp_path / "broken"], should_stop=ask, energy=metered())
     assert len(asked) == 18 - steps // 6 * 6
     assert whole is not None
     assert going_on is not None
     assert without_times(going_on.epochs) == without_times(whole.epochs)
     assert (going_on.validation, going_on.test) == (whole.validation, whole.test)
+    assert [record.metrics["energy_kwh"] for record in going_on.epochs] == [1.0, 1.0, 1.0]
+    assert going_on.validation.metrics["energy_kwh"] == 4.0
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / continued)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
