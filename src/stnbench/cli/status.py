@@ -88,7 +88,9 @@ def main(arguments: Sequence[str]) -> int:
     holder = read_holder(layout) if isinstance(layout.store, Path) else None
     with Store.open(layout.store, writable=False) as store:
         here = ProcessIdentity.current()
-        statuses = read_status(store, options.sweep, now=datetime.now(UTC), here=here, holder=holder)
+        # A running attempt began by the clock of its orchestrator, which does not follow a wall clock that is set.
+        now = holder.now() if holder is not None and holder.is_of_boot(here) else datetime.now(UTC)
+        statuses = read_status(store, options.sweep, now=now, here=here, holder=holder)
         run = _read_run(store, options.sweep) if options.sweep else None
     if options.json:
         plain: dict[str, Json] = {"sweeps": [asdict(status) | _run_json(run) for status in statuses]}

@@ -23,6 +23,15 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def since_boot_s() -> float:
+    """Return the seconds since the machine was started, or since another fixed moment of this boot.
+
+    Setting the wall clock does not change it. On Linux, time in which the machine is suspended counts as well.
+    """
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
 # Progress of long work: loops report it, and whoever is responsible for them listens.
 #
 # A loop calls :func:`advance` after each part of its work, which costs almost nothing without a listener. Workers

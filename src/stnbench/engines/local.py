@@ -143,9 +143,16 @@ class WorkerProcess:
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def last_output(self) -> str:
-        """Return the end of the attempt's output, or else of the worker's output since the attempt or worker began."""
-        own = "" if self.launch is None else tail(AttemptLayout(Path(self.launch.folder)).log)
-        return own or tail(self.log, start=self._log_start)
+        """Return the end of the attempt's log, which may be empty.
+
+        Where the attempt never opened its log, return what was written to the slot's log since the attempt or the
+        worker began, under a line that says so.
+        """
+        own = None if self.launch is None else AttemptLayout(Path(self.launch.folder)).log
+        if own is not None and own.exists():
+            return tail(own)
+        said = tail(self.log, start=self._log_start)
+        return said and f"(the log of slot {self.slot.name}, before the attempt opened its own)\n{said}"
 
 
 def worker_command() -> tuple[str, ...]:

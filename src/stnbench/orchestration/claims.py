@@ -10,9 +10,10 @@ import contextlib
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from stnbench.core.errors import SpecError, StnbenchError, StoreBusyError, TransitionError
 from stnbench.core.files import RUNS_VARIABLE, AttemptLayout, RunsLayout, lock_error
+from stnbench.core.process import since_boot_s
 from stnbench.orchestration.recovery import remove_checkpoints, remove_leftovers
 from stnbench.spec.codec import Strict, from_json, to_json
 from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialResult, TrialState
@@ -46,7 +48,9 @@ _START_FIELD = 19
 class ProcessIdentity(Strict):
     """Identity of a process: host, process id, boot and ``session``, which is drawn at random for every orchestrator.
 
-    ``start_ticks`` is its start time in clock ticks since boot; 0 if the system does not report it.
+    ``start_ticks`` is its start time in clock ticks since boot; 0 if the system does not report it. ``booted_at_s`` is
+    the time of the boot in seconds since 1970, by the wall clock as it was when the process named itself; None in
+    records of older versions.
     """
 
     host: str
@@ -54,6 +58,7 @@ class ProcessIdentity(Strict):
     boot_id: str
     session: str
     start_ticks: int = 0
+    booted_at_s: float | None = None
 
     @classmethod
     def current(cls) -> "ProcessIdentity":
@@ -66,7 +71,17 @@ class ProcessIdentity(Strict):
             boot_id=boot_id,
             session=secrets.token_hex(6),
             start_ticks=start_ticks(pid),
+            booted_at_s=time.time() - since_boot_s(),
         )
+
+    def now(self) -> datetime:
+        """Return the time by the process's clock; to be called on the same host since the same boot.
+
+        It is the wall clock when the process named itself, and goes on by the time since: setting the wall clock does
+        not move it, so that differences between its times are durations.
+        """
+        booted_at_s = time.time() - since_boot_s() if self.booted_at_s is None else self.booted_at_s
+        return datetime.fromtimestamp(booted_at_s + since_boot_s(), UTC)
 
     @property
     def title(self) -> str:

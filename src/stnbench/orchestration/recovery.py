@@ -426,11 +426,21 @@ def remove_checkpoints(store: Store, layout: RunsLayout) -> int:
     return removed
 
 
-def resumable(store: StoreReader, layout: RunsLayout, spec: TrialSpec, number: int) -> tuple[str, ...]:
+def resumable(
+    store: StoreReader, layout: RunsLayout, spec: TrialSpec, number: int, *, warn: Callable[[str], None]
+) -> tuple[str, ...]:
     """Return the folders of attempts from whose checkpoint an attempt of a trial may go on, the latest first.
 
     Earlier attempts of the trial are followed by those of a trial with the same weights. The worker, which has torch,
     finds out whether a checkpoint can be read.
+
+    Args:
+        store: the store.
+        layout: the runs folder.
+        spec: the trial.
+        number: number of the attempt that is to begin.
+        warn: receives a warning for each attempt that had finished an epoch, and whose checkpoint is missing, later
+            than the first that is there.
     """
     same_weights = spec.trained_as.trial_id
     tried = [(spec.trial_id, earlier) for earlier in range(number - 1, 0, -1)]
@@ -438,4 +448,14 @@ def resumable(store: StoreReader, layout: RunsLayout, spec: TrialSpec, number: i
         others = store.attempts_of_trial(same_weights)
         tried += sorted(((same_weights, attempt.number) for attempt in others), reverse=True)
     folders = [layout.attempt(trial_id, attempt) for trial_id, attempt in tried]
-    return tuple(str(folder) for folder in folders if AttemptLayout(folder).checkpoint.exists())
+    found = tuple(str(folder) for folder in folders if AttemptLayout(folder).checkpoint.exists())
+    trained = {item.attempt for item in store.epochs_of_trial(spec.trial_id)} if number > 1 else set()
+    for folder, (trial_id, attempt) in zip(folders, tried, strict=True):
+        if str(folder) in found:
+            break
+        if trial_id == spec.trial_id and attempt in trained:
+            path, then = AttemptLayout(folder).checkpoint, "an earlier one" if found else "the start"
+            warn(
+                f"the checkpoint {path} is gone, of an attempt that had finished an epoch: training begins from {then}"
+            )
+    return found

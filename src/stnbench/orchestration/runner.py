@@ -5,7 +5,7 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import assert_never
 
 from stnbench.core.errors import FolderError, StnbenchError, TransitionError
@@ -85,7 +85,7 @@ class Runner:
         identity: ProcessIdentity,
         options: RunOptions,
         observers: Sequence[Observer] = (),
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
         keep_alone: Callable[[], None] = lambda: None,
     ) -> None:
@@ -97,7 +97,7 @@ class Runner:
         self._identity = identity
         self._options = options
         self._observers = observers
-        self._now = now
+        self._now = now = now or identity.now
         self._clock_s = clock_s
         self._machine = Machine(
             engine.slots, session=identity.session, timeout_s=options.trial_timeout_s, patience=options.patience
@@ -175,6 +175,7 @@ class Runner:
         if self._asking.controls.paused_by is not None:
             by = self._asking.controls.paused_by
             self._tell(f"paused by {by.asked_by} at {by.asked_at[:19]}: stnbench control {self._sweep.name} resume")
+        self._heed_budget(Spent())  # a budget of no trials launches none
         self._handle(PauseChanged(is_paused=self._asking.controls.is_paused))
         self._plan()
 
@@ -256,15 +257,16 @@ class Runner:
         self._keep_alone()
         waiting, suspended = frozenset(self._engine.waiting), frozenset(self._engine.suspended)
         self._handle(TimePassed(now_s=now_s, waiting=waiting, suspended=suspended))
-        spent_reason = self._options.budget.exceeded_by(spent)
-        if spent_reason:
-            self.ask_stop(spent_reason)
+        self._heed_budget(spent)
+        for observer in self._observers:
+            observer.ticked()
+
+    def _heed_budget(self, spent: Spent) -> None:
+        self._stop_asked = self._stop_asked or self._options.budget.exceeded_by(spent)
         if self._stop_asked and not self._machine.stop_reason:
             for observer in self._observers:
                 observer.stopping(self._stop_asked)
             self._handle(StopAsked(reason=self._stop_asked))
-        for observer in self._observers:
-            observer.ticked()
 
     def _plan(self) -> None:
         if self._machine.stop_reason:
@@ -430,7 +432,7 @@ class Runner:
             folder=str(folder),
             data_root=str(self._options.data_root),
             source=str(self._options.source or ""),
-            resume_from=resumable(self._store, self._layout, trial.spec, record.number),
+            resume_from=resumable(self._store, self._layout, trial.spec, record.number, warn=self._tell),
             micro_batches=command.micro_batches,
         )
         if command.alone:

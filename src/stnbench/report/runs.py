@@ -215,7 +215,7 @@ def summarize_run(spec: SweepSpec, rows: Sequence[TrialRow], attempts: Sequence[
     spans = []
     for attempt in attempts:
         end = attempt.finished_at or ended
-        duration_s = (end - attempt.started_at).total_seconds() if end else 0.0
+        duration_s = max(0.0, (end - attempt.started_at).total_seconds()) if end else 0.0
         busy.setdefault(attempt.slot, []).append(duration_s)
         if started is not None and attempt.trial_id in known:
             row, start_s = known[attempt.trial_id], (attempt.started_at - started).total_seconds()

@@ -348,8 +348,11 @@ class AttemptRecord:
 
     @property
     def duration_s(self) -> float | None:
-        """Return the seconds from start to end; None while the attempt runs."""
-        return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
+        """Return the seconds from start to end; None while the attempt runs.
+
+        Both times are by the clock of the session that ran the attempt, unless a later session ended it.
+        """
+        return max(0.0, (self.finished_at - self.started_at).total_seconds()) if self.finished_at else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -161,7 +161,7 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     data = open_training_data(images, spec.split, spec.preprocess.contrast)
     run, progress, earlier = _start(lambda: _prepare(spec, data, target, micro_batches), (folder, *resume_from), warn)
     snapshots = SnapshotRecorder(run, folder, earlier=earlier, step=progress.step)
-    saving = _Saving(run=run, data=data, memory=memory, snapshots=snapshots, folder=folder)
+    saving = _Saving(run=run, data=data, memory=memory, snapshots=snapshots, folder=folder, warn=warn)
     hooks = Hooks(
         save=saving.save,
         report=report,
@@ -189,6 +189,7 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
         peak_memory_mib=memory.peak_mib,
     )
     _write(folder, result, outcome.validation, test)
+    saving.require_kept()
     return result
 
 
@@ -208,16 +209,37 @@ class _Saving:
     memory: MemoryMeter
     snapshots: SnapshotRecorder
     folder: Path
+    warn: Callable[[str], None]
     keeper: CheckpointKeeper = field(init=False)
+    _is_on_disk: bool = False
 
     def __post_init__(self) -> None:
         self.keeper = CheckpointKeeper(self._write)
 
     def save(self, progress: Progress) -> None:
-        """Keep the state after an epoch; the last one is written at once."""
+        """Keep the state after an epoch; the last one is written at once, and so is one whose file was removed."""
         self.memory.sample()
         is_last = progress.epochs == self.run.spec.training.epochs
-        self.keeper.keep(_snapshot(self.run, self.data, progress), at_once=is_last)
+        is_gone = self.is_gone()
+        if is_gone:
+            self.warn(f"the checkpoint {self._path} was removed while the attempt used it; it is written again")
+        self.keeper.keep(_snapshot(self.run, self.data, progress), at_once=is_last or is_gone)
+
+    @property
+    def _path(self) -> Path:
+        return AttemptLayout(self.folder).checkpoint
+
+    def is_gone(self) -> bool:
+        """Check whether the checkpoint that this attempt has written is no longer there."""
+        return self._is_on_disk and not self._path.exists()
+
+    def require_kept(self) -> None:
+        """Warn if the last checkpoint was removed after the last epoch; the result holds without it."""
+        if self.is_gone():
+            self.warn(
+                f"the checkpoint {self._path} was removed while the attempt used it; without it the trained network "
+                "cannot be evaluated or exported"
+            )
 
     def around(self, hooks: Hooks, progress: Progress) -> TrainingOutcome:
         """Train; if that ends early, the checkpoint of the last whole epoch is written nevertheless."""
@@ -239,7 +261,8 @@ class _Saving:
     def _write(self, checkpoint: Checkpoint) -> None:
         require_unchanged(self.data.images)  # an attempt that goes on from here has seen the images of its data set
         self.snapshots.save()
-        write_checkpoint(AttemptLayout(self.folder).checkpoint, checkpoint)
+        write_checkpoint(self._path, checkpoint)
+        self._is_on_disk = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -286,6 +309,8 @@ def _start(
     trial_id = run.spec.trained_as.trial_id
     for path in (AttemptLayout(folder).checkpoint for folder in folders):
         if not path.exists():
+            if path.parent != folders[0]:  # the folder of this attempt has none unless it is run again by hand
+                warn(f"the checkpoint {path} was removed before it was read; it is left out")
             continue
         try:
             checkpoint = read_checkpoint(path, trial_id=trial_id)

@@ -154,15 +154,19 @@ def test_the_last_words_of_a_killed_attempt_are_its_own(engine: LocalEngine, tmp
 
         assert isinstance(lost, Lost)
         assert lost.last_output == f"the last words of {token}\n"
-    silent = launch(tmp_path, Task.DIE, "c")
-    engine.submit(SLOTS[0], silent)
+    engine.submit(SLOTS[0], launch(tmp_path, Task.WAIT, "c"))  # it prints nothing
+    while not any(isinstance(event, Pulse) for event in engine.poll(0.1)):
+        pass
+    with (tmp_path / "logs" / "cpu0.log").open("a") as log:
+        log.write("planted while it runs\n")
+    os.kill(engine._workers["cpu0"].pid, signal.SIGKILL)
     lost = endings(engine, 1)["c"]
     assert isinstance(lost, Lost)
     assert lost.last_output == ""
 
 
 def test_a_worker_that_dies_before_its_attempt_begins_leaves_its_own_words(tmp_path: Path) -> None:
-    """What it wrote when it started, and not what an earlier one had written."""
+    """What it wrote when it started, and not what an earlier one had written; whose log it is is said."""
     logs = tmp_path / "logs"
     logs.mkdir()
     (logs / "cpu0.log").write_text("an earlier worker\n")
@@ -173,7 +177,7 @@ def test_a_worker_that_dies_before_its_attempt_begins_leaves_its_own_words(tmp_p
     engine.close()
 
     assert isinstance(lost, Lost)
-    assert lost.last_output == "cannot import\n"
+    assert lost.last_output == "(the log of slot cpu0, before the attempt opened its own)\ncannot import\n"
 
 
 def test_an_attempt_that_hangs_leaves_where(engine: LocalEngine, tmp_path: Path) -> None:

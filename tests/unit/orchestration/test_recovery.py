@@ -1,8 +1,10 @@
 """What killed processes leave behind is removed at the next start, and nothing else."""
 
 import errno
+import itertools
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,12 +13,12 @@ from pathlib import Path
 import pytest
 from fake_trials import Task, fake_result, fake_spec
 from filelock import FileLock
-from tiny_sweeps import SWEEP, TRIALS, ListPlanner, run_tiny, without_training
+from tiny_sweeps import SWEEP, TRIALS, ListPlanner, opened, run_tiny, without_training
 
 from stnbench.core.errors import FolderError, StoreBusyError
 from stnbench.core.files import AttemptLayout, RunsLayout
 from stnbench.orchestration.claims import ProcessIdentity, orchestrator_lock, read_holder, recover, start_ticks
-from stnbench.orchestration.recovery import remove_leftovers
+from stnbench.orchestration.recovery import remove_leftovers, resumable
 from stnbench.spec.codec import to_json
 from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState
 from stnbench.store.store import Store
@@ -73,6 +75,7 @@ def test_checkpoints_of_lost_attempts_go_once_their_trial_is_complete(layout: Ru
                 folder = layout.attempt(spec.trial_id, number)
                 folder.mkdir(parents=True)
                 AttemptLayout(folder).checkpoint.write_bytes(b"weights")
+                store.add_epoch(token, fake_result(spec, token).epochs[0])
                 if end == "complete":
                     store.complete_attempt(token, fake_result(spec, token), NOW)
                 else:
@@ -85,6 +88,33 @@ def test_checkpoints_of_lost_attempts_go_once_their_trial_is_complete(layout: Ru
     assert kept(done.trial_id) == ["003"]
     assert kept(open_.trial_id) == ["001", "002"]
     assert all(kept(spec.trial_id) == ["001"] for spec in TRIALS)
+
+    def folders(warnings: list[str]) -> list[str]:
+        with opened(layout) as store:
+            return [Path(it).name for it in resumable(store, layout, open_, 3, warn=warnings.append)]
+
+    for removed, left, starts_from in (("", ["002", "001"], ""), ("002", ["001"], "an earlier"), ("001", [], "start")):
+        AttemptLayout(layout.trial(open_.trial_id) / removed).checkpoint.unlink(missing_ok=True)
+        warnings: list[str] = []
+        assert folders(warnings) == left
+        assert [removed in it and starts_from in it for it in warnings[-1:]] == [True] * (removed != "")
+
+
+def test_durations_do_not_follow_a_wall_clock_that_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is set a day forward and back at every look, while attempts run: none takes a day, or less than nothing."""
+    real, days = time.time, itertools.cycle((0, 1, -1))
+    monkeypatch.setattr(time, "time", lambda: real() + 86_400 * next(days))
+    without_training(monkeypatch)
+    layout, here = RunsLayout(tmp_path), ProcessIdentity.current()
+    began = here.now()
+    run_tiny(layout)
+    took_s = (here.now() - began).total_seconds()
+    with opened(layout) as store:
+        durations_s = [attempt.duration_s for attempt in store.attempts_of_sweep(SWEEP.name)]
+    assert len(durations_s) == len(TRIALS)
+    assert all(it is not None and 0 <= it <= took_s for it in durations_s)
+    assert 0 < took_s < 3600
+    assert abs(replace(here, booted_at_s=None).now().timestamp() - real()) < 3 * 86_400
 
 
 def test_who_holds_the_lock_is_named(layout: RunsLayout) -> None:

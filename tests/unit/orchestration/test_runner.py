@@ -358,12 +358,13 @@ def test_a_budget_ends_a_sweep(store: Store, tmp_path: Path) -> None:
 
 
 def test_so_many_trials_and_no_more(store: Store, tmp_path: Path) -> None:
-    """The run ends when two trials have ended; the same command runs the rest."""
+    """The run ends when two trials have ended, and before the first if none is asked for; the rest runs later."""
     specs = [fake_spec(Task.FINISH, config=config) for config in range(4)]
-    summary = run(store, tmp_path, ListPlanner(specs), budget=Budget(max_trials=2))
-
-    assert "2 trials have ended" in summary.stop_reason
-    assert 2 <= summary.complete < 4
+    for count in (0, 2):
+        summary = run(store, tmp_path, ListPlanner(specs), budget=Budget(max_trials=count))
+        assert f"{count} trials have ended" in summary.stop_reason
+        assert (summary.launched > 0, summary.trials) == (count > 0, 4)
+        assert count <= summary.complete < count + 2
     assert run(store, tmp_path, ListPlanner(specs)).complete == 4
 
 

@@ -264,6 +264,8 @@ def spoil(checkpoint: Path, how: str) -> None:
             name = next(iter(content["network"]))
             content["network"][name] = content["network"][name][:1]
             torch.save(content, checkpoint)
+        case "removed":
+            checkpoint.unlink()
         case "a folder":
             checkpoint.unlink()
             checkpoint.mkdir()
@@ -271,7 +273,8 @@ def spoil(checkpoint: Path, how: str) -> None:
             torch.save(torch.load(checkpoint, weights_only=True) | changed[how], checkpoint)
 
 
-SPOILT = ["empty", "cut", "flipped", "older", "of another network", "of another trial", "of other images", "a folder"]
+ANOTHER = ["of another network", "of another trial", "of other images"]
+SPOILT = ["empty", "cut", "flipped", "older", *ANOTHER, "a folder", "removed"]
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +316,25 @@ def test_a_checkpoint_that_cannot_be_used_is_left_out(
         assert "left out" in warning
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "fourth")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_checkpoint_that_is_removed_while_its_attempt_uses_it_is_told(
+    run: Run, toy_spec: TrialSpec, tmp_path: Path
+) -> None:
+    """It is written again after the next epoch; after the last one the result holds without it."""
+    path, warnings = AttemptLayout(tmp_path / "first").checkpoint, list[str]()
+    is_there: list[bool] = []
+
+    def remove(record: EpochRecord) -> None:
+        is_there.append(path.exists())
+        path.unlink()
+
+    result = run(toy_spec, "first", report=remove, warn=warnings.append)
+    assert result is not None
+    assert is_there == [True, True, True]
+    assert [str(path) in warning for warning in warnings] == [True, True, True]
+    assert ["written again" in warning for warning in warnings] == [True, True, False]
+    assert "cannot be evaluated or exported" in warnings[-1]
 
 
 def test_a_checkpoint_of_before_images_were_recorded_is_gone_on_from(
