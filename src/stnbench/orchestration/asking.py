@@ -1,11 +1,13 @@
 """The exchange between planner and store: requested trials, their known outcomes, and reports to the planner."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from stnbench.core.errors import DataError, TransitionError
+from stnbench.engines import Slot
 from stnbench.orchestration.messages import Patience
 from stnbench.orchestration.observer import RunningAttempt
 from stnbench.planning import Known, Observation, Planner, Progress
@@ -262,6 +264,15 @@ class Asking:
         """Return the peak memory in MiB of every trial whose configuration has a complete trial."""
         outcomes = self._store.outcomes(self._sweep.name)
         return self.peaks_alike_mib({trial_id: outcome.peak_memory_mib for trial_id, outcome in outcomes.items()})
+
+    def expected_peaks_mib(self, trial_ids: Sequence[str], slots: Sequence[Slot]) -> dict[str, float]:
+        """Return the estimated GPU memory of trials in MiB, if several slots share a GPU whose memory is known."""
+        devices = Counter(slot.device for slot in slots if slot.is_cuda and slot.memory_mib is not None)
+        if max(devices.values(), default=0) < 2:
+            return {}
+        from stnbench.models.scored_network import estimate_gpu_mib  # imports torch, needed only here
+
+        return {trial_id: estimate_gpu_mib(self.trials[trial_id].spec) for trial_id in trial_ids}
 
     def peaks_alike_mib(self, peak_mib: Mapping[str, float]) -> dict[str, float]:
         """Return the peak memory in MiB of all trials of the same configurations, which need the same memory."""

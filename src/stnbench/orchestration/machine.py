@@ -316,12 +316,12 @@ class Machine:
         is_blind = failure.kind in BLINDING
         if is_blind:  # an epoch shows that there is a GPU, and only a result that the images were the right ones
             (self._blind if failure.kind is FailureKind.NO_DEVICE else self._without_data)[attempt.slot.name] += 1
-        trial.failures[failure.kind] += 1
-        retry = next_try(failure.kind, trial.failures[failure.kind])
+        failures = trial.failures[failure.kind] = trial.failures[failure.kind] + 1
+        retry = next_try(failure.kind, failures)
         if retry is not None:
             self._prepare(trial, retry)
         is_ours = bool(self.stop_reason) and (_is_killed(failure) or failure.kind is FailureKind.HUNG)
-        is_blameless = is_of_machine and failure.kind is FailureKind.HUNG
+        is_blameless = is_of_machine and (failure.kind is FailureKind.HUNG or failures <= self._troubles)
         is_open = retry is not None or self._is_in_trouble(failure) or is_ours or is_blameless or is_blind
         state = TrialState.PLANNED if is_open else TrialState.FAILED
         if attempt.given_up_s is not None:

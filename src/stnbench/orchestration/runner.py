@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import assert_never
@@ -94,9 +93,7 @@ class Runner:
         self._store = store
         self._engine = engine
         self._layout = layout
-        self._identity = identity
-        self._options = options
-        self._observers = observers
+        self._identity, self._options, self._observers = identity, options, observers
         self._now = now = now or identity.now
         self._clock_s = clock_s
         self._machine = Machine(
@@ -243,15 +240,6 @@ class Runner:
         for observer in self._observers:
             observer.told(message)
 
-    def _expected_mib(self, trial_ids: Sequence[str]) -> dict[str, float]:
-        """Return the estimated GPU memory of trials in MiB, if several trials share a GPU whose memory is known."""
-        devices = Counter(slot.device for slot in self._engine.slots if slot.is_cuda and slot.memory_mib is not None)
-        if max(devices.values(), default=0) < 2:
-            return {}
-        from stnbench.models.scored_network import estimate_gpu_mib  # imports torch, needed only here
-
-        return {trial_id: estimate_gpu_mib(self._asking.trials[trial_id].spec) for trial_id in trial_ids}
-
     def _pass_time(self, now_s: float, spent: Spent) -> None:
         self._store.check()
         self._keep_alone()
@@ -285,7 +273,8 @@ class Runner:
         for observer in self._observers:
             observer.planned(asked.trials, asked.states)
         if asked.open_ids:
-            self._handle(PeakMemoryLearnt(peak_mib=self._expected_mib(asked.open_ids), is_estimate=True))
+            expected_mib = self._asking.expected_peaks_mib(asked.open_ids, self._engine.slots)
+            self._handle(PeakMemoryLearnt(peak_mib=expected_mib, is_estimate=True))
             self._handle(PeakMemoryLearnt(peak_mib=self._asking.known_peaks_mib()))
         self._handle(TrialsPlanned(trial_ids=asked.open_ids))
 
@@ -419,9 +408,9 @@ class Runner:
         attempt = RunningAttempt(trial=trial, record=record, slot=command.slot)
         self._running[command.token] = attempt
         self._launched += 1
-        remedy = "set STNBENCH_RUNS to a folder you can write"
+        place, remedy = self._layout.attempt(command.trial_id, record.number), "set STNBENCH_RUNS to another folder"
         try:
-            folder = writable_folder(self._layout.attempt(command.trial_id, record.number), "an attempt", remedy=remedy)
+            folder = writable_folder(place, "an attempt", remedy=remedy)
         except FolderError as error:  # the disk is full or not writable, which may be temporary
             failure = Failure(kind=FailureKind.INFRASTRUCTURE, message=error.problem)
             self._following.append(AttemptFailed(token=command.token, failure=failure))
