@@ -374,7 +374,7 @@ def plan(sweep: str, *overrides: str, runs: str | os.PathLike[str] | None = None
 
     Example:
         >>> stnbench.plan("locnet_sizes", "scale=smoke", runs="nowhere").trials
-        34
+        27
     """
     question = read_question(sweep, overrides)
     slots = question.slots("local")
@@ -410,7 +410,7 @@ def run_sweep(
     Example:
         >>> summary = stnbench.run_sweep("locnet_sizes", "scale=smoke", slots=2)  # doctest: +SKIP
         >>> summary.complete, summary.trials  # doctest: +SKIP
-        (34, 34)
+        (27, 27)
     """
     from stnbench.core.files import data_root
     from stnbench.orchestration.asking import RunOptions

@@ -343,6 +343,9 @@ def _value(key: str, text: str, where: str) -> Value:
             return plain_value(text) if text else text
     value = _hydra_value(text, where)
     if isinstance(value, list):
+        if value and all(isinstance(item, list) for item in value):
+            remedy = f"to narrow an axis to these lists, write --only '{key}={text[1:-1].strip()}'"
+            raise SpecError(f"{where} is a list of lists", remedy=remedy)
         return as_value(tuple(_item(item) for item in value), key, COMMAND_LINE)
     return _scalar(value)
 

@@ -50,7 +50,7 @@ def test_one_that_cannot_be_read_hides_no_other(
     assert set(listed) == set(few)
     assert "sweeps/broken.yaml" in listed["broken"]["error"]
     assert listed["broken"]["configurations"] is None
-    assert (listed["locnet_sizes"]["configurations"], listed["locnet_sizes"]["trials"]) == (17, 34)
+    assert (listed["locnet_sizes"]["configurations"], listed["locnet_sizes"]["trials"]) == (9, 27)
     assert not any(item["error"] for name, item in listed.items() if name != "broken")
 
 

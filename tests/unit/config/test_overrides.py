@@ -1,5 +1,6 @@
 """``key=value`` on the command line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from stnbench.config.locate import take_dataset_root
 from stnbench.config.resolve import parse_only, parse_overrides
 from stnbench.core.errors import INTEGER_MAX, SpecError
+from stnbench.spec.sweep import Override
 
 HYDRA = OverridesParser.create()
 
@@ -139,6 +141,14 @@ def test_only_names_axes_with_some_of_their_values() -> None:
         "locnet1.sizes": ("20,20,20", "30,60,30"),
         "a.rate": 0.001,
     }
+
+
+def test_a_list_of_lists_is_refused_with_the_option_that_takes_it() -> None:
+    """The remedy can be typed as it stands."""
+    with pytest.raises(SpecError, match="is a list of lists") as refused:
+        parse_overrides(["locnet1.sizes=[[20,20,20], [30,60,30]]"])
+    (written,) = re.findall(r"--only '(.*)'", str(refused.value.remedy))
+    assert parse_only([written]) == (Override(key="locnet1.sizes", value=("20,20,20", "30,60,30")),)
 
 
 @pytest.mark.parametrize("text", ["", "transformer", "transformer=", "=affine", "a=[", "a=" + "[" * 9999])

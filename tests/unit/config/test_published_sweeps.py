@@ -26,8 +26,8 @@ TABLE = "moodstocks_2015"
 
 CONFIGURATIONS_AND_BASELINES = {
     "baseline": (36, 0),
-    "locnet_sizes": (16, 1),
-    "locnet_large": (12, 1),
+    "locnet_sizes": (8, 1),
+    "locnet_large": (20, 1),
     "multiple_st": (15, 0),
     "idsia_st": (12, 3),
     "idsia_multiple_st": (54, 0),
