@@ -27,6 +27,7 @@ def loaded(module: str) -> set[str]:
         ("stnbench.status", {"sqlalchemy"}),
         ("stnbench.cli.report", {"sqlalchemy"}),
         ("stnbench.cli.show", {"sqlalchemy"}),
+        ("stnbench.cli.store", {"scipy", "sqlalchemy"}),
         ("stnbench.sweep", {"hydra", "sqlalchemy"}),
         ("stnbench.train", {"hydra", "sqlalchemy"}),
         ("stnbench.engines.worker", set()),

@@ -17,7 +17,6 @@ from stnbench.orchestration.claims import ProcessIdentity, orchestrator_lock
 from stnbench.orchestration.exchange import ArchiveSource, FolderSource, Source, export_sweeps, merge_source
 from stnbench.orchestration.recovery import SERVER_REMEDY, Restored, restore_store
 from stnbench.orchestration.session import SessionOptions, open_session
-from stnbench.report.scored import Networks, fill_metrics
 from stnbench.store.store import Store
 
 
@@ -135,6 +134,7 @@ def _bring(layout: RunsLayout, source: Source, options: argparse.Namespace) -> i
 
 def _metrics(layout: RunsLayout, options: argparse.Namespace) -> int:
     """Compute missing metrics, and return 1 if a score has nothing to compute them from."""
+    from stnbench.report.scored import Networks, fill_metrics  # imports pandas, which the other commands do not need
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)

@@ -174,9 +174,11 @@ class ArchiveSource(Source):
             sizes = {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise self._refused(f"has a {MANIFEST} that says nothing ({type(error).__name__})") from error
-        if version not in range(1, FORMAT + 1) or revision not in REVISIONS:
-            problem = f"the archive {self._path} has format {version} and revision {revision}"
-            ours = f"this stnbench reads formats up to {FORMAT} and revisions up to {REVISIONS[-1]}"
+        results = manifest.get("results_version", 0)
+        is_older = isinstance(results, int) and results <= RESULTS_VERSION
+        if version not in range(1, FORMAT + 1) or revision not in REVISIONS or not is_older:
+            problem = f"the archive {self._path} has format {version}, revision {revision}, results version {results}"
+            ours = f"this stnbench reads up to format {FORMAT}, revision {REVISIONS[-1]}, results {RESULTS_VERSION}"
             raise StoreError(f"{problem}, {ours}", remedy="a newer stnbench made it: update stnbench")
         self._check_names(names, sizes)
         return dict(manifest)
@@ -378,8 +380,7 @@ def _check_rows(rows: Rows, path: Path, *, same_version: bool) -> None:
         for (name,), row in rows["sweeps"].items():
             _require_same(where, "sweep", str(name), from_json(SweepSpec, str(row["spec"]), where=where).name)
         for (trial_id,), row in rows["trials"].items():
-            spec = from_json(TrialSpec, str(row["spec"]), where=where)
-            _require_same(where, "trial", str(trial_id), spec.trial_id if same_version else str(trial_id))
+            _check_trial(str(trial_id), row, where, same_version=same_version)
         for table, column, kind in JSON_COLUMNS:
             for row in rows[table].values():
                 from_json(kind, str(row[column]), where=where)
@@ -388,6 +389,14 @@ def _check_rows(rows: Rows, path: Path, *, same_version: bool) -> None:
         raise
     except StnbenchError as error:
         raise StoreError(f"{error}", remedy="it was changed, or another stnbench made it") from error
+
+
+def _check_trial(trial_id: str, row: Row, where: str, *, same_version: bool) -> None:
+    spec = from_json(TrialSpec, str(row["spec"]), where=where)
+    _require_same(where, "seed", str(row["seed"]), str(spec.seed))
+    if same_version:  # otherwise the same words mean another trial
+        _require_same(where, "trial", trial_id, spec.trial_id)
+        _require_same(where, "configuration", str(row["cell_id"]), spec.config_id)
 
 
 def _require_same(where: str, kind: str, name: str, meant: str) -> None:

@@ -177,9 +177,6 @@ def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
     rate = statistics.median(rates) if rates else None
     left = sum((config.trials - config.complete) * config.work_flops for config in configs)
     left_s = left / rate if rate else None
-    energies = [
-        item.energy_kwh / item.work_flops for item in experience if item.energy_kwh is not None and item.work_flops
-    ]
     if measure is not None:
         left_s = sum((config.trials - config.complete) * (config.trial_s or 0.0) for config in configs)
     return SweepPlan(
@@ -195,8 +192,16 @@ def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
         experience=len(rates),
         beyond=tuple((beyond or {}).items()),
         is_measured=measure is not None,
-        expected_kwh=left * statistics.median(energies) if energies else None,
+        expected_kwh=_expected_kwh(left, experience),
     )
+
+
+def _expected_kwh(work_flops: float, experience: Sequence[Experience]) -> float | None:
+    """Return the energy of training FLOPs at the median of the measured trials; None if none was measured."""
+    known = [
+        item.energy_kwh / item.work_flops for item in experience if item.energy_kwh is not None and item.work_flops
+    ]
+    return work_flops * statistics.median(known) if known else None
 
 
 def read_experience(store: StoreReader) -> list[Experience]:

@@ -17,7 +17,6 @@ from stnbench.core.errors import CacheMissingError, DataError, DataMissingError,
 from stnbench.core.files import RUNS_VARIABLE, RunsLayout, sqlite_uri, writable_folder
 from stnbench.core.process import Interrupted, available_cores, handling, listening
 from stnbench.core.text import counted, hide_passwords
-from stnbench.data.build import open_dataset
 from stnbench.engines import Engine, Slot
 from stnbench.engines.calibrate import measure_choice, measure_gpu_choice, recall_choice, remember_choice
 from stnbench.engines.local import LocalEngine
@@ -373,6 +372,8 @@ def prepare_datasets(
     Raises:
         DataError: if a training half is missing, or a half is wrong.
     """
+    from stnbench.data.build import open_dataset  # imports torch, which commands for the store alone do not need
+
     digests: dict[DatasetSpec, dict[str, str]] = {}
     for spec in dict.fromkeys(specs):
         dataset = open_dataset(spec, root=data_root, source=source, workers=available_cores())
@@ -395,6 +396,8 @@ def find_digests(
     Returns:
         The digests of halves by data set, and the digests of images that its source no longer has, known from caches.
     """
+    from stnbench.data.build import open_dataset  # as above
+
     digests: dict[DatasetSpec, dict[str, str]] = {}
     superseded: dict[DatasetSpec, frozenset[str]] = {}
     for spec in dict.fromkeys(specs):

@@ -408,12 +408,7 @@ class AshaPrunerSpec(_HalvingSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FreezeThawPrunerSpec(_HalvingSpec):
-    """Asynchronous successive halving whose trials pause and go on from their checkpoints (Li et al. 2020).
-
-    At ``min_epochs``, and at each further multiple by ``reduction_factor``, a trial pauses unless it is among the best
-    1 / ``reduction_factor`` of those that have reached this epoch. It goes on once it is among them, before new trials.
-    If nothing else is left and no trial is complete, the best of those that came furthest goes on.
-    """
+    """Successive halving whose trials pause where ``asha`` ends them, and go on once they are among the best there."""
 
     kind: Literal["freeze_thaw"] = "freeze_thaw"
 

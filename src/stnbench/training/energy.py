@@ -22,6 +22,7 @@ from typing import Any, Final
 from typing_extensions import override
 
 from stnbench.spec.metrics import ENERGY
+from stnbench.spec.result import EpochRecord
 
 POWERCAP: Final = Path("/sys/class/powercap")
 UNIX_SOCKETS: Final = Path("/proc/net/unix")
@@ -341,6 +342,23 @@ class EnergyMeter:
                 share.used_j, share.is_known = 0.0, True
         return used_j / JOULES_PER_KWH if is_known else None
 
+    def of_epoch(self) -> dict[str, float]:
+        """Return the energy since the previous call as a metric of an epoch; empty if it is not known."""
+        used_kwh = self.take_kwh()
+        return {} if used_kwh is None else {ENERGY: used_kwh}
+
+    def of_trial(self, records: Sequence[EpochRecord]) -> dict[str, float]:
+        """Return the energy of a trial as a metric of its result: of its epochs, and what followed the last one.
+
+        Args:
+            records: all epochs, also those that earlier attempts have trained.
+
+        Returns:
+            The metric; empty if a part of the energy is not known.
+        """
+        parts = [*(record.metrics for record in records), self.of_epoch()]
+        return {ENERGY: sum(part[ENERGY] for part in parts)} if all(ENERGY in part for part in parts) else {}
+
     def close(self) -> None:
         """End the thread and release the counters."""
         self._ended.set()
@@ -358,22 +376,6 @@ class EnergyMeter:
     def _sample(self) -> None:
         for share in self._shares:
             share.sample()
-
-
-def energy_metric(used_kwh: float | None) -> dict[str, float]:
-    """Return energy as a metric of a result or an epoch; empty if it is not known."""
-    return {} if used_kwh is None else {ENERGY: used_kwh}
-
-
-def energy_of_trial(epochs: Sequence[Mapping[str, float]], rest_kwh: float | None) -> dict[str, float]:
-    """Return the energy of a trial as a metric: of its epochs and what followed them; empty if a part is not known.
-
-    Args:
-        epochs: metrics of all epochs, also of those that earlier attempts have trained.
-        rest_kwh: energy after the last epoch.
-    """
-    known = [epoch[ENERGY] for epoch in epochs if ENERGY in epoch]
-    return energy_metric(None if rest_kwh is None or len(known) < len(epochs) else sum(known) + rest_kwh)
 
 
 @contextlib.contextmanager

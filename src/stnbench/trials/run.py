@@ -4,7 +4,7 @@ import contextlib
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from stnbench.training.device import (
     prepare_device,
     process_settings_kept,
 )
-from stnbench.training.energy import EnergyMeter, energy_metric, energy_of_trial
+from stnbench.training.energy import EnergyMeter
 from stnbench.training.evaluate import Evaluation, evaluate
 from stnbench.training.loop import (
     Checkpoint,
@@ -156,32 +156,22 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     target = prepare_device(where, spec.training.precision)
     images = DataSource(dataset=spec.dataset, root=data_root, workers=threads, device=target, source=source)
     memory, meter = MemoryMeter(target), energy or EnergyMeter()
-    _warn_of_code(warn)
-    write_spec(writable_folder(folder, "an attempt", remedy="set STNBENCH_RUNS to a folder that can be written"), spec)
+    _begin(folder, spec, warn)
     data = open_training_data(images, spec.split, spec.preprocess.contrast)
     run, progress, earlier = _start(lambda: _prepare(spec, data, target, micro_batches), (folder, *resume_from), warn)
     snapshots = SnapshotRecorder(run, folder, earlier=earlier, step=progress.step)
     saving = _Saving(run=run, data=data, memory=memory, snapshots=snapshots, folder=folder, warn=warn)
-    hooks = Hooks(
-        save=saving.save,
-        report=report,
-        should_stop=should_stop,
-        snapshot=snapshots.take,
-        measured=lambda: energy_metric(meter.take_kwh()),
-    )
-    outcome = saving.around(hooks, progress)
+    outcome = saving.train(progress, report=report, should_stop=should_stop, measured=meter.of_epoch)
     if outcome.validation is None:
         return None
     test = _score_test(run, images)
     require_unchanged(data.images, *(() if test is None else (test.images,)))
     records = outcome.progress.records
-    score = _measured(outcome.validation, "validation", data.validation_images(), warn)
-    used = energy_of_trial([record.metrics for record in records], meter.take_kwh())
     result = TrialResult(
         trial_id=spec.trial_id,
         token=token,
         epochs=records,
-        validation=replace(score, metrics=score.metrics | used),
+        validation=_measured(outcome.validation, "validation", data.validation_images(), warn, meter.of_trial(records)),
         test=None if test is None else _measured(test.evaluation, "test", test.scored, warn),
         cost=measure_cost(spec, classes=data.classes),
         environment=_environment(where, run, _digests(data.images, test)),
@@ -193,11 +183,12 @@ def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one b
     return result
 
 
-def _warn_of_code(warn: Callable[[str], None]) -> None:
-    """Warn if the version of the code is uncertain."""
+def _begin(folder: Path, spec: TrialSpec, warn: Callable[[str], None]) -> None:
+    """Warn if the version of the code is uncertain, and write the specification of an attempt to its folder."""
     code = code_version(Path(stnbench.__file__).parent)
     if code.problem:
         warn(f"the commit is recorded as {code.commit}, with changes: {code.problem}")
+    write_spec(writable_folder(folder, "an attempt", remedy="set STNBENCH_RUNS to a folder that can be written"), spec)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -241,8 +232,17 @@ class _Saving:
                 "cannot be evaluated or exported"
             )
 
-    def around(self, hooks: Hooks, progress: Progress) -> TrainingOutcome:
+    def train(
+        self,
+        progress: Progress,
+        *,
+        report: Callable[[EpochRecord], None],
+        should_stop: Callable[[], bool],
+        measured: Callable[[], dict[str, float]],
+    ) -> TrainingOutcome:
         """Train; if that ends early, the checkpoint of the last whole epoch is written nevertheless."""
+        snapshot = self.snapshots.take
+        hooks = Hooks(save=self.save, report=report, should_stop=should_stop, snapshot=snapshot, measured=measured)
         try:
             outcome = train(self.run, hooks, progress)
         except Exception:
@@ -364,10 +364,16 @@ def _score_test(run: TrainingRun, source: DataSource) -> _Tested | None:
     return _Tested(evaluation=evaluation, scored=scored_test_images(images), images=images)
 
 
-def _measured(evaluation: Evaluation, split: Split, scored: ScoredImages, warn: Callable[[str], None]) -> SplitScore:
-    """Return the score of a split with its images and metrics."""
+def _measured(
+    evaluation: Evaluation,
+    split: Split,
+    scored: ScoredImages,
+    warn: Callable[[str], None],
+    energy: Mapping[str, float] | None = None,
+) -> SplitScore:
+    """Return the score of a split with its images and metrics, the energy of the trial among them."""
     metrics = measure(evaluation.probabilities, np.array(scored.labels, np.int64), warn=warn)
-    return replace(evaluation.score(split), scored=scored, metrics=metrics)
+    return replace(evaluation.score(split), scored=scored, metrics={**metrics, **(energy or {})})
 
 
 def _write(folder: Path, result: TrialResult, validation: Evaluation, test: _Tested | None) -> None:

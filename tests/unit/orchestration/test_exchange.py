@@ -16,6 +16,7 @@ from tiny_sweeps import SWEEP, TRIALS, all_rows, opened, run_tiny, scores_of, wi
 from stnbench.cli.store import main
 from stnbench.core.errors import StnbenchError, StoreError, UnknownNameError
 from stnbench.core.files import AttemptLayout, RunsLayout
+from stnbench.core.identity import RESULTS_VERSION
 from stnbench.orchestration.exchange import FORMAT
 from stnbench.orchestration.sources import SourceRecord, diff_digest, find_source
 from stnbench.report.output import read_report, render
@@ -238,6 +239,7 @@ TAMPERED: dict[str, Callable[[Members], Members]] = {
     "a deep manifest": lambda m: m | {"manifest.json": b"[" * 100_000},
     "a future format": with_manifest(format=FORMAT + 1),
     "a future revision": with_manifest(revision="9999"),
+    "results of a future version": with_manifest(results_version=RESULTS_VERSION + 1),
     "a path that climbs": lambda m: sign(m | {"../evil.json": b"{}"}),
     "a path that climbs inside": lambda m: sign(m | {"trials/../../evil/001/spec.json": b"{}"}),
     "an absolute path": lambda m: sign(m | {"/evil.json": b"{}"}),
@@ -247,6 +249,8 @@ TAMPERED: dict[str, Callable[[Members], Members]] = {
     "a column that is none": with_rows('"cell_id"', '"cell_di"'),
     "a trial by another name": with_rows(TRIALS[0].trial_id, "0123456789abcdef"),
     "a state that is none": with_rows('"state": "complete"', '"state": "excellent"'),
+    "a seed that is another's": with_rows('"seed": 1', '"seed": 2'),
+    "a configuration that is another's": with_rows('"cell_id": "', '"cell_id": "0'),
     "a number that is text": with_rows('"seed": 1', '"seed": "1"'),
     "a number that is huge": with_rows('"seed": 1', f'"seed": {10**30}'),
     "a time without a zone": with_rows("+00:00", ""),

@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stnbench.spec.result import EpochRecord
 from stnbench.training.energy import (
     JOULES_PER_KWH,
     EnergyCounter,
@@ -20,7 +22,6 @@ from stnbench.training.energy import (
     RaplCounter,
     difference_uj,
     energy_meter,
-    energy_of_trial,
     integrated_j,
     nvml_name,
     open_nvml,
@@ -342,7 +343,20 @@ def test_a_thread_samples_between_epochs() -> None:
 
 
 def test_the_energy_of_a_trial_is_that_of_all_its_epochs() -> None:
-    """Epochs of earlier attempts count; if one was not measured, the sum is not known."""
-    assert energy_of_trial([{"energy_kwh": 1.0}, {"energy_kwh": 2.0}], 0.5) == {"energy_kwh": 3.5}
-    assert energy_of_trial([{"energy_kwh": 1.0}, {}], 0.5) == {}
-    assert energy_of_trial([{"energy_kwh": 1.0}], None) == {}
+    """Epochs of earlier attempts count; if one was not measured, or what followed them, the sum is not known."""
+    epoch = EpochRecord(
+        epoch=1,
+        step=1,
+        train_loss=1.0,
+        validation_loss=1.0,
+        validation_accuracy=0.5,
+        learning_rate=0.1,
+        train_duration_s=1.0,
+        evaluate_duration_s=1.0,
+    )
+    records = [replace(epoch, metrics={"energy_kwh": known}) for known in (1.0, 2.0)]
+    meter = EnergyMeter([(Given(None, 1.8e6, 1.8e6, None), lambda: 1)], period_s=0)
+    assert meter.of_trial(records) == {"energy_kwh": 3.5}
+    assert meter.of_trial([records[0], epoch]) == {}
+    assert meter.of_trial(records) == {}
+    assert EnergyMeter().of_trial([]) == {}
