@@ -28,7 +28,7 @@ from stnbench.spec.result import (
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.transformer import PlacedTransformerSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.tracking import AttemptView, ConfigurationView, NullTracker, Picture, Tracker
+from stnbench.tracking import AttemptView, ConfigurationView, Picture, Tracker
 from stnbench.tracking.mlflow import MlflowTracker, saved_views
 from stnbench.tracking.mlflow_server import initialise
 
@@ -194,17 +194,6 @@ class TrackerContract:
     def test_a_sweep_never_shown_has_no_orphans(self, tracker: Tracker) -> None:
         """Asking about an unknown sweep is no error."""
         assert tracker.close_orphans("never seen", []) == 0
-
-
-class TestNull(TrackerContract):
-    """The tracker that shows nothing."""
-
-    @pytest.fixture
-    def tracker(self) -> Iterator[Tracker]:
-        """Nothing to prepare."""
-        tracker = NullTracker()
-        yield tracker
-        tracker.close()
 
 
 @pytest.fixture(scope="session")

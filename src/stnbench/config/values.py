@@ -211,8 +211,12 @@ def parse_yaml(text: str, *, where: str, for_hydra: bool = False) -> dict[str, A
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = " ".join(part for part in (error.context, error.problem) if part)
         raise SpecError(f"{where}{line}: not YAML ({problem})", remedy="correct that line") from error
+    except yaml.reader.ReaderError as error:
+        number = text.count("\n", 0, error.position) + 1
+        problem = f"{where}, line {number}: not YAML (the character U+{error.character:04X} is not allowed)"
+        raise SpecError(problem, remedy="remove it") from error
     except yaml.YAMLError as error:
-        raise SpecError(f"{where} is not YAML ({error})", remedy="correct it there") from error
+        raise SpecError(f"{where} is not YAML ({' '.join(str(error).split())})", remedy="correct it there") from error
     if content is not None and not isinstance(content, dict):
         raise SpecError(f"{where} holds a {type(content).__name__}", remedy="write keys and values")
     return content or {}

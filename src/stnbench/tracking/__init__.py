@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter
-from typing_extensions import override
 
 from stnbench.analysis.effects import Estimate
 from stnbench.core.identity import digest
@@ -124,34 +123,3 @@ def view_digest(view: AttemptView | ConfigurationView) -> str:
     plain = TypeAdapter(type(view)).dump_python(view, mode="json")
     plain["cell_id"] = plain.pop("config_id")  # stored digests keep the names of their time
     return digest({"kind": "AttemptView" if isinstance(view, AttemptView) else "CellView", "view": plain})
-
-
-# A tracker without effect.
-
-
-class NullTracker(Tracker):
-    """Tracker that shows nothing."""
-
-    @override
-    def open_sweep(self, sweep: SweepSpec) -> None:
-        pass
-
-    @override
-    def show_attempt(self, view: AttemptView) -> None:
-        pass
-
-    @override
-    def show_configuration(self, view: ConfigurationView) -> None:
-        pass
-
-    @override
-    def show_pictures(self, view: AttemptView | ConfigurationView, pictures: Iterable[Picture]) -> int:
-        return 0
-
-    @override
-    def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:
-        return 0
-
-    @override
-    def close(self) -> None:
-        pass

@@ -205,6 +205,7 @@ def test_hostile_files_are_one_line(name: str) -> None:
     with pytest.raises(SpecError, match=r"^x\.yaml") as caught:
         parse_yaml(HOSTILE[name], where="x.yaml")
     assert len(str(caught.value)) < 400
+    assert len(str(caught.value).splitlines()) == 1
     assert caught.value.remedy
 
 
