@@ -130,6 +130,7 @@ def variants() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield families with keys that change which operations are exported."""
     for sampler in SAMPLERS:
         yield "saliency", {"separable": True, "sampler": sampler}
+        yield "affine", {"output_size": 6, "sampler": sampler}
         yield "tps", {"iterations": 2, "scale_min": 0.5, "output_size": 9, "sampler": sampler}
         for padding in get_args(Padding):
             for corners in (True, False):
