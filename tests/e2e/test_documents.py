@@ -4,12 +4,14 @@ import re
 import runpy
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from stnbench.config.compose import Composer
 from stnbench.config.locate import conf_folder
-from stnbench.spec.transformer import TRANSFORMERS
+from stnbench.spec.network import NETWORKS
+from stnbench.spec.transformer import TRANSFORMERS, Sampler
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/cluster.md")]
@@ -77,3 +79,19 @@ def test_every_family_of_transformations_is_documented() -> None:
     assert [family for family in TRANSFORMERS.names() if f"`{family}`" not in page] == []
     pictures = set(re.findall(r"reference/(grids/\w+\.svg)", page))
     assert {name for name in pictures if not (ROOT / "docs" / "reference" / name).is_file()} == set()
+
+
+def test_the_table_of_onnx_exports_is_complete() -> None:
+    """Every family with every sampler, and every network, agrees or is refused with a reason: docs/onnx_table.py."""
+    page = (ROOT / "docs" / "reference" / "onnx.md").read_text()
+    tables = [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+        for section in re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    ]
+    families, _keys, networks = ({row[0]: row[1:] for row in table if row[0] != "---"} for table in tables)
+    assert families.pop("family") == list(get_args(Sampler))
+    assert sorted(families) == TRANSFORMERS.names()
+    assert sorted(networks.keys() - {"network"}) == NETWORKS.names()
+    for name, cells in (families | networks).items():
+        for cell in cells if name != "network" else []:
+            assert cell.startswith("refused: ") or float(cell) <= 1e-4, (name, cell)

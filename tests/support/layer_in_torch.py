@@ -1,4 +1,4 @@
-"""What torch's compiler, its exporters and onnxruntime make of every family and sampler, as JSON on standard output.
+"""What torch's compiler and its exporter make of every family and sampler, as JSON on standard output.
 
 A program of its own, because the shapes that tests check at every call cannot be traced: one start for all of them.
 """
@@ -67,14 +67,6 @@ def exported(made: nn.Module) -> float:
     return difference(program.module(), made, images(5))
 
 
-def in_onnx(made: nn.Module) -> float:
-    """That of an ONNX file, which is all that is left in its folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        worst = export_onnx(made, images(), Path(folder) / "layer.onnx")
-        assert [file.name for file in Path(folder).iterdir()] == ["layer.onnx"]
-    return worst
-
-
 def difference(one: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor], batch: Tensor) -> float:
     """The largest difference between two modules."""
     with torch.no_grad():
@@ -113,7 +105,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     found: dict[str, object] = {}
     for way in WAYS:
-        for check in (compiled, exported, in_onnx):
+        for check in (compiled, exported):
             found[f"{check.__name__} {' '.join(way)}"] = check(layer(*way))
     for module in (OnlyInTorch(), Unknown()):
         found[type(module).__name__] = refused(module)

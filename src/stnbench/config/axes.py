@@ -43,7 +43,7 @@ from typing import Any
 from stnbench.config.compose import Composer
 from stnbench.config.resolve import COMMAND_LINE, Resolved, resolve_trial
 from stnbench.config.values import as_value
-from stnbench.core.errors import SpecError, UnknownNameError
+from stnbench.core.errors import DataError, SpecError, UnknownNameError
 from stnbench.core.identity import Json
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.planner import (
@@ -232,7 +232,7 @@ class PointComposer:
         if said:
             base = tuple(override for override in self._sweep.base if override not in said)
             without = PointComposer(dataclasses.replace(self._sweep, base=base), self._composer)
-            with contextlib.suppress(SpecError):
+            with contextlib.suppress(SpecError, DataError):
                 resolve_trial(self._composer, without.overrides(point))
                 return COMMAND_LINE
         return f"sweep {self._sweep.name}, configuration {point.label}"
@@ -269,8 +269,8 @@ def _require_effect(
         with_it, without_it = asked.overrides(point), without.overrides(point)
         try:
             before = without.resolve(point)
-        except SpecError:
-            return  # the point is valid only with the override
+        except (SpecError, DataError):
+            return  # the point is valid, or has images, only with the override
         after = asked.resolve(point)
         if after.spec != before.spec or composer.compose(with_it) == composer.compose(without_it):
             return

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from stnbench.config.axes import PointComposer, require_effect, require_effects
 from stnbench.config.compose import Composer
@@ -94,6 +95,22 @@ def test_an_override_of_one_trial_has_an_effect_too() -> None:
         require_effect(overrides[0], overrides, COMPOSER)
     for override in overrides[1:]:
         require_effect(override, overrides, COMPOSER)
+
+
+@pytest.mark.parametrize("words", [[], ["experiment=arcos_garcia"]])
+def test_the_folder_of_images_may_be_said_on_the_command_line(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Read
+) -> None:
+    """Without it there are no images where the default looks, which makes it no less effective."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("bars/1.png", "bars/2.png", "dots/1.png", "dots/2.png"):
+        (tmp_path / "shapes" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 8), (len(name), int(name[-5]), 0)).save(tmp_path / "shapes" / name)
+    said = [*words, "dataset=folder", "dataset.path=shapes"]
+    overrides = parse_overrides(said)
+    for override in overrides:
+        require_effect(override, overrides, COMPOSER)
+    assert labels(read(HEAD + "axes: {training.epochs: [1]}\n", *said[-2:])) == ["epochs=1"]
 
 
 def test_an_axis_is_narrowed_to_some_of_its_values(read: Read) -> None:
