@@ -16,7 +16,7 @@ SWEEP: Final = "sweep"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 _TRANSFORMER: Final = '''\
-"""A family of transformations: rotations by a bounded angle. Change what it does, and keep what it promises."""
+"""Rotations by a bounded angle, as a family of transformations to change."""
 
 from dataclasses import dataclass
 
@@ -29,11 +29,11 @@ from stnbench.nn import AffineTransformation  # or Transformation, for a family 
 
 @stnbench.register("transformer", "{name}")
 class {title}(AffineTransformation):
-    """Turns what is read by at most ``bound`` radians."""
+    """Rotation of the sampling points by at most ``bound`` radians."""
 
     @dataclass(frozen=True, kw_only=True)
     class Spec:
-        """The parameters of its own, each with a default: keys of the configuration (transformer.bound=0.5)."""
+        """Its keys of the configuration, each with a default (transformer.bound=0.5)."""
 
         bound: float = 1.0
 
@@ -43,11 +43,11 @@ class {title}(AffineTransformation):
     parameter_names = ("turn",)  # what the localisation network emits for an image
 
     def identity_parameters(self) -> tuple[float, ...]:
-        """With these, every point stays where it is: where training starts."""
+        """Return the parameters with which every point stays where it is; training starts there."""
         return (0.0,)
 
     def theta_out_to_in(self, parameters: Tensor) -> Tensor:
-        """The matrix [[a, b, tx], [c, d, ty]] of every image, from output to input coordinates (x, y) in [-1, 1]."""
+        """Return [[a, b, tx], [c, d, ty]] of every image, from output to input coordinates (x, y) in [-1, 1]."""
         angle = self.bound * self.checked(parameters)[:, 0].tanh()
         zero = torch.zeros_like(angle)
         rows = [angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero]
@@ -55,7 +55,7 @@ class {title}(AffineTransformation):
 '''
 
 _NETWORK: Final = '''\
-"""A network of convolution stages. Change what it does, and keep what it promises."""
+"""A network of convolution stages to change."""
 
 from dataclasses import dataclass
 
@@ -70,7 +70,7 @@ class {title}:
 
     @dataclass(frozen=True, kw_only=True)
     class Spec:
-        """Its parameters, each with a default: keys of the configuration (network.channels=32)."""
+        """Its keys of the configuration, each with a default (network.channels=32)."""
 
         channels: int = 16
         stages = 2  # before each of them a transformer may stand
@@ -89,7 +89,7 @@ class {title}:
 '''
 
 _DATASET: Final = '''\
-"""A data set: bright bars, upright and level, on noise. Change what it reads, and keep what it promises."""
+"""Bright bars, upright and level, on noise, as a data set to change."""
 
 from dataclasses import dataclass
 
@@ -105,7 +105,7 @@ class {title}(Dataset):
 
     @dataclass(frozen=True, kw_only=True)
     class Spec:
-        """What decides the images: keys of the configuration (dataset.images=200)."""
+        """All that decides the images: keys of the configuration (dataset.images=200)."""
 
         image_size: int = 32
         images: int = 600
@@ -116,15 +116,15 @@ class {title}(Dataset):
 
     @property
     def class_names(self) -> list[str]:
-        """One readable name a class, in the order of labels."""
+        """Return one readable name for each class, in the order of labels."""
         return ["upright", "level"]
 
     def train(self) -> ImageSet:
-        """The training half; parts of it are held out for validation."""
+        """Return the training half; parts of it are held out for validation."""
         return self._half(self.spec.images, seed=1)
 
     def test(self) -> ImageSet:
-        """The test half, which no planner sees."""
+        """Return the test half, which no planner sees."""
         return self._half(self.spec.images // 4, seed=2)
 
     def _half(self, count: int, seed: int) -> ImageSet:
