@@ -136,11 +136,45 @@ def test_an_edited_family_makes_new_trials(home: Path, installed: Path) -> None:
     assert "11 of 11 checks passed" in checked.stdout
 
 
+def test_a_family_of_an_installed_package_needs_no_other_file(home: Path, installed: Path, tmp_path: Path) -> None:
+    """Neither ``parts:`` nor ``conf/``: its name is a choice, and edited code of the same version is another trial."""
+    site = tmp_path / "site"
+    shutil.copytree(installed, site)
+    stnbench(home, site, "new", "transformer", "my_turn")
+    package, about = site / "turning", site / "turning_parts-1.2.dist-info"
+    package.mkdir()
+    about.mkdir()
+    (home / "parts" / "my_turn.py").rename(package / "__init__.py")
+    for folder in ("parts", "conf"):
+        shutil.rmtree(home / folder)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: turning-parts\nVersion: 1.2\n")
+    (about / "top_level.txt").write_text("turning\n")
+    (about / "entry_points.txt").write_text("[stnbench.parts]\nturning = turning\n")
+    (home / "sweeps").mkdir()
+    (home / "sweeps" / "mine.yaml").write_text(SWEEP.replace("parts: parts\n", ""))
+
+    checked = stnbench(home, site, "check-part", "my_turn")
+    before = planned(home, site)
+    (package / "__init__.py").write_text((package / "__init__.py").read_text() + "# edited\n")
+    after = planned(home, site)
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert [*before] == [*after] == ["no ST", "affine", "my_turn"]
+    assert [before[name] == after[name] for name in before] == [True, True, False]
+
+
 def plan(home: Path, installed: Path) -> int:
     """How many trials are planned."""
     done = stnbench(home, installed, "sweep", "mine", "--plan", "--json")
     assert done.returncode == 0, done.stderr
     return int(json.loads(done.stdout)["trials"])
+
+
+def planned(home: Path, installed: Path) -> dict[str, str]:
+    """Identities of the planned configurations by label."""
+    done = stnbench(home, installed, "sweep", "mine", "--plan", "--json")
+    assert done.returncode == 0, done.stderr
+    return {entry["cell"]: entry["cell_id"] for entry in json.loads(done.stdout)["cell_list"]}
 
 
 def stnbench_with_parts(home: Path, installed: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -7,6 +7,7 @@ for its command, so that ``stnbench --help`` imports nothing heavy.
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, cast
 
 import stnbench
@@ -74,7 +75,13 @@ def main(arguments: Sequence[str]) -> int:
         raise UnknownNameError("command", name, COMMANDS)
     if name in SLOW_TO_BEGIN and not {"-h", "--help"} & set(rest):
         tell_doing(f"loading stnbench {name}")
-    return load_main(name)(rest)
+    try:
+        return load_main(name)(rest)
+    except UnknownNameError as error:
+        file = Path("parts", f"{error.name}.py")
+        if file.name in {path.name for path in file.parent.glob("*.py")}:  # the name may be no name of a file at all
+            error.remedy += f"; {file} is loaded with STNBENCH_PARTS=parts, or by parts: parts in a sweep"
+        raise
 
 
 def load_main(name: str) -> Callable[[Sequence[str]], int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from stnbench.cli import check_part, new
+from stnbench.cli import check_part, main, new
 from stnbench.config.locate import sweep_files
 from stnbench.config.values import read_yaml
 from stnbench.core.errors import FolderError, SpecError, UnknownNameError
@@ -57,6 +57,19 @@ def test_a_broken_part_is_told_what_it_breaks(own_folder: Path) -> None:
     assert moved.stdout.count("FAILED") == 1
     assert wrong.returncode == 1
     assert "FAILED  gradients in float64: gradients are wrong at the identity" in wrong.stdout
+
+
+def test_a_part_that_nobody_named_is_told_where_it_is(own_folder: Path) -> None:
+    """A file of the name in ``parts/`` was most likely meant; without one the message is as it was."""
+    new.main(["transformer", "my_turn"])
+    with pytest.raises(UnknownNameError) as told:
+        main.main(["check-part", "my_turn"])
+    assert str(told.value).endswith(
+        "; parts/my_turn.py is loaded with STNBENCH_PARTS=parts, or by parts: parts in a sweep"
+    )
+    with pytest.raises(UnknownNameError) as told:
+        main.main(["check-part", "my_other"])
+    assert "STNBENCH_PARTS" not in str(told.value)
 
 
 def test_a_new_sweep_takes_up_the_parts_that_are_there(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
