@@ -180,6 +180,7 @@ def page(rows: list[Row]) -> str:
     networks = list(dict.fromkeys(row.subject for row in rows if (row.subject, "alone") in cells))
     others = [row for row in rows if row.way not in SAMPLERS and row.subject not in networks]
     heads, lines = ["family", *SAMPLERS], [[name, *(shown(cells[name, way]) for way in SAMPLERS)] for name in families]
+    refused = {row.subject: row.refused for row in rows if row.refused}
     placed = [[name, *(shown(cells[name, way]) for way in PLACES)] for name in networks]
     parts = [
         TOP.format(
@@ -190,6 +191,7 @@ def page(rows: list[Row]) -> str:
             width=SIZE[1],
         ),
         table(heads, lines),
+        "".join(f"`{subject}`: {reason}.\n" for subject, reason in refused.items()),
         "## Other keys\n",
         table(["family", "keys", "difference"], [[row.subject, f"`{row.way}`", shown(row)] for row in others]),
         f"## Networks\n\nLogits for images of {NETWORK_SIDE} x {NETWORK_SIDE}, with drawn weights.\n",
@@ -205,8 +207,8 @@ def table(heads: list[str], lines: list[list[str]]) -> str:
 
 
 def shown(row: Row) -> str:
-    """Return a cell: the difference, or why there is none."""
-    return f"refused: {row.refused}" if row.difference is None else f"{row.difference:.1e}"
+    """Return a cell: the difference, if there is one."""
+    return "refused" if row.difference is None else f"{row.difference:.1e}"
 
 
 if __name__ == "__main__":

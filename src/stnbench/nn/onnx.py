@@ -67,8 +67,8 @@ def _require_images_alone(module: nn.Module, images: Tensor) -> None:
         with torch.no_grad():
             module(images)
     except ShapeError as error:
-        problem = f"{_name(module)} cannot be exported to ONNX ({error.problem})"
-        raise ExportError(problem, remedy="the file reads images alone; nothing was written") from error
+        problem = f"{_name(module)} cannot be exported to ONNX, since it reads more than images ({error})"
+        raise ExportError(problem, remedy="nothing was written") from error
 
 
 def _convert(module: nn.Module, images: Tensor, path: Path) -> None:
