@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from commands import Workplace, kill_orchestrator
 from fake_trials import Task, fake_spec
@@ -130,11 +131,17 @@ def test_a_slot_that_cannot_be_opened_says_what_is_wrong_there(cluster: RayClust
 def test_no_process_outlives_a_killed_sweep_on_a_cluster_of_its_own(
     workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without RAY_ADDRESS the engine starts a cluster, runs trials on it, and takes it along when it is killed."""
+    """Without RAY_ADDRESS the engine starts a cluster, runs trials on it, and takes it along when it is killed.
+
+    Trials have the priority of the command: Ray's default would let them stand still beside other work.
+    """
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     sweep = workplace.start("sweep", "tiny", "--engine", "ray", "--no-mlflow", "--slots", "1")
     workplace.wait_for("done ", timeout_s=90)
+    members = psutil.Process(sweep.pid).children(recursive=True)
 
+    workers = [member for member in members if "stnbench.engines.worker" in member.cmdline()]
+    assert [worker.nice() for worker in workers] == [psutil.Process().nice()]
     assert kill_orchestrator(sweep) == []
 
 
