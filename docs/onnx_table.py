@@ -1,8 +1,8 @@
 """Export every family with every sampler, and every network, to ONNX, and write what onnxruntime makes of the files.
 
-``python docs/onnx_table.py ROWS`` exports them all, which takes about ten minutes of one core, and writes
-``docs/reference/onnx.md``. Each export adds a JSON object to the file ROWS, and those in it are not made again. With
-names of samplers, ``variants`` or ``networks`` as further arguments, it exports those alone and writes no page.
+``python docs/onnx_table.py`` makes the exports that are not in ``docs/onnx_rows.jsonl`` yet (a few seconds each; all of
+them, about ten minutes of one core, where that file is deleted) and writes ``docs/reference/onnx.md``. With another
+file and names of samplers, ``variants`` or ``networks``, it makes those alone and writes no page.
 """
 
 import itertools
@@ -38,6 +38,7 @@ from stnbench.spec.transformer import (
 from stnbench.spec.trial import TrialSpec
 from stnbench.testing.parts import MENUS
 
+ROWS: Final = Path(__file__).parent / "onnx_rows.jsonl"
 PAGE: Final = Path(__file__).parent / "reference" / "onnx.md"
 SIZE: Final = (16, 20)
 NETWORK_SIDE: Final = 48
@@ -49,7 +50,7 @@ TOP: Final = """\
 
 `stnbench.nn.onnx.export_onnx` compares every file with torch before it is written, on the example and on random images
 in batches of 1 and 3, and writes nothing if they differ by more than {tolerance:g}. The numbers are the largest
-absolute differences between torch {torch} and onnxruntime {onnxruntime} on the CPU.
+absolute differences on the CPU, between {versions}.
 
 ## Families and samplers
 
@@ -76,25 +77,29 @@ class Row:
 
     subject: str
     way: str
+    versions: str
     difference: float | None = None
     refused: str = ""
     files: tuple[str, ...] = ()
 
 
-def main(place: str, *asked: str) -> int:
+def main(place: str = str(ROWS), *asked: str) -> int:
     """Export what is asked for; everything, and write the page, if nothing is."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     path = Path(place)
     path.touch()
-    rows = {(row.subject, row.way): row for row in map(read_row, path.read_text(encoding="utf-8").splitlines())}
+    known = {(row.subject, row.way): row for row in map(read_row, path.read_text(encoding="utf-8").splitlines())}
+    rows = []
     with path.open("a", encoding="utf-8") as file:
         for subject, way, make, images in exports(asked or (*SAMPLERS, VARIANTS_NAME, NETWORKS_NAME)):
-            if (subject, way) not in rows:
-                row = rows[subject, way] = attempt(subject, way, make, images)
+            row = known.get((subject, way))
+            if row is None:
+                row = attempt(subject, way, make, images)
                 print(json.dumps(asdict(row)), file=file, flush=True)
+            rows.append(row)
     if not asked:
-        PAGE.write_text(page(list(rows.values())), encoding="utf-8")
+        PAGE.write_text(page(rows), encoding="utf-8")
     return 0
 
 
@@ -170,7 +175,8 @@ def attempt(subject: str, way: str, make: Callable[[], nn.Module], images: torch
         except ExportError as error:
             refused = str(error)
         files = tuple(path.name for path in Path(folder).iterdir())
-    return Row(subject=subject, way=way, difference=difference, refused=refused, files=files)
+    versions = f"torch {version('torch').partition('+')[0]} and onnxruntime {version('onnxruntime')}"
+    return Row(subject=subject, way=way, versions=versions, difference=difference, refused=refused, files=files)
 
 
 def page(rows: list[Row]) -> str:
@@ -185,8 +191,7 @@ def page(rows: list[Row]) -> str:
     parts = [
         TOP.format(
             tolerance=TOLERANCE,
-            torch=version("torch").partition("+")[0],
-            onnxruntime=version("onnxruntime"),
+            versions=", or ".join(sorted({row.versions for row in rows})),
             height=SIZE[0],
             width=SIZE[1],
         ),
