@@ -42,12 +42,12 @@ from stnbench.spec.trial import TrialSpec
 from stnbench.store.store import Store
 from stnbench.store.tables import PlannedTrial
 
-# A sweep as it is asked for, on the command line or from Python: read, planned and run in one way.
+# A sweep as requested, on the command line or from Python: read, planned and run in one way.
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A sweep with its overrides, and what composes its trials.
+    """A sweep with its overrides, and the function that composes its trials.
 
     Attributes:
         sweep: the sweep.
@@ -81,7 +81,7 @@ class Question:
 
         Args:
             engine: the engine.
-            count: the number asked for; if None, one for each GPU or core, or what the slurm options say.
+            count: the number of slots; if None, one for each GPU or core, or the number in the slurm options.
             per_gpu: the number of trials on one GPU.
 
         Raises:
@@ -219,7 +219,7 @@ def run_question(
         trials: a trial of every configuration, as ``Question.trials`` returns them.
         planner: its planner.
         options: of the run; the folder of ``dataset.root`` and the data sets' digests are added.
-        observers: told of the run.
+        observers: receive the events of the run.
 
     Raises:
         SpecError: if the store has another sweep of this name.
@@ -362,7 +362,7 @@ def load_sweep(sweep: str, *overrides: str) -> "SweepSpec":
 
 
 def plan(sweep: str, *overrides: str, runs: str | os.PathLike[str] | None = None) -> "SweepPlan":
-    """Plan a sweep without training: its configurations and their costs, what is complete, what cannot be built.
+    """Plan a sweep without training: its configurations, their costs and states, and those that cannot be built.
 
     Args:
         sweep: a name, or the path of a file.

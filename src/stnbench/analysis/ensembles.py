@@ -97,8 +97,8 @@ def mean_corruption_error(errors: Errors, reference: Errors | None = None) -> fl
 def relative_corruption_error(errors: Errors, clean: float, reference: Errors, reference_clean: float) -> float:
     """Compute the relative mean corruption error (Hendrycks and Dietterich 2019).
 
-    As ``mean_corruption_error``, of what corruptions add to the errors on clean images. It tells a robust network from
-    an accurate one.
+    As ``mean_corruption_error``, of the errors that corruptions add to those on clean images. It separates a robust
+    network from an accurate one.
 
     Args:
         errors: errors of the network.

@@ -165,7 +165,7 @@ class Mixture:
         freedoms: prior degrees of freedom, of shape (grid,).
         variances: of one run, of shape (grid, configurations).
         own_inverse: reciprocal degrees of freedom of each variance itself, of shape (grid, configurations).
-        shared_inverse: what the estimate towards which all are drawn adds to that, of shape (grid, configurations).
+        shared_inverse: the part of the shared estimate in that, of shape (grid, configurations).
         kept: the share of each variance that comes from that estimate, of shape (grid, configurations).
         information: about the logarithm of that estimate, of shape (grid,).
         least_inverse: the reciprocal of the residual degrees of freedom of all configurations together, a lower bound.
@@ -347,7 +347,7 @@ class BlockModel:
     def _scaled(self) -> Floats:
         """Return each configuration's variance over the trend, of shape (configurations,).
 
-        Variances of coarse scores are raised to what half an image is.
+        Variances of coarse scores are raised to that of half an image.
         """
         own = self._squares / np.maximum(self.own_freedom, 1e-9)
         known = self.own_freedom > 0
@@ -402,7 +402,7 @@ class BlockModel:
         return variances * self._inflation / self.counts
 
     def seeds_part(self, first: Places, second: Places, variances: Floats) -> Floats:
-        """Return what unequal seeds add to the variance of differences of centres (pairs,), from variances of a run."""
+        """Return the variance that unequal seeds add to differences of centres (pairs,), from variances of a run."""
         apart = self._shares[first] - self._shares[second]
         if not self.has_blocks or not np.abs(apart).max(initial=0.0) > 1e-12:
             return np.zeros(len(first))

@@ -259,7 +259,7 @@ def seeds_to_decide(
 ) -> int | None:
     """Return the number of seeds that decides a pair among all pairs with a probability of 80 %.
 
-    A pair is decided if its configurations are told apart or found equivalent.
+    A pair is decided if its interval excludes zero or lies within the margin.
 
     Args:
         effect: the difference over the standard deviation of a seed's difference.

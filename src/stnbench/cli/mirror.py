@@ -76,7 +76,7 @@ def _chosen(sweeps: Sequence[SweepRecord], name: str | None) -> list[SweepRecord
 def show_pictures(
     store: Store, layout: RunsLayout, uri: str, configs: Sequence[ConfigurationView], *, is_all: bool = False
 ) -> int:
-    """Show what transformers did during training, as galleries with a slider of steps.
+    """Show the transformers' effect during training, as galleries with a slider of steps.
 
     The best configurations have a few pictures of their first seed, with their summary and with its run; with
     ``is_all`` every complete trial has all of its pictures as well.

@@ -165,7 +165,7 @@ class _Skeleton:
 
     Attributes:
         text: its code.
-        promises: what its test checks, a sentence.
+        promises: the property that its test checks, in a sentence.
         key: key of the choice in ``conf/`` that names the part.
     """
 

@@ -128,7 +128,7 @@ def _verify(question: Question, options: argparse.Namespace) -> int:
 
 
 def _further(sweep: SweepSpec) -> list[str]:
-    """Return lines on what the plan does not show because it depends on answers."""
+    """Return lines about the trials that depend on results and are not in the plan."""
     further = sweep.planner.further(len(sweep.seeds))
     return [further] if further else []
 

@@ -103,7 +103,7 @@ def _train(
 def _durations_s(store: Store, trial_id: str, attempt: int, data_s: float) -> dict[str, float]:
     """Return the seconds of each part of a training: the data of this command, then the parts of the attempt.
 
-    ``other`` is what the attempt took beside its epochs: opening the data, the score of the test half, writing.
+    ``other`` is the time of the attempt outside its epochs: opening the data, scoring the test half, writing.
     """
     epochs = [epoch.record for epoch in store.epochs_of_trial(trial_id) if epoch.attempt == attempt]
     train, evaluate = (

@@ -63,7 +63,7 @@ from stnbench.spec.trial import TrialSpec
 
 _SPANS: dict[str, type[IntSpan] | type[FloatSpan]] = {"int": IntSpan, "float": FloatSpan}
 AXIS_KINDS = (*_SPANS, "zip", "choices", "values")
-"""Keys that say what an axis is; a mapping without one of them has named choices."""
+"""Keys that define an axis; a mapping without one of them has named choices."""
 
 _OPTIONS = {
     "int": ("log", "step", "values"),

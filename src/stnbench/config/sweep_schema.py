@@ -309,7 +309,7 @@ def _named(name: str, keys: Mapping[str, Schema] = MappingProxyType({}), require
     return {
         "type": "object",
         "required": ["kind", *required],
-        "properties": {"kind": {"description": "What it is.", "const": name}, **keys},
+        "properties": {"kind": {"description": "The kind.", "const": name}, **keys},
     }
 
 
@@ -347,7 +347,7 @@ def _plain(schema: Any, definitions: Mapping[str, Schema]) -> Any:  # noqa: ANN4
 
 
 def _rules() -> list[Schema]:
-    """Return what holds between keys: which planners have what."""
+    """Return the rules between keys: the keys that each planner accepts."""
     specs = _specs(PLANNERS)
     until_decided = UntilDecidedPlannerSpec().kind
     on_grids = {"properties": {"planner": _is_one_of(*(name for name, spec in specs.items() if spec.compares_all))}}

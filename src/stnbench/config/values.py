@@ -44,7 +44,7 @@ _DISPUTED: Final = (
     (re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?"), "write the number of seconds"),
     (re.compile(r"[-+]?\.?(?:inf|nan)", re.IGNORECASE), "write a finite number"),
 )
-"""Patterns of scalars that readers interpret as different numbers or as text, each with what to write instead."""
+"""Patterns of scalars that readers interpret as different numbers or as text, each with its replacement."""
 
 
 def plain_value(text: str) -> Scalar:
@@ -139,7 +139,7 @@ def current_key(key: str, where: str) -> str:
 
 
 def with_current_keys(content: Any, where: str) -> Any:  # noqa: ANN401 - whatever a file holds
-    """Return what a sweep file holds with the present names of its keys, at any depth."""
+    """Return the content of a sweep file with the present names of its keys, at any depth."""
     if isinstance(content, dict):
         return {
             current_key(key, where) if isinstance(key, str) else key: with_current_keys(value, where)

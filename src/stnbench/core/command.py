@@ -441,7 +441,7 @@ def _bug_line(error: Exception) -> str:
 
 
 def tell_doing(what: str) -> None:
-    """Print what is in progress if standard error is a terminal; logs only record completed work."""
+    """Print a note on work in progress if standard error is a terminal; logs only record completed work."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr.isatty():
             print(f"{what} ...", file=sys.stderr, flush=True)

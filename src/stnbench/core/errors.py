@@ -9,7 +9,7 @@
     │       └── BeyondLimitsError      one can be built, and is larger than the sweep's limits
     ├── ShapeError (ValueError)        a tensor has the wrong shape
     ├── DataError                      a data set cannot be used
-    │   ├── DataMissingError           it, or the part asked for, is not there
+    │   ├── DataMissingError           it, or the requested part, is not there
     │   │   └── CacheMissingError      its cache would have to be made first
     │   └── DataCorruptError           it is there, and wrong
     ├── FolderError                    a folder cannot be read or written
@@ -25,7 +25,7 @@
     │   │   └── NoDeviceError          torch sees none at all in this process
     │   └── ProtocolError              parts of an engine misunderstood each other (an InternalError as well)
     └── InternalError                  an invariant of stnbench is broken: a bug of ours
-        └── TransitionError            the orchestrator was told something impossible
+        └── TransitionError            the orchestrator received an impossible event
 
 A command prints any of them as one line and exits with code 2, except InternalError: it and every exception outside
 the hierarchy is a bug of stnbench, keeps its traceback and ends the command with exit code 3.
@@ -48,7 +48,7 @@ class StnbenchError(Exception):
 
     Attributes:
         problem: the problem, with the name of the thing and the value found.
-        remedy: what the reader can do about it; empty if nothing can be done.
+        remedy: the next step for the reader; empty if there is none.
     """
 
     def __init__(self, problem: str, *, remedy: str = "") -> None:
@@ -212,7 +212,7 @@ def require(condition: bool, key: str, value: object, remedy: str) -> None:  # n
         condition: the condition.
         key: name of the value.
         value: the value found.
-        remedy: what to write instead; or the limits alone ("at least 1"), which become a sentence.
+        remedy: the correction; or the limits alone ("at least 1"), which become a sentence.
 
     Raises:
         SpecError: if the condition does not hold.

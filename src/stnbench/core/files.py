@@ -297,8 +297,8 @@ def writable_folder(folder: Path, purpose: str, *, remedy: str) -> Path:
 
     Args:
         folder: the folder.
-        purpose: what the folder is for, for the message.
-        remedy: what the reader can do, for the message.
+        purpose: purpose of the folder, for the message.
+        remedy: the next step for the reader, for the message.
 
     Raises:
         FolderError: if no file can be written.

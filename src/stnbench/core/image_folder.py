@@ -49,7 +49,7 @@ _ARCHIVE_ERRORS: Final = (
     zlib.error,
     lzma.LZMAError,
 )
-"""Exceptions of zipfile and tarfile, and of what unpacks for them, for an archive that is damaged or encrypted."""
+"""Exceptions of zipfile, tarfile and their decompressors for an archive that is damaged or encrypted."""
 
 _REMEDY: Final = "put images into one sub-folder a class, or name the class of each in images.csv"
 

@@ -87,7 +87,7 @@ class Price:
         return cls(amount=amount, unit=printable(unit))
 
     def of(self, hours: float) -> str:
-        """Return the price of device hours with its unit, and from what it follows."""
+        """Return the price of device hours with its unit and its derivation."""
         return f"{self._written(self.amount * hours)} ({hours:.2f} device hours at {self._written(self.amount)})"
 
     def plain(self, hours: float | None) -> dict[str, float | str | None]:

@@ -65,7 +65,7 @@ class Augmentation(ABC):
     ) -> tuple[Float32[Tensor, "batch channels height width"], Float[Tensor, "batch 4"]]:
         """Return varied images, float32 in [0, 255], and the boxes x1, y1, x2, y2 around their contents, in [-1, 1].
 
-        ``numbers`` are rows of what ``draw`` has returned, one an image, on the device of the images. On a GPU the call
+        ``numbers`` are rows of the tensors that ``draw`` returned, one an image, on their device. On a GPU the call
         may be captured in a graph: it reads no value of a tensor into Python.
         """
 

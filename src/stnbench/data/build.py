@@ -124,7 +124,7 @@ class Folder(Dataset):
         return Recipe(layout=layout, fill=fill)
 
     def _require_planned(self, place: Path) -> Survey:
-        """Return what the folder holds. Raises: DataCorruptError if that is not what the trial was planned with."""
+        """Survey the folder. Raises: DataCorruptError if its images are not those that the trial was planned with."""
         found = survey(place)
         if found.digest != self._spec.digest:
             problem = f"the images in {place} have changed since the trial was planned"

@@ -229,7 +229,7 @@ def digests_of(folder: Path, is_meant: Callable[[Mapping[str, Json]], bool]) -> 
 
     Args:
         folder: the folder; the names of the others differ from its own in the part after the last dash.
-        is_meant: tells by its identity whether a cache is meant; those that cannot be read are left out.
+        is_meant: returns by its identity whether a cache counts; those that cannot be read are left out.
     """
     found = []
     for other in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):
@@ -269,7 +269,7 @@ def _is_made_with(folder: Path, made_with: Mapping[str, Json]) -> bool:
 def remove_superseded(folder: Path) -> None:
     """Remove a cache of an older version, which did not record the images of its source; another one is in its place.
 
-    Processes that have opened it keep what they read.
+    Processes that have opened it go on reading it.
     """
     if folder.is_dir():
         with _lock(folder):

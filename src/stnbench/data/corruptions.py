@@ -1,9 +1,9 @@
 """Corruptions of images at known severities, after Hendrycks and Dietterich (2019), and errors under them.
 
 Twelve of their fifteen kinds: glass blur, snow and frost are left out, the last of which needs photographs. Severities
-1 to 5 have the parameters of CIFAR-10-C, for images of 32 pixels; lengths grow with the side. What is drawn depends on
-the kind, the severity and the place of an image in its split alone, so every network sees the same images. They may be
-kept in a folder, so that the networks of a sweep do not draw them again (``keeping_corruptions``).
+1 to 5 have the parameters of CIFAR-10-C, for images of 32 pixels; lengths grow with the side. Random numbers depend on
+the kind, the severity and the position of an image in its split alone, so every network sees the same images. They may
+be kept in a folder, so that the networks of a sweep do not draw them again (``keeping_corruptions``).
 """
 
 import contextlib

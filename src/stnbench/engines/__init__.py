@@ -178,7 +178,7 @@ class Engine(ABC):
         return self.slots[:count]
 
     def release(self, slot: Slot) -> None:  # noqa: B027 - an engine that keeps nothing has nothing to give back
-        """Release what the engine keeps for a slot that runs no attempt: a warm process and its memory on a GPU.
+        """Release the resources of a slot that runs no attempt: a warm process and its memory on a GPU.
 
         Do nothing if the slot runs an attempt. The next ``submit`` takes longer.
         """

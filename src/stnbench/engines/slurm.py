@@ -40,7 +40,7 @@ from stnbench.spec.result import Failure, FailureKind
 from stnbench.spec.slurm import SlurmOptions
 
 CLOSE_S: Final = 8.0
-"""Seconds that jobs may take to end when the spool is closed before Slurm is asked to end them."""
+"""Seconds that jobs may take to end after the spool is closed; then Slurm cancels them."""
 
 SETTLE_S: Final = 30.0
 """Seconds that attempts of an orchestrator that died may take to save their state."""

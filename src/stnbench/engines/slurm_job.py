@@ -89,7 +89,7 @@ class JobHost:
         name: name of this host, unique for all time.
         hello: description of the host.
         habits: time limits.
-        told: returns the reason why the job is to end; empty while it is not.
+        told: returns the reason for the job to end; empty while there is none.
         clock: returns seconds from any origin.
 
     Attributes:

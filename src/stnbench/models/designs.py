@@ -349,7 +349,7 @@ class DeformableConv2d(nn.Module):
     Args:
         channels: channels of the input.
         outputs: channels of the output.
-        modulated: whether what is read at a place is multiplied by a learned factor in [0, 2].
+        modulated: whether each sampled value is multiplied by a learned factor in [0, 2].
 
     Shape:
         - Input: (batch, channels, height, width).

@@ -33,16 +33,16 @@ def interpolate(
 ) -> Float[Tensor, "batch channels out_height out_width"]:
     """Read images at normalised points (x, y) of the input, as ``torch.nn.functional.grid_sample`` does.
 
-    Images and grid have one type. The operator is called by its name: on CUDA ``grid_sample`` takes cuDNN's for what
-    most transformers here ask for (bilinear, zeros, corners aligned, float32), whose gradient to the grid is not
-    repeatable (pytorch#180417) and which always computes the gradient to the images as well. That of torch itself has
-    one writer for each point of the grid.
+    Images and grid have one type. The operator is called by its name: on CUDA ``grid_sample`` uses cuDNN's for the
+    arguments of most transformers here (bilinear, zeros, corners aligned, float32), whose gradient with respect to the
+    grid is not repeatable (pytorch#180417) and which always computes the gradient with respect to the images as well.
+    In torch's own operator each point of the grid has one writer.
 
     Args:
         images: the images.
         grid: (x, y) of the input for every output pixel, in [-1, 1] inside the image.
         mode: the interpolation.
-        padding: what is read outside the image: 0, the nearest border pixel, or a reflection.
+        padding: the values outside the image: 0, the nearest border pixel, or a reflection.
         align_corners: whether -1 and 1 are the centres of the border pixels, or their outer edges.
     """
     sampled: Tensor = torch.ops.aten.grid_sampler_2d(images, grid, _MODES[mode], _PADDINGS[padding], align_corners)
@@ -220,7 +220,7 @@ def sample_mipmap(
     The level of an output pixel is ``log2 sqrt |det J|``, with J the movement of the sampling point in input pixels
     from one output pixel to the next: 0 where the image is enlarged, moved or turned, 1 where it is shown at half its
     size. Level 0 is read bilinearly, exactly as ``bilinear`` does. Every further level averages 2 x 2 pixels of the one
-    before (of an odd last row or column only what is there, as if it were doubled). Its pixels are larger than the
+    before (an odd last row or column counts as if it were doubled). Its pixels are larger than the
     image's, so a coarse level fades into ``zeros`` over half of a larger pixel on either side of the edge. One level
     holds for both directions: an image squeezed along one axis only is blurred less along it, and more along the other,
     than it should be. The level has a gradient: theta also learns from the change in blur.
@@ -298,7 +298,7 @@ def sample(
         sampler: ``bilinear``; ``bicubic`` (16 pixels, overshoots at edges); ``nearest`` (no gradient to the grid: theta
             does not learn from it); ``mipmap`` (anti-aliased, see ``sample_mipmap``); ``linearized`` (bilinear with
             wider gradients, see ``sample_linearized``).
-        padding: what is read outside [-1, 1]: 0, the nearest border pixel or a reflection.
+        padding: the values outside [-1, 1]: 0, the nearest border pixel or a reflection.
         align_corners: whether -1 and 1 are the centres of the border pixels, or their outer edges.
 
     Raises:

@@ -204,7 +204,7 @@ class HeldLock:
             self.lock.release()
 
     def _file(self) -> tuple[int, int] | None:
-        """Return what identifies the file that has the name of the lock; None if there is none."""
+        """Return the device and inode of the file with the name of the lock; None if there is none."""
         try:
             status = self.path.stat()
         except OSError:

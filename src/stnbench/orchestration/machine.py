@@ -17,7 +17,7 @@ up, at once if it does not run. A user may request such a trial, or one that has
 is a trial whose pruner only lets it pause.
 
 Where orchestrators of several sweeps share a store, a trial may be elsewhere: claimed or ended by another one. It is
-neither queued nor running here until the runner reports what became of it.
+neither queued nor running here until the runner reports its state.
 """
 
 import itertools

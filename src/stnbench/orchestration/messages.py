@@ -335,7 +335,7 @@ class Patience:
     Only time in which the orchestrator is active is counted: from one look to the next at most ``glance_s``. So neither
     a suspended machine nor an orchestrator that was stopped, or waited for its store, makes an attempt late.
 
-    Attempts that are asked to stop have ``stop_s`` for it before they are killed: their work since the last checkpoint
+    Attempts that are stopped have ``stop_s`` to end before they are killed: their work since the last checkpoint
     is lost in any case.
     """
 

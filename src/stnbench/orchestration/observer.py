@@ -340,7 +340,7 @@ def _stored_view(trial: TrialRecord, record: AttemptRecord, outcome: Outcome | N
 def _view(
     sweep: str, trial: PlannedTrial | TrialRecord, record: AttemptRecord, *, trial_id: str, config_id: str
 ) -> AttemptView:
-    """Return what is known of an attempt when it starts; ids are stored, since a later version may count others."""
+    """Return the facts of an attempt at its start; ids are the store's, since a later version may compute others."""
     return AttemptView(
         sweep=sweep,
         trial_id=trial_id,

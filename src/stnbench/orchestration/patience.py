@@ -1,7 +1,7 @@
 """A store whose calls wait while another program writes it, its disk is full, or its server restarts.
 
 Nothing is lost meanwhile: the reports of trials wait in their pipes and folders. An interrupted transaction may have
-been committed or not, so before it is tried again the store is asked whether it was.
+been committed or not, so the store is checked for it before the next try.
 """
 
 import functools
@@ -31,7 +31,7 @@ class StoreWait:
 
     Args:
         say: prints a line.
-        is_asked_to_stop: returns whether a user has asked for an end; then ``grace_s`` seconds are left.
+        is_asked_to_stop: returns whether a user has requested a stop; then ``grace_s`` seconds are left.
         limit_s: maximum seconds of one wait.
         again_s: seconds between two reports of a wait.
     """

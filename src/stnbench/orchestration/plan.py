@@ -290,7 +290,7 @@ def _plan_configuration(
 
 
 def plan_lines(plan: SweepPlan, price: Price | None = None) -> Iterator[str]:
-    """Yield the plan as plain lines, one per configuration, with what is left to pay if a device hour has a price."""
+    """Yield the plan as plain lines, one per configuration, with the remaining cost if a device hour has a price."""
     yield f"{plan.sweep.name}: {plan.sweep.question}"
     width = max((len(config.label) for config in plan.configs), default=0)
     width = max(width, len("configuration"))

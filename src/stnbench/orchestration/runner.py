@@ -71,7 +71,7 @@ CONTROL_EVERY_S = 0.5
 
 
 class Runner:
-    """Runner of one sweep, to its end or until it is asked to stop."""
+    """Runner of one sweep, to its end or until a stop is requested."""
 
     def __init__(  # noqa: PLR0913 - the composition root of a run hands over every collaborator by name
         self,
@@ -152,7 +152,7 @@ class Runner:
         return self._summary(adopted, lost)
 
     def _look_elsewhere(self, now_s: float) -> None:
-        """Take up what other orchestrators made of trials of this sweep."""
+        """Adopt the states that other orchestrators gave to trials of this sweep."""
         settled = self._others.settled(self._machine.elsewhere, self._sweep.name, now_s, self._now())
         for trial_id, state in settled.items():
             if state.is_final:

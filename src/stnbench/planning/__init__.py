@@ -159,9 +159,9 @@ def with_seeds(configs: Iterable[PlannedTrial], seeds: Iterable[int]) -> list[Pl
 
 
 def scored_run(config_id: str, seed: int, accuracy: float) -> ScoredRun:
-    """Return the run for a comparison of a trial that a planner was told of.
+    """Return the run for a comparison of a trial that was reported to a planner.
 
-    Planners are told shares and not counts: a share counts as known to half of one of ``NOMINAL_IMAGES`` images.
+    Planners receive shares and not counts: a share counts as known to half of one of ``NOMINAL_IMAGES`` images.
 
     Args:
         config_id: of the configuration.
@@ -217,7 +217,7 @@ def _baselines(configs: dict[str, tuple[Point, TrialSpec]], left_out: frozenset[
     """Yield the baselines without transformers that are not configurations of the grid themselves.
 
     Each keeps the labels that all of its configurations share, except those on the axes ``left_out``, which change only
-    what a baseline does not have.
+    parts that a baseline lacks.
     """
     groups: dict[str, list[tuple[Point, TrialSpec]]] = {}
     for point, spec in configs.values():

@@ -152,9 +152,10 @@ _FANOVA_LABELS_MAX: Final = 12
 class AxisImportance:
     """The importance of one axis; each number is normalised so that those of all axes add up to 1.
 
-    ``ped_anova`` measures what the best tenth of configurations (at least five of them) have in common, ``fanova`` what
-    explains the variance of all. ``fanova`` is None for an axis that some configurations lack, which fANOVA cannot
-    handle, and if there are so many configurations or labels of an axis that it would take minutes.
+    ``ped_anova`` measures how much the best tenth of configurations (at least five of them) agree on the axis, and
+    ``fanova`` the share of the variance of all that it explains. ``fanova`` is None for an axis that some
+    configurations lack, which fANOVA cannot handle, and if the number of configurations or labels of an axis would make
+    it take minutes.
     """
 
     ped_anova: float

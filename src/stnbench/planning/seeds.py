@@ -18,7 +18,7 @@ from stnbench.store.tables import PlannedTrial
 
 
 class AskedTrials:
-    """Trials that were asked for in rounds, each of which ends with the last answer to it."""
+    """Trials proposed in rounds, each of which ends with its last result."""
 
     def __init__(self) -> None:
         self._places: dict[str, tuple[str, int]] = {}
@@ -41,7 +41,7 @@ class AskedTrials:
     def answer(self, observation: Observation) -> tuple[str, int] | None:
         """Take an answer, and return the configuration's id and the seed.
 
-        It is None for a trial that goes on, that was not asked for, or that is answered already.
+        It is None for a trial that goes on, that was not proposed, or that has a result already.
         """
         if observation.trial_id not in self._unanswered or not observation.state.is_final:
             return None
@@ -67,7 +67,7 @@ class RacingPlanner(Planner):
     made for two arms and known variances.
 
     A round begins when the one before is answered, because configurations are compared on common seeds. The state
-    depends only on the answers, so a race that is told them again continues from where it was.
+    depends only on the answers, so a race that receives them again continues from where it was.
     """
 
     def __init__(self, sweep: SweepSpec, spec: RacingPlannerSpec, compose: ComposePoint) -> None:
@@ -223,9 +223,9 @@ class UntilDecidedPlanner(Planner):
     comparison, whatever their dependence (Bonferroni). Pocock (1977) has equal levels as well, and spends less on them
     for two arms and equal steps. The undecided configurations, and the best one, run with the seeds of the next look.
 
-    A look begins when all trials before it are answered. The state depends only on the answers, so a planner that is
-    told them again continues from where it was. The cost of a trial is its FLOPs, because durations would change from
-    run to run.
+    A look begins when all trials before it are answered. The state depends only on the answers, so a planner that
+    receives them again continues from where it was. The cost of a trial is its FLOPs, because durations would change
+    from run to run.
     """
 
     def __init__(self, sweep: SweepSpec, spec: UntilDecidedPlannerSpec, compose: ComposePoint) -> None:

@@ -61,7 +61,7 @@ def storage_url(given: str, default: Path) -> str:
     """Return the address of a storage: a URL as it is, a path as a SQLite file, or the default if nothing is given.
 
     Raises:
-        SpecError: for what looks like an override, which the option has taken for its value.
+        SpecError: if the value looks like an override that the option has consumed.
     """
     if "://" in given:
         return given
@@ -115,8 +115,8 @@ def _require_own(storage: "optuna.storages.BaseStorage", name: str) -> "optuna.S
 def write_study(store: StoreReader, sweep: SweepSpec, url: str) -> int:
     """Write the configurations of a sweep that have ended as a study with the sweep's name; return their number.
 
-    What the study has already is left as it is; where it has anything else, such as a configuration that failed and was
-    run again, it is written anew. Baselines are not points of the axes, and are left out.
+    Entries that the study has already stay unchanged. If the study has other entries, such as a configuration that
+    failed and was run again, the whole study is written again. Baselines are not points of the axes, and are left out.
 
     Raises:
         SpecError: if the storage cannot be opened or written, or has another study with this name.
@@ -196,7 +196,7 @@ def _curve(epochs: Iterable[AttemptEpoch]) -> dict[int, float]:
 def _open_study(
     storage: "optuna.storages.BaseStorage", sweep: SweepSpec, wanted: Sequence[StudyTrial]
 ) -> "optuna.Study":
-    """Return the study of a sweep; a new one, unless what it has is what it should have.
+    """Return the study of a sweep; a new one unless all its entries are among the wanted ones.
 
     Raises:
         SpecError: if a study of another program has this name.

@@ -302,7 +302,7 @@ def _pair_columns() -> list[Column[Pair]]:
 
 
 def read_against(layout: RunsLayout, sweep: str, other: str, *, split: Split) -> tuple[list[Compared], str]:
-    """Read a sweep and what it is compared with, and return the comparison and a name for the other side.
+    """Read a sweep and its reference, and return the comparison and a name for the reference.
 
     Args:
         layout: the runs folder.

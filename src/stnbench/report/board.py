@@ -79,8 +79,8 @@ class Row:
     Attributes:
         group: the configuration's label on the axis that the sweep compares within; ranks and differences are those of
             its group. Empty where all configurations are compared.
-        rank_first: the best rank that it may have, such as 1 for each of 17 configurations that cannot be told from the
-            best; None without a score.
+        rank_first: the best rank that it may have, such as 1 for each of 17 configurations that are undecided against
+            the best; None without a score.
         rank_last: the worst rank that it may have, such as 17 for each of these; None without a score.
         standing: the verdict on its difference to the best; None where there is none.
         label: its name for people.

@@ -66,7 +66,7 @@ class ExportOptions:
     Attributes:
         with_onnx: whether an ONNX file is written as well.
         half: whether weights are stored in half precision, if that makes no image of the training half right or wrong.
-        note: what the card says beside the scores, in Markdown.
+        note: text of the card beside the scores, in Markdown.
         source: the folder with the files of the data set, which ``half`` reads; if None, the data folder.
     """
 
@@ -90,7 +90,7 @@ def export_trial(
         layout: the runs folder with its checkpoint.
         name: the name of the trial, as every command takes it.
         folder: the folder to write; ``exports/<trial id>`` by default.
-        options: what is written, and how.
+        options: the files to write and their precision.
 
     Raises:
         SpecError: if the trial is not complete.

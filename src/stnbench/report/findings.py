@@ -167,7 +167,7 @@ class FoldsFinding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Findings:
-    """All findings of a sweep on one split. ``notes`` are sentences on what was left out, and why."""
+    """All findings of a sweep on one split. ``notes`` are sentences on omissions and their reasons."""
 
     split: Split
     folds: tuple[FoldsFinding, ...] = ()

@@ -106,7 +106,7 @@ _MEANINGS: Final[Mapping[Verdict, str]] = {
 
 
 def row_notes(states: StateCounts, score: Estimate | None, gain: Estimate | None) -> Iterator[str]:
-    """Yield what is missing from a configuration, and where its numbers say less than they seem to."""
+    """Yield notes on missing runs of a configuration and on limits of its numbers."""
     if states.unfinished:
         yield states.unfinished
     if score is None and states.complete:
@@ -122,7 +122,7 @@ def row_notes(states: StateCounts, score: Estimate | None, gain: Estimate | None
 def board_notes(
     states: StateCounts, rows: Iterable[Row], split: Split, *, look_seeds: Sequence[int] = ()
 ) -> Iterator[str]:
-    """Yield what is missing from a leaderboard, the methods of its intervals, and the meaning of its words.
+    """Yield notes on missing runs of a leaderboard, the methods of its intervals, and the meaning of its words.
 
     Args:
         states: of all trials.

@@ -1,7 +1,7 @@
 """Strict conversion of dataclasses to plain JSON values and back.
 
 Nothing is coerced silently and nothing unknown is let in: ``from_plain`` names the key, the value and the nearest
-valid name. Unions of dataclasses are told apart by their ``kind``.
+valid name. The ``kind`` of a dataclass selects it in a union.
 """
 
 import dataclasses

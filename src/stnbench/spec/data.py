@@ -144,7 +144,7 @@ class DatasetSpec(PartSpec):
 
     @classmethod
     def locate(cls, section: dict[str, Json]) -> int:
-        """Replace a place on this machine in a configuration by what decides the images.
+        """Replace a path of this machine in a configuration by the values that identify the images.
 
         Args:
             section: keys of the configuration, which are changed.
@@ -171,7 +171,7 @@ class DatasetSpec(PartSpec):
 
     @property
     def licence(self) -> str:
-        """Return what is known about the licence of the images, for the card of an exported network."""
+        """Return a sentence on the licence of the images, for the card of an exported network."""
         return f"not known to stnbench ({self.kind})"
 
     @property
@@ -216,7 +216,7 @@ class SignsSpec(DatasetSpec):
 
     @property
     def licence(self) -> str:
-        """Return what is known about the licence of the images."""
+        """Return a sentence on the licence of the images."""
         return "MIT: the images are drawn by stnbench"
 
     @property
@@ -235,7 +235,7 @@ class GtsrbSpec(DatasetSpec):
 
     @property
     def licence(self) -> str:
-        """Return what is known about the licence of the images."""
+        """Return a sentence on the licence of the images."""
         return "none is stated with the official files (GTSRB, Stallkamp et al. 2012, published for research)"
 
     @property
@@ -296,7 +296,7 @@ class DigitsSpec(_DigitImagesSpec):
 
     @property
     def licence(self) -> str:
-        """Return what is known about the licence of the images."""
+        """Return a sentence on the licence of the images."""
         return "CC BY 4.0 (Optical Recognition of Handwritten Digits, UCI, as scikit-learn ships it)"
 
     @property
@@ -318,7 +318,7 @@ class MnistSpec(_DigitImagesSpec):
 
     @property
     def licence(self) -> str:
-        """Return what is known about the licence of the images."""
+        """Return a sentence on the licence of the images."""
         return "CC BY-SA 3.0 (MNIST, LeCun, Cortes and Burges)"
 
     @property
@@ -374,7 +374,7 @@ class FolderSpec(DatasetSpec):
 
     @property
     def licence(self) -> str:
-        """Return what is known about the licence of the images."""
+        """Return a sentence on the licence of the images."""
         return f"not known to stnbench (images of a folder, {self.name})"
 
     @property

@@ -47,7 +47,7 @@ class Metric:
         better: which values are better.
         text: description in a sentence.
         compute: the function, or ``"module:name"`` for a metric of stnbench.
-        needs: what it is computed from; a ``meter`` measures it while the trial runs.
+        needs: the input of the metric; a ``meter`` measures it while the trial runs.
         digest: digest of the source of an external metric; empty otherwise.
     """
 

@@ -310,7 +310,7 @@ class AugmentationSpec(PartSpec):
 
     @property
     def changes_anything(self) -> bool:
-        """Return whether images can differ from what they are; a trial drops an augmentation that changes nothing."""
+        """Return whether it can change an image; a trial drops an augmentation that changes nothing."""
         return True
 
 

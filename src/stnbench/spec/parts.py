@@ -69,7 +69,7 @@ def register(
         heading: heading of a metric's column; by default its name.
         unit: unit of a metric; ``%`` for a share in [0, 1], which is shown in percent.
         better: whether ``lower`` or ``higher`` values of a metric are better.
-        needs: what a metric is computed from: ``probabilities``, or the ``network``.
+        needs: the input of a metric: ``probabilities``, or the ``network``.
         text: description of a metric in a sentence; by default the first line of its docstring.
 
     Raises:

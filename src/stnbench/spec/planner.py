@@ -163,7 +163,7 @@ class PlannerSpec(PartSpec):
         is_grid: whether it trains every point with every seed, and nothing else.
         compares_all: whether every point gets the seeds of the sweep, so that equal-parameter baselines can be sized.
         chooses_seeds: whether it decides how many seeds a configuration gets.
-        objectives: 2 for a planner that is told FLOPs as well as accuracies, else 1.
+        objectives: 2 for a planner that receives FLOPs as well as accuracies, else 1.
     """
 
     is_grid: ClassVar[bool] = False
@@ -182,7 +182,7 @@ class PlannerSpec(PartSpec):
         return getattr(self, "max_seeds", None)
 
     def further(self, seeds: int) -> str:
-        """Return a line on what a plan cannot show because it depends on results, for a number of seeds."""
+        """Return a line about the trials that depend on results and are not in the plan, for a number of seeds."""
         del seeds
         return "" if self.is_grid else f"these are the first; {self.kind} proposes others by the answers"
 
@@ -248,7 +248,7 @@ class UntilDecidedPlannerSpec(PlannerSpec):
         require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
 
     def further(self, seeds: int) -> str:
-        """Return a line on what a plan cannot show because it depends on results."""
+        """Return a line about the trials that depend on results and are not in the plan."""
         looks = ", ".join(map(str, self.look_seeds(seeds)))
         return f"then seeds for configurations that are undecided; looks are planned at {looks} seeds"
 

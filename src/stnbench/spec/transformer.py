@@ -123,7 +123,7 @@ class TransformerSpec(Strict):
 
     ``pose_weight`` times the mean squared distance of the sampling points from those of the true pose, in half sides of
     the image, is added to the training loss, for a transformer at the image and a data set that knows poses: a control
-    that is told where the object is, so that it fills the output.
+    that knows where the object is, so that it fills the output.
 
     ``iterations`` applies the same localisation network repeatedly to its output; the transformations are composed, and
     the original image is sampled (Lin & Lucey 2017, IC-STN). ``branches`` is the number of parallel transformers, whose

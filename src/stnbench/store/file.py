@@ -151,7 +151,7 @@ class StoreFile:
     def _make_map_again(self, name: str) -> None:
         """Empty the file that SQLite maps, so that it is made again from the log at the next transaction.
 
-        SQLite would trust what is left of it, and reading beyond its end would end the process. The file is changed by
+        SQLite would trust the rest of it, and reading beyond its end would end the process. The file is changed by
         its name alone: to open and close it would release the locks that SQLite has on it.
 
         Raises:

@@ -83,7 +83,7 @@ BY_NAME = f"AND l.objsubid = 1 AND (l.classid::bigint << 32 | l.objid::bigint) =
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Right:
-    """An advisory lock that a holder keeps: how it is tried for, who else may have it, and what a refusal says."""
+    """An advisory lock that a holder keeps: how to take it, who else may have it, and the message of a refusal."""
 
     take: str
     holder: str

@@ -300,7 +300,7 @@ class StoreReader:
             return [rows.control_record(row) for row in connection.execute(query)]
 
     def mirrored(self, tracker: str) -> dict[str, str]:
-        """Return the digests of what a tracker was last shown, by attempt (its token) and configuration."""
+        """Return the digests of the records that a tracker has, by attempt (its token) and configuration."""
         query = select(tables.mirrored).where(tables.mirrored.c.tracker == tracker)
         with self._database.reading() as connection:
             return {row.subject: row.digest for row in connection.execute(query)}

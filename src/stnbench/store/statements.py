@@ -165,7 +165,7 @@ def end_attempt(
 
 
 def save_mirrored(connection: Connection, tracker: str, digests: Mapping[str, str]) -> None:
-    """Insert or update the digests of what a tracker was shown."""
+    """Insert or update the digests of the records that a tracker has."""
     table = tables.mirrored
     known = set(connection.execute(select(table.c.subject).where(table.c.tracker == tracker)).scalars())
     new = [

@@ -104,7 +104,7 @@ class Store(StoreReader):
         """Return whether other processes may write the store at the same time, each for another sweep.
 
         Then an attempt of this process may be ended by another one that believed it gone, and a trial that was planned
-        may be running, failed or complete when it is asked for next: such calls raise TransitionError.
+        may be running, failed or complete at the next call: such calls raise TransitionError.
         """
         return self._database.backend.is_shared
 
@@ -367,12 +367,12 @@ class Store(StoreReader):
                 raise UnknownNameError("score", f"{trial_id} ({split})", ())
 
     def set_mirrored(self, tracker: str, digests: Mapping[str, str]) -> None:
-        """Record the digests of what a tracker was shown, by attempt (its token) or configuration."""
+        """Save the digests of the records that a tracker has, by attempt (its token) or configuration."""
         with self._database.transaction() as connection:
             statements.save_mirrored(connection, tracker, digests)
 
     def forget_mirrored(self, tracker: str) -> None:
-        """Delete the record of what a tracker was shown, so that everything is shown again."""
+        """Delete the digests of a tracker's records, so that everything is written to it again."""
         with self._database.transaction() as connection:
             connection.execute(delete(tables.mirrored).where(tables.mirrored.c.tracker == tracker))
 
@@ -394,7 +394,7 @@ class Store(StoreReader):
         """Check all pages of the file, read as by another process, after ``check``; do nothing for a server.
 
         Raises:
-            StoreError: if the file is damaged, or does not hold what was committed.
+            StoreError: if the file is damaged, or lacks committed rows.
         """
         with self._database.reading() as connection:
             seen = statements.count_attempts(connection)

@@ -283,7 +283,7 @@ mirrored = Table(
     Column("subject", String, primary_key=True),
     Column("digest", String, nullable=False),
 )
-"""Digests of what a tracker was last shown of each attempt and configuration; a run without news need not start it."""
+"""Digests of the records that a tracker has of each attempt and configuration; a run without news need not start it."""
 
 controls = Table(
     "controls",

@@ -222,7 +222,7 @@ def rows_of_arrays(opened: Opened) -> None:
 
 
 def labels_name_classes(opened: Opened) -> None:
-    """Check that each label has a readable name of its own, known before the set is opened."""
+    """Check that each label has a readable and unique name, known before the set is opened."""
     names = list(opened.dataset.class_names)
     require(names == list(dataset_info(opened.spec).class_names), "class_names differ before and after opening")
     require(len(names) >= 2, f"there are {len(names)} classes")
@@ -302,7 +302,7 @@ def announced_size(opened: Opened) -> None:
 
 
 def opened_again(opened: Opened) -> None:
-    """Check that the set is the same when it is asked or opened again, with the same digest."""
+    """Check that reading or opening the set again gives the same images and digest."""
     other = opened.again()
     for name, first, second in (
         ("training", opened.dataset.train(), other.train()),
@@ -355,7 +355,7 @@ class Menu:
         checks: every check, by the property that it checks.
         names: returns the names of the parts of the kind.
         specify: returns the specification of a name with some keys.
-        subject: returns what the checks of a specification are called with, given a folder for files.
+        subject: returns the argument of the checks for a specification, given a folder for files.
     """
 
     kind: str
@@ -424,12 +424,12 @@ def menu_of(name: str, kind: str = "") -> Menu:
 
 
 def run_checks(menu: Menu, spec: Any, told: Callable[[str, str], None]) -> dict[str, str]:  # noqa: ANN401 - of any kind
-    """Run every check of a menu and return what each found, empty where it passes.
+    """Run every check of a menu and return the message of each, empty where it passes.
 
     Args:
         menu: the menu.
         spec: the specification of the part.
-        told: called with each check and what it found, when it is done.
+        told: called with each check and its message, when it is done.
     """
     results: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The contracts of what trains a network beside it and its images, and of metrics; one check for each property.
+"""The contracts of the parts that train a network, and of metrics; one check for each property.
 
 Localisation networks, optimisers, schedules, augmentations and metrics.
 """
@@ -338,7 +338,7 @@ _SHOWN: Final = 6
 
 
 def drawn_from_arguments(spec: AugmentationSpec) -> None:
-    """Check that what is drawn depends on seed and epoch alone, and has the same names and types in every epoch."""
+    """Check that random numbers depend on seed and epoch alone, and have the same names and types in every epoch."""
     first, again, later, other = (
         draw_augmentation(spec, seed=seed, epoch=epoch, count=_SHOWN).numbers
         for seed, epoch in ((1, 0), (1, 0), (1, 3), (2, 0))
@@ -414,7 +414,7 @@ def _shown(channels: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class _Cases:
-    """Images of four grey levels, one a class, and what a perfect and a wrong classifier make of them."""
+    """Images of four grey levels, one a class, and the answers of a perfect and a wrong classifier."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]

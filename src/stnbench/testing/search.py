@@ -46,7 +46,7 @@ def choices(name: str, *values: Value) -> Axis:
 
 @dataclass(slots=True)
 class MadeUpCompose:
-    """Composer of the points of a made-up sweep; the points it was asked for are kept."""
+    """Composer of the points of a made-up sweep; it keeps the points it has composed."""
 
     sweep: SweepSpec
     epochs: int = EPOCHS
@@ -94,7 +94,7 @@ def flops_of(spec: TrialSpec) -> int:
 
 @dataclass(slots=True)
 class Run:
-    """Trials of a planner and what became of them, as a runner and a store would have it."""
+    """Trials of a planner and their states, as a runner and a store would have them."""
 
     score: Score
     planned: dict[str, PlannedTrial] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class Run:
     curve: Callable[[TrialSpec, int], float] | None = None
 
     def known(self) -> list[Known]:
-        """Return what a store has of it, in the order in which it was planned."""
+        """Return the trials as a store would have them, in the order of the plan."""
         return [
             Known(
                 planned=trial,
@@ -120,9 +120,9 @@ class Run:
         ]
 
     def go_on(self, planner: Planner, *, slots: int = 1, stop_after: int | None = None) -> "Run":
-        """Ask, run and tell until nothing is left, or so many trials have been launched; ``slots`` end in step.
+        """Ask, run and tell until nothing is left, or ``stop_after`` trials have been launched; ``slots`` end in step.
 
-        Trials that are final are told at once and not launched, as the runner does.
+        Trials that are final are reported at once and not launched, as the runner does.
         """
         waiting: list[PlannedTrial] = []
         while True:
@@ -192,7 +192,7 @@ class Run:
         )
 
     def configs(self) -> list[str]:
-        """Return the configurations that are no baselines, in the order in which they were asked for."""
+        """Return the configurations that are no baselines, in the order in which they were proposed."""
         return list(dict.fromkeys(trial.spec.config_id for trial in self.planned.values() if not trial.is_baseline))
 
     def best(self) -> float:
@@ -218,7 +218,7 @@ def _planner(spec: PlannerSpec) -> Planner:
 
 
 def _whole(spec: PlannerSpec, run: "Run | None" = None) -> "Run":
-    """Return a run to the end of what a planner asks for."""
+    """Return a run of all trials that a planner proposes."""
     run, planner = run or Run(bowl), _planner(spec)
     run.go_on(planner)
     require(not planner.ask(), "exhausted, it asks for trials")
@@ -252,7 +252,7 @@ def unknown_answers(spec: PlannerSpec) -> None:
 
 
 def resumes(spec: PlannerSpec) -> None:
-    """Check that after a break it runs nothing twice, asks for what was open, and comes to an end."""
+    """Check that after a break it runs nothing twice, proposes the open trials again, and comes to an end."""
     for stop_after in (1, 4):
         run = Run(bowl).go_on(_planner(spec), stop_after=stop_after)
         planner = _planner(spec)
@@ -280,7 +280,7 @@ PLANNER_CHECKS: Final[Mapping[str, Callable[[PlannerSpec], None]]] = {
 
 
 class _Twice(Run):
-    """A run that tells every end twice."""
+    """A run that reports every end twice."""
 
     def _tell(self, planner: Planner, trial: PlannedTrial) -> None:
         super()._tell(planner, trial)

@@ -228,7 +228,7 @@ def over_views(
         images: (batch, channels, height, width), the images as they are.
         boxes: (batch, 4), the boxes of the signs.
         logits: (batch, classes), the logits of the images as they are.
-        constants: what is kept on the device from batch to batch.
+        constants: tensors that stay on the device from batch to batch.
     """
     constants = constants or ScoringConstants()
     noises = [layer for layer in model.network.modules() if isinstance(layer, StudentNoise)]

@@ -342,7 +342,7 @@ def pose_weights(run: TrainingRun) -> dict[int, float]:
     """Return the weight of the distance from the true pose at each place that has one.
 
     Raises:
-        SpecError: where a transformer is to be told poses, and the data set knows none.
+        SpecError: if a transformer is to learn from poses and the data set has none.
     """
     found = {item.place: item.transformer.pose_weight for item in run.spec.transformers if item.transformer.pose_weight}
     if found and run.images.poses is None:
@@ -356,7 +356,7 @@ def pose_penalty(weights: Mapping[int, float], explained: Explained, poses: Tens
 
     Args:
         weights: the weight at each place.
-        explained: what the network did to a batch.
+        explained: the network's transformations of a batch.
         poses: (batch, 3, 3), from the object's square to the image, with -1 and 1 at the outer edges of both.
         side: side of the images in pixels.
     """

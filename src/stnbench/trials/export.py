@@ -264,7 +264,7 @@ class ExportRecord(Strict):
         environment: environment of the training, including the digest of the data.
         train_duration_s: duration of the training in seconds.
         half: the check of weights that are stored in half precision; None where they are stored as they were trained.
-        note: what the exporter has to say, such as an estimate from a cross-validation; may be empty.
+        note: remarks of the exporter, such as an estimate from a cross-validation; may be empty.
     """
 
     format: int

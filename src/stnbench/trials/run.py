@@ -101,7 +101,7 @@ def _versions(device: DeviceSpec) -> tuple[tuple[str, str], ...]:
     return tuple(versions)
 
 
-def run_trial(  # noqa: PLR0913 - what an engine knows of an attempt, said one by one across a process border
+def run_trial(  # noqa: PLR0913 - plain arguments, since engines pass them across a process border
     spec: TrialSpec,
     *,
     token: str,

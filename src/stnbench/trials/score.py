@@ -248,7 +248,7 @@ class Classifier:
     Attributes:
         images: the images as they are, uint8 (images, channels, height, width).
         labels: their true classes, (images,).
-        scored: what identifies them; None for those of training.
+        scored: identity of the split; None for that of training.
         classify: from other forms of the same images, in order, to class probabilities (images, classes).
         cache: the folder of caches of the data set, where corrupted images are kept for other networks.
     """

@@ -259,7 +259,7 @@ _COLUMN_PX: Final = 500
 class Figure:
     """A figure with its title, its caption and its views.
 
-    ``width_px`` is the least width at which it can be read; above that of a column it has a row of its own, and on
+    ``width_px`` is the least width at which it can be read; above that of a column it fills a row, and on
     narrower screens it scrolls in its own box.
     """
 
@@ -354,7 +354,7 @@ def _number(value: Json) -> str:
 
 
 def _switch(figure: Figure, name: str) -> Iterator[str]:
-    """Yield what chooses a view: buttons, or a list where there are many."""
+    """Yield the control that selects a view: buttons, or a list if there are many."""
     yield f'<div class="switch" role="group" aria-label="Show" data-switch="{escape(name)}-data" hidden>'
     if sum(len(view.label) for view in figure.views) > MOST_LETTERS:
         yield "<label>Show <select>"
