@@ -1,22 +1,23 @@
-"""A toy task that a tiny network learns in a few steps, computed in one thread."""
+"""A toy task that a tiny network learns in a few steps, computed in one thread.
+
+Torch is imported when a fixture is used: a process that only collects these tests does not load it.
+"""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 
 from stnbench.data import ImageSet
-from stnbench.data.preprocessing import GlobalStatistics
-from stnbench.data.resident import DeviceImages
-from stnbench.models.scored_network import build_model
 from stnbench.spec.data import SignsSpec
 from stnbench.spec.network import LecunSpec
 from stnbench.spec.optimizer import SgdSpec
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec
 from stnbench.spec.trial import TrainingSpec, TrialSpec
-from stnbench.training.optim import build_optimizer
-from stnbench.training.step import TrainingRun
+
+if TYPE_CHECKING:
+    from stnbench.training.step import TrainingRun
 
 CLASSES, SIZE, IMAGES = 4, 16, 120
 
@@ -24,6 +25,8 @@ CLASSES, SIZE, IMAGES = 4, 16, 120
 @pytest.fixture(autouse=True)
 def one_thread(torch_settings: None) -> None:
     """Operators run in one thread while the test runs."""
+    import torch
+
     torch.set_num_threads(1)
 
 
@@ -63,8 +66,15 @@ def toy_spec() -> TrialSpec:
 
 
 @pytest.fixture
-def make_run(toy_set: ImageSet) -> Callable[[TrialSpec], TrainingRun]:
+def make_run(toy_set: ImageSet) -> Callable[[TrialSpec], "TrainingRun"]:
     """From a specification to a run on the toy task: 100 images to train on, 20 to validate on."""
+    import torch
+
+    from stnbench.data.preprocessing import GlobalStatistics
+    from stnbench.data.resident import DeviceImages
+    from stnbench.models.scored_network import build_model
+    from stnbench.training.optim import build_optimizer
+    from stnbench.training.step import TrainingRun
 
     def make(spec: TrialSpec) -> TrainingRun:
         statistics = GlobalStatistics(mean=0.25, std=0.25)

@@ -206,7 +206,7 @@ def _require_axis(override: Override, spec: SweepSpec, changes: Iterable[Overrid
 
 
 def _varies(override: Override) -> bool:
-    """Check whether an override makes another sweep; another planner does, more trials of the same search do not."""
+    """Return whether an override makes a sweep another one: axes and planners do, more trials of a search do not."""
     return override.key not in _SWEEP_OVERRIDES and not override.key.startswith(("planner.", "pruner."))
 
 

@@ -88,7 +88,7 @@ def find_repeats(
 
 
 def equal_pairs(first: Keys, second: Keys) -> list[tuple[int, int]]:
-    """Return the pairs of rows, one of each half, of equal images, sorted by the row of the second."""
+    """Return the pairs of rows with equal images, one row of each half, sorted by the row in the second."""
     rows: defaultdict[bytes, list[int]] = defaultdict(list)
     for row, key in enumerate(first):
         rows[key].append(row)

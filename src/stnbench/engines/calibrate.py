@@ -104,7 +104,7 @@ def measure_gpu_choice(  # noqa: PLR0913 - a machine, a trial and where to work,
         memory_mib: memory of each GPU in MiB, where it is known.
         compute: the compute options of the machine, which are stored with the choice.
         open_engine: opens an engine with the given slots.
-        scratch: a folder that is created, and removed at the end.
+        scratch: a folder for the runs; it is created, and removed at the end.
         data_root: the data folder, with its caches already built.
         source: the folder that ``dataset.root`` names.
         clock_s: returns seconds from any origin.
@@ -142,13 +142,13 @@ def measure_choice(
     source: Path | None = None,
     clock_s: Callable[[], float] = time.monotonic,
 ) -> SlotChoice:
-    """Run a shortened trial with one slot, and with one slot per core.
+    """Measure the throughput of a shortened trial with one slot and with one slot per core, and choose.
 
     Args:
         spec: a trial of the sweep that is to run; one short epoch of it is measured.
         cores: number of cores of this machine.
         open_engine: opens an engine with the given slots.
-        scratch: a folder that is created, and removed at the end.
+        scratch: a folder for the runs; it is created, and removed at the end.
         data_root: the data folder, with its caches already built.
         source: the folder that ``dataset.root`` names, if any.
         clock_s: seconds from any origin.

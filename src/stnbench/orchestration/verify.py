@@ -298,10 +298,15 @@ class Difference:
 
 
 def differences(before: Json, after: Json, where: str = "") -> Iterator[Difference]:
-    """Compare two results as JSON values, bit for bit, and yield the differences.
+    """Yield the differences between two results, compared as JSON values, bit for bit.
 
-    Keys that depend on the run are left out, as are keys that only one side has: versions add keys, and a value that
-    was not recorded is not a change.
+    Keys that depend on the run are ignored. So are keys that only one side has: newer versions add keys, and a value
+    that was not recorded is not a change.
+
+    Args:
+        before: the first result, or a part of it.
+        after: the same of the second result.
+        where: dotted path of the part; empty for the whole result.
     """
     if isinstance(before, dict) and isinstance(after, dict):
         for key in before:

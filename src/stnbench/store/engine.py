@@ -152,7 +152,7 @@ class Database:
 
     @property
     def name(self) -> str:
-        """Return the name for messages, without a password."""
+        """Return the path or URL of the database for messages, without a password."""
         return self.backend.name
 
     @contextmanager

@@ -102,7 +102,7 @@ def cost_on_the_meta_device(spec: NetworkSpec) -> None:
 
 
 def gradients_everywhere(spec: NetworkSpec) -> None:
-    """Check that every parameter has a finite gradient."""
+    """Check that every parameter has a finite gradient after a backward pass over four images."""
     network = _network(spec).train()
     functional.cross_entropy(network(_pictures(4)), _labels(4)).backward()  # torch
     for name, weight in network.named_parameters():

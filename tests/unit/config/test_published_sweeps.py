@@ -13,10 +13,10 @@ from stnbench.config.published import match_published, published_trial, read_pub
 from stnbench.config.resolve import parse_overrides, resolve_trial
 from stnbench.config.sweeps import read_sweep
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.models.scored_network import measure_cost
 from stnbench.planning.build import GridPlanner
 from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES
+from stnbench.spec.optimizer import AdamSpec, PlateauScheduleSpec, RmspropSpec
 from stnbench.spec.sweep import SWEEPS_OF_2015, PublishedResult, SweepSpec
 from stnbench.store.tables import PlannedTrial
 
@@ -37,6 +37,13 @@ CONFIGURATIONS_AND_BASELINES = {
     "committee": (5, 0),
 }
 """How many configurations each has, and how many baselines that are not configurations themselves."""
+
+
+def parameters_of(spec: TrialSpec) -> int:
+    """Return the number of parameters of a trial's network; torch is imported here, and not to collect the tests."""
+    from stnbench.models.scored_network import measure_cost
+
+    return measure_cost(spec, classes=CLASSES).parameters
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +151,8 @@ def test_the_headline_has_the_parameters_that_its_code_gives(composer: Composer)
     """10,271,405, of which its two transformers have 3,676,906 and 1,336,356; 14 epochs on all images not held out."""
     baseline, config = plan(composer, "headline", "scale=paper", "dataset=gtsrb", "training.epochs=14")
 
-    assert measure_cost(config.spec, classes=CLASSES).parameters == 10_271_405
-    assert measure_cost(baseline.spec, classes=CLASSES).parameters == 10_271_405 - 3_676_906 - 1_336_356
+    assert parameters_of(config.spec) == 10_271_405
+    assert parameters_of(baseline.spec) == 10_271_405 - 3_676_906 - 1_336_356
     assert (config.spec.training.epochs, config.spec.training.train_images) == (14, None)
 
 
@@ -157,7 +164,7 @@ def test_the_experiment_is_the_headline_of_2015(composer: Composer) -> None:
         assert spec.trial_id == config.trial_id
 
     assert (spec.dataset.image_size, spec.training.batch_size, spec.training.epochs) == (48, 50, 14)
-    assert measure_cost(spec, classes=CLASSES).parameters == 10_271_405
+    assert parameters_of(spec) == 10_271_405
     small = resolve_trial(composer, parse_overrides(["experiment=headline_2015", "scale=smoke"])).spec
     assert (small.training.epochs, small.dataset.image_size) == (2, 32)
 
@@ -171,4 +178,22 @@ def test_the_committee_is_25_networks(composer: Composer) -> None:
 
     assert len({trial.spec.trial_id for trial in asked}) == 25
     assert {trial.spec.augment for trial in asked} - {None} == {asked[0].spec.augment}
-    assert measure_cost(asked[0].spec, classes=CLASSES).parameters == 3_568_443
+    assert parameters_of(asked[0].spec) == 3_568_443
+
+
+def test_arcos_garcia_is_as_published(composer: Composer) -> None:
+    """Its optimiser, and the number of parameters of the network of 2018."""
+    spec = resolve_trial(composer, parse_overrides(["experiment=arcos_garcia"])).spec
+    assert spec.optimizer == RmspropSpec(learning_rate=1e-5)
+    assert (spec.training.epochs, spec.training.batch_size, spec.dataset.image_size) == (15, 50, 48)
+    assert parameters_of(spec) == 14_613_761
+
+
+def test_poojahira_is_as_published(composer: Composer) -> None:
+    """Its optimiser and schedule, and the parameters of its network: 855,487 with a first kernel of 7 in theirs."""
+    spec = resolve_trial(composer, parse_overrides(["experiment=poojahira"])).spec
+    kernels = 3 * 8 * (7 * 7 - 5 * 5)
+    assert spec.optimizer == AdamSpec(learning_rate=1e-4)
+    assert spec.schedule == PlateauScheduleSpec(factor=0.5, patience_epochs=5)
+    assert (spec.training.epochs, spec.training.batch_size, spec.dataset.image_size) == (40, 64, 32)
+    assert parameters_of(spec) + kernels == 855_487

@@ -13,14 +13,10 @@ import stnbench
 from stnbench.config.axes import read_planner, read_pruner
 from stnbench.core.errors import UnknownNameError
 from stnbench.data import split_tracks
-from stnbench.data.build import open_dataset
-from stnbench.nn.initialization import MapSize
-from stnbench.nn.localization import build_localization
 from stnbench.planning.build import build_planner
 from stnbench.spec.codec import from_plain
 from stnbench.spec.sweep import SweepSpec
 from stnbench.spec.trial import TrialSpec
-from stnbench.training.optim import StepTime, learning_rate_at
 
 ROOT = Path(stnbench.__file__).parent
 
@@ -47,15 +43,36 @@ def sweep(**changes: object) -> SweepSpec:
 
 
 UNHEARD = cast("Any", Unheard())
-TIME = StepTime(step=0, steps_per_epoch=1, epochs=1, records=())
 
-# ``unwrap``: without the types that tests check at run time, and users' processes do not.
+
+def build_locnet() -> None:
+    """Build a localisation network; ``unwrap``: without the types that tests check at run time, and users do not."""
+    from stnbench.nn.initialization import MapSize
+    from stnbench.nn.localization import build_localization
+
+    inspect.unwrap(build_localization)(UNHEARD, MapSize(3, 8, 8), identity=(0.0,))
+
+
+def use_schedule() -> None:
+    """Ask a schedule for a learning rate."""
+    from stnbench.training.optim import StepTime, learning_rate_at
+
+    learning_rate_at(UNHEARD, peak=0.1, time=StepTime(step=0, steps_per_epoch=1, epochs=1, records=()))
+
+
+def open_data() -> None:
+    """Open a data set."""
+    from stnbench.data.build import open_dataset
+
+    open_dataset(UNHEARD, root=Path(), workers=1)
+
+
 BUILT: dict[str, Callable[[], object]] = {
     "planner": lambda: build_planner(sweep(planner=UNHEARD), lambda _: TrialSpec()),
     "pruner": lambda: build_planner(sweep(pruner=UNHEARD), lambda _: TrialSpec()),
-    "locnet": lambda: inspect.unwrap(build_localization)(UNHEARD, MapSize(3, 8, 8), identity=(0.0,)),
-    "schedule": lambda: learning_rate_at(UNHEARD, peak=0.1, time=TIME),
-    "dataset": lambda: open_dataset(UNHEARD, root=Path(), workers=1),
+    "locnet": build_locnet,
+    "schedule": use_schedule,
+    "dataset": open_data,
 }
 
 READ: dict[str, Callable[[], object]] = {
@@ -69,6 +86,7 @@ READ: dict[str, Callable[[], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BUILT)
 def test_what_once_fell_through_is_refused(kind: str) -> None:
     """An unknown sampler was random search, an unknown pruner none, an unknown localisation network flatten and dense.

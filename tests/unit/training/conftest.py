@@ -1,16 +1,17 @@
-"""The toy task of ``toy_training``, and torch's settings put back after every test."""
+"""The toy task of ``toy_training``, parts of users, and weights without memory; torch is imported where it is used."""
 
 import pytest
-import torch
-from torch import nn
+from own_parts import parts_forgotten
 from toy_training import make_run, one_thread, toy_set, toy_spec
 
-__all__ = ["make_run", "one_thread", "toy_set", "toy_spec"]
+__all__ = ["make_run", "one_thread", "parts_forgotten", "toy_set", "toy_spec"]
 
 
 @pytest.fixture
 def fake_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers that are made without memory get fake tensors: torch would swap them into real ones, and cannot."""
+    import torch
+    from torch import nn
 
     def to_empty(module: nn.Module, *, device: torch.device) -> nn.Module:
         for part in module.modules():

@@ -60,16 +60,6 @@ def losses(outcome: TrainingOutcome) -> list[float]:
     return [record.train_loss for record in outcome.progress.records]
 
 
-@pytest.mark.inner
-def test_the_loss_falls_on_a_task_that_can_be_learnt(make_run: MakeRun, toy_spec: TrialSpec) -> None:
-    """Six epochs of ten steps learn the four quadrants."""
-    spec = dataclasses.replace(toy_spec, training=TrainingSpec(epochs=6, batch_size=10))
-    outcome = train(make_run(spec), hooks(), Progress())
-    assert losses(outcome)[-1] < losses(outcome)[0] / 2
-    assert outcome.validation is not None
-    assert outcome.validation.accuracy > 0.9
-
-
 def test_snapshots_are_asked_for_from_before_training_on(make_run: MakeRun, toy_spec: TrialSpec) -> None:
     """Ten in the first epoch, eight in each of two others, the last before saving; later runs ask for the rest."""
     seen: list[str] = []

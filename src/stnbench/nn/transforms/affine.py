@@ -304,11 +304,11 @@ _TERMS: Final = 12
 
 
 class LieAffine(AffineTransformation):
-    """The exponential of an affine velocity: the first two rows of exp([[a, b, tx], [c, d, ty], [0, 0, 0]]).
+    """Affine map given by its matrix logarithm: the first two rows of exp([[a, b, tx], [c, d, ty], [0, 0, 0]]).
 
-    Every point flows for a unit of time with the velocity ``(a x + b y + tx, c x + d y + ty)``, from output to input.
-    The map can always be inverted, by the opposite parameters; its determinant is exp(a + d), so that no parameters
-    mirror or flatten the image (the "affine diffeomorphic" family of Skafte Detlefsen et al., CVPR 2018).
+    Each point moves for one unit of time with the velocity ``(a x + b y + tx, c x + d y + ty)``, from output to input.
+    The map is always invertible, with the negated parameters as its inverse. Its determinant is exp(a + d), so it never
+    mirrors or flattens the image (the "affine diffeomorphic" family of Skafte Detlefsen et al., CVPR 2018).
     """
 
     @property

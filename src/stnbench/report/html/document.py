@@ -37,7 +37,7 @@ def figure_text(raw: str, most: int | None = None) -> str:
 
 
 def json_block(element_id: str, value: Json) -> str:
-    """Return an element with JSON for a script of the page, which no text in the JSON can end.
+    """Return a script element that holds a value as JSON, escaped so that no text in it can end the element.
 
     Raises:
         ValueError: for a float that is not finite.
