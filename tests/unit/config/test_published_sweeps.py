@@ -18,6 +18,7 @@ from stnbench.spec.codec import from_plain, to_plain
 from stnbench.spec.data import CLASSES
 from stnbench.spec.optimizer import AdamSpec, PlateauScheduleSpec, RmspropSpec
 from stnbench.spec.sweep import SWEEPS_OF_2015, PublishedResult, SweepSpec
+from stnbench.spec.trial import TrialSpec
 from stnbench.store.tables import PlannedTrial
 
 pytestmark = pytest.mark.slow
