@@ -193,6 +193,9 @@ def test_tracks_are_summed() -> None:
         (lambda frame: frame.assign(correct=5000), "5000 of 3870"),
         (lambda frame: frame.assign(correct=-1), "-1 of 3870"),
         (lambda frame: frame.assign(images=0, correct=0), "images"),
+        (lambda frame: frame.assign(images=float("nan")), "no number of images"),
+        (lambda frame: frame.assign(images=frame["images"] + 0.5), "images"),
+        (lambda frame: pd.concat([frame.assign(track="a")] * 2), "has a track twice"),
         (lambda frame: frame.iloc[:0], "no rows"),
         (lambda frame: frame.assign(configuration=None), "missing values"),
         (lambda frame: frame.assign(correct="many"), "many"),
@@ -210,6 +213,13 @@ def test_what_cannot_be_compared_is_refused(change: object, message: str) -> Non
     """The error names what is wrong."""
     with pytest.raises(SpecError, match=message):
         stnbench.compare(change(sizes()))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("margin", [-0.1, 1, float("nan"), "0.5"])
+def test_a_margin_that_is_no_share_is_refused(margin: Any) -> None:
+    """Half a point is 0.005, and a margin of 1 makes everything equivalent."""
+    with pytest.raises(SpecError, match="the margin is"):
+        stnbench.compare(sizes(), margin=margin)
 
 
 def test_unknown_baseline_is_refused() -> None:

@@ -212,13 +212,6 @@ def test_axes_that_never_meet_may_set_one_key(read: Read, text: str) -> None:
     assert labels(read(HEAD + text))
 
 
-@pytest.mark.slow
-def test_no_shipped_sweep_has_two_axes_on_one_key() -> None:
-    """Each is read with the check."""
-    for path in sweep_files(Path("/nowhere")).values():
-        read_sweep(path, COMPOSER)
-
-
 BOUNDED = [
     ("seeds: 3000000000\n", "asks for 3,000,000,000 seeds"),
     (f"seeds: [{2**63}]\n", "too large"),

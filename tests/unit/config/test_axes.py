@@ -163,6 +163,10 @@ def test_the_command_line_changes_the_planner(tmp_path: Path, composer: Composer
     assert (other.name, other.planner) == ("mine-planner_random-pruner_asha", RandomPlannerSpec(trials=24, seed=2))
     assert other.pruner == AshaPrunerSpec()
     assert read(tmp_path, composer, text, "planner=tpe", "pruner=none").name == "mine"
+    with pytest.raises(SpecError, match="the sweep has no pruner"):
+        read(tmp_path, composer, text, "pruner.min_epochs=2")
+    with pytest.raises(SpecError, match=r"write limits\.parameters=1e6"):
+        read(tmp_path, composer, text, "limits=3")
 
 
 def test_a_survey_composes_every_choice_of_a_search(tmp_path: Path, composer: Composer) -> None:
@@ -185,7 +189,13 @@ WRONG = [
     ("axes: {a.b: {float: [1, 0]}}\n", "lower end first"),
     ("axes: {a: {zip: {x: [1, 2], y: [1]}}}\n", "as many for each"),
     ("axes: {a: {zip: {x: [1, 2]}}}\n", "two keys or more"),
+    ("axes: {a: {zip: {x: 3, y: [1]}}}\n", "write a list of values"),
     ("axes: {a: {values: affine}}\n", "a list of values"),
+    ("columns: 3\n", "list names of metrics"),
+    ("columns: [ecee]\n", "unknown metric 'ecee'"),
+    ("published: 3\n", "write a name"),
+    ("parts: {a: b}\n", "write a folder, a file or a module"),
+    ("parts: /elsewhere/parts.py\n", "names code outside the folder you work in"),
     ("axes: {a: [1, 2], b: {values: [1], when: {c: 1}}}\n", "axis above in axes.b.when"),
     ("axes: {a: [1, 2], b: {values: [1], when: {a: 3}}}\n", "did you mean a="),
     ("axes: {b: {values: [1], when: {a: 1}}, a: [1, 2]}\n", "there are none"),

@@ -127,6 +127,8 @@ def test_where_gtsrb_lies_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("HOME", "/home/jörg")
     for text in ("~/gtsrb (1)", "'~/gtsrb (1)'", '"~/gtsrb (1)"'):
         assert take_dataset_root(parse_overrides([f"dataset.root={text}"]))[0] == Path("/home/jörg/gtsrb (1)")
+    with pytest.raises(SpecError, match="give the folder that holds GTSRB"):
+        take_dataset_root(parse_overrides(["dataset.root="]))
     with pytest.raises(SpecError, match="no path here"):
         take_dataset_root(parse_overrides(["dataset.root=~nobody-of-that-name/x"]))
 

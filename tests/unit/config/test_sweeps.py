@@ -45,7 +45,7 @@ def test_locnet_sizes_asks_the_question_of_2015(composer: Composer) -> None:
 
 @pytest.mark.slow
 def test_every_shipped_sweep_can_be_planned(composer: Composer) -> None:
-    """No shipped sweep is broken; test_published_sweeps composes those of 2015 on GTSRB as well."""
+    """No shipped sweep is broken, or has two axes on one key; test_published_sweeps composes those of 2015 on GTSRB."""
     for name, path in sweep_files(Path("/nowhere")).items():
         sweep = read_sweep(path, composer)
         assert build_planner(sweep, PointComposer(sweep, composer)).ask(), name

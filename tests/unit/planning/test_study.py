@@ -28,17 +28,25 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made.layout.store
 
 
+@pytest.fixture(scope="module")
+def written(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study of the search, written once; nothing that tests do changes it."""
+    path = tmp_path_factory.mktemp("study") / "optuna.db"
+    with Store.open(searched, writable=False) as store:
+        assert write_study(store, search_spec("search"), sqlite_uri(path)) == SEARCHED
+    return path
+
+
 def trials_of(url: str, name: str = "search") -> list[optuna.trial.FrozenTrial]:
     """What the storage has."""
     return optuna.load_study(study_name=name, storage=url).get_trials()
 
 
-def test_a_study_has_every_configuration_that_ended(searched: Path, tmp_path: Path) -> None:
+def test_a_study_has_every_configuration_that_ended(searched: Path, written: Path) -> None:
     """States, values, parameters as numbers on their ranges, curves and times are those of the store."""
-    url = sqlite_uri(tmp_path / "optuna.db")
+    url = sqlite_uri(written)
     spec = search_spec("search")
     with Store.open(searched, writable=False) as store:
-        assert write_study(store, spec, url) == SEARCHED
         wanted = list(study_trials(store, spec))
         best = max(outcome.validation.accuracy for outcome in store.outcomes("search").values())
     found = trials_of(url)
@@ -59,15 +67,16 @@ def test_a_study_has_every_configuration_that_ended(searched: Path, tmp_path: Pa
     assert isinstance(kinds["locnet1.sizes"], optuna.distributions.CategoricalDistribution)
 
 
-def test_what_is_written_is_not_written_twice(searched: Path, tmp_path: Path) -> None:
-    """A second time adds nothing; what was left out is added; the numbers of trials stay."""
-    url = sqlite_uri(tmp_path / "optuna.db")
-    spec = search_spec("search")
+def test_what_is_written_is_not_written_twice(searched: Path, written: Path) -> None:
+    """A second time adds nothing, and the numbers of trials stay; the file is a SQLite database of Optuna's tables."""
+    before = [trial.user_attrs for trial in trials_of(sqlite_uri(written))]
     with Store.open(searched, writable=False) as store:
-        write_study(store, spec, url)
-        before = [trial.user_attrs for trial in trials_of(url)]
-        write_study(store, spec, url)
-    assert [trial.user_attrs for trial in trials_of(url)] == before
+        write_study(store, search_spec("search"), sqlite_uri(written))
+    assert [trial.user_attrs for trial in trials_of(sqlite_uri(written))] == before
+    connection = sqlite3.connect(written)
+    ((count,),) = connection.execute("select count(*) from trials")
+    connection.close()
+    assert count == SEARCHED
 
 
 def fill(store: Store, *, is_retried: bool = False) -> SweepSpec:
@@ -159,14 +168,3 @@ def test_addresses_of_storages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert storage_url("postgresql://host/db?x=1", default) == "postgresql://host/db?x=1"
     with pytest.raises(SpecError, match="behind the overrides"):
         storage_url("scale=smoke", default)
-
-
-def test_optuna_reads_the_file(searched: Path, tmp_path: Path) -> None:
-    """The file is a SQLite database of Optuna's own tables."""
-    path = tmp_path / "optuna.db"
-    with Store.open(searched, writable=False) as store:
-        write_study(store, search_spec("search"), sqlite_uri(path))
-    connection = sqlite3.connect(path)
-    ((count,),) = connection.execute("select count(*) from trials")
-    connection.close()
-    assert count == SEARCHED

@@ -212,6 +212,14 @@ def test_a_place_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """A folder that does not exist is no module either."""
     with pytest.raises(SpecError, match=r"is not there|cannot be loaded"):
         add_places(["no_such_parts"], base=tmp_path)
+    with pytest.raises(SpecError, match=r"parts .*missing\.py are not there"):
+        add_places([str(tmp_path / "missing.py")], base=tmp_path)
+
+
+def test_a_specification_that_is_no_dataclass_is_refused() -> None:
+    """Its keys could not be read from its annotations."""
+    with pytest.raises(SpecError, match="Spec of the transformer made is no dataclass"):
+        stnbench.register("transformer", "made")(type("Made", (), {"Spec": type("Spec", (), {})}))
 
 
 def test_an_installed_package_joins_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
