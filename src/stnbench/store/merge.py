@@ -111,6 +111,7 @@ def plan_merge(ours: Rows, theirs: Rows) -> MergePlan:
     plan = MergePlan()
     _merge_trials(plan, ours, theirs)
     _merge_sweeps(plan, ours, theirs)
+    _require_new_names(plan, ours)
     needed = {
         "environments": {row["environment"] for row in plan.insert["outcomes"].values()},
         "image_sets": {row["digest"] for row in plan.insert["scored_images"].values()},
@@ -144,6 +145,21 @@ def _merge_trials(plan: MergePlan, ours: Rows, theirs: Rows) -> None:
         if better:
             plan.replaced.append(name)
             _take(plan, name, its)
+
+
+def _require_new_names(plan: MergePlan, ours: Rows) -> None:
+    """Raise StoreError if an attempt or a request to insert has the name of one of ours, of another trial or sweep."""
+    replaced = set(plan.replaced)
+    known = {row["token"]: row["trial_id"] for row in ours["attempts"].values() if row["trial_id"] not in replaced}
+    for row in plan.insert["attempts"].values():
+        if row["token"] in known:
+            problem = (
+                f"the attempt {row['token']} is of the trial {row['trial_id']} there, of {known[row['token']]} here"
+            )
+            raise StoreError(problem, remedy="one of the stores is damaged")
+    for key, row in plan.insert["controls"].items():
+        if key in ours["controls"]:
+            raise StoreError(f"the request {row['id']} is of two sweeps", remedy="one of the stores is damaged")
 
 
 def _take(plan: MergePlan, trial_id: str, its: dict[str, list[tuple[tuple[Json, ...], Row]]]) -> None:

@@ -24,6 +24,8 @@ from stnbench.spec.codec import to_json
 from stnbench.spec.result import TrialResult
 from stnbench.spec.sweep import Axis, Choice, Override
 from stnbench.spec.trial import TrialSpec
+from stnbench.store.merge import plan_merge
+from stnbench.store.portable import KEYS
 from stnbench.trials.files import write_result
 
 pytestmark = pytest.mark.slow
@@ -188,6 +190,17 @@ def test_two_questions_of_one_name_are_not_mixed(
     with pytest.raises(StoreError, match="the sweep tiny has other axes"):
         main(["merge", str(there.root)])
     assert all_rows(here) == rows
+
+
+def test_an_attempt_of_two_trials_is_refused(here: RunsLayout, there: RunsLayout) -> None:
+    """Tokens are of one attempt each, also where somebody has edited a store: before anything is copied."""
+    with opened(here) as one, opened(there) as other:
+        ours, theirs = one.rows(KEYS), other.rows(KEYS)
+    own = next(row for key, row in ours["attempts"].items() if key not in theirs["attempts"])
+    new = next(key for key in theirs["attempts"] if key not in ours["attempts"])
+    theirs["attempts"][new] = {**theirs["attempts"][new], "token": own["token"]}
+    with pytest.raises(StoreError, match=f"the attempt {own['token']} is of the trial {new[0]} there"):
+        plan_merge(ours, theirs)
 
 
 def test_what_is_not_there_is_named(here: RunsLayout, tmp_path: Path) -> None:
