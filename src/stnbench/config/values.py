@@ -327,6 +327,8 @@ class _Builder:
                 self._refuse(event, f"the key {key} stands twice (first in line {own[key].line})", "keep one of them")
             node = self._node(next(self.events), depth + 1)
             if key == _MERGE and isinstance(event, yaml.ScalarEvent) and not event.style:
+                if merged:
+                    self._refuse(event, "the key << stands twice", "merge a list of aliases: <<: [*one, *other]")
                 merged.extend(self._merged(node, event))
             else:
                 own[key] = _Node(value=node.value, size=node.size, line=_line(event))

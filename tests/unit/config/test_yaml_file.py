@@ -152,6 +152,7 @@ TWICE = [
     ("a: {b: 1, b: 1}\n", "line 1: the key b stands twice"),
     ("a: 1\n'a': 1\n", "line 2: the key a stands twice"),
     ("on: 1\n'on': 2\n", "line 2: the key on stands twice"),
+    ("a: &a {x: 1}\nb:\n  <<: *a\n  <<: {y: 2}\n", "line 4: the key << stands twice"),
 ]
 
 
