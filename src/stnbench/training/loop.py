@@ -43,6 +43,8 @@ Those of 2015's networks have 19 to 56 MB, and on a GPU an epoch may take less t
 _KEYS: Final = frozenset({"format", "trial_id", "classes", "statistics", "records", "network", "optimizer", "average"})
 
 _REMEDY: Final = "remove the file to train from the start"
+_ZIP_BEGIN: Final = b"PK\3\4"
+"""First bytes of a checkpoint, which torch writes as a ZIP archive."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,7 +233,7 @@ def read_checkpoint(path: Path, *, trial_id: str) -> Checkpoint:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = io.BytesIO(path.read_bytes())
+        data = io.BytesIO(_read_archive(path))
         _check_sums(data)
         content = torch.load(data, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -241,6 +243,22 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.keys() - {"images"} != _KEYS or content["format"] != _FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this version of stnbench", remedy=_REMEDY)
     return content
+
+
+def _read_archive(path: Path) -> bytes:
+    """Read a ZIP archive; nothing is read of a file of another kind, which may be endless or never answer.
+
+    Raises:
+        BadZipFile: where it is none.
+        OSError: where it cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise BadZipFile("it is not a regular file")
+    with path.open("rb") as file:
+        begin = file.read(len(_ZIP_BEGIN))
+        if begin != _ZIP_BEGIN:
+            raise BadZipFile("File is not a zip file")
+        return begin + file.read()
 
 
 def _check_sums(data: io.BytesIO) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -226,3 +227,26 @@ def test_what_is_held_is_the_epoch_s_state_and_not_what_training_makes_of_it(
         assert torch.equal(kept["momentum_buffer"], momentum)
     keeper.keep(checkpoint, at_once=True)
     assert len(seen) == 3
+
+
+def test_what_is_no_regular_file_is_refused_without_being_read(tmp_path: Path) -> None:
+    """A pipe never answers, and a device never ends; a folder, a link to itself and a large file of zeros are none."""
+    path = tmp_path / "checkpoint.pt"
+
+    def make(kind: str) -> None:
+        match kind:
+            case "pipe":
+                os.mkfifo(path)
+            case "folder":
+                path.mkdir()
+            case "zeros":
+                path.touch()
+                os.truncate(path, 1 << 36)
+            case _:
+                path.symlink_to(kind)
+
+    for kind in ("pipe", "/dev/zero", str(path), "folder", "zeros"):
+        make(kind)
+        with pytest.raises(CheckpointError, match=r"checkpoint\.pt cannot be read"):
+            read_checkpoint(path, trial_id="x")
+        path.rmdir() if kind == "folder" else path.unlink()
