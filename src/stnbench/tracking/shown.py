@@ -70,7 +70,9 @@ QUESTION_LIMIT = 1000
 def sweep_note(sweep: SweepSpec, views: dict[str, str]) -> str:
     """Return a sweep's question with links to saved views of MLflow, by name, and the path of the report."""
     links = " · ".join(f"[{name}]({address})" for name, address in views.items())
-    report = f"Report: `reports/{sweep.name}/index.html` where the sweep was run, written by `stnbench report`."
+    report = (
+        f"Report: {_code(f'reports/{sweep.name}/index.html')} where the sweep was run, written by `stnbench report`."
+    )
     base = ", ".join(_code(str(override)) for override in (*sweep.base, *sweep.overrides))
     same = f"The same in all runs: {base}." if base else ""
     question = plain_markdown(sweep.question[:QUESTION_LIMIT])
@@ -84,10 +86,10 @@ def attempt_note(view: AttemptView) -> str:
     if view.spec.transformers:
         commands.append(f"python -m stnbench.show transform {view.trial_id}")
     lines = [
-        f"Trial `{view.trial_id}` of the sweep `{view.sweep}`, attempt {view.number}.",
-        f"- report: `reports/{view.sweep}/index.html`, configuration {_code(view.label[:300])}",
+        f"Trial `{view.trial_id}` of the sweep {_code(view.sweep)}, attempt {view.number}.",
+        f"- report: {_code(f'reports/{view.sweep}/index.html')}, configuration {_code(view.label[:300])}",
         f"- files: `runs/trials/{view.trial_id}/{view.number:03d}`, whole specification: artifact `specification.json`",
-        *(f"- `{command}`" for command in commands),
+        *(f"- {_code(command)}" for command in commands),
     ]
     return failure + "\n".join(lines)
 
@@ -101,7 +103,9 @@ def configuration_note(view: ConfigurationView) -> str:
     rank = f", rank {view.rank_text}" if view.rank_text else ""
     standing = f", {view.standing}" if view.standing else ""
     number = f"**{_percent(view.mean)} %** on validation, mean of {seeds}; {interval}{rank}{standing}.{_gain(view)}"
-    runs = f"Its runs: search for `tags.cell = '{view.config_id}'`; report: `reports/{view.sweep}/index.html`."
+    runs = (
+        f"Its runs: search for `tags.cell = '{view.config_id}'`; report: {_code(f'reports/{view.sweep}/index.html')}."
+    )
     return f"{number}\n\n{runs}"
 
 

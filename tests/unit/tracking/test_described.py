@@ -78,8 +78,8 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_words_from_outside_are_shown_as_they_are(text: str, attempt: AttemptView) -> None:
-    """A question, a label or a message makes no picture, link, heading or list, and fetches nothing."""
+def test_words_from_outside_are_shown_as_they_are(text: str, attempt: AttemptView, config: ConfigurationView) -> None:
+    """A question, a name, a label or a message makes no picture, link, heading or list, and fetches nothing."""
     markdown = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     note = sweep_note(SweepSpec(name="sizes", question=text), {})
     question = note.split("\n\n")[0]
@@ -89,5 +89,7 @@ def test_words_from_outside_are_shown_as_they_are(text: str, attempt: AttemptVie
     assert html.unescape(shown.removeprefix("<p>").removesuffix("</p>\n")) == printable(text)
     assert not any(part in question for part in ("://", "www.", "@"))  # which GitHub makes links of
     failure = Failure(kind=FailureKind.BUG, message=text)
-    said = attempt_note(dataclasses.replace(attempt, failure=failure, label=f"`{text}`"))
-    assert re.findall(r"<(img|a|h\d)\b", markdown.render(said)) == []
+    for name in ("sizes", f"`{text}", f"``{text}`"):
+        said = attempt_note(dataclasses.replace(attempt, failure=failure, label=f"`{text}`", sweep=name))
+        said += "\n\n" + configuration_note(dataclasses.replace(config, sweep=name))
+        assert re.findall(r"<(img|a|h\d)\b", markdown.render(said)) == []
