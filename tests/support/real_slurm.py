@@ -83,6 +83,7 @@ def real_slurm(folder: Path) -> Iterator[Path]:
         _await_node(folder, configuration)
         yield configuration
     finally:
+        _cancel_jobs(configuration)
         for pid_file in ("slurmd.pid", "slurmctld.pid", "munged.pid"):
             _end(folder / pid_file)
 
@@ -107,6 +108,22 @@ def _await_node(folder: Path, configuration: Path, timeout_s: float = 60.0) -> N
             logs = [path.read_text(errors="replace")[-2000:] for path in folder.glob("*.log")]
             raise TimeoutError("\n".join(logs))
         time.sleep(0.2)
+
+
+def _cancel_jobs(configuration: Path, timeout_s: float = 20.0) -> None:
+    """End what a test that failed has left running: jobs outlive their daemons."""
+    environment = os.environ | {"SLURM_CONF": str(configuration)}
+    deadline = time.monotonic() + patient(timeout_s)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        while time.monotonic() < deadline:
+            subprocess.run(
+                [str(_found("scancel")), "--user=root"], env=environment, capture_output=True, check=False, timeout=20
+            )
+            listed = [str(_found("squeue")), "--noheader", "--format=%i"]
+            left = subprocess.run(listed, env=environment, capture_output=True, text=True, check=False, timeout=20)
+            if not left.stdout.strip():
+                return
+            time.sleep(0.5)
 
 
 def _free_port() -> int:

@@ -39,6 +39,7 @@ from stnbench.orchestration.messages import (
     SlotsChanged,
     StopAsked,
     StopAttempt,
+    ThawAsked,
     TimePassed,
     TrialsPlanned,
     WorkDone,
@@ -500,6 +501,21 @@ def test_a_pruned_attempt_that_does_not_stop_is_pruned_all_the_same() -> None:
     it.handle(AttemptFailed(token="s-1", failure=failure(FailureKind.KILLED)))
 
     assert it.state_of("a") is TrialState.PRUNED
+
+
+def test_a_paused_trial_goes_on_before_all_that_waits() -> None:
+    """Also one that an earlier run let pause; one that runs or is complete is left as it is."""
+    it = machine(slots=1)
+    it.handle(TrialsPlanned(trial_ids=("a", "b", "c", "d")))
+    it.handle(PruneAsked(token="s-1"))
+    it.handle(AttemptStopped(token="s-1"))
+    assert it.running == {"s-2": "b"}
+    assert it.handle(ThawAsked(trial_ids=("a", "of before", "b"))) == ()
+    assert launches(it.handle(AttemptFinished(token="s-2"))) == [("a", "cpu0")]
+    assert it.handle(ThawAsked(trial_ids=("b",))) == ()
+    assert launches(it.handle(AttemptFinished(token="s-3"))) == [("of before", "cpu0")]
+    assert launches(it.handle(AttemptFinished(token="s-4"))) == [("c", "cpu0")]
+    assert it.state_of("b") is TrialState.COMPLETE
 
 
 def test_trials_that_hang_one_after_the_other_tell_of_the_machine() -> None:

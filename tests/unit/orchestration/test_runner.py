@@ -485,6 +485,7 @@ def test_a_hopeless_trial_is_pruned_for_good(store: Store, tmp_path: Path) -> No
     assert len(again.told) == 2
 
 
+@pytest.mark.thorough
 def test_paused_trials_go_on_from_their_checkpoints(store: Store, tmp_path: Path) -> None:
     """Every pause is an attempt, and the next one has its checkpoint; a run that was stopped between goes on alike.
 
