@@ -196,7 +196,7 @@ def mean_gain(group: Group) -> tuple[Effect, int] | None:
 
 
 def _some(count: int, of: int, verb: str) -> str:
-    """Return a count of several and what it does, such as ``2 of 8 gain significantly``."""
+    """Return a count of several with its verb, such as ``2 of 8 gain significantly``."""
     counted = f"{count} of {of}" if count else f"none of the {of}"
     return f"{counted} {verb if count > 1 else f'{verb}s'} significantly"
 

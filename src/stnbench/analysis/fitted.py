@@ -41,8 +41,8 @@ Seed = int | str
 class ScoredRun:
     """One run: images right of those scored. ``correct`` is None for a run that ended without a score (diverged).
 
-    ``has_collapsed`` is None if unknown; then a run has collapsed if it recognises less than half of what its
-    configuration's best run does, by more than chance.
+    ``has_collapsed`` is None if unknown; then a run has collapsed if it recognises less than half as many
+    images as its configuration's best run, by more than chance.
     """
 
     configuration: str

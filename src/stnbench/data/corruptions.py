@@ -280,7 +280,7 @@ _log = logging.getLogger(__name__)
 def keeping_corruptions(cache_folder: Path) -> Iterator[None]:
     """Keep corrupted images in a cache of data sets, and read those that are there, in the code of this context.
 
-    A split takes 60 times the space of its pixels, which is not used if it is more than a tenth of what is free. The
+    A split takes 60 times the space of its pixels, which is not used if it is more than a tenth of the free space. The
     folder ``corrupted`` in the cache may be deleted at any time.
     """
     token = _FOLDER.set(cache_folder / _KEPT_IN)

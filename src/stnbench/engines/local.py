@@ -145,8 +145,8 @@ class WorkerProcess:
     def last_output(self) -> str:
         """Return the end of the attempt's log, which may be empty.
 
-        Where the attempt never opened its log, return what was written to the slot's log since the attempt or the
-        worker began, under a line that says so.
+        If the attempt never opened its log, return the part of the slot's log written since the attempt or the worker
+        began, under a line that says so.
         """
         own = None if self.launch is None else AttemptLayout(Path(self.launch.folder)).log
         if own is not None and own.exists():

@@ -237,7 +237,7 @@ def _comparable(table: str, own: dict[str, list[tuple[tuple[Json, ...], Row]]]) 
 
 
 def _of_the_trial(column: str, value: Json) -> Json:
-    """Return a value without what a run alone determines: among metrics, the energy."""
+    """Return a value without the parts that differ between equal runs: among metrics, the energy."""
     return {**of_the_trial(json.loads(str(value)))} if column == "metrics" else value
 
 

@@ -162,7 +162,7 @@ STEPS: Final = 40
 
 
 class _Task:
-    """A toy task: points around four centres, told apart by a network over points that another one moves first."""
+    """A toy task: points around four centres, classified by a network after another one has moved them."""
 
     def __init__(self, spec: OptimizerSpec) -> None:
         generator = torch.Generator().manual_seed(1)

@@ -1,9 +1,9 @@
-"""Energy of an attempt: its share of what the machine's processors and its GPU use while it runs.
+"""Energy of an attempt: its share of the energy of the machine's processors and its GPU while it runs.
 
 GPUs are measured by NVML (``nvidia-ml-py``), processors by RAPL, where ``/sys/class/powercap/intel-rapl*`` may be read;
-elsewhere energy is not measured, and no number is made up. What a GPU or a machine uses is divided evenly among the
-attempts that run on it at the same time. What other programs use there is counted as well: a counter does not know
-whose energy it counts.
+elsewhere energy is not measured, and no number is made up. The energy of a GPU or a machine is divided evenly among the
+attempts that run on it at the same time. It includes that of other programs: a counter does not know whose energy it
+counts.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ def integrated_j(before_w: float, after_w: float, seconds: float) -> float | Non
 
 
 def share_j(used_j: float, sharers: int) -> float:
-    """Return the share of one of several attempts that run at the same time on what used this energy."""
+    """Return an attempt's equal share of an energy that several attempts used at the same time."""
     return used_j / max(1, sharers)
 
 
@@ -309,7 +309,7 @@ class _Share:
 
 
 class EnergyMeter:
-    """Meter of the energy of one attempt, sampled by a thread of its own; without parts it measures nothing.
+    """Meter of the energy of one attempt, sampled by a separate thread; without parts it measures nothing.
 
     Args:
         parts: counters of the parts of the machine on which the attempt runs, each with a function that returns the
@@ -348,7 +348,7 @@ class EnergyMeter:
         return {} if used_kwh is None else {ENERGY: used_kwh}
 
     def of_trial(self, records: Sequence[EpochRecord]) -> dict[str, float]:
-        """Return the energy of a trial as a metric of its result: of its epochs, and what followed the last one.
+        """Return the energy of a trial as a metric of its result: of its epochs, and of the time after the last one.
 
         Args:
             records: all epochs, also those that earlier attempts have trained.

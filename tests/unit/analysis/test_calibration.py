@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import log_loss, recall_score
 
 from stnbench.analysis.ensembles import (
     BINS,
@@ -27,6 +26,8 @@ def drawn(seed: int, images: int = 300, classes: int = 7) -> tuple[np.ndarray, n
 @given(seed=st.integers(0, 2**32 - 1))
 def test_likelihood_and_worst_class_are_those_of_scikit_learn(seed: int) -> None:
     """Log loss, and the smallest recall of any class."""
+    from sklearn.metrics import log_loss, recall_score  # here, so that one process alone loads it
+
     probabilities, labels = drawn(seed)
     assert negative_log_likelihood(probabilities, labels) == pytest.approx(log_loss(labels, probabilities))
     recalls = recall_score(labels, probabilities.argmax(axis=1), average=None, zero_division=0.0)

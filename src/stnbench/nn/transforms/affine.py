@@ -352,7 +352,7 @@ class CanonicalRotation(AffineTransformation):
     parameters are the scores, and the output is the copy with the highest score, the first one of equals. Rotating an
     image by a member of the group permutes its copies and changes nothing else: the output is the same, whatever the
     weights are (Kaba et al. 2023, arXiv 2211.06489; Mondal et al. 2023, arXiv 2310.19019). It is exact for quarter
-    turns of square images, and true up to interpolation for others. So that no copy can be told by its empty corners,
+    turns of square images, and true up to interpolation for others. So that no copy is recognised by its empty corners,
     the network sees the disc that fits into the image.
 
     The choice has no slope: backwards, the matrix is the mean of all rotations by the softmax of the scores (straight
