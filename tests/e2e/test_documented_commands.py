@@ -63,6 +63,7 @@ RUNS = (
     ),
     Run(r"make status|stnbench status", prints="locnet_sizes"),
     Run(r"stnbench trials --diff locnet_sizes:best locnet_sizes:best:2", prints="validation accuracy"),
+    Run(r"stnbench trials", more="locnet_sizes", prints="affine"),
     Run(r"stnbench control locnet_sizes list", prints="asked"),
     Run(r"stnbench control locnet_sizes (pause|resume|slots 4|seeds \+2)", prints="when locnet_sizes is started"),
     Run(r"make report|stnbench report", leaves=PAGE, prints="affine"),
