@@ -89,10 +89,7 @@ class Runner:
         keep_alone: Callable[[], None] = lambda: None,
     ) -> None:
         self._keep_alone = keep_alone
-        self._sweep = sweep
-        self._store = store
-        self._engine = engine
-        self._layout = layout
+        self._sweep, self._store, self._engine, self._layout = sweep, store, engine, layout
         self._identity, self._options, self._observers = identity, options, observers
         self._now = now = now or identity.now
         self._clock_s = clock_s
@@ -236,6 +233,10 @@ class Runner:
         for observer in self._observers:
             observer.resized(len(slots))
 
+    def _note(self, attempt: RunningAttempt, message: str) -> None:
+        for observer in self._observers:
+            observer.noted(attempt, message)
+
     def _tell(self, message: str) -> None:
         for observer in self._observers:
             observer.told(message)
@@ -291,8 +292,7 @@ class Runner:
                 for observer in self._observers:
                     observer.worked(attempt, parts)
             case Note(message=message):
-                for observer in self._observers:
-                    observer.noted(attempt, message)
+                self._note(attempt, message)
             case _:
                 self._take_ending(attempt, event)
 
@@ -415,13 +415,14 @@ class Runner:
             failure = Failure(kind=FailureKind.INFRASTRUCTURE, message=error.problem)
             self._following.append(AttemptFailed(token=command.token, failure=failure))
             return
+        warn = functools.partial(self._note, attempt)
         launch = Launch(
             spec=trial.spec,
             token=command.token,
             folder=str(folder),
             data_root=str(self._options.data_root),
             source=str(self._options.source or ""),
-            resume_from=resumable(self._store, self._layout, trial.spec, record.number, warn=self._tell),
+            resume_from=resumable(self._store, self._layout, trial.spec, record.number, warn=warn),
             micro_batches=command.micro_batches,
         )
         if command.alone:
