@@ -192,14 +192,26 @@ def _defaults(kind: Any) -> tuple[tuple[str, object], ...]:  # noqa: ANN401 - a 
     """Return the names and defaults of a dataclass's fields, in order.
 
     Fields added by an external part have no default: its source is in the identity, and its defaults are unknown where
-    the part is absent. The name of such a part is compared with that of the base, as for parts of stnbench.
+    the part is absent. The name of a part is compared with that of the base, since it is the default of its own class.
     """
     own = own_fields(kind)
-    bases = {field.name: field for field in _fields_of(kind.__mro__[1])} if is_from_outside(kind) else {}
+    bases = {field.name: field for field in _fields_of(kind.__mro__[1])} if is_from_outside(kind) else _names(kind)
     return tuple(
         (field.name, dataclasses.MISSING if field.name in own else _default(bases.get(field.name, field)))
         for field in dataclasses.fields(kind)
     )
+
+
+def _names(kind: Any) -> dict[str, "dataclasses.Field[Any]"]:  # noqa: ANN401 - a class
+    """Return the fields of the bases of registered specifications that name the part, by their own names."""
+    bases = [(registry.base, registry.discriminator) for registry in REGISTRIES.values()]
+    return {
+        field.name: field
+        for base, discriminator in bases
+        if issubclass(kind, base)
+        for field in _fields_of(base)
+        if field.name == discriminator
+    }
 
 
 def _fields_of(kind: Any) -> tuple["dataclasses.Field[Any]", ...]:  # noqa: ANN401 - a class
