@@ -49,7 +49,7 @@ def main(trials: int, duration_s: float, slots: int) -> None:
         session.slots = slots
         session.run(sweep, GridPlanner(sweep, lambda _: spec), RunOptions(data_root=layout.root))
         started_s = time.time()
-        session.sync_mirror(sweep, [])
+        session.sync_tracker(sweep, [])
         print(time.time() - started_s)
         session.close()
 
