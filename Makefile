@@ -72,9 +72,9 @@ test-thorough: $(STAMP) ## what test leaves out for its time: every combination 
 test-full: $(STAMP) ## test and test-thorough in one
 	@$(PYTEST) -m 'not exhaustive and not scheduler and not cuda'
 
-# The share of lines and branches below which make coverage fails; what only a GPU or another system runs is excluded in the
-# code, each time with the reason.
-COVERAGE_MIN ?= 90
+# The share of lines and branches below which make coverage fails. Most of what it misses (Slurm, Ray, remote workers, whole
+# commands) is run by test-thorough, which takes too long to be measured each time.
+COVERAGE_MIN ?= 92
 
 coverage: $(STAMP) ## lines and branches that test runs, those of its subprocesses included (about 10 minutes; fails below COVERAGE_MIN)
 	@COVERAGE_FILE=$(CURDIR)/build/coverage/data $(PYTEST) -m '$(UP_TO_TEST)' --cov --cov-report=term-missing --cov-report=html:build/coverage/html --cov-fail-under=$(COVERAGE_MIN)
