@@ -295,9 +295,8 @@ def _connect(address: str | None, guard: Guard | None) -> None:
             ray.init(address, **options)
             return
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        os.environ.setdefault(
-            "RAY_worker_niceness", "0"
-        )  # Ray adds 15, with which trials stand still beside other work
+        # Ray adds 15 to the niceness of its workers, with which trials stand still beside other work.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         options |= {"num_cpus": available_cores(), "num_gpus": len(visible_gpus()), "include_dashboard": False}
         with guard.marking():
             ray.init("local", object_store_memory=OBJECT_STORE_BYTES, _temp_dir=str(guard.folder), **options)

@@ -203,7 +203,7 @@ def _defaults(kind: Any) -> tuple[tuple[str, object], ...]:  # noqa: ANN401 - a 
 
 
 def _names(kind: Any) -> dict[str, "dataclasses.Field[Any]"]:  # noqa: ANN401 - a class
-    """Return the fields of the bases of registered specifications that name the part, by their own names."""
+    """Return, for each registry whose specifications a class belongs to, the base's field with the name of the part."""
     bases = [(registry.base, registry.discriminator) for registry in REGISTRIES.values()]
     return {
         field.name: field

@@ -13,7 +13,7 @@ import importlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from stnbench.core.errors import SpecError, UnknownNameError
 
@@ -74,7 +74,8 @@ class Metric:
         return self.compute
 
 
-_COMPUTED: Final = ("probabilities", "network")
+_FROM_OUTSIDE: Final = ("probabilities", "network")
+"""Inputs of a metric that a user registers; stnbench alone reads meters."""
 
 _METRICS: Final[dict[str, Metric]] = {}
 
@@ -90,7 +91,7 @@ def add_metric(metric: Metric) -> None:
         raise SpecError(f"the metric {metric.name} is registered twice", remedy="stnbench has it: choose another name")
     if metric.better not in ("lower", "higher"):
         raise SpecError(f"the metric {metric.name} has better={metric.better!r}", remedy="say lower or higher")
-    if metric.needs not in (("probabilities", "network", "meter") if not metric.digest else _COMPUTED):
+    if metric.needs not in (_FROM_OUTSIDE if metric.digest else get_args(Needs)):
         problem = f"the metric {metric.name} has needs={metric.needs!r}"
         raise SpecError(problem, remedy="say probabilities or network")
     _METRICS[metric.name] = metric

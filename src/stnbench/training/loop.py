@@ -246,11 +246,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _read_archive(path: Path) -> bytes:
-    """Read a ZIP archive; nothing is read of a file of another kind, which may be endless or never answer.
+    """Read a ZIP archive; of another kind of file nothing is read, since it may be endless or block.
 
     Raises:
-        BadZipFile: where it is none.
-        OSError: where it cannot be read.
+        BadZipFile: if the file is not a ZIP archive.
+        OSError: if it cannot be read.
     """
     if path.exists() and not path.is_file():
         raise BadZipFile("it is not a regular file")
