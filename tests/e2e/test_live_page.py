@@ -84,7 +84,7 @@ def refuse_strangers(address: str, form: str, runs: Path) -> None:
 
 
 def pause_stop_and_resume(page: Page, address: str, workplace: Workplace) -> None:
-    """What a person does: nothing begins meanwhile, strangers change nothing, and no serious hurdle stands before anybody."""
+    """Pause: nothing begins and strangers change nothing; stop and resume do just that; no serious hurdle stands."""
     page.get_by_role("button", name="Pause", exact=True).click()
     expect(page.locator("#answer")).to_contain_text("paused")
     expect(page.locator("#state .mark")).to_have_text("paused")
