@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import lzma
+import math
 import tarfile
 import zipfile
 import zlib
@@ -38,6 +39,9 @@ TABLE: Final = "images.csv"
 COLUMNS: Final = ("path", "class", "track", "frame", "x1", "y1", "x2", "y2", "split")
 
 BOX: Final = ("x1", "y1", "x2", "y2")
+
+_FRAME_DIGITS: Final = 18
+"""Most digits of a frame's number, so that it is an int64."""
 
 _ARCHIVE_ERRORS: Final = (
     OSError,
@@ -117,10 +121,10 @@ def survey(place: Path) -> Survey:
     contents = _contents(place, images, total=sum(sizes[name] for name in images))
     sha = hashlib.sha256(json.dumps([[name, contents[name]] for name in images]).encode())
     sha.update(table)
-    per_class = [
-        {entry.track for entry in entries if entry.label == label and not entry.is_test}
-        for label in range(len(found.names))
-    ]
+    per_class: list[set[int]] = [set() for _ in found.names]
+    for entry in entries:
+        if not entry.is_test:
+            per_class[entry.label].add(entry.track)
     empty = [name for name, tracks in zip(found.names, per_class, strict=True) if not tracks]
     if empty:
         raise DataCorruptError(
@@ -226,7 +230,7 @@ class _Reader:
                 path=path,
                 label=labels[name],
                 track=track,
-                frame=int(self._number(path, row, "frame", seen[track])),
+                frame=self._frame(path, row, seen[track]),
                 box=self._box(path, row),
                 is_test=is_test,
             )
@@ -235,20 +239,26 @@ class _Reader:
         if not table:
             return {path: {} for path in images}
         try:
-            reader = csv.DictReader(io.StringIO(table.decode("utf-8-sig")))
-            columns = tuple(reader.fieldnames or ())
-            rows = (
-                {row["path"]: {key: value for key, value in row.items() if value} for row in reader}
-                if "path" in columns
-                else {}
-            )
+            reader = csv.DictReader(io.StringIO(table.decode("utf-8-sig")), restkey="")
+            columns, read = tuple(reader.fieldnames or ()), list(reader)
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataCorruptError(f"{self.place}: {TABLE} is no table ({error})", remedy="write it as CSV") from error
         unknown = [name for name in columns if name not in COLUMNS]
         if "path" not in columns or unknown:
             problem = f"{self.place}: {TABLE} has the columns {', '.join(columns)}"
             raise DataCorruptError(problem, remedy=f"path is needed; there may be {', '.join(COLUMNS[1:])}")
-        missing = [path for path in rows if path not in set(images)]
+        rows: dict[str, Mapping[str, str]] = {}
+        for row in read:
+            path = row["path"]
+            faults = {
+                "has a row without a path": not path,
+                f"names {path} twice": path in rows,
+                f"has more cells than columns in the row of {path}": "" in row,
+            }
+            for fault in (text for text, is_so in faults.items() if is_so):
+                raise DataCorruptError(f"{self.place}: {TABLE} {fault}", remedy="write one row an image")
+            rows[path] = {key: value for key, value in row.items() if value}
+        missing = sorted(rows.keys() - set(images))
         if missing:
             problem = f"{self.place}: {TABLE} names {len(missing)} images that are not there, such as {missing[0]}"
             raise DataCorruptError(problem, remedy="mend the table; paths are relative to its folder")
@@ -272,10 +282,17 @@ class _Reader:
         if not any(key in row for key in BOX):
             return None
         x1, y1, x2, y2 = (self._number(path, row, key, float("nan")) for key in BOX)
-        if not (0 <= x1 < x2 and 0 <= y1 < y2):
+        if not (0 <= x1 < x2 < math.inf and 0 <= y1 < y2 < math.inf):
             problem = f"{self.place}: the box of {path} is {x1:g}, {y1:g}, {x2:g}, {y2:g}"
             raise DataCorruptError(problem, remedy="write x1 < x2 and y1 < y2 in pixels, from 0")
         return x1, y1, x2, y2
+
+    def _frame(self, path: str, row: Mapping[str, str], usual: int) -> int:
+        text = row.get("frame", str(usual))
+        if not (text.isascii() and text.isdecimal() and len(text) <= _FRAME_DIGITS):
+            problem = f"{self.place}: frame of {path} is {text}"
+            raise DataCorruptError(problem, remedy="write a whole number, from 0")
+        return int(text)
 
     def _number(self, path: str, row: Mapping[str, str], key: str, usual: float) -> float:
         try:

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stnbench.core.errors import CacheMissingError, DataCorruptError, DataMissingError, SpecError
 from stnbench.core.identity import Json, derive_seed, digest
-from stnbench.core.image_folder import Entry, Survey, read_members, recall, survey
+from stnbench.core.image_folder import TABLE, Entry, Survey, read_members, recall, survey
 from stnbench.core.process import advancing
 from stnbench.data import DataPlaces, Dataset, ImageSet
 from stnbench.data.cache import MANIFEST, CacheArrays, Layout, Recipe, digests_of, open_cache, open_or_build
@@ -39,7 +39,7 @@ from stnbench.spec.data import (
 # The user's own images in class sub-folders, as a data set.
 
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Increased when the arrays of a cache change meaning, so that caches are made again."""
 
 
@@ -141,8 +141,12 @@ def _fill(arrays: CacheArrays, place: Path, entries: Sequence[Entry]) -> None:
     channels, size = arrays.images.shape[1], arrays.images.shape[-1]
     unreadable: list[str] = []
     for row, (name, data) in enumerate(read_members(place, [entry.path for entry in entries])):
-        image = _decoded(data, channels)
-        if image is None:
+        try:
+            image = _decoded(data, channels)
+        except _UnknownRangeError as error:
+            unreadable.append(f"{name}: {error}")
+            continue
+        except _DECODING_ERRORS:
             unreadable.append(name)
             continue
         arrays.images[row] = resize(image, size)
@@ -156,18 +160,45 @@ def _fill(arrays: CacheArrays, place: Path, entries: Sequence[Entry]) -> None:
     arrays.labels[:] = [entry.label for entry in entries]
     arrays.tracks[:] = [entry.track for entry in entries]
     arrays.frames[:] = [entry.frame for entry in entries]
+    for entry, (width, height) in zip(entries, arrays.original_size.tolist(), strict=True):
+        if entry.box is not None and (entry.box[2] > width or entry.box[3] > height):
+            problem = f"{place}: the box of {entry.path} leaves its {width} x {height} pixels"
+            raise DataCorruptError(problem, remedy=f"write x1, y1, x2, y2 of {TABLE} in pixels of the image itself")
     arrays.roi[:] = _boxes(arrays.original_size, entries, size)
 
 
-def _decoded(data: bytes, channels: int) -> NDArray[np.uint8] | None:
-    """Decode an image to uint8 (height, width, channels), rotated by its EXIF tag; return None if it is unreadable."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as opened:
-                image = ImageOps.exif_transpose(opened).convert("RGB" if channels == 3 else "L")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError, Warning):
-        return None
+class _UnknownRangeError(Exception):
+    """An image has pixels whose darkest and brightest levels its format does not determine."""
+
+
+_DECODING_ERRORS: Final = (
+    UnidentifiedImageError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    Image.DecompressionBombError,
+    Warning,
+)
+"""Exceptions of Pillow for bytes that are no image, a damaged one, or one too large to be meant."""
+
+
+def _decoded(data: bytes, channels: int) -> NDArray[np.uint8]:
+    """Decode an image to uint8 (height, width, channels), rotated by its EXIF tag.
+
+    Pillow clips pixels of more than 8 bits at 255; here 16 bits are scaled to 8.
+
+    Raises:
+        _UnknownRangeError: if it has 32-bit pixels.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(data)) as opened:
+            image = ImageOps.exif_transpose(opened)
+    if image.mode in ("I", "F"):
+        raise _UnknownRangeError("32-bit pixels; save it with 8 or 16 bits")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(np.round(np.asarray(image, np.float64) / 257).astype(np.uint8))
+    image = image.convert("RGB" if channels == 3 else "L")
     return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
 
 

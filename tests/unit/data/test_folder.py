@@ -183,6 +183,30 @@ def test_unreadable_images_are_named_together(folder: Path, tmp_path: Path) -> N
     assert not list((tmp_path / "data" / "cache").glob("folder-*"))
 
 
+def test_a_box_beyond_its_image_is_refused(folder: Path, tmp_path: Path) -> None:
+    """It is one of another image or of another unit; the edge itself belongs to the image."""
+    table = "path,x1,y1,x2,y2\nred/0.png,0,0,9,{}\nblue/0.png,,,,\n"
+    (folder / "images.csv").write_text(table.format(20))
+    assert open_dataset(spec_of(folder), root=tmp_path / "data", workers=1).train().roi.shape == (2, 4)
+
+    (folder / "images.csv").write_text(table.format(20.5))
+    with pytest.raises(DataCorruptError, match=r"red/0.png leaves its 9 x 20 pixels"):
+        open_dataset(spec_of(folder), root=tmp_path / "data", workers=1).train()
+
+
+def test_sixteen_bits_become_eight(folder: Path, tmp_path: Path) -> None:
+    """The darkest is 0, the brightest 255 and half is half; 32-bit pixels have no such range and are refused."""
+    levels = np.tile(np.array([0, 32_896, 65_535] + 5 * [0], np.uint16), (8, 1))
+    Image.fromarray(levels).save(folder / "red" / "0.png")
+    spec = spec_of(folder, **{"dataset.channels": 1, "dataset.image_size": 8})
+    half = open_dataset(spec, root=tmp_path / "data", workers=1).train()
+    assert half.images[20, 0, 0, :3].tolist() == [0, 128, 255]
+
+    Image.fromarray(levels.astype(np.float32)).save(folder / "red" / "wide.tif")
+    with pytest.raises(DataCorruptError, match=r"red/wide.tif: 32-bit pixels"):
+        open_dataset(spec_of(folder), root=tmp_path / "data", workers=1).train()
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -191,7 +215,16 @@ def test_unreadable_images_are_named_together(folder: Path, tmp_path: Path) -> N
         ("path\nred/99.png\n", "names 1 images that are not there, such as red/99.png"),
         ("path,split\nred/0.png,dev\nblue/0.png,train\n", "red/0.png is of the split dev: write train or test"),
         ("path,x1,y1,x2,y2\nred/0.png,5,0,2,3\nblue/0.png,,,,\n", "the box of red/0.png is 5, 0, 2, 3"),
-        ("path,frame\nred/0.png,first\nblue/0.png,\n", "frame of red/0.png is first: write a number"),
+        ("path,frame\nred/0.png,first\nblue/0.png,\n", "frame of red/0.png is first: write a whole number"),
+        ("path,frame\nred/0.png,1e400\nblue/0.png,\n", "frame of red/0.png is 1e400: write a whole number"),
+        ("path,frame\nred/0.png,1.5\nblue/0.png,\n", "frame of red/0.png is 1.5: write a whole number"),
+        ("path,frame\nred/0.png,-1\nblue/0.png,\n", "frame of red/0.png is -1: write a whole number"),
+        (f"path,frame\nred/0.png,{2**63}\nblue/0.png,\n", f"frame of red/0.png is {2**63}: write a whole number"),
+        ("path,x1,y1,x2,y2\nred/0.png,0,0,1e400,3\nblue/0.png,,,,\n", "the box of red/0.png is 0, 0, inf, 3"),
+        ("path,x1,y1,x2,y2\nred/0.png,0,0,nan,3\nblue/0.png,,,,\n", "the box of red/0.png is 0, 0, nan, 3"),
+        ("path,class\nred/0.png,a\nblue/0.png,b\nred/0.png,b\n", "names red/0.png twice"),
+        ("path,track\nred/0.png,1,2\nblue/0.png,3\n", "has more cells than columns in the row of red/0.png"),
+        ("path,track\n\nred/0.png,1\n,3\n", "has a row without a path"),
         ("path,split\nred/0.png,test\nblue/0.png,train\n", "has no training image of the class red"),
     ],
 )
