@@ -29,15 +29,15 @@ def is_among(marks: tuple[str, ...], name: str, /, **_: str | int | bool | None)
 
 
 def test_every_combination_of_marks_is_in_a_tier() -> None:
-    """No test is left out by all of them, and the inner loop runs nothing that the tests leave out."""
-    tiers = {target: selected(target) for target in (*TIERS, "test-fast", "test-full")}
+    """No test is left out by all of them, the inner loop adds none, and coverage is that of the first two tiers."""
+    tiers = {target: selected(target) for target in (*TIERS, "test-fast", "test-full", "coverage")}
 
     assert set().union(*(tiers[target] for target in TIERS)) == {
         marks for count in range(len(MARKS) + 1) for marks in combinations(MARKS, count)
     }
     assert tiers["test-fast"] < tiers["test"]
     assert not tiers["test"] & tiers["test-thorough"]
-    assert tiers["test-full"] == tiers["test"] | tiers["test-thorough"]
+    assert tiers["coverage"] == tiers["test-full"] == tiers["test"] | tiers["test-thorough"]
 
 
 def test_ci_runs_every_tier_that_needs_no_gpu() -> None:

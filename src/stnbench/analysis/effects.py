@@ -136,7 +136,7 @@ def share_estimate(values: Sequence[float]) -> Estimate:
 
 
 def paired_difference(of: Mapping[int, float], base: Mapping[int, float]) -> Estimate | None:
-    """Return the mean of ``of`` less ``base`` over their common seeds; None if they have none.
+    """Return the mean of ``of`` less ``base`` over their common seeds, or None if they have none.
 
     One common seed gives a difference without an interval.
     """

@@ -5,7 +5,7 @@
     sweep = read_sweep("locnet_sizes")
     sweep.trials.groupby("label")["validation_accuracy"].agg(["mean", "std", "count"])
 
-The columns and their types are in ``frames_rows``, with units in the names. Accuracies are shares in [0, 1]. Values
+The constants ``*_COLUMNS`` list the columns with their types; names say units. Accuracies are shares in [0, 1]. Values
 that a row does not have are missing (None, NaN or NA).
 """
 
@@ -364,7 +364,7 @@ class SweepFrames:
 
     Attributes:
         spec: the sweep as it was last run.
-        trials: one row for each trial (``frames_rows.TRIAL_COLUMNS``), complete or not.
+        trials: one row for each trial (``analysis.frames.TRIAL_COLUMNS``), complete or not.
         epochs: one row for each epoch of an attempt (``EPOCH_COLUMNS``).
         health: one row for each transformer and epoch (``HEALTH_COLUMNS``).
         attempts: one row for each attempt, failed ones with their tracebacks (``ATTEMPT_COLUMNS``).
@@ -419,7 +419,7 @@ def read_predictions(
     *,
     store: StoreReader | None = None,
 ) -> pd.DataFrame:
-    """Read the prediction of every trial of a sweep for every image of a split (``frames_rows.PREDICTION_COLUMNS``).
+    """Read the prediction of every trial of a sweep for every image of a split, with the columns PREDICTION_COLUMNS.
 
     One row takes about 15 bytes, so 10,000 trials on 3,870 images take some 600 MB: select trials with ``trial_ids``.
     ``SweepFrames.images`` maps each ``image`` to an image of the data set. The errors are those of ``read_sweep``.

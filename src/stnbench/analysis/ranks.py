@@ -44,7 +44,7 @@ Floats = NDArray[np.float64]
 
 
 def rank_correlations(scores: Floats, published: Floats) -> tuple[RankCorrelation, RankCorrelation] | None:
-    """Compute Kendall's tau-b and Spearman's rho; None with fewer than three configurations or a constant side.
+    """Compute Kendall's tau-b and Spearman's rho, or None with fewer than three configurations or a constant side.
 
     The interval comes from draws of the configurations' means without the noise of seeds. A mean is modelled as a line
     in the published accuracy and its normal score, plus an effect of the configuration, plus noise; the noise is as

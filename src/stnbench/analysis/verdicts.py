@@ -186,7 +186,7 @@ class Comparison:
 
     @property
     def best(self) -> Decision | None:
-        """Return the decision about the best configuration; None if no configuration has a mean."""
+        """Return the decision about the best configuration, or None if no configuration has a mean."""
         return self.decisions[0] if self.decisions and self.decisions[0].verdict is Verdict.BEST else None
 
     @property

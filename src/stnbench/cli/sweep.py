@@ -244,7 +244,7 @@ def _patience(text: str) -> Patience:
 
 
 def _number(slots: int | str | None) -> int | None:
-    """Return ``--slots`` as a number; None for the default and for ``auto``."""
+    """Return ``--slots`` as a number, or None for the default and for ``auto``."""
     return slots if isinstance(slots, int) else None
 
 

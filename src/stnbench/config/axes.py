@@ -308,7 +308,7 @@ def read_planner(value: object, where: str) -> PlannerSpec:
 
 
 def read_pruner(value: object, where: str) -> PrunerSpec | None:
-    """Return the pruner that a kind, or a mapping with a kind, describes; None for ``none`` and for None.
+    """Return the pruner that a kind, or a mapping with a kind, describes, or None for ``none`` and for None.
 
     Raises:
         UnknownNameError: if the kind or a key does not exist.

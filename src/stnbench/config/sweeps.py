@@ -249,7 +249,7 @@ def _with_plan_key(spec: SweepSpec, override: Override) -> SweepSpec:
 
 
 def read_limits(value: object, where: str) -> LimitsSpec | None:
-    """Return the limits that a mapping describes; None if it has none.
+    """Return the limits that a mapping describes, or None if it has none.
 
     Raises:
         UnknownNameError: if a key does not exist.

@@ -258,7 +258,7 @@ class _Builder:
     values: int = 0
 
     def document(self) -> Any:  # noqa: ANN401 - whatever a file holds
-        """Return the value of the only document; None for an empty file."""
+        """Return the value of the only document, or None for an empty file."""
         next(self.events)  # the start of the stream
         event = next(self.events)
         if isinstance(event, yaml.StreamEndEvent):

@@ -30,9 +30,9 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
 
 
 def leave_at_ctrl_c() -> None:
-    """End this process with a line at Ctrl-C from now on, before the modules that handle signals are imported.
+    """Make Ctrl-C end the process with one line instead of a traceback while its modules are imported.
 
-    A process that ignores Ctrl-C, as one in the background does, still ignores it.
+    Nothing changes for a process that ignores Ctrl-C, such as one in the background.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)

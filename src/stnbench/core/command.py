@@ -414,7 +414,7 @@ def _say(error: Exception, *, debug: bool) -> int:
 
 
 def _foreseen(error: Exception) -> str | None:
-    """Return the message for an error that is no bug of stnbench; None for a bug."""
+    """Return the message for an error that is no bug of stnbench, or None for a bug."""
     if isinstance(error, InternalError):
         return None
     if isinstance(error, StnbenchError):

@@ -115,7 +115,7 @@ def run_git(folder: Path, *arguments: str) -> str | None:
 
 
 def git_bytes(folder: Path, *arguments: str) -> bytes | None:
-    """Return git's output; None if git is missing, the folder is in no checkout, or git exceeds ``GIT_TIMEOUT_S``.
+    """Return git's output, or None if git is missing, the folder is in no checkout, or git exceeds ``GIT_TIMEOUT_S``.
 
     A checkout that belongs to another user, as on a shared disk or in a container, is read as well: these commands
     execute nothing of its configuration, because the file system monitor is switched off.
@@ -136,7 +136,7 @@ def _wheel() -> str:
 
 @functools.cache
 def library_version(library: str) -> str | None:
-    """Return the version of an installed library; None where it is not installed."""
+    """Return the version of an installed library, or None where it is not installed."""
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
@@ -159,7 +159,7 @@ class Changes:
 
 
 def read_changes(package: Path, *, max_bytes: int) -> Changes | None:
-    """Return the differences from the commit; None where git does not report them.
+    """Return the differences from the commit, or None where git does not report them.
 
     Args:
         package: the folder of the package.

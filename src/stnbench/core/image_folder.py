@@ -184,7 +184,7 @@ def surveyed(place: Path) -> Survey:
 
 
 def recall(digest: str, name: str, roots: Sequence[Path]) -> Path | None:
-    """Return the folder of a digest; None if it is not found.
+    """Return the folder of a digest, or None if it is not found.
 
     Args:
         digest: digest of the folder's contents.

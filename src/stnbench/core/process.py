@@ -44,7 +44,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Advance:
-    """A progress report: ``done`` of ``total`` parts of ``work`` are done; ``total`` is 0 if it is unknown."""
+    """Progress of a long piece of work.
+
+    Attributes:
+        work: what is done, as shown to the user, such as ``drawing digits``.
+        done: the number of parts that are done.
+        total: the number of all parts; 0 if it is unknown.
+    """
 
     work: str
     done: int

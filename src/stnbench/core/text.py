@@ -67,7 +67,7 @@ class Price:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Price | None":
-        """Return the price in ``STNBENCH_PRICE``, such as ``2.50 EUR``; None if it is empty.
+        """Return the price in ``STNBENCH_PRICE``, such as ``2.50 EUR``, or None if it is empty.
 
         Raises:
             SpecError: if it is not an amount from 0 on, with or without a currency.
@@ -118,7 +118,7 @@ class Energy:
 
     @property
     def plain(self) -> dict[str, float | int | None]:
-        """Return the energy for programs; None if no trial was measured."""
+        """Return the energy for programs, or None if no trial was measured."""
         kwh = float(f"{self.kwh:.6g}") if self.measured else None
         return {"kwh": kwh, "measured": self.measured, "trials": self.trials}
 

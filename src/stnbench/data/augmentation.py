@@ -52,7 +52,7 @@ class Augmentation(ABC):
         """
 
     def moves(self, numbers: Mapping[str, Tensor]) -> Tensor | None:
-        """Return the homographies (batch, 3, 3) that move the contents, in coordinates of boxes; None if none does."""
+        """Return the homographies (batch, 3, 3) that move the contents, in coordinates of boxes, or None."""
         del numbers
         return None
 
@@ -208,7 +208,7 @@ def draw_blur(share: float, *, seed: int, epoch: int, count: int) -> Float[Tenso
 
 
 def draw_erased(share: float, *, seed: int, epoch: int, count: int) -> Float[Tensor, "n 4"] | None:
-    """Draw a rectangle x1, y1, x2, y2 inside the image for every image of an epoch, on the CPU; None if ``share`` is 0.
+    """Draw a rectangle (x1, y1, x2, y2) for every image of an epoch, on the CPU, or None if ``share`` is 0.
 
     Its sides are uniform from 0 to ``share`` of the image's sides, and its position is uniform too. Coordinates are
     normalised, -1 and 1 at the outer edges.
@@ -332,7 +332,7 @@ class Augmentations:
         return levels, boxes
 
     def parts(self) -> list[tuple[str, Tensor | None]]:
-        """Return the parameters by name; None for a variation that is disabled."""
+        """Return the parameters by name, or None for a variation that is disabled."""
         return [(part.name, getattr(self, part.name)) for part in fields(self)]
 
     def _check(self, images: Tensor) -> None:

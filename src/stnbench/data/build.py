@@ -382,21 +382,21 @@ def _built(spec: DatasetSpec, places: DataPlaces) -> Dataset:
 
 
 def signs(spec: SignsSpec, places: DataPlaces) -> Dataset:
-    """Return the synthetic set of traffic signs."""
+    """Build the data set ``signs``: traffic signs that stnbench draws at first use and caches."""
     return Signs(spec, places.cache, places.workers, builds=places.builds)
 
 
 def gtsrb(spec: GtsrbSpec, places: DataPlaces) -> Dataset:
-    """Return GTSRB, from its official files."""
+    """Build the data set ``gtsrb`` from its official files."""
     return Gtsrb(spec, source=places.source or places.root, cache=places.cache, builds=places.builds)
 
 
 def digits(spec: DigitsSpec | MnistSpec, places: DataPlaces) -> Dataset:
-    """Return the handwritten digits of scikit-learn, or of MNIST."""
+    """Build the data set ``digits`` of scikit-learn, or ``mnist``."""
     return Digits(spec, source=places.source or places.root, cache=places.cache, builds=places.builds)
 
 
 def folder(spec: FolderSpec, places: DataPlaces) -> Dataset:
-    """Return the user's own images in class sub-folders."""
+    """Build the data set ``folder``: the user's images, in a sub-folder for each class."""
     roots = [places.root] if places.source is None else [places.source.parent, places.root]
     return Folder(spec, roots=roots, cache=places.cache, builds=places.builds)

@@ -306,7 +306,7 @@ def _code() -> bytes:
 
 
 def _read_kept(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """Return images that were kept; None if there are none, or the file is damaged."""
+    """Return images that were kept, or None if there are none, or the file is damaged."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -199,7 +199,7 @@ def load_mnist_glyphs(half: Half, root: Path) -> Glyphs:
 
 
 def mnist_source(root: Path, half: Half, cache: Path) -> dict[str, Json] | None:
-    """Return the identity of the files of one half of MNIST below ``root``; None if any is missing.
+    """Return the identity of the files of one half of MNIST below ``root``, or None if any is missing.
 
     Args:
         root: as for ``load_mnist_glyphs``.

@@ -291,7 +291,7 @@ def _mapped(record: TransformerRecord) -> Float[Tensor, "batch 9 2"]:
 
 
 def chain_to(record: TransformerRecord, records: Sequence[TransformerRecord]) -> list[TransformerRecord] | None:
-    """Return the transformers from the image to this one; None where earlier branches are joined, without a map.
+    """Return the transformers from the image to this one, or None where earlier branches are joined, without a map.
 
     A transformer of feature maps counts as one of the image under them: stages shift maps by less than their pixel.
     """

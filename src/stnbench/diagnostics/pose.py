@@ -129,11 +129,11 @@ class PoseMeter:
             maps.append(functools.partial(_to_sign, mapped_by, self._edge_scale, image_to_sign))
 
     def error(self) -> PoseError | None:
-        """Return the error over all images added; None where it is not defined."""
+        """Return the error over all images added, or None where it is not defined."""
         return pose_error(_together(self._maps))
 
     def identity_error(self) -> PoseError | None:
-        """Return the error of the identity, as of any map that is the same for all images; None where not defined."""
+        """Return the error of the identity, as of any constant map, or None where it is not defined."""
         return pose_error(_together(self._identity_maps))
 
 

@@ -339,7 +339,7 @@ def equivariance_error(
 
 
 def track_mean(values: NDArray[np.float64], *, seed: int) -> TrackMean | None:
-    """Return the mean over tracks with its interval; None where no track has a number.
+    """Return the mean over tracks with its interval, or None where no track has a number.
 
     Args:
         values: (tracks,), NaN for tracks without a number.

@@ -283,7 +283,7 @@ def _ask_driver(*arguments: str) -> list[str]:
 
 
 def _torch_version_file() -> str | None:
-    """Return the text of ``torch/version.py``, which names torch's CUDA version; None if the file is not found."""
+    """Return the text of ``torch/version.py``, which names torch's CUDA version, or None if the file is not found."""
     found = importlib.util.find_spec("torch")
     file = Path(found.origin).with_name("version.py") if found and found.origin else None
     return file.read_text() if file is not None and file.is_file() else None

@@ -200,7 +200,8 @@ class Spool:
     def events(self, token: str, offset: int) -> tuple[list[bytes], int]:
         """Return the complete lines from a byte offset on, and the offset after them.
 
-        Raises: OSError; FileNotFoundError where the attempt was revoked.
+        Raises:
+            FileNotFoundError: if the attempt was revoked.
         """
         with (self.attempt(token) / "events").open("rb") as file:
             file.seek(offset)
@@ -219,7 +220,7 @@ class Spool:
     # A host's side.
 
     def leader(self) -> Lead | None:
-        """Return the leading orchestrator; None if its description cannot be read now."""
+        """Return the leading orchestrator, or None if its description cannot be read now."""
         try:
             return from_json(Lead, (self.root / "orchestrator.json").read_bytes(), where="the spool")
         except (OSError, SpecError):
@@ -241,7 +242,7 @@ class Spool:
         return True
 
     def launch_of(self, token: str, host: str) -> Launch | None:
-        """Return the launch that a host has claimed; None if it was revoked.
+        """Return the launch that a host has claimed, or None if it was revoked.
 
         Raises:
             OSError: if the claim cannot be read.
@@ -264,7 +265,8 @@ class Spool:
     def append(self, token: str, data: bytes, offset: int) -> None:
         """Write events at a byte offset; a reader sees them whole or not at all, because it counts complete lines.
 
-        Raises: OSError; FileNotFoundError where the attempt was revoked.
+        Raises:
+            FileNotFoundError: if the attempt was revoked.
         """
         handle = os.open(self.attempt(token) / "events", os.O_WRONLY)
         try:
@@ -388,7 +390,7 @@ def begun_line(host: str) -> bytes:
 
 
 def begun_by(line: bytes) -> str | None:
-    """Return the host that a line names, as ``begun_line`` wrote it; None for any other line."""
+    """Return the host that a line names, as ``begun_line`` wrote it, or None for any other line."""
     if not line.startswith(b'["Begun",'):
         return None
     try:

@@ -208,7 +208,7 @@ class Explained:
 
     @property
     def penalty(self) -> Tensor | None:
-        """Return the sum of the transformers' penalties, to be added to the loss; None where there is none."""
+        """Return the sum of the transformers' penalties, to be added to the loss, or None where there is none."""
         penalties = [record.done.penalty for record in self.transformers if record.done.penalty is not None]
         return torch.stack(penalties).sum() if penalties else None
 
@@ -317,7 +317,7 @@ class StnClassifier(nn.Module):
         clear_weights(self)
 
     def _look(self, place: int) -> Look | None:
-        """Return the function from a place's maps to its localisation network's input; None for the maps themselves.
+        """Return the function from a place's maps to its localisation network's input, or None for the maps themselves.
 
         The stages work as in the classifier itself: batch normalisation of a shared stage takes its running statistics
         from both the maps before the transformer and those behind it.

@@ -204,7 +204,7 @@ class HeldLock:
             self.lock.release()
 
     def _file(self) -> tuple[int, int] | None:
-        """Return the device and inode of the file with the name of the lock; None if there is none."""
+        """Return the device and inode of the file with the name of the lock, or None if there is none."""
         try:
             status = self.path.stat()
         except OSError:
@@ -247,7 +247,7 @@ def orchestrator_lock(layout: RunsLayout, identity: ProcessIdentity, *, sweep: s
 
 
 def read_holder(layout: RunsLayout, sweep: str = "") -> ProcessIdentity | None:
-    """Return the process that holds the lock or died holding it; None if there is none or it is not recorded."""
+    """Return the process that holds the lock or died holding it, or None if there is none or it is not recorded."""
     return _read_holder(layout.lock_of(sweep).with_suffix(".holder"))
 
 
@@ -398,7 +398,7 @@ def settle(store: Store, layout: RunsLayout, attempts: Sequence[AttemptRecord], 
 
 
 def result_of(layout: RunsLayout, trial_id: str, number: int, token: str) -> TrialResult | None:
-    """Return the result that an attempt left; None if it is missing, damaged or of another attempt."""
+    """Return the result that an attempt left, or None if it is missing, damaged or of another attempt."""
     path = AttemptLayout(layout.attempt(trial_id, number)).result
     if not path.exists():
         return None

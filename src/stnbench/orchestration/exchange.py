@@ -75,7 +75,7 @@ class Source(ABC):
 
     @abstractmethod
     def read_code(self, name: str) -> bytes | None:
-        """Return a file of the code of trials (``orchestration/sources.py``) by its name; None if there is none."""
+        """Return a file of the code of trials (``orchestration/sources.py``) by its name, or None if there is none."""
 
 
 class FolderSource(Source):

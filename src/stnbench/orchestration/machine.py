@@ -393,7 +393,7 @@ class Machine:
         return tuple(killed)
 
     def _condemn(self, attempt: _Attempt, *, is_suspended: bool) -> Failure | None:
-        """Return the failure for which an attempt must be killed; None if it may continue."""
+        """Return the failure for which an attempt must be killed, or None if it may continue."""
         if self._timeout_s is not None and self._now_s - attempt.started_s > self._timeout_s:
             return Failure(kind=FailureKind.TIMEOUT, message=f"took longer than {self._timeout_s:g} s")
         allowed_s = self._patience.silence_s(

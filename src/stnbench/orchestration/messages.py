@@ -308,7 +308,7 @@ class Retry:
 
 
 def next_try(kind: FailureKind, failures: int) -> Retry | None:
-    """Return the retry after ``failures`` failures of one kind, including the present one; None if there is none."""
+    """Return the retry after ``failures`` failures of one kind, including the present one, or None if there is none."""
     policy = RETRIES[kind]
     if failures > policy.retries:
         return None
@@ -348,7 +348,7 @@ class Patience:
 
     @classmethod
     def fixed(cls, limit_s: float | None) -> "Patience":
-        """Return a policy with the same limit at all times; None for no limit."""
+        """Return a policy with the same limit at all times, or None for no limit."""
         return cls(first_s=limit_s, least_s=limit_s or 0.0, factor=0.0)
 
     def silence_s(self, *, parts: int, longest_pause_s: float, is_suspended: bool) -> float:

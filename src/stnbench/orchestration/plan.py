@@ -135,7 +135,7 @@ class SweepPlan:
 
     @property
     def device_hours(self) -> float | None:
-        """Return the hours that the open trials are expected to take, of all slots together; None if unknown."""
+        """Return the hours that the open trials are expected to take, of all slots together, or None if unknown."""
         return None if self.expected_s is None else self.expected_s * self.slots / 3600
 
     @property
@@ -197,7 +197,7 @@ def plan_sweep(  # noqa: PLR0913 - everything that is known of a sweep, by name
 
 
 def _expected_kwh(work_flops: float, experience: Sequence[Experience]) -> float | None:
-    """Return the energy of training FLOPs at the median of the measured trials; None if none was measured."""
+    """Return the energy of training FLOPs at the median of the measured trials, or None if none was measured."""
     known = [
         item.energy_kwh / item.work_flops for item in experience if item.energy_kwh is not None and item.work_flops
     ]
@@ -369,7 +369,7 @@ def plan_json(plan: SweepPlan, price: Price | None = None) -> dict[str, Json]:
 
 
 def _budget(planner: PlannerSpec) -> dict[str, Json] | None:
-    """Return the total numbers of trials and seeds that a planner may request; None for a grid, which is not open."""
+    """Return the numbers of trials and seeds that a planner may request in total, or None for a grid."""
     return None if planner.is_grid else {"trials": planner.trials_max, "seeds": planner.seeds_max}
 
 

@@ -88,7 +88,7 @@ class Picture:
         return self.complete_before + self.failed_before + self.pruned_before + self.ended
 
     def time_left_s(self, now_s: float, slots: int) -> float | None:
-        """Return the expected seconds to the end, from the pace of this run; None before the first trial has ended.
+        """Return the expected seconds to the end, from the pace of this run, or None before the first trial has ended.
 
         The pace includes start-up, so that early estimates are too long rather than too short.
         """

@@ -421,7 +421,7 @@ def gpu_slot_choice(layout: RunsLayout) -> Path:
 
 
 def remembered_slots(layout: RunsLayout) -> int | None:
-    """Return the stored fastest number of CPU slots of this machine; None if it was not measured."""
+    """Return the stored fastest number of CPU slots of this machine, or None if it was not measured."""
     choice = recall_choice(layout.slot_choice(ProcessIdentity.current().host), cores=available_cores())
     return None if choice is None else choice.slots
 

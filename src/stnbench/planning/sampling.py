@@ -89,7 +89,7 @@ class ConfigurationStudy:
             return Proposal(point=self._draw(trial), trial=trial)
 
     def repeat(self, point: Point) -> Proposal | None:
-        """Return a given point as a proposal; None if the axes do not have it, or it is excluded."""
+        """Return a given point as a proposal, or None if the axes do not have it, or it is excluded."""
         parameters = self._parameters(point)
         if parameters is None or self._sweep.excludes(point.labels):
             return None
@@ -130,7 +130,7 @@ class ConfigurationStudy:
         return Point(labels=labels)
 
     def _parameters(self, point: Point) -> dict[str, str | int] | None:
-        """Return Optuna's parameters of a point, in the first grid that has it; None if no grid does."""
+        """Return Optuna's parameters of a point, in the first grid that has it, or None if no grid does."""
         for index, grid in enumerate(self._sweep.grids):
             there = [axis for axis in grid if axis.applies(point.labels)]
             if [axis.name for axis in there] != [name for name, _ in point.labels]:
@@ -161,7 +161,7 @@ def _draw_label(trial: "optuna.Trial", name: str, axis: Axis) -> str:
 
 
 def _place(axis: Axis, label: str) -> str | int | None:
-    """Return the value of Optuna that ``_draw_label`` maps to this label; None if the axis does not have it."""
+    """Return the value of Optuna that ``_draw_label`` maps to this label, or None if the axis does not have it."""
     index = next((index for index, choice in enumerate(axis.values) if choice.label == label), None)
     if index is None or axis.span is None:
         return None if index is None else label
@@ -328,7 +328,7 @@ class SamplingPlanner(Planner):
         return trials
 
     def _spec_of(self, point: Point) -> TrialSpec | None:
-        """Return the trial of a point; None if the point is not valid."""
+        """Return the trial of a point, or None if the point is not valid."""
         if point not in self._specs:
             try:
                 self._specs[point] = self._compose(point)
@@ -358,7 +358,7 @@ class SamplingPlanner(Planner):
         )
 
     def _unseen(self) -> Point | None:
-        """Return a point of a new configuration, drawn uniformly from the remaining points; None if none is found."""
+        """Draw a point uniformly from the configurations not proposed yet, or None if none is found."""
         rng = random.Random(derive_seed(self._spec.seed, "unseen", len(self._proposed)))
         listed = list(itertools.islice(self._sweep.points(), LISTED_MAX + 1))
         if len(listed) <= LISTED_MAX:

@@ -216,7 +216,7 @@ class Leaderboard:
 
     @property
     def images(self) -> int | None:
-        """Return the number of images of the split; None before a trial is complete.
+        """Return the number of images of the split, or None before a trial is complete.
 
         Where trials differ, it is the most frequent number.
         """

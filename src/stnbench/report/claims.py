@@ -65,7 +65,7 @@ class MatchedConfiguration:
 
     @property
     def locnet_parameters(self) -> int | None:
-        """Return the number of parameters of the localisation networks; None where that is not known."""
+        """Return the number of parameters of the localisation networks, or None where that is not known."""
         if self.parameters is None or self.baseline_parameters is None:
             return None
         return self.parameters - self.baseline_parameters
@@ -265,7 +265,7 @@ class _Configuration:
     scores: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def accuracies(self, seeds: Sequence[int]) -> dict[int, float] | None:
-        """Return the accuracy by seed, in [0, 1]; None where one of these seeds is missing."""
+        """Return the accuracy by seed, in [0, 1], or None where one of these seeds is missing."""
         if not self.scores.keys() >= set(seeds):
             return None
         return {seed: self.scores[seed][0] / self.scores[seed][1] for seed in seeds}
@@ -279,10 +279,11 @@ def build_agreement(table: PublishedTable, trials: pd.DataFrame, *, split: Split
 
     Args:
         table: the published results.
-        trials: the sweep's trials (``frames_rows.TRIAL_COLUMNS``).
+        trials: the sweep's trials (``analysis.frames.TRIAL_COLUMNS``).
         split: the split of our accuracies.
 
-    Returns: None before any configuration has both accuracies.
+    Returns:
+        None if no configuration has both accuracies.
     """
     configs = _read_configurations(trials, split)
     there = [item for item in table.configs if item.config_id in configs]

@@ -43,7 +43,7 @@ class Baselines:
                 self._wider.setdefault(config.bare_id, []).append((parameters, config))
 
     def plain(self, config: ScoredConfiguration) -> ScoredConfiguration | None:
-        """Return the same network without transformers; None where the configuration has no such baseline."""
+        """Return the same network without transformers, or None where the configuration has no such baseline."""
         return None if config.baseline_config_id == config.config_id else self._by_id.get(config.baseline_config_id)
 
     def equal_size(self, config: ScoredConfiguration) -> ScoredConfiguration | None:
@@ -115,7 +115,7 @@ def look_level(sweep: SweepSpec) -> float:
 
 
 def parameters_of(config: ScoredConfiguration) -> int | None:
-    """Return the number of parameters of a configuration's network; None where it is not known."""
+    """Return the number of parameters of a configuration's network, or None where it is not known."""
     return first_known(run.parameters for run in config.runs)
 
 
@@ -262,7 +262,8 @@ def find_over_folds(sweep: SweepSpec, configs: Sequence[ScoredConfiguration]) ->
         sweep: the specification of its last run.
         configs: its configurations on the validation split.
 
-    Returns: an empty tuple for a sweep without an axis of folds.
+    Returns:
+        A finding for each group; an empty tuple for a sweep without an axis of folds.
     """
     axes = [axis for grid in sweep.grids for axis in grid if axis.keys == {FOLD_KEY}]
     if not axes:

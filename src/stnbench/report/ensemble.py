@@ -213,7 +213,7 @@ class VoteReader:
         return Vote(predictions=predictions, probabilities=probabilities, images=images)
 
     def _images(self, member: Candidate) -> ScoredImages | None:
-        """Return the images that a member was scored on; None where an older version did not record them."""
+        """Return the images that a member was scored on, or None where an older version did not record them."""
         sweep = member.trial.sweep
         if sweep not in self._sets:
             self._sets[sweep] = self.store.image_sets(sweep, self.split)

@@ -224,7 +224,7 @@ def locate_network(name: str, layout: RunsLayout) -> Located:
 
 
 def _export_folder(name: str) -> Path | None:
-    """Return the folder of the export that a name means; None where it means a trial."""
+    """Return the folder of the export that a name means, or None where it means a trial."""
     from stnbench.trials.export import is_export
 
     if name.startswith(PRETRAINED):

@@ -72,7 +72,7 @@ class Answers:
         """Read the predictions.
 
         Args:
-            images: the sets that trials were scored on (``frames_rows.IMAGE_COLUMNS``), only of the split at hand.
+            images: the sets that trials were scored on (``analysis.frames.IMAGE_COLUMNS``), only of the split at hand.
             configs: the configurations whose predictions are read.
             read: reads predictions from the store.
         """
@@ -134,7 +134,8 @@ def layout_findings(sweep: SweepSpec, configs: Sequence[ScoredConfiguration]) ->
     Baselines without transformers, which are not part of the axes, are left out. The axis that a sweep compares within
     is a task: other axes are compared within it, and it has no effect itself.
 
-    Returns: four tuples, all empty where configurations differ on fewer than two axes.
+    Returns:
+        Four tuples, all empty if configurations differ on fewer than two axes.
     """
     scored = [config for config in configs if not config.is_baseline and config.score]
     labels = {name: dict.fromkeys(dict(config.axes).get(name) for config in scored) for name in _axes(scored)}
@@ -239,8 +240,8 @@ def find(
 
     Args:
         sweep: the specification of its last run.
-        trials: ``frames_rows.TRIAL_COLUMNS``.
-        images: the sets that the trials were scored on, ``frames_rows.IMAGE_COLUMNS``.
+        trials: ``analysis.frames.TRIAL_COLUMNS``.
+        images: the sets that the trials were scored on, ``analysis.frames.IMAGE_COLUMNS``.
         read_predictions: reads the predictions of trials on this split.
         split: validation or test.
     """

@@ -41,7 +41,7 @@ from stnbench.spec.sweep import SweepSpec
 
 
 def provenance(sweep: SweepSpec, trials: pd.DataFrame, split: Split) -> Provenance:
-    """Return the provenance of the complete trials of a frame (``frames_rows.TRIAL_COLUMNS``)."""
+    """Return the provenance of the complete trials of a frame (``analysis.frames.TRIAL_COLUMNS``)."""
     done = trials[trials["state"] == "complete"]
     dirty = done["dirty"].fillna(value=False).map({True: " with local changes", False: ""})
     images = done[f"{split}_images"].dropna()
@@ -230,7 +230,7 @@ NO_MESSAGE = "(no message)"
 
 
 def build_leaderboard(sweep: SweepSpec, trials: pd.DataFrame, *, split: Split = "validation") -> Leaderboard:
-    """Build the leaderboard of a sweep's trials (``frames_rows.TRIAL_COLUMNS``), ranked by mean accuracy on one split.
+    """Build the leaderboard of a sweep's trials (``frames.TRIAL_COLUMNS``), ranked by mean accuracy on one split.
 
     Where the sweep compares within an axis, each of the axis's labels is ranked separately, in the axis's order. The
     same frame gives the same leaderboard: equal means are ordered by label and identity.

@@ -73,9 +73,16 @@ def read_report(store: StoreReader, sweep: str, *, split: Split = "validation") 
 def read_reports(
     store: StoreReader, sweeps: Iterable[str] | None = None, *, split: Split = "validation"
 ) -> list[Report]:
-    """Read the reports of these sweeps; by default of all, in the order of their names.
+    """Read the reports of sweeps.
 
-    Raises: as ``read_report``.
+    Args:
+        store: the open store.
+        sweeps: the names, in the order of the result; None for all, sorted.
+        split: the split whose accuracies rank the configurations.
+
+    Raises:
+        UnknownNameError: if the store has no such sweep.
+        StoreError: if the store cannot be read.
     """
     return [_read_report(store, name, split) for name in _names(store, sweeps)]
 
@@ -85,7 +92,9 @@ def read_leaderboard(
 ) -> Leaderboard:
     """Read the leaderboard of one sweep, with its findings, or only the ranking, which is quicker.
 
-    Raises: as ``read_report``.
+    Raises:
+        UnknownNameError: if the store has no such sweep.
+        StoreError: if the store cannot be read.
     """
     return read_leaderboards(store, [sweep], split=split, findings=findings)[0]
 
@@ -93,9 +102,11 @@ def read_leaderboard(
 def read_leaderboards(
     store: StoreReader, sweeps: Iterable[str] | None = None, *, split: Split = "validation", findings: bool = True
 ) -> list[Leaderboard]:
-    """Read the leaderboards of these sweeps; by default of all, in the order of their names.
+    """Read the leaderboards of sweeps, by default of all in alphabetical order.
 
-    Raises: as ``read_report``.
+    Raises:
+        UnknownNameError: if the store has no such sweep.
+        StoreError: if the store cannot be read.
     """
     if findings:
         return [report.board for report in read_reports(store, sweeps, split=split)]
@@ -109,7 +120,8 @@ def read_leaderboards(
 def write_reports(store: StoreReader, sweeps: Iterable[str], out: Path = REPORTS) -> list[Path]:
     """Write ``out/<sweep>/`` for each sweep: Markdown, CSV and a page.
 
-    Returns: the files written, in order.
+    Returns:
+        The files written, in order.
 
     Raises:
         UnknownNameError: if the store has no such sweep.
@@ -139,9 +151,12 @@ def publish_reports(reports: Sequence[Report], out: Path) -> list[Path]:
 
     The folder can be served as it is, by any web server of files.
 
-    Returns: the files written, in order.
+    Returns:
+        The files written, in order.
 
-    Raises: as ``write_report``.
+    Raises:
+        FolderError: if the folder cannot be written.
+        SpecError: if the name of a sweep cannot name a folder.
     """
     from stnbench.report.html import page
 
@@ -445,7 +460,8 @@ class ReportRefresher(Observer):
 def write_now(layout: RunsLayout, sweep: str, out: Path) -> None:
     """Write the report of a sweep from the present content of the store.
 
-    Raises: as ``report.output.write_reports``.
+    Raises:
+        StnbenchError: as ``write_reports``, if there is no such sweep or a file cannot be read or written.
     """
     with Store.open(layout.store, writable=False) as store:
         write_report(read_report(store, sweep), out)

@@ -120,7 +120,7 @@ class RunSummary:
 
     @property
     def wall_s(self) -> float | None:
-        """Return the seconds from the first start to the last end; None before the first start."""
+        """Return the seconds from the first start to the last end, or None before the first start."""
         if self.started_at is None or self.ended_at is None:
             return None
         return (self.ended_at - self.started_at).total_seconds()

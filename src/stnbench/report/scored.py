@@ -146,18 +146,18 @@ def by_group(
 
 
 def estimate_of(scored: Iterable[tuple[int | None, int | None]]) -> Estimate | None:
-    """Return the mean accuracy of runs, from (correct, images) of each; None where none is known."""
+    """Return the mean accuracy of runs, from (correct, images) of each, or None where none is known."""
     pairs = [(correct, images) for correct, images in scored if correct is not None and images is not None]
     return accuracy_estimate(*zip(*pairs, strict=True)) if pairs else None
 
 
 def first_known(values: Iterable[int | None]) -> int | None:
-    """Return the first known value; None without one."""
+    """Return the first known value, or None without one."""
     return next((value for value in values if value is not None), None)
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the known values; None without one."""
+    """Return the mean of the known values, or None without one."""
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None
 

@@ -155,7 +155,7 @@ def trials_section(board: Leaderboard) -> Section:
 
 
 def failures_section(board: Leaderboard) -> Section | None:
-    """Return the section with the failed trials by kind and message; None without a failure."""
+    """Return the section with the failed trials by kind and message, or None without a failure."""
     if not board.failures:
         return None
     failed, reasons = board.states.failed, len(board.failures)

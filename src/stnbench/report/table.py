@@ -23,11 +23,11 @@ class Interval(Protocol):
 
     @property
     def low(self) -> float | None:
-        """Return the lower end; None where there is no interval."""
+        """Return the lower end, or None where there is no interval."""
 
     @property
     def high(self) -> float | None:
-        """Return the upper end; None where there is no interval."""
+        """Return the upper end, or None where there is no interval."""
 
 
 MISSING = "\u2013"

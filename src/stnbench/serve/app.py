@@ -172,7 +172,7 @@ class Sweeps:
         return {record.spec.name: record.spec for record in self.store().sweeps()}
 
     def parts(self, sweep: str) -> dict[str, str] | None:
-        """Return the fragments of a sweep's page; None if the store does not have the sweep."""
+        """Return the fragments of a sweep's page, or None if the store does not have the sweep."""
         with self._lock:
             spec = self.specs().get(sweep)
             if spec is None:
@@ -187,7 +187,7 @@ class Sweeps:
             return self._parts[sweep][1]
 
     def report(self, sweep: str) -> str | None:
-        """Return the report of the present state as a page; None if the store does not have the sweep."""
+        """Return the report of the present state as a page, or None if the store does not have the sweep."""
         with self._lock:
             if sweep not in self.specs():
                 return None
@@ -343,7 +343,7 @@ class _Pages:
 
 
 async def _fields(request: Request) -> dict[str, str] | None:
-    """Return the fields of a form; None if the body is invalid or too long."""
+    """Return the fields of a form, or None if the body is invalid or too long."""
     body = b""
     async for part in request.stream():
         body += part

@@ -354,7 +354,7 @@ def _members(kind: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a type or a type f
 
 
 def _registry_of(kind: Any) -> Registry | None:  # noqa: ANN401 - a type or a type form
-    """Return the registry that decodes a type or an optional type; None if there is none."""
+    """Return the registry that decodes a type or an optional type, or None if there is none."""
     forms = (kind, *typing.get_args(kind)) if isinstance(kind, UnionType) or _is_union(kind) else (kind,)
     metadata = [item for form in forms for item in getattr(form, "__metadata__", ())]
     return next((item for item in metadata if isinstance(item, Registry)), None)

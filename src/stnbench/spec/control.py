@@ -40,7 +40,6 @@ class Stop(Strict):
     kind: Literal["stop"] = "stop"
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         require(0 < len(self.target) <= TARGET_MAX, "target", self.target[:40], "a label or an id")
 
 
@@ -52,7 +51,6 @@ class Retry(Strict):
     kind: Literal["retry"] = "retry"
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         require(0 < len(self.target) <= TARGET_MAX, "target", self.target[:40], "a label, an id or 'all'")
 
 
@@ -64,7 +62,6 @@ class SetSlots(Strict):
     kind: Literal["slots"] = "slots"
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         require(1 <= self.count <= COUNT_MAX, "count", self.count, f"from 1 to {COUNT_MAX}")
 
 
@@ -76,7 +73,6 @@ class AddSeeds(Strict):
     kind: Literal["seeds"] = "seeds"
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         require(1 <= self.count <= COUNT_MAX, "count", self.count, f"from 1 to {COUNT_MAX}")
 
 

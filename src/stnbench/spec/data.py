@@ -176,7 +176,7 @@ class DatasetSpec(PartSpec):
 
     @property
     def training_half(self) -> TrainingHalf | None:
-        """Return the size of the training half for estimates of time; None if it is unknown without opening the set."""
+        """Return the size of the training half for estimates of time, or None if it is unknown before a read."""
         return None
 
 

@@ -55,7 +55,6 @@ class SgdSpec(OptimizerSpec):
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         OptimizerSpec.__post_init__(self)
         _require_share("momentum", self.momentum)
         require(0 <= self.dampening <= 1, "dampening", self.dampening, "from 0 to 1")
@@ -84,7 +83,6 @@ class AdamSpec(OptimizerSpec):
     amsgrad: bool = False
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         _check_adam(self)
 
 
@@ -104,7 +102,6 @@ class AdamWSpec(OptimizerSpec):
     amsgrad: bool = False
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         _check_adam(self)
 
 
@@ -124,7 +121,6 @@ class RmspropSpec(OptimizerSpec):
     centered: bool = False
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         OptimizerSpec.__post_init__(self)
         _require_share("alpha", self.alpha)
         _require_share("momentum", self.momentum)
@@ -153,7 +149,6 @@ class MuonSpec(OptimizerSpec):
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         _check_adam(self)
         _require_share("momentum", self.momentum)
         steps = self.newton_schulz_steps
@@ -209,7 +204,6 @@ class OneCycleScheduleSpec(ScheduleSpec):
     warmup_share: float = 0.3
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         ScheduleSpec.__post_init__(self)
         require(0 < self.warmup_share < 1, "warmup_share", self.warmup_share, "between 0 and 1")
         none = self.warmup_epochs == 0
@@ -224,7 +218,6 @@ class CosineScheduleSpec(ScheduleSpec):
     final_share: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         ScheduleSpec.__post_init__(self)
         require(0 <= self.final_share <= 1, "final_share", self.final_share, "from 0 to 1")
 
@@ -238,7 +231,6 @@ class StepScheduleSpec(ScheduleSpec):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         ScheduleSpec.__post_init__(self)
         require(self.every_epochs >= 1, "every_epochs", self.every_epochs, "at least 1")
         require(0 < self.factor <= 1, "factor", self.factor, "above 0, at most 1")
@@ -260,7 +252,6 @@ class PlateauScheduleSpec(ScheduleSpec):
     watch: Literal["validation", "training"] = "validation"
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         ScheduleSpec.__post_init__(self)
         require(0 < self.factor < 1, "factor", self.factor, "between 0 and 1")
         require(self.patience_epochs >= 0, "patience_epochs", self.patience_epochs, "at least 0")

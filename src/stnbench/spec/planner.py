@@ -53,7 +53,6 @@ class IntSpan(Strict):
     values: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         _check(self)
         few = self.is_stepped or self.high - self.low < INTEGERS_MAX
         require(few, "int", [self.low, self.high], f"at most {INTEGERS_MAX} numbers, or say step: or values:")
@@ -86,7 +85,6 @@ class FloatSpan(Strict):
     values: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         _check(self)
 
     @property
@@ -173,12 +171,12 @@ class PlannerSpec(PartSpec):
 
     @property
     def trials_max(self) -> int | None:
-        """Return the largest number of trials that it proposes, its key ``trials``; None if there is no limit."""
+        """Return the largest number of trials that it proposes, its key ``trials``, or None if there is no limit."""
         return getattr(self, "trials", None)
 
     @property
     def seeds_max(self) -> int | None:
-        """Return the largest number of seeds of a configuration, its key ``max_seeds``; None if the sweep decides."""
+        """Return ``max_seeds``, the most seeds of a configuration, or None if the sweep decides."""
         return getattr(self, "max_seeds", None)
 
     def further(self, seeds: int) -> str:
@@ -215,7 +213,6 @@ class RacingPlannerSpec(PlannerSpec):
     trials: int | None = key(_MAX_TRIALS, None, minimum=1)
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         require(self.max_seeds >= 2, "max_seeds", self.max_seeds, "at least 2")
         require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
 
@@ -242,7 +239,6 @@ class UntilDecidedPlannerSpec(PlannerSpec):
     trials: int | None = key(_MAX_TRIALS, None, minimum=1)
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         require(2 <= self.max_seeds <= 10_000, "max_seeds", self.max_seeds, "from 2 to 10,000")
         require(2 <= self.looks <= 1_000, "looks", self.looks, "from 2 to 1,000")
         require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
@@ -285,7 +281,6 @@ class SamplerSpec(PlannerSpec):
     seed: int = key("Decides everything random of the planner.", 1, minimum=0)
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         require(self.trials >= 1, "trials", self.trials, "at least 1")
         require(self.at_once is None or self.at_once >= 1, "at_once", self.at_once, "at least 1")
         require(self.seed >= 0, "seed", self.seed, "at least 0")
@@ -334,7 +329,6 @@ class Nsga2PlannerSpec(SamplerSpec):
     population: int = key("The configurations of one generation.", 10, minimum=2)
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         SamplerSpec.__post_init__(self)
         require(self.population >= 2, "population", self.population, "at least 2")
 
@@ -390,7 +384,6 @@ class _HalvingSpec(PrunerSpec):
     )
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         require(self.min_epochs >= 1, "min_epochs", self.min_epochs, "at least 1")
         require(self.reduction_factor >= 2, "reduction_factor", self.reduction_factor, "at least 2")
 
@@ -432,7 +425,6 @@ class MedianPrunerSpec(PrunerSpec):
     warmup_epochs: int = key(_WARM_UP, 1, minimum=0)
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         require(self.startup_trials >= 0, "startup_trials", self.startup_trials, "at least 0")
         require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "at least 0")
 
@@ -453,7 +445,6 @@ class ThresholdPrunerSpec(PrunerSpec):
     warmup_epochs: int = key(_WARM_UP, 1, minimum=0)
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         given = self.accuracy is not None or self.outside_share is not None
         require(given, "accuracy", self.accuracy, "say accuracy: or outside_share:")
         for key, value in (("accuracy", self.accuracy), ("outside_share", self.outside_share)):
@@ -476,7 +467,6 @@ class HealthPrunerSpec(PrunerSpec):
     warmup_epochs: int = key(_WARM_UP, 0, minimum=0)
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         require(bool(self.verdicts), "verdicts", self.verdicts, "name at least one, as collapsed")
         require(Verdict.HEALTHY not in self.verdicts, "verdicts", "healthy", "leave it out: nothing is wrong then")
         require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "at least 0")

@@ -171,7 +171,7 @@ class Registry:
         return part.implementation
 
     def source(self, name: str) -> PartSource | None:
-        """Return the source of an external part; None for parts of stnbench and for unknown ones."""
+        """Return the source of an external part, or None for parts of stnbench and for unknown ones."""
         part = self._parts.get(name)
         return None if part is None else part.source
 

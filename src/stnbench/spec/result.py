@@ -68,7 +68,7 @@ class Verdict(StrEnum):
 
 
 def worst(verdicts: Iterable[Verdict | None]) -> Verdict | None:
-    """Return the worst of several verdicts; None if there is none, as without a transformer that learns."""
+    """Return the worst of several verdicts, or None if there is none, as without a transformer that learns."""
     return max((verdict for verdict in verdicts if verdict is not None), key=lambda it: it.severity, default=None)
 
 
@@ -177,7 +177,7 @@ class EpochRecord(Strict):
 
     @property
     def verdict(self) -> Verdict | None:
-        """Return the worst verdict on a transformer; None if none was judged."""
+        """Return the worst verdict on a transformer, or None if none was judged."""
         return worst(health.verdict for health in self.health)
 
 
@@ -242,7 +242,7 @@ def read_digests(text: str) -> dict[str, str]:
 
 
 def other_half(recorded: Mapping[str, str], found: Mapping[str, str]) -> str | None:
-    """Return the half of a data set whose images differ from those recorded by a result; None if neither does.
+    """Return the half of a data set whose images differ from those recorded by a result, or None if neither does.
 
     A half that is not found, or was not recorded, is not compared.
     """
@@ -332,7 +332,7 @@ HELP_Z: Final = 2.0
 
 
 def judge(health: TransformerHealth, *, accuracy: float, chance: float, images: int) -> Verdict | None:
-    """Return the verdict on one transformer after one epoch; None if the record does not determine it.
+    """Return the verdict on one transformer after one epoch, or None if the record does not determine it.
 
     The first condition that holds decides. ``diverged``: theta or a sampling point of any image is not finite.
     ``collapsed``: more than ``MOST_OUTSIDE`` of the sampling points lie outside the image, or more than ``LOST_SHARE``

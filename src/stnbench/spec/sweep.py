@@ -144,7 +144,6 @@ class Axis(Strict):
     when: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         labels = [choice.label for choice in self.choices]
         require(bool(labels) != bool(self.span), f"axes.{self.name}", labels, "give at least one value")
         require(len(set(labels)) == len(labels), f"axes.{self.name}", labels, "give each value once")
@@ -181,7 +180,6 @@ class LimitsSpec(Strict):
     memory_mib: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         given = {name: getattr(self, name) for name in ("parameters", "flops", "memory_mib")}
         require(
             any(value is not None for value in given.values()),
@@ -453,7 +451,7 @@ def _sizes_of(axis: str, spec: TrialSpec) -> Iterator[Sizes]:
 
 
 def _scaled(named: Sizes, real: Sizes) -> tuple[str, str] | None:
-    """Return the real sizes as text and the factor from the named ones, such as ``/ 8``; None where no width fits."""
+    """Return the real sizes as text and the factor from the named ones, such as ``/ 8``; None if no width fits."""
     if len(named) != len(real):
         return None
     text = ",".join(map(str, real))

@@ -261,7 +261,6 @@ class DiffeomorphicSpec(TransformerSpec):
     steps: int = 4
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         TransformerSpec.__post_init__(self)
         require(self.control_points >= 4, "control_points", self.control_points, "at least 4 a side for a cubic spline")
         require(1 <= self.steps <= 64, "steps", self.steps, "from 1 to 64")
@@ -276,7 +275,6 @@ class SaliencySpec(TransformerSpec):
     separable: bool = False
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         TransformerSpec.__post_init__(self)
         points = self.saliency_points
         require(2 <= points <= 64, "saliency_points", points, "from 2 to 64 a side")
@@ -291,7 +289,6 @@ class CanonicalRotationSpec(TransformerSpec):
     prior_weight: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check the fields; raise SpecError for one that is not valid."""
         TransformerSpec.__post_init__(self)
         require(2 <= self.rotations <= 36, "rotations", self.rotations, "from 2 to 36")
         require(self.prior_weight >= 0, "prior_weight", self.prior_weight, "at least 0")
@@ -325,7 +322,6 @@ class PlacedTransformerSpec(Strict):
     locnet: AnyLocnet | None = field(default_factory=ConvLocnetSpec)
 
     def __post_init__(self) -> None:
-        """Check the values together."""
         self.settle()
         require(self.place >= 1, "place", self.place, "places count from 1, the input image")
         weight = self.transformer.pose_weight

@@ -185,7 +185,6 @@ class TrialSpec(Strict):
     """Sources of the external parts that the trial uses; determined automatically."""
 
     def __post_init__(self) -> None:
-        """Check the values together."""
         self.settle()
         places = [placed.place for placed in self.transformers]
         require(places == sorted(set(places)), "transformers", places, "one a place, in ascending order")

@@ -45,7 +45,7 @@ def open_sqlite(url: URL, *, writable: bool, busy_timeout_s: float) -> Backend:
 
 
 def explain(name: str, error: StatementError) -> StoreError | None:  # noqa: PLR0911 - one return a meaning
-    """Return the error as a one-line StoreError; None for a violated constraint or an invalid statement, both bugs."""
+    """Return the error as a one-line StoreError, or None for a violated constraint or an invalid statement."""
     if isinstance(error, IntegrityError | ProgrammingError):
         return None
     said = str(error.orig or error).splitlines()[0]
@@ -304,7 +304,7 @@ def is_made(url: str) -> bool:
 
 
 def find_revision(name: str, connection: Connection) -> str | None:
-    """Return the revision of a database; None if it is empty.
+    """Return the revision of a database, or None if it is empty.
 
     Raises:
         StoreError: if its tables belong to another program.

@@ -384,7 +384,7 @@ def _line(entries: Iterable[tuple[str, Row]]) -> bytes:
 
 
 def _entries(line: bytes) -> list[tuple[str, Row]] | None:
-    """Return the rows of a line; None if the line is damaged."""
+    """Return the rows of a line, or None if the line is damaged."""
     checksum, _, data = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(data):
         return None

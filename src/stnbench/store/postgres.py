@@ -173,7 +173,7 @@ def _require_known(url: URL, name: str) -> None:
 
 
 def explain(name: str, error: StatementError) -> StoreError | None:  # noqa: PLR0911 - one return a meaning
-    """Return the error as a one-line StoreError; None for a violated constraint or an invalid statement, both bugs."""
+    """Return the error as a one-line StoreError, or None for a violated constraint or an invalid statement."""
     said = hide_passwords(next(iter(str(error.orig or error).splitlines()), ""))
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         remedy = "the same command goes on where it was"

@@ -165,7 +165,7 @@ class StoreReader:
             return self._database.backend.live_sessions(connection, asked)
 
     def find_attempt(self, token: str) -> AttemptRecord | None:
-        """Return the attempt of a token; None if there is none."""
+        """Return the attempt of a token, or None if there is none."""
         return next(iter(self._attempts(select(attempts).where(attempts.c.token == token))), None)
 
     def superseded_attempts(self) -> list[tuple[str, int]]:
@@ -225,13 +225,13 @@ class StoreReader:
             return {row.trial_id: known[row.environment] for row in connection.execute(query) if row.trial_id in asked}
 
     def outcome(self, trial_id: str, *, predictions: bool = False) -> Outcome | None:
-        """Return the outcome of a trial; None if it is not complete."""
+        """Return the outcome of a trial, or None if it is not complete."""
         one = select(trials.c.id).where(trials.c.id == trial_id)
         with self._database.reading() as connection:
             return _outcomes(connection, one, predictions=predictions).get(trial_id)
 
     def predictions(self, trial_id: str, split: Split) -> tuple[int, ...] | None:
-        """Return the predicted label of every image of a split in file order; None if the trial has no score on it."""
+        """Return the predicted label of every image of a split in file order, or None without a score on it."""
         table = tables.predictions
         query = select(table).where(table.c.trial_id == trial_id, table.c.split == split)
         with self._database.reading() as connection:

@@ -260,7 +260,7 @@ def environment_digest(environment: Environment) -> str:
 
 
 def trial_record(row: Row[Any]) -> TrialRecord:
-    """Return the record of a row of ``sweep_trials`` joined with its trial and the trial's last attempt."""
+    """Convert a row of ``sweep_trials``, joined with its trial and the trial's last attempt, into a record."""
     last = attempt_record(row) if row.number else None
     return TrialRecord(
         sweep=row.sweep,
@@ -279,7 +279,7 @@ def trial_record(row: Row[Any]) -> TrialRecord:
 
 
 def attempt_record(row: Row[Any]) -> AttemptRecord:
-    """Return the record of a row of ``attempts``."""
+    """Convert a row of ``attempts`` into a record."""
     failure = row.failure_kind and Failure(
         kind=FailureKind(row.failure_kind),
         message=row.failure_message,

@@ -98,7 +98,7 @@ def set_given_up(connection: Connection, sweep: str, trial_ids: Iterable[str], *
 
 
 def find_attempt(connection: Connection, token: str) -> Row[Any] | None:
-    """Return the row of an attempt by its token; None if there is none."""
+    """Return the row of an attempt by its token, or None if there is none."""
     return connection.execute(select(attempts).where(attempts.c.token == token)).one_or_none()
 
 

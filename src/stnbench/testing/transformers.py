@@ -115,7 +115,7 @@ def gradients(spec: TransformerSpec) -> None:
 
 
 def half_precision(spec: TransformerSpec) -> None:
-    """Check that parameters in bfloat16 and float16 give a float32 grid of finite numbers."""
+    """Check that parameters in bfloat16 and float16 yield a finite grid in float32."""
     family = build_transformation(spec)
     for kind in (torch.bfloat16, torch.float16):
         grid = family.grid(_parameters(family, 2).to(kind), SIZE, align_corners=True)

@@ -46,7 +46,7 @@ _MARK: Final = "stnbench-energy"
 
 
 def difference_uj(before: int, after: int, range_uj: int) -> int | None:
-    """Return what a counter counted between two values in microjoules; None if it went back and has no known range.
+    """Return what a counter counted between two values in microjoules, or None if it went back and has no known range.
 
     Args:
         before: the earlier value.
@@ -59,7 +59,7 @@ def difference_uj(before: int, after: int, range_uj: int) -> int | None:
 
 
 def integrated_j(before_w: float, after_w: float, seconds: float) -> float | None:
-    """Return the energy between two readings of power by the trapezoidal rule; None if they are too far apart."""
+    """Return the energy between two readings of power by the trapezoidal rule, or None if they are too far apart."""
     return (before_w + after_w) / 2 * seconds if 0 <= seconds <= POWER_GAP_MAX_S else None
 
 
@@ -81,7 +81,7 @@ class EnergyCounter(ABC):
 
     @abstractmethod
     def advance_j(self) -> float | None:
-        """Return the joules used since the previous call; None for the first one, and if they are not known.
+        """Return the joules used since the previous call, or None for the first one, and if they are not known.
 
         It never raises. After None the count begins anew, so that nothing is counted twice.
         """
@@ -200,7 +200,7 @@ class NvmlCounter(EnergyCounter):
             self._library.nvmlShutdown()
 
     def _ask(self, function: str) -> float | None:
-        """Return a number that NVML reads; None if it has none, for example on a virtual GPU."""
+        """Return a number that NVML reads, or None if it has none, for example on a virtual GPU."""
         try:
             return float(getattr(self._library, function)(self._handle))
         except (self._library.NVMLError, AttributeError, TypeError, ValueError):
@@ -208,7 +208,7 @@ class NvmlCounter(EnergyCounter):
 
 
 def open_nvml(device: str, environment: Mapping[str, str], library: Any | None = None) -> NvmlCounter | None:  # noqa: ANN401 - as above
-    """Return the counter of a CUDA device; None if NVML, its Python module or the device is missing.
+    """Return the counter of a CUDA device, or None if NVML, its Python module or the device is missing.
 
     Args:
         device: ``cuda:N`` or ``cuda``, as this process numbers its devices.
@@ -278,7 +278,7 @@ class Presence:
             self._socket.bind(f"\0{self._prefix[1:]}{os.getpid()}-{id(self):x}")
 
     def count(self) -> int | None:
-        """Return the number of attempts on the part, this one included; None if it is not known."""
+        """Return the number of attempts on the part, this one included, or None if it is not known."""
         own, lines = f"{self._prefix}{os.getpid()}-{id(self):x}", _read_text(self._listing).splitlines()
         names = [name for line in lines if (name := line.rpartition(" ")[2]).startswith(self._prefix)]
         return len(names) if own in names else None
@@ -330,7 +330,7 @@ class EnergyMeter:
             self._thread.start()
 
     def take_kwh(self) -> float | None:
-        """Return the energy since the previous call, or since the meter began; None if it is not known.
+        """Return the energy since the previous call, or since the meter began, or None if it is not known.
 
         It is known if every part was measured all the time.
         """

@@ -320,7 +320,12 @@ def replaced_accuracies(
 
 @contextmanager
 def emitting(model: Model, looks: Mapping[Key, Looks]) -> Iterator[None]:
-    """Replace the outputs of localisation networks by constants within the context, one for each iteration."""
+    """Replace the outputs of localisation networks by constants within the context.
+
+    Args:
+        model: the network with its preprocessing.
+        looks: for each transformer to replace, one vector of parameters for each of its iterations.
+    """
     networks = localization_networks(model.network)
     with ExitStack() as stack:
         for key, constants in looks.items():

@@ -76,7 +76,7 @@ class Transformation(ABC):
         return None
 
     def penalty(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, ""] | None:  # noqa: ARG002 - for subclasses
-        """Return the family's term of the training loss for its parameters, a scalar; None for most families."""
+        """Return the family's term of the training loss for its parameters, a scalar, or None for most families."""
         return None
 
     def prepare(self, device: torch.device) -> None:  # noqa: B027 - most families have no constants
@@ -240,7 +240,7 @@ class StudentT(Transformation):
         return torch.cat([drawn, self.checked(parameters)[:, self._own :]], dim=1)
 
     def penalty(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, ""] | None:
-        """Return the weighted divergence from the prior plus the family's penalty; None where there is neither."""
+        """Return the weighted divergence from the prior plus the family's penalty, or None where there is neither."""
         of_family = self.family.penalty(self.checked(parameters)[:, : self._own])
         if not self._weight:
             return of_family

@@ -394,7 +394,7 @@ class CanonicalRotation(AffineTransformation):
         return matrix_of_rows((cosine, -sine, zero), (sine, cosine, zero))
 
     def penalty(self, parameters: Float[Tensor, "batch parameters"]) -> Float[Tensor, ""] | None:
-        """Return the weighted cross-entropy of the scores with the identity; None where its weight is 0."""
+        """Return the weighted cross-entropy of the scores with the identity, or None where its weight is 0."""
         if not self._prior_weight:
             return None
         scores = self.checked(parameters)

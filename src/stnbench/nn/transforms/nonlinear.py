@@ -240,9 +240,10 @@ def _lattice(side: int) -> NDArray[np.float64]:
 
 @cache
 def _influence(side: int) -> NDArray[np.float64]:
-    """Return the matrix from movements of the control points to the coefficients of (U of each, 1, x, y).
+    """Compute the matrix that maps displacements of the control points to the coefficients of the spline.
 
-    It is the inverse of Bookstein's matrix L, less its last three columns: they belong to conditions whose value is 0.
+    The rows are the coefficients of U at each control point, of 1, of x and of y, (side * side + 3, side * side). It is
+    the inverse of Bookstein's matrix L without the last three columns, whose conditions have the value 0.
     """
     lattice = _lattice(side)
     points = len(lattice)

@@ -208,7 +208,7 @@ def axis_layout(scale: AxisScale) -> dict[str, Json]:
 def pair_figure(
     configurations: Sequence[Configuration], scales: Sequence[AxisScale], *, is_search: bool
 ) -> Figure | None:
-    """Return mean accuracies by two axes, a view for each pair; None for fewer than two axes.
+    """Draw mean accuracies by two axes, a view for each pair; return None for fewer than two axes.
 
     Two axes of numbers of a search are drawn as contours; others as heat maps.
     """
@@ -354,11 +354,12 @@ def _ticks_along(scale: AxisScale, side: NDArray[np.float64]) -> list[Json]:
 def size_figure(
     board: Leaderboard, configurations: Sequence[Configuration], scales: Sequence[AxisScale]
 ) -> Figure | None:
-    """Return accuracy against each axis of sizes or numbers, with a line for each family.
+    """Draw accuracy against each axis of sizes or numbers, with a line for each family.
 
     A family is a label of an axis of names; the other axes are averaged over, for seeds with all their configurations.
 
-    Returns: None where no axis has three sizes.
+    Returns:
+        The figure, or None where no axis has three sizes.
     """
     families = [scale for scale in scales if scale.kind == "category" and len(scale.labels) <= _MOST_FAMILIES]
     views = []

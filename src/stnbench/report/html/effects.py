@@ -27,7 +27,7 @@ _NAME_PX: Final = 34
 
 
 def effect_figure(findings: Findings) -> Figure | None:
-    """Return main effects as points with intervals, with a block of rows for each axis; None where there are none."""
+    """Draw main effects as points with intervals, a block of rows for each axis; return None where there are none."""
     axes: dict[str, list[MainEffect]] = {}
     for effect in findings.main_effects:
         axes.setdefault(effect.axis, []).append(effect)
@@ -46,7 +46,7 @@ def effect_figure(findings: Findings) -> Figure | None:
 
 
 def interaction_figure(findings: Findings) -> Figure | None:
-    """Return mean accuracies by the labels of two axes, a view for each pair, the lowest p-value first.
+    """Draw mean accuracies by the labels of two axes, a view for each pair, the lowest p-value first.
 
     It is None where there are none.
     """
@@ -69,7 +69,7 @@ def interaction_figure(findings: Findings) -> Figure | None:
 
 
 def importance_figure(findings: Findings) -> Figure | None:
-    """Return bars of each measure of importance, the most important axis on top; None for fewer than two axes."""
+    """Draw bars of each measure of importance, the most important axis on top; return None for fewer than two axes."""
     measures = (
         ("variance_explained", "variance explained (eta squared)"),
         ("ped_anova", "PED-ANOVA"),
@@ -237,16 +237,17 @@ Grid = Mapping[tuple[str, int], float]
 
 
 def health_figure(board: Leaderboard, trials: pd.DataFrame, health: pd.DataFrame) -> Figure | None:
-    """Return heat maps with a row for each configuration and a column for each epoch.
+    """Draw heat maps with a row for each configuration and a column for each epoch.
 
     Of several seeds and transformers, the worst verdict is shown, and the mean of the numbers.
 
     Args:
         board: the leaderboard, which orders the configurations.
-        trials: ``frames_rows.TRIAL_COLUMNS``.
-        health: ``frames_rows.HEALTH_COLUMNS``.
+        trials: ``analysis.frames.TRIAL_COLUMNS``.
+        health: ``analysis.frames.HEALTH_COLUMNS``.
 
-    Returns: None where no transformer that learns was judged.
+    Returns:
+        The figure, or None where no transformer that learns was judged.
     """
     judged = health[health["verdict"].notna()]
     if judged.empty:

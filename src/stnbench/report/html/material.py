@@ -184,9 +184,9 @@ class Material:
     """The content of a page beside the sections. By default it is empty, and the page shows only the sections.
 
     Attributes:
-        trials: ``frames_rows.TRIAL_COLUMNS``.
-        epochs: ``frames_rows.EPOCH_COLUMNS``.
-        health: ``frames_rows.HEALTH_COLUMNS``.
+        trials: ``analysis.frames.TRIAL_COLUMNS``.
+        epochs: ``analysis.frames.EPOCH_COLUMNS``.
+        health: ``analysis.frames.HEALTH_COLUMNS``.
         answers: the predictions for each set of images that trials were scored on, that of the best configuration
             first.
         no_answers: the reason why there are none, in a sentence.
@@ -340,7 +340,7 @@ def _thinned(trial_ids: Sequence[str], most: int) -> Sequence[str]:
 
 
 def _find_half(cache: Path, recorded: str, split: str) -> ImageSet | None:
-    """Find the half of the data set of a split, by the digests that a trial recorded; None where it is not here."""
+    """Find the half of the data set of a split, by the digests that a trial recorded, or None where it is not here."""
     digest = read_digests(recorded).get("test" if split == "test" else "train")
     return None if digest is None else find_images(cache, digest)
 

@@ -35,7 +35,7 @@ _MOST_TICKS: Final = 9
 
 
 def cost_figure(board: Leaderboard) -> Figure | None:
-    """Return accuracy against parameters, FLOPs and time; None where fewer than two configurations have both."""
+    """Draw accuracy against parameters, FLOPs and time; return None where fewer than two configurations have both."""
     fronts = board.findings.pareto if board.findings else ()
     views = [view for cost in _COSTS if (view := _cost_view(board, cost, fronts)) is not None]
     if not views:
@@ -167,14 +167,15 @@ _METRICS: Final = (
 
 
 def learning_curves(board: Leaderboard, trials: pd.DataFrame, epochs: pd.DataFrame) -> Figure | None:
-    """Return the learning curves of the best configurations and the best baseline.
+    """Draw the learning curves of the best configurations and the best baseline.
 
     Args:
         board: the leaderboard, which orders the configurations.
-        trials: ``frames_rows.TRIAL_COLUMNS``.
-        epochs: ``frames_rows.EPOCH_COLUMNS``; of an epoch that two attempts have, the later one counts.
+        trials: ``analysis.frames.TRIAL_COLUMNS``.
+        epochs: ``analysis.frames.EPOCH_COLUMNS``; of an epoch that two attempts have, the later one counts.
 
-    Returns: None where no complete trial has a curve.
+    Returns:
+        The figure, or None where no complete trial has a curve.
     """
     groups = _chosen(board)
     wanted = {row.config_id for rows in groups.values() for row in rows}
@@ -309,7 +310,7 @@ def _caption(board: Leaderboard, groups: Mapping[str, Sequence[Row]]) -> str:
 
 
 def published_figure(agreement: Agreement) -> Figure | None:
-    """Return published accuracies against ours; None for fewer than two configurations."""
+    """Draw published accuracies against ours; return None for fewer than two configurations."""
     if len(agreement.rows) < 2:
         return None
     rows = agreement.rows
@@ -361,7 +362,7 @@ _STATE_COLOURS: Final = {
 
 
 def timeline_figure(run: RunSummary) -> Figure | None:
-    """Return attempts over time, with a row for each slot; None before any attempt."""
+    """Draw the attempts over time, with a row for each slot; return None if there is no attempt."""
     spans = run.spans[:_MOST_SPANS]
     if not spans:
         return None

@@ -37,7 +37,7 @@ _FEWEST_LINES: Final = 8
 
 
 def history_figure(board: Leaderboard, configurations: Sequence[Configuration]) -> Figure | None:
-    """Return accuracy in the order of proposals with the best so far; None for fewer than two values."""
+    """Draw accuracy in the order of proposals with the best so far; return None for fewer than two values."""
     complete = [one for one in configurations if one.state is TrialState.COMPLETE and one.value is not None]
     pruned = [one for one in configurations if one.state is TrialState.PRUNED and one.value is not None]
     if len(complete) + len(pruned) < 2:
@@ -85,11 +85,11 @@ def _points(name: str, own: Sequence[Configuration], colour: str, *, symbol: str
 
 
 def pruned_figure(board: Leaderboard, epochs: pd.DataFrame) -> Figure | None:
-    """Return the curves of pruned trials over those of complete ones; None where none was pruned.
+    """Draw the curves of pruned trials over those of complete ones; return None where none was pruned.
 
     Args:
         board: the leaderboard, with its trials.
-        epochs: ``frames_rows.EPOCH_COLUMNS``; of an epoch that two attempts have, the later one counts.
+        epochs: ``analysis.frames.EPOCH_COLUMNS``; of an epoch that two attempts have, the later one counts.
     """
     kept = {
         trial.trial_id: trial
@@ -153,7 +153,7 @@ def _joined(parts: "Iterator[Sequence[Json]] | Sequence[Sequence[Json]]") -> lis
 def slice_figure(
     board: Leaderboard, configurations: Sequence[Configuration], scales: Sequence[AxisScale]
 ) -> Figure | None:
-    """Return accuracy against each axis, a view for each; None where nothing varies."""
+    """Draw accuracy against each axis, a view for each; return None where nothing varies."""
     known = [one for one in configurations if one.value is not None]
     if len(known) < 3 or not scales:
         return None
@@ -262,7 +262,7 @@ def parallel_figure(
     is_search: bool,
     table_id: str,
 ) -> Figure | None:
-    """Return parallel coordinates of configurations, tied to the rows of the leaderboard.
+    """Draw parallel coordinates of configurations, tied to the rows of the leaderboard.
 
     Args:
         board: the leaderboard.
@@ -271,7 +271,8 @@ def parallel_figure(
         is_search: whether a planner chose the configurations.
         table_id: the id of the leaderboard on the page.
 
-    Returns: None for fewer than two axes, or for a grid so small that its table shows everything.
+    Returns:
+        The figure, or None for fewer than two axes, or for a grid so small that its table shows everything.
     """
     kept = sorted(configurations, key=lambda one: one.at)[:MOST_LINES]
     scores = sorted(one.value for one in kept if one.value is not None and one.state is not TrialState.PRUNED)
@@ -364,8 +365,8 @@ def axis_figures(
 
     Args:
         board: the leaderboard, with its trials.
-        trials: ``frames_rows.TRIAL_COLUMNS``.
-        epochs: ``frames_rows.EPOCH_COLUMNS``.
+        trials: ``analysis.frames.TRIAL_COLUMNS``.
+        epochs: ``analysis.frames.EPOCH_COLUMNS``.
         is_search: whether a planner chose the configurations by their results, or an axis is a range.
         table_id: the id of the leaderboard on the page.
     """
