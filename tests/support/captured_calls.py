@@ -12,6 +12,7 @@ class StandIn:
 
     def __init__(self) -> None:
         self.done: list[str] = []
+        self.fails_at_the_end = False
         self.device = torch.device("cpu")
 
     def wait_stream(self, stream: object) -> None:
@@ -27,7 +28,11 @@ class StandIn:
         assert graph is self
         assert stream is self
         self.done.append("capture")
-        yield
+        try:
+            yield
+        finally:
+            if self.fails_at_the_end:
+                raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
 
 
 def stand_in_for_cuda(monkeypatch: pytest.MonkeyPatch) -> StandIn:

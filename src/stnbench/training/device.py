@@ -125,13 +125,32 @@ class CapturedCall(Generic[T]):
             current.wait_stream(self._stream)
             return result
         if self._captured is None:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream):
-                result = self._function()
-            self._captured = graph, result
+            self._captured = self._capture()
         graph, result = self._captured
         graph.replay()
         return result
+
+    def _capture(self) -> tuple[torch.cuda.CUDAGraph, T]:
+        """Record one call, which computes nothing yet, and return its graph and its result.
+
+        Raises:
+            Exception: of the function. Torch ends the capture then, which often fails as well, and its error would hide
+                the first one, so that too little memory would not be seen as such.
+        """
+        graph, first = torch.cuda.CUDAGraph(), None
+        try:
+            # The outer context restores the stream where the inner one cannot end.
+            with torch.cuda.stream(self._stream), torch.cuda.graph(graph, stream=self._stream):
+                try:
+                    result = self._function()
+                except Exception as error:
+                    first = error
+                    raise
+        except Exception:
+            if first is None:
+                raise
+            raise first from None
+        return graph, result
 
 
 @contextmanager
@@ -190,6 +209,8 @@ def _prepare_cuda(device: DeviceSpec, precision: Precision) -> None:
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     for operator in ("grid_sampler_2d_backward_cuda", "scatter_add_cuda_kernel"):
         warnings.filterwarnings("ignore", message=f"{operator} does not have a deterministic")
+    # Optimisers on a GPU can be captured, and steps without graphs, or before the capture, are not.
+    warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
 
 
 def _why_no_gpu() -> str:

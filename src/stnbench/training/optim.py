@@ -368,6 +368,7 @@ def _adam(optimizer: type[Adam], groups: Groups, spec: AdamSpec | AdamWSpec) -> 
         weight_decay=spec.weight_decay,
         amsgrad=spec.amsgrad,
         fused=_fused(groups),
+        capturable=bool(_fused(groups)),  # else torch refuses to capture a step, also of the fused kernel
     )
 
 

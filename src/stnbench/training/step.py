@@ -186,6 +186,7 @@ class StaticStep:
         self._places = torch.arange(run.spec.training.batch_size, device=device)
         self._index = torch.zeros(1, dtype=torch.int64, device=device)
         self._losses = torch.zeros(run.steps, device=device)
+        self._steps = torch.arange(run.steps, device=device)
         self._tables: EpochTables | None = None
         self._host_rates: Sequence[float] = ()
         self._first_step = 0
@@ -241,7 +242,8 @@ class StaticStep:
         places = self._places + self._index * len(self._places)
         augmentations = None if tables.augmentations is None else tables.augmentations.rows(places)
         loss = _update_weights(run, tables.rows[places], augmentations)
-        self._losses.index_copy_(0, self._index, loss[None])
+        # Where algorithms are deterministic, index_copy_ and scatter_ sort their indices, by a dozen kernels on a GPU.
+        self._losses.copy_(torch.where(self._steps == self._index, loss, self._losses))
         if run.average is not None:
             host_share = run.average.share(self._first_step + self._taken + 1)
             run.average.update(tables.shares.index_select(0, self._index) if self._rates else host_share)

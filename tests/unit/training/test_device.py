@@ -4,17 +4,22 @@ import ctypes
 import gc
 import os
 import sys
+import warnings
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
 import torch
+from captured_calls import stand_in_for_cuda
 from torch.utils import deterministic
 
 from stnbench.core.errors import EngineError, SpecError
+from stnbench.spec.result import FailureKind
 from stnbench.spec.trial import Precision
 from stnbench.training.device import (
+    CapturedCall,
     DeviceSpec,
     MemoryMeter,
     device_name,
@@ -23,6 +28,7 @@ from stnbench.training.device import (
     process_settings_kept,
     release_memory,
 )
+from stnbench.trials.failures import classify
 
 
 @pytest.mark.parametrize(
@@ -146,6 +152,52 @@ def test_how_a_gpu_computes_is_the_owners_again_after_a_trial() -> None:
     assert (within, torch.backends.cudnn.allow_tf32) == (False, True)
     assert torch.backends.cuda.matmul.allow_tf32
     assert torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize("fails_at_the_end", [False, True])
+def test_an_error_while_a_call_is_captured_is_the_error(
+    monkeypatch: pytest.MonkeyPatch,
+    fails_at_the_end: bool,
+) -> None:
+    """Too little memory is told as such, though the capture cannot be ended either."""
+    cuda = stand_in_for_cuda(monkeypatch)
+    cuda.fails_at_the_end = fails_at_the_end
+    calls: list[str] = []
+
+    def work() -> None:
+        calls.append("call")
+        if len(calls) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    call = CapturedCall(work, torch.cuda.Stream(0), warm_up=1)
+    call()
+    with pytest.raises(torch.OutOfMemoryError, match="out of memory") as caught:
+        call()
+    assert classify(caught.value).kind is FailureKind.OUT_OF_MEMORY
+
+
+def test_a_capture_that_fails_by_itself_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function ended well, so the error is that of the capture."""
+    stand_in_for_cuda(monkeypatch).fails_at_the_end = True
+    with pytest.raises(RuntimeError, match="during capture"):
+        CapturedCall(lambda: None, torch.cuda.Stream(0), warm_up=0)()
+
+
+@pytest.mark.usefixtures("fake_cuda")
+def test_what_is_known_of_a_gpu_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samplers of feature maps are not repeatable, and an optimiser that can be captured need not be.
+
+    Other operators without a deterministic algorithm are told.
+    """
+    prepare_device(DeviceSpec.parse("cuda:0", threads=1))
+    text = "{} does not have a deterministic implementation, but you set 'torch.use_deterministic_algorithms(True, ..."
+    for operator in ("grid_sampler_2d_backward_cuda", "scatter_add_cuda_kernel"):
+        warnings.warn(text.format(operator), stacklevel=1)
+    with pytest.warns(UserWarning, match="cudnn_grid_sampler_backward"):
+        warnings.warn(text.format("cudnn_grid_sampler_backward"), stacklevel=1)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "current_stream", lambda: SimpleNamespace(is_capturing=lambda: False))
+    torch.optim.Adam([torch.nn.Parameter(torch.ones(1))], capturable=True).step()
 
 
 class Linked:

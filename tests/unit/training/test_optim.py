@@ -1,5 +1,6 @@
 """Parameter groups have rates of their own, and schedules are pure functions of the step."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,6 +71,22 @@ def test_on_a_gpu_one_kernel_updates_and_reads_its_rate_there(spec: OptimizerSpe
     assert reads_tensor_rates(optimizer) == OPTIMIZERS.has_trait(spec.kind, TENSOR_RATES) == (spec.kind != "muon")
     on_cpu = build_optimizer(spec, classifier=[ones(3)] if spec.kind != "muon" else [square()], localization=[])
     assert not reads_tensor_rates(on_cpu)
+
+
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch knows no CUDA; that of the lock does")
+@pytest.mark.parametrize("spec", [SgdSpec(momentum=0.9), AdamSpec(), AdamWSpec(amsgrad=True), RmspropSpec()])
+def test_a_step_of_an_optimiser_on_a_gpu_can_be_captured(spec: OptimizerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch itself refuses to capture a step of Adam or RMSprop that was not said to be captured, fused or not."""
+    with FakeTensorMode():
+        weights = [nn.Parameter(torch.ones(3, 2, device="cuda")) for _ in range(2)]
+        optimizer = build_optimizer(spec, classifier=weights[:1], localization=weights[1:])
+    assert OPTIMIZERS.has_trait(spec.kind, TENSOR_RATES)
+    capturing = SimpleNamespace(is_capturing=lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "current_stream", lambda: capturing)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    optimizer.step()  # no weight has a gradient: only torch's check runs
 
 
 def square() -> nn.Parameter:
