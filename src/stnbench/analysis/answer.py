@@ -112,18 +112,18 @@ def _cautions(groups: Sequence[Group]) -> Iterator[Sentence]:
     failures = [item.failures for group in groups for item in group.comparison.decisions if item.failures]
     failed, runs = sum(item.failed for item in failures), sum(item.runs for item in failures)
     if failed and not parts:
-        parts.append(f"{failed} of {runs} runs diverged or collapsed, which no mean shows")
+        parts.append(f"{failed} of {runs} runs diverged or collapsed and are in no mean")
     if any(group.comparison.is_provisional for group in groups):
-        parts.append("this is provisional, for runs are missing")
+        parts.append("provisional: runs are missing")
     fits = [group.fitted for group in groups if group.fitted is not None]
     if groups and not fits:
-        parts.append("no run has a score, so that nothing can be compared")
+        parts.append("no run has a score: nothing can be compared")
     elif fits and not any(fitted.has_variance for fitted in fits):
         seeds = max(len(fitted.model.seeds) for fitted in fits)
         parts.append(
-            "one seed cannot decide anything: a second one is needed"
+            "one seed decides nothing: a second one is needed"
             if seeds == 1
-            else "no configuration has two seeds, so that nothing can be decided: run all with the same two or more"
+            else "nothing can be decided yet: no configuration has two seeds in common with another"
         )
     if parts:
         text = "; ".join(parts)

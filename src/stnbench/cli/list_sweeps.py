@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from stnbench.config.sweeps import read_sweep
 from stnbench.core.command import DONE
 from stnbench.core.errors import InfeasibleError, SpecError, UnknownNameError
 from stnbench.core.files import RunsLayout
-from stnbench.core.text import printable
+from stnbench.core.text import counted, printable
 from stnbench.orchestration.plan import Experience, read_experience, training_flops
 from stnbench.orchestration.progress import duration
 from stnbench.planning.build import build_planner
@@ -34,6 +36,8 @@ class ListedSweep:
         question: its question.
         configurations: the number that a planner proposes at first, baselines included; None if it was not planned.
         trials: the number of those with their seeds; for a sweep that only the store has, its trials there.
+        is_open: whether its planner proposes further trials by the results of these.
+        trials_max: the number of trials after which it ends; None for a grid or race, which has no such number.
         states: the number of its trials in the store, by state.
         device_s: the device time in seconds of all its trials at the pace of this store, with ``--cost``; None if
             unknown.
@@ -45,6 +49,8 @@ class ListedSweep:
     question: str = ""
     configurations: int | None = None
     trials: int | None = None
+    is_open: bool = False
+    trials_max: int | None = None
     states: dict[str, int]
     device_s: float | None = None
     error: str = ""
@@ -66,7 +72,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.json:
         sys.stdout.write(json.dumps({"sweeps": [asdict(sweep) for sweep in sweeps]}, indent=2) + "\n")
     else:
-        print("\n".join(sweep_lines(sweeps)))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print("\n".join(sweep_lines(sweeps, width)))
     return DONE
 
 
@@ -103,21 +110,25 @@ def list_sweeps(folder: Path, layout: RunsLayout, options: argparse.Namespace) -
             yield ListedSweep(sweep=name, question=questions[name], trials=sum(counts.values()), states=counts)
 
 
-def sweep_lines(sweeps: Sequence[ListedSweep]) -> Iterator[str]:
-    """Yield two lines for each sweep: its name and size, and its question."""
+def sweep_lines(sweeps: Sequence[ListedSweep], columns: int | None = None) -> Iterator[str]:
+    """Yield two lines for each sweep: its name and size, and its question, which is wrapped to ``columns`` if given."""
     width = max((len(sweep.sweep) for sweep in sweeps), default=0)
     for sweep in sweeps:
         parts = [_size(sweep), ", ".join(f"{count} {state}" for state, count in sweep.states.items())]
         if sweep.device_s is not None:
             parts.append(f"about {duration(sweep.device_s)} on one slot")
         yield f"{sweep.sweep:<{width}}  {'; '.join(part for part in parts if part)}"
-        yield f"    {printable(sweep.error or sweep.question)}"
+        said = f"    {printable(sweep.error or sweep.question)}"
+        yield from [said] if columns is None else textwrap.wrap(said, max(columns, 20), subsequent_indent="    ")
 
 
 def _size(sweep: ListedSweep) -> str:
     if sweep.configurations is None:
-        return f"{sweep.trials} trials" if sweep.trials is not None else "cannot be asked"
-    return f"{sweep.configurations} configurations, {sweep.trials} trials"
+        return counted(sweep.trials, "trial") if sweep.trials is not None else "cannot be asked"
+    if sweep.trials_max is not None:
+        return f"a search of {counted(sweep.trials_max, 'trial')}"
+    first = " at first" if sweep.is_open else ""
+    return f"{counted(sweep.configurations, 'configuration')}, {counted(sweep.trials or 0, 'trial')}{first}"
 
 
 def _of_file(
@@ -135,6 +146,8 @@ def _of_file(
         question=sweep.question,
         configurations=len({trial.spec.config_id for trial in planned}),
         trials=len(planned),
+        is_open=not sweep.planner.is_grid,
+        trials_max=sweep.planner.trials_max,
         states=states,
         device_s=device_s,
     )

@@ -253,7 +253,9 @@ def _reason(rows: Sequence[TrialRow], attempts: Sequence[AttemptRecord]) -> str:
     if not rows:
         return "It has no trials yet."
     if running:
-        return f"It has not ended: {running} of {len(rows)} trials are running or were when their process ended."
+        verb = ("is", "was", "its") if running == 1 else ("are", "were", "their")
+        state = f"{verb[0]} running, or {verb[1]} when {verb[2]} process ended"
+        return f"It has not ended: {running} of {len(rows)} trials {state}."
     if not planned:
         return f"Every trial has ended{f'; {failed} failed' if failed else ''}."
     if not attempts:
@@ -291,14 +293,14 @@ def failed_kinds(rows: Sequence[TrialRow]) -> Iterator[FailedKind]:
 def _shared(failed: Sequence[TrialRow], everyone: Mapping[tuple[str, str], int], trials: int) -> Iterator[str]:
     """Yield the choices that most of several failed trials have, far more often than all trials do.
 
-    A choice reads ``transformer=tps (15 of 17; 15 of its 60 trials failed so)``.
+    A choice reads ``transformer=tps: 15 of these 17, and 15 of all 60 trials with it``.
     """
     counts = Counter(choice for row in failed for choice in row.axes) if len(failed) > 1 else Counter()
     for (axis, label), count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         share, usual = count / len(failed), everyone[axis, label] / trials
         if share >= _MOST_SHARE and share >= _FAR_MORE * usual:
             name = label if label.startswith(f"{axis.rpartition('.')[2]}=") else f"{axis}={label}"
-            yield f"{name} ({count} of {len(failed)}; {count} of its {everyone[axis, label]} trials failed so)"
+            yield f"{name}: {count} of these {len(failed)}, and {count} of all {everyone[axis, label]} trials with it"
 
 
 _MOST_SHARE: Final = 0.75

@@ -164,7 +164,9 @@ def failures_section(board: Leaderboard) -> Section | None:
     return Section(
         key="failures",
         heading="Failures",
-        text=(f"{failed} of {text.counted(board.states.trials, 'trial')} failed, {text.counted(reasons, 'reason')}.",),
+        text=(
+            f"{failed} of {text.counted(board.states.trials, 'trial')} failed, for {text.counted(reasons, 'reason')}.",
+        ),
         tables=(kinds, groups) if kinds and kinds.items else (groups,),
     )
 

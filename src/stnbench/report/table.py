@@ -113,6 +113,25 @@ def seconds(duration_s: float | None) -> str:
     return f"{rounded:.{max(0, 2 - _digits_before(rounded))}f}"
 
 
+def values_of(label: str) -> str:
+    """Return a configuration's label without the names of axes before values."""
+    return LABEL_SEPARATOR.join(part.partition("=")[2] or part for part in label.split(LABEL_SEPARATOR))
+
+
+def short_label(label: str, most: int) -> str:
+    """Return a configuration's label in at most ``most`` characters, on one line.
+
+    If it is too long, the names of axes before values are left out, and then its middle: labels differ at both ends.
+    """
+    plain = printable(label)
+    if len(plain) > most:
+        plain = values_of(plain)
+    if len(plain) > most:
+        tail = (most - 1) // 2
+        plain = f"{plain[: most - 1 - tail].rstrip()}\u2026{plain[-tail:].lstrip()}"
+    return plain
+
+
 def duration(seconds_s: float | None) -> str:
     """Return a duration, given in seconds, for people: ``8 s``, ``3 min 05 s``, ``2 h 07 min``, ``3 d 4 h``."""
     if seconds_s is None:

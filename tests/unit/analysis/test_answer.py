@@ -86,7 +86,7 @@ def test_runs_without_a_score_are_not_taken_for_one_seed() -> None:
         comparison, fitted = fit_and_compare(runs)
         said.append(build_answer([Group(name="", comparison=comparison, fitted=fitted)]).lines)
     assert "no run has a score" in said[0][0].lower()
-    assert "No configuration has two seeds" in said[1][0]
+    assert "no configuration has two seeds" in said[1][0]
     assert "the other one is undecided" in said[1][-1]
 
 

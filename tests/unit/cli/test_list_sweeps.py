@@ -1,11 +1,12 @@
 """``stnbench list``."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from stnbench.cli.list_sweeps import main
+from stnbench.cli.list_sweeps import ListedSweep, main, sweep_lines
 from stnbench.config.locate import sweep_files
 from stnbench.core.errors import UnknownNameError
 
@@ -31,6 +32,20 @@ def test_a_sweep_is_listed_with_its_question_and_size(place: Path, capsys: pytes
     assert main(["mine"]) == 0
     assert capsys.readouterr().out == "mine  2 configurations, 4 trials\n    Which of two?\n"
     assert not (place / "runs").exists()
+
+
+def test_sizes_of_grids_races_and_searches_are_told_apart() -> None:
+    """A search ends after a known number of trials, a race goes on from its first; one of anything has no plural."""
+    plain = ListedSweep(sweep="s", question="Which of two?", configurations=1, trials=1, states={})
+    told = [
+        next(sweep_lines([one])).split("  ")[1]
+        for one in (plain, replace(plain, trials=2, is_open=True), replace(plain, is_open=True, trials_max=24))
+    ]
+    assert told == ["1 configuration, 1 trial", "1 configuration, 2 trials at first", "a search of 24 trials"]
+    assert [*sweep_lines([replace(plain, question="Which of " + "two " * 9)], 30)][1:] == [
+        "    Which of two two two two",
+        "    two two two two two",
+    ]
 
 
 @pytest.mark.slow

@@ -241,7 +241,7 @@ def test_plotly_knows_every_word_of_searches_and_grids(search: Made, grid: Made)
     from plotly.graph_objects import Figure as Checked
 
     of_search, of_grid = all_figures(search, is_search=True), all_figures(grid, is_search=False)
-    assert [figure.key for figure in of_search] == ["history", "parallel", "slices", "pairs", "pruned"]
+    assert [figure.key for figure in of_search] == ["history", "pruned", "parallel", "slices", "pairs"]
     assert [figure.key for figure in of_grid] == ["sizes", "parallel", "pairs"]
     for figure in (*of_search, *of_grid):
         assert len(figure.caption) > 40
@@ -261,7 +261,13 @@ def test_a_search_tells_of_itself_before_its_table(search: Made, monkeypatch: py
     assert parts.index("search") < parts.index("leaderboard") < parts.index("axes")
     keys = re.findall(r'<figure class="figure(?: broad)?" id="s0-(\w+)"', written)
     assert keys.count("importance") == 1
-    assert keys.index("slices") < keys.index("importance") < keys.index("pairs") < keys.index("pruned")
+    assert (
+        keys.index("history")
+        < keys.index("pruned")
+        < keys.index("slices")
+        < keys.index("importance")
+        < keys.index("pairs")
+    )
 
 
 def test_a_sweep_without_axes_has_no_such_figures(search: Made) -> None:

@@ -25,6 +25,7 @@ from stnbench.report.html.document import (
     Theme,
     View,
     document_lines,
+    figure_label,
     figure_lines,
     figure_text,
     json_block,
@@ -157,6 +158,15 @@ def test_json_block_comes_back_as_it_was(said: str) -> None:
 def test_text_of_a_figure_has_no_markup(said: str) -> None:
     """Plotly takes tags in texts for markup: there are none."""
     assert not set(figure_text(said, 30)) & set("<>")
+
+
+def test_long_labels_keep_what_differs() -> None:
+    """A label that is too long loses the names of its axes first, and only then its middle: its ends differ most."""
+    label = "learning_rate=0.014 \u00b7 locnet_learning_rate_factor=0.12 \u00b7 20,20,20 \u00b7 affine"
+    assert figure_label(label, 80) == label
+    assert figure_label(label, 42) == "0.014 \u00b7 0.12 \u00b7 20,20,20 \u00b7 affine"
+    assert figure_label(label, 17) == "0.014 \u00b7\u2026\u00b7 affine"
+    assert figure_label("<b>" * 20, 9) == "&lt;b&gt;&lt;\u2026&gt;&lt;b&gt;"
 
 
 def test_cells_sort_by_value(made: tuple[Leaderboard, Material]) -> None:

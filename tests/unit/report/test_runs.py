@@ -120,7 +120,7 @@ def test_failures_are_grouped_with_what_they_share(store: Store) -> None:
         ("diverged", 3, "the loss is nan"),
         ("out_of_memory", 1, "out of memory"),
     ]
-    assert run.failed[0].shared == ("transformer=tps (3 of 3; 3 of its 3 trials failed so)",)
+    assert run.failed[0].shared == ("transformer=tps: 3 of these 3, and 3 of all 3 trials with it",)
     assert run.failed[1].shared == ()
 
 
@@ -141,7 +141,7 @@ def test_the_use_of_slots_is_by_hand(store: Store, filler: Filler) -> None:
     ("end", "said"),
     [
         ("none", "No trial has started yet."),
-        ("running", "It has not ended: 1 of 7 trials are running"),
+        ("running", "It has not ended: 1 of 7 trials is running"),
         ("failed", "It ended after a failure; 6 of 7 trials are still planned."),
         ("stopped", "A person or a budget stopped it; 7 of 7 trials are still planned."),
         ("complete", "It was stopped between trials (by a person, a budget or a limit); 6 of 7 trials"),

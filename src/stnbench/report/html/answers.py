@@ -12,7 +12,7 @@ from stnbench.analysis.effects import Estimate
 from stnbench.core.identity import Json
 from stnbench.report import table as text
 from stnbench.report.html.document import Figure, Trace, View, bullets, data_uri, escape, figure_lines, figure_text
-from stnbench.report.table import ESSENTIAL, Column, Facet, Table
+from stnbench.report.table import ESSENTIAL, Column, Facet, Table, values_of
 from stnbench.spec.data import Split
 
 # Tables of a page, which can be sorted by value and filtered by words and facets, and read without a script.
@@ -131,7 +131,8 @@ def _cell(
     said = column.show(item)
     shown = escape(said)
     if column.key == table.label:
-        broken = shown.replace("_", "_<wbr>").replace(",", ",<wbr>")
+        short = escape(values_of(said)).replace("_", "_\u200b")  # on narrow screens; the filters name the axes
+        broken = f'<span data-short="{short}">{shown.replace("_", "_<wbr>")}</span>'
         if link is not None:
             broken = f'<a href="#{escape(link(item))}" data-find="{shown}">{broken}</a>'
         return f'<th scope="row" data-sort="{_order(column, item)}">{broken}</th>'

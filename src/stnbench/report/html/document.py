@@ -13,6 +13,7 @@ from typing import Final, cast
 from stnbench.analysis.effects import Estimate
 from stnbench.core.identity import Json
 from stnbench.core.text import printable
+from stnbench.report.table import short_label
 from stnbench.spec.result import Verdict
 
 _UNSAFE_IN_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
@@ -34,6 +35,11 @@ def figure_text(raw: str, most: int | None = None) -> str:
     if most is not None and len(plain) > most:
         plain = f"{plain[: most - 1].rstrip()}\u2026"
     return escape_html(plain, quote=False)
+
+
+def figure_label(label: str, most: int) -> str:
+    """Return a configuration's label escaped for a figure, shortened to ``most`` characters."""
+    return escape_html(short_label(label, most), quote=False)
 
 
 def json_block(element_id: str, value: Json) -> str:

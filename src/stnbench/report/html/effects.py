@@ -10,7 +10,7 @@ from stnbench.core.identity import Json
 from stnbench.report import table
 from stnbench.report.board import Leaderboard
 from stnbench.report.findings import Findings, Importance, Interaction, MainEffect
-from stnbench.report.html.document import Figure, Trace, View, figure_text, whiskers
+from stnbench.report.html.document import Figure, Trace, View, figure_label, figure_text, whiskers
 from stnbench.spec.result import Verdict
 
 # Main effects of axes, interactions of two axes, and importances.
@@ -71,14 +71,14 @@ def interaction_figure(findings: Findings) -> Figure | None:
 def importance_figure(findings: Findings) -> Figure | None:
     """Draw bars of each measure of importance, the most important axis on top; return None for fewer than two axes."""
     measures = (
-        ("variance_explained", "variance explained (eta squared)"),
-        ("ped_anova", "PED-ANOVA"),
-        ("fanova", "fANOVA"),
+        ("variance_explained", "variance explained (eta squared)", "the share of their variance between the choices"),
+        ("ped_anova", "PED-ANOVA", "what separates the best (PED-ANOVA of Optuna, over all axes 100 %)"),
+        ("fanova", "fANOVA", "what a forest's predictions vary by (fANOVA of Optuna, over all axes 100 %)"),
     )
-    known = [item for item in findings.importances if any(_share(item, name) is not None for name, _ in measures)]
+    known = [item for item in findings.importances if any(_share(item, name) is not None for name, *_ in measures)]
     if len(known) < 2:
         return None
-    known.sort(key=lambda item: next(v for name, _ in measures if (v := _share(item, name)) is not None))
+    known.sort(key=lambda item: next(v for name, *_ in measures if (v := _share(item, name)) is not None))
     traces: list[Trace] = [
         {
             "type": "bar",
@@ -89,7 +89,7 @@ def importance_figure(findings: Findings) -> Figure | None:
             "hovertemplate": "%{y}: %{x:.1f} %<extra>%{fullData.name}</extra>",
             "meta": {"colour": index},
         }
-        for index, (name, title) in enumerate(measures)
+        for index, (name, title, _) in enumerate(measures)
         if any(_share(item, name) is not None for item in known)
     ]
     layout: dict[str, Json] = {
@@ -99,11 +99,12 @@ def importance_figure(findings: Findings) -> Figure | None:
         "legend": {"traceorder": "reversed"},
     }
     configs = max(item.configs for item in known)
+    drawn = [meaning for name, _, meaning in measures if any(_share(item, name) is not None for item in known)]
+    said = f"{', '.join(drawn[:-1])} and {drawn[-1]}" if len(drawn) > 1 else drawn[0]
     return Figure(
         key="importance",
         title="Which axis matters",
-        caption=f"From the mean accuracies of {configs} configurations: the share of their variance between the "
-        "choices of an axis, and Optuna's two evaluators, each normalised over the axes.",
+        caption=f"From the mean accuracies of {configs} configurations: {said}.",
         views=[View(label="", traces=traces, layout=layout, height_px=150 + 62 * len(known))],
     )
 
@@ -232,6 +233,23 @@ MOST_CONFIGURATIONS: Final = 40
 _MOST_EPOCHS: Final = 60
 _VERDICTS: Final = tuple(Verdict)
 
+_VERDICT_CAPTION: Final = (
+    "The worst verdict of a configuration's seeds and transformers after every epoch; whether it helps that a "
+    "transformer moves images differently is judged after the last one alone: before it, such cells are empty."
+)
+_MEASURES: Final = (
+    ("movement", "Movement", "half sides", "how far sampling points are moved, in half sides of the image"),
+    ("outside_share", "Outside", "share", "the share of sampling points outside the image"),
+    ("theta_error", "Theta error", "half sides", "how far the sign is from its usual place in the output"),
+    (
+        "dead_share",
+        "Dead units",
+        "share",
+        "the share of the localisation network's last units that are always 0",
+    ),
+)
+"""Column, label, unit and meaning of the numbers of health, means over the seeds of a configuration."""
+
 Grid = Mapping[tuple[str, int], float]
 """A number by configuration and epoch."""
 
@@ -261,36 +279,21 @@ def health_figure(board: Leaderboard, trials: pd.DataFrame, health: pd.DataFrame
     known = set(frame["config"])
     rows = [row for row in board.rows if row.config_id in known]
     ordered = sorted(rows, key=lambda row: -max((verdict.severity for verdict in row.health.verdicts), default=0))
-    shown = {row.config_id: figure_text(row.label, 30) for row in ordered[:MOST_CONFIGURATIONS]}
+    shown = {row.config_id: figure_label(row.label, 32) for row in ordered[:MOST_CONFIGURATIONS]}
     frame = frame[frame["config"].isin(shown)]
     epochs = _thinned(sorted({int(epoch) for epoch in frame["epoch"]}))
     by_config = frame.groupby(["config", "epoch"], sort=True)
     views = [_verdict_view(shown, epochs, _grid(by_config["severity"].max()))]
-    for column, label, title in (
-        ("movement", "Movement", "half sides"),
-        ("outside_share", "Outside", "share"),
-        ("theta_error", "Theta error", "half sides"),
-        ("dead_share", "Dead units", "share"),
-    ):
+    captions = [_VERDICT_CAPTION]
+    for column, label, title, meaning in _MEASURES:
         grid = _grid(by_config[column].mean())
         if grid:
             views.append(_number_view(label, title, shown, epochs, grid))
-    return Figure(key="health", title="Health by epoch", caption=_caption(rows), views=views, width_px=330)
-
-
-def _caption(rows: Sequence[object]) -> str:
-    said = (
-        "The worst verdict of a configuration's seeds and transformers after every epoch; whether it helps that a "
-        "transformer moves images differently is judged after the last one. Movement: how far sampling points are "
-        "moved, in half sides of the image (mean over seeds). Outside: the share of sampling points outside the image. "
-        "Theta error: how far the sign is from its usual place in the output, where its pose is known. Dead units: the "
-        "share of the localisation network's last hidden units that are 0 for every image; if all are, all images "
-        "are moved in the same way."
-    )
+            captions.append(f"{label}: {meaning}.")
     if len(rows) > MOST_CONFIGURATIONS:
         shown_of = f"{MOST_CONFIGURATIONS} of {len(rows)} configurations"
-        said += f" {shown_of} are shown: those with a bad verdict, then the best ones."
-    return said
+        captions.append(f"{shown_of} are shown: those with a bad verdict, then the best ones.")
+    return Figure(key="health", title="Health by epoch", caption=" ".join(captions), views=views, width_px=330)
 
 
 def _grid(values: "pd.Series[float]") -> Grid:

@@ -219,8 +219,8 @@ MOST_GROUPS: Final = 30
 
 LAST_LINES: Final = 14
 NO_LABELS: Final = (
-    "Which images are got wrong cannot be said: these trials were scored by an older version, which kept no true "
-    "labels."
+    "Which images are classified wrongly is not known: these trials were scored by an older version, which kept no "
+    "true labels."
 )
 
 

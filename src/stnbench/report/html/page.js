@@ -214,6 +214,24 @@
     return painted;
   }
 
+  /** Black or white, whichever can be read better on a colour: at least 4.58 to 1 on any. */
+  function inkOn(colour) {
+    const [red, green, blue] = colour.map((part) => (part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";
+  }
+
+  /** Plotly writes the numbers of a heat map in grey or white, of which the grey is too weak on its middle colours. */
+  function writeLegibly(element) {
+    const heat = (element._fullData || []).find((trace) => trace.type === "heatmap" && trace.texttemplate);
+    if (!heat) return;
+    const [weak, strong] = [theme().low, theme().high].map((colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)));
+    element.querySelectorAll(".heatmap-label text").forEach((text) => {
+      const { z } = text.__data__;
+      const share = heat.zmax > heat.zmin ? (z - heat.zmin) / (heat.zmax - heat.zmin) : 0;
+      text.style.fill = inkOn(weak.map((part, index) => part + Math.min(Math.max(share, 0), 1) * (strong[index] - part)));
+    });
+  }
+
   function template(width) {
     const { ink, faint, line, panel } = theme();
     const isNarrow = width < NARROW;
@@ -341,6 +359,8 @@
     }
     const traces = view.link ? linkedTraces(figure, view) : view.data;
     window.Plotly.react(figure.element, traces.map(paint), layout, view.link ? BRUSHED : CONFIG);
+    if (!figure.isDrawn) figure.element.on("plotly_afterplot", () => writeLegibly(figure.element));
+    writeLegibly(figure.element);
     if (figure.pick && !figure.isDrawn) {
       // Plotly still changes its selections while it tells of them.
       const soonPick = () => window.setTimeout(figure.pick);

@@ -14,7 +14,7 @@ from stnbench.core.identity import Json
 from stnbench.report import table
 from stnbench.report.board import Leaderboard, Row
 from stnbench.report.findings import Agreement, AgreementRow, ParetoFront
-from stnbench.report.html.document import Figure, Trace, View, figure_text, whiskers
+from stnbench.report.html.document import Figure, Trace, View, figure_label, figure_text, whiskers
 from stnbench.report.runs import RunSummary, Span
 from stnbench.spec.result import AttemptState
 
@@ -246,7 +246,7 @@ def _line(row: Row, index: int, curve: Curve, factor: float, *, widest: float) -
     """Yield a configuration's line, and its band unless the median width of it is above ``widest``."""
     epochs = _thinned(sorted(curve))
     estimates = [t_estimate(curve[epoch]) for epoch in epochs]
-    name = figure_text(row.label, 48)
+    name = figure_label(row.label, 42)
     visible: Json = True if index < SHOWN_CONFIGURATIONS else "legendonly"
     common: Trace = {"type": "scatter", "legendgroup": row.config_id, "visible": visible, "meta": {"colour": index % 8}}
     banded = [(e, it.low, it.high) for e, it in zip(epochs, estimates, strict=True) if it.low is not None]

@@ -332,7 +332,8 @@ def _axis_notes(place: int, scale: AxisScale) -> Iterator[Json]:
         low, high = scale.value(scale.labels[0]), scale.value(scale.labels[-1])
         for share in (0.0, 0.5, 1.0):
             value = low + share * (high - low)
-            yield _note(place, share, f"{10**value if scale.is_log else value:.3g}")
+            digits = 2 if share == 0.5 else 3  # the middle is a place on the scale, not a choice
+            yield _note(place, share, f"{10**value if scale.is_log else value:.{digits}g}")
         return
     step = -(-len(scale.labels) // 12)
     for index, label in enumerate(scale.labels):
@@ -375,9 +376,9 @@ def axis_figures(
     parallel = parallel_figure(board, configurations, scales, is_search=is_search, table_id=table_id)
     pairs = pair_figure(configurations, scales, is_search=is_search)
     if is_search:
-        first = [history_figure(board, configurations), parallel]
         pruned = None if epochs is None else pruned_figure(board, epochs)
-        second = [slice_figure(board, configurations, scales), pairs, pruned]
+        first = [history_figure(board, configurations), pruned, parallel]
+        second = [slice_figure(board, configurations, scales), pairs]
     else:
         first = [size_figure(board, configurations, scales), parallel]
         second = [pairs]

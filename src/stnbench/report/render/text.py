@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stnbench.core.text import printable
-from stnbench.report.table import Column, Section, Table, Tone
+from stnbench.report.table import Column, Section, Table, Tone, short_label
 
 # Sections on a terminal, or as plain lines elsewhere.
 
@@ -148,7 +148,9 @@ def _table(table: Table[Any], columns: Sequence[Column[Any]], width: int | None)
         for column, room in zip(columns, widths, strict=True):
             tone: Tone = column.tone(item) if column.tone else ""
             style = _STYLES[tone] if tone == "bad" else ""
-            parts.append(Text(_padded(_elided(column.show(item), room), room, column), style=style))
+            said = column.show(item)
+            shown = _elided(short_label(said, room) if column.key == table.label else said, room)
+            parts.append(Text(_padded(shown, room, column), style=style))
         yield _joined(parts, _STYLES[row])
 
 
