@@ -30,7 +30,15 @@ from stnbench.orchestration.plan import (
     training_images,
     validation_images,
 )
-from stnbench.orchestration.session import EngineName, Session, find_digests, prepare_datasets
+from stnbench.orchestration.session import (
+    EngineName,
+    Session,
+    SessionOptions,
+    find_digests,
+    open_session,
+    prepare_datasets,
+    tracking_uri,
+)
 from stnbench.planning import ComposePoint, LimitedCompose, Planner, measure_trial, survey
 from stnbench.planning.build import build_planner
 from stnbench.report.exports import PRETRAINED, Exported, ExportOptions, export_trial, locate_network
@@ -41,6 +49,11 @@ from stnbench.spec.sweep import Override, SweepSpec
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.store import Store
 from stnbench.store.tables import PlannedTrial
+
+if TYPE_CHECKING:  # torch
+    import torch
+
+    from stnbench.trials.export import TrainedClassifier
 
 # A sweep as requested, on the command line or from Python: read, planned and run in one way.
 
@@ -240,14 +253,7 @@ def _points(sweep: SweepSpec, planned: Sequence[PlannedTrial]) -> int:
     return sum(1 for _ in sweep.points())
 
 
-if TYPE_CHECKING:  # torch
-    import torch
-
-    from stnbench.orchestration.asking import RunSummary
-    from stnbench.orchestration.plan import SweepPlan
-    from stnbench.orchestration.session import EngineName
-    from stnbench.spec.sweep import SweepSpec
-    from stnbench.trials.export import TrainedClassifier
+# The functions of ``import stnbench``.
 
 
 def load_trial(
@@ -343,7 +349,7 @@ def export(
         return export_trial(store, layout, trial, None if folder is None else Path(folder), options)
 
 
-def load_sweep(sweep: str, *overrides: str) -> "SweepSpec":
+def load_sweep(sweep: str, *overrides: str) -> SweepSpec:
     """Read a sweep file: its question, axes and seeds, as in ``stnbench sweep``.
 
     Args:
@@ -361,7 +367,7 @@ def load_sweep(sweep: str, *overrides: str) -> "SweepSpec":
     return read_question(sweep, overrides).sweep
 
 
-def plan(sweep: str, *overrides: str, runs: str | os.PathLike[str] | None = None) -> "SweepPlan":
+def plan(sweep: str, *overrides: str, runs: str | os.PathLike[str] | None = None) -> SweepPlan:
     """Plan a sweep without training: its configurations, their costs and states, and those that cannot be built.
 
     Args:
@@ -384,11 +390,11 @@ def plan(sweep: str, *overrides: str, runs: str | os.PathLike[str] | None = None
 def run_sweep(
     sweep: str,
     *overrides: str,
-    engine: "EngineName" = "local",
+    engine: EngineName = "local",
     slots: int | None = None,
     mlflow: bool = False,
     runs: str | os.PathLike[str] | None = None,
-) -> "RunSummary":
+) -> RunSummary:
     """Run every trial of a sweep that is not complete; ``read_results`` reads the results.
 
     It can be stopped at any moment: called again, it continues from there. It writes no report.
@@ -412,10 +418,6 @@ def run_sweep(
         >>> summary.complete, summary.trials  # doctest: +SKIP
         (27, 27)
     """
-    from stnbench.core.files import data_root
-    from stnbench.orchestration.asking import RunOptions
-    from stnbench.orchestration.session import SessionOptions, open_session, tracking_uri
-
     question = read_question(sweep, overrides, engine=engine)
     layout = _layout(runs)
     planner = question.planner(question.slots(engine, slots))
