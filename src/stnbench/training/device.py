@@ -209,8 +209,6 @@ def _prepare_cuda(device: DeviceSpec, precision: Precision) -> None:
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     for operator in ("grid_sampler_2d_backward_cuda", "scatter_add_cuda_kernel"):
         warnings.filterwarnings("ignore", message=f"{operator} does not have a deterministic")
-    # Optimisers on a GPU can be captured, and steps without graphs, or before the capture, are not.
-    warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
 
 
 def _why_no_gpu() -> str:

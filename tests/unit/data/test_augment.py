@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
-from stnbench.core.errors import InfeasibleError, ShapeError
+from stnbench.core.errors import InfeasibleError, ShapeError, SpecError
 from stnbench.data import augmentation
 from stnbench.data.augmentation import Augmentations, build_augmentation, draw_augmentations, lightness
 from stnbench.spec.optimizer import AugmentSpec
@@ -232,6 +233,14 @@ def test_numbers_that_do_not_fit_are_errors() -> None:
         draw(GEOMETRY, 3).apply(noise(2), boxes(2))
     with pytest.raises(ShapeError, match="saturation or hue"):
         draw(COLOUR, 2).apply(noise(2, channels=1), boxes(2))
+
+
+def test_numbers_that_are_drawn_on_a_device_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU would draw others than a CPU."""
+    drawing = SimpleNamespace(draw=lambda **_: {"angle": torch.empty(4, device="meta")})
+    monkeypatch.setattr(augmentation, "build_augmentation", lambda _: drawing)
+    with pytest.raises(SpecError, match=r"draws angle as shape \(4,\) on meta"):
+        augmentation.draw_augmentation(GEOMETRY, seed=0, epoch=0, count=4)
 
 
 def test_augmentations_travel_to_a_device() -> None:

@@ -1,5 +1,8 @@
 """The four ways in which the committee of 2011 adjusted contrast."""
 
+from collections.abc import Callable
+from typing import Any
+
 import kornia
 import numpy as np
 import pytest
@@ -7,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
+from torch.nn import functional
 
-from stnbench.data.augmentation import lightness
+from stnbench.data.augmentation import blurred, lightness
 from stnbench.data.preprocessing import adjust_contrast, adjust_image, enhance_edges, equalise_histogram, equalise_tiles
 from stnbench.spec.data import Contrast
 
@@ -156,6 +160,26 @@ def test_edges_stand_out_dark_and_bright() -> None:
     assert row[7] < 64
     assert row[8] > 191
     torch.testing.assert_close(row[[0, 5, 10, 15]], torch.full((4,), 127.5), rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("filtered", [enhance_edges, lambda planes: blurred(planes[:, None], torch.ones(len(planes)))])
+def test_filters_round_nothing_where_a_gpu_rounds_convolutions(
+    filtered: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial in tf32 sees the images that one in float32 sees; the network's convolutions are rounded afterwards."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen: list[bool] = []
+    real = functional.conv2d
+
+    def watched(*given: Any, **options: Any) -> Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return real(*given, **options)
+
+    monkeypatch.setattr(functional, "conv2d", watched)
+    filtered(dim_planes())
+    assert seen
+    assert not any(seen)
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_contrast_normalisation_ignores_contrast_and_brightness() -> None:

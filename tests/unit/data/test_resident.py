@@ -74,6 +74,17 @@ def test_images_on_the_cpu_are_the_memory_of_the_set(toy_set: ImageSet) -> None:
     assert images.images.data_ptr() == toy_set.images.ctypes.data
 
 
+def test_images_on_another_device_are_checked_once_and_map_no_file(toy_set: ImageSet) -> None:
+    """The file is compared with its digest after the copy, and is not needed from then on."""
+    checks: list[str] = []
+    half = dataclasses.replace(toy_set, check=lambda: checks.append("checked"))
+    images = DeviceImages.from_image_set(half, torch.device("meta"))
+    assert checks == ["checked"]
+    images.check()
+    assert checks == ["checked"]
+    assert {tensor.device.type for tensor in (images.images, images.labels, images.boxes)} == {"meta"}
+
+
 def test_a_read_only_map_can_be_used(toy_set: ImageSet, tmp_path: Path) -> None:
     """Caches are mapped read-only, which torch alone would warn about."""
     np.save(tmp_path / "images.npy", toy_set.images)
