@@ -5,7 +5,7 @@ it, at a tiny size, and writes nothing. Each stage prints one JSON line; one tha
 """
 
 import argparse
-import dataclasses
+import contextlib
 import json
 import os
 import shutil
@@ -14,8 +14,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from stnbench.spec.optimizer import SgdSpec, TtaSpec
 from stnbench.spec.sweep import SWEEPS_OF_2015
 from stnbench.spec.transformer import ConvLocnetSpec, PlacedTransformerSpec, TransformerSpec
 from stnbench.spec.trial import ComputeOptions, Precision, TrainingSpec, TrialSpec
-from stnbench.training.device import DeviceSpec, device_name, prepare_device, synchronize
+from stnbench.training.device import DeviceSpec, device_name, prepare_device, release_memory, synchronize
 from stnbench.training.evaluate import CapturedPass, ForwardPass, evaluate
 from stnbench.training.step import CapturedStep, StaticStep, TrainingRun
 
@@ -106,7 +106,7 @@ TINY = {"lecun 4,4,4": row(LecunSpec(sizes=(4, 4, 4)), placed(1, (4, 4, 4)), bat
 
 def in_precision(spec: TrialSpec, precision: Precision) -> TrialSpec:
     """The same trial in another precision."""
-    return dataclasses.replace(spec, training=dataclasses.replace(spec.training, precision=precision))
+    return replace(spec, training=replace(spec.training, precision=precision))
 
 
 def rows_of(bench: Bench) -> dict[str, TrialSpec]:
@@ -125,7 +125,7 @@ def make_run(bench: Bench, spec: TrialSpec, compute: ComputeOptions | None = Non
         from stnbench.data.resident import PreparedImages
 
         prepared = PreparedImages(run.images.images, run.model.preprocess)
-        run = dataclasses.replace(run, images=dataclasses.replace(run.images, prepared=prepared))
+        run = replace(run, images=replace(run.images, prepared=prepared))
     return run
 
 
@@ -211,22 +211,25 @@ def ceilings(bench: Bench) -> dict[str, Any]:
     return found
 
 
-def ways_of(bench: Bench) -> list[tuple[str, type[StaticStep], ComputeOptions]]:
-    """Every way to take a step: order in memory, loop or graph, and the kernels that are chosen by name."""
+Way = tuple[str, type[StaticStep], ComputeOptions]
+"""Its name, how a step is taken, and the options of the model."""
+
+
+def ways_of(bench: Bench) -> list[Way]:
+    """Every way to take a step with torch's kernels: order in memory, loop or graph, and padded channels."""
     nchw, nhwc = ComputeOptions(), ComputeOptions(channels_last=True)
     padded = ComputeOptions(channels_last=True, padded_channels=True)
-    found: list[tuple[str, type[StaticStep], ComputeOptions]] = [
+    found: list[Way] = [
         ("nchw loop", StaticStep, nchw),
         ("nhwc loop", StaticStep, nhwc),
         ("nhwc loop padded", StaticStep, padded),
     ]
     if bench.device.type == "cuda":
-        fused = dataclasses.replace(nhwc, fused_kernels=True)
-        both = dataclasses.replace(padded, fused_kernels=True)
-        graphs = {"nchw": nchw, "nhwc": nhwc, "nhwc padded": padded, "nhwc fused": fused, "nhwc padded fused": both}
-        for name, compute in graphs.items():
-            order, *kernels = name.split()
-            found.append((" ".join([order, "graph", *kernels]), CapturedStep, compute))
+        found += [
+            ("nchw graph", CapturedStep, nchw),
+            ("nhwc graph", CapturedStep, nhwc),
+            ("nhwc graph padded", CapturedStep, padded),
+        ]
     return found
 
 
@@ -236,7 +239,7 @@ def scoring(bench: Bench) -> dict[str, Any]:
     for name, spec in rows_of(bench).items():
         own = in_precision(spec, "float32" if bench.is_dry else "bfloat16")
         for label, tta in (("one view", None), ("two views", TtaSpec(zooms=(1.0, 1.1)))):
-            run = make_run(bench, dataclasses.replace(own, tta=tta), ComputeOptions(channels_last=True))
+            run = make_run(bench, replace(own, tta=tta), ComputeOptions(channels_last=True))
             passes = {"loop": ForwardPass(run.model)}
             if bench.device.type == "cuda":
                 passes["graph"] = CapturedPass(run.model, bench.device)
@@ -256,23 +259,49 @@ def steps(bench: Bench) -> dict[str, Any]:
     found: dict[str, Any] = {}
     precisions: tuple[Precision, ...] = ("float32",) if bench.is_dry else ("float32", "tf32", "bfloat16")
     for name, spec in rows_of(bench).items():
-        gflop = 3 * measure_cost(spec, classes=CLASSES).flops * spec.training.batch_size / 1e9
-        line: dict[str, Any] = {"gflop": round(gflop, 1)}
+        line: dict[str, Any] = {}
         for precision in precisions:
-            own = in_precision(spec, precision)
-            prepare_device(DeviceSpec.parse(str(bench.device), threads=1 if bench.is_dry else 8), precision)
-            for label, kind, compute in ways_of(bench):
-                try:
-                    ms = step_ms(bench, make_run(bench, own, compute), kind)
-                except Exception as error:  # noqa: BLE001 - the next way is measured all the same
-                    line[f"{precision} {label}"] = f"{type(error).__name__}: {error}"[:200]
-                    continue
-                rate = round(gflop / min(ms), 2)
-                line[f"{precision} {label}"] = {"ms": [round(value, 3) for value in ms], "tflops": rate}
+            line |= times_of(bench, in_precision(spec, precision), ways_of(bench))
         found[name] = line
         print(json.dumps({name: line}), flush=True)
         if bench.left_s() < RESERVED_S and not bench.is_dry:
             break
+    return found
+
+
+def times_of(bench: Bench, spec: TrialSpec, ways: Sequence[Way]) -> dict[str, Any]:
+    """Milliseconds and TFLOP/s of every way to take the steps of a trial; one that fails says so."""
+    precision = spec.training.precision
+    gflop = 3 * measure_cost(spec, classes=CLASSES).flops * spec.training.batch_size / 1e9
+    line: dict[str, Any] = {"gflop": round(gflop, 1)}
+    prepare_device(DeviceSpec.parse(str(bench.device), threads=1 if bench.is_dry else 8), precision)
+    for label, kind, compute in ways:
+        try:
+            ms = step_ms(bench, make_run(bench, spec, compute), kind)
+        except Exception as error:  # noqa: BLE001 - the next way is measured all the same
+            line[f"{precision} {label}"] = f"{type(error).__name__}: {error}"[:200]
+        else:
+            rate = round(gflop / min(ms), 2)
+            line[f"{precision} {label}"] = {"ms": [round(value, 3) for value in ms], "tflops": rate}
+        release_memory(str(bench.device))
+    return line
+
+
+def kernels(bench: Bench) -> dict[str, Any]:
+    """Milliseconds of a step in bfloat16 with kernels in Triton, last of all: a fault of one would end all others."""
+    if bench.is_dry:
+        return {"skipped": "Triton's kernels need a GPU; tests/unit/nn/test_fused.py interprets them"}
+    nhwc = ComputeOptions(channels_last=True)
+    fused = replace(nhwc, fused_kernels=True)
+    ways: list[Way] = [
+        ("nhwc graph", CapturedStep, nhwc),
+        ("nhwc graph fused", CapturedStep, fused),
+        ("nhwc graph padded fused", CapturedStep, replace(fused, padded_channels=True)),
+    ]
+    found: dict[str, Any] = {}
+    for name, spec in rows_of(bench).items():
+        if bench.left_s() > 15:
+            found[name] = times_of(bench, in_precision(spec, "bfloat16"), ways)
     return found
 
 
@@ -378,40 +407,57 @@ def sharing(bench: Bench) -> dict[str, Any]:
     daemons: list[str] = ["", "mps"] if shutil.which("nvidia-cuda-mps-control") and not bench.is_dry else [""]
     for daemon in daemons:
         environment = dict(os.environ)
-        if daemon:
-            folder = Path("/tmp/stnbench-mps")  # noqa: S108 - its pipes need a short path
-            folder.mkdir(exist_ok=True)
-            environment |= {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder)}
-            subprocess.run(["nvidia-cuda-mps-control", "-d"], env=environment, check=True)
         try:
-            for way in ways:
-                for count in counts:
-                    if bench.left_s() > 30:
-                        found[f"{way} x{count} {daemon}".strip()] = _share(name, way, count, environment)
-        finally:
-            if daemon:
-                stop = ["nvidia-cuda-mps-control"]
-                subprocess.run(stop, input="quit\n", text=True, env=environment, check=False)
+            with _mps(environment) if daemon else contextlib.nullcontext():
+                for way in ways:
+                    for count in counts:
+                        if bench.left_s() > 30:
+                            found[f"{way} x{count} {daemon}".strip()] = _share(name, way, count, environment)
+        except (OSError, subprocess.SubprocessError, ValueError) as error:  # what was measured before stays
+            found[f"failed {daemon}".strip()] = f"{type(error).__name__}: {error}"[:400]
     return found
 
 
+@contextlib.contextmanager
+def _mps(environment: dict[str, str]) -> Iterator[None]:
+    """Run NVIDIA's daemon for the block, for processes with the environment, which is changed."""
+    folder = Path("/tmp/stnbench-mps")  # noqa: S108 - its pipes need a short path
+    folder.mkdir(exist_ok=True)
+    environment |= {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder)}
+    subprocess.run(["nvidia-cuda-mps-control", "-d"], env=environment, check=True, timeout=20)
+    try:
+        yield
+    finally:
+        stop = ["nvidia-cuda-mps-control"]
+        subprocess.run(stop, input="quit\n", text=True, env=environment, check=False, timeout=20)
+
+
 def _share(name: str, way: str, count: int, environment: dict[str, str]) -> float:
+    """Steps a second of all processes together, which begin at the same moment.
+
+    Raises:
+        OSError, ValueError: where one has ended before.
+        subprocess.TimeoutExpired: where one does not end.
+    """
     command = [sys.executable, str(Path(__file__).resolve()), "--child", name, way, "0.2" if name in TINY else "3"]
     own = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         for _ in range(count)
     ]
-    for process in own:
-        assert process.stdout is not None
-        process.stdout.readline()
-    for process in own:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    rates = [float((process.stdout and process.stdout.readline()) or 0) for process in own]
-    for process in own:
-        process.communicate(timeout=60)
-    return round(sum(rates), 1)
+    try:
+        for process in own:
+            assert process.stdout is not None
+            if process.stdout.readline().strip() != "ready":
+                raise ValueError(f"a process of {count} ended with {process.wait(20)} before it began")
+        for process in own:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        return round(sum(float(process.communicate(timeout=60)[0]) for process in own), 1)
+    finally:
+        for process in own:
+            process.kill()
+            process.wait()
 
 
 def specs_of(sweeps: Sequence[str], folder: Path, *overrides: str) -> list[TrialSpec]:
@@ -481,14 +527,9 @@ def rows(bench: Bench) -> dict[str, Any]:
             command += ["--max-trials", "1"]
         limit_s = max(30.0, min(110.0, bench.left_s() - 20))
         command += ["--budget", f"{limit_s:.0f}s"]
-        started_s = time.monotonic()
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit_s + 90, check=False
-        )
-        line: dict[str, Any] = {"exit": done.returncode, "wall_s": round(time.monotonic() - started_s, 1)}
-        if done.returncode not in (0, 1):
-            line["said"] = done.stderr[-1500:]
-        line |= _epoch_times(folder / "runs", seed)
+        line = _run(command, environment, folder, limit_s + 90)
+        if (folder / "runs" / "stnbench.db").exists():
+            line |= _epoch_times(folder / "runs", seed)
         found[f"{slots} a GPU"] = line
         if bench.is_dry or bench.left_s() < 60:
             break
@@ -529,21 +570,31 @@ def recipes(bench: Bench) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if bench.is_dry:
         return {"skipped": "minutes on a CPU; benchmarks/training.md has a CPU's times"}
-    folder = Path(os.environ.get("STNBENCH_RUNS") or "runs").resolve() / "bench-gpu"
+    folder = _sweep_folder()
     for name, epochs in (("headline_2015", 14), ("record", 0)):
         environment = {
             **os.environ,
             "STNBENCH_RUNS": str(folder / name),
             "STNBENCH_COMPUTE": "channels_last,cuda_graphs",
         }
+        environment.setdefault("STNBENCH_DATA", str(Path("data").resolve()))
         command = [sys.executable, "-m", "stnbench.train", f"experiment={name}", "dataset=signs", "training.epochs=2"]
         command += ["training.precision=bfloat16", "--json"]
-        started_s = time.monotonic()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
-        found[name] = {"exit": done.returncode, "wall_s": round(time.monotonic() - started_s, 1), "all_epochs": epochs}
-        if done.returncode:
-            found[name]["said"] = done.stderr[-800:]
+        found[name] = {**_run(command, environment, folder, 180), "all_epochs": epochs}
     return found
+
+
+def _run(command: Sequence[str], environment: dict[str, str], folder: Path, limit_s: float) -> dict[str, Any]:
+    """Run a command of stnbench: how it ended, its seconds, and its last words where it failed."""
+    started_s = time.monotonic()
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"exit": f"none within {limit_s:.0f} s"}
+    line: dict[str, Any] = {"exit": done.returncode, "wall_s": round(time.monotonic() - started_s, 1)}
+    return line if done.returncode in (0, 1) else line | {"said": done.stderr[-1500:]}
 
 
 STAGES: dict[str, tuple[Callable[[Bench], dict[str, Any]], float]] = {
@@ -555,6 +606,7 @@ STAGES: dict[str, tuple[Callable[[Bench], dict[str, Any]], float]] = {
     "sharing": (sharing, 40),
     "rows": (rows, 100),
     "recipes": (recipes, 60),
+    "kernels": (kernels, 20),
 }
 
 
@@ -587,7 +639,7 @@ def render(found: dict[str, Any]) -> str:
                 lines.append(f"| {name} | {way} | {min(ms)} ({min(ms)}-{max(ms)}) | {measured['tflops']} | {share} |")
             elif way != "gflop":
                 lines.append(f"| {name} | {way} | {measured} | | |")
-    for stage in ("ceilings", "scoring", "others", "sharing", "rows", "recipes"):
+    for stage in ("ceilings", "scoring", "others", "sharing", "rows", "recipes", "kernels"):
         lines += ["", f"## {stage.capitalize()}", "", str(STAGES[stage][0].__doc__).splitlines()[0], "", "```"]
         lines += [json.dumps({key: value}) for key, value in found.get(stage, {"not run": True}).items()]
         lines.append("```")

@@ -3,24 +3,28 @@
 import sys
 import types
 from pathlib import Path
+from typing import no_type_check
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fake_trials
+import triton
+import triton.language as tl
 
 from stnbench.engines import worker
 from stnbench.spec.trial import TrialSpec
 
 
+@triton.jit
+@no_type_check
+def write_outside(pointer, offset):  # noqa: ANN001, ANN201 - triton's own types
+    """Write one number."""
+    tl.store(pointer + offset, 1.0)
+
+
 def spoil_context() -> None:
     """Write far outside of all memory; the context of this process is lost with it."""
     import torch
-    import triton
-    import triton.language as tl
-
-    @triton.jit
-    def write_outside(pointer, offset):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 - triton's own types
-        tl.store(pointer + offset, 1.0)
 
     write_outside[(1,)](torch.zeros(1, device="cuda"), 1 << 44)
     torch.cuda.synchronize()

@@ -7,7 +7,6 @@ import sys
 import warnings
 import weakref
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import get_args
 
 import pytest
