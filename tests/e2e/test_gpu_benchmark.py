@@ -32,7 +32,7 @@ def test_every_stage_of_the_benchmark_runs_dry(tmp_path: Path) -> None:
     found: dict[str, dict[str, object]] = {}
     for line in done.stdout.splitlines():
         found |= json.loads(line)
-    assert {"facts", "ceilings", "steps", "scoring", "others", "sharing", "rows", "recipes"} <= found.keys()
+    assert {"facts", "ceilings", "steps", "scoring", "others", "sharing", "rows", "recipes", "kernels"} <= found.keys()
     assert not [name for name, stage in found.items() if "failed" in stage]
     (row,) = found["steps"].values()
     assert [row[f"float32 {way}"]["ms"] for way in ("nchw loop", "nhwc loop", "nhwc loop padded")]  # type: ignore[index]
