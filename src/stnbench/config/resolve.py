@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -18,7 +18,7 @@ from stnbench.config.locate import ROOT_KEY, shown
 from stnbench.config.values import as_value, checked_scalar, checked_text, current_key, cut, plain_value, read_yaml
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import Json
-from stnbench.spec.codec import from_plain, to_plain
+from stnbench.spec.codec import Where, from_plain, to_plain
 from stnbench.spec.data import (
     DATASETS,
     AnyDataset,
@@ -446,12 +446,25 @@ def take_engine_options(
     said = dict[str, Json](read_yaml(path))
 
     def place(key: str) -> str:
-        if key in {"", PREFIX.rstrip(".")} and ours:
-            return f"{COMMAND_LINE} and {shown(path)}"
-        return COMMAND_LINE if key.removeprefix(PREFIX).partition(".")[0] in ours else shown(path)
+        if key.removeprefix(PREFIX).partition(".")[0] in ours:
+            return COMMAND_LINE
+        # A value of the file that contradicts one of the command line is wrong only beside it.
+        return f"{COMMAND_LINE} and {shown(path)}" if ours and _are_valid(said) else shown(path)
 
-    plain = {key: _as_declared(key, value) for key, value in {**said, **ours}.items()}
-    return from_plain(SlurmOptions, plain, where=place, prefix=PREFIX.rstrip(".")), tuple(others)
+    return _slurm_options({**said, **ours}, place), tuple(others)
+
+
+def _slurm_options(plain: Mapping[str, Json], where: Where) -> SlurmOptions:
+    declared = {key: _as_declared(key, value) for key, value in plain.items()}
+    return from_plain(SlurmOptions, declared, where=where, prefix=PREFIX.rstrip("."))
+
+
+def _are_valid(plain: Mapping[str, Json]) -> bool:
+    try:
+        _slurm_options(plain, "")
+    except SpecError:
+        return False
+    return True
 
 
 def _as_declared(key: str, value: Json) -> Json:

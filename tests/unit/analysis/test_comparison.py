@@ -12,9 +12,10 @@ import pytest
 from scipy import stats
 
 import stnbench
-from stnbench.analysis.moderated import SCALES
+from stnbench.analysis.moderated import SCALES, BlockModel, Runs
 from stnbench.analysis.simultaneous import (
     critical_value,
+    exceedance,
     many_to_one_table,
     mean_reach,
     pairs_table,
@@ -337,3 +338,25 @@ def test_single_intervals_hold_the_mean(seeds: int, least: float, most: float, o
         limits = [mean_reach(ratio * drawn, few, own, np.full(len(own), many)) for drawn in shared]
         held = float(np.mean(1 - 2 * stats.norm.sf(np.array(limits) / np.sqrt(1 + ratio))))
         assert least <= held <= most, ratio
+
+
+def test_many_p_values_at_once_are_those_of_few() -> None:
+    """More than 50,000 are interpolated: a hundred of them, spread over the table, each within 3 %."""
+    table = many_to_one_table(np.ones(3), 1.0)
+    statistics, inverse = np.geomspace(0.1, 30, 60_000), np.tile(np.linspace(0, 1, 600), 100)
+    chosen = slice(None, None, 601)
+    exact = exceedance(statistics[chosen], inverse[chosen], table)
+    assert exceedance(statistics, inverse, table)[chosen] == pytest.approx(exact, rel=0.03, abs=1e-12)
+
+
+@pytest.mark.parametrize(("steepness", "least", "most"), [(0.0, 0.6, 1.7), (1.0, 40.0, 4000.0)])
+def test_a_single_run_has_the_variance_of_runs_of_its_accuracy(steepness: float, least: float, most: float) -> None:
+    """Where better configurations scatter less, one without repeats does so as well; where none does, it does not."""
+    centres = np.append(np.repeat(np.linspace(0, 3, 24), 6), [0.0, 3.0])
+    noise = 0.05 * np.exp(-steepness * centres) * np.random.default_rng(5).standard_normal(len(centres))
+    images = np.full(len(centres), 1e6)
+    places = np.append(np.repeat(np.arange(24), 6), [24, 25])
+    seeds = np.append(np.tile(np.arange(6), 24), [0, 0])
+    runs = Runs(places, seeds, np.round(images / (1 + np.exp(-centres - noise))), images)
+    variances = BlockModel(runs).moderated().expected
+    assert least < variances[24] / variances[25] < most

@@ -9,8 +9,8 @@ from hydra.errors import HydraException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stnbench.config.locate import take_dataset_root
-from stnbench.config.resolve import parse_only, parse_overrides
+from stnbench.config.locate import conf_folder, take_dataset_root
+from stnbench.config.resolve import parse_only, parse_overrides, take_engine_options
 from stnbench.core.errors import INTEGER_MAX, SpecError
 from stnbench.spec.sweep import Override
 
@@ -158,3 +158,27 @@ def test_only_says_how_it_is_written(text: str) -> None:
     """One line."""
     with pytest.raises(SpecError, match="--only"):
         parse_only([text])
+
+
+def test_options_of_slurm_are_taken_from_the_command_line_and_its_file() -> None:
+    """A number is text where text is meant, a word a list of one; the file says the rest, and trials get the others."""
+    words = ["engine.memory=16000", "engine.partitions=gpu", "engine.sbatch='--exclude=node07'", "seed=3"]
+    options, others = take_engine_options(parse_overrides(words), "slurm", conf_folder())
+    assert (options.memory, options.partitions, options.sbatch) == ("16000", ("gpu",), ("--exclude=node07",))
+    assert (options.jobs, options.time_limit) == (4, "4h")
+    assert [other.key for other in others] == ["seed"]
+
+
+@pytest.mark.parametrize(
+    ("word", "engine", "said"),
+    [
+        ("engine.memory=1", "local", r"the command line: engine\.memory is no key of the engine local"),
+        ("engine.job=1", "slurm", r"the command line.*job"),
+        ("engine.jobs=many", "slurm", r"the command line.*engine\.jobs"),
+        ("engine.heartbeat=60s", "slurm", r"the command line and conf/engine/slurm\.yaml: engine\.lost_after"),
+    ],
+)
+def test_a_wrong_option_of_an_engine_is_told_with_its_place(word: str, engine: str, said: str) -> None:
+    """An option of another engine, an unknown one, one of another type, and two that contradict each other."""
+    with pytest.raises(SpecError, match=said):
+        take_engine_options(parse_overrides([word]), engine, conf_folder())

@@ -1,5 +1,6 @@
 """Files are whole or absent."""
 
+import mmap
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from stnbench.core.errors import FolderError
 from stnbench.core.files import tail, writable_folder, write_all, write_atomic
+from stnbench.core.process import lost_maps
 
 
 def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -71,3 +73,27 @@ def test_tail_begins_with_a_whole_line(tmp_path: Path) -> None:
     assert tail(log, limit=15) == "third\n"
     assert tail(log) == log.read_text()
     assert tail(tmp_path / "none") == ""
+
+
+def test_a_mapped_file_that_was_cut_is_found(tmp_path: Path) -> None:
+    """Of files that a process shares with others: programs, whole files and removed ones are no loss."""
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    cut.write_bytes(b"x")
+    whole.write_bytes(b"x" * (2 * mmap.PAGESIZE + 1))
+    extent = f"7f0000000000-7f{3 * mmap.PAGESIZE:010x}"
+    maps = tmp_path / "maps"
+    maps.write_text(
+        "".join(
+            f"{extent} {rights} 00000000 08:01 1 {path}\n"
+            for rights, path in (
+                ("rw-s", cut),
+                ("r-xp", cut),
+                ("rw-s", whole),
+                ("rw-s", tmp_path / "gone"),
+                ("rw-s", cut),
+            )
+        )
+        + f"{extent} rw-p 00000000 00:00 0\n"
+    )
+    assert lost_maps(maps) == [cut]
+    assert lost_maps(tmp_path / "no such file") == []

@@ -300,6 +300,18 @@ def test_latex_is_a_booktabs_table() -> None:
     assert all(rule in written for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
 
 
+def test_a_long_latex_table_goes_on_over_pages() -> None:
+    """More rows than a page holds do not float: the heading is repeated, each row is there, groups stand apart."""
+    rows = [replace(make_row(f"row{index}"), group="a" if index < 20 else "b") for index in range(40)]
+    written = write("latex", make_board(*rows))
+    assert r"\begin{table}" not in written
+    assert written.count(r"\toprule") == 2
+    (body,) = re.findall(r"\\endlastfoot\n(.+?)\\end\{longtable\}", written, re.DOTALL)
+    assert re.findall(r"row\d+", body) == [f"row{index}" for index in range(40)]
+    before, after = body.split(r"\addlinespace")
+    assert ("row19" in before, "row20" in after) == (True, True)
+
+
 def test_plain_lines_keep_every_column_on_one_line() -> None:
     """Without a terminal nothing is wrapped or cut, however long a label is."""
     label = "x" * 300

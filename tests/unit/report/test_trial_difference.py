@@ -1,6 +1,7 @@
 """The difference of two trials: all that differs, nothing that does not."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from stored_sweeps import runs, sizes, store
 
 from stnbench.cli.trials import main
 from stnbench.core.errors import SpecError, UnknownNameError
-from stnbench.report.trials import Line, difference_sections, read_side
-from stnbench.spec.result import Failure, FailureKind
+from stnbench.report.trials import Line, Side, difference_sections, read_side
+from stnbench.spec.result import Failure, FailureKind, ScoredImages
 from stnbench.spec.trial import TrialSpec
 from stnbench.store.store import Store
 
@@ -51,10 +52,33 @@ def test_results_and_curves_come_with_their_difference(store: Store, sizes: list
 
 
 def test_a_trial_compared_with_itself_has_no_difference(store: Store, sizes: list[TrialSpec]) -> None:
-    """And the images say so."""
+    """Neither in its specification nor in its results."""
     found = lines(store, sizes[2], sizes[2])
     assert found["specification"] == {}
     assert {line.difference for line in found["results"].values()} <= {0, None}
+
+
+def test_trials_of_the_same_images_are_compared_image_by_image(store: Store, sizes: list[TrialSpec]) -> None:
+    """Ten images of class 1: both know five, the first two more, the second one more; other images are not compared."""
+    first, second = (
+        replace(read_side(store, store.find_trial(spec.trial_id)), images=ScoredImages(labels=(1,) * 10))
+        for spec in sizes[2:4]
+    )
+
+    def knowing(side: Side, known: set[int]) -> Side:
+        assert side.outcome is not None
+        predictions = tuple(int(image in known) for image in range(10))
+        score = replace(side.outcome.validation, images=10, correct=len(known), predictions=predictions)
+        return replace(side, outcome=replace(side.outcome, validation=score))
+
+    sections = difference_sections(knowing(first, {0, 1, 2, 3, 4, 5, 6}), knowing(second, {0, 1, 2, 3, 4, 7}))
+    (images,) = (section for section in sections if section.key == "images")
+    said = "5 of 10 validation images are right in both, 2 in the first alone, 1 in the second alone."
+    assert images.text[0] == said
+    assert images.text[1].startswith("p = 1 (")
+
+    others = replace(second, images=ScoredImages(labels=(1,) * 9 + (2,)))
+    assert "images" not in {section.key for section in difference_sections(first, others)}
 
 
 def test_a_trial_without_a_result_is_said_to_have_none(store: Store, sizes: list[TrialSpec]) -> None:
