@@ -156,21 +156,6 @@ class TrackerContract:
             tracker.show_configuration(config())
             tracker.show_configuration(config(seeds=3, mean=0.6))
 
-    def test_an_ended_attempt_is_no_orphan(self, tracker: Tracker) -> None:
-        """Once an attempt is shown as ended, there is nothing left to end."""
-        tracker.open_sweep(SWEEP)
-        tracker.show_attempt(running())
-        tracker.show_attempt(ended(AttemptState.LOST))
-        assert tracker.close_orphans(SWEEP.name, []) == 0
-
-    def test_orphans_are_closed_once(self, tracker: Tracker) -> None:
-        """A second time there is none; an attempt at work is never one."""
-        tracker.open_sweep(SWEEP)
-        tracker.show_attempt(running("dead"))
-        tracker.show_attempt(running("alive", seed=2))
-        tracker.close_orphans(SWEEP.name, ["alive"])
-        assert tracker.close_orphans(SWEEP.name, ["alive"]) == 0
-
     def test_pictures_are_shown_once(self, tracker: Tracker) -> None:
         """However often a gallery is given, a second time nothing is new."""
         tracker.open_sweep(SWEEP)
@@ -190,10 +175,6 @@ class TrackerContract:
         """There is nothing to put them beside, which is no error."""
         tracker.open_sweep(SWEEP)
         assert tracker.show_pictures(complete("unknown"), gallery()) == 0
-
-    def test_a_sweep_never_shown_has_no_orphans(self, tracker: Tracker) -> None:
-        """Asking about an unknown sweep is no error."""
-        assert tracker.close_orphans("never seen", []) == 0
 
 
 @pytest.fixture(scope="session")
@@ -317,35 +298,6 @@ class TestMlflow(TrackerContract):
         tracker.show_attempt(complete())
         [run] = self.runs(client)
         assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "complete")
-
-    def test_orphans_are_shown_as_lost(self, tracker: Tracker, client: Any) -> None:
-        """What a killed sweep left running is ended; attempts at work and other sweeps' are not touched."""
-        tracker.open_sweep(OTHER)
-        tracker.show_attempt(dataclasses.replace(running("elsewhere"), sweep=OTHER.name))
-        for seed, named in enumerate(("dead", "alive", "also dead"), start=1):
-            tracker.show_attempt(running(named, seed=seed))
-        tracker.show_attempt(complete("done", seed=4))
-        tracker.show_configuration(config())
-        assert tracker.close_orphans(SWEEP.name, ["alive"]) == 2
-        shown = {run.data.tags["token"]: (run.info.status, run.data.tags.get("status")) for run in self.runs(client)}
-        assert shown == {
-            "dead": ("KILLED", "lost"),
-            "alive": ("RUNNING", "running"),
-            "also dead": ("KILLED", "lost"),
-            "done": ("FINISHED", "complete"),
-            f"cell:{config().config_id}": ("FINISHED", None),
-        }
-        [elsewhere] = self.runs(client, OTHER.name)
-        assert elsewhere.info.status == "RUNNING"
-
-    def test_an_orphan_that_lives_is_shown_again(self, tracker: Tracker, client: Any) -> None:
-        """An attempt that was taken for dead is running again as soon as it is shown so."""
-        tracker.show_attempt(running(epochs=1))
-        assert tracker.close_orphans(SWEEP.name, []) == 1
-        tracker.show_attempt(running(epochs=2))
-        [run] = self.runs(client)
-        assert (run.info.status, run.data.tags["status"]) == ("RUNNING", "running")
-        assert run.data.metrics["accuracy/validation"] == 0.2
 
     def test_a_configuration_is_one_summary_run(self, tracker: Tracker, client: Any) -> None:
         """Its numbers are the last ones shown, whether they rise or fall, and its name counts the seeds."""

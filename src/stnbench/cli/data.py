@@ -36,7 +36,7 @@ from stnbench.data.quality import (
     perceptual_hashes,
     pixel_keys,
 )
-from stnbench.spec.codec import from_plain
+from stnbench.spec.codec import from_plain, is_required
 from stnbench.spec.data import DATASETS, WITHOUT_FILES, DatasetSpec, FolderSpec, TrackSplitSpec
 
 DEFAULT_SPLIT = TrackSplitSpec()
@@ -153,11 +153,7 @@ def _spec(options: argparse.Namespace) -> DatasetSpec:
     made = DATASETS.part(options.dataset).spec
     names = {field.name for field in dataclasses.fields(made)}
     copies = {"copies": 1} if "copies" in names else {}  # undistorted copies would be equal
-    needed = [
-        field.name
-        for field in dataclasses.fields(made)
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    ]
+    needed = [field.name for field in dataclasses.fields(made) if is_required(field)]
     if needed:
         problem = f"the dataset {options.dataset} needs {', '.join(needed)}"
         raise SpecError(problem, remedy=f"it is prepared when it is used: stnbench train dataset={options.dataset}")

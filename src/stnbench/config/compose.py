@@ -29,7 +29,7 @@ from stnbench.config.locate import HYDRA_SUFFIXES, shown, yaml_files
 from stnbench.config.values import read_yaml
 from stnbench.core.errors import SpecError, UnknownNameError
 from stnbench.core.identity import Json
-from stnbench.spec.codec import to_plain
+from stnbench.spec.codec import is_required, to_plain
 from stnbench.spec.registry import Registry, registry_of
 from stnbench.spec.sweep import Override, Value, show_value
 
@@ -59,15 +59,10 @@ _UNFILLED = frozenset({"same", "none"})
 @functools.cache
 def _defaults(registry: Registry, name: str, spec: Any) -> Node:  # noqa: ANN401 - a dataclass
     """Return the defaults of a specification, without those of its parts that are separate groups."""
-    given = {field.name for field in dataclasses.fields(spec) if _has_no_default(field)}
-    if given:  # fields without a default must be given
+    if any(map(is_required, dataclasses.fields(spec))):
         return {}
     plain = to_plain(spec(**{registry.discriminator: name}))
     return {key: value for key, value in plain.items() if key not in _GROUPS}
-
-
-def _has_no_default(field: "dataclasses.Field[Any]") -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 _GROUPS = frozenset({"distortion"})

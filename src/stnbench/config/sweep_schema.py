@@ -18,6 +18,7 @@ from stnbench.config.axes import AXIS_KINDS, NO_PRUNER
 from stnbench.config.locate import published_folder
 from stnbench.config.sweeps import FIRST_SEEDS, SWEEP_KEYS, UNTIL_DECIDED
 from stnbench.core.errors import INTEGER_MAX, SpecError
+from stnbench.spec.codec import is_required
 from stnbench.spec.metrics import metrics
 from stnbench.spec.planner import (
     PLANNERS,
@@ -296,7 +297,7 @@ def _is_complete(spec: Any) -> bool:  # noqa: ANN401 - a dataclass
 
 def _part(name: str, spec: Any) -> Schema:  # noqa: ANN401 - a dataclass
     """Return the schema of a planner or a pruner as a mapping."""
-    required = [field.name for field in dataclasses.fields(spec) if _is_required(field)]
+    required = [field.name for field in dataclasses.fields(spec) if is_required(field)]
     said = {field.name: field.metadata[SCHEMA] for field in dataclasses.fields(spec) if SCHEMA in field.metadata}
     schema = _named(name, _properties(spec, said, without=("kind",)), required)
     schema |= {"description": inspect.getdoc(spec), "additionalProperties": False}
@@ -311,10 +312,6 @@ def _named(name: str, keys: Mapping[str, Schema] = MappingProxyType({}), require
         "required": ["kind", *required],
         "properties": {"kind": {"description": "The kind.", "const": name}, **keys},
     }
-
-
-def _is_required(field: "dataclasses.Field[Any]") -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _properties(spec: Any, said: Mapping[str, Schema], without: Iterable[str] = ()) -> Schema:  # noqa: ANN401 - a dataclass

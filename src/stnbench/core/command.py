@@ -393,11 +393,6 @@ def _show_warning(
     (file or sys.stderr).write(text or warnings.formatwarning(message, category, filename, lineno, line))
 
 
-def one_line(text: str) -> str:
-    """Return the text on one line, with control characters shown as escapes (see ``printable``)."""
-    return printable(text)
-
-
 def _say(error: Exception, *, debug: bool) -> int:
     """Print and log an error, and return the exit code."""
     line = _foreseen(error)
@@ -409,7 +404,7 @@ def _say(error: Exception, *, debug: bool) -> int:
     with contextlib.suppress(OSError):  # standard error may be a file on the full disk
         if debug or line is None:
             print(shown, file=sys.stderr, end="")
-        print(_bug_line(error) if line is None else f"error: {one_line(hide_passwords(line))}", file=sys.stderr)
+        print(_bug_line(error) if line is None else f"error: {printable(hide_passwords(line))}", file=sys.stderr)
     return BUG if line is None else CANNOT_START
 
 

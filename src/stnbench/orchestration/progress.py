@@ -70,7 +70,6 @@ class Picture:
     best_accuracy: float = 0.0
     best_label: str = ""
     started_s: float = 0.0
-    first_end_s: float | None = None
 
     @property
     def total(self) -> int:

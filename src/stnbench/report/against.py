@@ -31,7 +31,6 @@ from stnbench.spec.result import Environment, TrialState
 from stnbench.store.portable import KEYS, Row, Rows
 from stnbench.store.store import Store
 
-ARCHIVE_SUFFIX: Final = ".stnb"
 _COMMIT_DIGITS: Final = range(7, 65)
 
 

@@ -59,6 +59,11 @@ class PartSpec(Strict):
         raise NotImplementedError
 
 
+def is_required(field: "dataclasses.Field[Any]") -> bool:
+    """Check whether a field of a dataclass has no default."""
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
 def to_plain(value: object) -> dict[str, Json]:
     """Return a dataclass as JSON values, with all fields."""
     plain: dict[str, Json] = _adapter(cast("Any", type(value))).dump_python(value, mode="json")

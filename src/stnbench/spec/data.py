@@ -70,7 +70,6 @@ class DistortionSpec(Strict):
     seed: int = 1
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(0 <= self.rotation_deg <= 180, "rotation_deg", self.rotation_deg, "from 0 to 180 degrees")
         require(self.scale_min >= 0.1, "scale_min", self.scale_min, "at least 0.1")
@@ -131,7 +130,6 @@ class DatasetSpec(PartSpec):
     distortion: DistortionSpec | None = None
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         _check_photographs(self.image_size, self.distortion)
         object.__setattr__(self, "distortion", _effective(self.distortion))
@@ -196,7 +194,6 @@ class SignsSpec(DatasetSpec):
     distortion: DistortionSpec | None = None
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         _check_photographs(self.image_size, self.distortion)
         object.__setattr__(self, "distortion", _effective(self.distortion))
@@ -253,7 +250,6 @@ class _DigitImagesSpec(DatasetSpec):
     task: DigitTask = "classify"
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(8 <= self.image_size <= 512, "image_size", self.image_size, "between 8 and 512 pixels")
         require(1 <= self.copies <= 10_000, "copies", self.copies, "from 1 to 10,000")
@@ -351,7 +347,6 @@ class FolderSpec(DatasetSpec):
     distortion: DistortionSpec | None = None
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         _check_photographs(self.image_size, self.distortion)
         object.__setattr__(self, "distortion", _effective(self.distortion))
@@ -419,7 +414,6 @@ class TrackSplitSpec(Strict):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(self.tracks_per_class >= 1, "tracks_per_class", self.tracks_per_class, "at least 1")
 
@@ -442,7 +436,6 @@ class FoldSplitSpec(Strict):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(self.folds >= 2, "folds", self.folds, "at least 2")
         require(0 <= self.fold < self.folds, "fold", self.fold, f"from 0 to {self.folds - 1}")
@@ -486,7 +479,6 @@ class PreprocessSpec(Strict):
     kernel_size: int = 7
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         odd = self.kernel_size % 2 == 1 and 3 <= self.kernel_size <= 1023  # twice the largest image
         require(odd, "kernel_size", self.kernel_size, "an odd number of at least 3 and at most 1,023")

@@ -26,7 +26,6 @@ class NetworkSpec(PartSpec):
     """Base specification of networks: stages, each of which may follow a transformer, and then the logits."""
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
 
     @property
@@ -127,7 +126,6 @@ class FcnSpec(NetworkSpec):
     sizes: tuple[int, int] = (128, 128)
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require_sizes("sizes", self.sizes)
 
@@ -154,7 +152,6 @@ class CnnSpec(NetworkSpec):
     sizes: tuple[int, int] = (32, 64)
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require_sizes("sizes", self.sizes)
 
@@ -183,7 +180,6 @@ class PoojahiraSpec(NetworkSpec):
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require_sizes("sizes", self.sizes)
         _require_share("dropout", self.dropout)
@@ -214,7 +210,6 @@ class ModernSpec(NetworkSpec):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require_sizes("sizes", self.sizes)
         require(2 <= len(self.sizes) <= 5, "sizes", list(self.sizes), "two to five of them, one a stage")
@@ -270,7 +265,6 @@ class DeformableSpec(NetworkSpec):
     modulated: bool = True
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require_sizes("sizes", self.sizes)
         require(1 <= len(self.sizes) <= 5, "sizes", list(self.sizes), "one to five of them, one a stage")

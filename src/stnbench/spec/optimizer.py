@@ -31,7 +31,6 @@ class OptimizerSpec(PartSpec):
     locnet_learning_rate_factor: float = 1.0
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         factor = self.locnet_learning_rate_factor
@@ -184,7 +183,6 @@ class ScheduleSpec(PartSpec):
     warmup_epochs: float = 0.0
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "at least 0")
 
@@ -296,7 +294,6 @@ class AugmentationSpec(PartSpec):
     """Base specification of augmentations, which vary the training images anew in every epoch."""
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
 
     @property
@@ -351,7 +348,6 @@ class AugmentSpec(AugmentationSpec):
     erase: float = 0.0
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         # From a quarter of the side on, the four corners may form no convex quadrilateral, which folds the image.
         require(0 <= self.perspective < 0.25, "perspective", self.perspective, "at least 0 and below 0.25")
@@ -418,7 +414,6 @@ class TtaSpec(Strict):
     rotations_deg: tuple[float, ...] = (0.0,)
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(0 <= self.shift <= 0.5, "shift", self.shift, "from 0 to 0.5, a share of the side")
         fits = all(0.25 <= zoom <= 4 for zoom in self.zooms)

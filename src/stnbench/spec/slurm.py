@@ -71,7 +71,6 @@ class SlurmOptions(Strict):
     answer_within: str = "30s"
 
     def __post_init__(self) -> None:
-        """Raise SpecError for an invalid value."""
         self.settle()
         for name in ("jobs", "cpus", "trials_per_job"):
             if getattr(self, name) < 1:

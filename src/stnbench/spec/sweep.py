@@ -250,7 +250,6 @@ class SweepSpec(Strict):
     published: PublishedTable | None = None
 
     def __post_init__(self) -> None:
-        """Check the rules that concern several fields."""
         meaning: dict[tuple[str, str], Choice] = {}
         require(bool(self.seeds), "seeds", list(self.seeds), "give at least one seed")
         require(len(set(self.seeds)) == len(self.seeds), "seeds", list(self.seeds), "give each seed once")

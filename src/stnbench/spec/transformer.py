@@ -29,7 +29,6 @@ class LocnetSpec(PartSpec):
     """Base specification of localisation networks."""
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
 
     @property
@@ -50,7 +49,6 @@ class ConvLocnetSpec(LocnetSpec):
     sizes: tuple[int, int, int] = (200, 300, 200)
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require_sizes("sizes", self.sizes)
 
@@ -63,7 +61,6 @@ class DenseLocnetSpec(LocnetSpec):
     sizes: tuple[int, ...] = (32, 32)
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require_sizes("sizes", self.sizes)
 
@@ -80,7 +77,6 @@ class SharedLocnetSpec(LocnetSpec):
     sizes: tuple[int, ...] = (64,)
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(self.stages >= 1, "stages", self.stages, "at least 1")
         require_sizes("sizes", self.sizes)
@@ -157,7 +153,6 @@ class TransformerSpec(Strict):
     posterior_samples: int = 10
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(2 <= self.control_points <= 16, "control_points", self.control_points, "from 2 to 16 a side")
         require(self.zoom > 0, "zoom", self.zoom, "above 0")

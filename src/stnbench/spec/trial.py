@@ -144,7 +144,6 @@ class TrainingSpec(Strict):
     gradient_clipping: float | None = None
 
     def __post_init__(self) -> None:
-        """Convert the fields to their types and check them; raise SpecError for one that is not valid."""
         self.settle()
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")

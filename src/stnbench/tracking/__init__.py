@@ -1,7 +1,7 @@
 """The interface of a tracker, and the views that it shows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter
@@ -105,10 +105,6 @@ class Tracker(ABC):
 
         Existing pictures are not changed.
         """
-
-    @abstractmethod
-    def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:
-        """End every attempt of the sweep shown as running whose token is not among these; return their number."""
 
     @abstractmethod
     def close(self) -> None:

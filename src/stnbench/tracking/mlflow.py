@@ -283,24 +283,6 @@ class MlflowTracker(Tracker):
         return new
 
     @override
-    def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:
-        experiment = self._client.get_experiment_by_name(sweep)
-        if experiment is None:
-            return 0
-        closed = 0
-        for run in list(self._search(experiment.experiment_id, f"attributes.status = '{RUNNING}'")):
-            token = run.data.tags.get("token", "")
-            if token in running_tokens:
-                continue
-            self._runs.pop(token, None)
-            is_attempt = "summary" not in run.data.tags
-            if is_attempt:
-                self._client.set_tag(run.info.run_id, "status", AttemptState.LOST.value)
-            self._client.set_terminated(run.info.run_id, STATUSES[AttemptState.LOST] if is_attempt else FINISHED)
-            closed += is_attempt
-        return closed
-
-    @override
     def close(self) -> None:
         self._runs.clear()  # MLflow keeps one pool of connections per database until the process ends
 

@@ -197,11 +197,6 @@ class TrainedClassifier(nn.Module):
         return Prediction(labels=labels, names=names, probabilities=probabilities)
 
 
-def without_views(stored: StoredNetwork) -> StoredNetwork:
-    """Return the same network without views, so that every image is evaluated once."""
-    return replace(stored, spec=stored.spec.trained_as)
-
-
 def require_same_classes(networks: Sequence[StoredNetwork]) -> None:
     """Check that networks have the same classes, so that their probabilities can be averaged.
 

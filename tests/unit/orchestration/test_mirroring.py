@@ -1,7 +1,7 @@
 """The mirror shows everything in the end, and never gets in the way."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,10 +46,6 @@ class RecordingTracker(Tracker):
 
     @override
     def show_pictures(self, view: AttemptView | ConfigurationView, pictures: Iterable[Picture]) -> int:
-        return 0
-
-    @override
-    def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:
         return 0
 
     @override

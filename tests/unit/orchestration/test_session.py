@@ -1,6 +1,6 @@
 """A session holds the lock of its runs folder, and shows in the end what a broken tracker missed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -90,10 +90,6 @@ class FailingAtFirst(Tracker):
 
     @override
     def show_pictures(self, view: AttemptView | ConfigurationView, pictures: Iterable[Picture]) -> int:
-        return 0
-
-    @override
-    def close_orphans(self, sweep: str, running_tokens: Sequence[str]) -> int:
         return 0
 
     @override
