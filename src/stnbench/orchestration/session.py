@@ -18,7 +18,7 @@ from stnbench.core.files import RUNS_VARIABLE, RunsLayout, sqlite_uri, writable_
 from stnbench.core.process import Interrupted, available_cores, handling, listening
 from stnbench.core.text import counted, hide_passwords
 from stnbench.engines import Engine, Slot
-from stnbench.engines.calibrate import measure_choice, measure_gpu_choice, recall_choice, remember_choice
+from stnbench.engines.calibrate import SlotChoice, measure_choice, measure_gpu_choice, recall_choice, remember_choice
 from stnbench.engines.local import LocalEngine
 from stnbench.engines.slots import (
     device_memory_mib,
@@ -230,22 +230,19 @@ class Session:
     def _measure_slots(self, spec: TrialSpec, cores: int, options: RunOptions) -> int:
         """Return the fastest number of CPU slots of this machine, measured once and stored."""
         remembered = self.layout.slot_choice(self._identity.host)
-        choice = recall_choice(remembered, cores=cores)
-        if choice is None:
-            print("slots=auto: measuring this machine once, with short trials", file=sys.stderr)
-            choice = measure_choice(
-                spec,
-                cores=cores,
-                open_engine=lambda slots: LocalEngine(slots, self._logs),
-                scratch=self.layout.root / "calibration",
-                data_root=options.data_root,
-                source=options.source,
-            )
-            remember_choice(remembered, choice)
-            rates = ", ".join(f"{counted(count, 'slot')} {rate:.3f}" for count, rate in choice.trials_per_s)
-            chosen = counted(choice.slots, "slot")
-            print(f"slots=auto: short trials a second with {rates}; {chosen} from now on", file=sys.stderr)
-        return choice.slots
+        known = recall_choice(remembered, cores=cores)
+        if known is not None:
+            return known.slots
+        _say_auto("measuring this machine once, with short trials")
+        choice = measure_choice(
+            spec,
+            cores=cores,
+            open_engine=lambda slots: LocalEngine(slots, self._logs),
+            scratch=self.layout.root / "calibration",
+            data_root=options.data_root,
+            source=options.source,
+        )
+        return _remembered(remembered, choice, counted(choice.slots, "slot"))
 
     def _measure_per_gpu(
         self, spec: TrialSpec, gpus: Sequence[str], cores: int, memory_mib: Mapping[str, float], options: RunOptions
@@ -255,25 +252,23 @@ class Session:
 
         remembered, compute = gpu_slot_choice(self.layout), str(ComputeOptions.for_trial(spec, is_on_gpu=True))
         compute = ",".join(part for part in (compute, "mps" if self._options.mps else "") if part)
-        choice = recall_choice(remembered, cores=cores, gpus=gpus, compute=compute)
-        if choice is None:
-            print("slots=auto: measuring a GPU of this machine once, with short trials", file=sys.stderr)
-            choice = measure_gpu_choice(
-                spec,
-                gpus=gpus,
-                cores=cores,
-                needed_mib=estimate_gpu_mib(spec),
-                memory_mib=memory_mib,
-                compute=compute,
-                open_engine=lambda slots: LocalEngine(slots, self._logs),
-                scratch=self.layout.root / "calibration",
-                data_root=options.data_root,
-                source=options.source,
-            )
-            remember_choice(remembered, choice)
-            rates = ", ".join(f"{counted(count, 'slot')} {rate:.3f}" for count, rate in choice.trials_per_s)
-            print(f"slots=auto: short trials a second with {rates}; {choice.slots} a GPU from now on", file=sys.stderr)
-        return choice.slots
+        known = recall_choice(remembered, cores=cores, gpus=gpus, compute=compute)
+        if known is not None:
+            return known.slots
+        _say_auto("measuring a GPU of this machine once, with short trials")
+        choice = measure_gpu_choice(
+            spec,
+            gpus=gpus,
+            cores=cores,
+            needed_mib=estimate_gpu_mib(spec),
+            memory_mib=memory_mib,
+            compute=compute,
+            open_engine=lambda slots: LocalEngine(slots, self._logs),
+            scratch=self.layout.root / "calibration",
+            data_root=options.data_root,
+            source=options.source,
+        )
+        return _remembered(remembered, choice, f"{choice.slots} a GPU")
 
     def _open_ray_engine(self) -> Engine:
         from stnbench.engines.ray import RayEngine
@@ -413,6 +408,18 @@ def find_digests(
             except DataError as error:
                 _warn(str(error))
     return digests, superseded
+
+
+def _say_auto(said: str) -> None:
+    print(f"slots=auto: {said}", file=sys.stderr)
+
+
+def _remembered(path: Path, choice: SlotChoice, chosen: str) -> int:
+    """Store a choice that was measured, say so, and return its number of slots."""
+    remember_choice(path, choice)
+    rates = ", ".join(f"{counted(count, 'slot')} {rate:.3f}" for count, rate in choice.trials_per_s)
+    _say_auto(f"short trials a second with {rates}; {chosen} from now on")
+    return choice.slots
 
 
 def gpu_slot_choice(layout: RunsLayout) -> Path:

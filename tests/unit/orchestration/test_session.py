@@ -1,8 +1,10 @@
 """A session holds the lock of its runs folder, and shows in the end what a broken tracker missed."""
 
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from stnbench.core.errors import EngineError, StnbenchError, StoreBusyError, Unk
 from stnbench.core.files import RunsLayout
 from stnbench.engines.calibrate import SlotChoice, remember_choice
 from stnbench.orchestration import session
+from stnbench.orchestration.asking import RunOptions
 from stnbench.orchestration.claims import ProcessIdentity
 from stnbench.orchestration.plan import ImageDigests
 from stnbench.orchestration.session import Session, SessionOptions, find_digests, open_session, remembered_slots
@@ -150,6 +153,42 @@ def test_what_was_measured_of_this_machine_is_known_to_a_plan(tmp_path: Path, mo
     assert remembered_slots(layout) == 1
     monkeypatch.setattr(session, "available_cores", lambda: 8)
     assert remembered_slots(layout) is None
+
+
+@pytest.mark.parametrize(("gpus", "slots"), [((), 2), (("0", "1"), 4)])
+def test_a_machine_is_measured_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    gpus: tuple[str, ...],
+    slots: int,
+) -> None:
+    """With --slots auto: the first sweep measures and says so, the next has as many slots, two on each GPU."""
+    measured: list[int] = []
+
+    def measure(_spec: TrialSpec, *, cores: int, compute: str = "", **_: object) -> SlotChoice:
+        measured.append(cores)
+        rates = ((1, 0.5), (2, 0.75))
+        return SlotChoice(cores=cores, slots=2, trials_per_s=rates, gpus=gpus, compute=compute)
+
+    monkeypatch.setattr(session, "available_cores", lambda: 8)
+    monkeypatch.setattr(session, "visible_gpus", lambda: gpus)
+    monkeypatch.setattr(session, "device_memory_mib", lambda _: dict.fromkeys(gpus, 80_000.0))
+    monkeypatch.setattr(session, "measure_choice", measure)
+    monkeypatch.setattr(session, "measure_gpu_choice", measure)
+    estimate = SimpleNamespace(estimate_gpu_mib=lambda _: 500.0)  # the module itself imports torch
+    monkeypatch.setitem(sys.modules, "stnbench.models.scored_network", estimate)
+    options = SessionOptions(measure_slots_with=fake_spec(Task.FINISH))
+    with open_session(RunsLayout(tmp_path / "runs"), options) as opened:
+        for _ in range(2):
+            engine = opened._open_engine(RunOptions(data_root=tmp_path))
+            assert len(engine.slots) == slots
+            engine.close()
+
+    assert measured == [8]
+    said = capsys.readouterr().err
+    assert said.count("slots=auto: measuring") == 1
+    assert "1 slot 0.500, 2 slots 0.750; 2 " in said
 
 
 @pytest.mark.parametrize(("named", "error"), [("chanels_last", UnknownNameError), ("cuda_graphs", EngineError)])
