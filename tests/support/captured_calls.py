@@ -1,6 +1,7 @@
 """CUDA streams and graphs in tests without a GPU."""
 
 import contextlib
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -13,19 +14,27 @@ class StandIn:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.fails_at_the_end = False
+        self._graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
         self.device = torch.device("cpu")
 
     def wait_stream(self, stream: object) -> None:
         """As a stream's."""
 
-    def replay(self) -> None:
-        """As a graph's."""
-        self.done.append("replay")
+    @property
+    def graphs(self) -> int:
+        """How many graphs there are, each with memory of its own."""
+        return len(self._graphs)
+
+    def make_graph(self) -> "Graph":
+        """As ``torch.cuda.CUDAGraph``."""
+        graph = Graph(self)
+        self._graphs.add(graph)
+        return graph
 
     @contextlib.contextmanager
     def capturing(self, graph: object, stream: object) -> Iterator[None]:
         """As ``torch.cuda.graph``."""
-        assert graph is self
+        assert graph in self._graphs
         assert stream is self
         self.done.append("capture")
         try:
@@ -35,12 +44,23 @@ class StandIn:
                 raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
 
 
+class Graph:
+    """A graph, which holds memory until nothing refers to it."""
+
+    def __init__(self, cuda: StandIn) -> None:
+        self._done = cuda.done
+
+    def replay(self) -> None:
+        """As a graph's."""
+        self._done.append("replay")
+
+
 def stand_in_for_cuda(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """Put a stand-in in the place of torch's streams and graphs, and return it."""
     cuda = StandIn()
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: cuda)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: cuda)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", cuda.make_graph)
     monkeypatch.setattr(torch.cuda, "graph", cuda.capturing)
     return cuda

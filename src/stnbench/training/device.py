@@ -130,6 +130,10 @@ class CapturedCall(Generic[T]):
         graph.replay()
         return result
 
+    def release(self) -> None:
+        """Release the graph, whose memory no other kernel can use; a later call would record it again."""
+        self._captured = None
+
     def _capture(self) -> tuple[torch.cuda.CUDAGraph, T]:
         """Record one call, which computes nothing yet, and return its graph and its result.
 

@@ -81,13 +81,21 @@ class ForwardPass:
 
     def _score(self, images: Tensor, boxes: Tensor, prepared: Tensor | None) -> Scored:
         """Return the output for images, boxes and, where they are kept, preprocessed images."""
-        with self._units.watching() as on:
-            if prepared is None:
-                explained = self.model.explain(images, boxes)
-            else:
-                explained = self.model.explain_prepared(prepared, boxes)
-            logits = over_views(self.model, images, boxes, explained.logits, self._constants)
-        return Scored(explained, logits, on)
+        return _pass_over(self.model, self._units, self._constants, images, boxes, prepared)
+
+
+def _pass_over(  # a function and not a method: the graph of one would keep the pass that keeps the graph
+    model: Model,
+    units: UnitWatch,
+    constants: ScoringConstants,
+    images: Tensor,
+    boxes: Tensor,
+    prepared: Tensor | None,
+) -> Scored:
+    with units.watching() as on:
+        explained = model.explain(images, boxes) if prepared is None else model.explain_prepared(prepared, boxes)
+        logits = over_views(model, images, boxes, explained.logits, constants)
+    return Scored(explained, logits, on)
 
 
 class CapturedPass(ForwardPass):
@@ -121,7 +129,8 @@ class CapturedPass(ForwardPass):
     def _record(self, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], CapturedCall[Scored]]:
         """Return the place in memory of the inputs of a shape, and the pass that reads them there."""
         images, boxes, *prepared = inputs
-        take = functools.partial(super()._score, images, boxes, prepared[0] if prepared else None)
+        own = (self.model, self._units, self._constants)
+        take = functools.partial(_pass_over, *own, images, boxes, prepared[0] if prepared else None)
         return inputs, CapturedCall(take, self._stream, warm_up=WARM_UP_PASSES)
 
 

@@ -427,6 +427,9 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
 def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
     """Load a state from a run on any device; the way in which this device computes an update stays.
 
+    Tensors are laid out in memory as the weights are here: kernels that update all weights at once refuse a momentum in
+    another order, which a run with ``channels_last`` or on a CPU leaves behind.
+
     Raises:
         ValueError: where the groups do not fit.
         KeyError: where a key is missing.
@@ -436,3 +439,7 @@ def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
         for stored, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
     optimizer.load_state_dict({**state, "param_groups": groups})
+    for parameter, kept in optimizer.state.items():
+        for key, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                kept[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)

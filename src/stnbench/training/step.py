@@ -265,6 +265,11 @@ class CapturedStep(StaticStep):
         self._call = CapturedCall(super()._advance, stream, warm_up=WARM_UP_STEPS)
 
     @override
+    def close(self) -> None:
+        super().close()
+        self._call.release()
+
+    @override
     def _advance(self) -> None:
         self._call()
 
