@@ -42,6 +42,16 @@ def test_every_stage_of_the_benchmark_runs_dry(tmp_path: Path) -> None:
     assert (ROOT / "benchmarks" / "gpu.md").exists() is before
 
 
+@pytest.mark.thorough
+def test_the_predicted_steps_are_those_of_the_code() -> None:
+    """The table of single steps in docs/gpu.md is what the benchmark counts: FLOPs, bytes, kernels and parameters."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_predicted.py"), "--rows"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=220, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 8
+    assert done.stdout.strip() in (ROOT / "docs" / "gpu.md").read_text()
+
+
 def test_without_a_gpu_nothing_is_measured(tmp_path: Path) -> None:
     """The command says so, and how to see that it runs."""
     done = benchmark(tmp_path)
