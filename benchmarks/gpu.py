@@ -424,7 +424,8 @@ def _mps(environment: dict[str, str]) -> Iterator[None]:
     folder = Path("/tmp/stnbench-mps")  # noqa: S108 - its pipes need a short path
     folder.mkdir(exist_ok=True)
     environment |= {"CUDA_MPS_PIPE_DIRECTORY": str(folder), "CUDA_MPS_LOG_DIRECTORY": str(folder)}
-    subprocess.run(["nvidia-cuda-mps-control", "-d"], env=environment, check=True, timeout=20)
+    started = ["nvidia-cuda-mps-control", "-d"]
+    subprocess.run(started, env=environment, check=True, timeout=20, stdout=subprocess.DEVNULL)
     try:
         yield
     finally:

@@ -348,12 +348,21 @@ def mps_daemon() -> Iterator[None]:
 
 def _run(command: list[str], said: str) -> None:
     environment = {**os.environ, ORDER_VARIABLE: os.environ.get(ORDER_VARIABLE, BY_PCI_BUS)}
-    try:
-        done = subprocess.run(  # noqa: S603 - the driver's own tool, no input of ours
-            command, input=said, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineError(f"{_CONTROL} does not work ({error})", remedy="leave --mps out") from error
+    with tempfile.TemporaryFile("w+", errors="replace") as output:  # not a pipe, which the daemon may hold open
+        try:
+            done = subprocess.run(  # noqa: S603 - the driver's own tool, no input of ours
+                command,
+                input=said,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=_TIMEOUT_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise EngineError(f"{_CONTROL} does not work ({error})", remedy="leave --mps out") from error
+        output.seek(0)
+        told = output.read().strip().splitlines()
     if done.returncode:
-        told = (done.stderr or done.stdout).strip().splitlines()
         raise EngineError(f"{_CONTROL} failed ({told[-1] if told else done.returncode})", remedy="leave --mps out")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from stnbench.core.errors import EngineError
+from stnbench.engines import slots
 from stnbench.engines.slots import LOG_VARIABLE, PIPE_VARIABLE, mps_daemon
 
 
@@ -40,6 +41,16 @@ def test_the_daemon_lives_as_long_as_the_block(tmp_path: Path, monkeypatch: pyte
     assert not Path(folder).exists()
     assert PIPE_VARIABLE not in os.environ
     assert os.environ[LOG_VARIABLE] == "/elsewhere"
+
+
+def test_a_daemon_that_keeps_its_output_open_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its program has ended, and nobody waits for what the daemon may still write."""
+    install(tmp_path, monkeypatch)
+    program = tmp_path / "nvidia-cuda-mps-control"
+    program.write_text('#!/bin/sh\n[ "$1" = -d ] && sleep 3 &\nexit 0\n')
+    monkeypatch.setattr(slots, "_TIMEOUT_S", 1.0)
+    with mps_daemon():
+        assert os.environ[PIPE_VARIABLE]
 
 
 def test_without_the_daemon_the_option_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
