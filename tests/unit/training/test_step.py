@@ -277,7 +277,7 @@ def test_a_state_goes_on_where_weights_lie_in_another_order(name: str, orders: t
     """Fused kernels on a GPU refuse a momentum that does not lie as its weight does; the numbers are the same."""
     one, other = (step_cases.make_run(OTHERS[name], CPU) for _ in range(2))
     for run, order in zip((one, other), orders, strict=True):
-        run.model.network.to(memory_format=order)  # type: ignore[call-overload] # missing in torch's stubs
+        run.model.network.to(memory_format=order)
     step_losses(StaticStep(one), 1)
     load_optimizer_state(other.optimizer, optimizer_state(one.optimizer))
     compared = 0
