@@ -99,7 +99,10 @@ class HostSeen:
 
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """Paths of a spool, and the file operations of both sides."""
+    """Paths of a spool, and the file operations of both sides.
+
+    Methods that read or write the disk raise OSError where it fails, unless they say otherwise.
+    """
 
     root: Path
 
@@ -122,12 +125,12 @@ class Spool:
         return self.root / "hosts" / _checked(name)
 
     def make(self) -> None:
-        """Create the folders. Raises: OSError."""
+        """Create the folders."""
         for name in ("queue", "claims", "attempts", "hosts", "logs"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
 
     def identity(self) -> str:
-        """Return the unique identity of this spool, drawn at the first call. Raises: OSError.
+        """Return the unique identity of this spool, drawn at the first call.
 
         A copy of the folder draws another identity: jobs are found, and ended, by it.
         """
@@ -143,11 +146,11 @@ class Spool:
     # The orchestrator's side.
 
     def lead(self, lead: Lead) -> None:
-        """Write the description of the leading orchestrator. Raises: OSError."""
+        """Write the description of the leading orchestrator."""
         write_atomic(self.root / "orchestrator.json", to_json(lead).encode())
 
     def submit(self, queued: Queued, launch: Launch) -> None:
-        """Offer an attempt to any host with room. Raises: OSError."""
+        """Offer an attempt to any host with room."""
         folder = self.attempt(queued.token)
         folder.mkdir()
         for name in ("events", "orders"):
@@ -155,7 +158,7 @@ class Spool:
         write_atomic(self.root / "queue" / queued.file_name, encode(launch))
 
     def withdraw(self, queued: Queued) -> bool:
-        """Withdraw an attempt; return whether no host had claimed it. Raises: OSError, except if it is gone."""
+        """Withdraw an attempt, also if it is gone; return whether no host had claimed it."""
         try:
             (self.root / "queue" / queued.file_name).unlink()
         except FileNotFoundError:
@@ -164,7 +167,7 @@ class Spool:
         return True
 
     def order(self, token: str, order: Order) -> None:
-        """Order the host of an attempt to end it; do nothing if the attempt has ended. Raises: OSError."""
+        """Order the host of an attempt to end it; do nothing if the attempt has ended."""
         with contextlib.suppress(FileNotFoundError):
             handle = os.open(self.attempt(token) / "orders", os.O_WRONLY)
             try:
@@ -184,17 +187,17 @@ class Spool:
             shutil.rmtree(path, ignore_errors=True)
 
     def queued(self) -> dict[str, Queued]:
-        """Return the attempts that no host has taken, by token. Raises: OSError."""
+        """Return the attempts that no host has taken, by token."""
         found = (Queued.parse(name) for name in _names(self.root / "queue"))
         return {queued.token: queued for queued in sorted(filter(None, found))}
 
     def claims(self) -> dict[str, str]:
-        """Return the host that has claimed each attempt. Raises: OSError."""
+        """Return the host that has claimed each attempt."""
         pairs = (name.partition("@") for name in _names(self.root / "claims") if not name.startswith("."))
         return {token: host for token, _, host in pairs if host}
 
     def tokens(self) -> list[str]:
-        """Return the token of every attempt that has a folder. Raises: OSError."""
+        """Return the token of every attempt that has a folder."""
         return sorted(name for name in _names(self.root / "attempts") if not name.startswith("."))
 
     def events(self, token: str, offset: int) -> tuple[list[bytes], int]:
@@ -210,7 +213,7 @@ class Spool:
         return whole.splitlines(), offset + len(whole)
 
     def hosts(self) -> dict[str, HostSeen]:
-        """Return every registered host by name; leave out those that cannot be read yet. Raises: OSError."""
+        """Return every registered host by name; leave out those that cannot be read yet."""
         return dict(self._hosts())
 
     def forget_host(self, name: str) -> None:
@@ -227,13 +230,13 @@ class Spool:
             return None
 
     def introduce(self, name: str, hello: Hello) -> None:
-        """Write the description of a host, or that it has left. Raises: OSError."""
+        """Write the description of a host, or that it has left."""
         self.host(name).mkdir(parents=True, exist_ok=True)
         (self.host(name) / "beat").touch()
         write_atomic(self.host(name) / "hello.json", to_json(hello).encode())
 
     def claim(self, queued: Queued, host: str) -> bool:
-        """Take an attempt from the queue; return False if another host was faster. Raises: OSError."""
+        """Take an attempt from the queue; return False if another host was faster."""
         claim = self._claim(queued.token, host)
         try:
             (self.root / "queue" / queued.file_name).rename(claim)
@@ -278,7 +281,7 @@ class Spool:
             os.close(handle)
 
     def ordered(self, token: str) -> Order:
-        """Return the order for an attempt. Raises: OSError, except if it was revoked."""
+        """Return the order for an attempt; an attempt that was revoked is no error."""
         try:
             text = (self.attempt(token) / "orders").read_text().strip()
         except (FileNotFoundError, NotADirectoryError):
@@ -303,7 +306,11 @@ class Spool:
 
 
 def touch(path: Path) -> float:
-    """Set a file's time to now, by the clock of its disk, and return it. Raises: OSError."""
+    """Set a file's time to now, by the clock of its disk, and return it.
+
+    Raises:
+        OSError: if the disk fails.
+    """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
     try:
         os.utime(handle)
@@ -313,7 +320,11 @@ def touch(path: Path) -> float:
 
 
 def time_of(path: Path) -> float:
-    """Return a file's time on the server: opening the file refreshes it. Raises: OSError."""
+    """Return a file's time on the server: opening the file refreshes it.
+
+    Raises:
+        OSError: if the disk fails.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         return os.fstat(handle).st_mtime

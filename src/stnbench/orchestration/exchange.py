@@ -71,7 +71,11 @@ class Source(ABC):
 
     @abstractmethod
     def open(self, trial_id: str, number: int, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-        """Open one of the files of an attempt. Raises: OSError."""
+        """Open one of the files of an attempt.
+
+        Raises:
+            OSError: if a file cannot be read or written.
+        """
 
     @abstractmethod
     def read_code(self, name: str) -> bytes | None:

@@ -169,7 +169,11 @@ def load_arrays(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.void]]:
 
 
 def write_snapshots(folder: Path, images: NDArray[np.uint8], records: NDArray[np.void]) -> None:
-    """Write the images and the records of snapshots atomically, with their digest behind them. Raises: OSError."""
+    """Write the images and the records of snapshots atomically, with their digest behind them.
+
+    Raises:
+        OSError: if a file cannot be read or written.
+    """
     buffer = io.BytesIO()
     for array in (images, records):
         np.save(buffer, array, allow_pickle=False)
@@ -190,7 +194,11 @@ T = TypeVar("T")
 
 
 def write_spec(folder: Path, spec: TrialSpec) -> None:
-    """Write the specification of an attempt. Raises: OSError."""
+    """Write the specification of an attempt.
+
+    Raises:
+        OSError: if a file cannot be read or written.
+    """
     write_atomic(AttemptLayout(folder).spec, _sealed(to_json(spec).encode()))
 
 

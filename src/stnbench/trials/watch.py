@@ -73,7 +73,11 @@ class SnapshotRecorder:
             self._records = [kept for kept in self._records if kept["step"] < step] + list(record)
 
     def save(self) -> None:
-        """Write all snapshots so far atomically. Raises: OSError."""
+        """Write all snapshots so far atomically.
+
+        Raises:
+            OSError: if a file cannot be read or written.
+        """
         if self._records:
             write_snapshots(self._path.parent, self._images.cpu().numpy(), np.array(self._records))
 

@@ -1,14 +1,20 @@
 """``stnbench list``."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from stnbench.cli.list_sweeps import ListedSweep, main, sweep_lines
 from stnbench.config.locate import sweep_files
-from stnbench.core.errors import UnknownNameError
+from stnbench.core.errors import InfeasibleError, UnknownNameError
+from stnbench.core.files import RunsLayout
+from stnbench.orchestration.plan import Experience
+from stnbench.spec.trial import TrialSpec
+from stnbench.store.store import Store
 
 MINE = (
     "question: Which of two?\nbase: {scale: smoke}\naxes: {optimizer: [sgd, momentum]}\nseeds: [1, 2]\n"
@@ -73,3 +79,39 @@ def test_an_unknown_sweep_is_refused_with_the_nearest() -> None:
     """As by every command."""
     with pytest.raises(UnknownNameError, match="did you mean mine"):
         main(["mien"])
+
+
+@pytest.mark.slow
+def test_the_time_of_a_sweep_is_that_of_its_trials_at_the_usual_pace(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --cost: the median of complete trials counts, not their outlier, and what cannot be built takes no time."""
+    paces = [1e9, 2e9, 90e9]  # FLOPs a second
+    infeasible = 0
+
+    def assess(spec: TrialSpec) -> SimpleNamespace:
+        if spec.seed == infeasible:
+            raise InfeasibleError("nothing is left of the image")
+        return SimpleNamespace(flops=1e6)
+
+    def device_s() -> float:
+        assert main(["mine", "--cost", "--json"]) == 0
+        (listed,) = json.loads(capsys.readouterr().out)["sweeps"]
+        return float(listed["device_s"])
+
+    layout = RunsLayout(place / "runs")
+    with Store.open(layout.store, writable=True):
+        pass
+    monkeypatch.setitem(sys.modules, "stnbench.models.scored_network", SimpleNamespace(assess_cost=assess))
+    monkeypatch.setattr(
+        "stnbench.cli.list_sweeps.read_experience",
+        lambda _: [Experience(work_flops=10 * pace, duration_s=10.0) for pace in paces],
+    )
+    usual = device_s()
+    paces = [4e9, 4e9, 4e9]
+    assert device_s() == pytest.approx(usual / 2)
+    infeasible = 1
+    assert device_s() == pytest.approx(usual / 4)
+    paces = []
+    assert main(["mine", "--cost"]) == 0
+    assert "on one slot" not in capsys.readouterr().out
