@@ -127,7 +127,8 @@ def _print_outcome(
     attempt = AttemptLayout(layout.attempt(spec.trial_id, outcome.attempt))
     durations_s = _durations_s(store, spec.trial_id, outcome.attempt, data_s)
     if as_json:
-        scores = {"validation": outcome.validation.accuracy, "test": outcome.test.accuracy if outcome.test else None}
+        validation = outcome.validation.accuracy if spec.has_held_out_images else None
+        scores = {"validation": validation, "test": outcome.test.accuracy if outcome.test else None}
         where = {"folder": str(attempt.folder), "durations_s": durations_s}
         print(json.dumps({"trial": spec.trial_id, **scores, **where, "spec": to_plain(spec)}))
         return

@@ -156,7 +156,7 @@ class Progress(Observer):
         picture = self.picture
         if end.result is not None:
             accuracy = end.result.validation.accuracy
-            if accuracy > picture.best_accuracy:
+            if accuracy > picture.best_accuracy and end.attempt.trial.spec.has_held_out_images:
                 picture.best_accuracy, picture.best_label = accuracy, _name(end.attempt)
         if end.trial_state.is_final:
             picture.add(end.trial_state, 1)
@@ -212,7 +212,7 @@ class PlainProgress(Progress):
         super().epoch_ended(attempt)
         if self.picture.trials == 1:  # with many trials only their ends are printed
             last, epochs = attempt.epochs[-1], attempt.trial.spec.training.epochs
-            accuracy = f"validation {100 * last.validation_accuracy:.2f} %"
+            accuracy = _accuracy(attempt.trial, last.validation_accuracy)
             pace = f"{last.train_duration_s:.1f} s"
             ill = f", {last.verdict}" if last.verdict not in {None, Verdict.HEALTHY} else ""
             self._print(f"epoch  {last.epoch}/{epochs} train loss {last.train_loss:.4f}, {accuracy}, {pace}{ill}")
@@ -223,7 +223,7 @@ class PlainProgress(Progress):
         picture = self.picture
         position = f"[{picture.done}/{picture.total}]"
         if end.result is not None:
-            accuracy = f"validation {100 * end.result.validation.accuracy:.2f} %"
+            accuracy = _accuracy(end.attempt.trial, end.result.validation.accuracy)
             left = f", {_left(picture, self)} left" if picture.done < picture.total else ""
             self._print(f"done   {position} {_name(end.attempt)}: {accuracy}{left}")
         elif end.failure is not None:
@@ -352,6 +352,12 @@ class LiveProgress(Progress):
             waited_s = self.clock_s() - self.begun_s.get(token, self.clock_s())
             return f"{position}, imports and data, {duration(waited_s)}"
         return position
+
+
+def _accuracy(trial: PlannedTrial, accuracy: float) -> str:
+    """Return the accuracy on the validation images of a trial, named as what they are: some trials train on them."""
+    images = "validation" if trial.spec.has_held_out_images else "images trained on"
+    return f"{images} {100 * accuracy:.2f} %"
 
 
 def open_progress(slots: int, out: TextIO | None = None, *, about: About | None = None) -> Progress:

@@ -215,6 +215,20 @@ class Leaderboard:
         return is_open or any(comparison.is_provisional for _, comparison in self.comparisons)
 
     @property
+    def why_unscored(self) -> str:
+        """Return the reason if no configuration has a score on the board's split, else an empty text."""
+        if any(row.score is not None for row in self.rows):
+            return ""
+        if not self.states.complete:
+            return "No trial is complete yet."
+        reasons = {
+            "train": "images trained on are not scored",
+            "validation": "no images were held out (split=all)",
+            "test": "there were no test images",
+        }
+        return f"No trial has a score on the {self.split} split: {reasons[self.split]}."
+
+    @property
     def images(self) -> int | None:
         """Return the number of images of the split, or None before a trial is complete.
 

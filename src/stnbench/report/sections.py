@@ -90,8 +90,8 @@ def _answer(board: Leaderboard) -> Iterator[str]:
     for row in board.rows:
         if row.score is not None:
             groups.setdefault(row.group, []).append(row)
-    if not groups:
-        yield "No trial is complete yet."
+    if board.why_unscored:
+        yield board.why_unscored
     for group, rows in groups.items():
         decimals = text.decimals_for(board.images)
         best = rows[0]

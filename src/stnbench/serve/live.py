@@ -285,8 +285,8 @@ _FOLLOWS: Final = {
 
 
 def _board_lines(snapshot: Snapshot, board: Leaderboard | None, configs: Mapping[str, str], form: str) -> Iterator[str]:
-    if board is None or not any(row.score for row in board.rows):
-        yield '<p class="note">No trial is complete yet.</p>'
+    if board is None or board.why_unscored:
+        yield f'<p class="note">{escape(board.why_unscored) if board else "No trial is complete yet."}</p>'
         return
     counts = Counter(row.state for row in snapshot.rows)
     if board.is_provisional:

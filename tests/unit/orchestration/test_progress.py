@@ -25,6 +25,7 @@ from stnbench.orchestration.progress import (
     duration,
     open_progress,
 )
+from stnbench.spec.data import AllSplitSpec
 from stnbench.spec.planner import RacingPlannerSpec, TpePlannerSpec
 from stnbench.spec.result import AttemptState, Failure, FailureKind, TrialState, Verdict
 from stnbench.spec.sweep import Point, SweepSpec
@@ -96,6 +97,26 @@ def test_a_single_trial_is_followed_by_its_epochs() -> None:
     progress.epoch_ended(attempt(epochs=1))
 
     assert out.getvalue().splitlines()[-1].startswith("epoch  1/2 train loss 1.0000, validation ")
+
+
+def test_images_trained_on_are_not_called_validation() -> None:
+    """With ``split=all`` nothing is held out; an accuracy of 100 % is then no news, and never the best."""
+    out = io.StringIO()
+    progress = PlainProgress(1, out)
+    one = attempt(epochs=1)
+    trial = dataclasses.replace(one.trial, spec=dataclasses.replace(one.trial.spec, split=AllSplitSpec()))
+    one = dataclasses.replace(one, trial=trial)
+    progress.planned([trial], [TrialState.PLANNED])
+    progress.epoch_ended(one)
+    result = fake_result(trial.spec, "t-1")
+    complete = {"state": AttemptState.COMPLETE, "trial_state": TrialState.COMPLETE, "finished_at": NOW}
+    progress.ended(EndedAttempt(attempt=one, result=result, **complete))  # type: ignore[arg-type]
+
+    *_, epoch, done = out.getvalue().splitlines()
+    assert ", images trained on " in epoch
+    assert ": images trained on " in done
+    assert "validation" not in epoch + done
+    assert progress.picture.best_label == ""
 
 
 def test_live_progress_shows_slots_epochs_and_the_best() -> None:

@@ -14,7 +14,8 @@ from stnbench.report.board import Leaderboard, Row, configuration_views
 from stnbench.report.columns import leaderboard_table
 from stnbench.report.leaderboard import build_leaderboard
 from stnbench.report.runs import RunSummary
-from stnbench.report.sections import run_section
+from stnbench.report.sections import answer_section, run_section
+from stnbench.spec.data import AllSplitSpec, Split
 from stnbench.spec.planner import UntilDecidedPlannerSpec
 from stnbench.spec.result import AttemptState, Environment, Failure, FailureKind, TrialState
 from stnbench.spec.result import Verdict as HealthVerdict
@@ -259,6 +260,20 @@ def test_test_split_is_beside_and_never_ranks_unless_asked() -> None:
     assert [row.label for row in by_test.rows] == ["2,2,2", "1,1,1"]
     assert any("by selection" in note for note in by_test.notes)
     assert not any("by selection" in note for note in by_validation.notes)
+
+
+@pytest.mark.parametrize(
+    ("split", "reason"),
+    [("validation", "no images were held out (split=all)"), ("test", "there were no test images")],
+)
+def test_complete_trials_without_a_score_say_why(split: Split, reason: str) -> None:
+    """They are complete: what is missing is the split, and no trial."""
+    made = Made()
+    made.score(replace(transformed(1), split=AllSplitSpec()), 1900)
+    board = build_leaderboard(SWEEP, made.frame(), split=split)
+    assert answer_section(board).text == (f"No trial has a score on the {split} split: {reason}.",)
+    made.score(transformed(3), 1800)
+    assert made.board().why_unscored == ""
 
 
 @pytest.mark.parametrize(
