@@ -99,6 +99,9 @@ def pause_stop_and_resume(page: Page, address: str, workplace: Workplace) -> Non
     expect(page.locator("#answer")).to_contain_text(f"given up: 1 trial of {STOPPED}")
     serious = {"serious", "critical"}
     assert [item["id"] for item in Axe().run(page).response["violations"] if item["impact"] in serious] == []
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 1280, "height": 900})
     page.get_by_role("button", name="Resume", exact=True).click()
     expect(page.locator("#state .mark")).to_have_text("running")
 

@@ -15,7 +15,7 @@ from stnbench.report.board import Leaderboard, Row
 from stnbench.report.columns import leaderboard_table
 from stnbench.report.html.document import escape
 from stnbench.report.runs import RunSummary, TrialRow, read_runs
-from stnbench.report.table import MISSING, Column, duration
+from stnbench.report.table import MISSING, Column, Table, duration
 from stnbench.spec.control import ControlRecord, controls_after
 from stnbench.spec.result import AttemptState, TrialState
 from stnbench.spec.sweep import SweepSpec
@@ -23,6 +23,7 @@ from stnbench.store.queries import StoreReader
 from stnbench.store.tables import AttemptRecord, TrialRecord
 
 MOST_COLUMNS: Final = 7
+FIRST_ROWS: Final = 25
 FIRST_FAILURES: Final = 3
 MOST_FAILURES: Final = 50
 MOST_REQUESTS: Final = 10
@@ -299,11 +300,22 @@ def _board_lines(snapshot: Snapshot, board: Leaderboard | None, configs: Mapping
 
 def _table_lines(snapshot: Snapshot, board: Leaderboard, configs: Mapping[str, str], form: str) -> Iterator[str]:
     table = leaderboard_table(board)
+    yield from _rows_lines(table, table.items[:FIRST_ROWS], snapshot, configs, form)
+    if len(table.items) > FIRST_ROWS:
+        others = counted(len(table.items) - FIRST_ROWS, "configuration")
+        yield f"<details><summary>{others} below these</summary>"
+        yield from _rows_lines(table, table.items[FIRST_ROWS:], snapshot, configs, form)
+        yield "</details>"
+
+
+def _rows_lines(
+    table: Table[Row], items: Sequence[Row], snapshot: Snapshot, configs: Mapping[str, str], form: str
+) -> Iterator[str]:
     columns = table.people_columns(MOST_COLUMNS)
     yield '<div class="wide" tabindex="0" role="region" aria-label="Leaderboard"><table class="ranking"><thead><tr>'
     yield from (f'<th scope="col"{_align(column)}>{escape(column.heading)}</th>' for column in columns)
     yield '<th scope="col"><span class="unseen">stop or retry</span></th></tr></thead><tbody>'
-    for item in table.items:
+    for item in items:
         tone = table.tone(item) if table.tone else ""
         yield f'<tr class="{tone}">' if tone else "<tr>"
         for column in columns:

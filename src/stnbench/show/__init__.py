@@ -206,7 +206,7 @@ def transform_sheet(watched: "Watched", class_names: Sequence[str], *, side: int
     )
     per_column = math.ceil(count / columns)
     top = LINE_PX + _PADDING
-    titled = wrapped(title, columns * width - _PADDING)
+    titled = wrapped(title, columns * width - _PADDING - margin)
     size = (_PADDING + columns * width, top + per_column * height + len(titled) * LINE_PX + _PADDING)
     sheet = Image.new("RGB", size, BACKGROUND)
     for number, lines in enumerate(captions):

@@ -225,6 +225,7 @@ def test_the_page_tells_of_every_state(store: Store, runs: Path) -> None:
     page = fragments(read_snapshot(store, spec, is_held=False), Sweeps(RunsLayout(runs), KNOWN)._board(spec, "")[0], "")
     assert "not running" in page["state"]
     assert "provisional" in page["board"]
+    assert "<details>" not in page["board"]
     assert "the loss is nan" in page["failures"]
     assert "Retry all that failed" in page["controls"]
     held = fragments(read_snapshot(store, spec, is_held=True), None, "")
@@ -234,6 +235,20 @@ def test_the_page_tells_of_every_state(store: Store, runs: Path) -> None:
         parts = Sweeps(RunsLayout(runs), KNOWN).parts("sizes")
     assert parts is not None
     assert "not running" not in parts["state"]
+
+
+def test_a_long_leaderboard_is_folded(store: Store, runs: Path) -> None:
+    """The first 25 rows are seen, the others below a line that says how many; none is left out."""
+    specs = [transformed(10 + size) for size in range(27)]
+    filler = Filler(store).save([planned(spec) for spec in specs])
+    filler.complete(specs[0], 1800)
+    spec = next(record.spec for record in store.sweeps())
+    board = fragments(
+        read_snapshot(store, spec, is_held=False), Sweeps(RunsLayout(runs), KNOWN)._board(spec, "")[0], ""
+    )["board"]
+    first, others = board.split("<details>")
+    assert "2 configurations below these" in others
+    assert (first.count('<th scope="row"'), others.count('<th scope="row"')) == (25, 2)
 
 
 def test_fragments_of_a_store_that_has_not_changed_are_the_same(

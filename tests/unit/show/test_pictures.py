@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stnbench.show import gif_bytes, png_bytes, track_frames, training_frames, transform_sheet
+from stnbench.show import BACKGROUND, gif_bytes, png_bytes, track_frames, training_frames, transform_sheet
 from stnbench.trials.watch import Moment, View, Watched, liveliest_images
 
 NAMES = ("stop", "a class with a very long name indeed, longer than any line")
@@ -62,10 +62,11 @@ def test_a_sheet_is_landscape_and_has_all_images(images: int, transformers: int)
 
 
 def test_captions_are_whole() -> None:
-    """A long title is wrapped, and rows are as high as their captions."""
-    short, long = (transform_sheet(watched(8), NAMES, side=40, title=title) for title in ("a", "word " * 200))
+    """A long title is wrapped within the sheet, and rows are as high as their captions."""
+    short, long = (transform_sheet(reading(1.5), NAMES, side=60, title=title) for title in ("a", "i " * 400))
     assert long.width == short.width
     assert long.height > short.height
+    assert (np.asarray(long)[:, -6:] == np.asarray(BACKGROUND)).all()
     small = transform_sheet(watched(2), ("a", "many words " * 20), side=20, title="")
     assert small.height > transform_sheet(watched(2), ("a", "b"), side=20, title="").height
 
