@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from commands import patient
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +58,7 @@ def test_ctrl_c_while_a_command_is_imported_is_a_line(module: str) -> None:
         env=os.environ | {"MODULE": f"stnbench.{module}"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patient(60),
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (130, "interrupted by SIGINT, at once\n")
@@ -81,7 +82,7 @@ def interrupt(program: str, *signals: signal.Signals, ignored: bool = False) -> 
         time.sleep(0.1)
         for number in signals:
             process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=patient(60))[1]
     return process.returncode, said
 
 
