@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from logged_operators import HIDDEN_WAITS, OperatorLog
 
 
 class StandIn:
@@ -33,15 +34,19 @@ class StandIn:
 
     @contextlib.contextmanager
     def capturing(self, graph: object, stream: object) -> Iterator[None]:
-        """As ``torch.cuda.graph``."""
+        """As ``torch.cuda.graph``: an operator for which the host would wait fails."""
         assert graph in self._graphs
         assert stream is self
         self.done.append("capture")
         try:
-            yield
+            with OperatorLog(device="cpu") as log:
+                yield
         finally:
             if self.fails_at_the_end:
                 raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+        waits = log.names & HIDDEN_WAITS
+        if waits:
+            raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing ({sorted(waits)})")
 
 
 class Graph:

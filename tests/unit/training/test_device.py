@@ -175,6 +175,16 @@ def test_an_error_while_a_call_is_captured_is_the_error(
     assert classify(caught.value).kind is FailureKind.OUT_OF_MEMORY
 
 
+def test_a_number_that_is_read_while_a_call_is_captured_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in refuses it as CUDA does, which the tests of steps and passes rely on."""
+    stand_in_for_cuda(monkeypatch)
+    numbers = torch.ones(2)
+    call = CapturedCall(lambda: float(numbers.sum()), torch.cuda.Stream(0), warm_up=1)
+    assert call() == 2.0
+    with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
+        call()
+
+
 def test_a_capture_that_fails_by_itself_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """The function ended well, so the error is that of the capture."""
     stand_in_for_cuda(monkeypatch).fails_at_the_end = True
