@@ -22,6 +22,7 @@ from stnbench.spec.result import FailureKind
 from stnbench.spec.trial import ComputeOptions, TrialSpec
 from stnbench.training.device import DeviceSpec, prepare_device
 from stnbench.training.evaluate import CapturedPass, evaluate
+from stnbench.training.optim import load_optimizer_state, optimizer_state
 from stnbench.training.step import CapturedStep, StaticStep, TrainingRun
 
 pytestmark = [
@@ -119,8 +120,11 @@ def test_a_capture_is_of_a_run_with_parts_of_batches_too() -> None:
     assert torch.equal(*losses)
 
 
-@pytest.mark.parametrize("tta", [None, TtaSpec(zooms=(1.0, 1.2))])
-@pytest.mark.parametrize("name", REPEATABLE)
+VIEWS = TtaSpec(zooms=(1.0, 1.2))
+PASSES = [*((name, None) for name in REPEATABLE), *((name, VIEWS) for name in ("affine", "tps", "cnn", "bfloat16"))]
+
+
+@pytest.mark.parametrize(("name", "tta"), PASSES)
 def test_a_replayed_pass_is_the_pass(name: str, tta: TtaSpec | None) -> None:
     """Evaluations by graph, of whole batches and of a rest, before and after weights change, bit for bit."""
     run = step_cases.make_run(dataclasses.replace(CASES[name], tta=tta), GPU, images=600)
@@ -155,6 +159,17 @@ def endings(engine: LocalEngine, count: int) -> dict[str, EngineEvent]:
     while len(found) < count and time.monotonic() < deadline:
         found |= {event.token: event for event in engine.poll(0.2) if not isinstance(event, Epoch)}
     return found
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_a_training_goes_on_from_a_checkpoint_of_a_cpu(name: str) -> None:
+    """Weights and momentum lie there with channels last, and here as the network does."""
+    here, there = (step_cases.make_run(CASES[name], device) for device in (CPU, GPU))
+    here.model.network.to(memory_format=torch.channels_last)
+    take(here, StaticStep)
+    there.model.network.load_state_dict(here.model.network.state_dict())
+    load_optimizer_state(there.optimizer, optimizer_state(here.optimizer))
+    assert torch.isfinite(take(there, CapturedStep)).all()
 
 
 @pytest.mark.parametrize(
