@@ -119,7 +119,11 @@ def sweep_lines(sweeps: Sequence[ListedSweep], columns: int | None = None) -> It
             parts.append(f"about {duration(sweep.device_s)} on one slot")
         yield f"{sweep.sweep:<{width}}  {'; '.join(part for part in parts if part)}"
         said = f"    {printable(sweep.error or sweep.question)}"
-        yield from [said] if columns is None else textwrap.wrap(said, max(columns, 20), subsequent_indent="    ")
+        yield from (
+            [said]
+            if columns is None
+            else textwrap.wrap(said, max(columns, 20), subsequent_indent="    ", break_on_hyphens=False)
+        )
 
 
 def _size(sweep: ListedSweep) -> str:
