@@ -94,7 +94,8 @@ def decide(sweep: SweepSpec, configs: Sequence[ScoredConfiguration]) -> Decided:
         groups.append((name, tuple(_with_score(config, mine.get(config.config_id)) for config in ranked)))
         answered.append(Group(name=name, comparison=comparison, fitted=fitted, placed=_placed(sweep, own, bases)))
     named = {
-        group.name: {item.configuration: _task_label(item, group.name) for item in group.placed} for group in answered
+        group.name: {item.configuration: _task_label(item, group.name) or sweep.name for item in group.placed}
+        for group in answered
     }
     tasks = None
     if len(answered) > 1:
@@ -222,8 +223,8 @@ def _placed(sweep: SweepSpec, own: Sequence[ScoredConfiguration], bases: Baselin
 
 
 def _task_label(item: Placed, task: str) -> str:
-    """Return the name of a configuration over all tasks: its label without that of the task."""
-    return LABEL_SEPARATOR.join(part for part in item.label.split(LABEL_SEPARATOR) if part != task) or item.label
+    """Return the name of a configuration over all tasks: its label without that of the task, empty if it is no more."""
+    return LABEL_SEPARATOR.join(part for part in item.label.split(LABEL_SEPARATOR) if part != task)
 
 
 # Findings over all folds of a cross-validation, from its configurations.

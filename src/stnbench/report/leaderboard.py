@@ -68,7 +68,7 @@ def differences(known: Provenance, tasks: int = 1) -> Iterator[str]:
 
     Args:
         known: the provenance of the trials.
-        tasks: the number of groups of configurations that are compared separately, each with separate data.
+        tasks: the number of groups of configurations that are compared separately, each with its data and its images.
     """
     worries = (
         ("commits", known.commits, "the code may have changed between them"),
@@ -77,8 +77,9 @@ def differences(known: Provenance, tasks: int = 1) -> Iterator[str]:
         ("data digests", known.datasets, "the trials did not see the same data, and their scores do not compare"),
         ("numbers of images", known.images, "the trials were not scored on the same images"),
     )
+    of_tasks = (known.datasets, known.images)
     for what, values, worry in worries:
-        if len(values) > (tasks if values is known.datasets else 1):
+        if len(values) > (tasks if any(values is own for own in of_tasks) else 1):
             yield f"{len(values)} different {what} among the trials: {worry}."
 
 

@@ -82,6 +82,8 @@ def tasks_section(tasks: TaskSummary) -> Section:
 def answer_section(board: Leaderboard) -> Section:
     """Return the section that answers the sweep's question in a few sentences."""
     lines = board.answer.lines if board.answer else tuple(_answer(board))
+    if board.findings and board.findings.folds:
+        lines = (*_folds_sentences(board.findings.folds), *lines)
     return Section(key="answer", heading="Answer", text=lines)
 
 
@@ -231,10 +233,7 @@ def _folds(recipes: Sequence[FoldsFinding]) -> Section:
     return Section(
         key="folds",
         heading="Over all folds",
-        text=(
-            "Cross-validation: each image was held out once, and scored by networks that never saw its track.",
-            *_folds_sentences(recipes),
-        ),
+        text=("Cross-validation: each image was held out once, and scored by networks that never saw its track.",),
         tables=(_table("folds", "Recipes over all folds", columns.folds_columns(decimals), recipes),),
         notes=tuple(_folds_notes(recipes)),
     )

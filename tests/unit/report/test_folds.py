@@ -1,5 +1,6 @@
 """What a sweep with an axis of folds says over all of them: from a real store, and in words."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -152,3 +153,25 @@ def test_a_terminal_shows_them_below_the_leaderboard(whole: Store) -> None:
     assert best.startswith("Over 3 of 3 folds, size=20: 99.02 [")
     assert best.endswith("] % of 6,000 images (t over folds), 59 errors.")
     assert any("66  -0.12 [" in line for line in lines)
+
+
+def test_one_recipe_over_its_folds_is_no_comparison(store: Store) -> None:
+    """Its folds are no configurations to rank: the answer is its accuracy over all of them, and no seed is missing."""
+    images = {0: IMAGES, 1: IMAGES - 100, 2: IMAGES}
+    sweep = SweepSpec(name="alone", question="How good?", seeds=(1,), axes=SWEEP.axes[1:], within="split.fold")
+    planned_trials = [
+        replace(one, point=Point(labels=one.point.labels[1:]), label=one.point.labels[1][1])
+        for one in (trial(10, fold, 1) for fold in range(3))
+    ]
+    store.save_sweep(sweep, planned_trials, NOW)
+    for fold, one in enumerate(planned_trials):
+        token = Filler(store, name=sweep.name).start(one.spec)
+        right = images[fold] - ERRORS[10][fold][0]
+        store.complete_attempt(token, result(one.spec, token, right, images=images[fold]), NOW)
+
+    board = read_leaderboard(store, "alone")
+    (answer, *_) = board_sections(board)
+    assert board.tasks is None
+    assert not [note for note in board.notes if "numbers of images" in note]
+    (line,) = answer.text
+    assert re.match(r"Over 3 of 3 folds, alone: 9\d\.\d+ \[.*\] % of [\d,]+ images \(.*\), 63 errors\.$", line), line
