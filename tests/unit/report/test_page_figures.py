@@ -340,7 +340,7 @@ def test_confusions_by_hand() -> None:
     (trace,) = json.loads(block)[0]["data"]
     assert trace["z"] == [[None, 75.0], [0.0, None]]
     assert trace["text"] == [["", "75"], ["", ""]]
-    assert '<th scope="row" data-sort="stop">stop</th><td data-sort="yield">yield</td>' in lines
+    assert 'data-sort="stop"><span data-short="stop">stop</span></th><td data-sort="yield">yield</td>' in lines
     assert '<td class="number" data-sort="3">3</td><td class="number" data-sort="0.75">75.0</td>' in lines
 
 
@@ -436,7 +436,10 @@ def test_what_was_published_stands_beside(made: tuple[Leaderboard, Material]) ->
     written = to_page([replace(board, agreement=make_agreement())], {SWEEP: material})
     assert "Comparison with published results" not in plain
     assert '<h2 id="s0-published-title">Comparison with published results</h2>' in written
-    assert '>Larger is better</th><td data-sort="undecided"><span class="mark open">undecided</span></td>' in written
+    assert (
+        '>Larger is better</span></th><td data-sort="undecided"><span class="mark open">undecided</span></td>'
+        in written
+    )
     assert "98.00 [97.00, 99.00]" in written
 
 
