@@ -118,7 +118,7 @@ def _cautions(groups: Sequence[Group]) -> Iterator[Sentence]:
     fits = [group.fitted for group in groups if group.fitted is not None]
     if groups and not fits:
         parts.append("no run has a score: nothing can be compared")
-    elif any(len(group.placed) > 1 for group in groups) and not any(fitted.has_variance for fitted in fits):
+    elif any(len(group.comparison.decisions) > 1 for group in groups) and not any(one.has_variance for one in fits):
         seeds = max(len(fitted.model.seeds) for fitted in fits)
         parts.append(
             "one seed decides nothing: a second one is needed"
