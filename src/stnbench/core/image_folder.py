@@ -247,22 +247,33 @@ class _Reader:
         if "path" not in columns or unknown:
             problem = f"{self.place}: {TABLE} has the columns {', '.join(columns)}"
             raise DataCorruptError(problem, remedy=f"path is needed; there may be {', '.join(COLUMNS[1:])}")
-        rows: dict[str, Mapping[str, str]] = {}
-        for row in read:
-            path = row["path"]
-            faults = {
-                "has a row without a path": not path,
-                f"names {path} twice": path in rows,
-                f"has more cells than columns in the row of {path}": "" in row,
-            }
-            for fault in (text for text, is_so in faults.items() if is_so):
-                raise DataCorruptError(f"{self.place}: {TABLE} {fault}", remedy="write one row an image")
-            rows[path] = {key: value for key, value in row.items() if value}
+        rows = self._by_path(read)
         missing = sorted(rows.keys() - set(images))
         if missing:
             problem = f"{self.place}: {TABLE} names {len(missing)} images that are not there, such as {missing[0]}"
             raise DataCorruptError(problem, remedy="mend the table; paths are relative to its folder")
         return dict(sorted(rows.items()))
+
+    def _by_path(self, read: Sequence[Mapping[str, str]]) -> dict[str, Mapping[str, str]]:
+        """Return the filled cells of each row by its path.
+
+        Raises:
+            DataCorruptError: for a row without a path, a second row of a path, or more cells than columns.
+        """
+        rows: dict[str, Mapping[str, str]] = {}
+        for row in read:
+            path = row["path"]
+            if not path:
+                fault = "has a row without a path"
+            elif path in rows:
+                fault = f"names {path} twice"
+            elif "" in row:
+                fault = f"has more cells than columns in the row of {path}"
+            else:
+                rows[path] = {key: value for key, value in row.items() if value}
+                continue
+            raise DataCorruptError(f"{self.place}: {TABLE} {fault}", remedy="write one row an image")
+        return rows
 
     def _class(self, path: str, row: Mapping[str, str]) -> str:
         if "class" in row:

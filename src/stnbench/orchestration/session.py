@@ -1,11 +1,12 @@
 """The session of a process on a runs folder, which connects lock, store, engine, MLflow and signals."""
 
 import contextlib
+import functools
 import math
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -234,14 +235,7 @@ class Session:
         if known is not None:
             return known.slots
         _say_auto("measuring this machine once, with short trials")
-        choice = measure_choice(
-            spec,
-            cores=cores,
-            open_engine=lambda slots: LocalEngine(slots, self._logs),
-            scratch=self.layout.root / "calibration",
-            data_root=options.data_root,
-            source=options.source,
-        )
+        choice = self._measured(functools.partial(measure_choice, spec, cores=cores), options)
         return _remembered(remembered, choice, counted(choice.slots, "slot"))
 
     def _measure_per_gpu(
@@ -256,19 +250,26 @@ class Session:
         if known is not None:
             return known.slots
         _say_auto("measuring a GPU of this machine once, with short trials")
-        choice = measure_gpu_choice(
+        measure = functools.partial(
+            measure_gpu_choice,
             spec,
             gpus=gpus,
             cores=cores,
             needed_mib=estimate_gpu_mib(spec),
             memory_mib=memory_mib,
             compute=compute,
+        )
+        choice = self._measured(measure, options)
+        return _remembered(remembered, choice, f"{choice.slots} a GPU")
+
+    def _measured(self, measure: Callable[..., SlotChoice], options: RunOptions) -> SlotChoice:
+        """Measure a choice of slots with local engines, in a scratch folder and with the data of the run."""
+        return measure(
             open_engine=lambda slots: LocalEngine(slots, self._logs),
             scratch=self.layout.root / "calibration",
             data_root=options.data_root,
             source=options.source,
         )
-        return _remembered(remembered, choice, f"{choice.slots} a GPU")
 
     def _open_ray_engine(self) -> Engine:
         from stnbench.engines.ray import RayEngine
